@@ -1,0 +1,321 @@
+"""Frozen dataclasses that cross rooms: the model, the devices, the plan, the run. No TensorFlow.
+
+Each checks its own types and ranges when it is made, so that a wrong value is found where it was written.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edvit_tf.errors import ConfigError
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """True if `value` is of the type `hint` (the few forms that are used below)."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches(value, h) for h in typing.get_args(hint))
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        args = typing.get_args(hint)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return all(_matches(v, args[0]) for v in value)
+        return len(value) == len(args) and all(_matches(v, a) for v, a in zip(value, args, strict=True))
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+class _Checked:
+    """Mixin for the dataclasses of this module: checks field types, converts to and from plain dictionaries."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if not _matches(value, hints[f.name]):
+                raise ConfigError(
+                    f"{type(self).__name__}.{f.name} is {value!r} ({type(value).__name__}); "
+                    f"it must be of type {hints[f.name]}. Change it where the configuration is built."
+                )
+        self.check()
+
+    def check(self) -> None:
+        """Raises ConfigError if a value is out of range."""
+
+    def _require(self, ok: bool, name: str, rule: str) -> None:
+        if not ok:
+            raise ConfigError(
+                f"{type(self).__name__}.{name} is {getattr(self, name)!r}; {rule}. "
+                "Change it where the configuration is built."
+            )
+
+    def to_dict(self) -> dict:
+        """Plain dictionary of JSON types (tuples become lists)."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> typing.Self:
+        """The inverse of `to_dict`; raises ConfigError on an unknown or missing key."""
+        hints = typing.get_type_hints(cls)
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}; its fields are: {', '.join(known)}.")
+        required = [
+            name for name, f in known.items()
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise ConfigError(f"{cls.__name__} needs a value for {missing[0]!r}; none was given.")
+        return cls(**{name: _revive(value, hints[name]) for name, value in values.items()})
+
+    def replace(self, **changes: Any) -> typing.Self:
+        """A copy with some fields changed; raises ConfigError on an unknown field."""
+        names = {f.name for f in dataclasses.fields(self)}
+        for name in changes:
+            if name not in names:
+                raise ConfigError(f"{type(self).__name__} has no field {name!r}; its fields are: {sorted(names)}.")
+        return dataclasses.replace(self, **changes)
+
+
+def _revive(value: Any, hint: Any) -> Any:
+    """Turns lists back into tuples and dictionaries back into dataclasses, as `hint` says."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _revive(value, next(h for h in typing.get_args(hint) if h is not type(None)))
+    if origin is tuple and isinstance(value, list | tuple):
+        args = typing.get_args(hint)
+        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        return tuple(_revive(v, h) for v, h in zip(value, inner, strict=True))
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return hint.from_dict(value)
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the form whose sha256 is a digest."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ViTConfig(_Checked):
+    """Widths of one Vision Transformer (Dosovitskiy et al. 2021), base or sub-model.
+
+    head_dim is a field of its own: between the pruning stages hidden_dim (d), num_heads * head_dim and mlp_dim (c)
+    shrink independently. The input is 0..255 for images or log-mel decibels for audio; the model itself computes
+    (x - input_mean) / input_std, per channel.
+    """
+
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    patch_size: int
+    num_layers: int
+    hidden_dim: int  # d
+    num_heads: int  # h
+    head_dim: int
+    mlp_dim: int  # c
+    num_classes: int  # rows of the head; a sub-model's last row is "other"
+    pool: str = "cls"  # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
+    layer_norm_epsilon: float = 1e-6
+    input_mean: tuple[float, ...] = (127.5,)
+    input_std: tuple[float, ...] = (127.5,)
+
+    def check(self) -> None:
+        for name in ("patch_size", "num_layers", "hidden_dim", "num_heads", "head_dim", "mlp_dim", "num_classes"):
+            self._require(getattr(self, name) >= 1, name, "it must be at least 1")
+        self._require(min(self.image_shape) >= 1, "image_shape", "(H, W, C) must be positive")
+        height, width, channels = self.image_shape
+        self._require(
+            height % self.patch_size == 0 and width % self.patch_size == 0, "image_shape",
+            f"height and width must be multiples of patch_size = {self.patch_size}",
+        )
+        self._require(self.pool in ("cls", "cls_mean"), "pool", 'it must be "cls" or "cls_mean"')
+        for name in ("input_mean", "input_std"):
+            self._require(len(getattr(self, name)) in (1, channels), name, f"it needs 1 or {channels} values")
+        self._require(min(self.input_std) > 0, "input_std", "every value must be positive")
+
+    @property
+    def num_patches(self) -> int:
+        """Patch tokens, the class token not counted."""
+        return (self.image_shape[0] // self.patch_size) * (self.image_shape[1] // self.patch_size)
+
+    @property
+    def num_tokens(self) -> int:
+        """T: patch tokens and the class token."""
+        return self.num_patches + 1
+
+    @property
+    def attention_dim(self) -> int:
+        """h * head_dim: width of q, k and v."""
+        return self.num_heads * self.head_dim
+
+    def pruned(self, kept_heads: int, num_classes: int) -> "ViTConfig":
+        """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h (Appendix B).
+
+        Raises ConfigError if kept_heads is not in 1..num_heads or if s d is below 1.
+        """
+        if not 1 <= kept_heads <= self.num_heads:
+            raise ConfigError(
+                f"kept_heads is {kept_heads}; it must be between 1 and the base's {self.num_heads} heads. "
+                "Ask for fewer devices or a larger base."
+            )
+        return self.replace(
+            hidden_dim=max(1, round(self.hidden_dim * kept_heads / self.num_heads)),
+            num_heads=kept_heads,
+            mlp_dim=max(1, round(self.mlp_dim * kept_heads / self.num_heads)),
+            num_classes=num_classes,
+            pool="cls",
+        )
+
+
+@dataclass(frozen=True)
+class DeviceSpec(_Checked):
+    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq. 1)."""
+
+    name: str
+    memory_bytes: int | None = None  # None: no limit of its own
+    compute_macs: int | None = None  # E_i, in MACs; None: no limit
+
+    def check(self) -> None:
+        self._require(bool(self.name), "name", "it must not be empty")
+        for name in ("memory_bytes", "compute_macs"):
+            value = getattr(self, name)
+            self._require(value is None or value > 0, name, "it must be positive, or left out for no limit")
+
+
+@dataclass(frozen=True)
+class SubModelPlan(_Checked):
+    """One sub-model of a plan: its classes, widths, deployed bytes, MACs, and the devices that hold it."""
+
+    index: int
+    classes: tuple[int, ...]  # class indices, C_j
+    kept_heads: int  # k
+    config: ViTConfig
+    size_bytes: int  # of the deployed weights, float32
+    macs: int  # the paper's convention: without the attention matmuls
+    devices: tuple[str, ...]  # one name a replica
+
+    @property
+    def name(self) -> str:
+        """File stem and model name on the wire: submodel-00 ..."""
+        return f"submodel-{self.index:02d}"
+
+
+@dataclass(frozen=True)
+class Plan(_Checked):
+    """Result of Algorithms 1 and 3: every sub-model with its widths and its device."""
+
+    sub_models: tuple[SubModelPlan, ...]
+    devices: tuple[DeviceSpec, ...]
+    budget_bytes: int | None
+    strategy: str  # how classes were grouped
+    assignment: str  # "greedy" or "optimal"
+    samples: int = 1  # L of Eq. 1
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all sub-models, each counted once."""
+        return sum(s.size_bytes for s in self.sub_models)
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """One fit: AdamW with linear warm-up and cosine decay, or the paper's Adam decaying from 1e-4."""
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    optimizer: str = "adamw"  # "adamw" (cosine) or "adam" (the paper's: exponential decay)
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    label_smoothing: float = 0.0
+    distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
+    augment: bool = False  # shifts (and flips for colour images, time masks for audio)
+
+    def check(self) -> None:
+        self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
+        self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
+        self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
+        self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
+        self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
+        self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
+        self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class DataConfig(_Checked):
+    """Which data set, at which size; `options` go to `edvit_tf.data.load` as they are."""
+
+    name: str
+    image_size: tuple[int, int]  # (H, W) of the model's input
+    options: Mapping = field(default_factory=dict)  # e.g. {"window_seconds": 3.0}
+
+
+@dataclass(frozen=True)
+class RunConfig(_Checked):
+    """A whole run, as a recipe builds it. Saved, resolved, with the run's stages and in the manifest."""
+
+    name: str
+    data: DataConfig
+    model: str  # a preset of edvit_tf.models.vit.PRESETS
+    base_training: TrainConfig
+    stage_training: TrainConfig  # after each of the three pruning stages
+    fusion_training: TrainConfig
+    patch_size: int | None = None  # None: the preset's
+    num_devices: int = 5
+    devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
+    budget_bytes: int | None = None  # total bytes of all sub-models, float32
+    strategy: str = "random"
+    assignment: str = "greedy"
+    samples: int = 1  # L of Eq. 1
+    fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
+    missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
+    calibration_samples: int = 256  # on which the importance scores are taken, per class group
+    min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
+    single_baseline: bool = True  # train one model of the per-device size on all classes beside the fleet
+    seed: int = 0
+
+    def check(self) -> None:
+        self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
+        self._require(self.budget_bytes is None or self.budget_bytes > 0, "budget_bytes", "it must be positive")
+        self._require(self.strategy in ("random", "similar", "dissimilar"), "strategy",
+                      'it must be "random", "similar" or "dissimilar"')
+        self._require(self.assignment in ("greedy", "optimal"), "assignment", 'it must be "greedy" or "optimal"')
+        self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
+        self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
+        self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
+        self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
+        self._require(self.seed >= 0, "seed", "it must be 0 or more")
+
+    @property
+    def device_specs(self) -> tuple[DeviceSpec, ...]:
+        """The devices, or `num_devices` equal ones without limits of their own."""
+        if self.devices is not None:
+            return self.devices
+        return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Smallest integer not below a / b."""
+    return math.ceil(a / b)
