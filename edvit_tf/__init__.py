@@ -1,0 +1,46 @@
+"""edvit_tf: Vision Transformers split by classes over groups of small devices (ED-ViT, Liu et al. 2024).
+
+Read the package in the order in which the data flows:
+
+    config      frozen dataclasses that cross rooms
+    data        recordings and pictures -> model inputs, by split
+    models      the base ViT and every sub-model: one flat, named Keras model
+    planning    classes -> groups; heads per sub-model; sub-model -> device
+    pruning     KL scores of units, and the three cuts
+    training    fit, distil, fuse
+    export      .tflite files, parity, the bundle
+    evaluate    accuracy of a bundle, each sub-model in a process of its own
+    report      tables and one HTML page
+    pipeline    the whole run, stage by stage, resumable
+    cli         `edvit ...` and the recipes' command line
+    device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime
+
+Nothing heavy is imported here: names come when they are asked for.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "ViTConfig": "edvit_tf.config",
+    "DeviceSpec": "edvit_tf.config",
+    "Plan": "edvit_tf.config",
+    "RunConfig": "edvit_tf.config",
+    "TrainConfig": "edvit_tf.config",
+    "DataConfig": "edvit_tf.config",
+    "build_vit": "edvit_tf.models.vit",
+    "vit_config": "edvit_tf.models.vit",
+    "load": "edvit_tf.data",
+    "run": "edvit_tf.pipeline",
+    "evaluate": "edvit_tf.evaluate",
+}
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first used (PEP 562)."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'edvit_tf' has no attribute {name!r}; it has: {', '.join(__all__)}")

@@ -1,0 +1,128 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021) as one flat, named Functional model; base and sub-models alike.
+
+One block = LayerNorm, q/k/v Dense, attention, output Dense, add, LayerNorm, Dense c, GELU, Dense d, add. Layers are
+named `block_03.mlp.expand` (Keras allows no "/" in a name), so that `model.summary()` is the size audit.
+"""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from edvit_tf.config import ViTConfig
+from edvit_tf.errors import ConfigError
+from edvit_tf.models.layers import ClassToken, DotProductAttention, PositionEmbedding
+
+# Widths: Table 1 of Dosovitskiy et al. 2021 (Base, Large), Touvron et al. 2021 (Tiny, Small).
+# Parameters with 1,000 classes at 224 x 224 x 3; vit_cpu with 10 classes at 64 x 64 x 1, patch 8.
+PRESETS: dict[str, dict[str, int]] = {
+    "vit_tiny": dict(patch_size=16, num_layers=12, hidden_dim=192, num_heads=3, mlp_dim=768),  # 5,717,416
+    "vit_small": dict(patch_size=16, num_layers=12, hidden_dim=384, num_heads=6, mlp_dim=1536),  # 22,050,664
+    "vit_base": dict(patch_size=16, num_layers=12, hidden_dim=768, num_heads=12, mlp_dim=3072),  # 86,567,656
+    "vit_large": dict(patch_size=16, num_layers=24, hidden_dim=1024, num_heads=16, mlp_dim=4096),  # 304,326,632
+    "vit_cpu": dict(patch_size=8, num_layers=6, hidden_dim=192, num_heads=6, mlp_dim=768),  # 2,696,458
+    "vit_smoke": dict(patch_size=16, num_layers=2, hidden_dim=48, num_heads=4, mlp_dim=96),  # for tests: seconds
+}
+
+
+def vit_config(preset: str, image_shape: tuple[int, int, int], num_classes: int, **changes) -> ViTConfig:
+    """The ViTConfig of a preset at an image shape (H, W, C); `changes` replace single fields.
+
+    Raises ConfigError on an unknown preset or field.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no model preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
+    widths = dict(PRESETS[preset])
+    if "patch_size" in changes:
+        widths["patch_size"] = changes.pop("patch_size")
+    config = ViTConfig(
+        image_shape=tuple(image_shape), num_classes=num_classes,
+        head_dim=widths["hidden_dim"] // widths["num_heads"], **widths,
+    )
+    return config.replace(**changes)
+
+
+def build_vit(config: ViTConfig, name: str = "vit", batch_size: int | None = None) -> keras.Model:
+    """A Keras model: (B, H, W, C), 0..255 or decibels -> {"features": (B, d), "logits": (B, num_classes)}.
+
+    `features` is the class token after the final LayerNorm (with gamma and beta, not L2-normalised); for
+    pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d).
+    """
+    layers = keras.layers
+    inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
+    mean, std = np.array(config.input_mean), np.array(config.input_std)
+    x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
+    x = layers.Conv2D(
+        config.hidden_dim, config.patch_size, strides=config.patch_size, name="patch_embedding",
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+    )(x)
+    x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(x)  # (B, T - 1, d)
+    x = ClassToken(name="class_token")(x)  # (B, T, d)
+    x = PositionEmbedding(name="position_embedding")(x)
+    for index in range(config.num_layers):
+        x = _block(x, config, f"block_{index:02d}")
+    x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
+    class_token = layers.Cropping1D((0, config.num_patches), name="class_token_only")(x)
+    if config.pool == "cls":
+        features = layers.Flatten(name="features")(class_token)  # (B, d)
+    else:
+        patches = layers.Cropping1D((1, 0), name="patch_tokens_only")(x)
+        features = layers.Concatenate(name="features")(
+            [layers.Flatten(name="class_token_vector")(class_token), layers.GlobalAveragePooling1D(name="mean")(patches)]
+        )  # (B, 2 d)
+    logits = layers.Dense(config.num_classes, name="head", kernel_initializer=_init())(features)
+    return keras.Model(inputs, {"features": features, "logits": logits}, name=name)
+
+
+def _block(x, config: ViTConfig, name: str):
+    """One pre-norm encoder block, (B, T, d) -> (B, T, d)."""
+    layers, epsilon = keras.layers, config.layer_norm_epsilon
+    y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
+    query, key, value = (
+        layers.Dense(config.attention_dim, name=f"{name}.attention.{part}", kernel_initializer=_init())(y)
+        for part in ("query", "key", "value")
+    )
+    y = DotProductAttention(config.num_heads, name=f"{name}.attention.heads")(query, key, value)
+    y = layers.Dense(config.hidden_dim, name=f"{name}.attention.output", kernel_initializer=_init())(y)
+    x = layers.Add(name=f"{name}.attention.add")([x, y])
+    y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.mlp.norm")(x)
+    y = layers.Dense(config.mlp_dim, name=f"{name}.mlp.expand", kernel_initializer=_init())(y)
+    y = layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+    y = layers.Dense(config.hidden_dim, name=f"{name}.mlp.contract", kernel_initializer=_init())(y)
+    return layers.Add(name=f"{name}.mlp.add")([x, y])
+
+
+def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
+    """Weights by name, float32: {"block_00.mlp.expand.kernel": (d, c), ...}."""
+    return {
+        f"{layer.name}.{variable.name}": np.asarray(variable, np.float32)
+        for layer in model.layers for variable in layer.weights
+    }
+
+
+def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Puts weights in by name; raises ConfigError unless names and shapes match the model's exactly."""
+    variables = {f"{layer.name}.{v.name}": v for layer in model.layers for v in layer.weights}
+    if set(variables) != set(weights):
+        odd = sorted(set(variables) ^ set(weights))
+        raise ConfigError(f"the weights do not fit the model {model.name}: {odd[:4]} stand on one side only.")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != weights[name].shape:
+            raise ConfigError(f"{name} has shape {weights[name].shape}; the model {model.name} needs {variable.shape}.")
+        variable.assign(weights[name])
+
+
+def vit_from_weights(config: ViTConfig, weights: Mapping[str, np.ndarray], name: str = "vit") -> keras.Model:
+    """An ordinary ViT of `config` with these weights."""
+    model = build_vit(config, name=name)
+    set_weights(model, weights)
+    return model
+
+
+def _plain(values: np.ndarray):
+    """A float for one value, else a list: what Rescaling serialises."""
+    return float(values[0]) if values.size == 1 else [float(v) for v in values]
+
+
+def _init():
+    return keras.initializers.TruncatedNormal(stddev=0.02)
