@@ -251,13 +251,15 @@ class TrainConfig(_Checked):
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
-    augment: bool = False  # shifts (and flips for colour images, time masks for audio)
+    augment: str = "none"  # "none", "shift" (digits), "shift_flip" (pictures), "mask" (log-mel: SpecAugment)
 
     def check(self) -> None:
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
         self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
+        self._require(self.augment in ("none", "shift", "shift_flip", "mask"), "augment",
+                      'it must be "none", "shift", "shift_flip" or "mask"')
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")

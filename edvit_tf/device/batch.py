@@ -1,0 +1,63 @@
+"""Run one .tflite file over the rows of an array file, in a process of its own that holds no TensorFlow.
+
+    python -m edvit_tf.device.batch MODEL.tflite INPUTS.npz OUTPUTS.npz [--threads 1]
+
+INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...) for each input of the
+model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms` (n,), and `report`, a JSON
+text: runtime, load_ms, peak RSS in bytes, and that TensorFlow was not loaded.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.device.runtime import load
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns 0, or 1 with a message when TensorFlow was found in the process."""
+    parser = argparse.ArgumentParser(prog="edvit_tf.device.batch", description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("inputs", type=Path)
+    parser.add_argument("outputs", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+
+    started = time.perf_counter()
+    model = load(args.model, args.threads)
+    load_ms = (time.perf_counter() - started) * 1e3
+    if args.inputs.suffix == ".npy":
+        arrays = {next(iter(model.inputs)): np.load(args.inputs, mmap_mode="r", allow_pickle=False)}
+    else:
+        arrays = dict(np.load(args.inputs, allow_pickle=False))
+    count = len(next(iter(arrays.values())))
+    outputs: dict[str, list] = {}
+    invoke_ms = np.zeros(count)
+    for i in range(count):
+        row = {name: np.asarray(array[i])[np.newaxis] for name, array in arrays.items()}
+        started = time.perf_counter()
+        result = model.run(**row)
+        invoke_ms[i] = (time.perf_counter() - started) * 1e3
+        for name, value in result.items():
+            outputs.setdefault(name, []).append(value[0].copy())
+    loaded = sorted(m for m in ("tensorflow", "keras", "tf_keras") if m in sys.modules)
+    if loaded:
+        print(f"{', '.join(loaded)} was loaded into the measuring process; a device has none. Measured nothing.",
+              file=sys.stderr)
+        return 1
+    report = {
+        "runtime": model.runtime, "threads": args.threads, "load_ms": round(load_ms, 2),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "tensorflow_loaded": False,
+    }
+    np.savez(args.outputs, invoke_ms=invoke_ms, report=np.array(json.dumps(report)),
+             **{name: np.stack(values) for name, values in outputs.items()})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,108 @@
+"""Open a bundle directory: manifest.json and the files it names, each verified by sha256 before it is used."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+
+class BundleError(Exception):
+    """A bundle is missing, incomplete, of an unknown schema, or one of its files is not what the manifest says."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder, the manifest as written, and the digest of the manifest's canonical JSON."""
+
+    path: Path
+    manifest: dict
+    digest: str
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return self.manifest["labels"]
+
+    @property
+    def sub_models(self) -> list[dict]:
+        """The manifest's entries of the sub-models, in fusion order."""
+        return self.manifest["sub_models"]
+
+    @property
+    def widths(self) -> list[int]:
+        """d_j of each sub-model: how the fusion's `features` input is divided."""
+        return [entry["config"]["hidden_dim"] for entry in self.sub_models]
+
+    def entry(self, index: int) -> dict:
+        """The manifest's entry of one sub-model; raises BundleError on an index that the bundle does not have."""
+        if not 0 <= index < len(self.sub_models):
+            raise BundleError(
+                f"sub-model {index} was asked for; {self.path} has 0 to {len(self.sub_models) - 1}. Ask for one of these."
+            )
+        return self.sub_models[index]
+
+
+def canonical_json(value) -> str:
+    """JSON with sorted keys and no spaces: the form whose sha256 is the digest."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path` is asked for one."""
+    path = Path(path)
+    file = path / "manifest.json"
+    if not file.is_file():
+        found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no such folder"
+        raise BundleError(f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe exported.")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file} is not JSON ({error}). Copy the bundle again.") from error
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{file} has schema_version {version!r}; this program reads {SCHEMA_VERSION}. "
+            "Install the edvit_tf version that made the bundle, or export it again."
+        )
+    missing = [key for key in ("labels", "input", "sub_models", "fusion", "files") if key not in manifest]
+    if missing:
+        raise BundleError(f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again.")
+    return Bundle(path, manifest, hashlib.sha256(canonical_json(manifest).encode()).hexdigest())
+
+
+def verified_path(bundle: Bundle, name: str) -> Path:
+    """Path of a file of the bundle, after its size and sha256 were found equal to the manifest's.
+
+    Raises BundleError on a name that the manifest does not list, one that leaves the folder, a missing file, or one
+    that was changed: nothing is loaded that was not exported.
+    """
+    listed = bundle.manifest["files"]
+    if name not in listed:
+        raise BundleError(f"{name} is not a file of {bundle.path}; it lists: {', '.join(sorted(listed))}.")
+    file = bundle.path / name
+    if Path(name).name != name or file.resolve().parent != bundle.path.resolve():
+        raise BundleError(f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself. Refused.")
+    if not file.is_file():
+        raise BundleError(f"{file} is missing; the manifest lists it. Copy the bundle again.")
+    expected = listed[name]
+    size = file.stat().st_size
+    actual = sha256(file)
+    if size != expected["bytes"] or actual != expected["sha256"]:
+        raise BundleError(
+            f"{file} was changed: {size} bytes, sha256 {actual[:12]}...; the manifest says {expected['bytes']} bytes, "
+            f"{expected['sha256'][:12]}.... It is not loaded. Copy the bundle again."
+        )
+    return file
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, hex, read in pieces of 1 MiB."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            total.update(piece)
+    return total.hexdigest()

@@ -1,0 +1,85 @@
+"""Does this device run this bundle right? Versions, memory, sha256, load, and the golden input's known outputs."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.device.bundle import open_bundle, verified_path
+from edvit_tf.device.runtime import load, runtime_name
+
+GOLDEN_TOLERANCE = 1e-3  # relative to the largest value; float32 machines agree to about 1e-6
+
+
+def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20) -> dict:
+    """Loads and runs the sub-models of a bundle (default: all) on its golden input; plain JSON, "ok" says the verdict.
+
+    Per sub-model: load_ms, first_ms, median_ms and max_ms of `runs` further runs on one thread, golden_error (relative).
+    Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
+    """
+    bundle = open_bundle(path)
+    runtime = runtime_name()
+    with np.load(verified_path(bundle, "golden.npz"), allow_pickle=False) as file:
+        golden = {name: file[name] for name in file.files}
+    rows = []
+    for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
+        entry = bundle.entry(index)
+        started = time.perf_counter()
+        model = load(verified_path(bundle, entry["file"]))
+        load_ms = (time.perf_counter() - started) * 1e3
+        x = {bundle.manifest["input"]["name"]: golden["input"]}
+        times = []
+        for _ in range(runs + 1):
+            started = time.perf_counter()
+            out = model.run(**x)
+            times.append((time.perf_counter() - started) * 1e3)
+        error = max(
+            float(np.abs(out[name] - golden[f"{entry['name']}.{name}"]).max() / np.abs(golden[f"{entry['name']}.{name}"]).max())
+            for name in ("features", "logits")
+        )
+        rows.append({
+            "name": entry["name"], "classes": entry["labels"], "load_ms": load_ms, "first_ms": times[0],
+            "median_ms": float(np.median(times[1:])), "max_ms": max(times[1:]), "golden_error": error,
+            "ok": bool(error <= GOLDEN_TOLERANCE),
+        })
+    return {
+        "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
+        "machine": platform.machine(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__, "runtime": runtime,
+        "threads": 1, "memory_available_bytes": available_memory(),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "golden_tolerance": GOLDEN_TOLERANCE, "sub_models": rows, "ok": all(row["ok"] for row in rows),
+    }
+
+
+def available_memory() -> int | None:
+    """Bytes that can still be had: MemAvailable on Linux, else None."""
+    if os.path.exists("/proc/meminfo"):
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    return None
+
+
+def table(result: dict) -> str:
+    """The result of `check` for a terminal."""
+    free = result["memory_available_bytes"]
+    lines = [
+        f"bundle {result['bundle']} ({result['digest'][:12]})",
+        f"python {result['python']}, {result['machine']}, {result['libc']}, numpy {result['numpy']}, {result['runtime']}",
+        f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
+        f"{'sub-model':<14}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}{'golden error':>14}  verdict",
+    ]
+    for row in result["sub_models"]:
+        lines.append(
+            f"{row['name']:<14}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}{row['max_ms']:>9.2f}"
+            f"{row['golden_error']:>14.1e}  {'ok' if row['ok'] else 'WRONG'}"
+        )
+    lines.append(f"peak RSS {result['peak_rss_bytes'] / 2**20:.0f} MiB, one thread; "
+                 + ("all sub-models answer as exported" if result["ok"] else
+                    f"golden error above {result['golden_tolerance']:g}: do not use this device; copy the bundle again"))
+    return "\n".join(lines)

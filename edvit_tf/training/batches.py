@@ -1,0 +1,91 @@
+"""Which samples an epoch sees, and how they are varied: pure numpy, every draw from (seed, epoch, batch)."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+
+def group_epoch(labels: np.ndarray, classes: tuple[int, ...], num_classes: int, seed: int, epoch: int) -> np.ndarray:
+    """Shuffled indices of one epoch for a class group: all its samples, and negatives for "other".
+
+    The negatives come evenly from every other class and together weigh about as much as one class of the group (as
+    EC-SNN resamples); they are drawn anew each epoch. A group of all classes has no negatives.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    inside = np.flatnonzero(np.isin(labels, classes))
+    rest = [c for c in range(num_classes) if c not in classes]
+    chosen = [inside]
+    if rest:
+        wanted = max(1, round(len(inside) / len(classes)))
+        share, extra = divmod(wanted, len(rest))
+        for position, c in enumerate(rng.permutation(rest)):
+            members = np.flatnonzero(labels == c)
+            count = min(share + (position < extra), len(members))
+            chosen.append(rng.choice(members, count, replace=False))
+    return rng.permutation(np.concatenate(chosen))
+
+
+def group_targets(
+    labels: np.ndarray, teacher: np.ndarray | None, classes: tuple[int, ...], num_classes: int,
+    distillation: float = 0.0, label_smoothing: float = 0.0,
+) -> np.ndarray:
+    """Target distributions (n, |C_j| + 1), float32; the last column is "other" and is left out for all classes.
+
+    Cross-entropy is linear in its target, so (1 - a) CE(label) + a CE(teacher) is the cross-entropy with the mixture
+    of the two. `teacher` (n, num_classes) are the base's probabilities; those outside the group add up to "other".
+    """
+    hard = np.eye(num_classes, dtype=np.float32)[labels]
+    hard = hard * (1 - label_smoothing) + label_smoothing / num_classes
+    mixture = hard if teacher is None else (1 - distillation) * hard + distillation * teacher
+    rest = [c for c in range(num_classes) if c not in classes]
+    columns = [mixture[:, list(classes)]]
+    if rest:
+        columns.append(mixture[:, rest].sum(axis=1, keepdims=True))
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def batches(
+    inputs: np.ndarray, targets: np.ndarray, epoch_indices: Callable[[int], np.ndarray], batch_size: int,
+    augment: str, seed: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless full batches (x float32, target), epoch after epoch; `inputs` may be a memory map larger than memory.
+
+    An epoch's last, short batch is filled from its start, so that every batch has one shape.
+    """
+    epoch = 0
+    while True:
+        indices = epoch_indices(epoch)
+        steps = max(1, -(-len(indices) // batch_size))
+        filled = np.resize(indices, steps * batch_size)
+        for step in range(steps):
+            rows = filled[step * batch_size : (step + 1) * batch_size]
+            x = inputs[np.sort(rows)].astype(np.float32)  # sorted: sequential reads of a memory map
+            yield vary(x, augment, np.random.default_rng([seed, epoch, step])), targets[np.sort(rows)]
+        epoch += 1
+
+
+def vary(x: np.ndarray, augment: str, rng: np.random.Generator) -> np.ndarray:
+    """Random variations of a batch (B, H, W, C), in place where it can: shifts, flips, or SpecAugment masks.
+
+    "mask" (Park et al. 2019): one band of mel channels and one of frames, at most a fifth of each, take the sample's
+    mean; before that a circular shift in time and a gain of up to 6 decibels either way.
+    """
+    batch, height, width, _ = x.shape
+    if augment in ("shift", "shift_flip"):
+        reach = max(1, height // 10)
+        padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
+        tops, lefts = rng.integers(0, 2 * reach + 1, (2, batch))
+        flips = rng.random(batch) < (0.5 if augment == "shift_flip" else 0.0)
+        for i in range(batch):
+            view = padded[i, tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
+            x[i] = view[:, ::-1] if flips[i] else view
+    elif augment == "mask":
+        shifts, gains = rng.integers(0, width, batch), rng.uniform(-6, 6, batch)
+        bands = rng.integers(0, max(1, height // 5) + 1, batch), rng.integers(0, max(1, width // 5) + 1, batch)
+        for i in range(batch):
+            x[i] = np.roll(x[i], shifts[i], axis=1) + gains[i]
+            mean, band, frames = x[i].mean(), bands[0][i], bands[1][i]
+            top, left = rng.integers(0, height - band + 1), rng.integers(0, width - frames + 1)
+            x[i, top : top + band] = mean
+            x[i, :, left : left + frames] = mean
+    return x

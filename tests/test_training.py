@@ -1,0 +1,124 @@
+"""Resampling, targets, augmentation, fit and fusion."""
+
+import numpy as np
+import pytest
+
+from edvit_tf.config import TrainConfig
+from edvit_tf.training.batches import batches, group_epoch, group_targets, vary
+from edvit_tf.training.fuse import average
+
+
+def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
+    labels = np.repeat(np.arange(5), 40)
+    indices = group_epoch(labels, (1, 3), 5, seed=7, epoch=0)
+    drawn = np.bincount(labels[indices], minlength=5)
+    assert drawn[1] == drawn[3] == 40
+    assert drawn[[0, 2, 4]].sum() == 40 and drawn[[0, 2, 4]].min() >= 13
+    assert len(set(indices.tolist())) == len(indices)
+    again, other = group_epoch(labels, (1, 3), 5, 7, 0), group_epoch(labels, (1, 3), 5, 7, 1)
+    assert (indices == again).all()
+    assert set(other.tolist()) != set(indices.tolist())  # fresh negatives
+
+
+def test_group_epoch_of_all_classes_has_no_negatives():
+    labels = np.repeat(np.arange(3), 4)
+    assert sorted(group_epoch(labels, (0, 1, 2), 3, 0, 0)) == list(range(12))
+
+
+def test_group_targets_mix_labels_and_teacher_and_sum_to_one():
+    teacher = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
+    targets = group_targets(np.array([0, 2]), teacher, (1, 0), 3, distillation=0.25)
+    np.testing.assert_allclose(targets, [[0.05, 0.925, 0.025], [0.025, 0.025, 0.95]], atol=1e-6)
+    assert group_targets(np.array([0]), None, (0, 1, 2), 3).tolist() == [[1, 0, 0]]
+    np.testing.assert_allclose(
+        group_targets(np.array([0]), None, (0,), 4, label_smoothing=0.1), [[0.925, 0.075]], atol=1e-6
+    )
+
+
+def test_batches_cover_an_epoch_and_have_one_shape():
+    inputs = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    targets = np.eye(10, dtype=np.float32)
+    stream = batches(inputs, targets, lambda epoch: np.arange(10), 4, "none", seed=0)
+    got = [next(stream) for _ in range(3)]
+    assert all(x.shape == (4, 1, 1, 1) and y.shape == (4, 10) for x, y in got)
+    assert {int(v) for x, _ in got for v in x.ravel()} == set(range(10))
+    assert all((x.ravel() == y.argmax(axis=1)).all() for x, y in got)  # rows stay together
+
+
+@pytest.mark.parametrize("augment", ["shift", "shift_flip", "mask"])
+def test_vary_is_deterministic_and_changes_the_batch(augment):
+    x = np.random.default_rng(0).uniform(0, 255, (8, 20, 20, 1)).astype(np.float32)
+    one, two = (vary(x.copy(), augment, np.random.default_rng(3)) for _ in range(2))
+    assert one.shape == x.shape and (one == two).all() and not (one == x).all()
+
+
+def test_average_spreads_other_evenly_over_the_rest():
+    logits = [np.log(np.array([[0.6, 0.4]])), np.log(np.array([[0.1, 0.2, 0.7]]))]
+    expected = np.mean([[0.6, 0.2, 0.2], [0.7, 0.1, 0.2]], axis=0)
+    np.testing.assert_allclose(average(logits, [(0,), (1, 2)], 3), [expected])
+    np.testing.assert_allclose(average([logits[0], None], [(0,), (1, 2)], 3), [[0.6, 0.2, 0.2]])
+    with pytest.raises(ValueError, match="all sub-models are missing"):
+        average([None, None], [(0,), (1, 2)], 3)
+
+
+def _toy(seed=0, count=160):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    x = rng.uniform(0, 60, (count, 16, 16, 1))
+    x[labels == 1, :8] += 150  # the upper half is bright
+    return x.astype(np.uint8), labels
+
+
+def test_fit_learns_and_the_same_seed_gives_the_same_weights():
+    from edvit_tf.models.vit import build_vit, get_weights, vit_config
+    from edvit_tf.training.train import fit, predict
+
+    x, labels = _toy()
+    config = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3)
+    targets = np.eye(2, dtype=np.float32)[labels]
+    trained = []
+    for _ in range(2):
+        import keras
+
+        keras.utils.set_random_seed(1)
+        model = build_vit(vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8))
+        history = fit(model, x, targets, config, epoch_indices=lambda e: np.random.default_rng(e).permutation(160),
+                      seed=5, validation=_toy(1))
+        trained.append(get_weights(model))
+    assert history["validation_accuracy"] > 0.95
+    assert history["loss"][-1] < history["loss"][0]
+    assert all((trained[0][name] == trained[1][name]).all() for name in trained[0])
+    out = predict(model, x[:5], batch_size=4)
+    np.testing.assert_allclose(out["logits"], model(x[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_fit_head_improves_a_bad_other_row():
+    from edvit_tf.training.train import fit_head
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 6)).astype(np.float32)
+    labels = (features[:, 0] > 0).astype(int)
+    kernel, bias = fit_head(features, np.eye(2, dtype=np.float32)[labels], np.zeros((6, 2), np.float32), np.zeros(2, np.float32))
+    assert ((features @ kernel + bias).argmax(axis=1) == labels).mean() > 0.95
+
+
+def test_fusion_learns_and_survives_a_missing_sub_model():
+    from edvit_tf.training.fuse import build_fusion, fit_fusion
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 600)
+    features = rng.normal(0, 0.3, (600, 12)).astype(np.float32)
+    features[np.arange(600), labels] += 2  # sub-model 0 and sub-model 1 both know the class
+    features[np.arange(600), 6 + labels] += 2
+    model = build_fusion((6, 6), 4)
+    assert model.get_layer("tower.hidden").units == 6
+    fit_fusion(model, features, labels, TrainConfig(epochs=20, batch_size=32, learning_rate=5e-3), 0.3, seed=0)
+    for present in ([1.0, 1.0], [1.0, 0.0]):
+        p = np.asarray(model({"features": features, "present": np.tile(np.float32(present), (600, 1))}))
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+        assert (p.argmax(axis=1) == labels).mean() > 0.9
+    spoiled = features.copy()
+    spoiled[:, 6:] = 1e3  # what a missing sub-model would say does not matter
+    one = model({"features": spoiled, "present": np.tile(np.float32([1, 0]), (600, 1))})
+    two = model({"features": features, "present": np.tile(np.float32([1, 0]), (600, 1))})
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
