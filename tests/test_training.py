@@ -70,26 +70,37 @@ def _toy(seed=0, count=160):
 
 
 def test_fit_learns_and_the_same_seed_gives_the_same_weights():
-    from edvit_tf.models.vit import build_vit, get_weights, vit_config
-    from edvit_tf.training.train import fit, predict
+    from edvit_tf.models.vit import vit_config, vit_from_weights
+    from edvit_tf.training.train import fit, initial_weights, predict
 
     x, labels = _toy()
-    config = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3)
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    start = initial_weights(vit, seed=1)
     targets = np.eye(2, dtype=np.float32)[labels]
     trained = []
-    for _ in range(2):
-        import keras
-
-        keras.utils.set_random_seed(1)
-        model = build_vit(vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8))
-        history = fit(model, x, targets, config, epoch_indices=lambda e: np.random.default_rng(e).permutation(160),
-                      seed=5, validation=_toy(1))
-        trained.append(get_weights(model))
-    assert history["validation_accuracy"] > 0.95
+    for epochs in (6, 2, 6):  # the fit between must leave no trace in the compiled model
+        train = TrainConfig(epochs=epochs, batch_size=16, learning_rate=2e-3)
+        weights, history = fit(vit, start, x, targets, train, seed=5,
+                               epoch_indices=lambda e: np.random.default_rng(e).permutation(160))
+        trained.append(weights)
     assert history["loss"][-1] < history["loss"][0]
-    assert all((trained[0][name] == trained[1][name]).all() for name in trained[0])
-    out = predict(model, x[:5], batch_size=4)
-    np.testing.assert_allclose(out["logits"], model(x[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+    assert all((trained[0][name] == trained[2][name]).all() for name in start)
+    assert any((trained[0][name] != trained[1][name]).any() for name in start)
+    unseen, truth = _toy(1)
+    out = predict(vit, weights, unseen, batch_size=64)
+    assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
+    model = vit_from_weights(vit, weights)
+    np.testing.assert_allclose(out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    from edvit_tf.training.train import learning_rate
+
+    cosine = [learning_rate(TrainConfig(1, learning_rate=1.0), s, 100) for s in range(101)]
+    assert cosine[0] == pytest.approx(0.1) and max(cosine) == cosine[10] == 1.0 and cosine[100] < 1e-6
+    assert cosine[55] == pytest.approx(0.5)
+    paper = TrainConfig(1, learning_rate=1.0, optimizer="adam")
+    assert [learning_rate(paper, s, 100) for s in (0, 100)] == pytest.approx([1.0, 0.1])
 
 
 def test_fit_head_improves_a_bad_other_row():

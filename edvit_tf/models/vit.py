@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, int]] = {
     "vit_small": dict(patch_size=16, num_layers=12, hidden_dim=384, num_heads=6, mlp_dim=1536),  # 22,050,664
     "vit_base": dict(patch_size=16, num_layers=12, hidden_dim=768, num_heads=12, mlp_dim=3072),  # 86,567,656
     "vit_large": dict(patch_size=16, num_layers=24, hidden_dim=1024, num_heads=16, mlp_dim=4096),  # 304,326,632
-    "vit_cpu": dict(patch_size=8, num_layers=6, hidden_dim=192, num_heads=6, mlp_dim=768),  # 2,696,458
+    "vit_cpu": dict(patch_size=8, num_layers=4, hidden_dim=192, num_heads=6, mlp_dim=768),  # 1,806,922
     "vit_smoke": dict(patch_size=16, num_layers=2, hidden_dim=48, num_heads=4, mlp_dim=96),  # for tests: seconds
 }
 

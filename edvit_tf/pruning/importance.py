@@ -4,6 +4,7 @@
 UP-ViT's leave-one-out KL). One backward pass per class scores every unit of a stage at once.
 """
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,23 +26,13 @@ def linearised(
         raise ValueError("no calibration samples were given (0); the scores are means over at least one.")
     shapes = mask_shapes(config, stage)
     constants = {name: tf.constant(value) for name, value in weights.items()}
-
-    @tf.function(reduce_retracing=True)
-    def logits_and_slopes(x, row):
-        """Logits z (B, C) and d z[:, row] / d mask, (B, units) for each mask: masks are per sample for that."""
-        masks = {name: tf.ones((tf.shape(x)[0], width)) for name, width in shapes.items()}
-        with tf.GradientTape() as tape:
-            tape.watch(masks)
-            z = forward(config, constants, x, masks)
-            chosen = tf.reduce_sum(tf.gather(z, row, axis=1))
-        return z, tape.gradient(chosen, masks)
-
+    logits_and_slopes = _logits_and_slopes(config, stage)
     totals = {name: np.zeros(width) for name, width in shapes.items()}
     for start in range(0, len(inputs), batch_size):
         x = tf.constant(np.asarray(inputs[start : start + batch_size], np.float32))
         slopes: dict[str, list] = {name: [] for name in shapes}
         for row in range(config.num_classes):
-            z, gradients = logits_and_slopes(x, tf.constant(row))
+            z, gradients = logits_and_slopes(constants, x, tf.constant(row))
             for name in shapes:
                 slopes[name].append(gradients[name].numpy())
         z = z.numpy().astype(np.float64)  # (B, C)
@@ -49,6 +40,23 @@ def linearised(
             effect = np.stack(slopes[name], axis=-1).astype(np.float64)  # (B, units, C)
             totals[name] += kl_divergence(z[:, None, :], z[:, None, :] - effect).sum(axis=0)
     return {name: total / len(inputs) for name, total in totals.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _logits_and_slopes(config: ViTConfig, stage: str):
+    """A function of (weights, x (B, H, W, C), row): logits z (B, C), and d z[:, row] / d mask, (B, units) a mask."""
+    shapes = mask_shapes(config, stage)
+
+    @tf.function(reduce_retracing=True)
+    def logits_and_slopes(weights, x, row):
+        masks = {name: tf.ones((tf.shape(x)[0], width)) for name, width in shapes.items()}  # one a sample
+        with tf.GradientTape() as tape:
+            tape.watch(masks)
+            z = forward(config, weights, x, masks)
+            chosen = tf.reduce_sum(tf.gather(z, row, axis=1))
+        return z, tape.gradient(chosen, masks)
+
+    return logits_and_slopes
 
 
 def kl_divergence(p_logits: np.ndarray, q_logits: np.ndarray) -> np.ndarray:

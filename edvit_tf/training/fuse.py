@@ -32,7 +32,7 @@ def fit_fusion(model, features: np.ndarray, labels: np.ndarray, config: TrainCon
     import keras
     import tensorflow as tf
 
-    from edvit_tf.training.train import optimizer
+    from edvit_tf.training.train import Schedule, optimizer
 
     keras.utils.set_random_seed(seed)
     num_sub_models = model.input["present"].shape[1]
@@ -52,10 +52,11 @@ def fit_fusion(model, features: np.ndarray, labels: np.ndarray, config: TrainCon
          "present": tf.TensorSpec((config.batch_size, num_sub_models), tf.float32)},
         tf.TensorSpec((config.batch_size,), tf.int32),
     )
-    model.compile(optimizer(config, config.epochs * steps), "sparse_categorical_crossentropy", metrics=["accuracy"],
+    model.compile(optimizer(config.optimizer, config.weight_decay), "sparse_categorical_crossentropy", metrics=["accuracy"],
                   jit_compile=False)
     data = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
-    fitted = model.fit(data, epochs=config.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+    fitted = model.fit(data, epochs=config.epochs, steps_per_epoch=steps, shuffle=False, verbose=0,
+                       callbacks=[Schedule(config, config.epochs * steps)])
     return {name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")}
 
 

@@ -1,116 +1,161 @@
-"""Fit a ViT to target distributions with Keras, and predict with it; deterministic for a seed and a thread count."""
+"""Fit a ViT's weights to target distributions with Keras, and predict; weights in, weights out.
 
+Tracing a ViT's training step takes Keras longer than a short fit, so one compiled model a configuration is kept and
+gets each fit's weights; its optimizer starts from zero every time. Deterministic for a seed and a thread count.
+"""
+
+import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import TrainConfig
+from edvit_tf.config import TrainConfig, ViTConfig
+from edvit_tf.models.vit import build_vit, get_weights, set_weights
 from edvit_tf.training.batches import batches
 
+Weights = dict[str, np.ndarray]
 
-def optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW, linear warm-up and cosine to zero; or the paper's Adam, its rate falling tenfold over the run."""
+
+def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
+    """Rate at a step: linear warm-up and cosine to zero ("adamw"), or exponential decay to a tenth ("adam", the paper)."""
     if config.optimizer == "adam":
-        decay = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, total_steps, 0.1)
-        return keras.optimizers.Adam(decay)
+        return config.learning_rate * 0.1 ** (step / total_steps)
     warmup = round(config.warmup_fraction * total_steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate, max(1, total_steps - warmup),
-        warmup_target=config.learning_rate if warmup else None, warmup_steps=warmup,
-    )
-    adamw = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * 0.5 * (1 + np.cos(np.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+
+class Schedule(keras.callbacks.Callback):
+    """Sets the optimizer's rate before each batch, so that a compiled model serves fits of any length."""
+
+    def __init__(self, config: TrainConfig, total_steps: int):
+        super().__init__()
+        self.config, self.total_steps, self.step = config, total_steps, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = learning_rate(self.config, self.step, self.total_steps)
+        self.step += 1
+
+
+def optimizer(name: str, weight_decay: float) -> keras.optimizers.Optimizer:
+    """AdamW (no decay on biases, norms and embeddings, gradients clipped to norm 1 a tensor), or plain Adam."""
+    if name == "adam":
+        return keras.optimizers.Adam(1e-4)
+    adamw = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0)
     adamw.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
     return adamw
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled(config: ViTConfig, optimizer_name: str, weight_decay: float) -> tuple[keras.Model, keras.Model]:
+    """The model of a configuration, and a compiled one of its logits that shares the weights."""
+    model = build_vit(config)
+    trainer = keras.Model(model.input, model.output["logits"], name="trainer")
+    trainer.compile(
+        optimizer(optimizer_name, weight_decay), keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],  # against the target's largest entry
+        jit_compile=False,  # XLA on a CPU: no faster step, a longer start
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    return model, trainer
+
+
+def initial_weights(config: ViTConfig, seed: int) -> Weights:
+    """Random weights of a ViT, the same for the same seed."""
+    keras.utils.set_random_seed(seed)
+    return get_weights(build_vit(config))
+
+
 def fit(
-    model: keras.Model, inputs: np.ndarray, targets: np.ndarray, config: TrainConfig, *,
-    epoch_indices: Callable[[int], np.ndarray], seed: int, validation: tuple[np.ndarray, np.ndarray] | None = None,
-    callbacks: tuple[keras.callbacks.Callback, ...] = (), title: str = "",
-) -> dict:
-    """Trains `model` ({"features", "logits"}) by cross-entropy of its logits with `targets` (n, classes).
+    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, train: TrainConfig, *,
+    epoch_indices: Callable[[int], np.ndarray], seed: int,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (), title: str = "fit",
+) -> tuple[Weights, dict]:
+    """Trains a ViT by cross-entropy of its logits with `targets` (n, num_classes); returns new weights and a history.
 
     `inputs` is (n, H, W, C), uint8 or float32, possibly a memory map: batches are read as they are needed.
-    `epoch_indices(epoch)` says which rows an epoch sees. `validation` is (inputs, labels), looked at after the last
-    epoch only. Returns {"loss": [...], "accuracy": [...] per epoch, "seconds", "samples_per_second", and
-    "validation_accuracy" if asked}.
+    `epoch_indices(epoch)` says which rows an epoch sees. History: {"loss": [...], "accuracy": [...] an epoch,
+    "seconds", "samples_per_second", "samples"}.
     """
-    history: dict = {"loss": [], "accuracy": []}
+    if train.epochs == 0:
+        return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0}
     started = time.perf_counter()
-    steps = max(1, -(-len(epoch_indices(0)) // config.batch_size))
-    if config.epochs:
-        keras.utils.set_random_seed(seed)
-        trainer = keras.Model(model.input, model.output["logits"], name=f"{model.name}_trainer")
-        trainer.compile(
-            optimizer(config, config.epochs * steps),
-            keras.losses.CategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],  # against the target's largest entry
-            jit_compile=False,  # XLA takes longer to compile a ViT on a CPU than a short fit takes
-        )
-        signature = (
-            tf.TensorSpec((config.batch_size, *inputs.shape[1:]), tf.float32),
-            tf.TensorSpec((config.batch_size, targets.shape[1]), tf.float32),
-        )
-        stream = tf.data.Dataset.from_generator(
-            lambda: batches(inputs, targets, epoch_indices, config.batch_size, config.augment, seed),
-            output_signature=signature,
-        ).prefetch(2)
-        print(f"{title or model.name}: {config.epochs} epochs of {steps} x {config.batch_size} samples", flush=True)
-        fitted = trainer.fit(
-            stream, epochs=config.epochs, steps_per_epoch=steps, callbacks=list(callbacks),
-            shuffle=False, verbose=1 if sys.stdout.isatty() else 2,
-        )
-        history = {name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")}
+    keras.utils.set_random_seed(seed)
+    model, trainer = _compiled(config, train.optimizer, train.weight_decay)
+    set_weights(model, weights)
+    for variable in trainer.optimizer.variables:  # moments and step counter of an earlier fit
+        variable.assign(tf.zeros_like(variable))
+    steps = max(1, -(-len(epoch_indices(0)) // train.batch_size))
+    stream = tf.data.Dataset.from_generator(
+        lambda: batches(inputs, targets, epoch_indices, train.batch_size, train.augment, seed),
+        output_signature=(
+            tf.TensorSpec((train.batch_size, *inputs.shape[1:]), tf.float32),
+            tf.TensorSpec((train.batch_size, targets.shape[1]), tf.float32),
+        ),
+    ).prefetch(2)
+    samples = train.epochs * steps * train.batch_size
+    print(f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples", flush=True)
+    fitted = trainer.fit(
+        stream, epochs=train.epochs, steps_per_epoch=steps, shuffle=False,
+        callbacks=[Schedule(train, train.epochs * steps), *callbacks], verbose=1 if sys.stdout.isatty() else 2,
+    )
     seconds = time.perf_counter() - started
-    history["seconds"] = round(seconds, 2)
-    history["samples_per_second"] = round(config.epochs * steps * config.batch_size / seconds, 1)
-    if validation is not None:
-        predicted = predict(model, validation[0])["logits"].argmax(axis=1)
-        history["validation_accuracy"] = float((predicted == validation[1]).mean())
-    return history
+    history = {name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")}
+    history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
+    return get_weights(model), history
 
 
-def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 128) -> dict[str, np.ndarray]:
-    """{"features": (n, d), "logits": (n, classes)}, float32, in the order of `inputs`, read batch by batch."""
+@functools.lru_cache(maxsize=4)
+def _caller(config: ViTConfig, batch_size: int):
+    model = build_vit(config)
 
-    @tf.function(input_signature=[tf.TensorSpec((batch_size, *inputs.shape[1:]), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.image_shape), tf.float32)])
     def call(x):
         return model(x, training=False)
 
+    return model, call
+
+
+def predict(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, batch_size: int = 64
+) -> dict[str, np.ndarray]:
+    """{"features": (n, d), "logits": (n, num_classes)}, float32, in the order of `inputs`, read batch by batch."""
+    model, call = _caller(config, batch_size)
+    set_weights(model, weights)
     parts: dict[str, list] = {"features": [], "logits": []}
     for start in range(0, len(inputs), batch_size):
         x = np.asarray(inputs[start : start + batch_size], np.float32)
-        padded = np.resize(x, (batch_size, *x.shape[1:]))  # the last batch has the shape of the others
-        out = call(tf.constant(padded))
+        out = call(tf.constant(np.resize(x, (batch_size, *x.shape[1:]))))  # the last batch has the shape of the others
         for name in parts:
             parts[name].append(out[name].numpy()[: len(x)])
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def fit_head(features: np.ndarray, targets: np.ndarray, kernel: np.ndarray, bias: np.ndarray, steps: int = 200,
-             learning_rate: float = 1e-2) -> tuple[np.ndarray, np.ndarray]:
+             rate: float = 1e-2) -> tuple[np.ndarray, np.ndarray]:
     """Trains only the last Dense layer on stored features (n, d): full-batch Adam on the cross-entropy, from (kernel,
     bias). Used for the row "other", which starts as the mean of the rows it stands for.
     """
-    kernel_variable, bias_variable = tf.Variable(kernel), tf.Variable(bias)
-    adam = keras.optimizers.Adam(learning_rate)
+    variables = [tf.Variable(kernel), tf.Variable(bias)]
+    adam = keras.optimizers.Adam(rate)
+    adam.build(variables)
     x, y = tf.constant(features), tf.constant(targets)
 
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y, tf.matmul(x, kernel_variable) + bias_variable))
-        variables = [kernel_variable, bias_variable]
+            logits = tf.matmul(x, variables[0]) + variables[1]
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y, logits))
         adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    adam.build([kernel_variable, bias_variable])
     for _ in range(steps):
         step()
-    return kernel_variable.numpy(), bias_variable.numpy()
+    return variables[0].numpy(), variables[1].numpy()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
