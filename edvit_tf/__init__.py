@@ -32,7 +32,7 @@ _NAMES = {
     "build_vit": "edvit_tf.models.vit",
     "vit_config": "edvit_tf.models.vit",
     "load": "edvit_tf.data",
-    "run": "edvit_tf.pipeline",
+    "run": "edvit_tf.pipeline.run",
     "evaluate": "edvit_tf.evaluate",
 }
 

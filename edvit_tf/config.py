@@ -272,6 +272,7 @@ class DataConfig(_Checked):
     name: str
     image_size: tuple[int, int]  # (H, W) of the model's input
     options: Mapping = field(default_factory=dict)  # e.g. {"window_seconds": 3.0}
+    stand_in: bool = False  # without data, a synthetic stand-in is used (and announced) in the place of an error
 
 
 @dataclass(frozen=True)

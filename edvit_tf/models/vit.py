@@ -119,6 +119,25 @@ def vit_from_weights(config: ViTConfig, weights: Mapping[str, np.ndarray], name:
     return model
 
 
+def config_of(model: keras.Model) -> ViTConfig:
+    """The ViTConfig that a model of `build_vit` was made from, read off its layers; ValueError for another model."""
+    names = {layer.name for layer in model.layers}
+    if not {"normalise", "patch_embedding", "features", "head"} <= names:
+        raise ValueError(f"the model {model.name} has no layers named normalise, patch_embedding, features and head")
+    rescale, patch = model.get_layer("normalise"), model.get_layer("patch_embedding")
+    num_layers = sum(name.endswith(".mlp.add") for name in names)
+    std = 1 / np.atleast_1d(rescale.scale)
+    heads = model.get_layer("block_00.attention.heads").num_heads
+    return ViTConfig(
+        image_shape=tuple(model.input_shape[1:]), patch_size=patch.kernel_size[0], num_layers=num_layers,
+        hidden_dim=patch.filters, num_heads=heads, head_dim=model.get_layer("block_00.attention.query").units // heads,
+        mlp_dim=model.get_layer("block_00.mlp.expand").units, num_classes=model.get_layer("head").units,
+        pool="cls_mean" if "patch_tokens_only" in names else "cls",
+        layer_norm_epsilon=model.get_layer("norm").epsilon,
+        input_mean=tuple(float(v) for v in -np.atleast_1d(rescale.offset) * std), input_std=tuple(float(v) for v in std),
+    )
+
+
 def _plain(values: np.ndarray):
     """A float for one value, else a list: what Rescaling serialises."""
     return float(values[0]) if values.size == 1 else [float(v) for v in values]

@@ -1,0 +1,122 @@
+"""`load`: from a data set's name to a Dataset, looking in the folder given, $EDVIT_DATA, Keras, and the stand-ins."""
+
+import dataclasses
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edvit_tf.errors import DataError
+
+from . import synthetic as stand_in
+from .dataset import Dataset
+from .folders import Found, MissingData, find_layouts, wrong_layout
+from .split import limit_per_class
+
+# Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA), is_layout(folder),
+# load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras has the data set.
+NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256")
+SYNTHETIC = ("never", "fallback", "only")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `load` was asked for, checked."""
+
+    name: str
+    image_size: tuple[int, int]  # (H, W)
+    seed: int
+    options: dict[str, Any]
+
+    def __getitem__(self, option: str) -> Any:
+        return self.options[option]
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    image_size: tuple[int, int],
+    seed: int = 0,
+    synthetic: str = "never",
+    max_per_class: int | None = None,
+    **options: Any,
+) -> Dataset:
+    """Loads a data set: finds its folder, reads file headers, splits recordings; decodes nothing yet.
+
+    image_size: (H, W) of the model's input. synthetic: "never", "fallback" (when no data are found; said on stderr)
+    or "only". max_per_class: recordings of each class kept in each split. Options are the data set's own.
+    Looks in data_dir alone if it is given, else in $EDVIT_DATA/<name> and $EDVIT_DATA/<name>*, then in Keras' cache
+    or download (mnist, cifar10). DataError: unknown name or option, missing data, wrong layout, unreadable files.
+    """
+    if name not in NAMES:
+        raise DataError(f"Data set {name!r} is unknown; choose from {', '.join(NAMES)}.")
+    if synthetic not in SYNTHETIC:
+        raise DataError(f"synthetic={synthetic!r} is unknown; choose from {', '.join(SYNTHETIC)}.")
+    if len(image_size) != 2 or not all(isinstance(n, int) and n > 0 for n in image_size):
+        raise DataError(f"image_size is {image_size!r}; it must be two positive integers (H, W).")
+    if not isinstance(seed, int) or seed < 0:
+        raise DataError(f"seed is {seed!r}; it must be an integer, 0 or more.")
+    if max_per_class is not None and max_per_class < 1:
+        raise DataError(f"max_per_class is {max_per_class}; it must be at least 1, or None for all.")
+    module = importlib.import_module(f".{name}", __package__)
+    settings = Settings(name, tuple(image_size), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS))
+    if synthetic == "only":
+        data = stand_in.make(settings)
+    else:
+        looked: list[Path] = []
+        try:
+            data = module.load_folders(_find(name, module, data_dir, looked), settings)
+        except MissingData:
+            # a folder that was named and is wrong is a mistake to mend, not a reason to make data up
+            if synthetic != "fallback" or data_dir is not None:
+                raise
+            data = stand_in.make(settings)
+            places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
+            print(f"WARNING: no {name} data found (looked in {places}): using a SYNTHETIC stand-in; "
+                  "accuracies mean nothing", file=sys.stderr)
+    if max_per_class is not None:
+        data.notes.append(f"at most {max_per_class} recordings per class and split were kept (max_per_class)")
+        splits = {s: limit_per_class(r, max_per_class, seed) for s, r in data.splits.items()}
+        data = dataclasses.replace(data, splits=splits)
+    return data
+
+
+def _options(name: str, given: dict, known: dict) -> dict:
+    """The defaults with `given` over them; DataError on an unknown name, a wrong type, a value out of range."""
+    for key, value in given.items():
+        if key not in known:
+            raise DataError(f"{name} has no option {key!r}; its options are {', '.join(sorted(known))}.")
+        wanted = type(known[key])
+        fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        if not fits or (isinstance(value, bool) and wanted is not bool):
+            raise DataError(f"{name}: {key} is {value!r}; it must be of type {wanted.__name__}.")
+        if wanted is not bool and value <= 0:
+            raise DataError(f"{name}: {key} is {value!r}; it must be positive.")
+    options = {**known, **given}
+    fractions = {k: v for k, v in options.items() if k.endswith("_fraction")}
+    if sum(fractions.values()) >= 1:
+        raise DataError(f"{name}: {fractions} leave nothing to train on; their sum must be below 1.")
+    return options
+
+
+def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) -> list[Found]:
+    """The folders to load; notes where it looked; MissingData if there is none."""
+    if data_dir is not None:
+        starts = [[Path(data_dir)]]
+    elif os.environ.get("EDVIT_DATA"):
+        root = Path(os.environ["EDVIT_DATA"]).expanduser()
+        alike = [p for prefix in module.PREFIXES for p in sorted(root.glob(f"{prefix}*")) if p.is_dir()]
+        starts = [[root / name], [p for p in alike if p.name != name]]
+    else:
+        starts = []
+    for group in starts:
+        looked += group
+        found = [f for start in group for f in find_layouts(start, module.is_layout)]
+        if found:
+            return found
+    if data_dir is None and hasattr(module, "keras_folders"):
+        return module.keras_folders(looked)
+    raise wrong_layout(name, looked, module.LAYOUT)

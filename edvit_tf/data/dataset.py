@@ -1,0 +1,231 @@
+"""What every data set is: labels, an input spec, splits of recordings, and how to read them, lazily.
+
+A recording is what is split, shuffled and scored: a track, an utterance, a picture. It gives one or more windows, each
+an input of the model. Nothing is decoded before it is asked for.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edvit_tf.device.preprocess import ImageSpec, MelSpec
+from edvit_tf.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+SKIP_LIMIT = 0.05  # share of a split's recordings that may be unreadable; a single one is always forgiven
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One track, utterance or picture: never on two sides of a split, nor is its group."""
+
+    id: str
+    label: int
+    group: str  # what must stay together: the track and its repeats, the speaker
+    num_windows: int
+    where: Any = field(repr=False)  # a Path, a row, or a seed: only the data set's `read` looks at it
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out: its path relative to the source, and why."""
+
+    path: str
+    reason: str
+
+
+def report_skipped(skipped: list[Skipped], path: str, reason: str) -> None:
+    """Adds to `skipped` and warns on stderr, once a file."""
+    if all(s.path != path for s in skipped):
+        skipped.append(Skipped(path, reason))
+        print(f"WARNING: skipped {path}: {reason}", file=sys.stderr)
+
+
+def check_skipped(skipped: Sequence[Skipped], total: int, what: str) -> None:
+    """DataError, naming the first files, if more than one and more than 5 % of `total` recordings are unreadable."""
+    if len(skipped) > max(1, SKIP_LIMIT * total):
+        first = "; ".join(f"{s.path} ({s.reason})" for s in skipped[:3])
+        raise DataError(f"{len(skipped)} of {total} recordings of {what} cannot be read, more than "
+                        f"{SKIP_LIMIT:.0%}: {first}. Get a complete copy of these files, or remove them.")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A loaded data set. `read` takes recordings and gives all their windows, (n, H, W, C), ValueError or OSError."""
+
+    name: str
+    labels: tuple[str, ...]
+    spec: ImageSpec | MelSpec
+    mel_filters: np.ndarray | None  # (n_mels, 1 + n_fft // 2) float32; None for pictures
+    source: str  # folder names, never an absolute path: it goes into manifests
+    seed: int
+    splits: Mapping[str, tuple[Recording, ...]]
+    read: Callable[[Sequence[Recording]], np.ndarray] = field(repr=False)
+    synthetic: bool = False
+    chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
+    id_rule: str | None = None  # how the ids follow from the source, where listing them all says no more
+    padded: int = 0  # recordings shorter than the window
+    notes: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    failed: dict[str, dict[str, Skipped]] = field(default_factory=dict, repr=False)  # split -> id -> met at decoding
+
+    @property
+    def kind(self) -> str:
+        """ "image" or "audio"."""
+        return "image" if isinstance(self.spec, ImageSpec) else "audio"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one window."""
+        return (self.spec.height, self.spec.width, self.spec.channels if self.kind == "image" else 1)
+
+    @property
+    def input_dtype(self) -> str:
+        """ "uint8" for pictures, "float32" (decibels) for sound."""
+        return "uint8" if self.kind == "image" else "float32"
+
+    def recordings(self, split: str) -> tuple[Recording, ...]:
+        """The split's recordings; their places are the indices that `iterate` and `stream` give."""
+        if split not in self.splits:
+            raise DataError(f"Split {split!r} is unknown; choose from {', '.join(self.splits)}.")
+        return self.splits[split]
+
+    def size(self, split: str) -> int:
+        """Windows in the split, as far as is known: files found unreadable while decoding are not counted."""
+        bad = self.failed.get(split, {})
+        return sum(r.num_windows for r in self.recordings(split) if r.id not in bad)
+
+    def iterate(self, split: str) -> Iterator[tuple[np.ndarray, int, int]]:
+        """Yields (x (H, W, C), label, recording index) window by window, in the split's order, decoding lazily.
+
+        x: uint8 0..255 or float32 decibels, C-contiguous. A file that cannot be decoded is named on stderr and in
+        `skipped` and gives nothing; DataError when more than 5 % of the split are so.
+        """
+        for x, label, index in self._chunks(split, range(len(self.recordings(split)))):
+            yield from zip(x, label.tolist(), index.tolist(), strict=True)
+
+    def _chunks(self, split: str, order: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(windows (n, H, W, C), labels (n,), recording indices (n,)) in the given order of recordings."""
+        recordings = self.recordings(split)
+        for start in range(0, len(order), self.chunk):
+            indices = order[start : start + self.chunk]
+            try:
+                yield self._read(recordings, indices)
+            except (ValueError, OSError) as error:
+                for i in indices:  # find the one that fails
+                    try:
+                        yield self._read(recordings, [i]) if len(indices) > 1 else self._fail(split, i, error)
+                    except (ValueError, OSError) as one:
+                        yield self._fail(split, i, one)
+
+    def _read(self, recordings: Sequence[Recording], indices: Sequence[int]) -> tuple:
+        chosen = [recordings[i] for i in indices]
+        counts = [r.num_windows for r in chosen]
+        x = self.read(chosen)
+        if len(x) != sum(counts):
+            raise ValueError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
+        return x, np.repeat(np.array([r.label for r in chosen]), counts), np.repeat(np.array(indices), counts)
+
+    def _fail(self, split: str, index: int, error: Exception) -> tuple:
+        recording, reason = self.recordings(split)[index], str(error) or type(error).__name__
+        if isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__  # str() would hold the absolute path
+        path = recording.where
+        shown = "/".join(path.parts[-2:]) if isinstance(path, Path) else recording.id
+        failed = self.failed.setdefault(split, {})
+        failed[recording.id] = Skipped(shown, reason)
+        report_skipped(self.skipped, shown, reason)
+        check_skipped(list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)")
+        none = np.zeros(0, np.int64)
+        return np.zeros((0, *self.input_shape), self.input_dtype), none, none
+
+    def batches(self, split: str, batch_size: int, shuffle_seed: Sequence[int] | None = None) -> Iterator[tuple]:
+        """(x (B, H, W, C), labels (B,) int32, recording indices (B,) int32); only the last B may be smaller.
+
+        With a seed, recordings come in random order, and windows are mixed over about eight batches, so that those
+        of one long recording do not stay together.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}; it must be at least 1.")
+        order = np.arange(len(self.recordings(split)))
+        rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        if rng is not None:
+            order = rng.permutation(order)
+        mix = rng is not None and any(r.num_windows > 1 for r in self.recordings(split))
+        pending, waiting = [], 0
+
+        def cut(last: bool) -> Iterator[tuple]:
+            nonlocal pending, waiting
+            parts = [np.concatenate(p) for p in zip(*pending, strict=True)]
+            if mix:
+                permutation = rng.permutation(waiting)
+                parts = [p[permutation] for p in parts]
+            whole = waiting if last else waiting - waiting % batch_size
+            for start in range(0, whole, batch_size):
+                x, label, index = (p[start : min(start + batch_size, whole)] for p in parts)
+                yield x, label.astype(np.int32), index.astype(np.int32)
+            pending, waiting = [tuple(p[whole:] for p in parts)], waiting - whole
+
+        for part in self._chunks(split, order.tolist()):
+            pending.append(part)
+            waiting += len(part[0])
+            if waiting >= batch_size * (8 if mix else 1):
+                yield from cut(last=False)
+        if waiting:
+            yield from cut(last=True)
+
+    def stream(self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0):
+        """tf.data.Dataset of `batches`, decoded on the fly and prefetched; each pass shuffles anew from (seed, pass).
+
+        Element: x (None, H, W, C), labels (None,) int32, recording indices (None,) int32. A DataError met on the way
+        comes out as a TensorFlow error with the same text.
+        """
+        import tensorflow as tf
+
+        self.recordings(split)  # an unknown split fails here, not inside TensorFlow
+        passes = 0
+
+        def generate():
+            nonlocal passes
+            passes += 1
+            yield from self.batches(split, batch_size, (seed, passes - 1) if shuffle else None)
+
+        signature = (
+            tf.TensorSpec((None, *self.input_shape), self.input_dtype),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None,), tf.int32),
+        )
+        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+
+    def split_ids(self, split: str) -> list[str] | dict:
+        """The ids of a split for the manifest; where a rule gives them: the rule, their count and their sha256."""
+        ids = [r.id for r in self.recordings(split)]
+        if self.id_rule is None:
+            return ids
+        return {"rule": self.id_rule, "count": len(ids), "sha256": sha256("\n".join(ids).encode()).hexdigest()}
+
+    def describe(self) -> dict:
+        """Plain JSON: name, source, whether synthetic, labels, sizes by split and class, notes, what was skipped."""
+        splits = {}
+        for split, recordings in self.splits.items():
+            label = np.array([r.label for r in recordings], int)
+            count = np.bincount(label, minlength=len(self.labels))
+            num_windows = np.bincount(label, [r.num_windows for r in recordings], len(self.labels))
+            splits[split] = {
+                "recordings": len(recordings),
+                "windows": int(num_windows.sum()),
+                "per_class": {
+                    name: {"recordings": int(count[i]), "windows": int(num_windows[i])}
+                    for i, name in enumerate(self.labels)
+                },
+            }
+        return {
+            "name": self.name, "kind": self.kind, "synthetic": self.synthetic, "source": self.source,
+            "seed": self.seed, "labels": list(self.labels), "splits": splits, "notes": list(self.notes),
+            "padded": self.padded, "skipped": len(self.skipped), "skipped_files": [s.path for s in self.skipped[:20]],
+        }  # fmt: skip

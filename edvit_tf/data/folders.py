@@ -1,0 +1,107 @@
+"""Where a data set's files are: layouts looked for in folders, and messages that show what was expected and found."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edvit_tf.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF")
+
+
+class MissingData(DataError):
+    """No data set there: where a stand-in may step in, if it was asked for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder that has a data set's layout, and its name to show: relative, since it goes into manifests."""
+
+    folder: Path
+    shown: str
+
+    def relative(self, path: Path) -> str:
+        """The path of a file in it, to show."""
+        return f"{self.shown}/{path.relative_to(self.folder).as_posix()}"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Sorted, hidden ones left out; none if it is not a folder or may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(e.path) for e in entries if not e.name.startswith((".", "__")) and e.is_dir())
+    except OSError:
+        return []
+
+
+def files(folder: Path) -> list[Path]:
+    """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows)."""
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
+    return [folder / name for name in sorted(names) if name.lower() not in ("thumbs.db", "desktop.ini")]
+
+
+def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:
+    """Whether the folder itself holds a file with one of the suffixes."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(e.name.lower().endswith(tuple(suffixes)) and contains in e.name for e in entries)
+    except OSError:
+        return False
+
+
+def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2) -> list[Found]:
+    """The folders with the layout: `start`, else all at most `depth` levels below it."""
+    start = Path(start).expanduser().resolve()
+    if not start.is_dir():
+        return []
+    if is_layout(start):
+        return [Found(start, start.name)]
+    found, level = [], subfolders(start)
+    for _ in range(depth):
+        below = []
+        for folder in level:
+            if is_layout(folder):
+                found.append(Found(folder, folder.relative_to(start.parent).as_posix()))
+            else:
+                below += subfolders(folder)
+        level = below
+    return found
+
+
+def listing(folder: Path, limit: int = 8) -> str:
+    """What is in a folder, in a few words, for an error message."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        return "there is no such folder" if not folder.exists() else "it is a file, not a folder"
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    if not names:
+        return "it is empty"
+    return "it holds " + ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
+    """The error for: looked here, found that, expected this."""
+    places = "\n".join(f"  {p}: {listing(p)}" for p in looked) or "  nowhere: no --data-dir, and $EDVIT_DATA is not set"
+    return MissingData(
+        f"No {name} data found. Looked in (and two levels below):\n{places}\nExpected:\n{layout.rstrip()}\n"
+        f"Put the files there and give the folder with --data-dir, or as $EDVIT_DATA/{name}."
+    )
+
+
+def only_one(name: str, found: Sequence[Found]) -> Found:
+    """The folder, or DataError that names the several."""
+    if len(found) > 1:
+        raise DataError(f"Several {name} folders found: {', '.join(str(f.folder) for f in found)}. "
+                        "Give one of them with --data-dir.")
+    return found[0]
+
+
+def probe_image(path: Path) -> None:
+    """ValueError if a file is no picture by its first bytes; damage further inside is met when it is decoded."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if not head.startswith(IMAGE_SIGNATURES):
+        raise ValueError(f"not a picture: it starts with {head!r}" if head else "the file is empty")

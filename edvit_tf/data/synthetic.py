@@ -1,0 +1,192 @@
+"""Stand-ins for runs without data: ten made-up classes of sound or pictures, made when read, never stored.
+
+Every recording follows from (seed, class, index). What differs between classes is rhythm, timbre, harmony, formants or
+shape; loudness, key, pitch, place, colour and noise are random in each, so that they tell nothing. Accuracies on them
+mean nothing but that the machinery works.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from edvit_tf.device.preprocess import ImageSpec, image_input, mel_windows, windows
+
+from .audio import mel_filters, mel_spec
+from .dataset import SPLITS, Dataset, Recording
+from .split import check_classes, split_groups
+
+OPTIONS = {"synthetic_per_class": 60, "synthetic_seconds": 6.0}  # seconds: of a gtzan clip
+NOTE = "synthetic stand-in, not real data: accuracies mean nothing"
+FRACTIONS = {"test": 0.2, "validation": 0.1}
+SPEAKERS = 20
+LOUDNESS_DB = (-44.0, -20.0)  # RMS below full scale, uniform: 24 dB apart at most, and no clipping
+
+# beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its harmonics, step between
+# harmonics (2: odd ones, hollow), register (Hz), kicks a beat, snare, hats a beat, colour of the noise (1/f^a)
+GENRES = (
+    (70, 1, 1.5, (0, 4, 7, 10), 1.6, 1, 110, 0.5, 0.2, 3, 1.0),
+    (60, 2, 1.0, (0, 4, 7), 2.5, 1, 262, 0.0, 0.0, 0, 2.0),
+    (105, 2, 4.0, (0, 4, 7), 1.0, 1, 196, 0.5, 0.1, 2, 0.5),
+    (124, 2, 6.0, (0, 3, 7, 10), 0.8, 2, 220, 1.0, 0.4, 2, 0.0),
+    (88, 0.5, 3.0, (0, 3), 2.0, 1, 55, 0.75, 1.0, 4, 1.5),
+    (150, 1.5, 3.0, (0, 3, 6, 11), 1.8, 2, 165, 0.0, 0.1, 3, 0.5),
+    (170, 4, 2.0, (0, 7, 12), 0.3, 1, 82, 2.0, 0.8, 4, 0.0),
+    (116, 1, 5.0, (0, 4, 7, 14), 1.3, 2, 330, 1.0, 0.6, 1, 1.0),
+    (76, 1, 9.0, (0, 5, 9), 1.2, 1, 131, 0.5, 0.5, 1, 2.0),
+    (132, 2, 1.0, (0, 7), 0.6, 1, 123, 1.0, 0.9, 2, 0.5),
+)
+# (F1, F2) in Hz at the start, middle and end; level of the noise before and after (s, f, ...), and its lowest Hz
+WORDS = (
+    (((300, 2300), (300, 2300), (300, 2300)), 0.0, 0.0, 0),
+    (((750, 1200), (750, 1200), (750, 1200)), 0.0, 0.0, 0),
+    (((300, 800), (300, 800), (300, 800)), 0.0, 0.0, 0),
+    (((750, 1200), (500, 1700), (300, 2300)), 0.0, 0.0, 0),
+    (((300, 2300), (500, 1700), (750, 1200)), 0.0, 0.0, 0),
+    (((550, 1800), (550, 1800), (550, 1800)), 0.8, 0.0, 4500),
+    (((500, 900), (500, 900), (500, 900)), 0.0, 0.8, 4500),
+    (((300, 800), (500, 1500), (300, 2300)), 0.8, 0.0, 1500),
+    (((700, 1100), (500, 900), (300, 700)), 0.0, 0.8, 1500),
+    (((300, 2300), (750, 1200), (300, 2300)), 0.5, 0.5, 3000),
+)
+SHAPES = ("disc", "ring", "square", "cross", "triangle", "rows", "columns", "checks", "diagonals", "dots")
+
+
+def _noise(rng: np.random.Generator, n: int, exponent: float, lowest_hz: float = 0.0, rate: int = 1) -> np.ndarray:
+    """(n,) noise of RMS 1 whose power falls as 1/f^exponent, without what lies below lowest_hz."""
+    frequency = np.fft.rfftfreq(n, 1 / rate)
+    spectrum = np.fft.rfft(rng.standard_normal(n, np.float32)) / np.maximum(frequency, frequency[1]) ** (exponent / 2)
+    spectrum[frequency < lowest_hz] = 0
+    noise = np.fft.irfft(spectrum, n)
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def _sines(angle: np.ndarray, step: int) -> Iterator[np.ndarray]:
+    """sin(angle), sin((1 + step) angle), ... by the recurrence, a tenth of the time of calling sin."""
+    turn, before, now = 2 * np.cos(step * angle), np.sin((1 - step) * angle), np.sin(angle)
+    while True:
+        yield now
+        before, now = now, turn * now - before
+
+
+def _set_loudness(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
+    rms = np.sqrt(np.mean(samples**2))
+    return (samples / rms * 10 ** (rng.uniform(*LOUDNESS_DB) / 20)).clip(-1, 1).astype(np.float32)
+
+
+def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) -> np.ndarray:
+    """float32 (n,) of one of ten "genres", in a random key, at a random place in the bar."""
+    bpm, strokes, decay, chord, rolloff, step, register, kicks, snare, hats, colour = GENRES[label]
+    t = np.arange(round(seconds * rate)) / rate
+    beat = t * bpm * rng.uniform(0.95, 1.05) / 60 + rng.uniform(0, 16)
+    steps = np.array([0, 5, 7, rng.choice([3, 9])])[(beat // 4).astype(int) % 4]
+    root = register * 2 ** ((steps + rng.uniform(-5, 5)) / 12)
+    phase = 2 * np.pi * np.cumsum(root) / rate
+    tone = np.zeros_like(t)
+    for interval in chord:
+        ratio = 2 ** (interval / 12)
+        harmonics = range(1, min(8, int(rate / 2 / (ratio * root.max()))), step)
+        angle = ratio * phase + rng.uniform(0, 6)
+        for h, wave in zip(harmonics, _sines(angle, step), strict=False):
+            tone += wave / h**rolloff
+    tone *= np.exp(-decay * (beat * strokes % 1)) / np.sqrt(len(chord))
+    drums = 2 * np.exp(-12 * (beat * kicks % 1)) * np.sin(2 * np.pi * 60 * t) * (kicks > 0)
+    drums += snare * np.exp(-10 * ((beat / 2 + 0.5) % 1)) * _noise(rng, len(t), 0.5)
+    drums += 0.3 * np.exp(-15 * (beat * hats % 1)) * _noise(rng, len(t), 0.0, 5000, rate) * (hats > 0)
+    noise = 10 ** (rng.uniform(-30, -15) / 20) * _noise(rng, len(t), colour)
+    return _set_loudness(rng, tone + rng.uniform(0.6, 1.2) * drums + noise)
+
+
+def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> np.ndarray:
+    """float32 (rate,): one second with one of ten "words" in it, in the speaker's pitch and size of throat."""
+    formants, before, after, lowest_hz = WORDS[label]
+    voice = np.random.default_rng(speaker)
+    pitch, size = voice.uniform(90, 240), voice.uniform(0.92, 1.1)
+    n = round(rng.uniform(0.35, 0.55) * rate)
+    place = np.linspace(0, 2, n)
+    first, second = (np.interp(place, (0, 1, 2), [f[k] for f in formants]) * size for k in (0, 1))
+    f0 = pitch * np.linspace(rng.uniform(0.9, 1.2), rng.uniform(0.8, 1.1), n)
+    phase = 2 * np.pi * np.cumsum(f0) / rate
+    voiced = np.zeros(n)
+    for h, wave in zip(range(1, int(4000 / pitch)), _sines(phase, 1), strict=False):
+        gain = 1 / (1 + ((h * f0 - first) / 90) ** 2) + 0.6 / (1 + ((h * f0 - second) / 120) ** 2)
+        voiced += gain * wave
+    voiced *= np.sin(np.linspace(0, np.pi, n)) ** 0.5
+    voiced /= np.sqrt(np.mean(voiced**2))
+    hiss = round(0.12 * rate)
+    parts = [level * _noise(rng, hiss, 0.0, lowest_hz, rate) for level in (before, after)]
+    word = np.concatenate([parts[0], voiced, parts[1]])
+    samples = np.zeros(rate)
+    start = rng.integers(0, rate - len(word) + 1)
+    samples[start : start + len(word)] = word
+    return _set_loudness(rng, samples + 10 ** (rng.uniform(-35, -20) / 20) * _noise(rng, rate, 1.0))
+
+
+def picture(rng: np.random.Generator, label: int, height: int, width: int, channels: int) -> np.ndarray:
+    """uint8 (height, width, channels): one of ten shapes and textures, anywhere, in two colours at odds, with noise."""
+    unit = min(height, width)
+    y, x = np.mgrid[:height, :width] / unit
+    radius = rng.uniform(0.22, 0.36)
+    u = x - rng.uniform(radius, width / unit - radius)  # place of the shape's centre
+    v = y - rng.uniform(radius, height / unit - radius)
+    far, box, period = np.hypot(u, v), np.maximum(abs(u), abs(v)), rng.uniform(0.18, 0.3)
+    wave = [np.sin(2 * np.pi * a / period) > 0 for a in (v, u, (u + v) / 2**0.5)]
+    shape = {
+        "disc": far < radius, "ring": abs(far - 0.8 * radius) < 0.25 * radius, "square": box < 0.85 * radius,
+        "cross": (np.minimum(abs(u), abs(v)) < 0.25 * radius) & (box < radius),
+        "triangle": (v < 0.8 * radius) & (v > 2 * abs(u) - radius), "rows": wave[0], "columns": wave[1],
+        "checks": wave[0] ^ wave[1], "diagonals": wave[2],
+        "dots": np.hypot(u % period - period / 2, v % period - period / 2) < 0.3 * period,
+    }[SHAPES[label]]  # fmt: skip
+    ground = rng.uniform(0, 90, channels)
+    colour = ground + rng.uniform(90, 160, channels)
+    if channels == 3 and rng.random() < 0.5:
+        ground, colour = colour, ground
+    pixels = np.where(shape[..., None], colour, ground) + rng.normal(0, 12, (height, width, channels))
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def make(settings) -> Dataset:
+    """The stand-in of a data set, with its input spec and split fractions; DataError with under three a class."""
+    name, count, seed = settings.name, settings["synthetic_per_class"], settings.seed
+    pixels = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "caltech256": (96, 128, 3)}.get(name)
+    filters, num_windows, padded = None, 1, 0
+    if pixels:
+        labels = SHAPES
+        spec = ImageSpec(*settings.image_size, channels=pixels[2])
+    else:
+        words = name == "speech_commands"
+        labels = tuple(f"{'word' if words else 'genre'}-{i}" for i in range(10))
+        spec = mel_spec(settings, 16_000 if words else 22_050, settings["window_seconds"], extra_frame=words)
+        filters = mel_filters(spec)
+        length = spec.sample_rate_hz if words else round(settings["synthetic_seconds"] * spec.sample_rate_hz)
+        num_windows = len(windows(length, spec.window_samples))
+        padded = 10 * count if length < spec.window_samples else 0
+    group: Callable[[int, int], str] = (  # speakers say every word, as in the real data
+        (lambda c, i: f"speaker-{i % SPEAKERS:02d}") if name == "speech_commands" else (lambda c, i: f"{c}/{i}")
+    )
+
+    def read(chosen: Sequence[Recording]) -> np.ndarray:
+        result = []
+        for r in chosen:
+            rng = np.random.default_rng((seed, *r.where))
+            label, index = r.where
+            if pixels:
+                result.append(image_input(picture(rng, label, *pixels), spec)[None])
+            elif name == "speech_commands":
+                result.append(mel_windows(word_clip(rng, label, spec.sample_rate_hz, index % SPEAKERS), spec, filters))
+            else:
+                clip = genre_clip(rng, label, spec.sample_rate_hz, settings["synthetic_seconds"])
+                result.append(mel_windows(clip, spec, filters))
+        return np.concatenate(result)
+
+    recordings = [
+        Recording(f"synthetic/{label}/{i:04d}", c, group(c, i), num_windows, (c, i))
+        for c, label in enumerate(labels) for i in range(count)
+    ]
+    sides = split_groups([r.label for r in recordings], [r.group for r in recordings], FRACTIONS, seed)
+    splits = {s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS}
+    check_classes(splits, labels, "the synthetic stand-in")
+    notes = [NOTE] + ([f"the clips are shorter than the window of {settings['window_seconds']:g} s and are padded "
+                       "with silence"] if padded else [])
+    return Dataset(name, labels, spec, filters, "synthetic stand-in", seed, splits, read, synthetic=True,
+                   padded=padded, notes=notes)

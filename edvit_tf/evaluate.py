@@ -1,0 +1,155 @@
+"""Accuracy of a bundle, measured on its .tflite files, each in a process of its own without TensorFlow."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.device.bundle import Bundle, BundleError, open_bundle, verified_path
+from edvit_tf.errors import DataError
+from edvit_tf.export.process import run_in_process
+from edvit_tf.training.fuse import average
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the sub-models of a bundle said about n windows: features and logits by sub-model, and process reports."""
+
+    features: tuple[np.ndarray, ...]  # each (n, d_j)
+    logits: tuple[np.ndarray, ...]  # each (n, |C_j| + 1)
+    reports: tuple[dict, ...]
+
+
+def ask(bundle: Bundle, inputs: Path) -> Answers:
+    """Runs every sub-model over the .npy file `inputs` (n, H, W, C), one process after the other, one thread each."""
+    outputs, reports = [], []
+    for entry in bundle.sub_models:
+        out, report = run_in_process(verified_path(bundle, entry["file"]), inputs)
+        outputs.append(out)
+        reports.append(report)
+    return Answers(tuple(o["features"] for o in outputs), tuple(o["logits"] for o in outputs), tuple(reports))
+
+
+def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple[np.ndarray, dict]:
+    """Probabilities (n, classes) by fusion.tflite in a process of its own, the `missing` sub-models as zeros; its report."""
+    check_missing(bundle, missing)
+    present = np.ones(len(bundle.sub_models), np.float32)
+    present[list(missing)] = 0
+    features = [f if keep else np.zeros_like(f) for f, keep in zip(answers.features, present, strict=True)]
+    count = len(features[0])
+    inputs = {"features": np.concatenate(features, axis=1), "present": np.tile(present, (count, 1))}
+    outputs, report = run_in_process(verified_path(bundle, bundle.manifest["fusion"]["file"]), inputs)
+    return outputs["probabilities"], report
+
+
+def check_missing(bundle: Bundle, missing: Sequence[int]) -> None:
+    """Raises BundleError on an unknown sub-model, or when none would be left."""
+    for index in missing:
+        bundle.entry(index)
+    if len(set(missing)) >= len(bundle.sub_models):
+        raise BundleError(f"missing is {sorted(set(missing))}: no sub-model is left. Leave at least one in.")
+
+
+def averaged(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> np.ndarray:
+    """Probabilities (n, classes) by softmax averaging, without the fusion MLP."""
+    logits = [None if j in missing else part for j, part in enumerate(answers.logits)]
+    return average(logits, [tuple(entry["classes"]) for entry in bundle.sub_models], len(bundle.labels))
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray) -> dict:
+    """{"window", "recording": accuracies, "windows", "recordings": counts}; a recording is the mean of its windows."""
+    by_recording, truth = per_recording(probabilities, labels, recordings)
+    return {
+        "window": float((probabilities.argmax(axis=1) == labels).mean()), "windows": len(labels),
+        "recording": float((by_recording.argmax(axis=1) == truth).mean()), "recordings": len(truth),
+    }
+
+
+def per_recording(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probabilities (recordings, classes) and labels (recordings,)."""
+    _, first, position = np.unique(recordings, return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), probabilities.shape[1]))
+    np.add.at(sums, position.ravel(), probabilities)
+    return sums / np.bincount(position.ravel())[:, None], labels[first]
+
+
+def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> list[list[int]]:
+    """Counts, rows = true class, columns = predicted class."""
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (truth, predicted), 1)
+    return counts.tolist()
+
+
+def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Writes a split's inputs to `folder`/<split>.npy as they are decoded; returns (path, labels, recordings).
+
+    Never more than one recording in memory: the file is a memory map, cut at the end to what could be read.
+    """
+    size = dataset.size(split)
+    spec = dataset.spec
+    shape = (spec.height, spec.width, getattr(spec, "channels", 1))
+    dtype = np.uint8 if dataset.kind == "image" else np.float32
+    raw = folder / f"{split}.raw"
+    labels, recordings = [], []
+    with open(raw, "wb") as file:
+        for x, label, recording in dataset.iterate(split):
+            file.write(np.ascontiguousarray(x, dtype).tobytes())
+            labels.append(label)
+            recordings.append(recording)
+    if not labels:
+        raise DataError(f"the {split} split of {dataset.name} has no readable input ({size} listed). Check the files named above.")
+    path = folder / f"{split}.npy"
+    stored = np.memmap(raw, dtype, "r", shape=(len(labels), *shape))
+    target = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=stored.shape)
+    for start in range(0, len(stored), 4096):
+        target[start : start + 4096] = stored[start : start + 4096]
+    target.flush()
+    del target, stored
+    raw.unlink()
+    return path, np.array(labels), np.array(recordings)
+
+
+def evaluate(
+    bundle_path: str | Path, data_dir: str | Path | None = None, split: str = "test", missing: Sequence[int] = ()
+) -> dict:
+    """Fused accuracy of a bundle's .tflite files on a split of the data it was made from ("all": every split).
+
+    Returns plain JSON: accuracy (fused), average (without MLP), missing, confusion by recording, reports of the
+    processes. The split is drawn again with the manifest's seed; a data set whose classes differ is refused.
+    Raises BundleError, DataError.
+    """
+    from edvit_tf.data import load
+
+    bundle = open_bundle(bundle_path)
+    check_missing(bundle, missing)
+    run, data = bundle.manifest["run"], bundle.manifest["data"]
+    dataset = load(
+        data["name"], data_dir, image_size=tuple(run["data"]["image_size"]), seed=bundle.manifest["seed"],
+        synthetic="only" if data["synthetic"] and data_dir is None else "never", **run["data"]["options"],
+    )
+    if list(dataset.labels) != bundle.labels:
+        raise DataError(
+            f"the data have the classes {list(dataset.labels)}; the bundle was made for {bundle.labels}. "
+            "Give the data set that the bundle was made from."
+        )
+    parts = ("train", "validation", "test") if split == "all" else (split,)
+    with tempfile.TemporaryDirectory(prefix="edvit-evaluate-") as folder:
+        probabilities, mean, labels, recordings, reports = [], [], [], [], None
+        for part in parts:
+            inputs, part_labels, part_recordings = materialise(dataset, part, Path(folder))
+            answers = ask(bundle, inputs)
+            probabilities.append(fuse(bundle, answers, missing)[0])
+            mean.append(averaged(bundle, answers, missing))
+            labels.append(part_labels)
+            recordings.append(part_recordings + (recordings[-1].max() + 1 if recordings else 0))
+            reports = answers.reports
+            inputs.unlink()
+    p, y, r = np.concatenate(probabilities), np.concatenate(labels), np.concatenate(recordings)
+    by_recording, truth = per_recording(p, y, r)
+    return {
+        "bundle": bundle.path.name, "digest": bundle.digest, "data": dataset.describe(), "split": split,
+        "missing": sorted(set(missing)), "accuracy": accuracy(p, y, r), "average": accuracy(np.concatenate(mean), y, r),
+        "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)), "processes": list(reports),
+    }

@@ -1,0 +1,119 @@
+"""Writes a bundle directory: .tflite and .keras files, labels, golden input, splits, card, and the manifest over them."""
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import Plan, RunConfig
+from edvit_tf.device.bundle import SCHEMA_VERSION, sha256
+from edvit_tf.device.runtime import load
+from edvit_tf.export.card import card
+from edvit_tf.export.convert import convert
+from edvit_tf.export.graph import fusion_graph, sub_model_graph
+from edvit_tf.models.vit import get_weights, vit_from_weights
+from edvit_tf.planning import cost
+from edvit_tf.training.fuse import build_fusion
+
+Weights = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """All that goes into a bundle; weights are by name, sub-models in plan order."""
+
+    run: RunConfig
+    plan: Plan
+    labels: tuple[str, ...]
+    input_spec: dict  # of edvit_tf.device.preprocess, with "kind"
+    mel_filters: np.ndarray | None
+    data: dict  # Dataset.describe()
+    splits: dict  # split -> ids or rule
+    sub_models: tuple[Weights, ...]
+    fusion: Weights
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shaped the result."""
+    names = ("edvit-tf", "tensorflow", "keras", "numpy", "librosa", "tflite-runtime", "ai-edge-litert")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_bundle(folder: Path, parts: BundleParts) -> dict:
+    """Fills an empty `folder` and returns the manifest, which lists every file with its bytes and sha256."""
+    run, plan = parts.run, parts.plan
+    input_name = {"image": "image", "mel": "mel"}[parts.input_spec["kind"]]
+    image_shape = plan.sub_models[0].config.image_shape
+    entries = []
+    for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
+        vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(folder / f"{sub.name}.keras")
+        convert(*sub_model_graph(sub.config, weights, input_name), folder / f"{sub.name}.tflite", weights)
+        entries.append({
+            "index": sub.index, "name": sub.name, "file": f"{sub.name}.tflite", "keras": f"{sub.name}.keras",
+            "flavours": {"float32": {"file": f"{sub.name}.tflite", "runtimes": ["tflite-runtime", "ai-edge-litert"]}},
+            "classes": list(sub.classes), "labels": [parts.labels[c] for c in sub.classes],
+            "other": sub.config.num_classes > len(sub.classes), "kept_heads": sub.kept_heads,
+            "config": sub.config.to_dict(), "params": cost.params(sub.config), "macs": cost.macs(sub.config),
+            "macs_full": cost.macs_full(sub.config), "weight_bytes": cost.size_bytes(sub.config),
+            "devices": list(sub.devices),
+        })
+    widths = tuple(sub.config.hidden_dim for sub in plan.sub_models)
+    fusion = build_fusion(widths, len(parts.labels), run.fusion_lambda)
+    by_name = {f"{layer.name}.{v.name}": v for layer in fusion.layers for v in layer.weights}
+    for name, variable in by_name.items():
+        variable.assign(parts.fusion[name])
+    fusion.save(folder / "fusion.keras")
+    convert(*fusion_graph(get_weights(fusion), widths), folder / "fusion.tflite", parts.fusion)
+
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in parts.labels), encoding="utf-8")
+    (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
+    if parts.mel_filters is not None:
+        np.save(folder / "mel_filters.npy", parts.mel_filters.astype(np.float32))
+    _write_golden(folder, entries, input_name, image_shape, parts)
+
+    manifest = {
+        "schema_version": SCHEMA_VERSION, "name": run.name, "task": f"{'audio' if input_name == 'mel' else 'image'}-classification",
+        "labels": list(parts.labels),
+        "input": {
+            "name": input_name, "dtype": "uint8" if input_name == "image" else "float32", "shape": list(image_shape),
+            "spec": parts.input_spec, "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
+        },
+        "sub_models": entries,
+        "fusion": {"file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda, "widths": list(widths)},
+        "plan": {"devices": [d.to_dict() for d in plan.devices], "budget_bytes": plan.budget_bytes,
+                 "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples},
+        "data": parts.data, "run": run.to_dict(), "seed": run.seed, "versions": versions(),
+        "files": {},
+    }
+    listed = sorted(p for p in folder.iterdir() if p.name != "README.md")
+    manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in listed}
+    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    return manifest
+
+
+def _write_golden(folder: Path, entries: list[dict], input_name: str, shape: tuple[int, ...], parts: BundleParts) -> None:
+    """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for self-checks.
+
+    The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or music.
+    """
+    config = parts.plan.sub_models[0].config
+    rng = np.random.default_rng(parts.run.seed)
+    coarse = rng.normal(size=(8, 8, shape[2]))
+    rows, columns = (np.linspace(0, 7, n).round().astype(int) for n in shape[:2])
+    x = np.array(config.input_mean) + np.array(config.input_std) * coarse[rows][:, columns]
+    x = x.clip(0, 255).round().astype(np.uint8) if input_name == "image" else x.astype(np.float32)
+    golden = {"input": x[np.newaxis]}
+    for entry in entries:
+        out = load(folder / entry["file"]).run(**{input_name: golden["input"]})
+        golden |= {f"{entry['name']}.{name}": value.copy() for name, value in out.items()}
+    np.savez(folder / "golden.npz", **golden)

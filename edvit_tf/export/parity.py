@@ -1,0 +1,25 @@
+"""Keras against .tflite: how far the outputs lie apart on the same real samples."""
+
+import numpy as np
+
+TOLERANCE = 1e-4  # of max |a - b| / max |b|, float32 files
+
+
+def compare(keras_outputs: dict[str, np.ndarray], tflite_outputs: dict[str, np.ndarray], top: str) -> dict:
+    """Largest relative error over samples and outputs, and where the top-1 of output `top` differs.
+
+    The relative error of one sample's tensor is max |a - b| / max |b|, b the Keras output. A tie is a sample whose two
+    largest Keras values lie within that tolerance of each other; `differing` counts the others with another top-1.
+    """
+    error = max(
+        float((np.abs(tflite_outputs[name] - b).max(axis=-1) / np.abs(b).max(axis=-1)).max())
+        for name, b in keras_outputs.items()
+    )
+    a, b = tflite_outputs[top], keras_outputs[top]
+    ordered = np.sort(b, axis=-1)
+    tie = ordered[:, -1] - ordered[:, -2] <= TOLERANCE * np.abs(b).max(axis=-1)
+    other = a.argmax(axis=-1) != b.argmax(axis=-1)
+    return {
+        "samples": len(b), "max_relative_error": error, "tolerance": TOLERANCE, "ties": int(tie.sum()),
+        "differing_top1": int((other & ~tie).sum()), "ok": bool(error <= TOLERANCE and not (other & ~tie).any()),
+    }

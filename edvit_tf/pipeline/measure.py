@@ -1,0 +1,96 @@
+"""The figures of a run, on its test split: .tflite files in processes of their own, Keras beside them for parity.
+
+This is the one place that looks at the test split, once everything is chosen and trained.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import Plan, SubModelPlan, ViTConfig
+from edvit_tf.device.bundle import open_bundle
+from edvit_tf.evaluate import accuracy, ask, averaged, confusion, fuse, per_recording
+from edvit_tf.export.parity import compare
+from edvit_tf.export.process import run_in_process
+from edvit_tf.pipeline.steps import SINGLE, Split, label_of
+from edvit_tf.pipeline.store import Stages
+
+
+def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]) -> dict:
+    """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the single baseline; plain JSON."""
+    from edvit_tf.training.train import predict
+
+    test = Split(stages, "test")
+    inputs = stages.path("data", "test.npy")
+    bundle = open_bundle(stages.folder / "bundle")
+    answers = ask(bundle, inputs)
+    fused, fusion_report = fuse(bundle, answers)
+    keras_out = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), test.x) for sub in plan.sub_models]
+    keras_fused = _keras_fusion(stages, np.concatenate([out["features"] for out in keras_out], axis=1), len(keras_out))
+
+    parity, rows = {}, []
+    for j, entry in enumerate(bundle.sub_models):
+        parity[entry["name"]] = compare(
+            keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, top="logits")
+        rows.append({
+            **{key: entry[key] for key in ("name", "labels", "kept_heads", "params", "macs", "macs_full", "weight_bytes", "devices")},
+            "file_bytes": bundle.manifest["files"][entry["file"]]["bytes"], "process": answers.reports[j],
+        })
+    parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, top="probabilities")
+
+    def score(probabilities):
+        return accuracy(probabilities, test.labels, test.recordings)
+
+    missing_one = []
+    for j in range(len(rows)) if len(rows) > 1 else ():
+        p, _ = fuse(bundle, answers, missing=(j,))
+        others = ~np.isin(test.labels, plan.sub_models[j].classes)
+        missing_one.append({
+            "missing": j, "name": rows[j]["name"], "tflite": score(p),
+            "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
+        })
+    by_recording, truth = per_recording(fused, test.labels, test.recordings)
+    figures = {
+        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs),
+        "sub_models": rows,
+        "fusion": {
+            "tflite": score(fused), "keras": score(keras_fused), "average": score(averaged(bundle, answers)),
+            "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"], "process": fusion_report,
+        },
+        "parity": parity, "missing_one": missing_one,
+        "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
+    }
+    if label_of(members[-1]) == SINGLE:
+        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs)
+    return figures
+
+
+def _one_model(folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path) -> dict:
+    """A model of all classes, exported into the stage's folder and measured like the fleet's."""
+    from edvit_tf.export.convert import convert
+    from edvit_tf.export.graph import sub_model_graph
+    from edvit_tf.training.train import predict, softmax
+
+    weights = stages.arrays(stage)
+    logits = predict(widths, weights, test.x)["logits"]
+    figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
+    if widths.pool != "cls":
+        return figures  # a base with the mean of its patch tokens beside the class token is not deployed
+    file = folder / f"{name}.tflite"
+    input_name = "image" if test.x.dtype == np.uint8 else "mel"
+    size = convert(*sub_model_graph(widths, weights, input_name), file, weights)
+    out, report = run_in_process(file, inputs)
+    return {
+        **figures, "tflite": accuracy(softmax(out["logits"]), test.labels, test.recordings), "file_bytes": size,
+        "process": report, "parity": compare({"logits": logits}, {"logits": out["logits"]}, top="logits"),
+    }
+
+
+def _keras_fusion(stages: Stages, features: np.ndarray, count: int) -> np.ndarray:
+    """Probabilities (n, classes) of the Keras fusion with every sub-model present."""
+    import keras
+
+    import edvit_tf.models.layers  # noqa: F401  (registers PresenceMask)
+
+    model = keras.models.load_model(stages.path("bundle", "fusion.keras"))
+    return np.asarray(model({"features": features, "present": np.ones((len(features), count), np.float32)}))

@@ -1,0 +1,148 @@
+"""The whole run: base, plan, cut and fit in turn, fuse, export, measure, report. Every stage is stored and resumable.
+
+A run that was killed and started again ends with the same .tflite files as an unbroken one (same seed, same thread
+count). The bundle appears at `out`, whole, at the end; the stages lie beside it in `<out>.work`.
+"""
+
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from pathlib import Path
+
+from edvit_tf import __version__
+from edvit_tf.config import Plan, RunConfig, ViTConfig, digest
+from edvit_tf.errors import AccuracyError, OutputError
+from edvit_tf.pipeline import steps
+from edvit_tf.pipeline.measure import measure
+from edvit_tf.pipeline.store import open_stages, preflight
+from edvit_tf.planning import cost
+
+RESULTS = "results.json"
+
+
+def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, overwrite: bool = False) -> dict:
+    """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
+
+    Stages lie beside it in `<out>.work`. `base` is a .keras file of ours to start from instead of training a base.
+    Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ConfigError, DataError.
+    """
+    import tensorflow as tf
+
+    started = time.perf_counter()
+    work = out.with_name(out.name + ".work")
+    splits = {split: dataset.split_ids(split) for split in ("train", "validation", "test")}
+    description = {
+        "config": config.to_dict(), "data": dataset.describe(), "splits": digest(splits), "version": __version__,
+        "base": None if base is None else f"{base.name}, {base.stat().st_size} bytes", "threads": os.cpu_count(),
+    }
+    description["data"].pop("skipped", None)  # grows while files are read
+    key = digest(description)
+    if out.exists() and not overwrite:
+        return _finished(out, work, key)
+    preflight(out, work, _needed_bytes(config, dataset))
+    stages = open_stages(work, key, description, overwrite)
+    tf.config.experimental.enable_op_determinism()
+
+    data = stages.run("data", lambda folder: steps.store_inputs(folder, dataset))
+    shape = (dataset.spec.height, dataset.spec.width, getattr(dataset.spec, "channels", 1))
+    base_config = steps.base_vit_config(config, shape, len(dataset.labels), data["mean"], data["std"])
+    fitted = stages.run("base", lambda folder: steps.base(folder, stages, config, base_config, base))
+    base_config = ViTConfig.from_dict(fitted["config"])
+    teacher = stages.run("teacher", lambda folder: steps.teacher(folder, stages, base_config))
+    planned = stages.run("plan", lambda folder: steps.plan_fleet(config, base_config, stages))
+    plan = Plan.from_dict(planned["plan"])
+    members = list(plan.sub_models)
+    if config.single_baseline and len(members) > 1:
+        members.append(steps.single_plan(plan, base_config))
+    histories = {steps.label_of(sub): [] for sub in members}
+    scale = steps.fleet_samples(stages, plan)
+    for stage in steps.PRUNING_STAGES:  # stage by stage, so that one compiled model serves all sub-models
+        for sub in members:
+            name = f"{steps.label_of(sub)}.{stage}"
+            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: steps.cut_and_fit(
+                folder, stages, config, base_config, s, t, n, scale))
+            histories[steps.label_of(sub)].append({"stage": stage, **result})
+    stages.run("features", lambda folder: steps.features(folder, stages, plan))
+    fused = stages.run("fusion", lambda folder: steps.fusion(folder, stages, config, plan, len(dataset.labels)))
+    if config.min_accuracy is not None and fused["validation_accuracy"] < config.min_accuracy:
+        raise AccuracyError(
+            f"fused validation accuracy is {fused['validation_accuracy']:.4f}; {config.min_accuracy:.4f} was required "
+            f"(base: {teacher['validation_accuracy']:.4f}). Give the plan more budget, fewer devices or more epochs."
+        )
+    stages.run("bundle", lambda folder: steps.bundle(folder, stages, config, plan, dataset, splits))
+    figures = stages.run("measure", lambda folder: measure(folder, stages, base_config, plan, members))
+    seconds = {path.name: json.loads((path / "stage.json").read_text())["result"]["seconds"]
+               for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
+    results = {
+        "name": config.name, "seed": config.seed, "data": dataset.describe(), "machine": machine(),
+        "base": {**_costs(base_config), "given": None if base is None else base.name, "training": fitted["history"],
+                 "validation": teacher["validation"], **figures["base"]},
+        "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
+        "single": None if steps.SINGLE not in histories else
+                  {**_costs(members[-1].config), "stages": histories[steps.SINGLE], **figures["single"]},
+        "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
+        "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
+        "labels": list(dataset.labels), "plan": {"total_bytes": plan.total_bytes, "budget_bytes": plan.budget_bytes},
+        "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
+        "this_process_seconds": round(time.perf_counter() - started, 1),
+        "peak_rss_bytes": 1024 * max(resource.getrusage(who).ru_maxrss
+                                     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
+    }
+    _publish(stages.folder / "bundle", out, results, overwrite)
+    return results
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+               platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "machine": platform.machine()}
+
+
+def _finished(out: Path, work: Path, key: str) -> dict:
+    """The results of a finished run of the same key; anything else at `out` is not to be overwritten unasked."""
+    record = work / "run.json"
+    if (out / RESULTS).is_file() and record.is_file() and json.loads(record.read_text())["key"] == key:
+        print(f"{out} is finished already, from this configuration; nothing to do (--overwrite runs it again).")
+        return json.loads((out / RESULTS).read_text(encoding="utf-8"))
+    raise OutputError(f"{out} exists and is not a finished run of this configuration. "
+                      "Pass --overwrite to replace it, or another --out.")
+
+
+def _needed_bytes(config: RunConfig, dataset) -> int:
+    """Bytes that the run will write: all inputs twice while they are stored, weights of each stage, the bundle."""
+    spec = dataset.spec
+    one = spec.height * spec.width * getattr(spec, "channels", 1) * (1 if dataset.kind == "image" else 4)
+    inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
+    base = steps.base_vit_config(config, (spec.height, spec.width, getattr(spec, "channels", 1)), len(dataset.labels), (0.0,), (1.0,))
+    count = len(config.device_specs)
+    kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
+    between = cost.size_bytes(base)  # the stages before the last are wider than the result
+    return 2 * inputs + 2 * between + (count + 1) * (3 * between + 3 * cost.size_bytes(kept)) + (64 << 20)
+
+
+def _costs(widths: ViTConfig) -> dict:
+    return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths),
+            "macs_full": cost.macs_full(widths), "weight_bytes": cost.size_bytes(widths)}
+
+
+def _publish(finished: Path, out: Path, results: dict, overwrite: bool) -> None:
+    """Copies the bundle with its results and report to `out`, whole: an older one is moved away only at the end."""
+    from edvit_tf.report.page import write_report
+
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(finished, partial, ignore=shutil.ignore_patterns("stage.json"))
+    (partial / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_report(partial)
+    if out.exists() and overwrite:
+        old = out.with_name(f"{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(out, old)
+        os.replace(partial, out)
+        shutil.rmtree(old)
+    else:
+        os.replace(partial, out)

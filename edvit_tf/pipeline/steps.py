@@ -1,0 +1,241 @@
+"""What each stage of a run does: reads stored files of earlier stages, writes its own into a given folder.
+
+Every stage draws its seed from the run's and its own name, and reads no state but files: that is what makes a resumed
+run equal an unbroken one.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig, digest
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning import cost
+
+PRUNING_STAGES = ("head", "residual", "attention", "ffn")
+SINGLE = "single"  # the baseline: one model of the per-device size, all classes
+
+
+def stage_seed(run: RunConfig, name: str) -> int:
+    """A seed of its own for each stage, from the run's seed and the stage's name."""
+    return int(digest([run.seed, name])[:7], 16)
+
+
+def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
+    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
+    from edvit_tf.models.vit import vit_config
+
+    changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
+    return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
+
+
+def base_vit_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
+    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
+    from edvit_tf.models.vit import vit_config
+
+    changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
+    return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
+
+
+def store_inputs(folder: Path, dataset) -> dict:
+    from edvit_tf.evaluate import materialise
+
+    counts, index = {}, {}
+    for split in ("train", "validation", "test"):
+        _, index[f"{split}_labels"], index[f"{split}_recordings"] = materialise(dataset, split, folder)
+        counts[split] = len(index[f"{split}_labels"])
+    np.savez(folder / "index.npz", **index)
+    train = np.load(folder / "train.npy", mmap_mode="r")
+    sums, squares = np.zeros(train.shape[-1]), np.zeros(train.shape[-1])
+    for start in range(0, len(train), 1024):
+        piece = np.asarray(train[start : start + 1024], np.float64)
+        sums += piece.sum(axis=(0, 1, 2))
+        squares += np.square(piece).sum(axis=(0, 1, 2))
+    total = train[..., 0].size
+    mean = sums / total
+    std = np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
+    return {"windows": counts, "mean": [float(v) for v in mean], "std": [float(v) for v in std]}
+
+
+class Split:
+    """Stored inputs of a split: x is a memory map, labels and recordings are arrays."""
+
+    def __init__(self, stages: Stages, split: str):
+        index = stages.arrays("data", "index.npz")
+        self.x = np.load(stages.path("data", f"{split}.npy"), mmap_mode="r")
+        self.labels, self.recordings = index[f"{split}_labels"], index[f"{split}_recordings"]
+
+
+def base(folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, given: Path | None) -> dict:
+    from edvit_tf.models.pretrained import load_base
+    from edvit_tf.models.vit import vit_from_weights
+    from edvit_tf.training.batches import group_targets
+    from edvit_tf.training.train import fit, initial_weights
+
+    seed, train = stage_seed(config, "base"), Split(stages, "train")
+    history: dict = {}
+    if given is not None:
+        base_config, weights = load_base(given, base_config)
+    else:
+        targets = group_targets(train.labels, None, tuple(range(base_config.num_classes)), base_config.num_classes,
+                                label_smoothing=config.base_training.label_smoothing)
+        weights, history = fit(
+            base_config, initial_weights(base_config, seed), train.x, targets, config.base_training, seed=seed,
+            epoch_indices=lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(train.labels)), title="base",
+        )
+    np.savez(folder / "weights.npz", **weights)
+    vit_from_weights(base_config, weights, name="base").save(folder / "base.keras")
+    return {"config": base_config.to_dict(), "history": history}
+
+
+def teacher(folder: Path, stages: Stages, base_config: ViTConfig) -> dict:
+    from edvit_tf.evaluate import accuracy
+    from edvit_tf.training.train import predict, softmax
+
+    stored = {}
+    for split in ("train", "validation"):
+        part = Split(stages, split)
+        out = predict(base_config, stages.arrays("base"), part.x)
+        stored |= {f"{split}_probabilities": softmax(out["logits"]), f"{split}_features": out["features"]}
+    np.savez(folder / "teacher.npz", **stored)
+    validation = accuracy(stored["validation_probabilities"], part.labels, part.recordings)
+    return {"validation": validation, "validation_accuracy": validation["recording"]}
+
+
+def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:
+    from edvit_tf.planning.partition import partition
+    from edvit_tf.planning.plan import plan
+
+    similarity = None
+    if config.strategy != "random":  # the base's confusions on validation data, symmetrised
+        labels = Split(stages, "validation").labels
+        p = stages.arrays("teacher", "teacher.npz")["validation_probabilities"]
+        confusions = np.stack([p[labels == c].mean(axis=0) for c in range(base_config.num_classes)])
+        similarity = confusions + confusions.T
+    devices = config.device_specs
+    groups = partition(base_config.num_classes, len(devices), config.strategy, config.seed, similarity)
+    planned = plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, config.strategy)
+    return {"plan": planned.to_dict()}
+
+
+def single_plan(plan: Plan, base_config: ViTConfig) -> SubModelPlan:
+    """One model of all classes with as many heads as the largest sub-model."""
+    kept = max(sub.kept_heads for sub in plan.sub_models)
+    widths = base_config.pruned(kept, base_config.num_classes)
+    return SubModelPlan(len(plan.sub_models), tuple(range(base_config.num_classes)), kept, widths,
+                        cost.size_bytes(widths), cost.macs(widths), ())
+
+
+def label_of(sub: SubModelPlan) -> str:
+    """Stage name of a sub-model, or of the single baseline (which is on no device)."""
+    return sub.name if sub.devices else SINGLE
+
+
+def fleet_samples(stages: Stages, plan: Plan) -> float:
+    """Training samples an epoch of the whole fleet, in units of the training set: the single baseline's fair share."""
+    from edvit_tf.training.batches import group_epoch
+
+    labels = Split(stages, "train").labels
+    num_classes = int(labels.max()) + 1
+    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0)) for sub in plan.sub_models) / len(labels)
+
+
+def cut_and_fit(
+    folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, sub: SubModelPlan, stage: str, name: str,
+    fleet_samples: float,
+) -> dict:
+    """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it."""
+    from edvit_tf.pruning.importance import linearised
+    from edvit_tf.pruning.prune import cut, group_head
+    from edvit_tf.training.batches import group_epoch, group_targets
+    from edvit_tf.training.train import fit, fit_head
+
+    seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
+    train, validation = Split(stages, "train"), Split(stages, "validation")
+    stored = stages.arrays("teacher", "teacher.npz")
+    training = config.stage_training
+    if label_of(sub) == SINGLE:  # as many training samples as the fleet's sub-models see together
+        training = training.replace(epochs=round(training.epochs * fleet_samples))
+    targets = group_targets(train.labels, stored["train_probabilities"], classes, num_classes, training.distillation,
+                            training.label_smoothing)
+
+    def indices(epoch):
+        return group_epoch(train.labels, classes, num_classes, seed, epoch)
+
+    if stage == "head":
+        widths, weights = group_head(base_config, stages.arrays("base"), classes)
+        after_cut = _group_accuracy(widths, weights, validation, classes)
+        if widths.num_classes > len(classes):  # the row "other" is trained before scores are taken
+            rows = indices(0)
+            weights["head.kernel"], weights["head.bias"] = fit_head(
+                stored["train_features"][rows], targets[rows], weights["head.kernel"], weights["head.bias"])
+        history: dict = {}
+    else:
+        before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
+        previous = json.loads(stages.path(before, "stage.json").read_text())["result"]["config"]
+        widths, weights = ViTConfig.from_dict(previous), stages.arrays(before)
+        chosen = np.sort(indices(0)[: config.calibration_samples])
+        scores = linearised(widths, weights, train.x[chosen], stage)
+        widths, weights = cut(widths, weights, scores, stage, sub.config)
+        after_cut = _group_accuracy(widths, weights, validation, classes)
+        weights, history = fit(widths, weights, train.x, targets, training, epoch_indices=indices, seed=seed, title=name)
+    np.savez(folder / "weights.npz", **weights)
+    return {
+        "config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
+        "accuracy_after_cut": after_cut, "accuracy_after_fit": _group_accuracy(widths, weights, validation, classes),
+    }
+
+
+def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]) -> float:
+    """Balanced accuracy on a split's windows: mean recall over the group's classes and "other"."""
+    from edvit_tf.training.train import predict
+
+    rows = {c: i for i, c in enumerate(classes)}
+    truth = np.array([rows.get(int(label), len(classes)) for label in split.labels])
+    predicted = predict(widths, weights, split.x)["logits"].argmax(axis=1)
+    return float(np.mean([(predicted[truth == row] == row).mean() for row in np.unique(truth)]))
+
+
+def features(folder: Path, stages: Stages, plan: Plan) -> dict:
+    from edvit_tf.training.train import predict
+
+    for split in ("train", "validation"):
+        x = Split(stages, split).x
+        parts = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), x)["features"] for sub in plan.sub_models]
+        np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
+    return {}
+
+
+def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_classes: int) -> dict:
+    from edvit_tf.evaluate import accuracy
+    from edvit_tf.models.vit import get_weights
+    from edvit_tf.training.fuse import build_fusion, fit_fusion
+
+    import keras
+
+    seed, widths = stage_seed(config, "fusion"), tuple(sub.config.hidden_dim for sub in plan.sub_models)
+    keras.utils.set_random_seed(seed)
+    model = build_fusion(widths, num_classes, config.fusion_lambda)
+    labels = Split(stages, "train").labels
+    missing_rate = config.missing_rate if len(widths) > 1 else 0.0
+    history = fit_fusion(model, np.load(stages.path("features", "train.npy")), labels, config.fusion_training, missing_rate, seed)
+    validation = Split(stages, "validation")
+    features = np.load(stages.path("features", "validation.npy"))
+    p = np.asarray(model({"features": features, "present": np.ones((len(features), len(widths)), np.float32)}))
+    np.savez(folder / "weights.npz", **get_weights(model))
+    figures = accuracy(p, validation.labels, validation.recordings)
+    return {"history": history, "validation": figures, "validation_accuracy": figures["recording"]}
+
+
+def bundle(folder: Path, stages: Stages, config: RunConfig, plan: Plan, dataset, splits: dict) -> dict:
+    from edvit_tf.export.bundle import BundleParts, write_bundle
+
+    write_bundle(folder, BundleParts(
+        run=config, plan=plan, labels=tuple(dataset.labels), input_spec=dataset.spec.to_dict(),
+        mel_filters=dataset.mel_filters, data=dataset.describe(), splits=splits,
+        sub_models=tuple(stages.arrays(f"{sub.name}.ffn") for sub in plan.sub_models), fusion=stages.arrays("fusion"),
+    ))
+    return {}
+
+

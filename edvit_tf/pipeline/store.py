@@ -1,0 +1,122 @@
+"""A folder of finished stages: each is there whole or not at all, and knows from which configuration it came."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The work folder of one run. `key` is the digest of configuration, data and version: stages of another are refused."""
+
+    folder: Path
+    key: str
+
+    def run(self, name: str, build: Callable[[Path], dict]) -> dict:
+        """Result of a stage: the stored one, or `build(folder)`, which writes files there and returns plain JSON.
+
+        `build` works in a folder of its own, which is renamed when all is written: a kill at any moment leaves the
+        stage undone, never half done. The result gains "seconds".
+        """
+        done = self.folder / name
+        stored = done / "stage.json"
+        if stored.is_file():
+            record = json.loads(stored.read_text(encoding="utf-8"))
+            if record["key"] == self.key:
+                print(f"[{name}] done earlier, {record['result']['seconds']:.1f} s", flush=True)
+                return record["result"]
+            raise OutputError(
+                f"{done} came from another configuration ({record['key'][:12]}; this one is {self.key[:12]}). "
+                "Pass --overwrite to start again, or another --out."
+            )
+        partial = self.folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        started = time.perf_counter()
+        try:
+            result = build(partial)
+            result["seconds"] = round(time.perf_counter() - started, 2)
+            record = json.dumps({"key": self.key, "result": result}, ensure_ascii=False)
+            (partial / "stage.json").write_text(record, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"stage {name} cannot write to {partial}: {error}. Make room, or choose another --out; "
+                              "finished stages are kept.") from error
+        for file in partial.iterdir():  # on the disk before the name says so
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        os.replace(partial, done)
+        print(f"[{name}] {result['seconds']:.1f} s", flush=True)
+        return result
+
+    def path(self, name: str, file: str) -> Path:
+        """A file of a finished stage."""
+        return self.folder / name / file
+
+    def arrays(self, name: str, file: str = "weights.npz") -> dict[str, np.ndarray]:
+        """Arrays of an .npz file of a finished stage."""
+        with np.load(self.path(name, file), allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+
+
+def open_stages(folder: Path, key: str, description: dict, overwrite: bool) -> Stages:
+    """The work folder for a run of this key; `description` is kept in run.json to tell what changed.
+
+    Raises OutputError if the folder holds another run's stages and `overwrite` is False; with it they are deleted.
+    """
+    record = folder / "run.json"
+    if folder.exists() and overwrite:
+        shutil.rmtree(folder)
+    if record.is_file():
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        if stored["key"] != key:
+            changed = differences(stored["description"], description)
+            raise OutputError(
+                f"{folder} holds stages of another configuration; changed: {'; '.join(changed[:6]) or 'the version'}. "
+                "Pass --overwrite to start again, or another --out."
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"key": key, "description": description}, indent=1, ensure_ascii=False)
+        temporary = record.with_suffix(".partial")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, record)
+    return Stages(folder, key)
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Readable list of the leaves in which two nested dictionaries differ: "seed: 0 -> 1"."""
+    found = []
+    for name in sorted(set(old) | set(new)):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name}: {a!r} -> {b!r}"[:200])
+    return found
+
+
+def preflight(out: Path, work: Path, needed_bytes: int) -> None:
+    """Raises OutputError unless both folders' parents can be written and have `needed_bytes` free: before training."""
+    for folder in (out.parent, work.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".edvit-probe-{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written ({error}). Choose another --out, or mend its permissions.") from error
+    free = shutil.disk_usage(work.parent).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{work.parent} has {free / 2**20:.0f} MiB free; this run needs about {needed_bytes / 2**20:.0f} MiB "
+            "(inputs, stages, bundle). Make room, or choose another --out."
+        )

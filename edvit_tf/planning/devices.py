@@ -1,0 +1,104 @@
+"""devices.toml: what each device offers to the plan.
+
+    [[device]]
+    name = "pi-kitchen"
+    memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; left out: no limit
+    compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
+    host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
+    port = 8500
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edvit_tf.config import DeviceSpec
+from edvit_tf.errors import ConfigError
+
+_BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MACS = {"MAC": 1, "kMAC": 1e3, "MMAC": 1e6, "GMAC": 1e9, "TMAC": 1e12}
+_KEYS = ("name", "memory", "compute", "host", "port")
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `text`: "180MiB", "30 MB", "9.6 MiB", "512 kB", "1000 B"; rounded down to whole bytes.
+
+    Raises ConfigError for anything else, a bare number without a unit included.
+    """
+    return _quantity(text, _BYTES, "a size")
+
+
+def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
+    """The devices of a devices.toml file, in its order (form: at the head of this module).
+
+    Raises ConfigError if the file is missing or no TOML, has no [[device]], an unknown key, a value of a wrong type
+    or two devices of one name; the message says which device.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"Devices file {str(path)!r} cannot be read ({error.strerror}). Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Devices file {str(path)!r} is not TOML: {error}. Mend that line.") from error
+    unknown = sorted(set(content) - {"device"})
+    entries = content.get("device")
+    if unknown or not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+        raise ConfigError(
+            f"Devices file {str(path)!r} has the top-level keys {sorted(content)}; it must hold one [[device]] table "
+            "a device and nothing else. Write [[device]] and a name line for each."
+        )
+    specs = tuple(_device(entry, f"{path.name}, device {number}") for number, entry in enumerate(entries, start=1))
+    names = [spec.name for spec in specs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"Devices file {str(path)!r} names {', '.join(map(repr, twice))} more than once; "
+            "each device needs a name of its own. Rename one of them."
+        )
+    return specs
+
+
+def _device(entry: dict, where: str) -> DeviceSpec:
+    """One [[device]] table as a DeviceSpec; `where` opens the message of a ConfigError."""
+    unknown = sorted(set(entry) - set(_KEYS))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; the keys are: {', '.join(_KEYS)}. Correct or drop it.")
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: name is {name!r}; every device needs a name. Add a line name = \"...\".")
+    limits = {
+        field: _limit(entry.get(key), units, whole, f"{where} ({name}): {key}")
+        for key, field, units, whole in (
+            ("memory", "memory_bytes", _BYTES, True), ("compute", "compute_macs", _MACS, False),
+        )
+    }
+    return DeviceSpec(name=name, **limits)
+
+
+def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
+    """A limit as an integer: None, a plain number, or a string with a unit."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        number = _quantity(value, units, where)
+    elif isinstance(value, bool) or not isinstance(value, int if whole else int | float) or abs(value) == float("inf"):
+        raise ConfigError(f"{where} is {value!r}; it must be a number or a string such as \"30 {list(units)[2]}\".")
+    else:
+        number = int(value) if value == value else 0
+    if number <= 0:
+        raise ConfigError(f"{where} is {value!r}; it must be positive. Leave the line out for no limit.")
+    return number
+
+
+def _quantity(text: str, units: dict, what: str) -> int:
+    """`text` = number and unit, as an integer of the first unit of `units`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text) if isinstance(text, str) else None
+    if not match or match[2] not in units:
+        raise ConfigError(
+            f"{what} is {text!r}; it must be a number and a unit, one of {', '.join(units)}. "
+            f"Write for instance \"30 {list(units)[2]}\"."
+        )
+    return int(float(match[1]) * units[match[2]])

@@ -1,0 +1,111 @@
+"""The command line that every recipe shares: a recipe is a file that builds one RunConfig and hands it over."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from edvit_tf.config import RunConfig
+from edvit_tf.errors import EdvitError
+
+
+def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str] | None = None) -> int:
+    """Runs a recipe; `smoke` and `paper` are fields that replace those of `config`. Returns the exit code.
+
+    Exit codes: 0 done, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 8 accuracy below --min-accuracy,
+    130 interrupted (start the same command again to go on).
+    """
+    args = _parser(card, config).parse_args(argv)
+    try:
+        return _run(args, _resolve(args, config, smoke, paper))
+    except EdvitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished stages are kept: the same command goes on after the last one.", file=sys.stderr)
+        return 130
+
+
+def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=card, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
+    parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
+    parser.add_argument("--budget", help="bytes of all sub-models together, e.g. 50MiB (default: no budget)")
+    parser.add_argument("--base", type=Path, help="a base.keras of an earlier run, in the place of training one")
+    parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
+    parser.add_argument("--seed", type=int, help=f"default {config.seed}")
+    parser.add_argument("--min-accuracy", type=float, help="required fused validation accuracy, 0..1 (A_re of Eq. 1)")
+    parser.add_argument("--smoke", action="store_true", help="a run of seconds, to see that everything works")
+    parser.add_argument("--profile", choices=("default", "paper"), default="default",
+                        help="paper: ViT-Base at 224, Adam 1e-4 decaying, batch 256, 180 MiB")
+    parser.add_argument("--synthetic", action="store_true", help="use the synthetic stand-in even if data are there")
+    parser.add_argument("--dry-run", action="store_true", help="build the base, plan, print both, train nothing")
+    parser.add_argument("--overwrite", action="store_true", help="start again: delete this run's stages and bundle")
+    return parser
+
+
+def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
+    """The configuration with the command line's changes."""
+    from edvit_tf.planning.devices import load_devices, parse_size
+
+    changes: dict = {}
+    if args.profile == "paper":
+        changes |= paper
+    if args.smoke:
+        changes |= {"name": f"{config.name}-smoke", **smoke}
+    if args.devices is not None:
+        changes |= ({"num_devices": int(args.devices), "devices": None} if args.devices.isdecimal()
+                    else _listed(load_devices(args.devices)))
+    if args.budget is not None:
+        changes["budget_bytes"] = parse_size(args.budget)
+    if args.seed is not None:
+        changes["seed"] = args.seed
+    if args.min_accuracy is not None:
+        changes["min_accuracy"] = args.min_accuracy
+    return config.replace(**changes)
+
+
+def _listed(devices) -> dict:
+    return {"devices": devices, "num_devices": len(devices)}
+
+
+def _run(args, config: RunConfig) -> int:
+    from edvit_tf.data import load
+
+    stand_in = "fallback" if config.data.stand_in or args.smoke else "never"
+    dataset = load(
+        config.data.name, args.data_dir, image_size=config.data.image_size, seed=config.seed,
+        synthetic="only" if args.synthetic or args.dry_run else stand_in, **config.data.options,
+    )
+    if args.dry_run:
+        return _dry_run(config, dataset)
+    out = args.out or Path("exports") / config.name
+
+    from edvit_tf.pipeline.run import run
+    from edvit_tf.report.tables import results_table, stages_table
+
+    print(f"{config.name}: {dataset.describe()['splits']}", flush=True)
+    results = run(config, dataset, out, base=args.base, overwrite=args.overwrite)
+    print(f"\n{results_table(results)}\n\n{stages_table(results)}\n\nbundle: {out}\nreport: {out / 'report.html'}")
+    return 0
+
+
+def _dry_run(config: RunConfig, dataset) -> int:
+    """Builds the base, plans it for the devices and budget, prints both."""
+    from edvit_tf.models.vit import build_vit
+    from edvit_tf.pipeline.steps import base_vit_config
+    from edvit_tf.planning.cost import cost_table
+    from edvit_tf.planning.partition import partition
+    from edvit_tf.planning.plan import plan
+    from edvit_tf.report.tables import plan_table
+
+    shape = (dataset.spec.height, dataset.spec.width, getattr(dataset.spec, "channels", 1))
+    base = base_vit_config(config, shape, len(dataset.labels), (0.0,), (1.0,))
+    model = build_vit(base, name=config.model)
+    groups = partition(len(dataset.labels), len(config.device_specs), "random", config.seed)
+    planned = plan(base, groups, config.device_specs, config.budget_bytes, config.samples, config.assignment, "random")
+    print(f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} parameters.\n")
+    print(cost_table({config.model: base, **{sub.name: sub.config for sub in planned.sub_models}}))
+    print(f"\n{plan_table(planned, list(dataset.labels))}\n")
+    for name in ("base_training", "stage_training", "fusion_training"):
+        print(f"{name}: {getattr(config, name).to_dict()}")
+    return 0

@@ -1,0 +1,74 @@
+"""Text tables for the terminal, from a bundle's results and plans; MiB = 2^20 bytes, MACs without attention products."""
+
+from edvit_tf.config import Plan
+
+
+def results_table(results: dict) -> str:
+    """Accuracy, size and latency of base, single model and fleet, and what one lost sub-model costs.
+
+        model                        test acc. (recording / window)  bytes per device   MACs    ms
+    """
+    fused = results["fusion"]
+    subs = results["sub_models"]
+    base, single = results["base"], results.get("single")
+    name = results["data"]["name"] + (" (SYNTHETIC stand-in)" if results["data"]["synthetic"] else "")
+    lines = [
+        f"{name}, test split: {fused['tflite']['recordings']} recordings, {fused['tflite']['windows']} windows; "
+        f"seed {results['seed']}; measured on the .tflite files, one thread",
+        f"{'':<34}{'accuracy':>10}{'per window':>12}{'MiB/device':>12}{'M MACs':>9}{'median ms':>11}",
+        _row("base, unsplit", base.get("tflite", base["keras"]), base.get("file_bytes", base["weight_bytes"]), base["macs"],
+             base.get("process")),
+    ]
+    if single:
+        lines.append(_row("one model of a device's size", single["tflite"], single["file_bytes"], single["macs"],
+                          single["process"]))
+    slowest = max(subs, key=lambda s: s["process"]["invoke_ms"]["median"])
+    biggest = max(s["file_bytes"] for s in subs)
+    lines.append(_row(f"{len(subs)} sub-models, fused", fused["tflite"], biggest, slowest["macs"], slowest["process"]))
+    lines.append(_row(f"{len(subs)} sub-models, softmax average", fused["average"], biggest, slowest["macs"],
+                      slowest["process"]))
+    if results["missing_one"]:
+        worst = min(results["missing_one"], key=lambda m: m["tflite"]["recording"])
+        lines.append(_row(f"  without {worst['name']} (the worst)", worst["tflite"], biggest, slowest["macs"], None))
+    parity = results["parity"].values()
+    lines.append(
+        f"Keras against .tflite: max relative error {max(p['max_relative_error'] for p in parity):.1e}, "
+        f"{sum(p['differing_top1'] for p in parity)} differing top-1 "
+        f"(of {sum(p['samples'] for p in parity)} answers, {sum(p['ties'] for p in parity)} ties)"
+    )
+    lines.append(f"run: {results['seconds']:.0f} s in all stages, peak memory {results['peak_rss_bytes'] / 2**20:.0f} MiB "
+                 f"({results['machine']['cpu']}, {results['machine']['cores']} cores)")
+    return "\n".join(lines)
+
+
+def _row(name: str, accuracy: dict, size_bytes: int, macs: int, process: dict | None) -> str:
+    latency = f"{process['invoke_ms']['median']:.2f}" if process else ""
+    return (f"{name:<34}{accuracy['recording'] * 100:>8.2f} %{accuracy['window'] * 100:>10.2f} %"
+            f"{size_bytes / 2**20:>12.2f}{macs / 1e6:>9.1f}{latency:>11}")
+
+
+def stages_table(results: dict) -> str:
+    """Balanced validation accuracy of each sub-model after every cut and after the fit that follows it, in percent."""
+    rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
+    if results.get("single"):
+        rows.append(("single", "all classes", results["single"]["stages"]))
+    lines = [f"{'validation, balanced %':<24}" + "".join(f"{stage:>19}" for stage in ("head", "residual", "attention", "ffn")),
+             f"{'':<24}" + f"{'cut -> fit':>19}" * 4]
+    for name, labels, stages in rows:
+        cells = "".join(
+            f"{s['accuracy_after_cut'] * 100:>10.1f} -> {s['accuracy_after_fit'] * 100:5.1f}" for s in stages)
+        lines.append(f"{name:<24}{cells}  {labels}")
+    return "\n".join(lines)
+
+
+def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
+    """Sub-models of a plan: classes, widths, weight bytes, MACs, devices; and the total against the budget."""
+    lines = [f"{'sub-model':<14}{'heads':>6}{'d':>6}{'c':>6}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
+    for sub in plan.sub_models:
+        names = [labels[c] if labels else str(c) for c in sub.classes]
+        lines.append(f"{sub.name:<14}{sub.kept_heads:>6}{sub.config.hidden_dim:>6}{sub.config.mlp_dim:>6}"
+                     f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}{', '.join(names)}")
+    budget = "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"
+    lines.append(f"total {plan.total_bytes / 2**20:.2f} MiB of float32 weights ({budget}); MACs without attention products; "
+                 f"assignment: {plan.assignment}")
+    return "\n".join(lines)
