@@ -88,9 +88,7 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     Never more than one recording in memory: the file is a memory map, cut at the end to what could be read.
     """
     size = dataset.size(split)
-    spec = dataset.spec
-    shape = (spec.height, spec.width, getattr(spec, "channels", 1))
-    dtype = np.uint8 if dataset.kind == "image" else np.float32
+    shape, dtype = dataset.input_shape, np.dtype(dataset.input_dtype)
     raw = folder / f"{split}.raw"
     labels, recordings = [], []
     with open(raw, "wb") as file:

@@ -1,6 +1,7 @@
 """The command line that every recipe shares: a recipe is a file that builds one RunConfig and hands it over."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str]
     130 interrupted (start the same command again to go on).
     """
     args = _parser(card, config).parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no advice about GPUs that a CPU run has no use for
     try:
         return _run(args, _resolve(args, config, smoke, paper))
     except EdvitError as error:
@@ -83,7 +85,9 @@ def _run(args, config: RunConfig) -> int:
     from edvit_tf.pipeline.run import run
     from edvit_tf.report.tables import results_table, stages_table
 
-    print(f"{config.name}: {dataset.describe()['splits']}", flush=True)
+    sizes = ", ".join(f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
+                      for split in ("train", "validation", "test"))
+    print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
     results = run(config, dataset, out, base=args.base, overwrite=args.overwrite)
     print(f"\n{results_table(results)}\n\n{stages_table(results)}\n\nbundle: {out}\nreport: {out / 'report.html'}")
     return 0
@@ -98,8 +102,7 @@ def _dry_run(config: RunConfig, dataset) -> int:
     from edvit_tf.planning.plan import plan
     from edvit_tf.report.tables import plan_table
 
-    shape = (dataset.spec.height, dataset.spec.width, getattr(dataset.spec, "channels", 1))
-    base = base_vit_config(config, shape, len(dataset.labels), (0.0,), (1.0,))
+    base = base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     model = build_vit(base, name=config.model)
     groups = partition(len(dataset.labels), len(config.device_specs), "random", config.seed)
     planned = plan(base, groups, config.device_specs, config.budget_bytes, config.samples, config.assignment, "random")

@@ -5,7 +5,7 @@ from edvit_tf.recipe import main
 
 CONFIG = RunConfig(
     name="gtzan",
-    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 3.0}, stand_in=True),
+    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0}, stand_in=True),
     model="vit_cpu",
     base_training=TrainConfig(epochs=12, batch_size=32, learning_rate=5e-4, augment="mask", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=8, batch_size=32, learning_rate=5e-4, augment="mask"),
@@ -14,7 +14,7 @@ CONFIG = RunConfig(
 )
 SMOKE = dict(
     model="vit_smoke",
-    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 3.0, "max_per_class": 6}, stand_in=True),
+    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0, "max_per_class": 6}, stand_in=True),
     base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
     stage_training=TrainConfig(epochs=1, batch_size=16),
     fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),

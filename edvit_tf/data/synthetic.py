@@ -19,7 +19,7 @@ OPTIONS = {"synthetic_per_class": 60, "synthetic_seconds": 6.0}  # seconds: of a
 NOTE = "synthetic stand-in, not real data: accuracies mean nothing"
 FRACTIONS = {"test": 0.2, "validation": 0.1}
 SPEAKERS = 20
-LOUDNESS_DB = (-44.0, -20.0)  # RMS below full scale, uniform: 24 dB apart at most, and no clipping
+LOUDNESS_DB = (-48.0, -24.0)  # RMS below full scale, uniform: 24 dB of spread, and no clipping
 
 # beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its harmonics, step between
 # harmonics (2: odd ones, hollow), register (Hz), kicks a beat, snare, hats a beat, colour of the noise (1/f^a)

@@ -9,13 +9,13 @@ text: runtime, load_ms, peak RSS in bytes, and that TensorFlow was not loaded.
 
 import argparse
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.memory import peak_rss
 from edvit_tf.device.runtime import load
 
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     report = {
         "runtime": model.runtime, "threads": args.threads, "load_ms": round(load_ms, 2),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "tensorflow_loaded": False,
+        "peak_rss_bytes": peak_rss(), "tensorflow_loaded": False,
     }
     np.savez(args.outputs, invoke_ms=invoke_ms, report=np.array(json.dumps(report)),
              **{name: np.stack(values) for name, values in outputs.items()})

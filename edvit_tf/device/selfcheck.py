@@ -1,8 +1,6 @@
 """Does this device run this bundle right? Versions, memory, sha256, load, and the golden input's known outputs."""
 
-import os
 import platform
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.bundle import open_bundle, verified_path
+from edvit_tf.device.memory import available_memory, peak_rss
 from edvit_tf.device.runtime import load, runtime_name
 
 GOLDEN_TOLERANCE = 1e-3  # relative to the largest value; float32 machines agree to about 1e-6
@@ -50,24 +49,14 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
         "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
         "machine": platform.machine(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__, "runtime": runtime,
         "threads": 1, "memory_available_bytes": available_memory(),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": peak_rss(),
         "golden_tolerance": GOLDEN_TOLERANCE, "sub_models": rows, "ok": all(row["ok"] for row in rows),
     }
 
 
-def available_memory() -> int | None:
-    """Bytes that can still be had: MemAvailable on Linux, else None."""
-    if os.path.exists("/proc/meminfo"):
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    return None
-
-
 def table(result: dict) -> str:
     """The result of `check` for a terminal."""
-    free = result["memory_available_bytes"]
+    free, peak = result["memory_available_bytes"], result["peak_rss_bytes"]
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",
         f"python {result['python']}, {result['machine']}, {result['libc']}, numpy {result['numpy']}, {result['runtime']}",
@@ -79,7 +68,7 @@ def table(result: dict) -> str:
             f"{row['name']:<14}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}{row['max_ms']:>9.2f}"
             f"{row['golden_error']:>14.1e}  {'ok' if row['ok'] else 'WRONG'}"
         )
-    lines.append(f"peak RSS {result['peak_rss_bytes'] / 2**20:.0f} MiB, one thread; "
+    lines.append(f"peak RSS {f'{peak / 2**20:.0f} MiB' if peak else 'unknown'}, one thread; "
                  + ("all sub-models answer as exported" if result["ok"] else
                     f"golden error above {result['golden_tolerance']:g}: do not use this device; copy the bundle again"))
     return "\n".join(lines)

@@ -10,10 +10,10 @@ import numpy as np
 
 from edvit_tf.config import Plan, RunConfig
 from edvit_tf.device.bundle import SCHEMA_VERSION, sha256
-from edvit_tf.device.runtime import load
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import convert
 from edvit_tf.export.graph import fusion_graph, sub_model_graph
+from edvit_tf.export.process import run_in_process
 from edvit_tf.models.vit import get_weights, vit_from_weights
 from edvit_tf.planning import cost
 from edvit_tf.training.fuse import build_fusion
@@ -114,6 +114,6 @@ def _write_golden(folder: Path, entries: list[dict], input_name: str, shape: tup
     x = x.clip(0, 255).round().astype(np.uint8) if input_name == "image" else x.astype(np.float32)
     golden = {"input": x[np.newaxis]}
     for entry in entries:
-        out = load(folder / entry["file"]).run(**{input_name: golden["input"]})
-        golden |= {f"{entry['name']}.{name}": value.copy() for name, value in out.items()}
+        out, _ = run_in_process(folder / entry["file"], {input_name: golden["input"]})
+        golden |= {f"{entry['name']}.{name}": value for name, value in out.items()}
     np.savez(folder / "golden.npz", **golden)

@@ -1,1 +1,2 @@
-"""The models: `vit.py` builds the base ViT and every sub-model from a ViTConfig; `layers.py` holds its own layers."""
+"""The models. Read `presets.py` (named widths, without TensorFlow), `layers.py` (what Keras has no stock layer for),
+`vit.py` (the base ViT and every sub-model from a ViTConfig), `pretrained.py` (a base to start from)."""

@@ -5,20 +5,22 @@ count). The bundle appears at `out`, whole, at the end; the stages lie beside it
 """
 
 import json
+import math
 import os
 import platform
-import resource
 import shutil
 import time
 from pathlib import Path
 
 from edvit_tf import __version__
 from edvit_tf.config import Plan, RunConfig, ViTConfig, digest
+from edvit_tf.device.memory import peak_rss
 from edvit_tf.errors import AccuracyError, OutputError
 from edvit_tf.pipeline import steps
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.store import open_stages, preflight
 from edvit_tf.planning import cost
+from edvit_tf.report.tables import plan_table
 
 RESULTS = "results.json"
 
@@ -38,7 +40,6 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
         "config": config.to_dict(), "data": dataset.describe(), "splits": digest(splits), "version": __version__,
         "base": None if base is None else f"{base.name}, {base.stat().st_size} bytes", "threads": os.cpu_count(),
     }
-    description["data"].pop("skipped", None)  # grows while files are read
     key = digest(description)
     if out.exists() and not overwrite:
         return _finished(out, work, key)
@@ -47,13 +48,14 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     tf.config.experimental.enable_op_determinism()
 
     data = stages.run("data", lambda folder: steps.store_inputs(folder, dataset))
-    shape = (dataset.spec.height, dataset.spec.width, getattr(dataset.spec, "channels", 1))
-    base_config = steps.base_vit_config(config, shape, len(dataset.labels), data["mean"], data["std"])
+    base_config = steps.base_vit_config(
+        config, dataset.input_shape, len(dataset.labels), data["mean"], data["std"])
     fitted = stages.run("base", lambda folder: steps.base(folder, stages, config, base_config, base))
     base_config = ViTConfig.from_dict(fitted["config"])
     teacher = stages.run("teacher", lambda folder: steps.teacher(folder, stages, base_config))
     planned = stages.run("plan", lambda folder: steps.plan_fleet(config, base_config, stages))
     plan = Plan.from_dict(planned["plan"])
+    print(plan_table(plan, list(dataset.labels)), flush=True)
     members = list(plan.sub_models)
     if config.single_baseline and len(members) > 1:
         members.append(steps.single_plan(plan, base_config))
@@ -72,12 +74,13 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
             f"fused validation accuracy is {fused['validation_accuracy']:.4f}; {config.min_accuracy:.4f} was required "
             f"(base: {teacher['validation_accuracy']:.4f}). Give the plan more budget, fewer devices or more epochs."
         )
-    stages.run("bundle", lambda folder: steps.bundle(folder, stages, config, plan, dataset, splits))
+    stages.run("bundle", lambda folder: steps.bundle(
+        folder, stages, config, plan, dataset, data["description"], splits))
     figures = stages.run("measure", lambda folder: measure(folder, stages, base_config, plan, members))
     seconds = {path.name: json.loads((path / "stage.json").read_text())["result"]["seconds"]
                for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
     results = {
-        "name": config.name, "seed": config.seed, "data": dataset.describe(), "machine": machine(),
+        "name": config.name, "seed": config.seed, "data": data["description"], "machine": machine(),
         "base": {**_costs(base_config), "given": None if base is None else base.name, "training": fitted["history"],
                  "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
@@ -88,8 +91,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
         "labels": list(dataset.labels), "plan": {"total_bytes": plan.total_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
         "this_process_seconds": round(time.perf_counter() - started, 1),
-        "peak_rss_bytes": 1024 * max(resource.getrusage(who).ru_maxrss
-                                     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
+        "peak_rss_bytes": peak_rss(),
     }
     _publish(stages.folder / "bundle", out, results, overwrite)
     return results
@@ -114,10 +116,9 @@ def _finished(out: Path, work: Path, key: str) -> dict:
 
 def _needed_bytes(config: RunConfig, dataset) -> int:
     """Bytes that the run will write: all inputs twice while they are stored, weights of each stage, the bundle."""
-    spec = dataset.spec
-    one = spec.height * spec.width * getattr(spec, "channels", 1) * (1 if dataset.kind == "image" else 4)
+    one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
-    base = steps.base_vit_config(config, (spec.height, spec.width, getattr(spec, "channels", 1)), len(dataset.labels), (0.0,), (1.0,))
+    base = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     count = len(config.device_specs)
     kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result

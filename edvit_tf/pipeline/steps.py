@@ -24,7 +24,7 @@ def stage_seed(run: RunConfig, name: str) -> int:
 
 def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
     """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
-    from edvit_tf.models.vit import vit_config
+    from edvit_tf.models.presets import vit_config
 
     changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
     return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
@@ -32,7 +32,7 @@ def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_cla
 
 def base_vit_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
     """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
-    from edvit_tf.models.vit import vit_config
+    from edvit_tf.models.presets import vit_config
 
     changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
     return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
@@ -55,7 +55,7 @@ def store_inputs(folder: Path, dataset) -> dict:
     total = train[..., 0].size
     mean = sums / total
     std = np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
-    return {"windows": counts, "mean": [float(v) for v in mean], "std": [float(v) for v in std]}
+    return {"windows": counts, "description": dataset.describe(), "mean": [float(v) for v in mean], "std": [float(v) for v in std]}
 
 
 class Split:
@@ -228,12 +228,13 @@ def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_clas
     return {"history": history, "validation": figures, "validation_accuracy": figures["recording"]}
 
 
-def bundle(folder: Path, stages: Stages, config: RunConfig, plan: Plan, dataset, splits: dict) -> dict:
+def bundle(folder: Path, stages: Stages, config: RunConfig, plan: Plan, dataset, description: dict,
+           splits: dict) -> dict:
     from edvit_tf.export.bundle import BundleParts, write_bundle
 
     write_bundle(folder, BundleParts(
         run=config, plan=plan, labels=tuple(dataset.labels), input_spec=dataset.spec.to_dict(),
-        mel_filters=dataset.mel_filters, data=dataset.describe(), splits=splits,
+        mel_filters=dataset.mel_filters, data=description, splits=splits,
         sub_models=tuple(stages.arrays(f"{sub.name}.ffn") for sub in plan.sub_models), fusion=stages.arrays("fusion"),
     ))
     return {}

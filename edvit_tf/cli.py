@@ -1,0 +1,131 @@
+"""`edvit ...`: what is done with a bundle and with plans. Recipes have a command line of their own (edvit_tf.recipe).
+
+Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 7 bundle,
+9 no usable TFLite runtime.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from edvit_tf.device.bundle import BundleError
+from edvit_tf.device.runtime import RuntimeMissing
+from edvit_tf.errors import EdvitError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the arguments, runs one command, returns the exit code."""
+    args = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return args.run(args)
+    except (EdvitError, BundleError, RuntimeMissing) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was changed.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edvit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    plan = commands.add_parser("plan", help="heads, bytes and devices of every sub-model, from cost figures alone")
+    plan.add_argument("--model", default="vit_base", help="preset (default vit_base)")
+    plan.add_argument("--classes", type=int, default=10)
+    plan.add_argument("--channels", type=int, default=3, help="3 for pictures, 1 for audio")
+    plan.add_argument("--image-size", type=int, default=224, help="height and width of the input (default 224)")
+    plan.add_argument("--devices", default="5", help="number of equal devices, or a devices.toml")
+    plan.add_argument("--budget", help="bytes of all sub-models together, e.g. 180MiB")
+    plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
+    plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
+    plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
+    plan.add_argument("--seed", type=int, default=0)
+    plan.add_argument("--json", action="store_true")
+    plan.set_defaults(run=_plan)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
+    evaluate.add_argument("bundle", type=Path)
+    evaluate.add_argument("--data-dir", type=Path, help="folder of the data set that the bundle was made from")
+    evaluate.add_argument("--split", choices=("test", "validation", "train", "all"), default="test")
+    evaluate.add_argument("--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 0,3")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(run=_evaluate)
+
+    audit = commands.add_parser("audit", help="Keras summaries; params, MACs and bytes reconciled with the files")
+    audit.add_argument("bundle", type=Path)
+    audit.add_argument("--json", action="store_true")
+    audit.set_defaults(run=_audit)
+
+    report = commands.add_parser("report", help="report.html again from what the bundle stores")
+    report.add_argument("bundle", type=Path)
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _plan(args) -> int:
+    from edvit_tf.config import DeviceSpec
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.planning.devices import load_devices, parse_size
+    from edvit_tf.planning.partition import partition
+    from edvit_tf.planning.plan import plan
+    from edvit_tf.report.tables import plan_table
+
+    devices = (tuple(DeviceSpec(f"device-{i:02d}") for i in range(int(args.devices))) if args.devices.isdecimal()
+               else load_devices(args.devices))
+    base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
+    groups = partition(args.classes, len(devices), "random", args.seed)
+    planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
+                   args.assignment, "random", args.replicas)
+    print(json.dumps(planned.to_dict(), indent=1) if args.json else plan_table(planned))
+    return 0
+
+
+def _evaluate(args) -> int:
+    from edvit_tf.evaluate import evaluate
+
+    result = evaluate(args.bundle, args.data_dir, args.split, args.missing)
+    if args.json:
+        print(json.dumps(result, indent=1))
+        return 0
+    if result["data"]["synthetic"]:
+        print("SYNTHETIC stand-in: these accuracies mean nothing.")
+    lost = f", without sub-models {result['missing']}" if result["missing"] else ""
+    print(f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), {result['split']} split{lost}, "
+          "measured on the .tflite files:")
+    for name, key in (("fused", "accuracy"), ("softmax average", "average")):
+        a = result[key]
+        print(f"  {name:<16}{a['recording'] * 100:>7.2f} % of {a['recordings']} recordings, "
+              f"{a['window'] * 100:>7.2f} % of {a['windows']} windows")
+    for entry, process in enumerate(result["processes"]):
+        print(f"  submodel-{entry:02d}: {process['runtime']}, {process['threads']} thread, median "
+              f"{process['invoke_ms']['median']:.2f} ms, p95 {process['invoke_ms']['p95']:.2f} ms, "
+              f"peak RSS {process['peak_rss_bytes'] / 2**20:.0f} MiB, no TensorFlow in the process")
+    return 0
+
+
+def _audit(args) -> int:
+    from edvit_tf.report.audit import audit, audit_text
+
+    result = audit(args.bundle)
+    print(json.dumps(result, indent=1) if args.json else audit_text(args.bundle))
+    return 0 if all(entry["reconciled"] for entry in result["sub_models"]) else 1
+
+
+def _report(args) -> int:
+    from edvit_tf.report.page import write_report
+
+    print(write_report(args.bundle))
+    return 0
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    """ "0,3" -> (0, 3)."""
+    return tuple(int(part) for part in text.split(",") if part.strip())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,33 @@
+"""CIFAR-10 on several Raspberry Pis."""
+
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.recipe import main
+
+CONFIG = RunConfig(
+    name="cifar10",
+    data=DataConfig("cifar10", image_size=(32, 32)),
+    model="vit_cpu", patch_size=4,
+    base_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, augment="shift_flip", label_smoothing=0.1),
+    stage_training=TrainConfig(epochs=3, batch_size=128, learning_rate=1e-3, augment="shift_flip"),
+    fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
+    num_devices=5,
+)
+SMOKE = dict(
+    model="vit_smoke",
+    data=DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000}, stand_in=True),
+    base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
+    stage_training=TrainConfig(epochs=1, batch_size=16),
+    fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
+    num_devices=2, calibration_samples=16,
+)
+PAPER = dict(
+    model="vit_base", patch_size=16,
+    data=DataConfig("cifar10", image_size=(224, 224)),
+    base_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
+    stage_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
+    fusion_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam"),
+    budget_bytes=180 * 2**20,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))
