@@ -70,7 +70,8 @@ def _toy(seed=0, count=160):
 
 
 def test_fit_learns_and_the_same_seed_gives_the_same_weights():
-    from edvit_tf.models.vit import vit_config, vit_from_weights
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.models.vit import vit_from_weights
     from edvit_tf.training.train import fit, initial_weights, predict
 
     x, labels = _toy()

@@ -63,7 +63,6 @@ def load_folders(found: list[Found], settings) -> Dataset:
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
     splits = split_stratified(recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed)
     labels = tuple(class_name(f.name) for f in chosen)
-    check_classes(splits, labels, place.shown)
     spec = ImageSpec(*settings.image_size, channels=3)
 
     def read(some: list[Recording]) -> np.ndarray:
@@ -72,6 +71,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):
         notes.append("these are Caltech-101's folders, an easier set than Caltech-256")
+    check_classes(splits, labels, place.shown, notes)
     return Dataset("caltech256", labels, spec, None, place.shown, settings.seed, splits, read, notes=notes,
                    skipped=skipped)
 

@@ -13,7 +13,8 @@ from edvit_tf.errors import DataError
 from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped, report_skipped
 from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, probe_image, subfolders
 from .keras_cache import cached_or_downloaded
-from .rows import check_rows, draw_validation, from_rows
+from .rows import draw_validation, from_rows
+from .split import check_classes
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PREFIXES = ("cifar10", "cifar-10")
@@ -121,7 +122,7 @@ def _from_folders(place: Found, settings) -> Dataset:
     parts = ([r for r, m in train if not m], [r for r, m in train if m], sides["test"])
     splits = {s: tuple(p) for s, p in zip(SPLITS, parts, strict=True)}
     notes = [note] if note else []
-    check_rows(splits, LABELS, place.shown, notes)
+    check_classes(splits, LABELS, place.shown, notes)
     spec = ImageSpec(*settings.image_size, channels=3)
     pixels, decoded = np.zeros((rows, 32, 32, 3), np.uint8), np.zeros(rows, bool)
 

@@ -87,10 +87,10 @@ def load_folders(found: list[Found], settings) -> Dataset:
     fractions = {"test": settings["test_fraction"], "validation": settings["validation_fraction"]}
     sides = split_groups([r.label for r in recordings], [r.group for r in recordings], fractions, settings.seed)
     splits = {s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS}
-    check_classes(splits, GENRES, source)
     check_disjoint(splits, source)
     together = sum(n - 1 for n in Counter(r.group for r in recordings).values())
     notes = scanned.notes + ([f"{together} recordings repeat another one and are kept on its side"] if together else [])
+    check_classes(splits, GENRES, source, notes)
     if len(found) > 1:
         notes.append(f"{len(found)} folders are combined: {source}")
     return Dataset("gtzan", GENRES, spec, mel_filters(spec), source, settings.seed, splits, reader(spec),

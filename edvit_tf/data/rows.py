@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edvit_tf.device.preprocess import ImageSpec, image_batch
-from edvit_tf.errors import DataError
 
 from .dataset import SPLITS, Dataset, Recording
-from .split import stratified_mask
+from .split import check_classes, stratified_mask
 
 CHUNK = 512  # rows resized at once
 ID_RULE = "<file>/<row>: rows of the official files; validation is drawn from train, stratified by label, by the seed"
@@ -43,18 +42,6 @@ def from_rows(
         recordings("train", np.flatnonzero(~mask)), recordings("train", np.flatnonzero(mask)),
         recordings("test", everything)), strict=True))  # fmt: skip
     notes = [note] if note else []
-    check_rows(splits, labels, source, notes)
+    check_classes(splits, labels, source, notes)
     return Dataset(name, labels, spec, None, source, settings.seed, splits, read, chunk=CHUNK, id_rule=ID_RULE,
                    notes=notes)
-
-
-def check_rows(splits: Mapping[str, Sequence[Recording]], labels: Sequence[str], source: str, notes: list[str]) -> None:
-    """DataError if a class is not in train; a note if it is not in validation or test, as in a small extract."""
-    for split in SPLITS:
-        have = {r.label for r in splits[split]}
-        empty = [name for i, name in enumerate(labels) if i not in have]
-        if empty and split == "train":
-            raise DataError(f"Class {', '.join(map(repr, empty))} is empty in the train split of {source}; every class "
-                            "is needed. Get the complete files.")
-        if empty:
-            notes.append(f"no recordings of {', '.join(empty)} in {split}")

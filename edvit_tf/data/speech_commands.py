@@ -50,7 +50,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     sides = _sides(place, recordings, settings.seed, notes)
     splits = {s: tuple(r for r in recordings if sides[r.id] == s) for s in SPLITS}
     check_disjoint(splits, place.shown)
-    check_classes(splits, chosen, place.shown)
+    check_classes(splits, chosen, place.shown, notes)
     repeated = [i for i, n in Counter(r.id for r in recordings).items() if n > 1]
     if repeated:
         notes.append(f"{len(repeated)} recordings are there in two formats and count twice, e.g. {repeated[0]}")

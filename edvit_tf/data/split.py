@@ -14,7 +14,7 @@ def split_groups(
     """Split name of each recording: those of `fractions`, the rest "train"; a group goes to one split as a whole.
 
     Groups come in seeded random order; each goes to the first split that still has room for all of it in all of its
-    labels, else to train, so a split holds at most its fraction of every label (but at least one recording).
+    labels, else to train. A split left without a label then takes train's smallest group of it, if train has two.
     """
     members = defaultdict(list)
     for i, group in enumerate(groups):
@@ -33,6 +33,13 @@ def split_groups(
                 for i in rows:
                     result[i] = split
                 break
+    for split in fractions:
+        for label in sorted(total):
+            have = {s: {groups[i] for i in range(len(labels)) if (labels[i], result[i]) == (label, s)}
+                    for s in (split, "train")}
+            if not have[split] and len(have["train"]) > 1:
+                for i in members[min(have["train"], key=lambda g: (len(members[g]), g))]:
+                    result[i] = split
     return result
 
 
@@ -50,15 +57,17 @@ def stratified_mask(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
     return mask
 
 
-def check_classes(splits: Mapping[str, Sequence], labels: Sequence[str], where: str) -> None:
-    """DataError if a class has no recording in one of the splits."""
+def check_classes(splits: Mapping[str, Sequence], labels: Sequence[str], where: str, notes: list[str]) -> None:
+    """DataError if a class is not in train, or a split is empty; a note if a class is not in validation or test."""
     for split, recordings in splits.items():
         have = {r.label for r in recordings}
         empty = [name for i, name in enumerate(labels) if i not in have]
-        if empty:
+        if empty and (split == "train" or not have):
             raise DataError(f"Class {', '.join(map(repr, empty))} has no recording in the {split} split of {where}; "
-                            "every class needs one in each split. Add recordings (at least three a class, or three "
-                            "groups), or ask for other fractions.")
+                            "every class is needed. Add recordings (three a class at least), or change the fractions "
+                            "or lists.")
+        if empty:
+            notes.append(f"no recordings of {', '.join(empty)} in {split}")
 
 
 def check_disjoint(splits: Mapping[str, Sequence], where: str) -> None:

@@ -185,8 +185,8 @@ def make(settings) -> Dataset:
     ]
     sides = split_groups([r.label for r in recordings], [r.group for r in recordings], FRACTIONS, seed)
     splits = {s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS}
-    check_classes(splits, labels, "the synthetic stand-in")
     notes = [NOTE] + ([f"the clips are shorter than the window of {settings['window_seconds']:g} s and are padded "
                        "with silence"] if padded else [])
+    check_classes(splits, labels, "the synthetic stand-in", notes)
     return Dataset(name, labels, spec, filters, "synthetic stand-in", seed, splits, read, synthetic=True,
                    padded=padded, notes=notes)

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.memory import peak_rss
-from edvit_tf.device.runtime import load
+from edvit_tf.device.runtime import RuntimeMissing, load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 1 with a message when TensorFlow was found in the process."""
+    """Entry point; returns 0, or 1 with a message: the file cannot be loaded, or TensorFlow is in the process."""
     parser = argparse.ArgumentParser(prog="edvit_tf.device.batch", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("inputs", type=Path)
@@ -29,7 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     started = time.perf_counter()
-    model = load(args.model, args.threads)
+    try:
+        model = load(args.model, args.threads)
+    except (RuntimeMissing, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     load_ms = (time.perf_counter() - started) * 1e3
     if args.inputs.suffix == ".npy":
         arrays = {next(iter(model.inputs)): np.load(args.inputs, mmap_mode="r", allow_pickle=False)}

@@ -18,7 +18,7 @@ from edvit_tf.device.memory import peak_rss
 from edvit_tf.errors import AccuracyError, OutputError
 from edvit_tf.pipeline import steps
 from edvit_tf.pipeline.measure import measure
-from edvit_tf.pipeline.store import open_stages, preflight
+from edvit_tf.pipeline.store import differences, open_stages, preflight
 from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
 
@@ -42,7 +42,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     }
     key = digest(description)
     if out.exists() and not overwrite:
-        return _finished(out, work, key)
+        return _finished(out, work, key, description)
     preflight(out, work, _needed_bytes(config, dataset))
     stages = open_stages(work, key, description, overwrite)
     tf.config.experimental.enable_op_determinism()
@@ -104,13 +104,15 @@ def machine() -> dict:
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "machine": platform.machine()}
 
 
-def _finished(out: Path, work: Path, key: str) -> dict:
+def _finished(out: Path, work: Path, key: str, description: dict) -> dict:
     """The results of a finished run of the same key; anything else at `out` is not to be overwritten unasked."""
     record = work / "run.json"
-    if (out / RESULTS).is_file() and record.is_file() and json.loads(record.read_text())["key"] == key:
+    stored = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"key": None, "description": {}}
+    if (out / RESULTS).is_file() and stored["key"] == key:
         print(f"{out} is finished already, from this configuration; nothing to do (--overwrite runs it again).")
         return json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    raise OutputError(f"{out} exists and is not a finished run of this configuration. "
+    changed = differences(stored["description"], description) if stored["key"] else ["it has no stages beside it"]
+    raise OutputError(f"{out} exists and is not this run's result; {'; '.join(changed[:6])}. "
                       "Pass --overwrite to replace it, or another --out.")
 
 

@@ -85,7 +85,7 @@ def fit(
     if train.epochs == 0:
         return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0}
     started = time.perf_counter()
-    keras.utils.set_random_seed(seed)
+    # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every compiled function
     model, trainer = _compiled(config, train.optimizer, train.weight_decay)
     set_weights(model, weights)
     for variable in trainer.optimizer.variables:  # moments and step counter of an earlier fit

@@ -1,0 +1,196 @@
+"""The pieces of the page: numbers with their intervals, tables, SVG charts, the style sheet. Every text is escaped.
+
+Colours are CSS variables, so that dark mode and print need no second drawing. Each chart is about 340 units wide and is
+shown at about that many pixels: its letters stay readable on a phone.
+"""
+
+import math
+from html import escape
+
+CSS = """
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#59616b;--line:#d9dde2;--page:#fff;--band:#f4f6f8;--accent:#1f5fbf;
+--base:#7b8490;--single:#b8621b;--fused:#1f5fbf;--average:#2a8a80;--bad:#a4262c;--badband:#fdecea;--over:#fff}
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e4e7eb;--soft:#9aa4b0;--line:#343b44;--page:#14171b;
+--band:#1c2127;--accent:#7fb0f5;--base:#8d97a4;--single:#e09a55;--fused:#6fa5f0;--average:#55bdb1;--bad:#ff9a94;
+--badband:#3a1d1d;--over:#10131a}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.55 system-ui,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
+main{max-width:76rem;margin:0 auto;padding:1.6rem 1.2rem 4rem}
+h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 .3rem;overflow-wrap:anywhere}
+h2{font-size:1.2rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line)}
+h3{font-size:.95rem;margin:1.4rem 0 .3rem}
+p,ul{max-width:46rem;margin:.5rem 0;overflow-wrap:anywhere}.soft,figcaption{color:var(--soft);font-size:.88rem}
+.banner{background:var(--badband);border:2px solid var(--bad);color:var(--bad);padding:.7rem 1rem;font-weight:650;
+margin:0 0 1.2rem;max-width:none}
+.verdict{border-left:4px solid var(--accent);padding:.1rem 0 .1rem 1rem;max-width:48rem;font-size:1.04rem}
+.verdict strong{font-size:1.12rem}nav{font-size:.88rem;display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.2rem 0 0}
+a{color:var(--accent)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}
+.tiles div{background:var(--band);padding:.7rem .9rem;font-size:.86rem;color:var(--soft);line-height:1.35}
+.tiles b{display:block;font-size:1.45rem;line-height:1.3;color:var(--ink);font-weight:600}
+.wide{overflow-x:auto;margin:.7rem 0}
+table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;line-height:1.35}
+th,td{padding:.34rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
+th{font-weight:600;color:var(--soft);vertical-align:bottom;white-space:pre}
+.t{text-align:left}td.w{white-space:normal;min-width:13rem}
+th:first-child,td:first-child{padding-left:0;position:sticky;left:0;background:var(--page)}
+tr.strong td{font-weight:650}caption{text-align:left;color:var(--soft);font-size:.88rem;padding:0 0 .3rem}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:1rem 1.6rem;margin:1rem 0}
+.small{grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr))}
+figure{margin:0;break-inside:avoid}figcaption{line-height:1.35}svg{display:block;width:100%;height:auto;max-width:26rem}
+.small svg{max-width:20rem}svg text{font:11px system-ui,"Segoe UI",Roboto,"Liberation Sans",sans-serif;fill:var(--ink)}
+svg .dim{fill:var(--soft)}
+svg .grid{stroke:var(--line);fill:none}svg .whisker{stroke:var(--ink);fill:none;stroke-width:1.4}
+svg .cut{stroke:var(--soft);stroke-dasharray:3 3;fill:none}
+svg .hollow{fill:var(--page);stroke:var(--fused);stroke-width:1.5}
+svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
+svg.matrix{width:auto;max-width:none}
+pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
+@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:6rem}}
+@media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
+.wide{overflow:visible}h2,h3{break-after:avoid}
+th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}
+.banner,.tiles div,pre,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+"""
+Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % score interval (Wilson 1927) of a share seen on `count` independent trials; (0, 1) without trials."""
+    if count == 0:
+        return 0.0, 1.0
+    z2 = Z95**2 / count
+    middle, half = share + z2 / 2, Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4)
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+
+
+def difference(a: float, b: float, count: int) -> tuple[float, float]:
+    """95 % interval of a - b, each seen on `count` trials (Newcombe 1998, method 10), taken as independent samples."""
+    (low_a, high_a), (low_b, high_b) = wilson(a, count), wilson(b, count)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated: 0.037, 12.3, 1,235."""
+    if not value:
+        return "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
+
+
+def mib(size_bytes: float) -> str:
+    """Bytes as MiB (2^20), without the unit."""
+    return number(size_bytes / 2**20)
+
+
+def percent(share: float, count: int) -> str:
+    """"15.0 %"; a second decimal where `count` trials carry it."""
+    return f"{100 * share:.{2 if count >= 1000 else 1}f} %"
+
+
+def points(change: float, count: int) -> str:
+    """A difference of shares as signed percentage points, without the unit: "+1.2", "−0.4", "0.0"."""
+    text = f"{100 * change:+.{2 if count >= 1000 else 1}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def table(head: list[str], rows: list[list], text: tuple[int, ...] = (0,), wrap: int | None = None,
+          strong: tuple[int, ...] = (), caption: str = "") -> str:
+    """An HTML table; columns in `text` are set left, column `wrap` may break lines, rows in `strong` are bold."""
+    def cells(tag: str, values: list) -> str:
+        kinds = [" ".join(["t"] * (i in text) + ["w"] * (i == wrap)) for i in range(len(values))]
+        return "".join(f'<{tag} class="{kind}">{escape(str(value))}</{tag}>'
+                       for value, kind in zip(values, kinds, strict=True))
+
+    body = "".join(f'<tr{" class=strong" if i in strong else ""}>{cells("td", row)}</tr>' for i, row in enumerate(rows))
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (f'<div class="wide"><table>{title}<thead><tr>{cells("th", head)}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>")
+
+
+def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | None = None) -> str:
+    """Horizontal bars from zero. A row: (name, value, text, colour, (low, high) or None); `mark`: a dashed line."""
+    left = min(150, 12 + 6 * max(len(short(row[0])) for row in rows))
+    room = 340 - left - 56
+    top = top or max(max(row[1] for row in rows), 1e-12)
+    parts = [f'<line class="grid" x1="{left}" x2="{left}" y1="2" y2="{24 * len(rows) + 2}"/>']
+    for i, (name, value, shown, colour, interval) in enumerate(rows):
+        y, width = 24 * i + 5, room * value / top
+        end = width
+        parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{colour})"/>')
+        if interval:
+            low, high = (left + room * v / top for v in interval)
+            end = max(end, high - left)
+            parts.append(f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8'
+                         f'M{high:.1f} {y + 4}v8"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(name)}</text>'
+                     f'<text x="{left + end + 5:.1f}" y="{y + 12}">{escape(shown)}</text>')
+    if mark is not None:
+        parts.append(f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{24 * len(rows) + 2}"/>')
+    return _figure(title, 340, 24 * len(rows) + 4, parts)
+
+
+def stage_chart(title: str, stages: list[dict], chance: float) -> str:
+    """One sub-model's accuracy: down the dashed line at each cut (hollow), up the full line by the fit (full)."""
+    def y(share: float) -> float:
+        return 112 - 100 * share
+
+    step = 200 / max(1, len(stages))
+    parts = [f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
+             f'text-anchor="end">{100 * s:.0f}</text>' for s in (0, 0.5, 1)]
+    parts.append(f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>')
+    dots, last = [], None
+    for i, stage in enumerate(stages):
+        x0, x1 = 32 + step * (i + 0.3), 32 + step * (i + 0.78)
+        y0, y1 = y(stage["accuracy_after_cut"]), y(stage["accuracy_after_fit"])
+        if last:
+            parts.append(f'<path class="cut" d="M{last[0]:.1f} {last[1]:.1f}L{x0:.1f} {y0:.1f}"/>')
+        parts.append(f'<path class="fit" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
+        dots.append(f'<circle class="hollow" cx="{x0:.1f}" cy="{y0:.1f}" r="3.4"/>'
+                    f'<circle fill="var(--fused)" cx="{x1:.1f}" cy="{y1:.1f}" r="3.6"/><text class="dim" '
+                    f'x="{(x0 + x1) / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
+                    f'{escape(stage["stage"])}</text>')
+        last = (x1, y1)
+    return _figure(title, 240, 136, parts + dots)
+
+
+def matrix(counts: list[list[int]], labels: list[str]) -> str:
+    """Confusion counts as a heat map: rows true, columns predicted, shaded by share of the row; recall at the right."""
+    size, widest = 32, max(len(short(label)) for label in labels)
+    left, top = 14 + 6.6 * widest, 26 + 5 * widest
+    width, height = left + size * len(labels) + 104, top + size * len(labels) + 6
+    parts = [f'<text class="dim" x="{left + size * len(labels) + 8}" y="{top - 8}">recall</text>',
+             f'<text class="dim" x="{left - 6}" y="{top - 8}" text-anchor="end">true</text>',
+             f'<text class="dim" x="{left}" y="12">predicted</text>']
+    for r, row in enumerate(counts):
+        y, total = top + size * r, sum(row)
+        parts.append(f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{_named(labels[r])}</text>')
+        x = left + size * (r + 0.6)
+        parts.append(f'<text transform="translate({x:.1f} {top - 7:.1f}) rotate(-45)">{_named(labels[r])}</text>')
+        for c, count in enumerate(row):
+            share = count / total if total else 0
+            x, colour = left + size * c, "fused" if r == c else "single"
+            ink = ' style="fill:var(--over)"' if share > 0.5 else "" if count else ' class="dim" opacity=".5"'
+            parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
+                         f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>true {escape(labels[r])}, predicted '
+                         f'{escape(labels[c])}: {count}</title></rect><text x="{x + size / 2:.1f}" y="{y + 20:.1f}" '
+                         f'text-anchor="middle"{ink}>{count}</text>')
+        recall = f"{100 * row[r] / total:.0f} % of {total}" if total else "none"
+        parts.append(f'<text x="{left + size * len(labels) + 8:.1f}" y="{y + 20:.1f}">{recall}</text>')
+    return (f'<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" width="{width:.0f}" '
+            f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{"".join(parts)}</svg></div>')
+
+
+def short(text: str, limit: int = 22) -> str:
+    """A name that fits beside a chart."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _named(text: str) -> str:
+    """The short name, with the whole one as a tooltip where it was cut."""
+    return escape(short(text)) + (f"<title>{escape(text)}</title>" if short(text) != text else "")
+
+
+def _figure(title: str, width: int, height: int, parts: list[str]) -> str:
+    return (f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" aria-label="{escape(title)}" '
+            f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg></figure>')

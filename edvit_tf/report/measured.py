@@ -1,0 +1,179 @@
+"""The sections of the page that show what was measured: models, stages, sub-models, losses, confusions, parity."""
+
+from html import escape
+
+from edvit_tf.report.figures import bars, matrix, mib, number, percent, points, stage_chart, table, wilson
+from edvit_tf.report.verdict import counted, noun
+
+SHORT = {"base": "base", "single": "single model", "fused": "fleet, fused", "average": "fleet, average"}
+ARROW = "\N{RIGHTWARDS ARROW}"
+MACS = ("MACs: multiply-accumulates of one input as the paper counts them, without the attention products "
+        "Q K\N{MODIFIER LETTER CAPITAL T} and A V")
+
+
+def tiles(rows: list[dict], data: dict) -> str:
+    """The four figures that a reader looks for first."""
+    by = {row["key"]: row for row in rows}
+    fused, other = by["fused"], by.get("single", by["base"])
+    name = "the single model" if "single" in by else "the base"
+    share, count = fused["accuracy"]["recording"], fused["accuracy"]["recordings"]
+    low, high = wilson(share, count)
+    beside = f"; {name}: {number(other['median'])} ms" if other["median"] else ""
+    shown = [
+        (percent(share, count), f"of {count} test {noun(data)}s right, fused; 95 % interval {percent(low, count)} to "
+                                f"{percent(high, count)}"),
+        (f"{points(share - other['accuracy']['recording'], count)} points",
+         f"against {name} ({percent(other['accuracy']['recording'], count)})"),
+        (f"{mib(fused['device_bytes'])} MiB",
+         f"of model files on the fullest device; {name}: {mib(other['device_bytes'])} MiB"),
+        (f"{number(fused['median'])} ms", f"median, slowest device and fusion, without network{beside}"),
+    ]
+    return f'<div class="tiles">{"".join(f"<div><b>{escape(a)}</b>{escape(b)}</div>" for a, b in shown)}</div>'
+
+
+def models(results: dict, rows: list[dict]) -> str:
+    """Base, single model, fleet: accuracy with its interval, bytes, MACs, milliseconds, memory."""
+    what, body, accuracies = noun(results["data"]), [], []
+    for row in rows:
+        share, count = row["accuracy"]["recording"], row["accuracy"]["recordings"]
+        low, high = wilson(share, count)
+        body.append([
+            row["name"], percent(share, count), f"{percent(low, count)[:-2]} to {percent(high, count)}",
+            percent(row["accuracy"]["window"], row["accuracy"]["windows"]),
+            mib(row["device_bytes"]), mib(row["total_bytes"]), number(row["device_macs"] / 1e6),
+            number(row["macs"] / 1e6), *_process(row, row["process"]),
+        ])
+        accuracies.append((SHORT[row["key"]], share, percent(share, count), row["key"], (low, high)))
+    count, windows = rows[0]["accuracy"]["recordings"], rows[0]["accuracy"]["windows"]
+    files = [(SHORT[r["key"]], r["device_bytes"] / 2**20, mib(r["device_bytes"]), r["key"], None) for r in rows]
+    times = [(SHORT[r["key"]], r["median"], number(r["median"]), r["key"], None) for r in rows if r["median"]]
+    return table(
+        ["", f"accuracy,\n{what}s", "95 %\ninterval", "accuracy,\nwindows", "file MiB,\none device",
+         "file MiB,\nin all", "M MACs,\none device", "M MACs,\nin all", "median\nms", "p95\nms", "peak RSS\nMiB"],
+        body, strong=(len(rows) - 2,)
+    ) + note(
+        f"Test split: {count} {what}s, {windows} windows; Wilson's interval for {count} {what}s; dashed: guessing. "
+        f"{MACS}. {_runtimes(rows)} Fleet: bytes of the fullest device; ms of the slowest device, its sub-models one "
+        "after the other, plus the fusion, without network; RSS of the largest sub-model's process. The average "
+        "needs no fusion file."
+    ) + panels([
+        bars(f"Accuracy by {what}, 95 % interval", accuracies, 1.0, 1 / len(results["labels"])),
+        bars("Model files on one device, MiB", files), bars("Median time of one input, ms, without network", times),
+    ])
+
+
+def stages(results: dict) -> str:
+    """What each cut cost and each fit mended, by sub-model."""
+    members = [(sub["name"], ", ".join(sub["labels"]), sub["stages"]) for sub in results["sub_models"]]
+    if results.get("single"):
+        members.append(("single model", "all classes", results["single"]["stages"]))
+    names = [stage["stage"] for stage in members[0][2]]
+    rows = [[name, *(f"{100 * s['accuracy_after_cut']:.1f} {ARROW} {100 * s['accuracy_after_fit']:.1f}"
+                     for s in history), labels] for name, labels, history in members]
+    last = len(names) + 1
+    return panels(
+        [stage_chart(f"{name}, %", history, 1 / history[-1]["config"]["num_classes"]) for name, _, history in members],
+        small=True,
+    ) + table([f"cut {ARROW} fit, %", *names, "classes"], rows, text=(0, last), wrap=last) + note(
+        'Validation windows, balanced accuracy over the sub-model\'s classes and "other" (dashed: guessing). '
+        "Hollow: after the cut, before any training; full: after the fit. The head stage cuts no widths: the rows of "
+        'the group and "other" are taken from the base, and the head alone is fitted.')
+
+
+def sub_models(manifest: dict, results: dict) -> str:
+    """Widths, bytes, MACs and milliseconds of each file."""
+    rows = []
+    for entry, sub in zip(manifest["sub_models"], results["sub_models"], strict=True):
+        graph = 100 * (sub["file_bytes"] - sub["weight_bytes"]) / sub["weight_bytes"]
+        rows.append([
+            sub["name"], ", ".join(sub["devices"]), entry["config"]["hidden_dim"], sub["kept_heads"],
+            entry["config"]["mlp_dim"], f"{sub['params']:,}", number(sub["macs"] / 1e6), number(sub["macs_full"] / 1e6),
+            mib(sub["weight_bytes"]), mib(sub["file_bytes"]), f"{graph:.1f}", number(sub["process"]["load_ms"]),
+            *_process(sub["process"]["invoke_ms"], sub["process"]),
+        ])
+    fusion, subs = results["fusion"], results["sub_models"]
+    rows.append(["fusion", "aggregator", *["-"] * 7, mib(fusion["file_bytes"]), "-",
+                 number(fusion["process"]["load_ms"]), *_process(fusion["process"]["invoke_ms"], fusion["process"])])
+    sizes = [(sub["name"], sub["file_bytes"]) for sub in subs]
+    medians = [(sub["name"], sub["process"]["invoke_ms"]["median"]) for sub in subs]
+    return table(
+        ["", "devices", "width\nd", "heads", "MLP\nc", "parameters", "M\nMACs", "M MACs,\nattention", "weights\nMiB",
+         "file\nMiB", "graph\n%", "load\nms", "median\nms", "p95\nms", "peak RSS\nMiB"], rows, text=(0, 1),
+    ) + note(f'{MACS}; the column "attention" counts them too. Graph: what the file holds beside its weights, in % of '
+             f"them. Each file ran in a process of its own without TensorFlow. {_runtimes([*subs, fusion])}") + panels([
+        bars(".tflite file, MiB", [(name, size / 2**20, mib(size), "fused", None) for name, size in sizes]),
+        bars("Median time of one input, ms", [(name, ms, number(ms), "fused", None) for name, ms in medians]),
+    ])
+
+
+def _process(quantiles: dict, process: dict | None) -> list[str]:
+    """median, p95, peak RSS of a measuring process; dashes where there was none."""
+    if process is None:
+        return ["-"] * 3
+    return [number(quantiles["median"]), number(quantiles["p95"]), f"{process['peak_rss_bytes'] / 2**20:.0f}"]
+
+
+def _runtimes(measured: list[dict]) -> str:
+    """Which runtime measured, with how many threads: one sentence, since it is as a rule the same for all."""
+    reports = [m["process"] for m in measured if m["process"]]
+    found = {f"{report['runtime']}, {counted(report['threads'], 'thread')}" for report in reports}
+    return f"Times by {' or '.join(sorted(found))}."
+
+
+def missing(results: dict) -> str:
+    """What the fleet still knows without one of its sub-models."""
+    if not results["missing_one"]:
+        return note("There is one sub-model: without it there is no answer.")
+    fused, counts, labels = results["fusion"]["tflite"], results["confusion"], results["labels"]
+    rows = []
+    for lost in results["missing_one"]:
+        gone = results["sub_models"][lost["missing"]]["labels"]
+        overall, others = lost["tflite"], lost["other_classes"]
+        kept = [i for i, label in enumerate(labels) if label not in gone]
+        total = sum(sum(counts[i]) for i in kept)
+        rows.append([
+            lost["name"], percent(overall["recording"], overall["recordings"]),
+            points(overall["recording"] - fused["recording"], fused["recordings"]),
+            percent(sum(counts[i][i] for i in kept) / max(1, total), total),
+            percent(others["recording"], others["recordings"]), others["recordings"], ", ".join(gone),
+        ])
+    return table(["without", "accuracy,\nall classes", "change,\npoints", "other classes,\nall present",
+                  "other classes,\nwithout it", f"{noun(results['data'])}s of\nother classes", "its classes"],
+                 rows, text=(0, 6), wrap=6) + note(
+        f"All present: {percent(fused['recording'], fused['recordings'])} of {fused['recordings']}. Measured on the "
+        ".tflite files, zeros in the place of the missing features. Other classes: those of the remaining sub-models.")
+
+
+def confusion(results: dict) -> str:
+    """Counts of true against predicted classes, and how many errors cross from one sub-model's group to another's."""
+    owner = {label: j for j, sub in enumerate(results["sub_models"]) for label in sub["labels"]}
+    labels, counts = results["labels"], results["confusion"]
+    errors = [(owner[labels[r]] != owner[labels[c]], count)
+              for r, row in enumerate(counts) for c, count in enumerate(row) if r != c]
+    crossing = "" if len(results["sub_models"]) == 1 else (
+        f" {sum(n for across, n in errors if across)} of the {sum(n for _, n in errors)} errors are between classes of "
+        "different sub-models.")
+    return matrix(counts, labels) + note(
+        f"Test {noun(results['data'])}s, fused .tflite files: counts, shaded by the share of the true class.{crossing}")
+
+
+def parity(results: dict) -> str:
+    """How far the .tflite files lie from the Keras models."""
+    found = {**results["parity"], **{name: results[name]["parity"] for name in ("base", "single")
+                                     if results.get(name) and "parity" in results[name]}}
+    rows = [[name, p["samples"], f"{p['max_relative_error']:.1e}", f"{p['tolerance']:.0e}", p["differing_top1"],
+             p["ties"], "yes" if p["ok"] else "NO"] for name, p in found.items()]
+    absent = "" if "parity" in results["base"] else " The base has no .tflite file."
+    return table(["", "test windows", "max. relative error", "tolerance", "other top-1", "ties", "ok"], rows) + note(
+        "Relative error of one sample's tensor: max |a \N{MINUS SIGN} b| / max |b|, b by Keras; the largest over "
+        f"samples and outputs. A tie: the two best Keras values lie within the tolerance.{absent}")
+
+
+def panels(charts: list[str], small: bool = False) -> str:
+    """Charts side by side, as many as fit."""
+    return f'<div class="panels{" small" if small else ""}">{"".join(charts)}</div>'
+
+
+def note(text: str) -> str:
+    """A paragraph in the quieter colour."""
+    return f'<p class="soft">{escape(text)}</p>'

@@ -1,0 +1,53 @@
+"""Packaging of edvit_tf: what each kind of machine installs. A Pi takes [device] and never resolves TensorFlow."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "edvit_tf" / "__init__.py").read_text("utf-8"), re.M)[1]
+
+BASE = [
+    'numpy>=1.26,<2; python_version < "3.12"',  # arrays everywhere; tflite-runtime 2.14.0 breaks with numpy 2
+    'numpy>=1.26; python_version >= "3.12"',
+]
+DEVICE = [
+    'tflite-runtime==2.14.0; python_version < "3.12"',  # runs .tflite files on a Pi, 64 and 32 bits
+    'ai-edge-litert>=2.1,<3; python_version >= "3.12"',  # its successor, where tflite-runtime has no wheels
+]
+AGGREGATOR = [*DEVICE]  # the fusion is a .tflite file as well
+HOST = [
+    "tensorflow>=2.21,<2.22",  # training, and the converter to .tflite
+    "keras>=3.15,<4",  # the models are ordinary Keras 3 models
+    "keras-cv==0.9.0",  # image augmentation (frozen upstream: this is its last version)
+    "tensorflow-model-optimization>=0.8,<0.9",  # clustering and sparsity flavours, in a process of its own (Keras 2)
+    "librosa>=0.11,<2",  # loads and resamples audio, makes the mel filter bank
+    "soundfile>=0.12",  # decodes WAV and FLAC
+    "pillow>=10",  # decodes JPEG and PNG
+    "scipy>=1.12",  # the MILP of the optimal assignment
+    "matplotlib>=3.8",  # the report's plots
+    *DEVICE,  # evaluation runs what the devices run
+]
+TEST = [
+    "pytest>=8",  # the tests
+    "hypothesis>=6.100",  # their properties
+    "ruff>=0.6",  # style
+    "import-linter>=2.1",  # the reading order of the package
+]
+
+setup(
+    name="edvit-tf",
+    version=VERSION,
+    description="Vision Transformers split by classes over groups of small devices (ED-ViT), in TensorFlow",
+    long_description=(ROOT / "README.md").read_text("utf-8") if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="The edvit_tf developers",
+    python_requires=">=3.11",
+    packages=find_packages(include=["edvit_tf", "edvit_tf.*"]),
+    include_package_data=True,
+    install_requires=BASE,
+    extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST},
+    entry_points={"console_scripts": ["edvit = edvit_tf.cli:main"]},
+)

@@ -1,0 +1,42 @@
+"""Configurations check themselves and survive JSON."""
+
+import json
+
+import pytest
+
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig, ViTConfig, digest
+from edvit_tf.errors import ConfigError
+
+VIT = ViTConfig((224, 224, 3), 16, 12, 768, 12, 64, 3072, 10)
+
+
+def test_round_trip_through_json():
+    run = RunConfig("x", DataConfig("gtzan", (64, 64), {"window_seconds": 3.0}), "vit_cpu", TrainConfig(1), TrainConfig(2),
+                    TrainConfig(3), devices=(DeviceSpec("pi", 10_000_000, None),), min_accuracy=0.5)
+    again = RunConfig.from_dict(json.loads(json.dumps(run.to_dict())))
+    assert again == run and digest(again.to_dict()) == digest(run.to_dict())
+    assert ViTConfig.from_dict(VIT.to_dict()) == VIT
+
+
+def test_pruned_widths():
+    sub = VIT.pruned(2, 3)
+    assert (sub.hidden_dim, sub.num_heads, sub.head_dim, sub.mlp_dim, sub.num_classes) == (128, 2, 64, 512, 3)
+    with pytest.raises(ConfigError, match="kept_heads is 13.*12 heads"):
+        VIT.pruned(13, 3)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"mlp_dim": "3072"}, "mlp_dim is '3072' .*int"), ({"mlp_dim": True}, "mlp_dim is True"),
+    ({"image_shape": (225, 224, 3)}, "multiples of patch_size = 16"), ({"pool": "max"}, "cls_mean"),
+    ({"input_std": (0.0,)}, "positive"), ({"heads": 3}, "no field 'heads'"),
+])
+def test_wrong_values_say_what_is_wrong(change, message):
+    with pytest.raises(ConfigError, match=message):
+        VIT.replace(**change)
+
+
+def test_unknown_and_missing_keys():
+    with pytest.raises(ConfigError, match="no field 'epoch'; its fields are: epochs"):
+        TrainConfig.from_dict({"epoch": 3})
+    with pytest.raises(ConfigError, match="needs a value for 'epochs'"):
+        TrainConfig.from_dict({})

@@ -1,0 +1,123 @@
+"""The whole run: its results, resuming after kills, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+
+import pytest
+
+from edvit_tf.device.bundle import sha256
+from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.store import open_stages, preflight
+from tests.conftest import ROOT, SMOKE, run_python
+
+
+def _tflite(bundle):
+    return {p.name: sha256(p) for p in sorted(bundle.glob("*.tflite"))}
+
+
+def test_results_hold_every_figure(smoke_bundle):
+    results = json.loads((smoke_bundle / "results.json").read_text())
+    fused = results["fusion"]
+    assert 0 <= fused["tflite"]["recording"] <= 1 and fused["tflite"]["recordings"] == 80
+    assert all(entry["ok"] for entry in results["parity"].values())
+    assert set(results["parity"]) == {"submodel-00", "submodel-01", "fused"}
+    assert [s["stage"] for s in results["sub_models"][0]["stages"]] == ["head", "residual", "attention", "ffn"]
+    assert results["sub_models"][0]["stages"][-1]["config"]["num_heads"] == results["sub_models"][0]["kept_heads"]
+    assert len(results["missing_one"]) == 2 and results["single"]["tflite"]["recordings"] == 80
+    assert sum(map(sum, results["confusion"])) == 80
+    for process in (results["base"]["process"], *(s["process"] for s in results["sub_models"])):
+        assert process["tensorflow_loaded"] is False and process["invoke_ms"]["median"] > 0
+    assert results["single"]["config"]["hidden_dim"] == results["sub_models"][0]["stages"][-1]["config"]["hidden_dim"]
+    assert "SYNTHETIC" in (smoke_bundle / "report.html").read_text().upper()
+
+
+def test_a_finished_run_is_left_alone(smoke_bundle):
+    before = {p: p.stat().st_mtime_ns for p in smoke_bundle.iterdir()}
+    done = run_python(*SMOKE, "--out", smoke_bundle)
+    assert done.returncode == 0 and "finished already" in done.stdout
+    other = run_python(*SMOKE, "--out", smoke_bundle, "--seed", "5")
+    assert other.returncode == 6 and "seed: 0 -> 5" in other.stderr and "--overwrite" in other.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in smoke_bundle.iterdir()}
+
+
+def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_path):
+    """Ctrl-C in one stage, kill -9 in a later one, then to the end: the files of the unbroken run, bit for bit."""
+    out = tmp_path / "mnist"
+    command = [sys.executable, *SMOKE, "--out", str(out)]
+    for finished, how in (("base", signal.SIGINT), ("submodel-01.attention", signal.SIGKILL)):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "mnist.work" / finished / "stage.json").is_file():
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
+        assert not out.exists()  # a bundle appears whole or not at all
+    done = run_python(*SMOKE, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "[base] done earlier" in done.stdout and "[submodel-01.attention] done earlier" in done.stdout
+    assert _tflite(out) == _tflite(smoke_bundle) and len(_tflite(out)) == 3
+
+
+def test_stages_of_another_configuration_are_refused_and_named(tmp_path):
+    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {"seed": 0, "model": "x"}}, overwrite=False)
+    stages.run("one", lambda folder: {"value": 1})
+    with pytest.raises(OutputError, match=r"config.seed: 0 -> 1.*--overwrite"):
+        open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1, "model": "x"}}, overwrite=False)
+    again = open_stages(tmp_path / "work", "a" * 64, {}, overwrite=False)
+    assert again.run("one", lambda folder: pytest.fail("run twice"))["value"] == 1
+    fresh = open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1}}, overwrite=True)
+    assert fresh.run("one", lambda folder: {"value": 2})["value"] == 2
+
+
+def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
+    stages = open_stages(tmp_path / "work", "a" * 64, {}, overwrite=False)
+
+    def fails(folder):
+        (folder / "half.bin").write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("one", fails)
+    assert not (tmp_path / "work" / "one").exists()
+    stages.run("one", lambda folder: {"files": len(list(folder.iterdir()))})
+    assert json.loads((tmp_path / "work" / "one" / "stage.json").read_text())["result"]["files"] == 0
+
+
+def test_disk_full_and_unwritable_folders_are_found_before_training(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1 << 20))
+    with pytest.raises(OutputError, match="1 MiB free; this run needs about 2 MiB"):
+        preflight(tmp_path / "out", tmp_path / "out.work", 2 << 20)
+    preflight(tmp_path / "out", tmp_path / "out.work", 1 << 19)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    done = run_python(*SMOKE, "--out", tmp_path / "file" / "out")
+    assert done.returncode == 6 and "cannot be written" in done.stderr and "epochs" not in done.stdout
+
+
+def test_a_full_disk_during_a_stage_keeps_the_finished_ones(tmp_path):
+    stages = open_stages(tmp_path / "work", "a" * 64, {}, overwrite=False)
+    stages.run("one", lambda folder: {})
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left.*finished stages are kept"):
+        stages.run("two", full)
+    assert (tmp_path / "work" / "one" / "stage.json").is_file()
+
+
+def test_required_accuracy_fails_with_the_figures_on_one_device(tmp_path):
+    """One device: one sub-model of all classes, no "other", no baseline beside it; then the check stops the run."""
+    out = tmp_path / "mnist"
+    done = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.999")
+    assert done.returncode == 8 and "0.9990 was required" in done.stderr and not out.exists()
+    assert "[submodel-00.ffn]" in done.stdout and "single" not in done.stdout

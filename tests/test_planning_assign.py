@@ -1,0 +1,166 @@
+"""Assignment: limits hold, the paper's case comes out, optimal is optimal, and failures say why."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edvit_tf.config import DeviceSpec
+from edvit_tf.errors import PlanError
+from edvit_tf.planning.assign import METHODS, assign, least_remaining_energy
+
+MIB, G = 2**20, 10**9
+
+device_limits = st.tuples(st.none() | st.integers(1, 40), st.none() | st.integers(1, 40))
+problems = st.fixed_dictionaries({
+    "subs": st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=5),
+    "limits": st.lists(device_limits, min_size=1, max_size=4),
+    "samples": st.integers(1, 2),
+    "replicas": st.integers(1, 2),
+})
+
+
+def solve(problem, method):
+    """(names, sizes, macs, devices) of a drawn problem, or None when nothing fits."""
+    sizes, macs = zip(*problem["subs"], strict=True)
+    devices = [DeviceSpec(f"d{i}", m, c) for i, (m, c) in enumerate(problem["limits"])]
+    try:
+        return assign(sizes, macs, devices, problem["samples"], method, problem["replicas"]), sizes, macs, devices
+    except PlanError:
+        return None
+
+
+def brute_force(problem):
+    """The best least remaining energy over all assignments that hold, or None."""
+    sizes, macs = zip(*problem["subs"], strict=True)
+    devices = [DeviceSpec(f"d{i}", m, c) for i, (m, c) in enumerate(problem["limits"])]
+    names = [d.name for d in devices]
+    best = None
+    for placed in itertools.product(itertools.combinations(names, problem["replicas"]), repeat=len(sizes)):
+        if holds(placed, sizes, macs, devices, problem["samples"]):
+            value = least_remaining_energy(placed, macs, devices, problem["samples"])
+            best = value if best is None else max(best, value)
+    return best
+
+
+def holds(placed, sizes, macs, devices, samples):
+    def within(limit, name, values):
+        return limit is None or sum(v for v, on in zip(values, placed, strict=True) if name in on) <= limit
+
+    return all(
+        within(d.memory_bytes, d.name, sizes) and within(d.compute_macs, d.name, [samples * m for m in macs])
+        for d in devices
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems, st.sampled_from(METHODS))
+def test_limits_hold_and_every_sub_model_is_placed_on_distinct_devices(problem, method):
+    solved = solve(problem, method)
+    if solved:
+        placed, sizes, macs, devices = solved
+        assert len(placed) == len(sizes)
+        assert all(len(on) == len(set(on)) == problem["replicas"] for on in placed)
+        assert holds(placed, sizes, macs, devices, problem["samples"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems)
+def test_optimal_is_what_brute_force_finds_and_greedy_is_never_better(problem):
+    optimal, greedy, best = solve(problem, "optimal"), solve(problem, "greedy"), brute_force(problem)
+    assert (optimal is None) == (best is None)
+    if optimal:
+        placed, _, macs, devices = optimal
+        assert least_remaining_energy(placed, macs, devices, problem["samples"]) == best
+    if greedy:
+        placed, _, macs, devices = greedy
+        assert least_remaining_energy(placed, macs, devices, problem["samples"]) <= best
+
+
+def test_the_papers_heterogeneous_devices_e3():
+    size, macs = 10_018_344, 484_064_256  # ViT-Base with 2 heads kept: 9.55 MiB, 0.484 G
+    devices = [DeviceSpec(f"small-{i}", 10 * MIB, G // 2) for i in range(9)]
+    devices.append(DeviceSpec("big", 30 * MIB, 16 * G // 10))
+    placed = assign([size] * 10, [macs] * 10, devices)
+    assert placed == (("big",),) * 3 + tuple((f"small-{i}",) for i in range(7))
+    best = assign([size] * 10, [macs] * 10, devices, method="optimal")
+    assert least_remaining_energy(best, [macs] * 10, devices) == least_remaining_energy(placed, [macs] * 10, devices)
+
+
+def test_greedy_tries_the_next_device_where_the_printed_algorithm_forgets_the_sub_model():
+    strong = DeviceSpec("strong", memory_bytes=5, compute_macs=100)
+    assert assign([9, 3], [1, 1], [strong, DeviceSpec("roomy", 20, 50)]) == (("roomy",), ("strong",))
+
+
+def test_devices_without_limits_share_the_sub_models():
+    placed = assign([5] * 6, [7] * 6, [DeviceSpec(name) for name in "abc"])
+    assert sorted(name for (name,) in placed) == list("aabbcc")
+    macs = [9, 5, 4, 4, 2]
+    assert least_remaining_energy(assign([1] * 5, macs, [DeviceSpec("a"), DeviceSpec("b")], method="optimal"), macs,
+                                  [DeviceSpec("a"), DeviceSpec("b")]) == 24 - 13  # 13 and 11 is the best balance
+
+
+def test_a_solve_error_of_the_solvers_presolve_is_overcome():
+    limits = [(12, None), (31, None), (None, None), (9, None)]  # HiGHS 1.12 ends this one with status 4
+    problem = dict(subs=[(3, 12), (15, 10), (8, 2), (4, 20), (9, 10)], limits=limits, samples=1, replicas=1)
+    placed, _, macs, devices = solve(problem, "optimal")
+    assert least_remaining_energy(placed, macs, devices) == brute_force(problem) == 34
+
+
+def test_a_limit_is_exact_to_the_byte():
+    sizes, limit = [300_000_001, 300_000_001], 600_000_002
+    for method in METHODS:
+        assert assign(sizes, [1, 1], [DeviceSpec("a", limit)], method=method) == (("a",), ("a",))
+        with pytest.raises(PlanError, match="memory"):
+            assign(sizes, [1, 1], [DeviceSpec("a", limit - 1)], method=method)
+        # A byte less than both, with the totals all right: the solver's tolerance must not let it pass.
+        with pytest.raises(PlanError, match="sub-model 1 finds no device.* memory"):
+            assign(sizes, [1, 1], [DeviceSpec("a", limit - 1), DeviceSpec("b", 300_000_000)], method=method)
+    devices = [DeviceSpec("a", limit - 1), DeviceSpec("b", 300_000_001, 1)]  # b: too little compute left for the second
+    assert assign(sizes, [1, 2], devices, method="optimal") == (("b",), ("a",))
+
+
+def test_optimal_packs_where_greedy_cannot():
+    sizes, devices = [3, 3, 2, 2, 2], [DeviceSpec("a", 6), DeviceSpec("b", 6)]  # 3 + 3 and 2 + 2 + 2
+    with pytest.raises(PlanError, match='memory.*"optimal" may find'):
+        assign(sizes, [1] * 5, devices)
+    assert assign(sizes, [1] * 5, devices, method="optimal") in (
+        (("a",), ("a",), ("b",), ("b",), ("b",)), (("b",), ("b",), ("a",), ("a",), ("a",)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("arguments, message", [
+    (dict(sizes_bytes=[20 * MIB], macs=[1], devices=[DeviceSpec("a", 15 * MIB), DeviceSpec("b", 12 * MIB)]),
+     "memory: sub-model 0 needs 20.00 MiB .* 5.00 MiB short"),
+    (dict(sizes_bytes=[1], macs=[3 * G], devices=[DeviceSpec("a", None, 4 * G)], samples=2),
+     "compute: sub-model 0 needs 6.00 GMAC .* 2.00 GMAC short"),
+    (dict(sizes_bytes=[8 * MIB] * 3, macs=[1] * 3, devices=[DeviceSpec("a", 10 * MIB), DeviceSpec("b", 10 * MIB)]),
+     "memory: 3 sub-models .* 24.00 MiB .* 20.00 MiB, 4.00 MiB short"),
+    (dict(sizes_bytes=[6 * MIB] * 3, macs=[1] * 3, devices=[DeviceSpec("a", 10 * MIB), DeviceSpec("b", 10 * MIB)]),
+     "sub-model 2 finds no device.*memory: it needs 6.00 MiB, a has 4.00 MiB left: 2.00 MiB short"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a")], replicas=3),
+     "number of devices: 1 for 3 replicas.* 2 more devices"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[]), "no devices"),
+    (dict(sizes_bytes=[1, 2], macs=[1], devices=[DeviceSpec("a")]), "2 sizes and 1 MAC counts"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a"), DeviceSpec("a")]), "each must be unique"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a")], samples=0), "samples is 0"),
+])
+def test_a_failure_names_the_constraint_and_the_amount(arguments, message, method):
+    with pytest.raises(PlanError, match=message):
+        assign(**arguments, method=method)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(PlanError, match="'best'.*greedy, optimal"):
+        assign([1], [1], [DeviceSpec("a")], method="best")
+
+
+def test_a_thousand_sub_models_on_a_thousand_devices_in_a_second():
+    rng = np.random.default_rng(0)
+    devices = [DeviceSpec(f"d{i}", int(m), int(c)) for i, (m, c) in enumerate(rng.integers(10**7, 10**8, (1000, 2)))]
+    start = time.perf_counter()
+    assert len(assign(rng.integers(1, 10**7, 1000), rng.integers(1, 10**7, 1000), devices)) == 1000
+    assert time.perf_counter() - start < 1.0

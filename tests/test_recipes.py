@@ -1,0 +1,46 @@
+"""Recipes: one structure, a card, at most 80 lines; the paper's profile plans what the paper planned."""
+
+import ast
+import re
+
+import pytest
+
+from tests.conftest import ROOT, run_python
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+
+def test_there_are_five():
+    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "gtzan", "mnist", "speech_commands"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+def test_one_structure(recipe):
+    text = recipe.read_text()
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= 80
+    names = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
+    assert names == ["CONFIG", "SMOKE", "PAPER"]
+    card = ast.get_docstring(tree)
+    for line in ("Command:", "Time:", "Accuracy", "The paper:"):
+        assert line in card, f"{recipe.name}: the card lacks {line!r}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+def test_papers_profile_builds_and_plans(recipe):
+    done = run_python(recipe, "--profile", "paper", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    channels = 1 if recipe.stem in ("gtzan", "mnist", "speech_commands") else 3
+    parameters = {1: 85_413_130, 3: 85_806_346}[channels]  # ViT-Base at 224 / 16 with 10 classes
+    assert f"Keras counts {parameters:,} parameters" in done.stdout
+    assert len(re.findall(r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[56]\d\.\d", done.stdout, re.M)) == 5
+    assert "budget 180.00 MiB" in done.stdout and "'batch_size': 256" in done.stdout and "'optimizer': 'adam'" in done.stdout
+
+
+def test_wrong_options_say_what_to_do(tmp_path):
+    done = run_python("recipes/gtzan.py", "--devices", str(tmp_path / "none.toml"), "--dry-run")
+    assert done.returncode == 3 and "none.toml" in done.stderr
+    done = run_python("recipes/gtzan.py", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert done.returncode == 4 and "nowhere" in done.stderr and "genres" in done.stderr
+    done = run_python("recipes/cifar10.py", "--base", "x.h5", "--smoke", "--synthetic", "--out", tmp_path / "out")
+    assert done.returncode == 3 and "x.h5" in done.stderr and not (tmp_path / "out").exists()
