@@ -47,7 +47,7 @@ svg .hollow{fill:var(--page);stroke:var(--fused);stroke-width:1.5}
 svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
 svg.matrix{width:auto;max-width:none}
 pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
-@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:6rem}}
+@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:7rem}}
 @media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
 .wide{overflow:visible}h2,h3{break-after:avoid}
 th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}

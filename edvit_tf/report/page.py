@@ -34,8 +34,8 @@ def write_report(bundle_dir: Path) -> Path:
 def page(bundle: Bundle, results: dict) -> str:
     """The HTML text."""
     manifest, data = bundle.manifest, results["data"]
-    devices, count = counted(len(manifest["plan"]["devices"]), "device"), len(results["sub_models"])
-    title = f"{manifest['name']}: a Vision Transformer split over {devices}"
+    count, used = len(results["sub_models"]), {device for sub in results["sub_models"] for device in sub["devices"]}
+    title = f"{manifest['name']}: a Vision Transformer split over {counted(len(used), 'device')}"
     facts = (f"{manifest['task']}, {len(results['labels'])} classes, {counted(count, 'sub-model')}; "
              f"data: {data['name']}, {data['source']}; seed {results['seed']}; bundle {bundle.digest[:12]}")
     rows = compared(manifest, results)
@@ -104,7 +104,7 @@ def _data(data: dict) -> str:
     named = ", ".join(data["skipped_files"])
     more = data["skipped"] - len(data["skipped_files"])
     lines = [
-        f"{data['name']}, {data['source']}; split by {what} or its speaker with seed {data['seed']}", *data["notes"],
+        f"{data['name']}, {data['source']}; seed of the split {data['seed']}", *data["notes"],
         f"padded because shorter than the window: {data['padded']}",
         f"left out because unreadable: {data['skipped']}" + (f": {named}" if named else "")
         + (f" and {more} more" if more > 0 else ""),
