@@ -8,7 +8,7 @@ CONFIG = RunConfig(
     data=DataConfig("mnist", image_size=(28, 28)),
     model="vit_cpu", patch_size=7,
     base_training=TrainConfig(epochs=4, batch_size=128, learning_rate=1e-3, augment="shift", label_smoothing=0.1),
-    stage_training=TrainConfig(epochs=2, batch_size=128, learning_rate=1e-3, augment="shift"),
+    stage_training=TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3, augment="shift"),
     fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
