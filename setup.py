@@ -20,13 +20,12 @@ AGGREGATOR = [*DEVICE]  # the fusion is a .tflite file as well
 HOST = [
     "tensorflow>=2.21,<2.22",  # training, and the converter to .tflite
     "keras>=3.15,<4",  # the models are ordinary Keras 3 models
-    "keras-cv==0.9.0",  # image augmentation (frozen upstream: this is its last version)
-    "tensorflow-model-optimization>=0.8,<0.9",  # clustering and sparsity flavours, in a process of its own (Keras 2)
+    "keras-cv==0.9.0",  # image augmentation of the accuracy work; not imported yet (frozen upstream, last version)
+    "tensorflow-model-optimization>=0.8,<0.9",  # quantised flavours, in a process of its own; not imported yet
     "librosa>=0.11,<2",  # loads and resamples audio, makes the mel filter bank
     "soundfile>=0.12",  # decodes WAV and FLAC
     "pillow>=10",  # decodes JPEG and PNG
     "scipy>=1.12",  # the MILP of the optimal assignment
-    "matplotlib>=3.8",  # the report's plots
     *DEVICE,  # evaluation runs what the devices run
 ]
 TEST = [

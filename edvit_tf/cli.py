@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edvit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="edvit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     plan = commands.add_parser("plan", help="heads, bytes and devices of every sub-model, from cost figures alone")
@@ -94,8 +96,8 @@ def _evaluate(args) -> int:
     if result["data"]["synthetic"]:
         print("SYNTHETIC stand-in: these accuracies mean nothing.")
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""
-    print(f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), {result['split']} split{lost}, "
-          "measured on the .tflite files:")
+    print(f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
+          f"{result['split']} split{lost}, measured on the .tflite files:")
     for name, key in (("fused", "accuracy"), ("softmax average", "average")):
         a = result[key]
         print(f"  {name:<16}{a['recording'] * 100:>7.2f} % of {a['recordings']} recordings, "

@@ -33,7 +33,7 @@ def ask(bundle: Bundle, inputs: Path) -> Answers:
 
 
 def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple[np.ndarray, dict]:
-    """Probabilities (n, classes) by fusion.tflite in a process of its own, the `missing` sub-models as zeros; its report."""
+    """Probabilities (n, classes) by fusion.tflite in its own process, the `missing` sub-models as zeros; its report."""
     check_missing(bundle, missing)
     present = np.ones(len(bundle.sub_models), np.float32)
     present[list(missing)] = 0
@@ -67,7 +67,9 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarr
     }
 
 
-def per_recording(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def per_recording(
+    probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean probabilities (recordings, classes) and labels (recordings,)."""
     _, first, position = np.unique(recordings, return_index=True, return_inverse=True)
     sums = np.zeros((len(first), probabilities.shape[1]))
@@ -97,7 +99,8 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
             labels.append(label)
             recordings.append(recording)
     if not labels:
-        raise DataError(f"the {split} split of {dataset.name} has no readable input ({size} listed). Check the files named above.")
+        raise DataError(f"the {split} split of {dataset.name} has no readable input ({size} listed). "
+                        "Check the files named above.")
     path = folder / f"{split}.npy"
     stored = np.memmap(raw, dtype, "r", shape=(len(labels), *shape))
     target = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=stored.shape)

@@ -12,8 +12,8 @@ from edvit_tf.errors import EdvitError
 def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str] | None = None) -> int:
     """Runs a recipe; `smoke` and `paper` are fields that replace those of `config`. Returns the exit code.
 
-    Exit codes: 0 done, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 8 accuracy below --min-accuracy,
-    130 interrupted (start the same command again to go on).
+    Exit codes: 0 done, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 8 accuracy below
+    --min-accuracy, 130 interrupted (start the same command again to go on).
     """
     args = _parser(card, config).parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no advice about GPUs that a CPU run has no use for
@@ -96,16 +96,13 @@ def _run(args, config: RunConfig) -> int:
 def _dry_run(config: RunConfig, dataset) -> int:
     """Builds the base, plans it for the devices and budget, prints both."""
     from edvit_tf.models.vit import build_vit
-    from edvit_tf.pipeline.steps import base_vit_config
+    from edvit_tf.pipeline.steps import base_vit_config, plan_groups
     from edvit_tf.planning.cost import cost_table
-    from edvit_tf.planning.partition import partition
-    from edvit_tf.planning.plan import plan
     from edvit_tf.report.tables import plan_table
 
     base = base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     model = build_vit(base, name=config.model)
-    groups = partition(len(dataset.labels), len(config.device_specs), "random", config.seed)
-    planned = plan(base, groups, config.device_specs, config.budget_bytes, config.samples, config.assignment, "random")
+    planned = plan_groups(config, base, None)
     print(f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} parameters.\n")
     print(cost_table({config.model: base, **{sub.name: sub.config for sub in planned.sub_models}}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")

@@ -11,8 +11,8 @@ VIT = ViTConfig((224, 224, 3), 16, 12, 768, 12, 64, 3072, 10)
 
 
 def test_round_trip_through_json():
-    run = RunConfig("x", DataConfig("gtzan", (64, 64), {"window_seconds": 3.0}), "vit_cpu", TrainConfig(1), TrainConfig(2),
-                    TrainConfig(3), devices=(DeviceSpec("pi", 10_000_000, None),), min_accuracy=0.5)
+    run = RunConfig("x", DataConfig("gtzan", (64, 64), {"window_seconds": 3.0}), "vit_cpu", TrainConfig(1),
+                    TrainConfig(2), TrainConfig(3), devices=(DeviceSpec("pi", 10_000_000, None),), min_accuracy=0.5)
     again = RunConfig.from_dict(json.loads(json.dumps(run.to_dict())))
     assert again == run and digest(again.to_dict()) == digest(run.to_dict())
     assert ViTConfig.from_dict(VIT.to_dict()) == VIT

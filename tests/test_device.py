@@ -110,7 +110,8 @@ def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundl
     answer = json.loads(done.stdout)
     assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4) and answer["missing"] == []
-    degraded = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png", "--missing", "1", "--json")
+    degraded = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png",
+                          "--missing", "1", "--json")
     other = json.loads(degraded.stdout)
     assert other["missing"] == [1] and other["probabilities"] != answer["probabilities"]
 
@@ -152,8 +153,10 @@ for call in (lambda: model.run(picture=np.zeros((1, 28, 28, 1), np.uint8)),
 
 
 def test_batch_refuses_to_measure_beside_tensorflow(smoke_bundle, tmp_path):
-    code = ("import sys, types; from edvit_tf.device import batch; sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
-            f"sys.exit(batch.main([r'{smoke_bundle / 'submodel-00.tflite'}', r'{tmp_path / 'x.npy'}', r'{tmp_path / 'o.npz'}']))")
+    code = ("import sys, types; from edvit_tf.device import batch; "
+            "sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
+            f"sys.exit(batch.main([r'{smoke_bundle / 'submodel-00.tflite'}', "
+            f"r'{tmp_path / 'x.npy'}', r'{tmp_path / 'o.npz'}']))")
     np.save(tmp_path / "x.npy", np.zeros((2, 28, 28, 1), np.uint8))
     done = run_python("-c", code)
     assert done.returncode == 1 and "tensorflow was loaded" in done.stderr and not (tmp_path / "o.npz").exists()

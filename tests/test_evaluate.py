@@ -52,7 +52,8 @@ def test_the_command_line_says_what_to_do(smoke_bundle, arguments, code, message
 
 
 def test_plan_prints_the_papers_sizes():
-    done = run_python("-m", "edvit_tf.cli", "plan", "--model", "vit_base", "--devices", "10", "--budget", "180MiB", "--json")
+    done = run_python("-m", "edvit_tf.cli", "plan", "--model", "vit_base", "--devices", "10",
+                      "--budget", "180MiB", "--json")
     plan = json.loads(done.stdout)
     assert {s["kept_heads"] for s in plan["sub_models"]} == {2} and len(plan["sub_models"]) == 10
     assert plan["sub_models"][0]["size_bytes"] / 2**20 == pytest.approx(9.6, rel=0.025)

@@ -26,8 +26,8 @@ def _export(config, path, input_name):
 def test_file_equals_keras_in_a_process_without_tensorflow(tmp_path, input_name, channels):
     from edvit_tf.export.process import run_in_process
 
-    config = ViTConfig((32, 24, channels), patch_size=8, num_layers=3, hidden_dim=20, num_heads=3, head_dim=8, mlp_dim=28,
-                       num_classes=4, input_mean=(90.0,), input_std=(40.0,))  # h * head_dim is not d
+    config = ViTConfig((32, 24, channels), patch_size=8, num_layers=3, hidden_dim=20, num_heads=3, head_dim=8,
+                       mlp_dim=28, num_classes=4, input_mean=(90.0,), input_std=(40.0,))  # h * head_dim is not d
     model, _, size = _export(config, tmp_path / "m.tflite", input_name)
     rng = np.random.default_rng(1)
     x = rng.integers(0, 256, (9, 32, 24, channels)).astype(np.uint8 if input_name == "image" else np.float32)
@@ -35,7 +35,8 @@ def test_file_equals_keras_in_a_process_without_tensorflow(tmp_path, input_name,
     keras_outputs = {name: np.asarray(value) for name, value in model(x.astype(np.float32)).items()}
     figures = compare(keras_outputs, outputs, top="logits")
     assert figures["ok"] and figures["max_relative_error"] < 1e-4 and figures["samples"] == 9
-    assert report["tensorflow_loaded"] is False and report["samples"] == 9 and size == (tmp_path / "m.tflite").stat().st_size
+    assert report["tensorflow_loaded"] is False and report["samples"] == 9
+    assert size == (tmp_path / "m.tflite").stat().st_size
     assert 10 << 20 < report["peak_rss_bytes"] < 500 << 20
 
 
@@ -74,7 +75,8 @@ def test_a_file_that_lost_weights_is_refused(tmp_path):
 
     signature = [tf.TensorSpec((1, 4), tf.float32, name="x")]
     with pytest.raises(RuntimeError, match="fewer than its weights"):
-        convert(lambda x: {"y": x * 2.0}, signature, tmp_path / "m.tflite", {"kernel": np.zeros((500, 500), np.float32)})
+        convert(lambda x: {"y": x * 2.0}, signature, tmp_path / "m.tflite",
+                {"kernel": np.zeros((500, 500), np.float32)})
     assert not (tmp_path / "m.tflite").exists()
 
 

@@ -1,11 +1,18 @@
-"""Scores and cuts: the plain forward equals Keras, masked equals sliced where it must, and nothing is lost by a no-op."""
+"""Scores and cuts: the plain forward equals Keras, masked equals sliced where it must, nothing is lost by a no-op."""
 
 import numpy as np
 import pytest
 
 from edvit_tf.config import ViTConfig
 from edvit_tf.pruning.prune import (
-    cut, cut_attention, cut_ffn, cut_residual, group_head, head_groups, top, top_in_heads,
+    cut,
+    cut_attention,
+    cut_ffn,
+    cut_residual,
+    group_head,
+    head_groups,
+    top,
+    top_in_heads,
 )
 
 CONFIG = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=12, num_heads=3, head_dim=4, mlp_dim=20,
@@ -121,7 +128,8 @@ def test_residual_cut_slices_every_reader_and_writer(network):
     config, cut_weights = cut_residual(CONFIG, weights, np.array([1, 4, 5, 10]))
     assert config.hidden_dim == 4
     assert np.isfinite(logits(config, cut_weights, x)).all()
-    np.testing.assert_array_equal(cut_weights["block_00.mlp.contract.bias"], weights["block_00.mlp.contract.bias"][[1, 4, 5, 10]])
+    np.testing.assert_array_equal(cut_weights["block_00.mlp.contract.bias"],
+                                  weights["block_00.mlp.contract.bias"][[1, 4, 5, 10]])
     np.testing.assert_array_equal(cut_weights["head.kernel"], weights["head.kernel"][[1, 4, 5, 10]])
 
 
@@ -170,7 +178,8 @@ def test_linearised_ranks_like_leave_one_out(network):
     for unit in range(20):
         mask = np.ones(20, np.float32)
         mask[unit] = 0
-        exact.append(kl_divergence(z, np.asarray(forward(CONFIG, weights, x, {"block_01.ffn": mask}), np.float64)).mean())
+        masked = np.asarray(forward(CONFIG, weights, x, {"block_01.ffn": mask}), np.float64)
+        exact.append(kl_divergence(z, masked).mean())
     assert spearmanr(scores, exact).statistic > 0.9
 
 
@@ -186,7 +195,9 @@ def test_group_head_takes_rows_and_the_mean_of_the_rest(network):
         group_head(CONFIG, weights, (0, 9))
 
 
-@pytest.mark.parametrize("heads, kept, sizes", [(12, 3, [4, 4, 4]), (12, 5, [3, 3, 2, 2, 2]), (6, 6, [1] * 6), (7, 1, [7])])
+@pytest.mark.parametrize(
+    "heads, kept, sizes", [(12, 3, [4, 4, 4]), (12, 5, [3, 3, 2, 2, 2]), (6, 6, [1] * 6), (7, 1, [7])]
+)
 def test_head_groups(heads, kept, sizes):
     assert [len(g) for g in head_groups(heads, kept)] == sizes
 

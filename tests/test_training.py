@@ -110,7 +110,8 @@ def test_fit_head_improves_a_bad_other_row():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 6)).astype(np.float32)
     labels = (features[:, 0] > 0).astype(int)
-    kernel, bias = fit_head(features, np.eye(2, dtype=np.float32)[labels], np.zeros((6, 2), np.float32), np.zeros(2, np.float32))
+    kernel, bias = fit_head(features, np.eye(2, dtype=np.float32)[labels], np.zeros((6, 2), np.float32),
+                            np.zeros(2, np.float32))
     assert ((features @ kernel + bias).argmax(axis=1) == labels).mean() > 0.95
 
 

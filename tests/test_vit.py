@@ -35,8 +35,8 @@ def test_unknown_preset_lists_the_choices():
 def test_config_of_is_the_inverse_of_build_vit(pool):
     from edvit_tf.models.vit import build_vit, config_of
 
-    config = vit_config("vit_smoke", (32, 48, 3), 7, pool=pool, input_mean=(10.0, 20.0, 30.0), input_std=(2.0, 4.0, 8.0),
-                        head_dim=5, mlp_dim=33)
+    config = vit_config("vit_smoke", (32, 48, 3), 7, pool=pool, input_mean=(10.0, 20.0, 30.0),
+                        input_std=(2.0, 4.0, 8.0), head_dim=5, mlp_dim=33)
     model = build_vit(config)
     assert config_of(model) == config
     out = model(np.zeros((2, 32, 48, 3)))

@@ -1,7 +1,7 @@
 """The command line of a device.
 
     python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--json]       versions, memory, sha256, golden answers
-    python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, all on this device
+    python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, on this device
 
 Exit codes: 0 done, 1 a check failed, 2 wrong usage, 7 the bundle is missing or was changed, 9 no usable runtime,
 10 a file cannot be used as input.

@@ -3,8 +3,8 @@
     python -m edvit_tf.device.batch MODEL.tflite INPUTS.npz OUTPUTS.npz [--threads 1]
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...) for each input of the
-model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms` (n,), and `report`, a JSON
-text: runtime, load_ms, peak RSS in bytes, and that TensorFlow was not loaded.
+model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms` (n,), and `report`, a
+JSON text: runtime, load_ms, peak RSS in bytes, and that TensorFlow was not loaded.
 """
 
 import argparse

@@ -41,7 +41,8 @@ class Bundle:
         """The manifest's entry of one sub-model; raises BundleError on an index that the bundle does not have."""
         if not 0 <= index < len(self.sub_models):
             raise BundleError(
-                f"sub-model {index} was asked for; {self.path} has 0 to {len(self.sub_models) - 1}. Ask for one of these."
+                f"sub-model {index} was asked for; {self.path} has 0 to {len(self.sub_models) - 1}. "
+                "Ask for one of these."
             )
         return self.sub_models[index]
 

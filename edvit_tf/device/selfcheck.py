@@ -17,8 +17,8 @@ GOLDEN_TOLERANCE = 1e-3  # relative to the largest value; float32 machines agree
 def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20) -> dict:
     """Loads and runs the sub-models of a bundle (default: all) on its golden input; plain JSON, "ok" says the verdict.
 
-    Per sub-model: load_ms, first_ms, median_ms and max_ms of `runs` further runs on one thread, golden_error (relative).
-    Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
+    Per sub-model: load_ms, first_ms, median_ms and max_ms of `runs` further runs on one thread, golden_error
+    (relative). Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
     runtime = runtime_name()
@@ -37,7 +37,8 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
             out = model.run(**x)
             times.append((time.perf_counter() - started) * 1e3)
         error = max(
-            float(np.abs(out[name] - golden[f"{entry['name']}.{name}"]).max() / np.abs(golden[f"{entry['name']}.{name}"]).max())
+            float(np.abs(out[name] - golden[f"{entry['name']}.{name}"]).max()
+                  / np.abs(golden[f"{entry['name']}.{name}"]).max())
             for name in ("features", "logits")
         )
         rows.append({
@@ -47,8 +48,8 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
         })
     return {
         "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
-        "machine": platform.machine(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__, "runtime": runtime,
-        "threads": 1, "memory_available_bytes": available_memory(),
+        "machine": platform.machine(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__,
+        "runtime": runtime, "threads": 1, "memory_available_bytes": available_memory(),
         "peak_rss_bytes": peak_rss(),
         "golden_tolerance": GOLDEN_TOLERANCE, "sub_models": rows, "ok": all(row["ok"] for row in rows),
     }
@@ -59,7 +60,8 @@ def table(result: dict) -> str:
     free, peak = result["memory_available_bytes"], result["peak_rss_bytes"]
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",
-        f"python {result['python']}, {result['machine']}, {result['libc']}, numpy {result['numpy']}, {result['runtime']}",
+        f"python {result['python']}, {result['machine']}, {result['libc']}, numpy {result['numpy']}, "
+        f"{result['runtime']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
         f"{'sub-model':<14}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}{'golden error':>14}  verdict",
     ]
@@ -70,5 +72,6 @@ def table(result: dict) -> str:
         )
     lines.append(f"peak RSS {f'{peak / 2**20:.0f} MiB' if peak else 'unknown'}, one thread; "
                  + ("all sub-models answer as exported" if result["ok"] else
-                    f"golden error above {result['golden_tolerance']:g}: do not use this device; copy the bundle again"))
+                    f"golden error above {result['golden_tolerance']:g}: do not use this device; "
+                    "copy the bundle again"))
     return "\n".join(lines)

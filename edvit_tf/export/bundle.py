@@ -1,4 +1,4 @@
-"""Writes a bundle directory: .tflite and .keras files, labels, golden input, splits, card, and the manifest over them."""
+"""Writes a bundle folder: .tflite and .keras files, labels, golden input, splits, card, and the manifest over them."""
 
 import importlib.metadata
 import json
@@ -81,14 +81,16 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     _write_golden(folder, entries, input_name, image_shape, parts)
 
     manifest = {
-        "schema_version": SCHEMA_VERSION, "name": run.name, "task": f"{'audio' if input_name == 'mel' else 'image'}-classification",
+        "schema_version": SCHEMA_VERSION, "name": run.name,
+        "task": f"{'audio' if input_name == 'mel' else 'image'}-classification",
         "labels": list(parts.labels),
         "input": {
             "name": input_name, "dtype": "uint8" if input_name == "image" else "float32", "shape": list(image_shape),
             "spec": parts.input_spec, "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
         },
         "sub_models": entries,
-        "fusion": {"file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda, "widths": list(widths)},
+        "fusion": {"file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda,
+                   "widths": list(widths)},
         "plan": {"devices": [d.to_dict() for d in plan.devices], "budget_bytes": plan.budget_bytes,
                  "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples},
         "data": parts.data, "run": run.to_dict(), "seed": run.seed, "versions": versions(),
@@ -101,7 +103,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     return manifest
 
 
-def _write_golden(folder: Path, entries: list[dict], input_name: str, shape: tuple[int, ...], parts: BundleParts) -> None:
+def _write_golden(
+    folder: Path, entries: list[dict], input_name: str, shape: tuple[int, ...], parts: BundleParts
+) -> None:
     """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for self-checks.
 
     The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or music.

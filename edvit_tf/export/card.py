@@ -27,12 +27,14 @@ how it is made from a file is in `manifest.json` under `input.spec`. Normalisati
 
 Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; the last logit is "other"{
     " (not here: one sub-model holds all classes)" if len(manifest["sub_models"]) == 1 else ""}.
-`fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; it returns `probabilities`.
+`fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; \
+it returns `probabilities`.
 
     python -m edvit_tf.device THIS_FOLDER --check              # on a Pi: pip install 'edvit-tf[device]'
     python -m edvit_tf.device THIS_FOLDER --predict FILE...
     edvit evaluate THIS_FOLDER --data-dir DATA                 # on the host
     edvit audit THIS_FOLDER
 
-`.keras` files open with `keras.models.load_model` after `import edvit_tf.models.vit`. Figures: `results.json`, `report.html`.
+`.keras` files open with `keras.models.load_model` after `import edvit_tf.models.vit`. \
+Figures: `results.json`, `report.html`.
 """

@@ -62,7 +62,8 @@ def _block(x, config: ViTConfig, weights: Mapping, name: str, class_token_only: 
     x = x[:1] if class_token_only else x
 
     def heads(rows, part, order):
-        out = tf.reshape(_dense(rows, weights, f"{name}.attention.{part}"), (rows.shape[0], config.num_heads, config.head_dim))
+        out = tf.reshape(_dense(rows, weights, f"{name}.attention.{part}"),
+                         (rows.shape[0], config.num_heads, config.head_dim))
         return tf.transpose(out, order)
 
     q = heads(kept, "query", (1, 0, 2))  # (h, Tq, hd)

@@ -43,5 +43,6 @@ def run_in_process(
             outputs = {name: file[name] for name in file.files}
     invoke_ms, report = outputs.pop("invoke_ms"), json.loads(str(outputs.pop("report")))
     report["samples"] = len(invoke_ms)
-    report["invoke_ms"] = {"median": round(float(np.median(invoke_ms)), 3), "p95": round(float(np.quantile(invoke_ms, 0.95)), 3)}
+    report["invoke_ms"] = {"median": round(float(np.median(invoke_ms)), 3),
+                           "p95": round(float(np.quantile(invoke_ms, 0.95)), 3)}
     return outputs, report

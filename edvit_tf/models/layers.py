@@ -1,6 +1,7 @@
-"""The layers that Keras has no stock layer for: three of the ViT, one of the fusion, registered so that `.keras` files load.
+"""The layers that Keras has no stock layer for: three of the ViT, one of the fusion.
 
-They are imported by `edvit_tf.models.vit`; a stranger who opens a `.keras` file imports that module first.
+They are registered so that `.keras` files load, and imported by `edvit_tf.models.vit`; a stranger who opens a `.keras`
+file imports that module first.
 """
 
 import keras

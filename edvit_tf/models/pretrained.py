@@ -23,7 +23,9 @@ def load_base(path: Path, expected: ViTConfig) -> tuple[ViTConfig, dict[str, np.
         model = keras.models.load_model(path)
         config = config_of(model)
     except (ValueError, KeyError, AttributeError, OSError) as error:
-        raise ConfigError(f"--base {path} is not a ViT of edvit_tf ({error}). Give the base.keras of an earlier run.") from error
+        raise ConfigError(
+            f"--base {path} is not a ViT of edvit_tf ({error}). Give the base.keras of an earlier run."
+        ) from error
     for name in ("image_shape", "num_classes"):
         if getattr(config, name) != getattr(expected, name):
             raise ConfigError(

@@ -40,7 +40,8 @@ def build_vit(config: ViTConfig, name: str = "vit", batch_size: int | None = Non
     else:
         patches = layers.Cropping1D((1, 0), name="patch_tokens_only")(x)
         features = layers.Concatenate(name="features")(
-            [layers.Flatten(name="class_token_vector")(class_token), layers.GlobalAveragePooling1D(name="mean")(patches)]
+            [layers.Flatten(name="class_token_vector")(class_token),
+             layers.GlobalAveragePooling1D(name="mean")(patches)]
         )  # (B, 2 d)
     logits = layers.Dense(config.num_classes, name="head", kernel_initializer=_init())(features)
     return keras.Model(inputs, {"features": features, "logits": logits}, name=name)
@@ -106,7 +107,8 @@ def config_of(model: keras.Model) -> ViTConfig:
         mlp_dim=model.get_layer("block_00.mlp.expand").units, num_classes=model.get_layer("head").units,
         pool="cls_mean" if "patch_tokens_only" in names else "cls",
         layer_norm_epsilon=model.get_layer("norm").epsilon,
-        input_mean=tuple(float(v) for v in -np.atleast_1d(rescale.offset) * std), input_std=tuple(float(v) for v in std),
+        input_mean=tuple(float(v) for v in -np.atleast_1d(rescale.offset) * std),
+        input_std=tuple(float(v) for v in std),
     )
 
 

@@ -33,7 +33,8 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
         parity[entry["name"]] = compare(
             keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, top="logits")
         rows.append({
-            **{key: entry[key] for key in ("name", "labels", "kept_heads", "params", "macs", "macs_full", "weight_bytes", "devices")},
+            **{key: entry[key] for key in (
+                "name", "labels", "kept_heads", "params", "macs", "macs_full", "weight_bytes", "devices")},
             "file_bytes": bundle.manifest["files"][entry["file"]]["bytes"], "process": answers.reports[j],
         })
     parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, top="probabilities")
@@ -55,7 +56,8 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
         "sub_models": rows,
         "fusion": {
             "tflite": score(fused), "keras": score(keras_fused), "average": score(averaged(bundle, answers)),
-            "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"], "process": fusion_report,
+            "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"],
+            "process": fusion_report,
         },
         "parity": parity, "missing_one": missing_one,
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
@@ -65,7 +67,9 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     return figures
 
 
-def _one_model(folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path) -> dict:
+def _one_model(
+    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path
+) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
     from edvit_tf.export.graph import sub_model_graph

@@ -15,7 +15,7 @@ from pathlib import Path
 from edvit_tf import __version__
 from edvit_tf.config import Plan, RunConfig, ViTConfig, digest
 from edvit_tf.device.memory import peak_rss
-from edvit_tf.errors import AccuracyError, OutputError
+from edvit_tf.errors import AccuracyError, ConfigError, OutputError
 from edvit_tf.pipeline import steps
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.store import differences, open_stages, preflight
@@ -34,6 +34,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     import tensorflow as tf
 
     started = time.perf_counter()
+    if base is not None and not base.is_file():
+        raise ConfigError(f"--base {base} is not there; give the base.keras of an earlier run's work folder.")
     work = out.with_name(out.name + ".work")
     splits = {split: dataset.split_ids(split) for split in ("train", "validation", "test")}
     description = {
@@ -43,7 +45,9 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     key = digest(description)
     if out.exists() and not overwrite:
         return _finished(out, work, key, description)
-    preflight(out, work, _needed_bytes(config, dataset))
+    expected = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
+    steps.plan_groups(config, expected, None)  # a plan that cannot be is found before training
+    preflight(out, work, _needed_bytes(config, dataset, expected))
     stages = open_stages(work, key, description, overwrite)
     tf.config.experimental.enable_op_determinism()
 
@@ -116,11 +120,10 @@ def _finished(out: Path, work: Path, key: str, description: dict) -> dict:
                       "Pass --overwrite to replace it, or another --out.")
 
 
-def _needed_bytes(config: RunConfig, dataset) -> int:
+def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
     """Bytes that the run will write: all inputs twice while they are stored, weights of each stage, the bundle."""
     one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
-    base = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     count = len(config.device_specs)
     kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result

@@ -23,7 +23,7 @@ def stage_seed(run: RunConfig, name: str) -> int:
 
 
 def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
-    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
+    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and std."""
     from edvit_tf.models.presets import vit_config
 
     changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
@@ -31,7 +31,7 @@ def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_cla
 
 
 def base_vit_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
-    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and spread."""
+    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and std."""
     from edvit_tf.models.presets import vit_config
 
     changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
@@ -55,7 +55,8 @@ def store_inputs(folder: Path, dataset) -> dict:
     total = train[..., 0].size
     mean = sums / total
     std = np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
-    return {"windows": counts, "description": dataset.describe(), "mean": [float(v) for v in mean], "std": [float(v) for v in std]}
+    return {"windows": counts, "description": dataset.describe(), "mean": [float(v) for v in mean],
+            "std": [float(v) for v in std]}
 
 
 class Split:
@@ -82,7 +83,8 @@ def base(folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig
                                 label_smoothing=config.base_training.label_smoothing)
         weights, history = fit(
             base_config, initial_weights(base_config, seed), train.x, targets, config.base_training, seed=seed,
-            epoch_indices=lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(train.labels)), title="base",
+            epoch_indices=lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(train.labels)),
+            title="base",
         )
     np.savez(folder / "weights.npz", **weights)
     vit_from_weights(base_config, weights, name="base").save(folder / "base.keras")
@@ -104,19 +106,27 @@ def teacher(folder: Path, stages: Stages, base_config: ViTConfig) -> dict:
 
 
 def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:
-    from edvit_tf.planning.partition import partition
-    from edvit_tf.planning.plan import plan
-
+    """The plan; groups by similarity follow the base's confusions on validation data, symmetrised."""
     similarity = None
-    if config.strategy != "random":  # the base's confusions on validation data, symmetrised
+    if config.strategy != "random":
         labels = Split(stages, "validation").labels
         p = stages.arrays("teacher", "teacher.npz")["validation_probabilities"]
         confusions = np.stack([p[labels == c].mean(axis=0) for c in range(base_config.num_classes)])
         similarity = confusions + confusions.T
+    return {"plan": plan_groups(config, base_config, similarity).to_dict()}
+
+
+def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarray | None) -> Plan:
+    """Algorithms 1 and 3 over as many class groups as devices; without `similarity` the groups are random ones, of the
+    same sizes and so of the same cost. Raises PlanError.
+    """
+    from edvit_tf.planning.partition import partition
+    from edvit_tf.planning.plan import plan
+
     devices = config.device_specs
-    groups = partition(base_config.num_classes, len(devices), config.strategy, config.seed, similarity)
-    planned = plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, config.strategy)
-    return {"plan": planned.to_dict()}
+    strategy = "random" if similarity is None else config.strategy
+    groups = partition(base_config.num_classes, len(devices), strategy, config.seed, similarity)
+    return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy)
 
 
 def single_plan(plan: Plan, base_config: ViTConfig) -> SubModelPlan:
@@ -179,7 +189,8 @@ def cut_and_fit(
         scores = linearised(widths, weights, train.x[chosen], stage)
         widths, weights = cut(widths, weights, scores, stage, sub.config)
         after_cut = _group_accuracy(widths, weights, validation, classes)
-        weights, history = fit(widths, weights, train.x, targets, training, epoch_indices=indices, seed=seed, title=name)
+        weights, history = fit(widths, weights, train.x, targets, training, epoch_indices=indices, seed=seed,
+                               title=name)
     np.savez(folder / "weights.npz", **weights)
     return {
         "config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
@@ -208,18 +219,19 @@ def features(folder: Path, stages: Stages, plan: Plan) -> dict:
 
 
 def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_classes: int) -> dict:
+    import keras
+
     from edvit_tf.evaluate import accuracy
     from edvit_tf.models.vit import get_weights
     from edvit_tf.training.fuse import build_fusion, fit_fusion
-
-    import keras
 
     seed, widths = stage_seed(config, "fusion"), tuple(sub.config.hidden_dim for sub in plan.sub_models)
     keras.utils.set_random_seed(seed)
     model = build_fusion(widths, num_classes, config.fusion_lambda)
     labels = Split(stages, "train").labels
     missing_rate = config.missing_rate if len(widths) > 1 else 0.0
-    history = fit_fusion(model, np.load(stages.path("features", "train.npy")), labels, config.fusion_training, missing_rate, seed)
+    history = fit_fusion(model, np.load(stages.path("features", "train.npy")), labels, config.fusion_training,
+                         missing_rate, seed)
     validation = Split(stages, "validation")
     features = np.load(stages.path("features", "validation.npy"))
     p = np.asarray(model({"features": features, "present": np.ones((len(features), len(widths)), np.float32)}))

@@ -15,7 +15,7 @@ from edvit_tf.errors import OutputError
 
 @dataclass(frozen=True)
 class Stages:
-    """The work folder of one run. `key` is the digest of configuration, data and version: stages of another are refused."""
+    """The work folder of one run. `key` digests configuration, data and version: stages of another are refused."""
 
     folder: Path
     key: str
@@ -113,7 +113,9 @@ def preflight(out: Path, work: Path, needed_bytes: int) -> None:
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as error:
-            raise OutputError(f"{folder} cannot be written ({error}). Choose another --out, or mend its permissions.") from error
+            raise OutputError(
+                f"{folder} cannot be written ({error}). Choose another --out, or mend its permissions."
+            ) from error
     free = shutil.disk_usage(work.parent).free
     if free < needed_bytes:
         raise OutputError(

@@ -48,7 +48,8 @@ def forward(config: ViTConfig, weights: Mapping, x, masks: Mapping | None = None
         y = tf.reshape(y, (-1, config.num_tokens, config.num_heads, config.head_dim))
         return tf.transpose(y, (0, 2, 1, 3))
 
-    x = (tf.cast(x, tf.float32) - tf.constant(config.input_mean, tf.float32)) / tf.constant(config.input_std, tf.float32)
+    x = ((tf.cast(x, tf.float32) - tf.constant(config.input_mean, tf.float32))
+         / tf.constant(config.input_std, tf.float32))
     kernel = weights["patch_embedding.kernel"]
     x = tf.nn.conv2d(x, kernel, config.patch_size, "VALID") + weights["patch_embedding.bias"]
     x = tf.reshape(x, (-1, config.num_patches, config.hidden_dim))
@@ -61,7 +62,8 @@ def forward(config: ViTConfig, weights: Mapping, x, masks: Mapping | None = None
         k = heads(dense(y, f"{block}.attention.key"))
         v = heads(cut(dense(y, f"{block}.attention.value"), f"{block}.v"))
         attention = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * config.head_dim**-0.5)
-        y = tf.reshape(tf.transpose(tf.matmul(attention, v), (0, 2, 1, 3)), (-1, config.num_tokens, config.attention_dim))
+        y = tf.reshape(tf.transpose(tf.matmul(attention, v), (0, 2, 1, 3)),
+                       (-1, config.num_tokens, config.attention_dim))
         x = x + cut(dense(y, f"{block}.attention.output"), "residual")
         y = dense(norm(x, f"{block}.mlp.norm"), f"{block}.mlp.expand")
         y = cut(tf.nn.gelu(y, approximate=False), f"{block}.ffn")

@@ -15,7 +15,8 @@ Weights = dict[str, np.ndarray]
 
 
 def cut(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], stage: str, target: ViTConfig
+    config: ViTConfig, weights: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], stage: str,
+    target: ViTConfig,
 ) -> tuple[ViTConfig, Weights]:
     """Cuts one stage ("residual", "attention" or "ffn") to the widths of `target`, keeping the highest scores.
 
@@ -103,7 +104,9 @@ def cut_ffn(config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[np.
     return config.replace(mlp_dim=len(keep[0])), out
 
 
-def group_head(config: ViTConfig, weights: Mapping[str, np.ndarray], classes: tuple[int, ...]) -> tuple[ViTConfig, Weights]:
+def group_head(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], classes: tuple[int, ...]
+) -> tuple[ViTConfig, Weights]:
     """The head's rows of one class group, and "other" as the mean of the rest; all classes: the head as it is.
 
     Raises ValueError if the classes are not distinct rows of the head.

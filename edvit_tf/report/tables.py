@@ -1,4 +1,4 @@
-"""Text tables for the terminal, from a bundle's results and plans; MiB = 2^20 bytes, MACs without attention products."""
+"""Text tables for a terminal, from a bundle's results and plans; MiB = 2^20 bytes, MACs without attention products."""
 
 from edvit_tf.config import Plan
 
@@ -16,8 +16,8 @@ def results_table(results: dict) -> str:
         f"{name}, test split: {fused['tflite']['recordings']} recordings, {fused['tflite']['windows']} windows; "
         f"seed {results['seed']}; measured on the .tflite files, one thread",
         f"{'':<34}{'accuracy':>10}{'per window':>12}{'MiB/device':>12}{'M MACs':>9}{'median ms':>11}",
-        _row("base, unsplit", base.get("tflite", base["keras"]), base.get("file_bytes", base["weight_bytes"]), base["macs"],
-             base.get("process")),
+        _row("base, unsplit", base.get("tflite", base["keras"]), base.get("file_bytes", base["weight_bytes"]),
+             base["macs"], base.get("process")),
     ]
     if single:
         lines.append(_row("one model of a device's size", single["tflite"], single["file_bytes"], single["macs"],
@@ -36,7 +36,8 @@ def results_table(results: dict) -> str:
         f"{sum(p['differing_top1'] for p in parity)} differing top-1 "
         f"(of {sum(p['samples'] for p in parity)} answers, {sum(p['ties'] for p in parity)} ties)"
     )
-    lines.append(f"run: {results['seconds']:.0f} s in all stages, peak memory {results['peak_rss_bytes'] / 2**20:.0f} MiB "
+    lines.append(f"run: {results['seconds']:.0f} s in all stages, "
+                 f"peak memory {results['peak_rss_bytes'] / 2**20:.0f} MiB "
                  f"({results['machine']['cpu']}, {results['machine']['cores']} cores)")
     return "\n".join(lines)
 
@@ -52,7 +53,8 @@ def stages_table(results: dict) -> str:
     rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
     if results.get("single"):
         rows.append(("single", "all classes", results["single"]["stages"]))
-    lines = [f"{'validation, balanced %':<24}" + "".join(f"{stage:>19}" for stage in ("head", "residual", "attention", "ffn")),
+    lines = [f"{'validation, balanced %':<24}"
+             + "".join(f"{stage:>19}" for stage in ("head", "residual", "attention", "ffn")),
              f"{'':<24}" + f"{'cut -> fit':>19}" * 4]
     for name, labels, stages in rows:
         cells = "".join(
@@ -67,8 +69,9 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
         lines.append(f"{sub.name:<14}{sub.kept_heads:>6}{sub.config.hidden_dim:>6}{sub.config.mlp_dim:>6}"
-                     f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}{', '.join(names)}")
+                     f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
+                     f"{', '.join(names)}")
     budget = "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"
-    lines.append(f"total {plan.total_bytes / 2**20:.2f} MiB of float32 weights ({budget}); MACs without attention products; "
-                 f"assignment: {plan.assignment}")
+    lines.append(f"total {plan.total_bytes / 2**20:.2f} MiB of float32 weights ({budget}); "
+                 f"MACs without attention products; assignment: {plan.assignment}")
     return "\n".join(lines)

@@ -8,9 +8,10 @@ from edvit_tf.config import TrainConfig
 
 
 def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float = 0.5):
-    """A Keras model: `features` (B, sum d_j) in manifest order, `present` (B, N) of 0 or 1 -> probabilities (B, classes).
+    """A Keras model: `features` (B, sum d_j) in manifest order, `present` (B, N), 0 or 1 -> probabilities (B, classes).
 
-    A missing sub-model is `present` = 0; its features are multiplied by zero. Hidden width ceil(lambda * sum d_j), GELU.
+    A missing sub-model is `present` = 0; its features are multiplied by zero.
+    Hidden width ceil(lambda * sum d_j), GELU.
     """
     import keras
 
@@ -24,7 +25,9 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
-def fit_fusion(model, features: np.ndarray, labels: np.ndarray, config: TrainConfig, missing_rate: float, seed: int) -> dict:
+def fit_fusion(
+    model, features: np.ndarray, labels: np.ndarray, config: TrainConfig, missing_rate: float, seed: int
+) -> dict:
     """Trains the MLP on stored features (n, sum d_j) of frozen sub-models, each missing at random with `missing_rate`.
 
     At least one sub-model is always present. Returns {"loss": [...], "accuracy": [...]} per epoch.
@@ -52,8 +55,8 @@ def fit_fusion(model, features: np.ndarray, labels: np.ndarray, config: TrainCon
          "present": tf.TensorSpec((config.batch_size, num_sub_models), tf.float32)},
         tf.TensorSpec((config.batch_size,), tf.int32),
     )
-    model.compile(optimizer(config.optimizer, config.weight_decay), "sparse_categorical_crossentropy", metrics=["accuracy"],
-                  jit_compile=False)
+    model.compile(optimizer(config.optimizer, config.weight_decay), "sparse_categorical_crossentropy",
+                  metrics=["accuracy"], jit_compile=False)
     data = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
     fitted = model.fit(data, epochs=config.epochs, steps_per_epoch=steps, shuffle=False, verbose=0,
                        callbacks=[Schedule(config, config.epochs * steps)])

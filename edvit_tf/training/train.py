@@ -21,7 +21,7 @@ Weights = dict[str, np.ndarray]
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
-    """Rate at a step: linear warm-up and cosine to zero ("adamw"), or exponential decay to a tenth ("adam", the paper)."""
+    """Rate at a step: linear warm-up, cosine to zero ("adamw"), or exponential decay to a tenth ("adam", the paper)."""
     if config.optimizer == "adam":
         return config.learning_rate * 0.1 ** (step / total_steps)
     warmup = round(config.warmup_fraction * total_steps)
@@ -72,8 +72,8 @@ def initial_weights(config: ViTConfig, seed: int) -> Weights:
 
 
 def fit(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, train: TrainConfig, *,
-    epoch_indices: Callable[[int], np.ndarray], seed: int,
+    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, train: TrainConfig,
+    *, epoch_indices: Callable[[int], np.ndarray], seed: int,
     callbacks: tuple[keras.callbacks.Callback, ...] = (), title: str = "fit",
 ) -> tuple[Weights, dict]:
     """Trains a ViT by cross-entropy of its logits with `targets` (n, num_classes); returns new weights and a history.
