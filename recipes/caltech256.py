@@ -6,7 +6,7 @@ from edvit_tf.recipe import main
 CONFIG = RunConfig(
     name="caltech256",
     data=DataConfig("caltech256", image_size=(64, 64)),
-    model="vit_cpu", patch_size=8,
+    model="vit_cpu", patch_size=16,
     base_training=TrainConfig(epochs=20, batch_size=32, learning_rate=5e-4, augment="shift_flip", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=6, batch_size=32, learning_rate=5e-4, augment="shift_flip"),
     fusion_training=TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3),

@@ -6,15 +6,16 @@ from edvit_tf.recipe import main
 CONFIG = RunConfig(
     name="cifar10",
     data=DataConfig("cifar10", image_size=(32, 32)),
-    model="vit_cpu", patch_size=4,
-    base_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, augment="shift_flip", label_smoothing=0.1),
-    stage_training=TrainConfig(epochs=3, batch_size=128, learning_rate=1e-3, augment="shift_flip"),
+    model="vit_cpu", patch_size=8,
+    base_training=TrainConfig(epochs=6, batch_size=128, learning_rate=1e-3, augment="shift_flip", label_smoothing=0.1),
+    stage_training=TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3, augment="shift_flip"),
     fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
 SMOKE = dict(
     model="vit_smoke",
-    data=DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000}, stand_in=True),
+    data=DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000},
+                    stand_in=True),
     base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
     stage_training=TrainConfig(epochs=1, batch_size=16),
     fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),

@@ -7,7 +7,7 @@ CONFIG = RunConfig(
     name="gtzan",
     data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0}, stand_in=True),
     model="vit_cpu", patch_size=16,
-    base_training=TrainConfig(epochs=12, batch_size=32, learning_rate=5e-4, augment="mask", label_smoothing=0.1),
+    base_training=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-4, augment="mask", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=8, batch_size=32, learning_rate=5e-4, augment="mask"),
     fusion_training=TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3),
     num_devices=5,

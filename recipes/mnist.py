@@ -6,15 +6,16 @@ from edvit_tf.recipe import main
 CONFIG = RunConfig(
     name="mnist",
     data=DataConfig("mnist", image_size=(28, 28)),
-    model="vit_cpu", patch_size=7,
-    base_training=TrainConfig(epochs=4, batch_size=128, learning_rate=1e-3, augment="shift", label_smoothing=0.1),
+    model="vit_mini",
+    base_training=TrainConfig(epochs=6, batch_size=128, learning_rate=1e-3, augment="shift", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3, augment="shift"),
     fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
 SMOKE = dict(
     model="vit_smoke",
-    data=DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000}, stand_in=True),
+    data=DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000},
+                    stand_in=True),
     base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
     stage_training=TrainConfig(epochs=1, batch_size=16),
     fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),

@@ -6,9 +6,9 @@ from edvit_tf.recipe import main
 CONFIG = RunConfig(
     name="speech_commands",
     data=DataConfig("speech_commands", image_size=(64, 32), stand_in=True),
-    model="vit_cpu", patch_size=8,
-    base_training=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-4, augment="mask", label_smoothing=0.1),
-    stage_training=TrainConfig(epochs=10, batch_size=32, learning_rate=5e-4, augment="mask"),
+    model="vit_cpu",
+    base_training=TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, augment="shift", label_smoothing=0.1),
+    stage_training=TrainConfig(epochs=8, batch_size=32, learning_rate=1e-3, augment="shift"),
     fusion_training=TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3),
     num_devices=5,
 )

@@ -121,3 +121,5 @@ def test_required_accuracy_fails_with_the_figures_on_one_device(tmp_path):
     done = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.999")
     assert done.returncode == 8 and "0.9990 was required" in done.stderr and not out.exists()
     assert "[submodel-00.ffn]" in done.stdout and "single" not in done.stdout
+    again = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.001")  # nothing is trained again
+    assert again.returncode == 0 and "[fusion] done earlier" in again.stdout and out.is_dir()

@@ -33,7 +33,7 @@ def test_papers_profile_builds_and_plans(recipe):
     channels = 1 if recipe.stem in ("gtzan", "mnist", "speech_commands") else 3
     parameters = {1: 85_413_130, 3: 85_806_346}[channels]  # ViT-Base at 224 / 16 with 10 classes
     assert f"Keras counts {parameters:,} parameters" in done.stdout
-    assert len(re.findall(r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[56]\d\.\d", done.stdout, re.M)) == 5
+    assert len(re.findall(r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[5-7]\d\.\d", done.stdout, re.M)) == 5
     assert "budget 180.00 MiB" in done.stdout and "'batch_size': 256" in done.stdout
     assert "'optimizer': 'adam'" in done.stdout
 

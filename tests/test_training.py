@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import TrainConfig
-from edvit_tf.training.batches import batches, group_epoch, group_targets, vary
+from edvit_tf.training.batches import batches, group_epoch, group_targets, repeated_epoch, vary
 from edvit_tf.training.fuse import average
 
 
@@ -23,6 +23,12 @@ def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
 def test_group_epoch_of_all_classes_has_no_negatives():
     labels = np.repeat(np.arange(3), 4)
     assert sorted(group_epoch(labels, (0, 1, 2), 3, 0, 0)) == list(range(12))
+
+
+def test_repeated_epoch_is_as_long_as_asked_and_even():
+    counts = np.bincount(repeated_epoch(10, 25, seed=1, epoch=0), minlength=10)
+    assert counts.sum() == 25 and set(counts) == {2, 3}
+    assert len(repeated_epoch(10, 7, 1, 0)) == 7 == len(set(repeated_epoch(10, 7, 1, 0)))
 
 
 def test_group_targets_mix_labels_and_teacher_and_sum_to_one():

@@ -11,6 +11,7 @@ PRESETS: dict[str, dict[str, int]] = {
     "vit_base": dict(patch_size=16, num_layers=12, hidden_dim=768, num_heads=12, mlp_dim=3072),  # 86,567,656
     "vit_large": dict(patch_size=16, num_layers=24, hidden_dim=1024, num_heads=16, mlp_dim=4096),  # 304,326,632
     "vit_cpu": dict(patch_size=8, num_layers=4, hidden_dim=192, num_heads=6, mlp_dim=768),  # 1,806,922
+    "vit_mini": dict(patch_size=7, num_layers=4, hidden_dim=96, num_heads=6, mlp_dim=384),  # 455,050 at 28 x 28 x 1
     "vit_smoke": dict(patch_size=16, num_layers=2, hidden_dim=48, num_heads=4, mlp_dim=96),  # for tests: seconds
 }
 

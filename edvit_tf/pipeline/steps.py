@@ -22,14 +22,6 @@ def stage_seed(run: RunConfig, name: str) -> int:
     return int(digest([run.seed, name])[:7], 16)
 
 
-def build_base_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
-    """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and std."""
-    from edvit_tf.models.presets import vit_config
-
-    changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
-    return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
-
-
 def base_vit_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
     """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and std."""
     from edvit_tf.models.presets import vit_config
@@ -142,35 +134,35 @@ def label_of(sub: SubModelPlan) -> str:
     return sub.name if sub.devices else SINGLE
 
 
-def fleet_samples(stages: Stages, plan: Plan) -> float:
-    """Training samples an epoch of the whole fleet, in units of the training set: the single baseline's fair share."""
+def fleet_samples(stages: Stages, plan: Plan) -> int:
+    """Training samples that the sub-models see together in an epoch: as many as the single baseline gets in one."""
     from edvit_tf.training.batches import group_epoch
 
     labels = Split(stages, "train").labels
     num_classes = int(labels.max()) + 1
-    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0)) for sub in plan.sub_models) / len(labels)
+    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0)) for sub in plan.sub_models)
 
 
 def cut_and_fit(
     folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, sub: SubModelPlan, stage: str, name: str,
-    fleet_samples: float,
+    fleet_samples: int,
 ) -> dict:
     """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it."""
     from edvit_tf.pruning.importance import linearised
     from edvit_tf.pruning.prune import cut, group_head
-    from edvit_tf.training.batches import group_epoch, group_targets
+    from edvit_tf.training.batches import group_epoch, group_targets, repeated_epoch
     from edvit_tf.training.train import fit, fit_head
 
     seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
     train, validation = Split(stages, "train"), Split(stages, "validation")
     stored = stages.arrays("teacher", "teacher.npz")
     training = config.stage_training
-    if label_of(sub) == SINGLE:  # as many training samples as the fleet's sub-models see together
-        training = training.replace(epochs=round(training.epochs * fleet_samples))
     targets = group_targets(train.labels, stored["train_probabilities"], classes, num_classes, training.distillation,
                             training.label_smoothing)
 
     def indices(epoch):
+        if label_of(sub) == SINGLE:
+            return repeated_epoch(len(train.labels), fleet_samples, seed, epoch)
         return group_epoch(train.labels, classes, num_classes, seed, epoch)
 
     if stage == "head":

@@ -25,6 +25,13 @@ def group_epoch(labels: np.ndarray, classes: tuple[int, ...], num_classes: int, 
     return rng.permutation(np.concatenate(chosen))
 
 
+def repeated_epoch(num_samples: int, count: int, seed: int, epoch: int) -> np.ndarray:
+    """`count` shuffled indices below num_samples, each as often as the others but for one: an epoch of any length."""
+    rng = np.random.default_rng([seed, epoch])
+    rounds = -(-count // num_samples)
+    return np.concatenate([rng.permutation(num_samples) for _ in range(rounds)])[:count]
+
+
 def group_targets(
     labels: np.ndarray, teacher: np.ndarray | None, classes: tuple[int, ...], num_classes: int,
     distillation: float = 0.0, label_smoothing: float = 0.0,
