@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edvit_tf.device.bundle import BundleError
 from edvit_tf.device.runtime import RuntimeMissing
-from edvit_tf.errors import EdvitError
+from edvit_tf.errors import EdvitError, OutputError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     except (EdvitError, BundleError, RuntimeMissing) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
+        return OutputError.exit_code
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was changed.", file=sys.stderr)
         return 130
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
     plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
     plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
-    plan.add_argument("--seed", type=int, default=0)
+    plan.add_argument("--seed", type=_natural, default=0)
     plan.add_argument("--json", action="store_true")
     plan.set_defaults(run=_plan)
 
@@ -98,6 +101,8 @@ def _evaluate(args) -> int:
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""
     print(f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
           f"{result['split']} split{lost}, measured on the .tflite files:")
+    if result["note"]:
+        print(f"  note: {result['note']}")
     for name, key in (("fused", "accuracy"), ("softmax average", "average")):
         a = result[key]
         print(f"  {name:<16}{a['recording'] * 100:>7.2f} % of {a['recordings']} recordings, "
@@ -110,11 +115,11 @@ def _evaluate(args) -> int:
 
 
 def _audit(args) -> int:
-    from edvit_tf.report.audit import audit, audit_text
+    from edvit_tf.report.audit import audit, text
 
     result = audit(args.bundle)
-    print(json.dumps(result, indent=1) if args.json else audit_text(args.bundle))
-    return 0 if all(entry["reconciled"] for entry in result["sub_models"]) else 1
+    print(json.dumps(result, indent=1) if args.json else text(result))
+    return 0 if result["reconciled"] else 1
 
 
 def _report(args) -> int:
@@ -126,7 +131,17 @@ def _report(args) -> int:
 
 def _indices(text: str) -> tuple[int, ...]:
     """ "0,3" -> (0, 3)."""
-    return tuple(int(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3") from None
+
+
+def _natural(text: str) -> int:
+    """An integer, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -305,6 +305,7 @@ class RunConfig(_Checked):
         self._require(self.strategy in ("random", "similar", "dissimilar"), "strategy",
                       'it must be "random", "similar" or "dissimilar"')
         self._require(self.assignment in ("greedy", "optimal"), "assignment", 'it must be "greedy" or "optimal"')
+        self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")

@@ -35,6 +35,12 @@ class OutputError(EdvitError):
     exit_code = 6
 
 
+class ExportError(EdvitError):
+    """A .tflite file cannot be made or run, or does not answer as its Keras model does."""
+
+    exit_code = 11
+
+
 class AccuracyError(EdvitError):
     """The fused model misses the accuracy that was required of it (A_re of Eq. 1)."""
 

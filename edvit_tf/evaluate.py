@@ -1,5 +1,7 @@
 """Accuracy of a bundle, measured on its .tflite files, each in a process of its own without TensorFlow."""
 
+import dataclasses
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from edvit_tf.device.bundle import Bundle, BundleError, open_bundle, verified_pa
 from edvit_tf.errors import DataError
 from edvit_tf.export.process import run_in_process
 from edvit_tf.training.fuse import average
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,36 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     return path, np.array(labels), np.array(recordings)
 
 
+def unseen(bundle: Bundle, dataset, split: str):
+    """The data set and None; or, if its split is not the bundle's own, without what the bundle learnt from, and why.
+
+    The split is drawn anew from the files that are there: one track more or less, and a training recording could come
+    to stand in "test". Then every recording of the bundle's train and validation splits is left out.
+    """
+    stored = json.loads(verified_path(bundle, "splits.json").read_text(encoding="utf-8"))
+    if all(dataset.split_ids(name) == stored[name] for name in SPLITS):
+        return dataset, None
+    if any(isinstance(stored[name], dict) for name in SPLITS):
+        if split == "test" and dataset.split_ids("test") == stored["test"]:
+            return dataset, None
+        rule = stored["train"].get("rule", "") if isinstance(stored["train"], dict) else ""
+        return dataset, f"the data are not those of the bundle; nothing was left out, since ids follow a rule ({rule})"
+    learnt = {*stored["train"], *stored["validation"]}
+    kept = {name: tuple(r for r in dataset.recordings(name) if r.id not in learnt) for name in SPLITS}
+    left_out = sum(len(dataset.recordings(name)) - len(kept[name]) for name in SPLITS)
+    return dataclasses.replace(dataset, splits=kept), (
+        f"the data are not those of the bundle: {left_out} recordings that it was trained or chosen on are left out, "
+        f"the {split} split has {sum(map(len, kept.values())) if split == 'all' else len(kept[split])} others"
+    )
+
+
 def evaluate(
     bundle_path: str | Path, data_dir: str | Path | None = None, split: str = "test", missing: Sequence[int] = ()
 ) -> dict:
     """Fused accuracy of a bundle's .tflite files on a split of the data it was made from ("all": every split).
 
     Returns plain JSON: accuracy (fused), average (without MLP), missing, confusion by recording, reports of the
-    processes. The split is drawn again with the manifest's seed; a data set whose classes differ is refused.
+    processes, and a note when the data are not those of the bundle (see `unseen`). Other classes are refused.
     Raises BundleError, DataError.
     """
     from edvit_tf.data import load
@@ -135,10 +162,13 @@ def evaluate(
             f"the data have the classes {list(dataset.labels)}; the bundle was made for {bundle.labels}. "
             "Give the data set that the bundle was made from."
         )
-    parts = ("train", "validation", "test") if split == "all" else (split,)
+    dataset, note = unseen(bundle, dataset, split)
+    parts = SPLITS if split == "all" else (split,)
     with tempfile.TemporaryDirectory(prefix="edvit-evaluate-") as folder:
         probabilities, mean, labels, recordings, reports = [], [], [], [], None
         for part in parts:
+            if split == "all" and not dataset.recordings(part):
+                continue
             inputs, part_labels, part_recordings = materialise(dataset, part, Path(folder))
             answers = ask(bundle, inputs)
             probabilities.append(fuse(bundle, answers, missing)[0])
@@ -151,6 +181,7 @@ def evaluate(
     by_recording, truth = per_recording(p, y, r)
     return {
         "bundle": bundle.path.name, "digest": bundle.digest, "data": dataset.describe(), "split": split,
-        "missing": sorted(set(missing)), "accuracy": accuracy(p, y, r), "average": accuracy(np.concatenate(mean), y, r),
+        "missing": sorted(set(missing)), "note": note,
+        "accuracy": accuracy(p, y, r), "average": accuracy(np.concatenate(mean), y, r),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)), "processes": list(reports),
     }

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.config import RunConfig
+from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
 
 
@@ -16,10 +17,13 @@ def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str]
     --min-accuracy, 130 interrupted (start the same command again to go on).
     """
     args = _parser(card, config).parse_args(argv)
+    if args.smoke and args.profile == "paper":
+        print("error: --smoke and --profile paper do not go together; take one of them.", file=sys.stderr)
+        return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no advice about GPUs that a CPU run has no use for
     try:
         return _run(args, _resolve(args, config, smoke, paper))
-    except EdvitError as error:
+    except (EdvitError, RuntimeMissing) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -73,11 +77,13 @@ def _listed(devices) -> dict:
 def _run(args, config: RunConfig) -> int:
     from edvit_tf.data import load
 
-    stand_in = "fallback" if config.data.stand_in or args.smoke else "never"
+    made_up = args.synthetic or args.dry_run or (args.smoke and args.data_dir is None)  # a smoke run downloads nothing
     dataset = load(
         config.data.name, args.data_dir, image_size=config.data.image_size, seed=config.seed,
-        synthetic="only" if args.synthetic or args.dry_run else stand_in, **config.data.options,
+        synthetic="only" if made_up else "fallback" if config.data.stand_in else "never", **config.data.options,
     )
+    if dataset.synthetic and not args.dry_run:
+        print(f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing", file=sys.stderr)
     if args.dry_run:
         return _dry_run(config, dataset)
     out = args.out or Path("exports") / config.name

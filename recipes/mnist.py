@@ -27,7 +27,7 @@ PAPER = dict(
     base_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
     stage_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
     fusion_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam"),
-    budget_bytes=180 * 2**20,
+    budget_bytes=180 * 2**20, missing_rate=0.0,
 )
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def test_check_passes_on_the_exporting_machine(smoke_bundle):
     done = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["ok"] and [row["name"] for row in result["sub_models"]] == ["submodel-00", "submodel-01"]
-    assert all(row["golden_error"] < 1e-5 and row["median_ms"] > 0 for row in result["sub_models"])
+    assert result["ok"] and [row["name"] for row in result["models"]] == ["submodel-00", "submodel-01", "fusion"]
+    assert all(row["golden_error"] < 1e-5 and row["median_ms"] > 0 for row in result["models"])
     one = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--submodel", "1")
     assert one.returncode == 0 and "submodel-01" in one.stdout and "submodel-00" not in one.stdout
 
@@ -90,6 +90,28 @@ def test_check_finds_a_model_that_answers_otherwise(copy):
     _rewrite(copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]}))
     done = run_python("-m", "edvit_tf.device", copy, "--check")
     assert done.returncode == 1 and "WRONG" in done.stdout and "do not use this device" in done.stdout
+
+
+def test_check_covers_the_fusion(copy):
+    with open(copy / "fusion.tflite", "ab") as file:
+        file.write(b"x")
+    done = run_python("-m", "edvit_tf.device", copy, "--check")
+    assert done.returncode == 7 and "fusion.tflite was changed" in done.stderr
+
+
+def test_options_that_do_not_go_together_are_refused(smoke_bundle):
+    for arguments in (["--check", "--missing", "1"], ["--predict", "x.png", "--submodel", "0"],
+                      ["--predict", "x.png", "--missing", "abc"]):
+        done = run_python("-m", "edvit_tf.device", smoke_bundle, *arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_missing_decoder_is_said_not_thrown(smoke_bundle, tmp_path):
+    (tmp_path / "one.jpg").write_bytes(b"\xff\xd8\xff")
+    code = ("import sys; sys.modules['PIL'] = None; from edvit_tf.device.__main__ import main; "
+            f"sys.exit(main([r'{smoke_bundle}', '--predict', r'{tmp_path / 'one.jpg'}']))")
+    done = run_python("-c", code)
+    assert done.returncode == 10 and "Pillow" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_corrupt_file_ends_with_the_bundle_code(copy):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import ViTConfig
+from edvit_tf.errors import ExportError
 from edvit_tf.export.parity import compare
 from edvit_tf.models.presets import vit_config
 
@@ -74,7 +75,7 @@ def test_a_file_that_lost_weights_is_refused(tmp_path):
     from edvit_tf.export.convert import convert
 
     signature = [tf.TensorSpec((1, 4), tf.float32, name="x")]
-    with pytest.raises(RuntimeError, match="fewer than its weights"):
+    with pytest.raises(ExportError, match="fewer than its weights"):
         convert(lambda x: {"y": x * 2.0}, signature, tmp_path / "m.tflite",
                 {"kernel": np.zeros((500, 500), np.float32)})
     assert not (tmp_path / "m.tflite").exists()
@@ -86,7 +87,7 @@ def test_operators_beyond_the_builtins_are_refused(tmp_path):
     from edvit_tf.export.convert import convert
 
     signature = [tf.TensorSpec((4, 4), tf.float32, name="x")]
-    with pytest.raises(RuntimeError, match="builtin operators alone"):
+    with pytest.raises(ExportError, match="builtin operators alone"):
         convert(lambda x: {"y": tf.linalg.inv(x)}, signature, tmp_path / "m.tflite", {})
 
 
@@ -105,11 +106,18 @@ def test_compare_counts_ties_apart():
     assert figures["max_relative_error"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("side", ["keras", "tflite"])
+def test_numbers_that_are_none_are_no_parity(side):
+    good, bad = {"logits": np.array([[1.0, 2.0]])}, {"logits": np.array([[np.nan, 2.0]])}
+    figures = compare(bad, good, top="logits") if side == "keras" else compare(good, bad, top="logits")
+    assert figures["max_relative_error"] == float("inf") and not figures["ok"]
+
+
 def test_the_process_says_why_it_failed(tmp_path):
     from edvit_tf.export.process import run_in_process
 
     (tmp_path / "bad.tflite").write_bytes(b"not a model")
-    with pytest.raises(RuntimeError, match="bad.tflite ended with 1: error: .*cannot load"):
+    with pytest.raises(ExportError, match="bad.tflite ended with 1: error: .*cannot load"):
         run_in_process(tmp_path / "bad.tflite", {"x": np.zeros((1, 2), np.float32)})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from edvit_tf.device.bundle import sha256
 from edvit_tf.errors import OutputError
-from edvit_tf.pipeline.store import open_stages, preflight
+from edvit_tf.pipeline.store import lock, open_stages, preflight
 from tests.conftest import ROOT, SMOKE, run_python
 
 
@@ -64,6 +64,10 @@ def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_p
     assert done.returncode == 0, done.stderr
     assert "[base] done earlier" in done.stdout and "[submodel-01.attention] done earlier" in done.stdout
     assert _tflite(out) == _tflite(smoke_bundle) and len(_tflite(out)) == 3
+    one, two = (json.loads((folder / "results.json").read_text()) for folder in (out, smoke_bundle))
+    for key in ("confusion", "parity", "key"):
+        assert one[key] == two[key]
+    assert one["fusion"]["tflite"] == two["fusion"]["tflite"] and one["fusion"]["history"] == two["fusion"]["history"]
 
 
 def test_stages_of_another_configuration_are_refused_and_named(tmp_path):
@@ -71,10 +75,54 @@ def test_stages_of_another_configuration_are_refused_and_named(tmp_path):
     stages.run("one", lambda folder: {"value": 1})
     with pytest.raises(OutputError, match=r"config.seed: 0 -> 1.*--overwrite"):
         open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1, "model": "x"}}, overwrite=False)
-    again = open_stages(tmp_path / "work", "a" * 64, {}, overwrite=False)
-    assert again.run("one", lambda folder: pytest.fail("run twice"))["value"] == 1
+    for overwrite in (False, True):  # the same unfinished run goes on either way
+        again = open_stages(tmp_path / "work", "a" * 64, {}, overwrite)
+        assert again.run("one", lambda folder: pytest.fail("run twice"))["value"] == 1
+    anew = open_stages(tmp_path / "work", "a" * 64, {"config": {"seed": 0}}, overwrite=True, again=True)
+    assert anew.run("one", lambda folder: {"value": 3})["value"] == 3
     fresh = open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1}}, overwrite=True)
     assert fresh.run("one", lambda folder: {"value": 2})["value"] == 2
+
+
+def test_only_bundles_and_work_folders_of_ours_are_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    done = run_python(*SMOKE, "--out", tmp_path / "out", "--overwrite")
+    assert done.returncode == 6 and "is no bundle" in done.stderr and (tmp_path / "out" / "thesis.txt").is_file()
+    (tmp_path / "b.work").mkdir()
+    (tmp_path / "b.work" / "notes.txt").write_text("x")
+    done = run_python(*SMOKE, "--out", tmp_path / "b", "--overwrite")
+    assert done.returncode == 6 and "no run.json" in done.stderr and (tmp_path / "b.work" / "notes.txt").is_file()
+
+
+def test_results_of_another_run_are_not_taken_for_this_ones(smoke_bundle, tmp_path):
+    """--overwrite with a new seed, killed early: the old bundle still stands, and is not called finished."""
+    out = shutil.copytree(smoke_bundle, tmp_path / "mnist")
+    shutil.copytree(smoke_bundle.with_name("mnist.work"), tmp_path / "mnist.work")
+    assert "finished already" in run_python(*SMOKE, "--out", out).stdout
+    record = tmp_path / "mnist.work" / "run.json"
+    record.write_text(record.read_text().replace(json.loads(record.read_text())["key"], "0" * 64))
+    done = run_python(*SMOKE, "--out", out, "--seed", "1")
+    assert done.returncode == 6 and "finished already" not in done.stdout and _tflite(out) == _tflite(smoke_bundle)
+
+
+def test_two_processes_do_not_share_a_work_folder(tmp_path):
+    held = lock(tmp_path / "work")
+    with pytest.raises(OutputError, match="another process works in"):
+        lock(tmp_path / "work")
+    held.close()
+    lock(tmp_path / "work").close()
+
+
+def test_a_base_that_saw_other_splits_is_refused(smoke_bundle, tmp_path):
+    base = smoke_bundle.with_name("mnist.work") / "base" / "base.keras"
+    done = run_python(*SMOKE, "--base", base, "--seed", "1", "--out", tmp_path / "out")
+    assert done.returncode == 3 and "another split (seed 0)" in done.stderr
+    done = run_python(*SMOKE, "--base", base, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "trained on the same split" in results["base"]["given"] and results["base"]["training"] == {}
+    assert results["base"]["tflite"] == json.loads((smoke_bundle / "results.json").read_text())["base"]["tflite"]
 
 
 def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):

@@ -44,7 +44,9 @@ def test_wrong_options_say_what_to_do(tmp_path):
     done = run_python("recipes/gtzan.py", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert done.returncode == 4 and "nowhere" in done.stderr and "genres" in done.stderr
     done = run_python("recipes/cifar10.py", "--base", "x.h5", "--smoke", "--synthetic", "--out", tmp_path / "out")
-    assert done.returncode == 3 and "x.h5" in done.stderr and not (tmp_path / "out").exists()
+    assert done.returncode == 3 and "x.h5" in done.stderr and "[data]" not in done.stdout
+    done = run_python("recipes/mnist.py", "--smoke", "--profile", "paper")
+    assert done.returncode == 2 and "do not go together" in done.stderr
 
 
 def test_a_plan_that_cannot_be_is_found_before_training(tmp_path):

@@ -30,12 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 1,3")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
+    if args.check and args.missing:
+        parser.error("--missing goes with --predict; --check takes --submodel")
+    if args.predict and args.submodel:
+        parser.error("--submodel goes with --check; --predict takes --missing")
     try:
         return _check(args) if args.check else _predict(args)
     except (BundleError, RuntimeMissing) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
@@ -62,7 +66,10 @@ def _predict(args) -> int:
 
 def _indices(text: str) -> tuple[int, ...]:
     """ "1,3" -> (1, 3)."""
-    return tuple(int(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sub-models; write numbers, e.g. 1,3") from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCHEMA_VERSION = 1
+REQUIRED = ("labels", "input", "sub_models", "fusion", "files", "data", "run", "plan", "seed")
 
 
 class BundleError(Exception):
@@ -69,7 +70,7 @@ def open_bundle(path: str | Path) -> Bundle:
             f"{file} has schema_version {version!r}; this program reads {SCHEMA_VERSION}. "
             "Install the edvit_tf version that made the bundle, or export it again."
         )
-    missing = [key for key in ("labels", "input", "sub_models", "fusion", "files") if key not in manifest]
+    missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise BundleError(f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again.")
     return Bundle(path, manifest, hashlib.sha256(canonical_json(manifest).encode()).hexdigest())

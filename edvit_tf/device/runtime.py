@@ -60,7 +60,7 @@ def runtime_name() -> str:
         return f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
     raise RuntimeMissing(
         "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
-        "Run: pip install 'edvit-tf[device]'."
+        "Run, in a clone of edvit_tf: pip install '.[device]'."
     )
 
 

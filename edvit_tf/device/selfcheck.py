@@ -15,10 +15,10 @@ GOLDEN_TOLERANCE = 1e-3  # relative to the largest value; float32 machines agree
 
 
 def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20) -> dict:
-    """Loads and runs the sub-models of a bundle (default: all) on its golden input; plain JSON, "ok" says the verdict.
+    """Loads and runs the sub-models of a bundle (default: all, and the fusion) on its golden input; plain JSON.
 
-    Per sub-model: load_ms, first_ms, median_ms and max_ms of `runs` further runs on one thread, golden_error
-    (relative). Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
+    Per model: load_ms, first_ms, median_ms and max_ms of `runs` further runs on one thread, golden_error (relative);
+    "ok" is the verdict. Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
     runtime = runtime_name()
@@ -27,31 +27,38 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
     rows = []
     for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
         entry = bundle.entry(index)
-        started = time.perf_counter()
-        model = load(verified_path(bundle, entry["file"]))
-        load_ms = (time.perf_counter() - started) * 1e3
-        x = {bundle.manifest["input"]["name"]: golden["input"]}
-        times = []
-        for _ in range(runs + 1):
-            started = time.perf_counter()
-            out = model.run(**x)
-            times.append((time.perf_counter() - started) * 1e3)
-        error = max(
-            float(np.abs(out[name] - golden[f"{entry['name']}.{name}"]).max()
-                  / np.abs(golden[f"{entry['name']}.{name}"]).max())
-            for name in ("features", "logits")
-        )
-        rows.append({
-            "name": entry["name"], "classes": entry["labels"], "load_ms": load_ms, "first_ms": times[0],
-            "median_ms": float(np.median(times[1:])), "max_ms": max(times[1:]), "golden_error": error,
-            "ok": bool(error <= GOLDEN_TOLERANCE),
-        })
+        expected = {name: golden[f"{entry['name']}.{name}"] for name in ("features", "logits")}
+        inputs = {bundle.manifest["input"]["name"]: golden["input"]}
+        rows.append(_check_model(entry["name"], verified_path(bundle, entry["file"]), inputs, expected, runs))
+    if sub_models is None:
+        features = np.concatenate([golden[f"{entry['name']}.features"] for entry in bundle.sub_models], axis=1)
+        inputs = {"features": features, "present": np.ones((1, len(bundle.sub_models)), np.float32)}
+        expected = {"probabilities": golden["fusion.probabilities"]}
+        rows.append(_check_model("fusion", verified_path(bundle, bundle.manifest["fusion"]["file"]), inputs, expected,
+                                 runs))
     return {
         "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
         "machine": platform.machine(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__,
-        "runtime": runtime, "threads": 1, "memory_available_bytes": available_memory(),
-        "peak_rss_bytes": peak_rss(),
-        "golden_tolerance": GOLDEN_TOLERANCE, "sub_models": rows, "ok": all(row["ok"] for row in rows),
+        "runtime": runtime, "threads": 1, "memory_available_bytes": available_memory(), "peak_rss_bytes": peak_rss(),
+        "golden_tolerance": GOLDEN_TOLERANCE, "models": rows, "ok": all(row["ok"] for row in rows),
+    }
+
+
+def _check_model(name: str, file: Path, inputs: dict, expected: dict, runs: int) -> dict:
+    """One verified file on its golden input: times, and the largest relative error of its outputs (NaN is infinite)."""
+    started = time.perf_counter()
+    model = load(file)
+    load_ms = (time.perf_counter() - started) * 1e3
+    times = []
+    for _ in range(runs + 1):
+        started = time.perf_counter()
+        out = model.run(**inputs)
+        times.append((time.perf_counter() - started) * 1e3)
+    errors = np.array([np.abs(out[key] - value).max() / np.abs(value).max() for key, value in expected.items()])
+    error = float(errors.max()) if np.isfinite(errors).all() else float("inf")
+    return {
+        "name": name, "load_ms": load_ms, "first_ms": times[0], "median_ms": float(np.median(times[1:])),
+        "max_ms": max(times[1:]), "golden_error": error, "ok": error <= GOLDEN_TOLERANCE,
     }
 
 
@@ -63,15 +70,15 @@ def table(result: dict) -> str:
         f"python {result['python']}, {result['machine']}, {result['libc']}, numpy {result['numpy']}, "
         f"{result['runtime']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
-        f"{'sub-model':<14}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}{'golden error':>14}  verdict",
+        f"{'model':<14}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}{'golden error':>14}  verdict",
     ]
-    for row in result["sub_models"]:
+    for row in result["models"]:
         lines.append(
             f"{row['name']:<14}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}{row['max_ms']:>9.2f}"
             f"{row['golden_error']:>14.1e}  {'ok' if row['ok'] else 'WRONG'}"
         )
     lines.append(f"peak RSS {f'{peak / 2**20:.0f} MiB' if peak else 'unknown'}, one thread; "
-                 + ("all sub-models answer as exported" if result["ok"] else
+                 + ("all models answer as exported" if result["ok"] else
                     f"golden error above {result['golden_tolerance']:g}: do not use this device; "
                     "copy the bundle again"))
     return "\n".join(lines)

@@ -120,4 +120,7 @@ def _write_golden(
     for entry in entries:
         out, _ = run_in_process(folder / entry["file"], {input_name: golden["input"]})
         golden |= {f"{entry['name']}.{name}": value for name, value in out.items()}
-    np.savez(folder / "golden.npz", **golden)
+    features = np.concatenate([golden[f"{entry['name']}.features"] for entry in entries], axis=1)
+    present = np.ones((1, len(entries)), np.float32)
+    out, _ = run_in_process(folder / "fusion.tflite", {"features": features, "present": present})
+    np.savez(folder / "golden.npz", **golden, **{"fusion.probabilities": out["probabilities"]})

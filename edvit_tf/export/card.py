@@ -30,7 +30,7 @@ Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; the last
 `fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; \
 it returns `probabilities`.
 
-    python -m edvit_tf.device THIS_FOLDER --check              # on a Pi: pip install 'edvit-tf[device]'
+    python -m edvit_tf.device THIS_FOLDER --check              # on a Pi: pip install './edvit_tf[device]', a clone
     python -m edvit_tf.device THIS_FOLDER --predict FILE...
     edvit evaluate THIS_FOLDER --data-dir DATA                 # on the host
     edvit audit THIS_FOLDER

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from edvit_tf.errors import ExportError
+
 
 def convert(graph: Callable, signature: list, path: Path, weights: Mapping[str, np.ndarray]) -> int:
     """Writes the float32 .tflite file of `graph` over `weights` and returns its bytes.
 
-    Raises RuntimeError if the file is smaller than the weight matrices (the converter can drop weights and say
+    Raises ExportError if the file is smaller than the weight matrices (the converter can drop weights and say
     nothing; equal vectors, such as zero biases, are rightly stored once), or if an operator is not a TFLite builtin.
     """
     weight_bytes = 4 * sum(w.size for w in weights.values() if w.ndim > 1)
@@ -20,9 +22,9 @@ def convert(graph: Callable, signature: list, path: Path, weights: Mapping[str, 
     try:
         content = converter.convert()
     except Exception as error:  # the converter raises a class of its own that it does not export
-        raise RuntimeError(f"{path.name} cannot be converted with TFLite's builtin operators alone: {error}") from error
+        raise ExportError(f"{path.name} cannot be converted with TFLite's builtin operators alone: {error}") from error
     if len(content) < weight_bytes:
-        raise RuntimeError(
+        raise ExportError(
             f"{path.name} has {len(content)} bytes, fewer than its weights' {weight_bytes}: the converter dropped some."
         )
     path.write_bytes(content)

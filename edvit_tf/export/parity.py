@@ -5,13 +5,19 @@ import numpy as np
 TOLERANCE = 1e-4  # of max |a - b| / max |b|, float32 files
 
 
+def _largest(errors) -> float:
+    """The maximum; infinite if any is not a number, which `max` would pass over."""
+    errors = np.array(list(errors))
+    return float(errors.max()) if np.isfinite(errors).all() else float("inf")
+
+
 def compare(keras_outputs: dict[str, np.ndarray], tflite_outputs: dict[str, np.ndarray], top: str) -> dict:
     """Largest relative error over samples and outputs, and where the top-1 of output `top` differs.
 
     The relative error of one sample's tensor is max |a - b| / max |b|, b the Keras output. A tie is a sample whose two
     largest Keras values lie within that tolerance of each other; `differing` counts the others with another top-1.
     """
-    error = max(
+    error = _largest(
         float((np.abs(tflite_outputs[name] - b).max(axis=-1) / np.abs(b).max(axis=-1)).max())
         for name, b in keras_outputs.items()
     )

@@ -1,10 +1,12 @@
 """Weights from outside: a base ViT to start from instead of training one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.config import ViTConfig
+from edvit_tf.device.bundle import sha256
 from edvit_tf.errors import ConfigError
 
 
@@ -22,7 +24,7 @@ def load_base(path: Path, expected: ViTConfig) -> tuple[ViTConfig, dict[str, np.
     try:
         model = keras.models.load_model(path)
         config = config_of(model)
-    except (ValueError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
         raise ConfigError(
             f"--base {path} is not a ViT of edvit_tf ({error}). Give the base.keras of an earlier run."
         ) from error
@@ -33,3 +35,24 @@ def load_base(path: Path, expected: ViTConfig) -> tuple[ViTConfig, dict[str, np.
                 "Give a base that was trained on this data set at this size."
             )
     return config, get_weights(model)
+
+
+def base_origin(path: Path, splits: str) -> str:
+    """A line on where a given base comes from, its sha256 in it; it goes into the results.
+
+    `splits` is the digest of this run's splits: a base that a run of ours trained on other splits has seen recordings
+    that are tested on here, and is refused with ConfigError. Of any other file that cannot be known, and it is said.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--base {path} is not there; give the base.keras of an earlier run's work folder.")
+    content = sha256(path)
+    record = path.resolve().parent.parent / "run.json"
+    if not record.is_file():
+        return f"{path.name} (sha256 {content[:16]}), origin unknown: it may have seen the test split"
+    stored = json.loads(record.read_text(encoding="utf-8"))["description"]
+    if stored["splits"] != splits:
+        raise ConfigError(
+            f"--base {path} was trained on another split (seed {stored['config']['seed']}): recordings that would be "
+            "tested on here may be among those it has seen. Use the same data and --seed as its run."
+        )
+    return f"{path.name} (sha256 {content[:16]}), trained on the same split"

@@ -8,50 +8,56 @@ import json
 import math
 import os
 import platform
-import shutil
 import time
 from pathlib import Path
 
 from edvit_tf import __version__
 from edvit_tf.config import Plan, RunConfig, ViTConfig, digest
-from edvit_tf.device.memory import peak_rss
-from edvit_tf.errors import AccuracyError, ConfigError, OutputError
+from edvit_tf.device.runtime import runtime_name
+from edvit_tf.errors import AccuracyError, ExportError
+from edvit_tf.export.parity import TOLERANCE
+from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.pipeline import steps
 from edvit_tf.pipeline.measure import measure
-from edvit_tf.pipeline.store import differences, open_stages, preflight
+from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
+from edvit_tf.pipeline.store import lock, open_stages, preflight
 from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
-
-RESULTS = "results.json"
 
 
 def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, overwrite: bool = False) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
 
     Stages lie beside it in `<out>.work`. `base` is a .keras file of ours to start from instead of training a base.
-    Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ConfigError, DataError.
+    Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ExportError, ConfigError,
+    DataError, and RuntimeMissing when there is no TFLite runtime to measure with.
     """
     import tensorflow as tf
 
     started = time.perf_counter()
-    if base is not None and not base.is_file():
-        raise ConfigError(f"--base {base} is not there; give the base.keras of an earlier run's work folder.")
+    runtime_name()
+    out = out.resolve()
     work = out.with_name(out.name + ".work")
     splits = {split: dataset.split_ids(split) for split in ("train", "validation", "test")}
+    origin = None if base is None else base_origin(base, digest(splits))
     description = {
-        "config": config.replace(min_accuracy=None).to_dict(), "data": dataset.describe(),
-        "splits": digest(splits), "version": __version__,
-        "base": None if base is None else f"{base.name}, {base.stat().st_size} bytes", "threads": os.cpu_count(),
+        "config": config.replace(min_accuracy=None).to_dict(), "data": dataset.describe(), "splits": digest(splits),
+        "files": _file_sizes(dataset), "version": __version__, "base": origin, "threads": os.cpu_count(),
     }
     key = digest(description)
+    again = stored_key(out) == key
     if out.exists() and not overwrite:
-        results = _finished(out, work, key, description)
+        results = finished(out, work, key, description)
         _check_accuracy(config, results["fusion"]["validation"], results["base"]["validation"])
         return results
     expected = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
+    if base is not None:
+        expected, _ = load_base(base, expected)
     steps.plan_groups(config, expected, None)  # a plan that cannot be is found before training
     preflight(out, work, _needed_bytes(config, dataset, expected))
-    stages = open_stages(work, key, description, overwrite)
+    check_replaceable(out)
+    held = lock(work)
+    stages = open_stages(work, key, description, overwrite, again)
     tf.config.experimental.enable_op_determinism()
 
     data = stages.run("data", lambda folder: steps.store_inputs(folder, dataset))
@@ -80,11 +86,13 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     stages.run("bundle", lambda folder: steps.bundle(
         folder, stages, config, plan, dataset, data["description"], splits))
     figures = stages.run("measure", lambda folder: measure(folder, stages, base_config, plan, members))
-    seconds = {path.name: json.loads((path / "stage.json").read_text())["result"]["seconds"]
-               for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
+    _check_parity(figures)
+    done = {path.name: json.loads((path / "stage.json").read_text(encoding="utf-8"))["result"]
+            for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
+    seconds = {name: result["seconds"] for name, result in done.items()}
     results = {
         "name": config.name, "seed": config.seed, "data": data["description"], "machine": machine(),
-        "base": {**_costs(base_config), "given": None if base is None else base.name, "training": fitted["history"],
+        "base": {**_costs(base_config), "given": origin, "training": fitted["history"],
                  "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
         "single": None if steps.SINGLE not in histories else
@@ -94,9 +102,10 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
         "labels": list(dataset.labels), "plan": {"total_bytes": plan.total_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
         "this_process_seconds": round(time.perf_counter() - started, 1),
-        "peak_rss_bytes": peak_rss(),
+        "peak_rss_bytes": max(result["peak_rss_bytes"] or 0 for result in done.values()), "key": key,
     }
-    _publish(stages.folder / "bundle", out, results, overwrite)
+    publish(stages, out, results)
+    held.close()
     return results
 
 
@@ -116,47 +125,38 @@ def _check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
         )
 
 
-def _finished(out: Path, work: Path, key: str, description: dict) -> dict:
-    """The results of a finished run of the same key; anything else at `out` is not to be overwritten unasked."""
-    record = work / "run.json"
-    stored = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"key": None, "description": {}}
-    if (out / RESULTS).is_file() and stored["key"] == key:
-        print(f"{out} is finished already, from this configuration; nothing to do (--overwrite runs it again).")
-        return json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    changed = differences(stored["description"], description) if stored["key"] else ["it has no stages beside it"]
-    raise OutputError(f"{out} exists and is not this run's result; {'; '.join(changed[:6])}. "
-                      "Pass --overwrite to replace it, or another --out.")
+def _check_parity(figures: dict) -> None:
+    """No bundle leaves whose files do not answer as Keras does."""
+    parts = dict(figures["parity"])
+    parts |= {name: figures[name].get("parity") for name in ("base", "single") if name in figures}
+    bad = [f"{name} (error {p['max_relative_error']:.1e}, {p['differing_top1']} differing top-1)"
+           for name, p in parts.items() if p is not None and not p["ok"]]
+    if bad:
+        raise ExportError(f"Keras and .tflite disagree beyond {TOLERANCE:g}: {', '.join(bad)}. No bundle "
+                          "was published; the stages are kept. Report this with the versions of TensorFlow and the runtime.")
+
+
+def _file_sizes(dataset) -> str:
+    """Digest of the sizes of the files behind the recordings: replaced files are not taken for the old ones."""
+    sizes = []
+    for split in ("train", "validation", "test"):
+        for recording in dataset.recordings(split):
+            where = recording.where if isinstance(recording.where, tuple) else (recording.where,)
+            sizes += [path.stat().st_size for path in where if isinstance(path, Path)]
+    return digest(sizes)
 
 
 def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
-    """Bytes that the run will write: all inputs twice while they are stored, weights of each stage, the bundle."""
+    """Bytes that the run will write: inputs (twice while they are stored), features, weights by stage, the bundle."""
     one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
     count = len(config.device_specs)
     kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result
-    return 2 * inputs + 2 * between + (count + 1) * (3 * between + 3 * cost.size_bytes(kept)) + (64 << 20)
+    features = 8 * base.hidden_dim * sum(dataset.size(split) for split in ("train", "validation"))
+    return 2 * inputs + features + 2 * between + (count + 1) * (3 * between + 3 * cost.size_bytes(kept)) + (64 << 20)
 
 
 def _costs(widths: ViTConfig) -> dict:
     return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths),
             "macs_full": cost.macs_full(widths), "weight_bytes": cost.size_bytes(widths)}
-
-
-def _publish(finished: Path, out: Path, results: dict, overwrite: bool) -> None:
-    """Copies the bundle with its results and report to `out`, whole: an older one is moved away only at the end."""
-    from edvit_tf.report.page import write_report
-
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(finished, partial, ignore=shutil.ignore_patterns("stage.json"))
-    (partial / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
-    write_report(partial)
-    if out.exists() and overwrite:
-        old = out.with_name(f"{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(out, old)
-        os.replace(partial, out)
-        shutil.rmtree(old)
-    else:
-        os.replace(partial, out)

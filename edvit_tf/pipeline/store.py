@@ -1,5 +1,6 @@
 """A folder of finished stages: each is there whole or not at all, and knows from which configuration it came."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.memory import peak_rss
 from edvit_tf.errors import OutputError
 
 
@@ -39,21 +41,24 @@ class Stages:
             )
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         started = time.perf_counter()
         try:
+            partial.mkdir(parents=True)
             result = build(partial)
             result["seconds"] = round(time.perf_counter() - started, 2)
+            result["peak_rss_bytes"] = peak_rss()
             record = json.dumps({"key": self.key, "result": result}, ensure_ascii=False)
             (partial / "stage.json").write_text(record, encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"stage {name} cannot write to {partial}: {error}. Make room, or choose another --out; "
+            raise OutputError(f"stage {name} failed in {partial}: {error}. Make room, or choose another --out; "
                               "finished stages are kept.") from error
         for file in partial.iterdir():  # on the disk before the name says so
             if file.is_file():
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
+        sync(partial)
         os.replace(partial, done)
+        sync(self.folder)
         print(f"[{name}] {result['seconds']:.1f} s", flush=True)
         return result
 
@@ -67,14 +72,40 @@ class Stages:
             return {key: stored[key] for key in stored.files}
 
 
-def open_stages(folder: Path, key: str, description: dict, overwrite: bool) -> Stages:
+def sync(folder: Path) -> None:
+    """Makes the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(folder: Path):
+    """An open file that holds the work folder for this process; OutputError if another process works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise OutputError(f"another process works in {folder}; wait for it, or take another --out.") from error
+    return file
+
+
+def open_stages(folder: Path, key: str, description: dict, overwrite: bool, again: bool = False) -> Stages:
     """The work folder for a run of this key; `description` is kept in run.json to tell what changed.
 
-    Raises OutputError if the folder holds another run's stages and `overwrite` is False; with it they are deleted.
+    Stages of the same unfinished run are gone on with. Another run's, or with `again` the same finished run's, are
+    deleted if `overwrite` says so; else OutputError. A folder without run.json is not ours and is never deleted.
     """
     record = folder / "run.json"
-    if folder.exists() and overwrite:
-        shutil.rmtree(folder)
+    if overwrite and record.is_file() and (again or json.loads(record.read_text(encoding="utf-8"))["key"] != key):
+        for path in folder.iterdir():
+            if path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif not record.is_file() and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise OutputError(f"{folder} is not a work folder of ours (no run.json); move it, or take another --out.")
     if record.is_file():
         stored = json.loads(record.read_text(encoding="utf-8"))
         if stored["key"] != key:
@@ -88,6 +119,8 @@ def open_stages(folder: Path, key: str, description: dict, overwrite: bool) -> S
         text = json.dumps({"key": key, "description": description}, indent=1, ensure_ascii=False)
         temporary = record.with_suffix(".partial")
         temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "rb") as opened:
+            os.fsync(opened.fileno())
         os.replace(temporary, record)
     return Stages(folder, key)
 
@@ -106,7 +139,7 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def preflight(out: Path, work: Path, needed_bytes: int) -> None:
     """Raises OutputError unless both folders' parents can be written and have `needed_bytes` free: before training."""
-    for folder in (out.parent, work.parent):
+    for folder in {out.parent, work if work.is_dir() else work.parent}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".edvit-probe-{os.getpid()}"

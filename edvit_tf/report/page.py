@@ -26,6 +26,9 @@ def write_report(bundle_dir: Path) -> Path:
         results = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BundleError(f"{file} is not JSON ({error}). Copy the bundle again.") from error
+    lost = [key for key in ("base", "sub_models", "fusion", "parity", "data", "stage_seconds") if key not in results]
+    if lost:
+        raise BundleError(f"{file} lacks {', '.join(lost)}; it is not what a recipe wrote. Copy the bundle again.")
     target = bundle.path / "report.html"
     target.write_text(page(bundle, results), encoding="utf-8")
     return target
@@ -117,7 +120,8 @@ def _training(manifest: dict, results: dict) -> str:
     """Settings, samples seen, seconds of each stage, versions and the machine."""
     run, seconds, machine = manifest["run"], results["stage_seconds"], results["machine"]
     fits = {"base": "base_training", "after each cut": "stage_training", "fusion": "fusion_training"}
-    settings = [[key.replace("_", " "), *(run[fit][key] for fit in fits.values())] for key in run["base_training"]]
+    settings = [[key.replace("_", " "), *(_applied(fit, key, run[fit]) for fit in fits.values())]
+                for key in run["base_training"]]
     members = {sub["name"]: sub["stages"] for sub in results["sub_models"]}
     if results.get("single"):
         members["single"] = results["single"]["stages"]
@@ -133,15 +137,23 @@ def _training(manifest: dict, results: dict) -> str:
     return table(["setting", *fits], settings) + note(
         f"{other}. Base: {'trained in this run' if given is None else f'given, {given}'}."
     ) + table(["seconds of a stage", *names, "samples seen\nafter the base"], times) + note(
-        f"{whole}; all stages {number(results['seconds'])} s. The single model is given about as many training "
-        "samples as the fleet's sub-models see together."
+        f"{whole}; all stages {number(results['seconds'])} s. The single model is given as many training samples "
+        "as the fleet's sub-models see together."
     ) + note(f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['machine']}; peak "
              f"memory of a process {results['peak_rss_bytes'] / 2**20:,.0f} MiB. Versions: {versions}.")
+
+
+def _applied(fit: str, key: str, settings: dict):
+    """A setting, or a dash where the fit does not read it: only sub-models are distilled, Adam has no weight decay."""
+    unread = {"base_training": {"distillation"}, "fusion_training": {"distillation", "augment", "label_smoothing"}}
+    if settings["optimizer"] == "adam" and key in ("weight_decay", "warmup_fraction"):
+        return "-"
+    return "-" if key in unread.get(fit, ()) else settings[key]
 
 
 def _usage(data: dict) -> str:
     """The two commands: on a device, and on the computer with the data."""
     where = "" if data["synthetic"] else " --data-dir DATA"
     return ("<p>BUNDLE is the folder of this report. The first on a Raspberry Pi, after <code>pip install "
-            "'edvit-tf[device]'</code>; the second on the computer that has the data.</p>\n"
+            "'./edvit_tf[device]'</code> of a clone; the second on the computer that has the data.</p>\n"
             f"<pre>python -m edvit_tf.device BUNDLE --predict FILE...\nedvit evaluate BUNDLE{where}</pre>")
