@@ -132,8 +132,10 @@ def _check_parity(figures: dict) -> None:
     bad = [f"{name} (error {p['max_relative_error']:.1e}, {p['differing_top1']} differing top-1)"
            for name, p in parts.items() if p is not None and not p["ok"]]
     if bad:
-        raise ExportError(f"Keras and .tflite disagree beyond {TOLERANCE:g}: {', '.join(bad)}. No bundle "
-                          "was published; the stages are kept. Report this with the versions of TensorFlow and the runtime.")
+        raise ExportError(
+            f"Keras and .tflite disagree beyond {TOLERANCE:g}: {', '.join(bad)}. No bundle was published; the stages "
+            "are kept. Report this with the versions of TensorFlow and the runtime."
+        )
 
 
 def _file_sizes(dataset) -> str:
