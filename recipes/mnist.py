@@ -13,7 +13,7 @@ CONFIG = RunConfig(
     num_devices=5,
 )
 SMOKE = dict(
-    model="vit_smoke",
+    model="vit_smoke", patch_size=7,
     data=DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000},
                     stand_in=True),
     base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),

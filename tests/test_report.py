@@ -71,7 +71,7 @@ def figures(fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LA
         "plan": {"devices": [{"name": f"pi-{j}", "memory_bytes": 1 << 20, "compute_macs": None}
                              for j in range(count + 1)],
                  "budget_bytes": None, "strategy": "random", "assignment": "greedy", "samples": 1},
-        "run": {"model": "vit_cpu", "budget_bytes": None, "data": {}, "seed": 3,
+        "data": {}, "run": {"model": "vit_cpu", "budget_bytes": None, "data": {}, "seed": 3,
                 **dict.fromkeys(("base_training", "stage_training", "fusion_training"), TRAINING)},
     }
     return manifest, results
