@@ -54,7 +54,7 @@ def figures(fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LA
     results = {
         "name": "demo", "seed": 3, "data": data, "labels": labels, "sub_models": rows,
         "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "machine": "x86_64"},
-        "base": model(base, 160_000, 2.0, given=None),
+        "base": model(base, 160_000, 2.0, given=None, training={"samples": 1000}),
         "single": None if count == 1 else model(single, 41_000, 0.6, stages=stages(len(labels))),
         "fusion": {"tflite": accuracy(fused), "keras": accuracy(fused), "average": accuracy(fused - 0.02),
                    "file_bytes": 900, "process": process(0.1)},
