@@ -1,4 +1,11 @@
-"""CIFAR-10 on several Raspberry Pis."""
+"""CIFAR-10, split over five devices.
+
+Command:    python recipes/cifar10.py --data-dir DIR     (DIR holds cifar-10-batches-py/; without it: Keras's download)
+Time:       not measured yet
+Accuracy:   not measured yet
+Data:       a sample with exact pixels: 2,700 training, 300 validation and 500 test images, all from the training batches
+The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the data, no pretraining
+"""
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.recipe import main

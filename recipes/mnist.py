@@ -1,4 +1,11 @@
-"""MNIST digits on several Raspberry Pis."""
+"""MNIST: ten digits, split over five devices.
+
+Command:    python recipes/mnist.py --data-dir DIR     (DIR holds the four IDX files; without it: Keras's download)
+Time:       not measured yet
+Accuracy:   not measured yet
+Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the 10,000 test images
+The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test images
+"""
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.recipe import main
