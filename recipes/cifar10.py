@@ -1,9 +1,9 @@
 """CIFAR-10, split over five devices.
 
-Command:    python recipes/cifar10.py --data-dir DIR     (DIR holds cifar-10-batches-py/; without it: Keras's download)
+Command:    python recipes/cifar10.py --data-dir DIR     (cifar-10-batches-py/; without it: Keras's download)
 Time:       not measured yet
 Accuracy:   not measured yet
-Data:       a sample with exact pixels: 2,700 training, 300 validation and 500 test images, all from the training batches
+Data:       a sample with exact pixels: 2,700 training, 300 validation, 500 test images, all of the training batches
 The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the data, no pretraining
 """
 

@@ -1,6 +1,6 @@
 """Speech Commands: ten words, split over five devices. Without data: a synthetic stand-in, said so loudly.
 
-Command:    python recipes/speech_commands.py --data-dir DIR     (DIR holds <word>/<speaker>_nohash_<n>.wav and the lists)
+Command:    python recipes/speech_commands.py --data-dir DIR     (<word>/<speaker>_nohash_<n>.wav, and the lists)
 Time:       not measured yet
 Accuracy:   not measured yet
 Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, tested on 310 clips of unseen speakers
