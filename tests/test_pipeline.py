@@ -21,6 +21,11 @@ def _tflite(bundle):
     return {p.name: sha256(p) for p in sorted(bundle.glob("*.tflite"))}
 
 
+def _hear_interrupts():
+    """A shell's background job ignores SIGINT, and so would its children: what a user's terminal starts does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_results_hold_every_figure(smoke_bundle):
     results = json.loads((smoke_bundle / "results.json").read_text())
     fused = results["fusion"]
@@ -51,7 +56,8 @@ def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_p
     out = tmp_path / "mnist"
     command = [sys.executable, *SMOKE, "--out", str(out)]
     for finished, how in (("base", signal.SIGINT), ("submodel-01.attention", signal.SIGKILL)):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=_hear_interrupts)
         deadline = time.monotonic() + 200
         while not (tmp_path / "mnist.work" / finished / "stage.json").is_file():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
