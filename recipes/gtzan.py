@@ -13,7 +13,8 @@ from edvit_tf.recipe import main
 
 CONFIG = RunConfig(
     name="gtzan",
-    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0}, stand_in=True),
+    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0, "synthetic_per_class": 40},
+                    stand_in=True),
     model="vit_cpu", patch_size=16,
     base_training=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-4, augment="mask", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=8, batch_size=32, learning_rate=5e-4, augment="mask"),
