@@ -23,7 +23,8 @@ CONFIG = RunConfig(
 )
 SMOKE = dict(
     model="vit_smoke",
-    data=DataConfig("gtzan", image_size=(64, 64), options={"window_seconds": 2.0, "max_per_class": 6}, stand_in=True),
+    data=DataConfig("gtzan", image_size=(64, 64), stand_in=True,
+                    options={"window_seconds": 2.0, "synthetic_seconds": 4.0, "max_per_class": 4}),
     base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
     stage_training=TrainConfig(epochs=1, batch_size=16),
     fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
