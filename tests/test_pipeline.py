@@ -21,9 +21,9 @@ def _tflite(bundle):
     return {p.name: sha256(p) for p in sorted(bundle.glob("*.tflite"))}
 
 
-def _hear_interrupts():
-    """A shell's background job ignores SIGINT, and so would its children: what a user's terminal starts does not."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs ignore SIGINT, and so would their children: what a user's terminal starts does not.
+HEARS_SIGINT = ("import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+                "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")
 
 
 def test_results_hold_every_figure(smoke_bundle):
@@ -54,10 +54,9 @@ def test_a_finished_run_is_left_alone(smoke_bundle):
 def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_path):
     """Ctrl-C in one stage, kill -9 in a later one, then to the end: the files of the unbroken run, bit for bit."""
     out = tmp_path / "mnist"
-    command = [sys.executable, *SMOKE, "--out", str(out)]
+    command = [sys.executable, "-c", HEARS_SIGINT, *SMOKE, "--out", str(out)]
     for finished, how in (("base", signal.SIGINT), ("submodel-01.attention", signal.SIGKILL)):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=_hear_interrupts)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 200
         while not (tmp_path / "mnist.work" / finished / "stage.json").is_file():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
