@@ -2,6 +2,7 @@
 
 Read the package in the order in which the data flows:
 
+    checked     dataclasses that check their own types, and their JSON form
     config      frozen dataclasses that cross rooms
     data        recordings and pictures -> model inputs, by split
     models      the base ViT and every sub-model: one flat, named Keras model

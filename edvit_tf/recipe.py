@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.config import RunConfig
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
 
@@ -29,6 +29,28 @@ def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str]
     except KeyboardInterrupt:
         print("\ninterrupted; finished stages are kept: the same command goes on after the last one.", file=sys.stderr)
         return 130
+
+
+def smoke_profile(data: DataConfig, **changes) -> dict:
+    """Fields of a run of seconds: two devices, a tiny model, an epoch or two; `data` should keep few recordings."""
+    return {
+        "model": "vit_smoke", "data": data.replace(stand_in=True), "num_devices": 2, "calibration_samples": 16,
+        "base_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
+        "stage_training": TrainConfig(epochs=1, batch_size=16),
+        "fusion_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3), **changes,
+    }
+
+
+def paper_profile(data: DataConfig, epochs: int) -> dict:
+    """Fields of the paper's experiment: ViT-Base at 224, Adam decaying from 1e-4, batch 256, 180 MiB.
+
+    `epochs` is 10 for pictures and 20 for sound. Source: Liu et al. 2024, experimental settings.
+    """
+    training = TrainConfig(epochs=epochs, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0)
+    return {
+        "model": "vit_base", "patch_size": 16, "data": data.replace(image_size=(224, 224)), "base_training": training,
+        "stage_training": training, "fusion_training": training, "budget_bytes": 180 * 2**20, "missing_rate": 0.0,
+    }
 
 
 def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: 
 """
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main
+from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="cifar10",
@@ -19,23 +19,9 @@ CONFIG = RunConfig(
     fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
-SMOKE = dict(
-    model="vit_smoke",
-    data=DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000},
-                    stand_in=True),
-    base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    stage_training=TrainConfig(epochs=1, batch_size=16),
-    fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    num_devices=2, calibration_samples=16,
-)
-PAPER = dict(
-    model="vit_base", patch_size=16,
-    data=DataConfig("cifar10", image_size=(224, 224)),
-    base_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    stage_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    fusion_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam"),
-    budget_bytes=180 * 2**20, missing_rate=0.0,
-)
+SMOKE = smoke_profile(
+    DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000}), patch_size=8)
+PAPER = paper_profile(DataConfig("cifar10", image_size=(224, 224)), epochs=10)
 
 if __name__ == "__main__":
     raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))

@@ -9,7 +9,7 @@ The paper:  over 84 %, on 1,000 whole tracks with a ViT-Base; not comparable: ot
 """
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main
+from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="gtzan",
@@ -21,23 +21,10 @@ CONFIG = RunConfig(
     fusion_training=TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3),
     num_devices=5,
 )
-SMOKE = dict(
-    model="vit_smoke",
-    data=DataConfig("gtzan", image_size=(64, 64), stand_in=True,
-                    options={"window_seconds": 2.0, "synthetic_seconds": 4.0, "max_per_class": 4}),
-    base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    stage_training=TrainConfig(epochs=1, batch_size=16),
-    fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    num_devices=2, calibration_samples=16,
-)
-PAPER = dict(
-    model="vit_base",
-    data=DataConfig("gtzan", image_size=(224, 224), options={"window_seconds": 30.0}),
-    base_training=TrainConfig(epochs=20, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    stage_training=TrainConfig(epochs=20, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    fusion_training=TrainConfig(epochs=20, batch_size=256, learning_rate=1e-4, optimizer="adam"),
-    budget_bytes=180 * 2**20, missing_rate=0.0,
-)
+SMOKE = smoke_profile(DataConfig("gtzan", image_size=(64, 64), options={
+    "window_seconds": 2.0, "synthetic_seconds": 4.0, "max_per_class": 4,
+}))
+PAPER = paper_profile(DataConfig("gtzan", image_size=(224, 224), options={"window_seconds": 30.0}), epochs=20)
 
 if __name__ == "__main__":
     raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))

@@ -8,7 +8,7 @@ The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another bas
 """
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main
+from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="mnist",
@@ -19,23 +19,9 @@ CONFIG = RunConfig(
     fusion_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
-SMOKE = dict(
-    model="vit_smoke", patch_size=7,
-    data=DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000},
-                    stand_in=True),
-    base_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    stage_training=TrainConfig(epochs=1, batch_size=16),
-    fusion_training=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
-    num_devices=2, calibration_samples=16,
-)
-PAPER = dict(
-    model="vit_base", patch_size=16,
-    data=DataConfig("mnist", image_size=(224, 224)),
-    base_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    stage_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam", distillation=0.0),
-    fusion_training=TrainConfig(epochs=10, batch_size=256, learning_rate=1e-4, optimizer="adam"),
-    budget_bytes=180 * 2**20, missing_rate=0.0,
-)
+SMOKE = smoke_profile(DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000}),
+                      patch_size=7)
+PAPER = paper_profile(DataConfig("mnist", image_size=(224, 224)), epochs=10)
 
 if __name__ == "__main__":
     raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig, ViTConfig, digest
+from edvit_tf.checked import digest
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig, ViTConfig
 from edvit_tf.errors import ConfigError
 
 VIT = ViTConfig((224, 224, 3), 16, 12, 768, 12, 64, 3072, 10)

@@ -9,8 +9,8 @@ from edvit_tf.device.decode import decode_image
 from edvit_tf.device.preprocess import ImageSpec, image_input
 from edvit_tf.errors import DataError
 
-from .dataset import Dataset, Recording, Skipped, check_skipped, report_skipped
-from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, probe_image, subfolders
+from .dataset import Dataset, Recording, Skipped, check_skipped
+from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, readable_images, subfolders
 from .split import check_classes, stratified_mask
 
 PREFIXES = ("caltech256", "caltech101")
@@ -51,13 +51,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     skipped: list[Skipped] = []
     recordings = []
     for label, folder in enumerate(chosen):
-        for path in folders[folder]:
-            try:
-                probe_image(path)
-            except (ValueError, OSError) as error:
-                reason = str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
-                report_skipped(skipped, place.relative(path), reason)
-                continue
+        for path in readable_images(folders[folder], place, skipped):
             key = f"{class_name(folder.name)}/{path.name}"
             recordings.append(Recording(key, label, key, 1, path))
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")

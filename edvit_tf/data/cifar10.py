@@ -10,8 +10,8 @@ from edvit_tf.device.decode import decode_image
 from edvit_tf.device.preprocess import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 
-from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped, report_skipped
-from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, probe_image, subfolders
+from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped
+from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, readable_images, subfolders
 from .keras_cache import cached_or_downloaded
 from .rows import draw_validation, from_rows
 from .split import check_classes
@@ -105,14 +105,9 @@ def _from_folders(place: Found, settings) -> Dataset:
                             f"Expected:\n{LAYOUT}")
         sides[side], bad, total = [], len(skipped), 0
         for label, name in enumerate(LABELS):
-            for path in files(place.folder / side / name):
-                total += 1
-                try:
-                    probe_image(path)
-                except (ValueError, OSError) as error:
-                    reason = str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
-                    report_skipped(skipped, place.relative(path), reason)
-                    continue
+            found = files(place.folder / side / name)
+            total += len(found)
+            for path in readable_images(found, place, skipped):
                 key = f"{side}/{name}/{path.name}"
                 sides[side].append(Recording(key, label, key, 1, (rows, path)))
                 rows += 1

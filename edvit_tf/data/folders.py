@@ -7,6 +7,8 @@ from pathlib import Path
 
 from edvit_tf.errors import DataError
 
+from .dataset import Skipped, report_skipped
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF")
 
@@ -97,6 +99,20 @@ def only_one(name: str, found: Sequence[Found]) -> Found:
         raise DataError(f"Several {name} folders found: {', '.join(str(f.folder) for f in found)}. "
                         "Give one of them with --data-dir.")
     return found[0]
+
+
+def readable_images(paths: Sequence[Path], place: Found, skipped: list[Skipped]) -> list[Path]:
+    """The paths that are pictures by their first bytes; the others are named and added to `skipped`."""
+    good = []
+    for path in paths:
+        try:
+            probe_image(path)
+        except (ValueError, OSError) as error:
+            reason = str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
+            report_skipped(skipped, place.relative(path), reason)
+            continue
+        good.append(path)
+    return good
 
 
 def probe_image(path: Path) -> None:

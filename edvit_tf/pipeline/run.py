@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from edvit_tf import __version__
-from edvit_tf.config import Plan, RunConfig, ViTConfig, digest
+from edvit_tf.checked import digest
+from edvit_tf.config import Plan, RunConfig, ViTConfig
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.errors import AccuracyError, ExportError
 from edvit_tf.export.parity import TOLERANCE

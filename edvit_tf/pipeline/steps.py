@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig, digest
+from edvit_tf.checked import digest
+from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning import cost
 

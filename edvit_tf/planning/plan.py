@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig, ceil_div
+from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
 from edvit_tf.errors import PlanError
 from edvit_tf.planning import assign as assignments
 from edvit_tf.planning import cost
@@ -33,7 +33,7 @@ def plan(
     if not groups or not all(groups):
         raise PlanError(f"The class groups are {groups}; each group needs at least one class. Ask for fewer groups.")
     other = 0 if len(groups) == 1 and single_outputs else 1
-    heads = [ceil_div(base.num_heads, len(groups))] * len(groups)
+    heads = [-(-base.num_heads // len(groups))] * len(groups)
     while True:
         configs = [base.pruned(k, len(group) + other) for k, group in zip(heads, groups, strict=True)]
         sizes = [cost.size_bytes(config) for config in configs]
