@@ -61,10 +61,11 @@ class ViTConfig(Checked):
         """h * head_dim: width of q, k and v."""
         return self.num_heads * self.head_dim
 
-    def pruned(self, kept_heads: int, num_classes: int) -> "ViTConfig":
+    def pruned(self, kept_heads: int, num_classes: int, heads: str = "merge") -> "ViTConfig":
         """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h (Appendix B).
 
-        Raises ConfigError if kept_heads is not in 1..num_heads or if s d is below 1.
+        With heads="keep" all h heads stay, each of s head_dim (rounded down). Raises ConfigError if kept_heads is not
+        in 1..num_heads.
         """
         if not 1 <= kept_heads <= self.num_heads:
             raise ConfigError(
@@ -73,7 +74,8 @@ class ViTConfig(Checked):
             )
         return self.replace(
             hidden_dim=max(1, round(self.hidden_dim * kept_heads / self.num_heads)),
-            num_heads=kept_heads,
+            num_heads=self.num_heads if heads == "keep" else kept_heads,
+            head_dim=max(1, self.head_dim * kept_heads // self.num_heads) if heads == "keep" else self.head_dim,
             mlp_dim=max(1, round(self.mlp_dim * kept_heads / self.num_heads)),
             num_classes=num_classes,
             pool="cls",
@@ -157,6 +159,29 @@ class TrainConfig(Checked):
 
 
 @dataclass(frozen=True)
+class PruneConfig(Checked):
+    """How units are scored, chosen and repaired (edvit_tf.pruning); the defaults are what measured best."""
+
+    score: str = "linearised"  # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"
+    residual: str = "directions"  # "channels" (the paper), "directions" (principal), "scored_directions"
+    rounds: int = 1  # channels go in so many rounds, scored anew before each
+    heads: str = "merge"  # "merge" (UP-ViT), "whole" (the best heads as they are), "keep" (all heads, narrower)
+    repair: bool = True  # least-squares repair of what follows each cut
+    ridge: float = 1e-3  # of the repair, relative to the mean square of the activations
+    class_token_counts_as_all: bool = True  # in repairs and directions, as much as all patch tokens together
+
+    def check(self) -> None:
+        for name, choices in (("score", ("linearised", "fisher", "exact", "magnitude", "random")),
+                              ("residual", ("channels", "directions", "scored_directions")),
+                              ("heads", ("merge", "whole", "keep"))):
+            self._require(getattr(self, name) in choices, name, f"it must be one of {', '.join(choices)}")
+        self._require(self.rounds >= 1, "rounds", "it must be at least 1")
+        self._require(self.rounds == 1 or self.residual == "channels", "rounds",
+                      'more than one round is for residual = "channels"')
+        self._require(self.ridge > 0, "ridge", "it must be positive")
+
+
+@dataclass(frozen=True)
 class DataConfig(Checked):
     """Which data set, at which size; `options` go to `edvit_tf.data.load` as they are."""
 
@@ -176,6 +201,7 @@ class RunConfig(Checked):
     base_training: TrainConfig
     stage_training: TrainConfig  # after each of the three pruning stages
     fusion_training: TrainConfig
+    pruning: PruneConfig = PruneConfig()
     patch_size: int | None = None  # None: the preset's
     num_devices: int = 5
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits

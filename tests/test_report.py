@@ -27,7 +27,8 @@ def process(median: float) -> dict:
 
 def stages(classes: int) -> list[dict]:
     return [{"stage": name, "config": {"num_classes": classes}, "params": 10, "macs": 10, "seconds": 1.0,
-             "history": {"samples": 100}, "accuracy_after_cut": 0.3, "accuracy_after_fit": 0.6}
+             "history": {"samples": 100}, "accuracy": {step: {"group": share - 0.1, "all": share} for step, share in (
+                 ("before", 0.9), ("cut", 0.3), *([] if name == "head" else [("repair", 0.4)]), ("fit", 0.6))}}
             for name in ("head", "residual", "attention", "ffn")]
 
 

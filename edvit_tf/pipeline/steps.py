@@ -161,8 +161,8 @@ def cut_and_fit(
     fleet_samples: int,
 ) -> dict:
     """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it."""
-    from edvit_tf.pruning.importance import linearised
-    from edvit_tf.pruning.prune import cut, group_head
+    from edvit_tf.pruning.prune import group_head
+    from edvit_tf.pruning.stage import prune_stage
     from edvit_tf.training.batches import group_epoch, group_targets, repeated_epoch
     from edvit_tf.training.train import fit, fit_head
 
@@ -178,39 +178,59 @@ def cut_and_fit(
             return repeated_epoch(len(train.labels), fleet_samples, seed, epoch)
         return group_epoch(train.labels, classes, num_classes, seed, epoch)
 
+    accuracy: dict[str, dict] = {}
     if stage == "head":
         widths, weights = group_head(base_config, stages.arrays("base"), classes)
-        after_cut = _group_accuracy(widths, weights, validation, classes)
-        if widths.num_classes > len(classes):  # the row "other" is trained before scores are taken
-            rows = indices(0)
+        accuracy["before"] = _base_accuracy(stored["validation_probabilities"], validation.labels, classes)
+        accuracy["cut"] = _group_accuracy(widths, weights, validation, classes)
+        rows = indices(0)
+        if widths.num_classes > len(classes) or base_config.pool != "cls":
+            # "other" is trained before scores are taken, and a head that had the mean of the patch tokens beside it
+            features = stored["train_features"][rows, : widths.hidden_dim]
             weights["head.kernel"], weights["head.bias"] = fit_head(
-                stored["train_features"][rows], targets[rows], weights["head.kernel"], weights["head.bias"])
+                features, targets[rows], weights["head.kernel"], weights["head.bias"])
         history: dict = {}
     else:
         before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
-        previous = json.loads(stages.path(before, "stage.json").read_text())["result"]["config"]
-        widths, weights = ViTConfig.from_dict(previous), stages.arrays(before)
+        previous = json.loads(stages.path(before, "stage.json").read_text())["result"]
         chosen = np.sort(indices(0)[: config.calibration_samples])
-        scores = linearised(widths, weights, train.x[chosen], stage)
-        widths, weights = cut(widths, weights, scores, stage, sub.config)
-        after_cut = _group_accuracy(widths, weights, validation, classes)
-        weights, history = fit(widths, weights, train.x, targets, training, epoch_indices=indices, seed=seed,
+        pruned = prune_stage(ViTConfig.from_dict(previous["config"]), stages.arrays(before), train.x[chosen], stage,
+                             sub.config, config.pruning, seed)
+        widths, accuracy["before"] = pruned.config, previous["accuracy"]["fit"]
+        accuracy["cut"] = _group_accuracy(widths, pruned.cut, validation, classes)
+        if pruned.repaired is not None:
+            accuracy["repair"] = _group_accuracy(widths, pruned.repaired, validation, classes)
+        weights, history = fit(widths, pruned.weights, train.x, targets, training, epoch_indices=indices, seed=seed,
                                title=name)
+    accuracy["fit"] = _group_accuracy(widths, weights, validation, classes)
     np.savez(folder / "weights.npz", **weights)
-    return {
-        "config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
-        "accuracy_after_cut": after_cut, "accuracy_after_fit": _group_accuracy(widths, weights, validation, classes),
-    }
+    return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
+            "accuracy": accuracy}
 
 
-def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]) -> float:
-    """Balanced accuracy on a split's windows: mean recall over the group's classes and "other"."""
+def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]) -> dict:
+    """Accuracy of a sub-model on a split's windows, as `_accuracies` gives it."""
     from edvit_tf.training.train import predict
 
     rows = {c: i for i, c in enumerate(classes)}
     truth = np.array([rows.get(int(label), len(classes)) for label in split.labels])
-    predicted = predict(widths, weights, split.x)["logits"].argmax(axis=1)
-    return float(np.mean([(predicted[truth == row] == row).mean() for row in np.unique(truth)]))
+    return _accuracies(truth, predict(widths, weights, split.x)["logits"].argmax(axis=1), len(classes))
+
+
+def _base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[int, ...]) -> dict:
+    """The same of the base, its answers outside the group taken for "other"."""
+    place = np.full(probabilities.shape[1], len(classes))
+    place[list(classes)] = np.arange(len(classes))
+    return _accuracies(place[labels], place[probabilities.argmax(axis=1)], len(classes))
+
+
+def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
+    """"group": of the samples of the group's classes alone; "all": the mean recall over the group's classes and
+    "other", into which all other classes fall.
+    """
+    right = truth == answers
+    return {"group": float(right[truth < group_size].mean()),
+            "all": float(np.mean([right[truth == row].mean() for row in np.unique(truth)]))}
 
 
 def features(folder: Path, stages: Stages, plan: Plan) -> dict:

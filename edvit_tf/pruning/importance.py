@@ -1,71 +1,75 @@
-"""Importance of units by KL(P || Q), P the unpruned output distribution and Q with the unit removed.
+"""Importance of units: how far the output distribution moves when a unit is removed, KL(P || Q).
 
-`linearised`: logits minus the first-order effect of the unit, then the exact KL of that (second-order equal to
-UP-ViT's leave-one-out KL). One backward pass per class scores every unit of a stage at once.
+P is the output distribution of the model as it is, Q that with one unit removed (UP-ViT's leave-one-out). `exact` runs
+the model once a unit (exact.py); `linearised` and `fisher` take one backward pass a class for all units at once
+(slopes.py) and are second-order equal to it; `magnitude` and `random` are the baselines that any score must beat.
 """
 
-import functools
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from edvit_tf.config import ViTConfig
-from edvit_tf.pruning.forward import forward, mask_shapes
+from edvit_tf.errors import ConfigError
+from edvit_tf.pruning.exact import exact
+from edvit_tf.pruning.forward import mask_shapes
+from edvit_tf.pruning.slopes import from_slopes
+
+METHODS = ("linearised", "fisher", "exact", "magnitude", "random")
+
+Scores = dict[str, np.ndarray]
 
 
-def linearised(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str, batch_size: int = 32
-) -> dict[str, np.ndarray]:
-    """Scores of every unit of a stage, a 1-D float64 array a mask name, the mean over `inputs` (n, H, W, C).
+def importance(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str, method: str = "linearised",
+    *, basis: np.ndarray | None = None, batch_size: int = 16, seed: int = 0,
+) -> Scores:
+    """Scores of every unit of a stage: one 1-D float64 array a mask name (`mask_shapes`), the mean over `inputs`.
 
-    A higher score means that removing the unit moves the output distribution further. The scores do not depend on
-    the batch size. Names and widths are those of `edvit_tf.pruning.forward.mask_shapes`.
+    `inputs` (n, H, W, C) are the class group's calibration samples; a higher score means that removing the unit moves
+    the output distribution further (nats, for the KL methods). The scores do not depend on the batch size. With
+    `basis` (d, m), orthonormal columns, the units of the stage "residual" are directions of the residual stream
+    instead of channels; `seed` is for `random` alone. Raises ConfigError on an unknown method, ValueError without
+    samples or on an unknown stage.
     """
+    if method not in METHODS:
+        raise ConfigError(f"there is no importance score {method!r}; the scores are: {', '.join(METHODS)}.")
+    if method == "random":
+        rng = np.random.default_rng(seed)
+        widths = mask_shapes(config, stage) if basis is None else {"residual": basis.shape[1]}
+        return {name: rng.random(width) for name, width in widths.items()}
+    if method == "magnitude":
+        return magnitude(config, weights, stage, basis)
     if len(inputs) == 0:
         raise ValueError("no calibration samples were given (0); the scores are means over at least one.")
-    shapes = mask_shapes(config, stage)
-    constants = {name: tf.constant(value) for name, value in weights.items()}
-    logits_and_slopes = _logits_and_slopes(config, stage)
-    totals = {name: np.zeros(width) for name, width in shapes.items()}
-    for start in range(0, len(inputs), batch_size):
-        x = tf.constant(np.asarray(inputs[start : start + batch_size], np.float32))
-        slopes: dict[str, list] = {name: [] for name in shapes}
-        for row in range(config.num_classes):
-            z, gradients = logits_and_slopes(constants, x, tf.constant(row))
-            for name in shapes:
-                slopes[name].append(gradients[name].numpy())
-        z = z.numpy().astype(np.float64)  # (B, C)
-        for name in shapes:
-            effect = np.stack(slopes[name], axis=-1).astype(np.float64)  # (B, units, C)
-            totals[name] += kl_divergence(z[:, None, :], z[:, None, :] - effect).sum(axis=0)
-    return {name: total / len(inputs) for name, total in totals.items()}
+    if method == "exact":
+        return exact(config, weights, inputs, stage, basis=basis)
+    return from_slopes(config, weights, inputs, (stage,), basis=basis, batch_size=batch_size)[method]
 
 
-@functools.lru_cache(maxsize=4)
-def _logits_and_slopes(config: ViTConfig, stage: str):
-    """A function of (weights, x (B, H, W, C), row): logits z (B, C), and d z[:, row] / d mask, (B, units) a mask."""
-    shapes = mask_shapes(config, stage)
+def magnitude(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], stage: str, basis: np.ndarray | None = None
+) -> Scores:
+    """Norm of what writes a unit times the norm of what reads it (q with k, v with its output row, expand with
+    contract); for residual channels the norm of all that writes them. No samples are needed.
+    """
+    if stage == "residual":
+        rotation = np.eye(config.hidden_dim) if basis is None else basis
+        writers = [value.reshape(-1, config.hidden_dim) @ rotation for name, value in weights.items()
+                   if name.endswith(("attention.output.kernel", "mlp.contract.kernel", "patch_embedding.kernel",
+                                     "position_embedding.embedding"))]
+        return {"residual": np.sqrt(sum(np.square(w, dtype=np.float64).sum(axis=0) for w in writers))}
 
-    @tf.function(reduce_retracing=True)
-    def logits_and_slopes(weights, x, row):
-        masks = {name: tf.ones((tf.shape(x)[0], width)) for name, width in shapes.items()}  # one a sample
-        with tf.GradientTape() as tape:
-            tape.watch(masks)
-            z = forward(config, weights, x, masks)
-            chosen = tf.reduce_sum(tf.gather(z, row, axis=1))
-        return z, tape.gradient(chosen, masks)
+    def length(name, axis):
+        return np.linalg.norm(weights[name].astype(np.float64), axis=axis)
 
-    return logits_and_slopes
-
-
-def kl_divergence(p_logits: np.ndarray, q_logits: np.ndarray) -> np.ndarray:
-    """KL(softmax(p) || softmax(q)) over the last axis, in nats."""
-    log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
-    return (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log of the softmax over the last axis, stable."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    scores = {}
+    for i in range(config.num_layers):
+        block = f"block_{i:02d}"
+        if stage == "ffn":
+            scores[f"{block}.ffn"] = length(f"{block}.mlp.expand.kernel", 0) * length(f"{block}.mlp.contract.kernel", 1)
+        else:
+            name = f"{block}.attention"
+            scores[f"{block}.qk"] = length(f"{name}.query.kernel", 0) * length(f"{name}.key.kernel", 0)
+            scores[f"{block}.v"] = length(f"{name}.value.kernel", 0) * length(f"{name}.output.kernel", 1)
+    return scores

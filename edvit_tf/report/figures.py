@@ -7,6 +7,8 @@ shown at about that many pixels: its letters stay readable on a phone.
 import math
 from html import escape
 
+from edvit_tf.report.tables import stage_steps
+
 CSS = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#59616b;--line:#d9dde2;--page:#fff;--band:#f4f6f8;--accent:#1f5fbf;
 --base:#7b8490;--single:#b8621b;--fused:#1f5fbf;--average:#2a8a80;--bad:#a4262c;--badband:#fdecea;--over:#fff}
@@ -131,7 +133,7 @@ def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | 
 
 
 def stage_chart(title: str, stages: list[dict], chance: float) -> str:
-    """One sub-model's accuracy: down the dashed line at each cut (hollow), up the full line by the fit (full)."""
+    """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and fit (full)."""
     def y(share: float) -> float:
         return 112 - 100 * share
 
@@ -139,18 +141,21 @@ def stage_chart(title: str, stages: list[dict], chance: float) -> str:
     parts = [f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
              f'text-anchor="end">{100 * s:.0f}</text>' for s in (0, 0.5, 1)]
     parts.append(f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>')
+    looks = {"cut": 'class="hollow"', "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"',
+             "fit": 'fill="var(--fused)"'}
     dots, last = [], None
     for i, stage in enumerate(stages):
-        x0, x1 = 32 + step * (i + 0.3), 32 + step * (i + 0.78)
-        y0, y1 = y(stage["accuracy_after_cut"]), y(stage["accuracy_after_fit"])
-        if last:
-            parts.append(f'<path class="cut" d="M{last[0]:.1f} {last[1]:.1f}L{x0:.1f} {y0:.1f}"/>')
-        parts.append(f'<path class="fit" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
-        dots.append(f'<circle class="hollow" cx="{x0:.1f}" cy="{y0:.1f}" r="3.4"/>'
-                    f'<circle fill="var(--fused)" cx="{x1:.1f}" cy="{y1:.1f}" r="3.6"/><text class="dim" '
-                    f'x="{(x0 + x1) / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
+        accuracies = stage_steps(stage)
+        left, room = 32 + step * (i + 0.24), step * 0.58
+        for n, (name, share) in enumerate(accuracies.items()):
+            point = (left + room * n / (len(accuracies) - 1), y(share))
+            if last:
+                parts.append(f'<path class="{"cut" if name == "cut" else "fit"}" '
+                             f'd="M{last[0]:.1f} {last[1]:.1f}L{point[0]:.1f} {point[1]:.1f}"/>')
+            dots.append(f'<circle {looks[name]} cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="3.5"/>')
+            last = point
+        dots.append(f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
                     f'{escape(stage["stage"])}</text>')
-        last = (x1, y1)
     return _figure(title, 240, 136, parts + dots)
 
 

@@ -3,6 +3,7 @@
 from html import escape
 
 from edvit_tf.report.figures import bars, matrix, mib, number, percent, points, stage_chart, table, wilson
+from edvit_tf.report.tables import stage_steps
 from edvit_tf.report.verdict import counted, noun
 
 SHORT = {"base": "base", "single": "single model", "fused": "fleet, fused", "average": "fleet, average"}
@@ -68,16 +69,21 @@ def stages(results: dict) -> str:
     if results.get("single"):
         members.append(("single model", "all classes", results["single"]["stages"]))
     names = [stage["stage"] for stage in members[0][2]]
-    rows = [[name, *(f"{100 * s['accuracy_after_cut']:.1f} {ARROW} {100 * s['accuracy_after_fit']:.1f}"
-                     for s in history), labels] for name, labels, history in members]
-    last = len(names) + 1
+
+    def rows(which):
+        return [[name, *(f" {ARROW} ".join(f"{100 * v:.1f}" for v in stage_steps(s, which).values()) for s in history),
+                 labels] for name, labels, history in members]
+
+    last, steps = len(names) + 1, f" {ARROW} ".join(max((stage_steps(s) for s in members[0][2]), key=len))
     return panels(
         [stage_chart(f"{name}, %", history, 1 / history[-1]["config"]["num_classes"]) for name, _, history in members],
         small=True,
-    ) + table([f"cut {ARROW} fit, %", *names, "classes"], rows, text=(0, last), wrap=last) + note(
+    ) + table([f"{steps}, %", *names, "classes"], rows("all"), text=(0, last), wrap=last) + note(
         'Validation windows, balanced accuracy over the sub-model\'s classes and "other" (dashed: guessing). '
-        "Hollow: after the cut, before any training; full: after the fit. The head stage cuts no widths: the rows of "
-        'the group and "other" are taken from the base, and the head alone is fitted.')
+        "Hollow: after the cut; half: after the least-squares repair, before any training; full: after the fit. The "
+        "head stage cuts no widths: the rows of the group and \"other\" are taken from the base, and the head alone is "
+        "fitted.") + table([f"{steps}, own classes only, %", *names, "classes"], rows("group"), text=(0, last),
+                           wrap=last) + note("The same, over the windows of the sub-model's own classes alone.")
 
 
 def sub_models(manifest: dict, results: dict) -> str:

@@ -1,6 +1,7 @@
 """Text tables for a terminal, from a bundle's results and plans; MiB = 2^20 bytes, MACs without attention products."""
 
 from edvit_tf.config import Plan
+from edvit_tf.errors import OutputError
 
 
 def results_table(results: dict) -> str:
@@ -49,18 +50,36 @@ def _row(name: str, accuracy: dict, size_bytes: int, macs: int, process: dict | 
 
 
 def stages_table(results: dict) -> str:
-    """Balanced validation accuracy of each sub-model after every cut and after the fit that follows it, in percent."""
+    """Validation accuracy of each sub-model after every cut, after its repair and after the fit, in percent.
+
+    Balanced over the group's classes and "other"; results.json and the report have the group's own samples too.
+    """
     rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
     if results.get("single"):
         rows.append(("single", "all classes", results["single"]["stages"]))
-    lines = [f"{'validation, balanced %':<24}"
-             + "".join(f"{stage:>19}" for stage in ("head", "residual", "attention", "ffn")),
-             f"{'':<24}" + f"{'cut -> fit':>19}" * 4]
+    names = [stage["stage"] for stage in rows[0][2]]
+    steps = {name: " -> ".join(stage_steps(stage)) for name, stage in zip(names, rows[0][2], strict=True)}
+    widths = {name: 3 + max(len(steps[name]), len("100.0 -> 100.0 -> 100.0")) for name in names}
+    lines = [f"{'validation, balanced %':<24}" + "".join(f"{name:>{widths[name]}}" for name in names),
+             f"{'':<24}" + "".join(f"{steps[name]:>{widths[name]}}" for name in names)]
     for name, labels, stages in rows:
         cells = "".join(
-            f"{s['accuracy_after_cut'] * 100:>10.1f} -> {s['accuracy_after_fit'] * 100:5.1f}" for s in stages)
+            f"{' -> '.join(f'{100 * value:5.1f}' for value in stage_steps(s).values()):>{widths[s['stage']]}}"
+            for s in stages)
         lines.append(f"{name:<24}{cells}  {labels}")
     return "\n".join(lines)
+
+
+def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
+    """Accuracies 0..1 of one stage in order: "cut", "repair" (where there was one), "fit"; `which`: "all" or "group".
+
+    Raises OutputError for results of a version that did not store them so.
+    """
+    if "accuracy" not in stage:
+        raise OutputError(
+            f"stage {stage.get('stage')!r} of results.json has no 'accuracy'; this bundle was written by an earlier "
+            "version. Run its recipe again with --overwrite, or report with the version that wrote it.")
+    return {step: stage["accuracy"][step][which] for step in ("cut", "repair", "fit") if step in stage["accuracy"]}
 
 
 def plan_table(plan: Plan, labels: list[str] | None = None) -> str:

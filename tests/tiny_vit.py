@@ -1,0 +1,28 @@
+"""A tiny ViT with weights large enough that every unit matters, and inputs for it: what the pruning tests share."""
+
+import numpy as np
+
+from edvit_tf.config import ViTConfig
+
+CONFIG = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=12, num_heads=3, head_dim=4, mlp_dim=20,
+                   num_classes=4, input_mean=(100.0,), input_std=(50.0,))
+
+
+def random_weights(config: ViTConfig = CONFIG, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of N(0, 0.4) for every variable of the model, float32."""
+    from edvit_tf.models.vit import build_vit, get_weights
+
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0.0, 0.4, w.shape).astype(np.float32) for name, w in get_weights(build_vit(config)).items()}
+
+
+def random_inputs(config: ViTConfig = CONFIG, count: int = 6, seed: int = 1) -> np.ndarray:
+    """(count, H, W, C), 0..255, float32."""
+    return np.random.default_rng(seed).uniform(0, 255, (count, *config.image_shape)).astype(np.float32)
+
+
+def logits(config: ViTConfig, weights: dict, x: np.ndarray) -> np.ndarray:
+    """The Keras model's answer."""
+    from edvit_tf.models.vit import vit_from_weights
+
+    return np.asarray(vit_from_weights(config, weights)(x)["logits"])
