@@ -97,8 +97,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     seconds = {name: result["seconds"] for name, result in done.items()}
     results = {
         "name": config.name, "seed": config.seed, "data": data["description"], "machine": machine(),
-        "base": {**_costs(base_config), "training": fitted["history"],
-                 "given": origin and "; ".join([origin, *fitted.get("notes", ())]), "validation": teacher["validation"], **figures["base"]},
+        "base": {**_costs(base_config), "given": origin and "; ".join([origin, *fitted.get("notes", ())]),
+                 "training": fitted["history"], "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
         "single": None if steps.SINGLE not in histories else
                   {**_costs(members[-1].config), "stages": histories[steps.SINGLE], **figures["single"]},
