@@ -303,6 +303,10 @@ def test_kerashub_errors_name_the_tensor(tmp_path):
         del stored["layers/vi_t_encoder/layer_norm/vars/1"]
     with pytest.raises(ConfigError, match=r"no tensor layers/vi_t_encoder/layer_norm/vars/1.*\(24,\)"):
         load_pretrained(tmp_path)
+    content = (tmp_path / "model.weights.h5").read_bytes()
+    (tmp_path / "model.weights.h5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match="model.weights.h5 is not an HDF5 file, or is damaged"):
+        load_pretrained(tmp_path)
 
 
 def test_keras_files_are_checked(tmp_path):

@@ -94,7 +94,9 @@ def _read_safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, framework="np") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error}). Check its permissions and the disk.") from error
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that numpy has not
         raise ConfigError(f"{path} {_damage(path)} ({error}). Fetch it again.") from error
 
 
@@ -115,7 +117,7 @@ def _damage(path: Path) -> str:
         if 8 + length + end > size:
             return (f"is cut off: tensor {name} of shape {tuple(shape)} ends at byte {8 + length + end}, the file at "
                     f"{size}")
-    return "holds tensors that cannot be read"
+    return "holds tensors of a type that numpy does not know; float16, bfloat16 or float32 is needed"
 
 
 def _read_h5(path: Path) -> Tensors:
