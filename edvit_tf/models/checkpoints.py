@@ -97,7 +97,7 @@ def _read_safetensors(path: Path) -> Tensors:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error}). Check its permissions and the disk.") from error
     except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that numpy has not
-        raise ConfigError(f"{path} {_damage(path)} ({error}). Fetch it again.") from error
+        raise ConfigError(f"{path} {_damage(path)} ({error}). Fetch it again, or take another.") from error
 
 
 def _damage(path: Path) -> str:
@@ -133,5 +133,5 @@ def _read_h5(path: Path) -> Tensors:
         with h5py.File(path) as stored:
             stored.visititems(visit)
     except (OSError, RuntimeError, KeyError) as error:
-        raise ConfigError(f"{path} is not an HDF5 file, or is damaged ({error}). Fetch it again.") from error
+        raise ConfigError(f"{path} is not an HDF5 file, or is damaged ({error}). Fetch it again, or take another.") from error
     return tensors
