@@ -133,5 +133,5 @@ def _read_h5(path: Path) -> Tensors:
         with h5py.File(path) as stored:
             stored.visititems(visit)
     except (OSError, RuntimeError, KeyError) as error:
-        raise ConfigError(f"{path} is not an HDF5 file, or is damaged ({error}). Fetch it again, or take another.") from error
+        raise ConfigError(f"{path} is not an HDF5 file, or is damaged ({error}). Fetch it again.") from error
     return tensors
