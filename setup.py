@@ -26,6 +26,9 @@ HOST = [
     "soundfile>=0.12",  # decodes WAV and FLAC
     "pillow>=10",  # decodes JPEG and PNG
     "scipy>=1.12",  # the MILP of the optimal assignment
+    "safetensors>=0.8,<1",  # reads pretrained weights (Hugging Face) without running code
+    "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
+    "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
     *DEVICE,  # evaluation runs what the devices run
 ]
 TEST = [
@@ -33,6 +36,10 @@ TEST = [
     "hypothesis>=6.100",  # their properties
     "ruff>=0.6",  # style
     "import-linter>=2.1",  # the reading order of the package
+]
+REFERENCE = [  # the independent implementation that the pretrained loaders are compared with; only tests need it
+    "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does
+    "transformers>=5,<6",  # ViT, DINOv2 and AST
 ]
 
 setup(
@@ -47,6 +54,7 @@ setup(
     packages=find_packages(include=["edvit_tf", "edvit_tf.*"]),
     include_package_data=True,
     install_requires=BASE,
-    extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST},
+    extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST,
+                    "reference": REFERENCE},
     entry_points={"console_scripts": ["edvit = edvit_tf.cli:main"]},
 )

@@ -31,6 +31,7 @@ _NAMES = {
     "TrainConfig": "edvit_tf.config",
     "DataConfig": "edvit_tf.config",
     "build_vit": "edvit_tf.models.vit",
+    "load_pretrained": "edvit_tf.models.pretrained",
     "vit_config": "edvit_tf.models.presets",
     "load": "edvit_tf.data",
     "run": "edvit_tf.pipeline.run",

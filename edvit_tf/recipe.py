@@ -58,7 +58,8 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
     parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
     parser.add_argument("--budget", help="bytes of all sub-models together, e.g. 50MiB (default: no budget)")
-    parser.add_argument("--base", type=Path, help="a base.keras of an earlier run, in the place of training one")
+    parser.add_argument("--base", metavar="WEIGHTS", help="start from a base.keras of an earlier run, a checkpoint "
+                        "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
     parser.add_argument("--seed", type=int, help=f"default {config.seed}")
     parser.add_argument("--min-accuracy", type=float, help="required fused validation accuracy, 0..1 (A_re of Eq. 1)")
@@ -107,7 +108,7 @@ def _run(args, config: RunConfig) -> int:
     if dataset.synthetic and not args.dry_run:
         print(f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing", file=sys.stderr)
     if args.dry_run:
-        return _dry_run(config, dataset)
+        return _dry_run(config, dataset, args.base)
     out = args.out or Path("exports") / config.name
 
     from edvit_tf.pipeline.run import run
@@ -121,18 +122,24 @@ def _run(args, config: RunConfig) -> int:
     return 0
 
 
-def _dry_run(config: RunConfig, dataset) -> int:
+def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     """Builds the base, plans it for the devices and budget, prints both."""
+    from edvit_tf.models.pretrained import load_base
     from edvit_tf.models.vit import build_vit
     from edvit_tf.pipeline.steps import base_vit_config, plan_groups
     from edvit_tf.planning.cost import cost_table
     from edvit_tf.report.tables import plan_table
 
     base = base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
-    model = build_vit(base, name=config.model)
+    name = config.model
+    if given is not None:
+        loaded = load_base(given, base, dataset.labels)
+        base, name = loaded.config, "base"
+        print("\n".join(f"base: {note}" for note in (given, *loaded.notes)))
+    model = build_vit(base, name=name)
     planned = plan_groups(config, base, None)
     print(f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} parameters.\n")
-    print(cost_table({config.model: base, **{sub.name: sub.config for sub in planned.sub_models}}))
+    print(cost_table({name: base, **{sub.name: sub.config for sub in planned.sub_models}}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")
     for name in ("base_training", "stage_training", "fusion_training"):
         print(f"{name}: {getattr(config, name).to_dict()}")

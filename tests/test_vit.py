@@ -91,8 +91,9 @@ def test_load_base_refuses_other_files_and_shapes(tmp_path):
     config = vit_config("vit_smoke", (32, 32, 1), 4)
     model = build_vit(config)
     model.save(tmp_path / "base.keras")
-    loaded, weights = load_base(tmp_path / "base.keras", config)
-    assert loaded == config and all((weights[k] == v).all() for k, v in get_weights(model).items())
+    loaded = load_base(tmp_path / "base.keras", config)
+    assert loaded.config == config and not loaded.new_head
+    assert all((loaded.weights[k] == v).all() for k, v in get_weights(model).items())
     with pytest.raises(ConfigError, match="num_classes 4; the data need 5"):
         load_base(tmp_path / "base.keras", config.replace(num_classes=5))
     with pytest.raises(ConfigError, match="not a .keras file"):

@@ -18,6 +18,7 @@ from edvit_tf.device.runtime import runtime_name
 from edvit_tf.errors import AccuracyError, ExportError
 from edvit_tf.export.parity import TOLERANCE
 from edvit_tf.models.pretrained import base_origin, load_base
+from edvit_tf.models.sources import find_base
 from edvit_tf.pipeline import steps
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
@@ -26,10 +27,11 @@ from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
 
 
-def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, overwrite: bool = False) -> dict:
+def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None, overwrite: bool = False) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
 
-    Stages lie beside it in `<out>.work`. `base` is a .keras file of ours to start from instead of training a base.
+    Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a .keras file of
+    ours, a checkpoint folder or a hub name (`edvit_tf.models.pretrained`); where its head is new it is fine-tuned.
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ExportError, ConfigError,
     DataError, and RuntimeMissing when there is no TFLite runtime to measure with.
     """
@@ -40,6 +42,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     out = out.resolve()
     work = out.with_name(out.name + ".work")
     splits = {split: dataset.split_ids(split) for split in ("train", "validation", "test")}
+    base = None if base is None else find_base(base)  # a name on the hub is fetched once
     origin = None if base is None else base_origin(base, digest(splits))
     description = {
         "config": config.replace(min_accuracy=None).to_dict(), "data": dataset.describe(), "splits": digest(splits),
@@ -53,7 +56,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
         return results
     expected = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     if base is not None:
-        expected, _ = load_base(base, expected)
+        expected = load_base(base, expected, dataset.labels).config
     steps.plan_groups(config, expected, None)  # a plan that cannot be is found before training
     preflight(out, work, _needed_bytes(config, dataset, expected))
     check_replaceable(out)
@@ -64,7 +67,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     data = stages.run("data", lambda folder: steps.store_inputs(folder, dataset))
     base_config = steps.base_vit_config(
         config, dataset.input_shape, len(dataset.labels), data["mean"], data["std"])
-    fitted = stages.run("base", lambda folder: steps.base(folder, stages, config, base_config, base))
+    fitted = stages.run("base", lambda folder: steps.base(
+        folder, stages, config, base_config, base, tuple(dataset.labels)))
     base_config = ViTConfig.from_dict(fitted["config"])
     teacher = stages.run("teacher", lambda folder: steps.teacher(folder, stages, base_config))
     planned = stages.run("plan", lambda folder: steps.plan_fleet(config, base_config, stages))
@@ -93,8 +97,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: Path | None = None, over
     seconds = {name: result["seconds"] for name, result in done.items()}
     results = {
         "name": config.name, "seed": config.seed, "data": data["description"], "machine": machine(),
-        "base": {**_costs(base_config), "given": origin, "training": fitted["history"],
-                 "validation": teacher["validation"], **figures["base"]},
+        "base": {**_costs(base_config), "given": origin and "; ".join([origin, *fitted.get("notes", ())]),
+                 "training": fitted["history"], "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
         "single": None if steps.SINGLE not in histories else
                   {**_costs(members[-1].config), "stages": histories[steps.SINGLE], **figures["single"]},

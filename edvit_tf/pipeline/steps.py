@@ -61,7 +61,10 @@ class Split:
         self.labels, self.recordings = index[f"{split}_labels"], index[f"{split}_recordings"]
 
 
-def base(folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, given: Path | None) -> dict:
+def base(
+    folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, given: Path | None, labels: tuple[str, ...]
+) -> dict:
+    """The base: trained, or `given` as it is, or `given` with a new head and trained as config.base_training says."""
     from edvit_tf.models.pretrained import load_base
     from edvit_tf.models.vit import vit_from_weights
     from edvit_tf.training.batches import group_targets
@@ -69,19 +72,24 @@ def base(folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig
 
     seed, train = stage_seed(config, "base"), Split(stages, "train")
     history: dict = {}
+    loaded = None
     if given is not None:
-        base_config, weights = load_base(given, base_config)
-    else:
+        loaded = load_base(given, base_config, labels, decibels=train.x.dtype != np.uint8)
+        base_config, weights = loaded.config, loaded.weights
+        for note in loaded.notes:
+            print(f"base: {note}", flush=True)
+    if loaded is None or loaded.new_head:
+        start = initial_weights(base_config, seed) if loaded is None else weights
         targets = group_targets(train.labels, None, tuple(range(base_config.num_classes)), base_config.num_classes,
                                 label_smoothing=config.base_training.label_smoothing)
         weights, history = fit(
-            base_config, initial_weights(base_config, seed), train.x, targets, config.base_training, seed=seed,
+            base_config, start, train.x, targets, config.base_training, seed=seed,
             epoch_indices=lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(train.labels)),
             title="base",
         )
     np.savez(folder / "weights.npz", **weights)
     vit_from_weights(base_config, weights, name="base").save(folder / "base.keras")
-    return {"config": base_config.to_dict(), "history": history}
+    return {"config": base_config.to_dict(), "history": history, "notes": list(loaded.notes) if loaded else []}
 
 
 def teacher(folder: Path, stages: Stages, base_config: ViTConfig) -> dict:
