@@ -39,8 +39,9 @@ def load_pretrained(
     """A pretrained ViT at an input shape (H, W, C), with `num_classes`; None: the checkpoint's own.
 
     `source` is a folder (config.json and safetensors of Hugging Face's ViT, DINOv2 or AST; a KerasHub ViT preset) or a
-    hub name such as "facebook/dinov2-small". float16 and bfloat16 become float32. Positions, patch kernel and channels
-    are resampled (`edvit_tf.models.resample`); `patch_size` None keeps the checkpoint's.
+    hub name such as "facebook/dinov2-small"; a .keras file of ours comes back as it is. float16 and bfloat16 become
+    float32. Positions, patch kernel and channels are resampled (`edvit_tf.models.resample`); `patch_size` None keeps
+    the checkpoint's.
 
     The checkpoint's head is kept if it has `num_classes` rows, put into the order of `labels` where both name the same
     classes; if they name other ones, or another number, the head is new: zeros (Dosovitskiy et al. 2021, 3.2).
@@ -49,8 +50,10 @@ def load_pretrained(
     (mean, std) of the run's own log-mel values, one each: they take the place of the checkpoint's (twice the std for
     AST, as in its own extractor). Raises ConfigError.
     """
-    checkpoint = read_checkpoint(find_base(source))
-    return _fit_to(checkpoint, image_shape, num_classes, patch_size, labels, decibels)
+    path = find_base(source)
+    if path.is_file():
+        return Pretrained(*_load_keras(path), new_head=False, notes=())
+    return _fit_to(read_checkpoint(path), image_shape, num_classes, patch_size, labels, decibels)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

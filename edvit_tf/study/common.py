@@ -1,0 +1,92 @@
+"""What every study starts from: a trained base, samples of its data set by split, and a file of finished rows."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.checked import digest
+from edvit_tf.config import ViTConfig
+from edvit_tf.errors import ConfigError, DataError, OutputError
+
+
+@dataclass(frozen=True)
+class Base:
+    """A trained base with its own head, its data set at its input size, and what it was loaded from."""
+
+    config: ViTConfig
+    weights: dict[str, np.ndarray]
+    dataset: object
+    source: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs (n, H, W, C) and labels (n,) of one split, the classes in equal shares."""
+
+    x: np.ndarray
+    labels: np.ndarray
+
+
+def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Base:
+    """The base `source` (.keras, checkpoint folder or hub name) and the data set it was fine-tuned on.
+
+    Raises ConfigError or DataError; a base without a head for this data set's classes is refused.
+    """
+    from edvit_tf.data import load
+    from edvit_tf.models.pretrained import load_pretrained
+
+    shape = load_pretrained(source).config.image_shape
+    dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
+    loaded = load_pretrained(source, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
+    if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
+        raise ConfigError(f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base that was "
+                          "fine-tuned on this data set.")
+    return Base(loaded.config, loaded.weights, dataset, Path(source).name)
+
+
+def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Samples:
+    """`count` windows of a split, the classes in equal shares (each class's first ones of a seeded shuffle, `skip` of
+    all being left for another draw). Raises DataError when the split has too few.
+    """
+    dataset = base.dataset
+    labels = np.array([r.label for r in dataset.recordings(split)])
+    classes = len(dataset.labels)
+    order = np.random.default_rng([seed, 77]).permutation(len(labels))
+    by_class = [order[labels[order] == c] for c in range(classes)]
+    first, last = -(-skip // classes), -(-skip // classes) + -(-count // classes)
+    if min(map(len, by_class)) < last:
+        raise DataError(f"{count} samples of the {split} split, {skip} being left out, need {last} of each class; the "
+                        f"smallest class has {min(map(len, by_class))}. Ask for fewer.")
+    chosen = np.random.default_rng([seed, 78]).permutation(np.concatenate([c[first:last] for c in by_class]))[:count]
+    recordings = [dataset.recordings(split)[i] for i in chosen]
+    x = [dataset.read([r])[:1] for r in recordings]  # a long recording's first window
+    return Samples(np.concatenate(x), labels[chosen])
+
+
+class Rows:
+    """Finished rows of a study in a JSON-lines file: a study that was stopped goes on after its last row."""
+
+    def __init__(self, path: Path | None, settings: dict):
+        """Raises OutputError if `path` holds rows that were measured with other settings."""
+        self.path, self.settings, self.done = path, settings, {}
+        if path is not None and path.is_file():
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if not lines or lines[0].get("settings") != settings:
+                raise OutputError(f"{path} holds rows of other settings; take another --out, or move it away.")
+            self.done = {line["key"]: line["row"] for line in lines[1:]}
+        elif path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+
+    def row(self, name: dict, measure: Callable[[], dict]) -> dict:
+        """The row of this name: the stored one, or `measure()`, stored at once."""
+        key = digest(name)[:16]
+        if key not in self.done:
+            self.done[key] = {**name, **measure()}
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": key, "row": self.done[key]}) + "\n")
+        return self.done[key]

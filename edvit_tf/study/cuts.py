@@ -1,0 +1,148 @@
+"""Accuracy after each cut, with and without repair, and after a short fit: by score, residual method and heads.
+
+One model of all classes goes through the three stages at once, without training in between, and is then fitted for one
+epoch, distilling from the base. `residual_study` looks at the first stage alone, `grid_study` at the whole way.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from edvit_tf.config import PruneConfig, TrainConfig, ViTConfig
+from edvit_tf.pruning.forward import STAGES
+from edvit_tf.pruning.prune import group_head
+from edvit_tf.pruning.stage import Pruned, prune_stage
+from edvit_tf.study.common import Base, Rows, Samples, draw
+
+FIT = TrainConfig(epochs=1, batch_size=50, learning_rate=3e-4, augment="shift_flip")
+
+
+class Bench:
+    """The samples and the starting model that all rows share; `seed` draws the training and calibration samples."""
+
+    def __init__(self, base: Base, *, calibration: int, train: int, test: int, split: str, seed: int):
+        from edvit_tf.training.train import fit_head, predict, softmax
+
+        self.base, self.seed = base, seed
+        self.train = draw(base, "train", train, seed)
+        self.calibration = self.train.x[:calibration]
+        self.held_out: Samples = draw(base, split, test, 0)
+        self.teacher = predict(base.config, base.weights, self.train.x)
+        self.targets = (np.eye(base.config.num_classes, dtype=np.float32)[self.train.labels]
+                        + softmax(self.teacher["logits"])) / 2
+        config, weights = group_head(base.config, base.weights, tuple(range(base.config.num_classes)))
+        if base.config.pool != "cls":
+            features = self.teacher["features"][:, : config.hidden_dim]
+            weights["head.kernel"], weights["head.bias"] = fit_head(
+                features, self.targets, weights["head.kernel"], weights["head.bias"])
+        self.start = (config, weights)
+        self._kept: dict = {}
+
+    def accuracy(self, config: ViTConfig, weights: dict) -> float:
+        """Share of the held-out samples that are named right."""
+        from edvit_tf.training.train import predict
+
+        answers = predict(config, weights, self.held_out.x, batch_size=50)["logits"].argmax(axis=1)
+        return round(float((answers == self.held_out.labels).mean()), 4)
+
+    def whole(self) -> dict:
+        """Accuracy of the base, and of the same with a head that reads the class token alone."""
+        return {"base": self.accuracy(self.base.config, self.base.weights), "start": self.accuracy(*self.start)}
+
+    def prune(self, before: tuple, stage: str, target: ViTConfig, options: PruneConfig) -> Pruned:
+        """One stage; the first, which every row of the same residual options shares, is done once."""
+        key = (stage, target.hidden_dim, options.replace(heads="merge"))
+        if stage != "residual":
+            return prune_stage(*before, self.calibration, stage, target, options, self.seed)
+        if options.residual == "directions":
+            key = (stage, target.hidden_dim, options.replace(heads="merge", score="linearised"))
+        if key not in self._kept:
+            self._kept = {key: prune_stage(*before, self.calibration, stage, target, options, self.seed)}
+        return self._kept[key]
+
+    def fitted(self, config: ViTConfig, weights: dict) -> float:
+        """Accuracy after one epoch over the training samples, distilling from the base."""
+        from edvit_tf.training.train import fit
+
+        def order(epoch):
+            return np.random.default_rng([self.seed, epoch]).permutation(len(self.train.labels))
+
+        weights, _ = fit(config, weights, self.train.x, self.targets, FIT, epoch_indices=order, seed=self.seed,
+                         title="one epoch")
+        return self.accuracy(config, weights)
+
+
+def residual_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...]) -> Iterator[dict]:
+    """The residual stage alone, one row a method: accuracy after the cut, after the repair; and fitted from both."""
+    methods = [dict(residual="channels", score=score) for score in ("linearised", "fisher", "magnitude", "random")]
+    methods += [dict(residual="channels", rounds=4), dict(residual="scored_directions"), dict(residual="directions"),
+                dict(residual="directions", class_token_counts_as_all=False)]
+    fits = (methods[0], methods[6])
+    for kept, method in itertools.product(kept_heads, methods):
+        def measure(kept=kept, method=method):
+            target = bench.base.config.pruned(kept, bench.base.config.num_classes)
+            done = prune_stage(*bench.start, bench.calibration, "residual", target, PruneConfig(**method), bench.seed)
+            row = {"cut": bench.accuracy(done.config, done.cut), "repair": bench.accuracy(done.config, done.repaired)}
+            if method in fits:
+                row |= {"cut_fit": bench.fitted(done.config, done.cut),
+                        "repair_fit": bench.fitted(done.config, done.repaired)}
+            return row
+
+        name = {"study": "residual", "kept_heads": kept, "seed": bench.seed, "options": PruneConfig(**method).to_dict()}
+        yield rows.row(name, measure)
+
+
+def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list[PruneConfig]) -> Iterator[dict]:
+    """All three stages by every option of `grid`, then the fit; one row a choice."""
+    for kept, options in itertools.product(kept_heads, grid):
+        def measure(kept=kept, options=options):
+            target = bench.base.config.pruned(kept, bench.base.config.num_classes, options.heads)
+            model, row = bench.start, {}
+            for stage in STAGES:
+                done = bench.prune(model, stage, target, options)
+                row[f"{stage}_cut"] = bench.accuracy(done.config, done.cut)
+                if done.repaired is not None:
+                    row[f"{stage}_repair"] = bench.accuracy(done.config, done.repaired)
+                model = (done.config, done.weights)
+            return {**row, "fit": bench.fitted(*model)}
+
+        name = {"study": "grid", "kept_heads": kept, "seed": bench.seed, "options": options.to_dict()}
+        yield rows.row(name, measure)
+
+
+def full_grid() -> list[PruneConfig]:
+    """Scores x heads x repair, on the default residual stage."""
+    return [PruneConfig(score=score, heads=heads, repair=repair)
+            for repair, heads, score in itertools.product(
+                (True, False), ("merge", "keep", "whole"), ("linearised", "magnitude", "random"))]
+
+
+def cuts_table(rows: list[dict], num_heads: int) -> str:
+    """Text tables of both studies, accuracies in percent."""
+    lines = []
+    residual = [row for row in rows if row["study"] == "residual"]
+    if residual:
+        lines.append(f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}{'cut, fit':>10}{'repair, fit':>13}")
+    for row in residual:
+        o = row["options"]
+        how = {"channels": f"channels, {o['score']}" + (f", {o['rounds']} rounds" if o["rounds"] > 1 else ""),
+               "directions": "principal directions", "scored_directions": f"directions, {o['score']}"}[o["residual"]]
+        how += "" if o["class_token_counts_as_all"] else ", all tokens alike"
+        lines.append(f"{how:<44}{row['kept_heads']}/{num_heads:<4}" + "".join(
+            f"{_percent(row.get(key)):>{width}}" for key, width in (
+                ("cut", 8), ("repair", 8), ("cut_fit", 10), ("repair_fit", 13))))
+    grid = [row for row in rows if row["study"] == "grid"]
+    if grid:
+        steps = [f"{stage}_{step}" for stage in STAGES for step in ("cut", "repair")] + ["fit"]
+        lines += ["", f"{'all three stages':<36}{'s':>6}" + "".join(f"{s.replace('_', ' '):>18}" for s in steps)]
+    for row in grid:
+        o = row["options"]
+        how = f"{o['score']}, {o['heads']}, {'repair' if o['repair'] else 'no repair'}, seed {row['seed']}"
+        lines.append(f"{how:<36}{row['kept_heads']:>4}/{num_heads}" + "".join(
+            f"{_percent(row.get(step)):>18}" for step in steps))
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
