@@ -27,8 +27,8 @@ def export(config: ViTConfig, path, flavour: str = "float32"):
     from edvit_tf.export.graph import sub_model_graph
     from edvit_tf.models.vit import build_vit, get_weights
 
-    rng = np.random.default_rng(0)
-    weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in get_weights(build_vit(config)).items()}
+    rng, start = np.random.default_rng(0), get_weights(build_vit(config))
+    weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in start.items()}
     graph, signature = sub_model_graph(config, weights, "image" if config.image_shape[2] == 3 else "mel")
     if flavour == "float32":
         convert(graph, signature, path, weights)

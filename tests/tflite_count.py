@@ -54,7 +54,7 @@ def count(path: Path) -> Count:
 
 
 def _peak(graph, size: list[int], stored: set[int]) -> int:
-    """Liveness: a tensor lives from the operator that writes it (the input from the start) to the last that reads it."""
+    """Liveness: a tensor lives from the operator that writes it (the input: from the start) to its last reader."""
     last = {i: step for step, op in enumerate(graph.operators) for i in [*op.inputs, *op.outputs]}
     last |= {int(i): len(graph.operators) for i in graph.outputs}
     alive, peak = {int(i) for i in graph.inputs}, 0

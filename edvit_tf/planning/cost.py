@@ -14,8 +14,8 @@ computes. `macs_deployed` is what an exported .tflite file computes, operator by
 and runs the MLP for the class token alone. Bias additions, LayerNorm, softmax, GELU, the input normalisation and
 residual additions count in none. In the first two the blocks run on all T tokens; the head runs once.
 
-Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and what
-plans count: the weights and an allowance for the graph, an upper bound of the exported file (within 1 % from 2 MB up).
+Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and
+what plans count: the weights and an allowance for the graph, an upper bound of the exported file (1 % over, or 8 KiB).
 The converter folds all LayerNorms but two into the layer that follows: a file holds 2 d (2 L - 1) numbers fewer than
 `params`, and one more (epsilon); the bound does not rely on it.
 """
