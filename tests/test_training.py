@@ -20,6 +20,23 @@ def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
     assert set(other.tolist()) != set(indices.tolist())  # fresh negatives
 
 
+@pytest.mark.parametrize("weight, others", [(0.5, 20), (1.0, 40), (2.0, 80), (4.5, 180), (0.001, 1)])
+def test_other_weighs_as_many_classes_as_asked(weight, others):
+    labels = np.repeat(np.arange(5), 40)
+    indices = group_epoch(labels, (1, 3), 5, seed=7, epoch=0, other_weight=weight)
+    drawn = np.bincount(labels[indices], minlength=5)
+    assert drawn[1] == drawn[3] == 40 and drawn[[0, 2, 4]].sum() == others
+    assert drawn[[0, 2, 4]].max() - drawn[[0, 2, 4]].min() <= 1
+    times = np.bincount(indices, minlength=200)[np.isin(labels, (0, 2, 4))]
+    assert times.max() - times.min() <= 1  # each negative as often as the others: several times where there are few
+
+
+def test_other_keeps_its_weight_where_a_class_is_small_or_empty():
+    labels = np.array([0] * 12 + [1] * 2 + [2] * 12)
+    drawn = np.bincount(labels[group_epoch(labels, (0,), 4, 0, 0)], minlength=4)
+    assert drawn.tolist() == [12, 4, 4, 0]  # class 3 has no samples; class 1 gives each of its two twice
+
+
 def test_group_epoch_of_all_classes_has_no_negatives():
     labels = np.repeat(np.arange(3), 4)
     assert sorted(group_epoch(labels, (0, 1, 2), 3, 0, 0)) == list(range(12))
