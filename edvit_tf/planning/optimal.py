@@ -1,5 +1,9 @@
 """The placement whose least remaining energy is the largest, by a mixed-integer linear program (scipy's HiGHS)."""
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,10 +60,11 @@ def optimal(problem: Problem) -> Optimum:
     best = None if isinstance(fallback, Stuck) else fallback
     for _ in range(CUTS):
         for presolve in (True, False):
-            result = optimize.milp(
-                is_x - 1, integrality=is_x, bounds=(0, np.where(is_x, 1, ceilings.min())), constraints=constraints,
-                options={"time_limit": SECONDS, "mip_rel_gap": 1e-6, "presolve": presolve},
-            )
+            with _mute():
+                result = optimize.milp(
+                    is_x - 1, integrality=is_x, bounds=(0, np.where(is_x, 1, ceilings.min())), constraints=constraints,
+                    options={"time_limit": SECONDS, "mip_rel_gap": 1e-6, "presolve": presolve},
+                )
             if result.status != 4:  # "solve error": HiGHS's presolve can end 1e-6 off a bound; without it, it does not
                 break
         if result.x is None:
@@ -76,6 +81,26 @@ def optimal(problem: Problem) -> Optimum:
             together[:, i] = x[:, i]
             constraints.append(rows(together.reshape(1, -1), 0, -np.inf, together.sum() - 1))
     return Optimum(best, proven=False)
+
+
+@contextlib.contextmanager
+def _mute() -> Iterator[None]:
+    """Nothing reaches the process's standard output: HiGHS prints there at times, whatever its options, and would
+    spoil a command's --json."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (AttributeError, OSError):  # no standard output to spoil
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _over_limits(problem: Problem, x: np.ndarray) -> list[int]:
