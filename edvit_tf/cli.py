@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--channels", type=int, default=3, help="3 for pictures, 1 for audio")
     plan.add_argument("--image-size", type=int, default=224, help="height and width of the input (default 224)")
     plan.add_argument("--devices", default="5", help="number of equal devices, or a devices.toml")
-    plan.add_argument("--groups", type=int, help="sub-models (default: one a device, no more than classes)")
+    plan.add_argument("--groups", type=int, help="sub-models (default: one a device)")
     plan.add_argument("--strategy", choices=("random", "similar", "dissimilar"), default="random",
                       help="similar and dissimilar need a trained base: give them to a recipe")
     plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
@@ -104,7 +104,7 @@ def _plan(args) -> int:
     devices = (tuple(DeviceSpec(f"device-{i:02d}") for i in range(int(args.devices))) if args.devices.isdecimal()
                else load_devices(args.devices))
     base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
-    count = min(len(devices), args.classes) if args.groups is None else args.groups
+    count = len(devices) if args.groups is None else args.groups
     groups = partition(args.classes, count, "random", args.seed)
     planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
                    args.assignment, "random", args.replicas, flavour=args.flavour)

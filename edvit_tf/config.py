@@ -209,7 +209,7 @@ class RunConfig(Checked):
     patch_size: int | None = None  # None: the preset's
     num_devices: int = 5
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
-    num_groups: int | None = None  # sub-models; None: one a device, but no more than classes
+    num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
     budget_bytes: int | None = None  # float32 bytes of all deployed files, replicas counted again
     strategy: str = "random"
     assignment: str = "greedy"
@@ -244,6 +244,7 @@ class RunConfig(Checked):
             return self.devices
         return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
 
-    def group_count(self, num_classes: int) -> int:
-        """N, the number of sub-models: `num_groups`, or one a device, but no more than classes."""
-        return min(len(self.device_specs), num_classes) if self.num_groups is None else self.num_groups
+    @property
+    def group_count(self) -> int:
+        """N, the number of sub-models: `num_groups`, or one a device."""
+        return len(self.device_specs) if self.num_groups is None else self.num_groups

@@ -39,13 +39,14 @@ def test_groups_replicas_and_flavour(capsys):
                      "--flavour", "int8")
     assert len(result["sub_models"]) == 6 and result["flavour"] == "int8" and result["replicas"] == 2
     assert all(len(set(s["devices"])) == 2 for s in result["sub_models"])
-    assert len(planned(capsys, "--devices", "12")["sub_models"]) == 10  # ten classes
+    assert len(planned(capsys, "--devices", "12", "--groups", "10")["sub_models"]) == 10
 
 
 @pytest.mark.parametrize("arguments, code, message", [
     (("--strategy", "similar"), 5, "strategy is 'similar'.*confusions of a trained base.*recipe"),
     (("--devices", "2", "--replicas", "3"), 5, "2 for 3 replicas"),
     (("--groups", "11"), 5, "11 groups .* 10 classes"),
+    (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
     (("--groups", "0"), 5, "0 groups"),
     (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),
     (("--budget", "1 megabyte"), 3, "KiB"),

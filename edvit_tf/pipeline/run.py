@@ -154,7 +154,7 @@ def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
     """Bytes that the run will write: inputs (twice while they are stored), features, weights by stage, the bundle."""
     one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
-    count = config.group_count(len(dataset.labels))
+    count = config.group_count
     kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result
     features = 8 * base.hidden_dim * sum(dataset.size(split) for split in ("train", "validation"))

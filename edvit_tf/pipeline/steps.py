@@ -118,8 +118,7 @@ def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarra
 
     devices = config.device_specs
     strategy = "random" if similarity is None else config.strategy
-    count = config.group_count(base_config.num_classes)
-    groups = partition(base_config.num_classes, count, strategy, config.seed, similarity)
+    groups = partition(base_config.num_classes, config.group_count, strategy, config.seed, similarity)
     return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy,
                 config.replicas)
 

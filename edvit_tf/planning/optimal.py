@@ -13,6 +13,9 @@ from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.problem import Placement, Problem, energies, least_remaining
 
 SECONDS = 20.0  # the solver's deadline a solve; what it has found by then is used
+# HiGHS can end with a "solve error", 1e-6 off a bound, that other units or no presolve do not meet: (unit, presolve).
+ATTEMPTS = ((1.0, True), (1.0, False), (0.01, True), (1.37, True))
+SOLVE_ERROR = 4  # scipy's status
 CUTS = 20  # solves at most: each but the first forbids a placement that was over a limit by the solver's tolerance
 
 
@@ -30,6 +33,32 @@ def optimal(problem: Problem) -> Optimum:
     these sub-models on it) and the solver runs again; greedy's answer stands where the solver finds nothing better.
     Raises PlanError if scipy is not installed. Source: ED-ViT, Eq. 1.
     """
+    quick = greedy(problem)
+    best = None if isinstance(quick, Stuck) else quick
+    cuts: list[np.ndarray] = []  # (num_sub, num_dev), 1 where not all of these may be
+    for _ in range(CUTS):
+        for unit, presolve in ATTEMPTS:
+            result = _solve(problem, cuts, unit, presolve)
+            if result.status != SOLVE_ERROR:
+                break
+        if result.x is None:
+            return Optimum(best, proven=result.status == 2)  # 2: infeasible; then greedy has found nothing either
+        x = np.round(result.x[:-1]).astype(int).reshape(len(problem.sizes), len(problem.devices))
+        over = _over_limits(problem, x)
+        if not over:
+            found = tuple(tuple(int(i) for i in np.flatnonzero(row)) for row in x)
+            if best is None or least_remaining(problem, found) > least_remaining(problem, best):
+                best = found
+            return Optimum(best, proven=result.status == 0)
+        for i in over:
+            together = np.zeros(x.shape)
+            together[:, i] = x[:, i]
+            cuts.append(together)
+    return Optimum(best, proven=False)
+
+
+def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool):
+    """scipy's result over x (num_sub, num_dev), row by row, then t; MACs and bytes are in `unit` of their largest."""
     try:
         from scipy import optimize, sparse
     except ImportError as error:
@@ -38,11 +67,10 @@ def optimal(problem: Problem) -> Optimum:
             'Install edvit-tf[host], or use "greedy".'
         ) from error
     num_sub, num_dev = len(problem.sizes), len(problem.devices)
-    largest, byte_unit = max(*problem.demands, 1), max(*problem.sizes, 1)
-    ceilings = np.array(energies(problem)) / largest
-    # Variables: x (num_sub, num_dev) row by row, then t in units of the largest demand.
+    mac_unit, byte_unit = unit * max(*problem.demands, 1), unit * max(*problem.sizes, 1)
+    ceilings = np.array(energies(problem)) / mac_unit
     once = sparse.kron(sparse.eye_array(num_sub), np.ones((1, num_dev)))
-    load = sparse.kron(np.array([problem.demands]) / largest, sparse.eye_array(num_dev))
+    load = sparse.kron(np.array([problem.demands]) / mac_unit, sparse.eye_array(num_dev))
     held = sparse.kron(np.array([problem.sizes]) / byte_unit, sparse.eye_array(num_dev))
 
     def rows(matrix, t: float, low, high):
@@ -54,33 +82,14 @@ def optimal(problem: Problem) -> Optimum:
         rows(once, 0, problem.replicas, problem.replicas),
         rows(load, 1, -np.inf, ceilings),
         rows(held, 0, -np.inf, np.array(problem.memory) / byte_unit),
+        *(rows(cut.reshape(1, -1), 0, -np.inf, cut.sum() - 1) for cut in cuts),
     ]
     is_x = np.append(np.ones(num_sub * num_dev), 0.0)
-    fallback = greedy(problem)
-    best = None if isinstance(fallback, Stuck) else fallback
-    for _ in range(CUTS):
-        for presolve in (True, False):
-            with _mute():
-                result = optimize.milp(
-                    is_x - 1, integrality=is_x, bounds=(0, np.where(is_x, 1, ceilings.min())), constraints=constraints,
-                    options={"time_limit": SECONDS, "mip_rel_gap": 1e-6, "presolve": presolve},
-                )
-            if result.status != 4:  # "solve error": HiGHS's presolve can end 1e-6 off a bound; without it, it does not
-                break
-        if result.x is None:
-            return Optimum(best, proven=result.status == 2)  # 2: infeasible; then greedy has found nothing either
-        x = np.round(result.x[:-1]).astype(int).reshape(num_sub, num_dev)
-        over = _over_limits(problem, x)
-        if not over:
-            found = tuple(tuple(int(i) for i in np.flatnonzero(row)) for row in x)
-            if best is None or least_remaining(problem, found) > least_remaining(problem, best):
-                best = found
-            return Optimum(best, proven=result.status == 0)
-        for i in over:
-            together = np.zeros((num_sub, num_dev))
-            together[:, i] = x[:, i]
-            constraints.append(rows(together.reshape(1, -1), 0, -np.inf, together.sum() - 1))
-    return Optimum(best, proven=False)
+    with _mute():
+        return optimize.milp(
+            is_x - 1, integrality=is_x, bounds=(0, np.where(is_x, 1, ceilings.min())), constraints=constraints,
+            options={"time_limit": SECONDS, "mip_rel_gap": 1e-6, "presolve": presolve},
+        )
 
 
 @contextlib.contextmanager
