@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
                       help="similar and dissimilar need a trained base: give them to a recipe")
     plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
     plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
-                      help="of the files that are counted (default float32)")
+                      help="of the files that are counted (default float32, which is what recipes export)")
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
     plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
     plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
