@@ -12,6 +12,7 @@ Read the package in the order in which the data flows:
     export      .tflite files, parity, the bundle
     evaluate    accuracy of a bundle, each sub-model in a process of its own
     report      tables and one HTML page
+    bench       benchmarks of this machine
     pipeline    the whole run, stage by stage, resumable
     cli         `edvit ...` and the recipes' command line
     device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime

@@ -44,13 +44,29 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--channels", type=int, default=3, help="3 for pictures, 1 for audio")
     plan.add_argument("--image-size", type=int, default=224, help="height and width of the input (default 224)")
     plan.add_argument("--devices", default="5", help="number of equal devices, or a devices.toml")
-    plan.add_argument("--budget", help="bytes of all sub-models together, e.g. 180MiB")
+    plan.add_argument("--groups", type=int, help="sub-models (default: one a device)")
+    plan.add_argument("--strategy", choices=("random", "similar", "dissimilar"), default="random",
+                      help="similar and dissimilar need a trained base: give them to a recipe")
+    plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
+    plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
+                      help="of the files that are counted (default float32, which is what recipes export)")
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
     plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
     plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
     plan.add_argument("--seed", type=_natural, default=0)
     plan.add_argument("--json", action="store_true")
     plan.set_defaults(run=_plan)
+
+    bench = commands.add_parser("bench", help="benchmarks of this machine").add_subparsers(
+        required=True, metavar="WHAT")
+    planning = bench.add_parser("plan", help="greedy planning of a large fleet; greedy against optimal")
+    planning.add_argument("--sub-models", type=int, default=1000)
+    planning.add_argument("--devices", type=int, default=1000)
+    planning.add_argument("--runs", type=int, default=20, help="timed runs of greedy, after 3 to warm up (default 20)")
+    planning.add_argument("--instances", type=int, default=200, help="random instances for the gap (default 200)")
+    planning.add_argument("--seed", type=_natural, default=0)
+    planning.add_argument("--json", action="store_true")
+    planning.set_defaults(run=_bench_plan)
 
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)
@@ -73,19 +89,34 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(args) -> int:
     from edvit_tf.config import DeviceSpec
+    from edvit_tf.errors import PlanError
     from edvit_tf.models.presets import vit_config
     from edvit_tf.planning.devices import load_devices, parse_size
     from edvit_tf.planning.partition import partition
     from edvit_tf.planning.plan import plan
     from edvit_tf.report.tables import plan_table
 
+    if args.strategy != "random":
+        raise PlanError(
+            f"strategy is {args.strategy!r}; it groups by the confusions of a trained base, which `edvit plan` does "
+            "not have. Leave it out (random groups have the same sizes and cost the same), or give it to a recipe."
+        )
     devices = (tuple(DeviceSpec(f"device-{i:02d}") for i in range(int(args.devices))) if args.devices.isdecimal()
                else load_devices(args.devices))
     base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
-    groups = partition(args.classes, len(devices), "random", args.seed)
+    count = len(devices) if args.groups is None else args.groups
+    groups = partition(args.classes, count, "random", args.seed)
     planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
-                   args.assignment, "random", args.replicas)
+                   args.assignment, "random", args.replicas, flavour=args.flavour)
     print(json.dumps(planned.to_dict(), indent=1) if args.json else plan_table(planned))
+    return 0
+
+
+def _bench_plan(args) -> int:
+    from edvit_tf.bench import bench_plan, plan_text
+
+    result = bench_plan(args.sub_models, args.devices, args.runs, args.instances, args.seed)
+    print(json.dumps(result, indent=1) if args.json else plan_text(result))
     return 0
 
 

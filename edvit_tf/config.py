@@ -84,17 +84,32 @@ class ViTConfig(Checked):
 
 @dataclass(frozen=True)
 class DeviceSpec(Checked):
-    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq. 1)."""
+    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq. 1).
+
+    A reserve is for memory alone: bytes kept free for others of a budget that is known. For compute, write less.
+    """
 
     name: str
     memory_bytes: int | None = None  # None: no limit of its own
     compute_macs: int | None = None  # E_i, in MACs; None: no limit
+    reserve_bytes: int = 0  # of memory_bytes, kept free
 
     def check(self) -> None:
         self._require(bool(self.name), "name", "it must not be empty")
         for name in ("memory_bytes", "compute_macs"):
             value = getattr(self, name)
             self._require(value is None or value > 0, name, "it must be positive, or left out for no limit")
+        self._require(self.reserve_bytes >= 0, "reserve_bytes", "it must be 0 or more")
+        if self.reserve_bytes:
+            self._require(self.memory_bytes is not None, "reserve_bytes",
+                          f"{self.name} has no memory limit to keep it free of: give memory_bytes too")
+            self._require(self.reserve_bytes < self.memory_bytes, "reserve_bytes",
+                          f"it must be less than the {self.memory_bytes} bytes of memory of {self.name}")
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """Bytes that model files may take: memory less reserve; None: no limit."""
+        return None if self.memory_bytes is None else self.memory_bytes - self.reserve_bytes
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class SubModelPlan(Checked):
     classes: tuple[int, ...]  # class indices, C_j
     kept_heads: int  # k
     config: ViTConfig
-    size_bytes: int  # of the deployed weights, float32
+    size_bytes: int  # of the deployed file in the plan's flavour, at most (planning.cost.file_bytes)
     macs: int  # the paper's convention: without the attention matmuls
     devices: tuple[str, ...]  # one name a replica
 
@@ -125,11 +140,24 @@ class Plan(Checked):
     strategy: str  # how classes were grouped
     assignment: str  # "greedy" or "optimal"
     samples: int = 1  # L of Eq. 1
+    replicas: int = 1  # devices that hold each sub-model
+    flavour: str = "float32"  # of the files that were counted: "float32", "float16" or "int8"
 
     @property
     def total_bytes(self) -> int:
         """Bytes of all sub-models, each counted once."""
         return sum(s.size_bytes for s in self.sub_models)
+
+    @property
+    def deployed_bytes(self) -> int:
+        """Bytes of all copies on all devices: what the budget limits."""
+        return sum(s.size_bytes * len(s.devices) for s in self.sub_models)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Devices that hold nothing, in order."""
+        used = {name for s in self.sub_models for name in s.devices}
+        return tuple(d.name for d in self.devices if d.name not in used)
 
 
 @dataclass(frozen=True)
@@ -145,6 +173,7 @@ class TrainConfig(Checked):
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
     augment: str = "none"  # "none", "shift" (digits), "shift_flip" (pictures), "mask" (log-mel: SpecAugment)
+    other_weight: float = 1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
 
     def check(self) -> None:
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
@@ -153,6 +182,7 @@ class TrainConfig(Checked):
         self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
         self._require(self.augment in ("none", "shift", "shift_flip", "mask"), "augment",
                       'it must be "none", "shift", "shift_flip" or "mask"')
+        self._require(0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite")
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
@@ -205,10 +235,12 @@ class RunConfig(Checked):
     patch_size: int | None = None  # None: the preset's
     num_devices: int = 5
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
-    budget_bytes: int | None = None  # total bytes of all sub-models, float32
+    num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
+    budget_bytes: int | None = None  # float32 bytes of all deployed files, replicas counted again
     strategy: str = "random"
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1
+    replicas: int = 1  # devices that hold each sub-model
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
@@ -218,6 +250,8 @@ class RunConfig(Checked):
 
     def check(self) -> None:
         self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
+        self._require(self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1")
+        self._require(self.replicas >= 1, "replicas", "it must be at least 1")
         self._require(self.budget_bytes is None or self.budget_bytes > 0, "budget_bytes", "it must be positive")
         self._require(self.strategy in ("random", "similar", "dissimilar"), "strategy",
                       'it must be "random", "similar" or "dissimilar"')
@@ -235,3 +269,8 @@ class RunConfig(Checked):
         if self.devices is not None:
             return self.devices
         return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
+
+    @property
+    def group_count(self) -> int:
+        """N, the number of sub-models: `num_groups`, or one a device."""
+        return len(self.device_specs) if self.num_groups is None else self.num_groups

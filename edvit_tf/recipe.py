@@ -8,6 +8,8 @@ from pathlib import Path
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
+from edvit_tf.planning.partition import STRATEGIES
+from edvit_tf.planning.problem import METHODS
 
 
 def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str] | None = None) -> int:
@@ -58,6 +60,14 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
     parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
     parser.add_argument("--budget", help="bytes of all sub-models together, e.g. 50MiB (default: no budget)")
+    parser.add_argument("--groups", type=int, help="sub-models (default: one a device)")
+    parser.add_argument("--strategy", choices=STRATEGIES, help=f"how classes are grouped (default {config.strategy})")
+    parser.add_argument("--assignment", choices=METHODS, help=f"default {config.assignment}")
+    parser.add_argument("--replicas", type=int, help=f"devices that hold each sub-model (default {config.replicas})")
+    parser.add_argument("--samples", type=int, help="L of Eq. 1: inferences that the compute limits must hold "
+                        f"(default {config.samples})")
+    parser.add_argument("--other-weight", type=float, help='samples of "other" against those of one class '
+                        f"(default {config.stage_training.other_weight})")
     parser.add_argument("--base", metavar="WEIGHTS", help="start from a base.keras of an earlier run, a checkpoint "
                         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
@@ -86,10 +96,14 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
                     else _listed(load_devices(args.devices)))
     if args.budget is not None:
         changes["budget_bytes"] = parse_size(args.budget)
-    if args.seed is not None:
-        changes["seed"] = args.seed
-    if args.min_accuracy is not None:
-        changes["min_accuracy"] = args.min_accuracy
+    for option, field in (("groups", "num_groups"), ("strategy", "strategy"), ("assignment", "assignment"),
+                          ("replicas", "replicas"), ("samples", "samples"), ("seed", "seed"),
+                          ("min_accuracy", "min_accuracy")):
+        if getattr(args, option) is not None:
+            changes[field] = getattr(args, option)
+    if args.other_weight is not None:
+        training = changes.get("stage_training", config.stage_training)
+        changes["stage_training"] = training.replace(other_weight=args.other_weight)
     return config.replace(**changes)
 
 

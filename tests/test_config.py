@@ -26,6 +26,26 @@ def test_pruned_widths():
         VIT.pruned(13, 3)
 
 
+def test_a_reserve_is_kept_of_the_memory():
+    assert DeviceSpec("pi", 10, None, 3).usable_bytes == 7 and DeviceSpec("pi").usable_bytes is None
+    for wrong, message in (((10, None, 10), "less than the 10 bytes"), ((None, None, 1), "no memory limit"),
+                           ((10, None, -1), "0 or more")):
+        with pytest.raises(ConfigError, match=f"reserve_bytes.*{message}"):
+            DeviceSpec("pi", *wrong)
+
+
+def test_sub_models_are_one_a_device_or_as_many_as_asked():
+    run = RunConfig("x", DataConfig("gtzan", (64, 64)), "vit_cpu", TrainConfig(1), TrainConfig(2), TrainConfig(3))
+    assert [run.replace(num_devices=n).group_count for n in (1, 5, 12)] == [1, 5, 12]
+    assert run.replace(num_groups=7).group_count == 7
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
+def test_other_weight_must_be_positive(weight):
+    with pytest.raises(ConfigError, match="other_weight is .*positive and finite"):
+        TrainConfig(1, other_weight=weight)
+
+
 @pytest.mark.parametrize("change, message", [
     ({"mlp_dim": "3072"}, "mlp_dim is '3072' .*int"), ({"mlp_dim": True}, "mlp_dim is True"),
     ({"image_shape": (225, 224, 3)}, "multiples of patch_size = 16"), ({"pool": "max"}, "cls_mean"),

@@ -1,9 +1,9 @@
 """Assignment: limits hold, the paper's case comes out, optimal is optimal, and failures say why."""
 
 import itertools
-import time
+import os
+import re
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,13 +20,21 @@ problems = st.fixed_dictionaries({
     "limits": st.lists(device_limits, min_size=1, max_size=4),
     "samples": st.integers(1, 2),
     "replicas": st.integers(1, 2),
+    "reserve": st.integers(0, 5),
 })
+
+
+def drawn_devices(problem):
+    """The devices of a drawn problem; its reserve is kept where the memory is larger."""
+    reserve = problem.get("reserve", 0)
+    return [DeviceSpec(f"d{i}", m, c, reserve if m is not None and m > reserve else 0)
+            for i, (m, c) in enumerate(problem["limits"])]
 
 
 def solve(problem, method):
     """(names, sizes, macs, devices) of a drawn problem, or None when nothing fits."""
     sizes, macs = zip(*problem["subs"], strict=True)
-    devices = [DeviceSpec(f"d{i}", m, c) for i, (m, c) in enumerate(problem["limits"])]
+    devices = drawn_devices(problem)
     try:
         return assign(sizes, macs, devices, problem["samples"], method, problem["replicas"]), sizes, macs, devices
     except PlanError:
@@ -36,7 +44,7 @@ def solve(problem, method):
 def brute_force(problem):
     """The best least remaining energy over all assignments that hold, or None."""
     sizes, macs = zip(*problem["subs"], strict=True)
-    devices = [DeviceSpec(f"d{i}", m, c) for i, (m, c) in enumerate(problem["limits"])]
+    devices = drawn_devices(problem)
     names = [d.name for d in devices]
     best = None
     for placed in itertools.product(itertools.combinations(names, problem["replicas"]), repeat=len(sizes)):
@@ -51,7 +59,7 @@ def holds(placed, sizes, macs, devices, samples):
         return limit is None or sum(v for v, on in zip(values, placed, strict=True) if name in on) <= limit
 
     return all(
-        within(d.memory_bytes, d.name, sizes) and within(d.compute_macs, d.name, [samples * m for m in macs])
+        within(d.usable_bytes, d.name, sizes) and within(d.compute_macs, d.name, [samples * m for m in macs])
         for d in devices
     )
 
@@ -110,6 +118,17 @@ def test_a_solve_error_of_the_solvers_presolve_is_overcome():
     assert least_remaining_energy(placed, macs, devices) == brute_force(problem) == 34
 
 
+def test_the_solver_prints_nothing_on_standard_output(capfd, monkeypatch):
+    """HiGHS does at times, from C, whatever its options: a stand-in that always does."""
+    from scipy import optimize
+
+    real = optimize.milp
+    monkeypatch.setattr(optimize, "milp", lambda *a, **k: (os.write(1, b"HighsMipSolverData"), real(*a, **k))[1])
+    assert assign([3, 2], [1, 1], [DeviceSpec("a", 3), DeviceSpec("b", 2)], method="optimal") == (("a",), ("b",))
+    print("ours")
+    assert capfd.readouterr().out == "ours\n"
+
+
 def test_a_limit_is_exact_to_the_byte():
     sizes, limit = [300_000_001, 300_000_001], 600_000_002
     for method in METHODS:
@@ -143,9 +162,14 @@ def test_optimal_packs_where_greedy_cannot():
      "sub-model 2 finds no device.*memory: it needs 6.00 MiB, a has 4.00 MiB left: 2.00 MiB short"),
     (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a")], replicas=3),
      "number of devices: 1 for 3 replicas.* 2 more devices"),
+    (dict(sizes_bytes=[20 * MIB], macs=[3 * G], devices=[DeviceSpec("a", 15 * MIB, G)]),
+     "memory: sub-model 0 .* 5.00 MiB short.* compute: sub-model 0 .* 2.00 GMAC short"),
+    (dict(sizes_bytes=[3] * 3, macs=[1] * 3, devices=[DeviceSpec("a", 4), DeviceSpec("b", 5), DeviceSpec("c", 9)],
+          replicas=2), r"finds no device|\(copy"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a", 3, 4)], replicas=0), "replicas is 0"),
     (dict(sizes_bytes=[1], macs=[1], devices=[]), "no devices"),
     (dict(sizes_bytes=[1, 2], macs=[1], devices=[DeviceSpec("a")]), "2 sizes and 1 MAC counts"),
-    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a"), DeviceSpec("a")]), "each must be unique"),
+    (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a"), DeviceSpec("a")]), "'a' come more than once.*unique"),
     (dict(sizes_bytes=[1], macs=[1], devices=[DeviceSpec("a")], samples=0), "samples is 0"),
 ])
 def test_a_failure_names_the_constraint_and_the_amount(arguments, message, method):
@@ -158,9 +182,53 @@ def test_an_unknown_method_is_named():
         assign([1], [1], [DeviceSpec("a")], method="best")
 
 
-def test_a_thousand_sub_models_on_a_thousand_devices_in_a_second():
-    rng = np.random.default_rng(0)
-    devices = [DeviceSpec(f"d{i}", int(m), int(c)) for i, (m, c) in enumerate(rng.integers(10**7, 10**8, (1000, 2)))]
-    start = time.perf_counter()
-    assert len(assign(rng.integers(1, 10**7, 1000), rng.integers(1, 10**7, 1000), devices)) == 1000
-    assert time.perf_counter() - start < 1.0
+def test_a_thousand_sub_models_on_a_thousand_devices_are_placed_within_limits():
+    """How fast: `edvit bench plan`."""
+    sizes = [1 + 7919 * j % 10**6 for j in range(1000)]
+    macs = [1 + 104_729 * j % 10**6 for j in range(1000)]
+    devices = [DeviceSpec(f"d{i}", 10**6 + i, 2 * 10**6 - i) for i in range(1000)]
+    assert holds(assign(sizes, macs, devices), sizes, macs, devices, 1)
+
+
+def test_a_reserve_is_kept_free_to_the_byte():
+    roomy, kept = DeviceSpec("a", 30, None, 10), DeviceSpec("b", 100, None, 81)
+    for method in METHODS:
+        assert assign([20], [1], [roomy], method=method) == (("a",),)
+        with pytest.raises(PlanError, match=r"the next, a with .* less a reserve of .*Give it .*\(31 bytes\) of memory "
+                                            r"\(its reserve included\), add a device that offers .*\(21 bytes\)"):
+            assign([21], [1], [roomy, kept], method=method)
+        with pytest.raises(PlanError, match=r"beside .* of reserve, .* Add .*\(1 bytes\) of memory in all"):
+            assign([20, 20], [1, 1], [roomy, kept], method=method)
+        with pytest.raises(PlanError, match="finds no device.* left beside its reserve of"):
+            assign([13, 13, 13], [1] * 3, [roomy, DeviceSpec("b", 40, None, 20)], method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes, macs, limits, replicas", [
+    ([20, 5], [1, 1], [(15, None), (12, None)], 1),
+    ([20, 5], [1, 1], [(30, None), (12, None)], 2),
+    ([8, 8, 8], [1, 1, 1], [(10, None), (10, None)], 1),
+    ([4, 4], [7, 3], [(None, 6), (None, 5)], 1),
+    ([9, 1], [9, 1], [(8, 7)], 1),  # both constraints
+])
+def test_what_the_error_says_would_do_does(sizes, macs, limits, replicas, method):
+    """Its advice followed word by word: the named device gets what it should have, or the missing rest is added."""
+    devices = [DeviceSpec(f"d{i}", m, c) for i, (m, c) in enumerate(limits)]
+    for _ in range(len(devices) * 2 + 2):
+        try:
+            assign(sizes, macs, devices, method=method, replicas=replicas)
+            return
+        except PlanError as error:
+            amount = r"\((\d+) (?:bytes|MACs)\) of (memory|compute)"
+            given = re.findall(rf"next, (\w+) with.*?Give it .*?{amount}", str(error))
+            added = re.findall(rf"Add [^.]*\.?[^.]*?{amount} in all", str(error))
+            new = re.search(r"Add a device with .*?\((\d+) bytes\) of memory and .*?\((\d+) MACs\)", str(error))
+            assert given or added or new, error
+        field = {"memory": "memory_bytes", "compute": "compute_macs"}
+        for name, value, what in given:
+            devices = [d.replace(**{field[what]: int(value)}) if d.name == name else d for d in devices]
+        for value, what in added:
+            devices[0] = devices[0].replace(**{field[what]: getattr(devices[0], field[what]) + int(value)})
+        if new:
+            devices.append(DeviceSpec(f"d{len(devices)}", int(new[1]), int(new[2])))
+    pytest.fail("the advice never led to a plan")

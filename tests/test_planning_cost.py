@@ -7,6 +7,7 @@ is a few hundred bytes smaller). MiB are 2**20 bytes, MACs are in units of 1e9.
 import pytest
 
 from edvit_tf.config import ViTConfig
+from edvit_tf.errors import ConfigError
 from edvit_tf.planning import cost
 
 BASES = {"small": (12, 384, 6), "base": (12, 768, 12), "large": (24, 1024, 16)}
@@ -82,7 +83,32 @@ def test_every_weight_and_product_is_counted(pool, num_heads):
     assert cost.params(config) == sum(i * o + o for i, o, _ in dense) + norms + 7 + tokens * 7
     assert cost.macs(config) == sum(i * o * rows for i, o, rows in dense)
     assert cost.macs_full(config) - cost.macs(config) == 2 * 2 * num_heads * (tokens * tokens * 5)
-    assert cost.size_bytes(config, 2) == 2 * cost.params(config)
+    assert cost.size_bytes(config, "float16") == 2 * cost.params(config)
+
+
+def test_int8_counts_a_byte_for_matrices_of_1024_values_and_four_for_the_rest():
+    config = ViTConfig((12, 8, 2), 4, 2, 32, 1, 32, 31, 3)  # 32 * 32 is 1,024; the patch kernel too; 32 * 31 is less
+    assert cost.params(config) * 4 - cost.size_bytes(config, "int8") == 3 * (2 * 4 * 1024 + 32 * 32)
+    assert cost.size_bytes(sub("base", 2), "int8") / 2**20 == pytest.approx(2.52, abs=0.005)
+
+
+@pytest.mark.parametrize("function", [cost.size_bytes, cost.file_bytes])
+def test_an_unknown_flavour_is_named(function):
+    with pytest.raises(ConfigError, match="flavour is 'int4'.*float32, float16, int8"):
+        function(vit("small"), "int4")
+
+
+@pytest.mark.parametrize("flavour, per_weight", [("float32", 4), ("float16", 2), ("int8", 1)])
+def test_a_file_is_its_weights_and_a_small_graph(flavour, per_weight):
+    config = vit("base")
+    assert cost.size_bytes(config, flavour) == pytest.approx(per_weight * cost.params(config), rel=0.01)
+    assert cost.file_bytes(config, flavour) == pytest.approx(cost.size_bytes(config, flavour), rel=0.002)
+
+
+def test_peak_activations_of_the_bases():
+    tokens, d, c = 197, 768, 3072
+    assert cost.peak_activation_bytes(vit("base")) == 4 * tokens * (d + 2 * c)  # GELU beside the residual
+    assert cost.peak_activation_bytes(vit("base", mlp_dim=64)) == 4 * (2 * tokens * d + 2 * 12 * tokens * tokens)
 
 
 def test_the_table_has_a_line_a_model():

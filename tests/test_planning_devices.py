@@ -33,18 +33,20 @@ def test_devices_are_read_in_order(tmp_path):
         [[device]]
         name = "pi-kitchen"
         memory = "30 MB"
+        reserve = "2 MB"
         compute = "0.5 GMAC"
         host = "10.0.0.7"
         port = 8500
         [[device]]
         name = "pi-attic"
         memory = 4096
+        reserve = 0
         compute = 1.6e9
         [[device]]
         name = "server"
     """)
     assert load_devices(path) == (
-        DeviceSpec("pi-kitchen", 30_000_000, 500_000_000), DeviceSpec("pi-attic", 4096, 1_600_000_000),
+        DeviceSpec("pi-kitchen", 30_000_000, 500_000_000, 2_000_000), DeviceSpec("pi-attic", 4096, 1_600_000_000),
         DeviceSpec("server"),
     )
 
@@ -61,6 +63,10 @@ def test_devices_are_read_in_order(tmp_path):
     ("[[device]]\nname = 'a'\nmemory = 3.5", r"memory is 3.5; it must be a number or a string"),
     ("[[device]]\nname = 'a'\nmemory = true", "memory is True"),
     ("[[device]]\nname = 'a'\nmemory = 0", "memory is 0; it must be positive"),
+    ("[[device]]\nname = 'a'\nreserve = '2 MB'", r"device 1 \(a\): reserve is '2 MB', but .* no memory limit"),
+    ("[[device]]\nname = 'a'\nmemory = '2 MB'\nreserve = '2 MB'", r"reserve is '2 MB' .*less than .* 2000000 bytes"),
+    ("[[device]]\nname = 'a'\nmemory = '2 MB'\nreserve = -1", "reserve is -1; it must be positive"),
+    ("[[device]]\nname = 'a'\nmemory = '2 MB'\nreserve = false", "reserve is False; it must be a number"),
     ("[[device]]\nname = 'a'\ncompute = '2 GFLOP'", "compute is '2 GFLOP'.*GMAC"),
     ("[[device]]\nname = 'a'\ncompute = inf", "compute is inf"),
     ("[[device]]\nname = 'a'\ncompute = nan", "compute is nan; it must be positive"),

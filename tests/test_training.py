@@ -20,6 +20,23 @@ def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
     assert set(other.tolist()) != set(indices.tolist())  # fresh negatives
 
 
+@pytest.mark.parametrize("weight, others", [(0.5, 20), (1.0, 40), (2.0, 80), (4.5, 180), (0.001, 1)])
+def test_other_weighs_as_many_classes_as_asked(weight, others):
+    labels = np.repeat(np.arange(5), 40)
+    indices = group_epoch(labels, (1, 3), 5, seed=7, epoch=0, other_weight=weight)
+    drawn = np.bincount(labels[indices], minlength=5)
+    assert drawn[1] == drawn[3] == 40 and drawn[[0, 2, 4]].sum() == others
+    assert drawn[[0, 2, 4]].max() - drawn[[0, 2, 4]].min() <= 1
+    times = np.bincount(indices, minlength=200)[np.isin(labels, (0, 2, 4))]
+    assert times.max() - times.min() <= 1  # each negative as often as the others: several times where there are few
+
+
+def test_other_keeps_its_weight_where_a_class_is_small_or_empty():
+    labels = np.array([0] * 12 + [1] * 2 + [2] * 12)
+    drawn = np.bincount(labels[group_epoch(labels, (0,), 4, 0, 0)], minlength=4)
+    assert drawn.tolist() == [12, 4, 4, 0]  # class 3 has no samples; class 1 gives each of its two twice
+
+
 def test_group_epoch_of_all_classes_has_no_negatives():
     labels = np.repeat(np.arange(3), 4)
     assert sorted(group_epoch(labels, (0, 1, 2), 3, 0, 0)) == list(range(12))
@@ -141,3 +158,21 @@ def test_fusion_learns_and_survives_a_missing_sub_model():
     one = model({"features": spoiled, "present": np.tile(np.float32([1, 0]), (600, 1))})
     two = model({"features": features, "present": np.tile(np.float32([1, 0]), (600, 1))})
     np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+
+
+def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
+    from types import SimpleNamespace
+
+    from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, ViTConfig
+    from edvit_tf.pipeline.steps import fleet_samples
+    from edvit_tf.planning.plan import plan
+
+    np.save(tmp_path / "train.npy", np.zeros((50, 1)))
+    index = {"train_labels": np.repeat(np.arange(5), 10), "train_recordings": np.arange(50)}
+    stages = SimpleNamespace(arrays=lambda *_: index, path=lambda *_: tmp_path / "train.npy")
+    base = ViTConfig((8, 8, 1), 4, 2, 16, 8, 2, 32, 5)
+    planned = plan(base, [(0, 1), (2, 3), (4,)], [DeviceSpec(name) for name in "abc"])
+    train = TrainConfig(1)
+    for weight, samples in ((1.0, 30 + 30 - 10 + 30), (2.0, 80 + 30), (0.5, 80 - 15)):
+        run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train, train.replace(other_weight=weight), train)
+        assert fleet_samples(stages, run, planned) == samples

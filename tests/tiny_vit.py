@@ -12,8 +12,8 @@ def random_weights(config: ViTConfig = CONFIG, seed: int = 0) -> dict[str, np.nd
     """Weights of N(0, 0.4) for every variable of the model, float32."""
     from edvit_tf.models.vit import build_vit, get_weights
 
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(0.0, 0.4, w.shape).astype(np.float32) for name, w in get_weights(build_vit(config)).items()}
+    rng, shapes = np.random.default_rng(seed), {name: w.shape for name, w in get_weights(build_vit(config)).items()}
+    return {name: rng.normal(0.0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def random_inputs(config: ViTConfig = CONFIG, count: int = 6, seed: int = 1) -> np.ndarray:

@@ -92,7 +92,8 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         "fusion": {"file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda,
                    "widths": list(widths)},
         "plan": {"devices": [d.to_dict() for d in plan.devices], "budget_bytes": plan.budget_bytes,
-                 "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples},
+                 "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples,
+                 "replicas": plan.replicas, "flavour": plan.flavour},
         "data": parts.data, "run": run.to_dict(), "seed": run.seed, "versions": versions(),
         "files": {},
     }

@@ -4,6 +4,7 @@
 def card(manifest: dict) -> str:
     """Markdown text for a manifest."""
     labels, entry = manifest["labels"], manifest["input"]
+    devices = len({name for s in manifest["sub_models"] for name in s["devices"]})
     synthetic = (
         "\n> **The data were a synthetic stand-in**, made because no real data were found. Accuracies mean nothing.\n"
         if manifest["data"]["synthetic"] else ""
@@ -14,7 +15,7 @@ def card(manifest: dict) -> str:
         for s in manifest["sub_models"]
     )
     kind = "picture (uint8, 0-255)" if entry["name"] == "image" else "log-mel spectrogram (float32, decibels)"
-    return f"""# {manifest['name']}: a Vision Transformer split over {len(manifest['sub_models'])} devices
+    return f"""# {manifest['name']}: a Vision Transformer split over {devices} device{"s" * (devices != 1)}
 {synthetic}
 Task: {manifest['task']}, {len(labels)} classes: {', '.join(labels)}.
 Data: {manifest['data']['name']} ({manifest['data']['source']}), seed {manifest['seed']}.

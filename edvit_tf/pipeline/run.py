@@ -76,9 +76,9 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     print(plan_table(plan, list(dataset.labels)), flush=True)
     members = list(plan.sub_models)
     if config.single_baseline and len(members) > 1:
-        members.append(steps.single_plan(plan, base_config))
+        members.append(steps.single_plan(plan, base_config, config.pruning.heads))
     histories = {steps.label_of(sub): [] for sub in members}
-    scale = steps.fleet_samples(stages, plan)
+    scale = steps.fleet_samples(stages, config, plan)
     for stage in steps.PRUNING_STAGES:  # stage by stage, so that one compiled model serves all sub-models
         for sub in members:
             name = f"{steps.label_of(sub)}.{stage}"
@@ -104,7 +104,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
                   {**_costs(members[-1].config), "stages": histories[steps.SINGLE], **figures["single"]},
         "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
         "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
-        "labels": list(dataset.labels), "plan": {"total_bytes": plan.total_bytes, "budget_bytes": plan.budget_bytes},
+        "labels": list(dataset.labels), "plan": {
+            "total_bytes": plan.total_bytes, "deployed_bytes": plan.deployed_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
         "this_process_seconds": round(time.perf_counter() - started, 1),
         "peak_rss_bytes": max(result["peak_rss_bytes"] or 0 for result in done.values()), "key": key,
@@ -157,7 +158,7 @@ def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
     """Bytes that the run will write: inputs (twice while they are stored), features, weights by stage, the bundle."""
     one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
-    count = len(config.device_specs)
+    count = config.group_count
     kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result
     features = 8 * base.hidden_dim * sum(dataset.size(split) for split in ("train", "validation"))

@@ -118,23 +118,24 @@ def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dic
 
 
 def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarray | None) -> Plan:
-    """Algorithms 1 and 3 over as many class groups as devices; without `similarity` the groups are random ones, of the
-    same sizes and so of the same cost. Raises PlanError.
+    """Algorithms 1 and 3 over the run's class groups; without `similarity` the groups are random ones, of the same
+    sizes and so of the same cost. Raises PlanError.
     """
     from edvit_tf.planning.partition import partition
     from edvit_tf.planning.plan import plan
 
     devices = config.device_specs
     strategy = "random" if similarity is None else config.strategy
-    groups = partition(base_config.num_classes, len(devices), strategy, config.seed, similarity)
-    return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy)
+    groups = partition(base_config.num_classes, config.group_count, strategy, config.seed, similarity)
+    return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy,
+                config.replicas, cut_heads=config.pruning.heads)
 
 
-def single_plan(plan: Plan, base_config: ViTConfig) -> SubModelPlan:
+def single_plan(plan: Plan, base_config: ViTConfig, cut_heads: str = "merge") -> SubModelPlan:
     """One model of all classes, as large as what the fullest device holds: the rival on one device.
 
     With one sub-model a device it has the largest sub-model's widths; where a device holds several, the most heads
-    whose weights are no more bytes than theirs together.
+    whose file is no more bytes than theirs together.
     """
     held: dict[str, int] = {}
     for sub in plan.sub_models:
@@ -142,11 +143,11 @@ def single_plan(plan: Plan, base_config: ViTConfig) -> SubModelPlan:
             held[device] = held.get(device, 0) + sub.size_bytes
     num_classes, kept = base_config.num_classes, max(sub.kept_heads for sub in plan.sub_models)
     while kept < base_config.num_heads and (
-        cost.size_bytes(base_config.pruned(kept + 1, num_classes)) <= max(held.values())
+        cost.file_bytes(base_config.pruned(kept + 1, num_classes, cut_heads)) <= max(held.values())
     ):
         kept += 1
-    widths = base_config.pruned(kept, num_classes)
-    return SubModelPlan(len(plan.sub_models), tuple(range(num_classes)), kept, widths, cost.size_bytes(widths),
+    widths = base_config.pruned(kept, num_classes, cut_heads)
+    return SubModelPlan(len(plan.sub_models), tuple(range(num_classes)), kept, widths, cost.file_bytes(widths),
                         cost.macs(widths), ())
 
 
@@ -155,13 +156,14 @@ def label_of(sub: SubModelPlan) -> str:
     return sub.name if sub.devices else SINGLE
 
 
-def fleet_samples(stages: Stages, plan: Plan) -> int:
+def fleet_samples(stages: Stages, config: RunConfig, plan: Plan) -> int:
     """Training samples that the sub-models see together in an epoch: as many as the single baseline gets in one."""
     from edvit_tf.training.batches import group_epoch
 
     labels = Split(stages, "train").labels
     num_classes = int(labels.max()) + 1
-    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0)) for sub in plan.sub_models)
+    weight = config.stage_training.other_weight
+    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) for sub in plan.sub_models)
 
 
 def cut_and_fit(
@@ -184,7 +186,7 @@ def cut_and_fit(
     def indices(epoch):
         if label_of(sub) == SINGLE:
             return repeated_epoch(len(train.labels), fleet_samples, seed, epoch)
-        return group_epoch(train.labels, classes, num_classes, seed, epoch)
+        return group_epoch(train.labels, classes, num_classes, seed, epoch, training.other_weight)
 
     accuracy: dict[str, dict] = {}
     if stage == "head":

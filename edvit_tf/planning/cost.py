@@ -1,23 +1,37 @@
-"""What a Vision Transformer costs, from its config alone: parameters, multiply-accumulates (MACs), bytes.
+"""What a Vision Transformer costs, from its config alone: parameters, multiply-accumulates (MACs), bytes, activations.
 
 Conventions. One fused multiply-add is one MAC. T = patches + 1 tokens, p patch size, C channels, L blocks,
 d hidden_dim, a = num_heads * head_dim, c mlp_dim, n head rows, w = d (pool "cls") or 2 d ("cls_mean").
 
-    params = (p p C + 1) d + d + T d + L (4 d + 3 (d + 1) a + (a + 1) d + (d + 1) c + (c + 1) d) + 2 d + (w + 1) n
-    macs   = (T - 1) p p C d + L T (4 d a + 2 d c) + w n
-    full   = macs + L 2 T T a
+    params   = (p p C + 1) d + d + T d + L (4 d + 3 (d + 1) a + (a + 1) d + (d + 1) c + (c + 1) d) + 2 d + (w + 1) n
+    macs     = (T - 1) p p C d + L T (4 d a + 2 d c) + w n
+    full     = macs + L 2 T T a
+    deployed = full - (T - 1) (2 d a + 2 d c + 2 T a)
 
 `macs` is the paper's convention: patch embedding, the four projections of attention, the MLP and the head count; the
-products Q K^T and A V do not (ViT-Base 16.85 G against the paper's 16.86 G); `macs_full` adds them. Bias additions,
-LayerNorm, softmax, GELU, the input normalisation and residual additions count in neither. The blocks run on all T
-tokens; the head runs once.
+products Q K^T and A V do not (ViT-Base 16.85 G against the paper's 16.86 G); `macs_full` adds them, and is what Keras
+computes. `macs_deployed` is what an exported .tflite file computes, operator by operator: its last block asks, projects
+and runs the MLP for the class token alone. Bias additions, LayerNorm, softmax, GELU, the input normalisation and
+residual additions count in none. In the first two the blocks run on all T tokens; the head runs once.
 
-Limits: bytes are those of the weights; a .tflite file adds its graph (about 1 % of a small sub-model).
+Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and
+what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. TFLite's converter folds
+all LayerNorms but two into the layer that follows, so a file stores 2 d (2 L - 1) numbers fewer than `params`, and one
+more (epsilon); a test holds it to that.
 """
 
 from collections.abc import Mapping
 
 from edvit_tf.config import ViTConfig
+from edvit_tf.errors import ConfigError
+
+FLAVOURS = ("float32", "float16", "int8")
+INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
+# Graph of a file (operators, shapes, names), bytes: a constant, and more a block; measured on TensorFlow 2.21 for 1 to
+# 24 blocks (4.6 kB + 5.15 kB a block in float32; float16 adds an operator a weight), rounded up.
+GRAPH_BYTES = 6_144
+BLOCK_BYTES = {"float32": 5_200, "float16": 6_600, "int8": 5_400}
+CHANNEL_BYTES = 12  # int8: scale and zero point of each output channel of the patch kernel
 
 
 def params(config: ViTConfig) -> int:
@@ -44,9 +58,67 @@ def macs_full(config: ViTConfig) -> int:
     return macs(config) + config.num_layers * 2 * config.num_tokens**2 * config.attention_dim
 
 
-def size_bytes(config: ViTConfig, bytes_per_weight: int = 4) -> int:
-    """Bytes of the weights: 4 a weight for float32, 2 for float16, 1 for int8 (scales and the graph not counted)."""
-    return params(config) * bytes_per_weight
+def macs_deployed(config: ViTConfig) -> int:
+    """MACs that the exported file executes on one sample: `macs_full`, the last block for the class token alone."""
+    d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
+    return macs_full(config) - (tokens - 1) * (2 * d * a + 2 * d * c + 2 * tokens * a)
+
+
+def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
+    """Bytes of the weights in a flavour: "float32" 4 each, "float16" 2 each, "int8" as dynamic range stores them.
+
+    int8: matrices (patch kernel, projections, MLP, head) of 1,024 values or more take 1 byte a value; smaller matrices,
+    biases, LayerNorms, the class token and the position embeddings stay float32. Scales belong to the graph
+    (`file_bytes`). Raises ConfigError for another flavour. ViT-Base with 10 classes, float32: 327.33 MiB.
+    """
+    _check_flavour(flavour)
+    if flavour == "float16":
+        return 2 * params(config)
+    quantised = sum(n for n in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
+    return 4 * params(config) - 3 * quantised
+
+
+def file_bytes(config: ViTConfig, flavour: str = "float32") -> int:
+    """Bytes that the .tflite file takes on a device, at most: weights and graph. Raises ConfigError as `size_bytes`.
+
+    ViT-Base, 2 of 12 heads kept, 10 classes: 10,063,340 (9.60 MiB); the exported file has 10,061,180 (the paper: 9.6).
+    """
+    weights = size_bytes(config, flavour) - (2 if flavour == "float16" else 4) * _folded(config)
+    channels = CHANNEL_BYTES * config.hidden_dim if flavour == "int8" else 0
+    return weights + GRAPH_BYTES + config.num_layers * BLOCK_BYTES[flavour] + channels
+
+
+def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
+    """The most bytes of activations alive at once while the deployment graph runs one sample, in float32.
+
+    The executor taken is the plainest: one operator after the other, in the file's order; each writes a tensor of its
+    own (reshapes and transposes too, nothing in place); a tensor, the input included, lives from the operator that
+    writes it to the last that reads it. Weights and scratch memory of kernels do not count. `input_bytes` a value: 1
+    for a uint8 picture, which is then cast, 4 for float32 mel. It equals the liveness count over an exported file.
+
+    An interpreter differs. TFLite keeps the input to the end, rounds to 64 bytes, lets reshapes share their input, and
+    unrolls the picture for the patch convolution (im2col): that is then its peak in a small sub-model. ViT-Base, 2 of
+    12 heads kept, 10 classes: 907,776 here; TFLite's arena for that file, measured without XNNPACK, 1,455,104.
+    """
+    d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
+    height, width, channels = config.image_shape
+    values, scores = height * width * channels, config.num_heads * tokens
+    x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
+    steps = [
+        values + patches, 2 * patches, patches + x, 2 * x,  # convolution, reshape, class token, positions
+        3 * x + tokens, 4 * x,  # LayerNorm: x, centred, squared; the last block's, whose scaled rows are read twice
+        3 * x + 2 * rows, 2 * x + 3 * rows,  # the last block's keys and values
+    ]
+    if input_bytes < 4:
+        steps.append(values + values * input_bytes / 4)  # the cast
+    if config.num_layers > 1:
+        steps += [
+            2 * x + 3 * rows, x + 4 * rows,  # q, k, v beside x and its norm; one of them transposed
+            x + 3 * rows + scores * tokens, x + rows + 2 * scores * tokens,  # Q K^T, softmax
+            x + 2 * rows + scores * tokens,  # A V
+            2 * x + rows, 2 * x + wide, x + 2 * wide,  # output projection, MLP expanded, GELU
+        ]
+    return int(4 * max(steps))
 
 
 def cost_table(configs: Mapping[str, ViTConfig]) -> str:
@@ -70,6 +142,23 @@ def cost_table(configs: Mapping[str, ViTConfig]) -> str:
 def _patch_values(config: ViTConfig) -> int:
     """Values in one patch: p p C."""
     return config.patch_size**2 * config.image_shape[2]
+
+
+def _check_flavour(flavour: str) -> None:
+    if flavour not in FLAVOURS:
+        raise ConfigError(f"flavour is {flavour!r}; it must be one of: {', '.join(FLAVOURS)}. Choose one of them.")
+
+
+def _matrices(config: ViTConfig) -> list[int]:
+    """Values of each weight matrix: patch kernel, six a block, head."""
+    d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
+    block = [d * a, d * a, d * a, a * d, d * c, c * d]
+    return [_patch_values(config) * d, *config.num_layers * block, _pooled_dim(config) * config.num_classes]
+
+
+def _folded(config: ViTConfig) -> int:
+    """Numbers that a file stores fewer than `params`: 2 L - 1 LayerNorms, less epsilon."""
+    return 2 * config.hidden_dim * (2 * config.num_layers - 1) - 1
 
 
 def _pooled_dim(config: ViTConfig) -> int:

@@ -3,6 +3,7 @@
     [[device]]
     name = "pi-kitchen"
     memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; left out: no limit
+    reserve = "2 MB"        # of that memory, kept free; left out: 0
     compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
     host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
     port = 8500
@@ -18,7 +19,7 @@ from edvit_tf.errors import ConfigError
 
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MACS = {"MAC": 1, "kMAC": 1e3, "MMAC": 1e6, "GMAC": 1e9, "TMAC": 1e12}
-_KEYS = ("name", "memory", "compute", "host", "port")
+_KEYS = ("name", "memory", "reserve", "compute", "host", "port")
 
 
 def parse_size(text: str) -> int:
@@ -75,7 +76,20 @@ def _device(entry: dict, where: str) -> DeviceSpec:
             ("memory", "memory_bytes", _BYTES, True), ("compute", "compute_macs", _MACS, False),
         )
     }
+    if "reserve" in entry:
+        limits["reserve_bytes"] = _reserve(entry["reserve"], limits["memory_bytes"], f"{where} ({name}): reserve")
     return DeviceSpec(name=name, **limits)
+
+
+def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:
+    """The bytes that a device keeps free of its memory; 0 keeps none."""
+    reserve = 0 if type(value) is int and value == 0 else _limit(value, _BYTES, True, where)
+    if reserve and memory_bytes is None:
+        raise ConfigError(f"{where} is {value!r}, but the device has no memory limit. Add a line memory = \"...\".")
+    if reserve and reserve >= memory_bytes:
+        raise ConfigError(f"{where} is {value!r} ({reserve} bytes); it must be less than the device's memory of "
+                          f"{memory_bytes} bytes, else no file fits. Lower it, or drop the device.")
+    return reserve
 
 
 def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:

@@ -29,7 +29,7 @@ def partition(
     if not 1 <= num_groups <= num_classes:
         raise PlanError(
             f"{num_groups} groups were asked for {num_classes} classes; each group needs at least one class of its "
-            f"own. Ask for 1 to {num_classes} groups (sub-models)."
+            f"own. Ask for 1 to {num_classes} groups (sub-models): --groups, or as many devices."
         )
     if strategy not in STRATEGIES:
         raise PlanError(f"strategy is {strategy!r}; it must be one of: {', '.join(STRATEGIES)}. Choose one of them.")

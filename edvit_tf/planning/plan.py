@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
 from edvit_tf.errors import PlanError
-from edvit_tf.planning import assign as assignments
 from edvit_tf.planning import cost
+from edvit_tf.planning.assign import place
+from edvit_tf.planning.explain import explain
+from edvit_tf.planning.problem import Problem, make_problem
 
 
 def plan(
@@ -18,16 +20,19 @@ def plan(
     strategy: str = "random",
     replicas: int = 1,
     single_outputs: bool = True,
+    flavour: str = "float32",
+    cut_heads: str = "merge",
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
-    Every sub-model starts with k = ceil(h / N) heads, N groups; the biggest (the first of equals) loses one head until
-    the float32 bytes of all deployed copies (a replica counts again) are at most `budget_bytes` and an assignment
-    exists. Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the last row being "other"; a single group has no "other"
-    while `single_outputs`. MACs are the paper's (cost.macs).
+    Every sub-model starts with k = ceil(h / N) heads, N groups (any number: devices may hold several, or none); the
+    biggest (the first of equals) loses one head until the files of all deployed copies (a replica counts again) take
+    at most `budget_bytes` and an assignment exists. Bytes are those of the files in `flavour` (cost.file_bytes).
+    Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the last row being "other"; a single group has no "other" while
+    `single_outputs`; `cut_heads` is how heads go (PruneConfig.heads). MACs are the paper's (cost.macs).
 
-    Raises PlanError when one head each is still too much: which constraint failed, by how much, what would fit.
-    Source: ED-ViT, Algorithm 1.
+    Raises PlanError when one head each is still too much (which constraint failed, by how much, what would fit) and
+    ConfigError for another flavour. Source: ED-ViT, Algorithm 1.
     """
     groups = tuple(tuple(int(c) for c in group) for group in groups)
     if not groups or not all(groups):
@@ -35,39 +40,39 @@ def plan(
     other = 0 if len(groups) == 1 and single_outputs else 1
     heads = [-(-base.num_heads // len(groups))] * len(groups)
     while True:
-        configs = [base.pruned(k, len(group) + other) for k, group in zip(heads, groups, strict=True)]
-        sizes = [cost.size_bytes(config) for config in configs]
-        problem = assignments.make_problem(
-            sizes, [cost.macs(config) for config in configs], devices, samples, assignment, replicas)
+        configs = [base.pruned(k, len(group) + other, cut_heads) for k, group in zip(heads, groups, strict=True)]
+        sizes = [cost.file_bytes(config, flavour) for config in configs]
+        macs = [cost.macs(config) for config in configs]
+        problem = make_problem(sizes, macs, devices, samples, replicas, assignment)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
-        placement = assignments.place(problem, assignment) if within else None
+        placement = place(problem, assignment) if within else None
         if placement is not None:
             break
         prunable = [j for j, k in enumerate(heads) if k > 1]
         if not prunable:
-            raise PlanError(_nothing_left(base, problem, assignment, budget_bytes, within))
+            raise PlanError(_nothing_left(base, problem, assignment, None if within else budget_bytes, flavour))
         heads[max(prunable, key=lambda j: (sizes[j], -j))] -= 1
     return Plan(
         sub_models=tuple(
             SubModelPlan(index=j, classes=groups[j], kept_heads=heads[j], config=configs[j], size_bytes=sizes[j],
-                         macs=cost.macs(configs[j]), devices=tuple(problem.devices[i].name for i in placement[j]))
+                         macs=macs[j], devices=tuple(problem.devices[i].name for i in placement[j]))
             for j in range(len(groups))
         ),
         devices=problem.devices, budget_bytes=budget_bytes, strategy=strategy, assignment=assignment, samples=samples,
+        replicas=replicas, flavour=flavour,
     )
 
 
-def _nothing_left(
-    base: ViTConfig, problem: assignments.Problem, assignment: str, budget_bytes: int | None, within: bool
-) -> str:
-    """The message when every sub-model is down to one head and still does not fit."""
+def _nothing_left(base: ViTConfig, problem: Problem, assignment: str, budget_bytes: int | None, flavour: str) -> str:
+    """The message when every sub-model is down to one head and still does not fit the budget, or (None) the devices."""
     start = f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.num_heads} heads and do not fit. "
-    if within:
-        return start + assignments.explain(problem, assignment)
+    if budget_bytes is None:
+        return start + explain(problem, assignment)
     need = problem.replicas * sum(problem.sizes)
     copies = f"{problem.replicas} copies each" if problem.replicas > 1 else "one copy each"
+    smaller = {"float32": " or a smaller flavour", "float16": " or flavour int8"}.get(flavour, "")
     return start + (
-        f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}), the budget is "
+        f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}, {flavour} files), the budget is "
         f"{budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): {need - budget_bytes} bytes over. "
-        f"Give a budget of {need} bytes or more, ask for fewer sub-models or replicas, or take a smaller base."
+        f"Give a budget of {need} bytes or more, ask for fewer sub-models or replicas{smaller}, or take a smaller base."
     )

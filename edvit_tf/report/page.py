@@ -86,11 +86,12 @@ def _plan(manifest: dict, results: dict) -> str:
             number(plan["samples"] * sum(sub["macs"] for sub in held) / 1e6),
             ", ".join(sub["name"] for sub in held) or "nothing",
         ])
+    planned = results["plan"].get("deployed_bytes", results["plan"]["total_bytes"])
     budget = "no budget" if plan["budget_bytes"] is None else f"a budget of {mib(plan['budget_bytes'])} MiB"
     return table(["sub-model", "devices", "classes"], groups, text=(0, 1, 2), wrap=2) + table(
         ["device", "limit,\nMiB", "limit,\nM MACs", "file MiB\nheld", "M MACs\nheld", "holds"], rows, text=(0, 5),
         wrap=5) + note(f"Classes grouped by: {plan['strategy']}; assignment: {plan['assignment']}; "
-             f"{mib(results['plan']['total_bytes'])} MiB of float32 weights, {budget}; MACs of "
+             f"{mib(planned)} MiB of files were planned at most, {budget}; MACs of "
              f"{counted(plan['samples'], 'sample')}.")
 
 

@@ -23,14 +23,17 @@ def results_table(results: dict) -> str:
     if single:
         lines.append(_row("one model of a device's size", single["tflite"], single["file_bytes"], single["macs"],
                           single["process"]))
-    slowest = max(subs, key=lambda s: s["process"]["invoke_ms"]["median"])
-    biggest = max(s["file_bytes"] for s in subs)
-    lines.append(_row(f"{len(subs)} sub-models, fused", fused["tflite"], biggest, slowest["macs"], slowest["process"]))
-    lines.append(_row(f"{len(subs)} sub-models, softmax average", fused["average"], biggest, slowest["macs"],
-                      slowest["process"]))
+    names = dict.fromkeys(name for s in subs for name in s["devices"])  # a device may hold several sub-models
+    held = [[s for s in subs if name in s["devices"]] for name in names]
+    biggest = max(sum(s["file_bytes"] for s in each) for each in held)
+    ms, macs = max((sum(s["process"]["invoke_ms"]["median"] for s in each), sum(s["macs"] for s in each))
+                   for each in held)  # of the slowest device
+    process = {"invoke_ms": {"median": ms}}
+    lines.append(_row(f"{len(subs)} sub-models, fused", fused["tflite"], biggest, macs, process))
+    lines.append(_row(f"{len(subs)} sub-models, softmax average", fused["average"], biggest, macs, process))
     if results["missing_one"]:
         worst = min(results["missing_one"], key=lambda m: m["tflite"]["recording"])
-        lines.append(_row(f"  without {worst['name']} (the worst)", worst["tflite"], biggest, slowest["macs"], None))
+        lines.append(_row(f"  without {worst['name']} (the worst)", worst["tflite"], biggest, macs, None))
     parity = results["parity"].values()
     lines.append(
         f"Keras against .tflite: max relative error {max(p['max_relative_error'] for p in parity):.1e}, "
@@ -83,7 +86,7 @@ def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
 
 
 def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
-    """Sub-models of a plan: classes, widths, weight bytes, MACs, devices; and the total against the budget."""
+    """Sub-models of a plan: classes, widths, file bytes, MACs, devices; and all copies against the budget."""
     lines = [f"{'sub-model':<14}{'heads':>6}{'d':>6}{'c':>6}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
@@ -91,6 +94,9 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
                      f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
                      f"{', '.join(names)}")
     budget = "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"
-    lines.append(f"total {plan.total_bytes / 2**20:.2f} MiB of float32 weights ({budget}); "
+    if plan.idle:
+        lines.append(f"idle: {', '.join(plan.idle)}")
+    copies = f", {plan.replicas} copies of each" if plan.replicas > 1 else ""
+    lines.append(f"total {plan.deployed_bytes / 2**20:.2f} MiB of {plan.flavour} files at most{copies} ({budget}); "
                  f"MACs without attention products; assignment: {plan.assignment}")
     return "\n".join(lines)

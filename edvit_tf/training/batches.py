@@ -5,23 +5,26 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 
-def group_epoch(labels: np.ndarray, classes: tuple[int, ...], num_classes: int, seed: int, epoch: int) -> np.ndarray:
+def group_epoch(
+    labels: np.ndarray, classes: tuple[int, ...], num_classes: int, seed: int, epoch: int, other_weight: float = 1.0,
+) -> np.ndarray:
     """Shuffled indices of one epoch for a class group: all its samples, and negatives for "other".
 
-    The negatives come evenly from every other class and together weigh about as much as one class of the group (as
-    EC-SNN resamples); they are drawn anew each epoch. A group of all classes has no negatives.
+    The negatives are `other_weight` times as many as the group has samples a class (1.0: "other" weighs as much as one
+    class, as EC-SNN resamples), one at least; they come evenly from every other class and are drawn anew each epoch.
+    A class with fewer samples than its share gives each of them several times. A group of all classes has no negatives.
     """
     rng = np.random.default_rng([seed, epoch])
     inside = np.flatnonzero(np.isin(labels, classes))
     rest = [c for c in range(num_classes) if c not in classes]
     chosen = [inside]
     if rest:
-        wanted = max(1, round(len(inside) / len(classes)))
+        wanted = max(1, round(other_weight * len(inside) / len(classes)))
         share, extra = divmod(wanted, len(rest))
         for position, c in enumerate(rng.permutation(rest)):
             members = np.flatnonzero(labels == c)
-            count = min(share + (position < extra), len(members))
-            chosen.append(rng.choice(members, count, replace=False))
+            whole, part = divmod(share + (position < extra), max(1, len(members)))
+            chosen += [*[members] * whole, rng.choice(members, min(part, len(members)), replace=False)]
     return rng.permutation(np.concatenate(chosen))
 
 
