@@ -68,6 +68,39 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--json", action="store_true")
     planning.set_defaults(run=_bench_plan)
 
+    scoring = bench.add_parser("scores", help="seconds and memory of linearised scores, and against leave-one-out")
+    scoring.add_argument("--model", default="vit_base", help="preset (default vit_base), 224 x 224 x 3, random weights")
+    scoring.add_argument("--classes", type=int, default=10)
+    scoring.add_argument("--samples", type=int, default=64, help="calibration images (default 64)")
+    scoring.add_argument("--units", type=int, default=1, help="units a layer that leave-one-out runs (default 1)")
+    scoring.add_argument("--runs", type=int, default=3, help="alternating runs (default 3)")
+    scoring.add_argument("--seed", type=_natural, default=0)
+    scoring.set_defaults(run=_bench_scores)
+
+    study = commands.add_parser("study", help="tables of the method on a trained base").add_subparsers(
+        required=True, metavar="WHAT")
+    for name, text, run in (("scores", "rank agreement of the scores with leave-one-out", _study_scores),
+                            ("cuts", "accuracy after each cut, repair and fit, by every option", _study_cuts)):
+        each = study.add_parser(name, help=text)
+        each.add_argument("--base", required=True, metavar="WEIGHTS", help="a base fine-tuned on the data set: .keras, "
+                          "checkpoint folder or hub name")
+        each.add_argument("--data", default="cifar10", help="data set (default cifar10)")
+        each.add_argument("--data-dir", type=Path)
+        each.add_argument("--out", type=Path, help="JSON lines of finished rows; the same command goes on after them")
+        each.add_argument("--seed", type=_natural, default=0)
+        each.set_defaults(run=run)
+        if name == "scores":
+            each.add_argument("--samples", type=int, default=64, help="inputs (default 64)")
+            each.add_argument("--units", type=int, default=32, help="units of each layer (default 32)")
+            continue
+        each.add_argument("--part", choices=("residual", "grid", "best"), default="grid",
+                          help="the residual stage alone; all three stages by every option; or the default options")
+        each.add_argument("--heads", type=_indices, default=(3, 2), help="heads kept, e.g. 3,2 (the default)")
+        each.add_argument("--calibration", type=int, default=128, help="inputs of scores and repairs (default 128)")
+        each.add_argument("--train", type=int, default=5000, help="inputs of the one epoch (default 5000)")
+        each.add_argument("--split", choices=("validation", "test"), default="validation")
+        each.add_argument("--held-out", type=int, default=600, help="inputs that accuracy is taken on (default 600)")
+
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)
     evaluate.add_argument("--data-dir", type=Path, help="folder of the data set that the bundle was made from")
@@ -117,6 +150,50 @@ def _bench_plan(args) -> int:
 
     result = bench_plan(args.sub_models, args.devices, args.runs, args.instances, args.seed)
     print(json.dumps(result, indent=1) if args.json else plan_text(result))
+    return 0
+
+
+def _bench_scores(args) -> int:
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.study.scores import cost
+
+    config = vit_config(args.model, (224, 224, 3), args.classes)
+    print(json.dumps(cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed), indent=1))
+    return 0
+
+
+def _study_scores(args) -> int:
+    from edvit_tf.study.common import Rows, load_trained
+    from edvit_tf.study.scores import agreement, agreement_table
+
+    settings = {"samples": args.samples, "units": args.units, "seed": args.seed, "data": args.data}
+    rows, base = Rows(args.out, settings), load_trained(args.base, args.data, args.data_dir, args.seed)
+    done = []
+    for row in agreement(base, rows, samples=args.samples, units=args.units, seed=args.seed):
+        done.append(row)
+        print(f"{row['name']}: " + ", ".join(
+            f"{m} {row[m]['spearman']:.3f}" for m in ("linearised", "fisher", "magnitude", "exact_again")), flush=True)
+    print(f"\n{agreement_table(done)}")
+    return 0
+
+
+def _study_cuts(args) -> int:
+    from edvit_tf.study import cuts
+    from edvit_tf.study.common import Rows, load_trained
+
+    settings = {key: getattr(args, key) for key in ("data", "calibration", "train", "split", "held_out")}
+    rows, base = Rows(args.out, settings), load_trained(args.base, args.data, args.data_dir, 0)
+    bench = cuts.Bench(base, calibration=args.calibration, train=args.train, test=args.held_out, split=args.split,
+                       seed=args.seed)
+    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()), flush=True)
+    found = {"residual": lambda: cuts.residual_study(bench, rows, args.heads),
+             "grid": lambda: cuts.grid_study(bench, rows, args.heads, cuts.full_grid()),
+             "best": lambda: cuts.grid_study(bench, rows, args.heads, cuts.best_two())}[args.part]()
+    done = []
+    for row in found:
+        done.append(row)
+        print(cuts.cuts_table([row], base.config.num_heads), flush=True)
+    print(f"\n{cuts.cuts_table(done, base.config.num_heads)}")
     return 0
 
 

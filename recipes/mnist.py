@@ -14,8 +14,8 @@ CONFIG = RunConfig(
     name="mnist",
     data=DataConfig("mnist", image_size=(28, 28)),
     model="vit_mini",
-    base_training=TrainConfig(epochs=8, batch_size=128, learning_rate=1.5e-3, augment="shift", label_smoothing=0.1),
-    stage_training=TrainConfig(epochs=4, batch_size=64, learning_rate=1e-3, augment="shift"),
+    base_training=TrainConfig(epochs=12, batch_size=256, learning_rate=2e-3, augment="shift", label_smoothing=0.1),
+    stage_training=TrainConfig(epochs=3, batch_size=128, learning_rate=1.5e-3, augment="shift"),
     fusion_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )

@@ -18,7 +18,7 @@ Weights = dict[str, np.ndarray]
 
 def repair_queries(
     before: tuple[ViTConfig, Mapping[str, np.ndarray]], after: tuple[ViTConfig, Mapping[str, np.ndarray]],
-    kept: list[tuple[np.ndarray, np.ndarray]], inputs: np.ndarray, ridge: float = 1e-3, batch_size: int = 16,
+    kept: list[tuple[np.ndarray, np.ndarray]], inputs: np.ndarray, ridge: float = 1e-2, batch_size: int = 16,
 ) -> Weights:
     """Weights of `after` with every query refitted; kept[i][0] (new heads, new head_dim) are the q/k pairs of
     `before` that stayed in block i (`edvit_tf.pruning.prune.kept_dims`); `inputs` (n, H, W, C).

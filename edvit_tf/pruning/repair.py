@@ -26,7 +26,7 @@ QKV = ("attention.query", "attention.key", "attention.value")
 
 def repair(
     before: tuple[ViTConfig, Mapping[str, np.ndarray]], after: tuple[ViTConfig, Mapping[str, np.ndarray]],
-    inputs: np.ndarray, stage: str, *, spread: np.ndarray | None = None, ridge: float = 1e-3,
+    inputs: np.ndarray, stage: str, *, spread: np.ndarray | None = None, ridge: float = 1e-2,
     class_weight: float = 1.0, batch_size: int = 16,
 ) -> Weights:
     """Weights of `after` with the matrices behind the cut of `stage` refitted on `inputs` (n, H, W, C).

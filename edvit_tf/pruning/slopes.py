@@ -54,11 +54,8 @@ def _slopes(config: ViTConfig, widths: tuple[tuple[str, int], ...], rotated: boo
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(masks)
             z = forward(config, weights, x, masks, basis if rotated else None)
-            rows = [tf.reduce_sum(z[:, row]) for row in range(config.num_classes)]
-        found = []
-        for row in rows:
-            with tf.control_dependencies([g for each in found[-1:] for g in each.values()]):
-                found.append(tape.gradient(row, masks))  # one pass after another: the memory of one
-        return z, {name: tf.stack([each[name] for each in found]) for name, _ in widths}
+            total = tf.reduce_sum(z, axis=0)  # over samples, whose masks are their own: (C,)
+        # one backward pass after another over one forward pass, traced once: the memory of one
+        return z, tape.jacobian(total, masks, parallel_iterations=1, experimental_use_pfor=False)
 
     return slopes

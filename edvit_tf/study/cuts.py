@@ -118,6 +118,11 @@ def full_grid() -> list[PruneConfig]:
                 (True, False), ("merge", "keep", "whole"), ("linearised", "magnitude", "random"))]
 
 
+def best_two() -> list[PruneConfig]:
+    """The two choices of the grid that measured best, for more seeds."""
+    return [PruneConfig(), PruneConfig(heads="keep")]
+
+
 def cuts_table(rows: list[dict], num_heads: int) -> str:
     """Text tables of both studies, accuracies in percent."""
     lines = []

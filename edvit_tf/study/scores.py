@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edvit_tf.config import ViTConfig
 from edvit_tf.pruning.exact import exact
 from edvit_tf.pruning.forward import STAGES, mask_shapes
 from edvit_tf.pruning.importance import importance
@@ -44,40 +45,55 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
             yield rows.row({"study": "agreement", "stage": stage, "name": name}, measure)
 
 
-def cost(base: Base, rows: Rows, *, samples: int, units: int, seed: int) -> dict:
-    """Seconds of `linearised` for every unit, of `exact` for `units` units a layer scaled to all, and their ratio.
+def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -> dict:
+    """Seconds of `linearised` for every unit, of `exact` for `units` units a layer scaled to all units, their ratio.
 
-    Also in forward-pass equivalents: exact takes one (partial) pass a unit, linearised one pass and num_classes
-    backward passes (derivatives of activations alone, about one forward pass each).
+    Random weights and inputs: the arithmetic is the same. Both are measured in turn, `runs` times after tracing; the
+    figures are medians with (min, max). Ratios in passes too: exact takes one (partial) forward pass a unit,
+    linearised one forward pass and num_classes backward passes (derivatives of activations alone, about one forward
+    pass each). Peak memory is this process's, in bytes.
     """
-    config, weights = base.config, base.weights
-    x = draw(base, "train", samples, seed).x
-    rng = np.random.default_rng([seed, 2])
+    from edvit_tf.device.memory import peak_rss
+    from edvit_tf.training.train import initial_weights
 
-    def measure():
-        from_slopes(config, weights, x[:16])  # tracing
+    weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
+    x = rng.integers(0, 256, (samples, *config.image_shape)).astype(np.uint8)
+    shapes = {stage: mask_shapes(config, stage) for stage in STAGES}
+    some = {stage: {name: np.sort(rng.choice(width, min(units, width), replace=False))
+                    for name, width in shapes[stage].items()} for stage in STAGES}
+    total = {stage: sum(shapes[stage].values()) for stage in STAGES}
+    share = {stage: sum(map(len, some[stage].values())) / total[stage] for stage in STAGES}
+
+    def run_linearised() -> float:
         started = time.perf_counter()
         from_slopes(config, weights, x)
-        linear_seconds = time.perf_counter() - started
-        exact_seconds, total, scaled = 0.0, 0, 0.0
-        for stage in STAGES:
-            shapes = mask_shapes(config, stage)
-            some = {name: np.sort(rng.choice(width, min(units, width), replace=False))
-                    for name, width in shapes.items()}
-            exact(config, weights, x[:16], stage, units=some)  # tracing
-            started = time.perf_counter()
-            exact(config, weights, x, stage, units=some)
-            seconds = time.perf_counter() - started
-            exact_seconds += seconds
-            total += sum(shapes.values())
-            scaled += seconds * sum(shapes.values()) / sum(map(len, some.values()))
-        return {"samples": samples, "units": total, "linearised_seconds": round(linear_seconds, 2),
-                "exact_seconds_measured": round(exact_seconds, 2), "exact_seconds_all_units": round(scaled, 1),
-                "ratio_seconds": round(scaled / linear_seconds, 1), "exact_passes": total,
-                "linearised_passes": 1 + config.num_classes,
-                "ratio_passes": round(total / (1 + config.num_classes), 1)}
+        return time.perf_counter() - started
 
-    return rows.row({"study": "cost", "samples": samples}, measure)
+    def run_exact() -> float:
+        """Seconds of all units, each stage's scaled from the units that were run."""
+        seconds = 0.0
+        for stage in STAGES:
+            started = time.perf_counter()
+            exact(config, weights, x, stage, units=some[stage])
+            seconds += (time.perf_counter() - started) / share[stage]
+        return seconds
+
+    from_slopes(config, weights, x[:16])
+    memory = peak_rss()
+    for stage in STAGES:
+        exact(config, weights, x[:16], stage, units=some[stage])
+    pairs = [(run_linearised(), run_exact()) for _ in range(runs)]
+    passes = sum(total.values()), 1 + config.num_classes
+
+    def spread(values):
+        return {name: round(float(of(values)), 2) for name, of in (("median", np.median), ("min", min), ("max", max))}
+
+    return {"samples": samples, "units": passes[0],
+            "exact_units_run": {stage: sum(map(len, some[stage].values())) for stage in STAGES},
+            "runs": runs, "linearised_seconds": spread([a for a, _ in pairs]),
+            "exact_seconds_all_units": spread([b for _, b in pairs]), "ratio": spread([b / a for a, b in pairs]),
+            "exact_passes": passes[0], "linearised_passes": passes[1], "ratio_passes": round(passes[0] / passes[1], 1),
+            "linearised_peak_rss_bytes": memory, "peak_rss_bytes": peak_rss()}
 
 
 def _compare(scores: np.ndarray, truth: np.ndarray) -> dict:
