@@ -188,6 +188,11 @@ class TrainConfig(Checked):
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
 
 
+SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
+RESIDUAL = ("channels", "directions", "scored_directions")
+HEADS = ("merge", "whole", "keep")
+
+
 @dataclass(frozen=True)
 class PruneConfig(Checked):
     """How units are scored, chosen and repaired (edvit_tf.pruning); the defaults are what measured best."""
@@ -201,9 +206,7 @@ class PruneConfig(Checked):
     class_token_counts_as_all: bool = True  # in repairs and directions, as much as all patch tokens together
 
     def check(self) -> None:
-        for name, choices in (("score", ("linearised", "fisher", "exact", "magnitude", "random")),
-                              ("residual", ("channels", "directions", "scored_directions")),
-                              ("heads", ("merge", "whole", "keep"))):
+        for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
             self._require(getattr(self, name) in choices, name, f"it must be one of {', '.join(choices)}")
         self._require(self.rounds >= 1, "rounds", "it must be at least 1")
         self._require(self.rounds == 1 or self.residual == "channels", "rounds",

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.config import HEADS, RESIDUAL, SCORES, DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
 from edvit_tf.planning.partition import STRATEGIES
@@ -52,6 +52,7 @@ def paper_profile(data: DataConfig, epochs: int) -> dict:
     return {
         "model": "vit_base", "patch_size": 16, "data": data.replace(image_size=(224, 224)), "base_training": training,
         "stage_training": training, "fusion_training": training, "budget_bytes": 180 * 2**20, "missing_rate": 0.0,
+        "pruning": PruneConfig(residual="channels", heads="merge", repair=False),
     }
 
 
@@ -68,6 +69,12 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
                         f"(default {config.samples})")
     parser.add_argument("--other-weight", type=float, help='samples of "other" against those of one class '
                         f"(default {config.stage_training.other_weight})")
+    parser.add_argument("--score", choices=SCORES, help=f"importance of units (default {config.pruning.score})")
+    parser.add_argument("--residual", choices=RESIDUAL, help="what the residual stage keeps (default "
+                        f"{config.pruning.residual})")
+    parser.add_argument("--heads", choices=HEADS, help="merge heads, keep them all but narrower, or keep the best "
+                        f"whole (default {config.pruning.heads})")
+    parser.add_argument("--no-repair", action="store_true", help="no least-squares repair after each cut")
     parser.add_argument("--base", metavar="WEIGHTS", help="start from a base.keras of an earlier run, a checkpoint "
                         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
@@ -94,6 +101,10 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     if args.devices is not None:
         changes |= ({"num_devices": int(args.devices), "devices": None} if args.devices.isdecimal()
                     else _listed(load_devices(args.devices)))
+    pruning = {name: getattr(args, name) for name in ("score", "residual", "heads") if getattr(args, name) is not None}
+    if pruning or args.no_repair:
+        pruning |= {"repair": False} if args.no_repair else {}
+        changes["pruning"] = changes.get("pruning", config.pruning).replace(**pruning)
     if args.budget is not None:
         changes["budget_bytes"] = parse_size(args.budget)
     for option, field in (("groups", "num_groups"), ("strategy", "strategy"), ("assignment", "assignment"),

@@ -125,10 +125,11 @@ def test_exact_does_not_depend_on_the_batch_sizes(network, stage):
 
 
 def test_the_same_scores_twice(network):
-    from edvit_tf.pruning.importance import METHODS, importance
+    from edvit_tf.config import SCORES
+    from edvit_tf.pruning.importance import importance
 
     config, weights, x = network
-    for method in METHODS:
+    for method in SCORES:
         for stage in STAGES:
             first, second = (importance(config, weights, x, stage, method, seed=4) for _ in range(2))
             for name in first:

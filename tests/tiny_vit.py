@@ -1,5 +1,7 @@
 """A tiny ViT with weights large enough that every unit matters, and inputs for it: what the pruning tests share."""
 
+import functools
+
 import numpy as np
 
 from edvit_tf.config import ViTConfig
@@ -21,8 +23,17 @@ def random_inputs(config: ViTConfig = CONFIG, count: int = 6, seed: int = 1) -> 
     return np.random.default_rng(seed).uniform(0, 255, (count, *config.image_shape)).astype(np.float32)
 
 
-def logits(config: ViTConfig, weights: dict, x: np.ndarray) -> np.ndarray:
-    """The Keras model's answer."""
-    from edvit_tf.models.vit import vit_from_weights
+@functools.lru_cache(maxsize=16)
+def _model(config: ViTConfig):
+    from edvit_tf.models.vit import build_vit
 
-    return np.asarray(vit_from_weights(config, weights)(x)["logits"])
+    return build_vit(config)
+
+
+def logits(config: ViTConfig, weights: dict, x: np.ndarray) -> np.ndarray:
+    """The Keras model's answer; one model a configuration takes all weights in turn."""
+    from edvit_tf.models.vit import set_weights
+
+    model = _model(config)
+    set_weights(model, weights)
+    return np.asarray(model(x)["logits"])

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import SCORES, ViTConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.pruning.exact import exact
 from edvit_tf.pruning.forward import mask_shapes
 from edvit_tf.pruning.slopes import from_slopes
-
-METHODS = ("linearised", "fisher", "exact", "magnitude", "random")
 
 Scores = dict[str, np.ndarray]
 
@@ -32,8 +30,8 @@ def importance(
     instead of channels; `seed` is for `random` alone. Raises ConfigError on an unknown method, ValueError without
     samples or on an unknown stage.
     """
-    if method not in METHODS:
-        raise ConfigError(f"there is no importance score {method!r}; the scores are: {', '.join(METHODS)}.")
+    if method not in SCORES:
+        raise ConfigError(f"there is no importance score {method!r}; the scores are: {', '.join(SCORES)}.")
     if method == "random":
         rng = np.random.default_rng(seed)
         widths = mask_shapes(config, stage) if basis is None else {"residual": basis.shape[1]}

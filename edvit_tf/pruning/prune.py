@@ -10,12 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import HEADS, ViTConfig
 
 Weights = dict[str, np.ndarray]
-
-HEADS = ("merge", "keep", "whole")
-
 
 def cut(
     config: ViTConfig, weights: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], stage: str,

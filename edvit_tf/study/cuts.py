@@ -114,8 +114,9 @@ def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list
 def full_grid() -> list[PruneConfig]:
     """Scores x heads x repair, on the default residual stage."""
     return [PruneConfig(score=score, heads=heads, repair=repair)
-            for repair, heads, score in itertools.product(
-                (True, False), ("merge", "keep", "whole"), ("linearised", "magnitude", "random"))]
+            for score, heads, repair in itertools.product(
+                ("linearised", "magnitude", "random"), ("merge", "keep", "whole"), (True, False))
+            if heads != "whole" or score == "linearised"]
 
 
 def best_two() -> list[PruneConfig]:
