@@ -7,12 +7,13 @@ Read the package in the order in which the data flows:
     data        recordings and pictures -> model inputs, by split
     models      the base ViT and every sub-model: one flat, named Keras model
     planning    classes -> groups; heads per sub-model; sub-model -> device
-    pruning     KL scores of units, and the three cuts
+    pruning     KL scores of units, the three cuts, and their repair
     training    fit, distil, fuse
     export      .tflite files, parity, the bundle
     evaluate    accuracy of a bundle, each sub-model in a process of its own
     report      tables and one HTML page
     bench       benchmarks of this machine
+    study       tables of the method on a trained base
     pipeline    the whole run, stage by stage, resumable
     cli         `edvit ...` and the recipes' command line
     device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime
@@ -30,6 +31,7 @@ _NAMES = {
     "Plan": "edvit_tf.config",
     "RunConfig": "edvit_tf.config",
     "TrainConfig": "edvit_tf.config",
+    "PruneConfig": "edvit_tf.config",
     "DataConfig": "edvit_tf.config",
     "build_vit": "edvit_tf.models.vit",
     "load_pretrained": "edvit_tf.models.pretrained",

@@ -77,13 +77,14 @@ def test_cuts_rows_and_tables(base, monkeypatch):
     from edvit_tf.study import cuts
 
     monkeypatch.setattr(cuts, "FIT", TrainConfig(epochs=1, batch_size=10))
+    monkeypatch.setattr(cuts, "RESIDUAL_GRID", (cuts.RESIDUAL_GRID[2], cuts.RESIDUAL_GRID[4], PruneConfig()))
     bench = cuts.Bench(base, calibration=10, train=40, test=20, split="test", seed=0)
     grid = [PruneConfig(heads="keep"), PruneConfig(score="random", repair=False)]
     rows = list(cuts.grid_study(bench, Rows(None, {}), (2,), grid))
     rows += list(cuts.residual_study(bench, Rows(None, {}), (2,)))
     assert {"residual_cut", "residual_repair", "attention_repair", "ffn_cut", "fit"} <= set(rows[0])
     assert "residual_repair" not in rows[1] and all(0 <= row["fit"] <= 1 for row in rows[:2])
-    assert len(rows) == 2 + 8
+    assert len(rows) == 2 + 3 and "repair_fit" in rows[-1] and "repair_fit" not in rows[-2]
     table = cuts.cuts_table(rows, 4)
     assert "channels, linearised, 4 rounds" in table and "linearised, keep, repair, seed 0" in table
     json.dumps(rows)

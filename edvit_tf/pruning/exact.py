@@ -21,13 +21,13 @@ from edvit_tf.pruning.divergence import kl_divergence
 def exact(
     config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str, *,
     units: Mapping[str, np.ndarray] | None = None, basis: np.ndarray | None = None, sample_batch: int = 16,
-    rows: int = 256,
+    rows: int = 128,
 ) -> dict[str, np.ndarray]:
     """KL(P || Q) of every unit of a stage, removed alone; scores and `basis` as in `importance`.
 
     `units` names the indices to score, by mask name; the others come out as NaN, and a mask that is not named is left
-    out. Memory: `rows` samples times units run at once (about 60 MB a row of a whole ViT-Base block at 224 x 224, with
-    its attention maps), and the tokens of `sample_batch` samples at every block.
+    out. Memory: the activations of one block for `rows` samples times units, which run at once, and the tokens of
+    `sample_batch` samples at every block.
     """
     widths = vit.mask_shapes(config, stage)
     if basis is not None and stage == "residual":

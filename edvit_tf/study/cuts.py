@@ -15,6 +15,12 @@ from edvit_tf.pruning.prune import group_head
 from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw
 
+RESIDUAL_GRID = (
+    *(PruneConfig(residual="channels", score=score) for score in ("linearised", "fisher", "magnitude", "random")),
+    PruneConfig(residual="channels", rounds=4), PruneConfig(residual="scored_directions"), PruneConfig(),
+    PruneConfig(class_token_counts_as_all=False),
+)
+FITTED = (PruneConfig(residual="channels"), PruneConfig())  # of the residual grid, those that are fitted too
 FIT = TrainConfig(epochs=1, batch_size=50, learning_rate=3e-4, augment="shift_flip")
 
 
@@ -75,21 +81,17 @@ class Bench:
 
 def residual_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...]) -> Iterator[dict]:
     """The residual stage alone, one row a method: accuracy after the cut, after the repair; and fitted from both."""
-    methods = [dict(residual="channels", score=score) for score in ("linearised", "fisher", "magnitude", "random")]
-    methods += [dict(residual="channels", rounds=4), dict(residual="scored_directions"), dict(residual="directions"),
-                dict(residual="directions", class_token_counts_as_all=False)]
-    fits = (methods[0], methods[6])
-    for kept, method in itertools.product(kept_heads, methods):
-        def measure(kept=kept, method=method):
+    for kept, options in itertools.product(kept_heads, RESIDUAL_GRID):
+        def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes)
-            done = prune_stage(*bench.start, bench.calibration, "residual", target, PruneConfig(**method), bench.seed)
+            done = prune_stage(*bench.start, bench.calibration, "residual", target, options, bench.seed)
             row = {"cut": bench.accuracy(done.config, done.cut), "repair": bench.accuracy(done.config, done.repaired)}
-            if method in fits:
+            if options in FITTED:
                 row |= {"cut_fit": bench.fitted(done.config, done.cut),
                         "repair_fit": bench.fitted(done.config, done.repaired)}
             return row
 
-        name = {"study": "residual", "kept_heads": kept, "seed": bench.seed, "options": PruneConfig(**method).to_dict()}
+        name = {"study": "residual", "kept_heads": kept, "seed": bench.seed, "options": options.to_dict()}
         yield rows.row(name, measure)
 
 
