@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing was changed.", file=sys.stderr)
+        print("\ninterrupted; no bundle was changed, and rows that a study had finished are kept.", file=sys.stderr)
         return 130
 
 
@@ -70,11 +70,13 @@ def _parser() -> argparse.ArgumentParser:
 
     scoring = bench.add_parser("scores", help="seconds and memory of linearised scores, and against leave-one-out")
     scoring.add_argument("--model", default="vit_base", help="preset (default vit_base), 224 x 224 x 3, random weights")
-    scoring.add_argument("--classes", type=int, default=10)
-    scoring.add_argument("--samples", type=int, default=64, help="calibration images (default 64)")
-    scoring.add_argument("--units", type=int, default=1, help="units a layer that leave-one-out runs (default 1)")
-    scoring.add_argument("--runs", type=int, default=3, help="alternating runs (default 3)")
+    scoring.add_argument("--classes", type=_positive, default=10)
+    scoring.add_argument("--samples", type=_positive, default=64, help="calibration images (default 64)")
+    scoring.add_argument("--units", type=_positive, default=8, help="leave-one-out is extrapolated from so many units "
+                         "a layer, and twice as many (default 8)")
+    scoring.add_argument("--runs", type=_positive, default=3, help="alternating runs (default 3)")
     scoring.add_argument("--seed", type=_natural, default=0)
+    scoring.add_argument("--json", action="store_true")
     scoring.set_defaults(run=_bench_scores)
 
     study = commands.add_parser("study", help="tables of the method on a trained base").add_subparsers(
@@ -88,18 +90,19 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--data-dir", type=Path)
         each.add_argument("--out", type=Path, help="JSON lines of finished rows; the same command goes on after them")
         each.add_argument("--seed", type=_natural, default=0)
+        each.add_argument("--json", action="store_true", help="the rows, in the place of the table")
         each.set_defaults(run=run)
         if name == "scores":
-            each.add_argument("--samples", type=int, default=64, help="inputs (default 64)")
-            each.add_argument("--units", type=int, default=32, help="units of each layer (default 32)")
+            each.add_argument("--samples", type=_positive, default=64, help="inputs (default 64)")
+            each.add_argument("--units", type=_positive, default=32, help="units of each layer (default 32)")
             continue
         each.add_argument("--part", choices=("residual", "grid", "best"), default="grid",
                           help="the residual stage alone; all three stages by every option; or the default options")
-        each.add_argument("--heads", type=_indices, default=(3, 2), help="heads kept, e.g. 3,2 (the default)")
-        each.add_argument("--calibration", type=int, default=128, help="inputs of scores and repairs (default 128)")
-        each.add_argument("--train", type=int, default=5000, help="inputs of the one epoch (default 5000)")
+        each.add_argument("--heads", type=_counts, default=(3, 2), help="heads kept, e.g. 3,2 (the default)")
+        each.add_argument("--calibration", type=_positive, default=128, help="inputs of scores and repairs (default 128)")
+        each.add_argument("--train", type=_positive, default=5000, help="inputs of the one epoch (default 5000)")
         each.add_argument("--split", choices=("validation", "test"), default="validation")
-        each.add_argument("--held-out", type=int, default=600, help="inputs that accuracy is taken on (default 600)")
+        each.add_argument("--held-out", type=_positive, default=600, help="inputs that accuracy is taken on (default 600)")
 
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)
@@ -155,10 +158,11 @@ def _bench_plan(args) -> int:
 
 def _bench_scores(args) -> int:
     from edvit_tf.models.presets import vit_config
-    from edvit_tf.study.scores import cost
+    from edvit_tf.study.scores import cost, cost_table
 
     config = vit_config(args.model, (224, 224, 3), args.classes)
-    print(json.dumps(cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed), indent=1))
+    figures = cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed)
+    print(json.dumps(figures, indent=1) if args.json else f"{args.model}: {cost_table(figures)}")
     return 0
 
 
@@ -166,14 +170,14 @@ def _study_scores(args) -> int:
     from edvit_tf.study.common import Rows, load_trained
     from edvit_tf.study.scores import agreement, agreement_table
 
-    settings = {"samples": args.samples, "units": args.units, "seed": args.seed, "data": args.data}
-    rows, base = Rows(args.out, settings), load_trained(args.base, args.data, args.data_dir, args.seed)
+    base = load_trained(args.base, args.data, args.data_dir, args.seed)
+    rows = Rows(args.out, {"samples": args.samples, "units": args.units, "seed": args.seed, **base.identity})
     done = []
     for row in agreement(base, rows, samples=args.samples, units=args.units, seed=args.seed):
         done.append(row)
         print(f"{row['name']}: " + ", ".join(
-            f"{m} {row[m]['spearman']:.3f}" for m in ("linearised", "fisher", "magnitude", "exact_again")), flush=True)
-    print(f"\n{agreement_table(done)}")
+            f"{m} {row[m]['spearman']:.3f}" for m in ("linearised", "fisher", "magnitude", "exact_again")), file=sys.stderr, flush=True)
+    print(json.dumps(done, indent=1) if args.json else agreement_table(done))
     return 0
 
 
@@ -181,19 +185,20 @@ def _study_cuts(args) -> int:
     from edvit_tf.study import cuts
     from edvit_tf.study.common import Rows, load_trained
 
-    settings = {key: getattr(args, key) for key in ("data", "calibration", "train", "split", "held_out")}
-    rows, base = Rows(args.out, settings), load_trained(args.base, args.data, args.data_dir, 0)
+    base = load_trained(args.base, args.data, args.data_dir, 0)
+    settings = {key: getattr(args, key) for key in ("calibration", "train", "split", "held_out")}
+    rows = Rows(args.out, {**settings, "fit": cuts.FIT.to_dict(), **base.identity})
     bench = cuts.Bench(base, calibration=args.calibration, train=args.train, test=args.held_out, split=args.split,
                        seed=args.seed)
-    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()), flush=True)
+    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()), file=sys.stderr, flush=True)
     found = {"residual": lambda: cuts.residual_study(bench, rows, args.heads),
              "grid": lambda: cuts.grid_study(bench, rows, args.heads, cuts.full_grid()),
              "best": lambda: cuts.grid_study(bench, rows, args.heads, cuts.best_two())}[args.part]()
     done = []
     for row in found:
         done.append(row)
-        print(cuts.cuts_table([row], base.config.num_heads), flush=True)
-    print(f"\n{cuts.cuts_table(done, base.config.num_heads)}")
+        print(cuts.cuts_table([row], base.config.num_heads), file=sys.stderr, flush=True)
+    print(json.dumps(done, indent=1) if args.json else cuts.cuts_table(done, base.config.num_heads))
     return 0
 
 
@@ -243,6 +248,21 @@ def _indices(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3") from None
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """ "3,2" -> (3, 2), each 1 or more."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of heads; write e.g. 3,2")
+    return tuple(int(part) for part in parts)
+
+
+def _positive(text: str) -> int:
+    """An integer, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def _natural(text: str) -> int:

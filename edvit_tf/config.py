@@ -188,6 +188,7 @@ class TrainConfig(Checked):
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
 
 
+STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
@@ -239,7 +240,7 @@ class RunConfig(Checked):
     num_devices: int = 5
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
     num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
-    budget_bytes: int | None = None  # float32 bytes of all deployed files, replicas counted again
+    budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
     strategy: str = "random"
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1

@@ -60,7 +60,7 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=card, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
     parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
-    parser.add_argument("--budget", help="bytes of all sub-models together, e.g. 50MiB (default: no budget)")
+    parser.add_argument("--budget", help="bytes of all deployed files together, e.g. 50MiB (default: no budget)")
     parser.add_argument("--groups", type=int, help="sub-models (default: one a device)")
     parser.add_argument("--strategy", choices=STRATEGIES, help=f"how classes are grouped (default {config.strategy})")
     parser.add_argument("--assignment", choices=METHODS, help=f"default {config.assignment}")

@@ -128,7 +128,7 @@ def test_three_stages_give_an_ordinary_vit_of_the_target(network, kept_heads, op
     for stage in STAGES:
         done = prune_stage(config, cut_weights, x, stage, target, options, seed=1)
         config, cut_weights = done.config, done.weights
-        assert (done.repaired is not None) == options.repair
+        assert (done.repaired is not None) == (options.repair and kept_heads < 3)  # all heads kept: nothing to repair
     assert config == target
     model = vit_from_weights(config, cut_weights)
     model.save(tmp_path / "cut.keras")

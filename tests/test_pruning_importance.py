@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import SCORES, ViTConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.pruning.divergence import half_variance, kl_divergence
 from tests.tiny_vit import CONFIG, logits, random_inputs, random_weights
@@ -125,7 +125,6 @@ def test_exact_does_not_depend_on_the_batch_sizes(network, stage):
 
 
 def test_the_same_scores_twice(network):
-    from edvit_tf.config import SCORES
     from edvit_tf.pruning.importance import importance
 
     config, weights, x = network
@@ -191,5 +190,6 @@ def test_bad_requests_are_refused():
         importance(CONFIG, weights, random_inputs(), "ffn", "taylor")
     with pytest.raises(ValueError, match="no calibration samples"):
         importance(CONFIG, weights, random_inputs(count=0), "ffn")
-    with pytest.raises(ValueError, match="'mlp'.*residual, attention, ffn"):
-        importance(CONFIG, weights, random_inputs(), "mlp")
+    for method in SCORES:
+        with pytest.raises(ValueError, match="'mlp'.*residual, attention, ffn"):
+            importance(CONFIG, weights, random_inputs(), "mlp", method)

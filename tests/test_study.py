@@ -45,8 +45,29 @@ def test_rows_go_on_after_a_stop_and_refuse_other_settings(tmp_path):
         rows = Rows(tmp_path / "out" / "rows.jsonl", {"seed": 0})
         assert rows.row({"name": "a"}, measure) == {"name": "a", "value": 3}
     assert len(calls) == 1
-    with pytest.raises(OutputError, match="other settings"):
+    with pytest.raises(OutputError, match="other settings.*seed: 0 -> 1"):
         Rows(tmp_path / "out" / "rows.jsonl", {"seed": 1})
+
+
+def test_half_a_row_of_a_killed_study_is_dropped_and_another_file_is_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    Rows(path, {"seed": 0}).row({"name": "a"}, lambda: {"value": 3})
+    whole = path.read_text()
+    path.write_text(whole + '{"key": "ab')
+    again = Rows(path, {"seed": 0})
+    assert again.row({"name": "a"}, lambda: {"value": 4})["value"] == 3
+    assert again.row({"name": "b"}, lambda: {"value": 5})["value"] == 5
+    assert path.read_text().startswith(whole) and len(path.read_text().splitlines()) == 3
+    path.write_text("name,value\na,3\n")
+    with pytest.raises(OutputError, match="not a file of finished rows"):
+        Rows(path, {"seed": 0})
+
+
+def test_another_base_is_another_study(base):
+    from dataclasses import replace
+
+    weights = {**base.weights, "head.bias": base.weights["head.bias"] + 1}
+    assert replace(base, weights=weights).identity["base"] != base.identity["base"]
 
 
 def test_rank_agreement_rows_and_table(base):
@@ -63,11 +84,13 @@ def test_rank_agreement_rows_and_table(base):
 
 def test_cost_ratio_counts_the_passes():
     from edvit_tf.models.presets import vit_config
-    from edvit_tf.study.scores import cost
+    from edvit_tf.study.scores import cost, cost_table
 
     config = vit_config("vit_smoke", (16, 16, 1), 3, patch_size=8)
     figures = cost(config, samples=4, units=2, runs=2, seed=0)
     assert figures["units"] == 48 + 2 * (48 + 48 + 96) and figures["linearised_passes"] == 4
+    assert figures["exact_units_run"] == {"residual": 4, "attention": 16, "ffn": 8}
+    assert "linearised, all units" in cost_table(figures)
     assert figures["ratio_passes"] == round(figures["units"] / 4, 1)
     assert figures["ratio"]["min"] <= figures["ratio"]["median"] <= figures["ratio"]["max"]
 
@@ -88,6 +111,26 @@ def test_cuts_rows_and_tables(base, monkeypatch):
     table = cuts.cuts_table(rows, 4)
     assert "channels, linearised, 4 rounds" in table and "linearised, keep, repair, seed 0" in table
     json.dumps(rows)
+
+
+def test_the_first_stage_is_done_once_for_all_rows_that_share_it(base, monkeypatch):
+    from edvit_tf.study import cuts
+
+    bench = cuts.Bench(base, calibration=10, train=20, test=10, split="test", seed=0)
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments[3])
+        return prune_stage(*arguments)
+
+    prune_stage = cuts.prune_stage
+    monkeypatch.setattr(cuts, "prune_stage", counted)
+    target = base.config.pruned(2, 10)
+    repaired = bench.prune(bench.start, "residual", target, PruneConfig())
+    plain = bench.prune(bench.start, "residual", target, PruneConfig(score="random", heads="keep", repair=False))
+    assert calls == ["residual"] and plain.repaired is None and plain.cut is repaired.cut
+    bench.prune(bench.start, "residual", target, PruneConfig(residual="channels", score="random"))
+    assert len(calls) == 2
 
 
 def test_the_grid_holds_every_score_heads_and_repair():

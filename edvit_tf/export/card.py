@@ -10,7 +10,8 @@ def card(manifest: dict) -> str:
         if manifest["data"]["synthetic"] else ""
     )
     rows = "\n".join(
-        f"| {s['name']} | {', '.join(s['labels'])} | {s['kept_heads']} | {s['params']:,} | {s['macs'] / 1e6:.1f} | "
+        f"| {s['name']} | {', '.join(s['labels'])} | {s['config']['num_heads']} | {s['params']:,} | "
+        f"{s['macs'] / 1e6:.1f} | "
         f"{manifest['files'][s['file']]['bytes']:,} | {', '.join(s['devices'])} |"
         for s in manifest["sub_models"]
     )

@@ -5,8 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+from edvit_tf.checked import differences
 from edvit_tf.errors import OutputError
-from edvit_tf.pipeline.store import Stages, differences, sync
+from edvit_tf.pipeline.store import Stages, sync
 from edvit_tf.report.page import write_report
 
 RESULTS = "results.json"

@@ -57,6 +57,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     expected = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     if base is not None:
         expected = load_base(base, expected, dataset.labels).config
+    steps.check_strategy(config, dataset)
     steps.plan_groups(config, expected, None)  # a plan that cannot be is found before training
     preflight(out, work, _needed_bytes(config, dataset, expected))
     check_replaceable(out)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edvit_tf.checked import digest
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
+from edvit_tf.errors import DataError
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning import cost
 
@@ -117,6 +118,15 @@ def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dic
     return {"plan": plan_groups(config, base_config, similarity).to_dict()}
 
 
+def check_strategy(config: RunConfig, dataset) -> None:
+    """DataError unless the validation split has every class, where groups are made by the base's confusions on it."""
+    seen = {recording.label for recording in dataset.recordings("validation")}
+    missing = [name for label, name in enumerate(dataset.labels) if label not in seen]
+    if config.strategy != "random" and missing:
+        raise DataError(f"strategy is {config.strategy!r}, which needs validation samples of every class; "
+                        f"{', '.join(missing)} have none. Add recordings of them, or take --strategy random.")
+
+
 def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarray | None) -> Plan:
     """Algorithms 1 and 3 over the run's class groups; without `similarity` the groups are random ones, of the same
     sizes and so of the same cost. Raises PlanError.
@@ -203,7 +213,8 @@ def cut_and_fit(
     else:
         before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
         previous = json.loads(stages.path(before, "stage.json").read_text())["result"]
-        chosen = np.sort(indices(0)[: config.calibration_samples])
+        mixture = indices(0) if label_of(sub) == SINGLE else group_epoch(train.labels, classes, num_classes, seed, 0)
+        chosen = np.sort(mixture[: config.calibration_samples])
         pruned = prune_stage(ViTConfig.from_dict(previous["config"]), stages.arrays(before), train.x[chosen], stage,
                              sub.config, config.pruning, seed)
         widths, accuracy["before"] = pruned.config, previous["accuracy"]["fit"]
@@ -235,11 +246,11 @@ def _base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple
 
 
 def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
-    """"group": of the samples of the group's classes alone; "all": the mean recall over the group's classes and
-    "other", into which all other classes fall.
+    """"group": share of the samples of the group's own classes that is named right (None: there are no such samples);
+    "all": the mean recall over the group's classes and "other", into which all other classes fall.
     """
-    right = truth == answers
-    return {"group": float(right[truth < group_size].mean()),
+    right, inside = truth == answers, truth < group_size
+    return {"group": float(right[inside].mean()) if inside.any() else None,
             "all": float(np.mean([right[truth == row].mean() for row in np.unique(truth)]))}
 
 

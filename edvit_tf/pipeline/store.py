@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.checked import differences
 from edvit_tf.device.memory import peak_rss
 from edvit_tf.errors import OutputError
 
@@ -123,18 +124,6 @@ def open_stages(folder: Path, key: str, description: dict, overwrite: bool, agai
             os.fsync(opened.fileno())
         os.replace(temporary, record)
     return Stages(folder, key)
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Readable list of the leaves in which two nested dictionaries differ: "seed: 0 -> 1"."""
-    found = []
-    for name in sorted(set(old) | set(new)):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            found.append(f"{prefix}{name}: {a!r} -> {b!r}"[:200])
-    return found
 
 
 def preflight(out: Path, work: Path, needed_bytes: int) -> None:

@@ -6,7 +6,7 @@ from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
 from edvit_tf.errors import PlanError
 from edvit_tf.planning import cost
 from edvit_tf.planning.assign import place
-from edvit_tf.planning.explain import explain
+from edvit_tf.planning.explain import certain, explain
 from edvit_tf.planning.problem import Problem, make_problem
 
 
@@ -75,4 +75,5 @@ def _nothing_left(base: ViTConfig, problem: Problem, assignment: str, budget_byt
         f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}, {flavour} files), the budget is "
         f"{budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): {need - budget_bytes} bytes over. "
         f"Give a budget of {need} bytes or more, ask for fewer sub-models or replicas{smaller}, or take a smaller base."
+        + "".join(f" {reason}" for reason in [certain(problem)] if reason)
     )

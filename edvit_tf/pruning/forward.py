@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
-
-STAGES = ("residual", "attention", "ffn")  # Appendix B, in this order
+from edvit_tf.config import STAGES, ViTConfig
 
 Cut = Callable  # (y (B, T, units), name) -> y with removed units set to zero; name: "residual", "qk", "v" or "ffn"
 

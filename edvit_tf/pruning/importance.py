@@ -32,9 +32,11 @@ def importance(
     """
     if method not in SCORES:
         raise ConfigError(f"there is no importance score {method!r}; the scores are: {', '.join(SCORES)}.")
+    widths = mask_shapes(config, stage)
+    if basis is not None and stage == "residual":
+        widths = {"residual": basis.shape[1]}
     if method == "random":
         rng = np.random.default_rng(seed)
-        widths = mask_shapes(config, stage) if basis is None else {"residual": basis.shape[1]}
         return {name: rng.random(width) for name, width in widths.items()}
     if method == "magnitude":
         return magnitude(config, weights, stage, basis)
@@ -49,7 +51,7 @@ def magnitude(
     config: ViTConfig, weights: Mapping[str, np.ndarray], stage: str, basis: np.ndarray | None = None
 ) -> Scores:
     """Norm of what writes a unit times the norm of what reads it (q with k, v with its output row, expand with
-    contract); for residual channels the norm of all that writes them. No samples are needed.
+    contract); for residual channels the norm of all kernels and positions that write them. No samples are needed.
     """
     if stage == "residual":
         rotation = np.eye(config.hidden_dim) if basis is None else basis

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edvit_tf.config import HEADS, ViTConfig
+from edvit_tf.config import HEADS, STAGES, ViTConfig
 
 Weights = dict[str, np.ndarray]
+
 
 def cut(
     config: ViTConfig, weights: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], stage: str,
@@ -31,7 +32,7 @@ def cut(
         return cut_ffn(config, weights, [
             top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)
         ])
-    raise ValueError(f"there is no pruning stage {stage!r}; the stages are residual, attention, ffn.")
+    raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}.")
 
 
 def kept_dims(

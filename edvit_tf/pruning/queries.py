@@ -32,6 +32,8 @@ def repair_queries(
         name = f"block_{i:02d}.attention.query"
         for new, dims in enumerate(kept[i][0]):
             for head in np.unique(dims // config.head_dim):
+                if not gram[head].any():  # keys that are all alike say nothing: no query can mend that
+                    continue
                 places = np.flatnonzero(dims // config.head_dim == head)
                 inside = dims[places] % config.head_dim
                 shrunk = gram[head] + ridge * np.trace(gram[head]) / config.head_dim * np.eye(config.head_dim)

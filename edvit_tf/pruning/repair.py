@@ -33,7 +33,8 @@ def repair(
 
     "ffn" refits each contract matrix, "attention" each output matrix, "residual" every Dense of every block (`spread`
     (d, d') says how the old stream stands in the new one); embeddings and head stay. The class token counts
-    `class_weight` times a patch token. Memory: both streams' tokens of all inputs, activations of `batch_size`.
+    `class_weight` times a patch token. Memory: both streams' tokens of all inputs, twice, and the
+    activations of `batch_size`.
     """
     (old_config, old_weights), (config, weights) = before, after
     old, new, out = vit.as_constants(old_weights), vit.as_constants(weights), dict(weights)
@@ -41,6 +42,7 @@ def repair(
                for i in range(0, len(inputs), batch_size)]
     reference = [vit.embed(old_config, old, x) for x in batches]
     stream = [vit.embed(config, new, x) for x in batches]
+    del batches
     spread = None if spread is None else tf.constant(spread, tf.float32)
     row_scale = tf.sqrt(tf.constant([class_weight] + [1.0] * config.num_patches))[:, tf.newaxis]
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import STAGES, ViTConfig
 from edvit_tf.pruning.divergence import half_variance, kl_divergence
-from edvit_tf.pruning.forward import STAGES, as_constants, forward, mask_shapes
+from edvit_tf.pruning.forward import as_constants, forward, mask_shapes
 
 
 def from_slopes(
@@ -23,7 +23,8 @@ def from_slopes(
     """{"linearised": scores, "fisher": scores} of every unit of `stages`; scores as in `importance`.
 
     Costs one forward pass and num_classes backward passes (derivatives of activations alone) over `inputs`, however
-    many units there are. Memory: the activations of `batch_size` samples.
+    many units there are. Memory: the activations of `batch_size` samples (16 of ViT-Base at
+    224 x 224: measured in docs/method.md; take fewer for a larger model).
     """
     widths = {name: width for stage in stages for name, width in mask_shapes(config, stage).items()}
     if basis is not None and "residual" in widths:

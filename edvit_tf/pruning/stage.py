@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.config import PruneConfig, ViTConfig
+from edvit_tf.errors import ConfigError
 from edvit_tf.pruning import rotation
 from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.prune import cut, cut_attention, cut_residual, kept_dims, top
@@ -36,8 +37,11 @@ def prune_stage(
     options: PruneConfig, seed: int = 0,
 ) -> Pruned:
     """Cuts `stage` ("residual", "attention", "ffn") to `target`'s widths; `inputs` (n, H, W, C) are the group's
-    calibration samples, on which scores and repairs are taken. Raises ValueError on an unknown stage.
+    calibration samples, on which scores and repairs are taken. Where the widths are the target's already, nothing is
+    done. Raises ValueError on an unknown stage, ConfigError for fewer than 3 channels made of directions.
     """
+    if _uncut(config, stage, target):
+        return Pruned(config, dict(weights), None)
     before: tuple[ViTConfig, Mapping] = (config, weights)
     spread, kept = None, None
     if stage == "residual":
@@ -70,14 +74,26 @@ def _residual(config, weights, inputs, target, options, seed):
             small, after = cut_residual(small, after, chosen)
             keep = keep[chosen]
         return (config, weights), (small, after), np.eye(config.hidden_dim, dtype=np.float32)[:, keep]
+    if target.hidden_dim < 3:
+        raise ConfigError(f"the residual stage is to leave {target.hidden_dim} channels; directions need 3 or "
+                          'more (one is spent on their zero sum). Keep more heads, or take residual = "channels".')
     folded = rotation.fold_norms(config, weights)
     basis = rotation.principal_basis(config, folded, inputs, _class_weight(config, options))
     chosen = np.arange(basis.shape[1])
-    if target.hidden_dim < config.hidden_dim and options.residual == "scored_directions":
+    if options.residual == "scored_directions":
         scores = importance(config, folded, inputs, "residual", options.score, basis=basis, seed=seed)["residual"]
         chosen = top(scores, target.hidden_dim - 1)
     small, after, spread = rotation.cut_directions(config, folded, basis[:, chosen[: target.hidden_dim - 1]])
     return (config, folded), (small, after), spread.astype(np.float32)
+
+
+def _uncut(config: ViTConfig, stage: str, target: ViTConfig) -> bool:
+    """True if the stage has nothing to take away."""
+    if stage == "residual":
+        return config.hidden_dim == target.hidden_dim and config.pool == target.pool
+    if stage == "attention":
+        return (config.num_heads, config.head_dim) == (target.num_heads, target.head_dim)
+    return stage == "ffn" and config.mlp_dim == target.mlp_dim
 
 
 def _widths(wide: int, narrow: int, rounds: int) -> list[int]:

@@ -46,6 +46,7 @@ svg .dim{fill:var(--soft)}
 svg .grid{stroke:var(--line);fill:none}svg .whisker{stroke:var(--ink);fill:none;stroke-width:1.4}
 svg .cut{stroke:var(--soft);stroke-dasharray:3 3;fill:none}
 svg .hollow{fill:var(--page);stroke:var(--fused);stroke-width:1.5}
+svg .own{stroke:var(--average);fill:none;opacity:.8}
 svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
 svg.matrix{width:auto;max-width:none}
 pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
@@ -133,7 +134,10 @@ def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | 
 
 
 def stage_chart(title: str, stages: list[dict], chance: float) -> str:
-    """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and fit (full)."""
+    """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and fit (full).
+
+    The thin line is the accuracy on the group's own classes.
+    """
     def y(share: float) -> float:
         return 112 - 100 * share
 
@@ -141,14 +145,16 @@ def stage_chart(title: str, stages: list[dict], chance: float) -> str:
     parts = [f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
              f'text-anchor="end">{100 * s:.0f}</text>' for s in (0, 0.5, 1)]
     parts.append(f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>')
-    looks = {"cut": 'class="hollow"', "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"',
-             "fit": 'fill="var(--fused)"'}
-    dots, last = [], None
+    looks = {"before": 'class="hollow"', "cut": 'class="hollow"', "fit": 'fill="var(--fused)"',
+             "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"'}
+    dots, last, own = [], None, []
     for i, stage in enumerate(stages):
-        accuracies = stage_steps(stage)
+        accuracies, group = stage_steps(stage), stage_steps(stage, "group")
         left, room = 32 + step * (i + 0.24), step * 0.58
         for n, (name, share) in enumerate(accuracies.items()):
             point = (left + room * n / (len(accuracies) - 1), y(share))
+            if group[name] is not None:
+                own.append(f"{point[0]:.1f} {y(group[name]):.1f}")
             if last:
                 parts.append(f'<path class="{"cut" if name == "cut" else "fit"}" '
                              f'd="M{last[0]:.1f} {last[1]:.1f}L{point[0]:.1f} {point[1]:.1f}"/>')
@@ -156,6 +162,8 @@ def stage_chart(title: str, stages: list[dict], chance: float) -> str:
             last = point
         dots.append(f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
                     f'{escape(stage["stage"])}</text>')
+    if own:
+        parts.append(f'<path class="own" d="M{"L".join(own)}"/>')
     return _figure(title, 240, 136, parts + dots)
 
 

@@ -71,19 +71,22 @@ def stages(results: dict) -> str:
     names = [stage["stage"] for stage in members[0][2]]
 
     def rows(which):
-        return [[name, *(f" {ARROW} ".join(f"{100 * v:.1f}" for v in stage_steps(s, which).values()) for s in history),
+        return [[name, *(f" {ARROW} ".join("-" if v is None else f"{100 * v:.1f}"
+                                           for v in stage_steps(s, which).values()) for s in history),
                  labels] for name, labels, history in members]
 
-    last, steps = len(names) + 1, f" {ARROW} ".join(max((stage_steps(s) for s in members[0][2]), key=len))
+    last = len(names) + 1
+    columns = [f"{stage['stage']}\n{f' {ARROW} '.join(stage_steps(stage))}" for stage in members[0][2]]
     return panels(
         [stage_chart(f"{name}, %", history, 1 / history[-1]["config"]["num_classes"]) for name, _, history in members],
         small=True,
-    ) + table([f"{steps}, %", *names, "classes"], rows("all"), text=(0, last), wrap=last) + note(
+    ) + table(["balanced, %", *columns, "classes"], rows("all"), text=(0, last), wrap=last) + note(
         'Validation windows, balanced accuracy over the sub-model\'s classes and "other" (dashed: guessing). '
-        "Hollow: after the cut; half: after the least-squares repair, before any training; full: after the fit. The "
-        "head stage cuts no widths: the rows of the group and \"other\" are taken from the base, and the head alone is "
-        "fitted.") + table([f"{steps}, own classes only, %", *names, "classes"], rows("group"), text=(0, last),
-                           wrap=last) + note("The same, over the windows of the sub-model's own classes alone.")
+        "Hollow: before (of the head stage: the base) and after the cut; half: after the least-squares repair, before "
+        'any training; full: after the fit. The head stage cuts no widths: the rows of the group and "other" are taken '
+        "from the base, and the head alone is fitted. Thin line: the table below.") + table(
+        ["own classes, %", *columns, "classes"], rows("group"), text=(0, last), wrap=last) + note(
+        "Share of the validation windows of the sub-model's own classes alone that is named right.")
 
 
 def sub_models(manifest: dict, results: dict) -> str:
@@ -92,7 +95,7 @@ def sub_models(manifest: dict, results: dict) -> str:
     for entry, sub in zip(manifest["sub_models"], results["sub_models"], strict=True):
         graph = 100 * (sub["file_bytes"] - sub["weight_bytes"]) / sub["weight_bytes"]
         rows.append([
-            sub["name"], ", ".join(sub["devices"]), entry["config"]["hidden_dim"], sub["kept_heads"],
+            sub["name"], ", ".join(sub["devices"]), entry["config"]["hidden_dim"], entry["config"]["num_heads"],
             entry["config"]["mlp_dim"], f"{sub['params']:,}", number(sub["macs"] / 1e6), number(sub["macs_full"] / 1e6),
             mib(sub["weight_bytes"]), mib(sub["file_bytes"]), f"{graph:.1f}", number(sub["process"]["load_ms"]),
             *_process(sub["process"]["invoke_ms"], sub["process"]),

@@ -53,7 +53,7 @@ def _row(name: str, accuracy: dict, size_bytes: int, macs: int, process: dict | 
 
 
 def stages_table(results: dict) -> str:
-    """Validation accuracy of each sub-model after every cut, after its repair and after the fit, in percent.
+    """Validation accuracy of each sub-model before and after every cut, after its repair and after the fit, in percent.
 
     Balanced over the group's classes and "other"; results.json and the report have the group's own samples too.
     """
@@ -74,7 +74,8 @@ def stages_table(results: dict) -> str:
 
 
 def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
-    """Accuracies 0..1 of one stage in order: "cut", "repair" (where there was one), "fit"; `which`: "all" or "group".
+    """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's; of the others it is the fit of
+    the stage before), "cut", "repair" (where there was one), "fit". `which`: "all", or "group" (None: no samples).
 
     Raises OutputError for results of a version that did not store them so.
     """
@@ -82,7 +83,8 @@ def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
         raise OutputError(
             f"stage {stage.get('stage')!r} of results.json has no 'accuracy'; this bundle was written by an earlier "
             "version. Run its recipe again with --overwrite, or report with the version that wrote it.")
-    return {step: stage["accuracy"][step][which] for step in ("cut", "repair", "fit") if step in stage["accuracy"]}
+    steps = (*(["before"] if stage["stage"] == "head" else []), "cut", "repair", "fit")
+    return {step: stage["accuracy"][step][which] for step in steps if step in stage["accuracy"]}
 
 
 def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
@@ -90,7 +92,7 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     lines = [f"{'sub-model':<14}{'heads':>6}{'d':>6}{'c':>6}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
-        lines.append(f"{sub.name:<14}{sub.kept_heads:>6}{sub.config.hidden_dim:>6}{sub.config.mlp_dim:>6}"
+        lines.append(f"{sub.name:<14}{sub.config.num_heads:>6}{sub.config.hidden_dim:>6}{sub.config.mlp_dim:>6}"
                      f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
                      f"{', '.join(names)}")
     budget = "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"

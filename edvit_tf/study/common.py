@@ -1,5 +1,6 @@
 """What every study starts from: a trained base, samples of its data set by split, and a file of finished rows."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,19 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.checked import digest
+from edvit_tf import __version__
+from edvit_tf.checked import differences, digest
 from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError, DataError, OutputError
 
 
 @dataclass(frozen=True)
 class Base:
-    """A trained base with its own head, its data set at its input size, and what it was loaded from."""
+    """A trained base with its own head, and its data set at its input size."""
 
     config: ViTConfig
     weights: dict[str, np.ndarray]
     dataset: object
-    source: str
+
+    @property
+    def identity(self) -> dict:
+        """What rows of a study depend on, for `Rows`: digests of weights and splits, and the package's version."""
+        content = hashlib.sha256()
+        for name in sorted(self.weights):
+            content.update(name.encode() + np.ascontiguousarray(self.weights[name]).tobytes())
+        splits = {split: self.dataset.split_ids(split) for split in ("train", "validation", "test")}
+        return {"base": content.hexdigest()[:16], "splits": digest(splits)[:16], "version": __version__}
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,16 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     """
     from edvit_tf.data import load
     from edvit_tf.models.pretrained import load_pretrained
+    from edvit_tf.models.sources import find_base
 
-    shape = load_pretrained(source).config.image_shape
+    path = find_base(source)
+    shape = load_pretrained(path).config.image_shape
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
-    loaded = load_pretrained(source, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
+    loaded = load_pretrained(path, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
     if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
         raise ConfigError(f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base that was "
                           "fine-tuned on this data set.")
-    return Base(loaded.config, loaded.weights, dataset, Path(source).name)
+    return Base(loaded.config, loaded.weights, dataset)
 
 
 def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Samples:
@@ -71,12 +83,21 @@ class Rows:
 
     def __init__(self, path: Path | None, settings: dict):
         """Raises OutputError if `path` holds rows that were measured with other settings."""
-        self.path, self.settings, self.done = path, settings, {}
+        self.path, self.done = path, {}
         if path is not None and path.is_file():
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            if not lines or lines[0].get("settings") != settings:
-                raise OutputError(f"{path} holds rows of other settings; take another --out, or move it away.")
-            self.done = {line["key"]: line["row"] for line in lines[1:]}
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]  # a kill may have left half a line
+            try:
+                first, *lines = [json.loads(line) for line in whole.splitlines()]
+                stored, self.done = first["settings"], {line["key"]: line["row"] for line in lines}
+            except (ValueError, KeyError, TypeError) as error:
+                raise OutputError(f"{path} is not a file of finished rows ({error}); take another --out, or move it "
+                                  "away.") from error
+            if stored != settings:
+                raise OutputError(f"{path} holds rows of other settings ({'; '.join(differences(stored, settings))}); "
+                                  "take another --out, or move it away.")
+            if whole != text:
+                path.write_text(whole, encoding="utf-8")
         elif path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")

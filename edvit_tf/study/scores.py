@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import STAGES, ViTConfig
 from edvit_tf.pruning.exact import exact
-from edvit_tf.pruning.forward import STAGES, mask_shapes
+from edvit_tf.pruning.forward import mask_shapes
 from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.slopes import from_slopes
 from edvit_tf.study.common import Base, Rows, draw
@@ -33,20 +33,18 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
                 if cheap is None:
                     cheap = from_slopes(config, weights, ours)
                 some = chosen[name]
-                started = time.perf_counter()
                 truth, again = (exact(config, weights, x, stage, units={name: some})[name][some]
                                 for x in (ours, others))
-                seconds = (time.perf_counter() - started) / 2
                 magnitudes = importance(config, weights, ours, stage, "magnitude")[name][some]
                 found = {method: _compare(scores[name][some], truth) for method, scores in cheap.items()}
-                return {"units": len(some), "exact_seconds": round(seconds, 2), **found,
+                return {"units": len(some), **found,
                         "magnitude": _compare(magnitudes, truth), "exact_again": _compare(again, truth)}
 
             yield rows.row({"study": "agreement", "stage": stage, "name": name}, measure)
 
 
 def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -> dict:
-    """Seconds of `linearised` for every unit, of `exact` for `units` units a layer scaled to all units, their ratio.
+    """Seconds of `linearised` for every unit, of `exact` extrapolated from `units` units of a layer, their ratio.
 
     Random weights and inputs: the arithmetic is the same. Both are measured in turn, `runs` times after tracing; the
     figures are medians with (min, max). Ratios in passes too: exact takes one (partial) forward pass a unit,
@@ -59,10 +57,10 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
     x = rng.integers(0, 256, (samples, *config.image_shape)).astype(np.uint8)
     shapes = {stage: mask_shapes(config, stage) for stage in STAGES}
-    some = {stage: {name: np.sort(rng.choice(width, min(units, width), replace=False))
-                    for name, width in shapes[stage].items()} for stage in STAGES}
+    few, more = (
+        {stage: {name: np.sort(rng.choice(width, min(count, width), replace=False))
+                 for name, width in shapes[stage].items()} for stage in STAGES} for count in (units, 2 * units))
     total = {stage: sum(shapes[stage].values()) for stage in STAGES}
-    share = {stage: sum(map(len, some[stage].values())) / total[stage] for stage in STAGES}
 
     def run_linearised() -> float:
         started = time.perf_counter()
@@ -70,18 +68,24 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
         return time.perf_counter() - started
 
     def run_exact() -> float:
-        """Seconds of all units, each stage's scaled from the units that were run."""
+        """Seconds of all units: a line through the times of `units` and of twice as many, for each stage."""
         seconds = 0.0
         for stage in STAGES:
-            started = time.perf_counter()
-            exact(config, weights, x, stage, units=some[stage])
-            seconds += (time.perf_counter() - started) / share[stage]
+            ran = []
+            for chosen in (few[stage], more[stage]):
+                started = time.perf_counter()
+                exact(config, weights, x, stage, units=chosen)
+                ran.append((time.perf_counter() - started, sum(map(len, chosen.values()))))
+            (first, count), (second, double) = ran
+            seconds += first + (second - first) * (total[stage] - count) / max(1, double - count)
         return seconds
 
-    from_slopes(config, weights, x[:16])
+    from_slopes(config, weights, x[:16])  # tracing, here and below
+    from_slopes(config, weights, x)
     memory = peak_rss()
     for stage in STAGES:
-        exact(config, weights, x[:16], stage, units=some[stage])
+        for chosen in (few[stage], more[stage]):
+            exact(config, weights, x[:16], stage, units=chosen)
     pairs = [(run_linearised(), run_exact()) for _ in range(runs)]
     passes = sum(total.values()), 1 + config.num_classes
 
@@ -89,7 +93,7 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
         return {name: round(float(of(values)), 2) for name, of in (("median", np.median), ("min", min), ("max", max))}
 
     return {"samples": samples, "units": passes[0],
-            "exact_units_run": {stage: sum(map(len, some[stage].values())) for stage in STAGES},
+            "exact_units_run": {stage: sum(map(len, more[stage].values())) for stage in STAGES},
             "runs": runs, "linearised_seconds": spread([a for a, _ in pairs]),
             "exact_seconds_all_units": spread([b for _, b in pairs]), "ratio": spread([b / a for a, b in pairs]),
             "exact_passes": passes[0], "linearised_passes": passes[1], "ratio_passes": round(passes[0] / passes[1], 1),
@@ -104,6 +108,23 @@ def _compare(scores: np.ndarray, truth: np.ndarray) -> dict:
     best = (set(np.argsort(-values, kind="stable")[:quarter]) for values in (scores, truth))
     return {"spearman": round(float(spearmanr(scores, truth).statistic), 4),
             "top_quarter": round(len(set.intersection(*best)) / quarter, 4)}
+
+
+def cost_table(figures: dict) -> str:
+    """The figures of `cost` as text: seconds and passes of both scores, their ratio, peak memory."""
+    def show(name, unit):
+        f = figures[name]
+        return f"{f['median']:,.1f}{unit} (min {f['min']:,.1f}, max {f['max']:,.1f})"
+
+    ran = ", ".join(f"{count} {stage}" for stage, count in figures["exact_units_run"].items())
+    return "\n".join([
+        f"{figures['units']:,} units on {figures['samples']} samples, {figures['runs']} alternating runs, medians",
+        f"  linearised, all units      {show('linearised_seconds', ' s')}; {figures['linearised_passes']} passes; peak "
+        f"memory of the process {figures['linearised_peak_rss_bytes'] / 2**30:.2f} GiB",
+        f"  exact, all units           {show('exact_seconds_all_units', ' s')}; {figures['exact_passes']:,} (partial) "
+        f"passes; extrapolated from {ran} units",
+        f"  exact / linearised         {show('ratio', '')} in seconds, {figures['ratio_passes']:,.0f} in passes",
+    ])
 
 
 def agreement_table(rows: list[dict]) -> str:
