@@ -99,10 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--part", choices=("residual", "grid", "best"), default="grid",
                           help="the residual stage alone; all three stages by every option; or the default options")
         each.add_argument("--heads", type=_counts, default=(3, 2), help="heads kept, e.g. 3,2 (the default)")
-        each.add_argument("--calibration", type=_positive, default=128, help="inputs of scores and repairs (default 128)")
+        each.add_argument("--calibration", type=_positive, default=128,
+                          help="inputs of scores and repairs (default 128)")
         each.add_argument("--train", type=_positive, default=5000, help="inputs of the one epoch (default 5000)")
         each.add_argument("--split", choices=("validation", "test"), default="validation")
-        each.add_argument("--held-out", type=_positive, default=600, help="inputs that accuracy is taken on (default 600)")
+        each.add_argument("--held-out", type=_positive, default=600,
+                          help="inputs that accuracy is taken on (default 600)")
 
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)
@@ -176,7 +178,8 @@ def _study_scores(args) -> int:
     for row in agreement(base, rows, samples=args.samples, units=args.units, seed=args.seed):
         done.append(row)
         print(f"{row['name']}: " + ", ".join(
-            f"{m} {row[m]['spearman']:.3f}" for m in ("linearised", "fisher", "magnitude", "exact_again")), file=sys.stderr, flush=True)
+            f"{m} {row[m]['spearman']:.3f}" for m in ("linearised", "fisher", "magnitude", "exact_again")),
+            file=sys.stderr, flush=True)
     print(json.dumps(done, indent=1) if args.json else agreement_table(done))
     return 0
 
@@ -190,7 +193,8 @@ def _study_cuts(args) -> int:
     rows = Rows(args.out, {**settings, "fit": cuts.FIT.to_dict(), **base.identity})
     bench = cuts.Bench(base, calibration=args.calibration, train=args.train, test=args.held_out, split=args.split,
                        seed=args.seed)
-    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()), file=sys.stderr, flush=True)
+    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()),
+          file=sys.stderr, flush=True)
     found = {"residual": lambda: cuts.residual_study(bench, rows, args.heads),
              "grid": lambda: cuts.grid_study(bench, rows, args.heads, cuts.full_grid()),
              "best": lambda: cuts.grid_study(bench, rows, args.heads, cuts.best_two())}[args.part]()

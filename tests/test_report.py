@@ -64,7 +64,7 @@ def figures(fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LA
         "plan": {"total_bytes": 80_000, "budget_bytes": None}, "seconds": 20.0, "peak_rss_bytes": 1 << 30,
         "stage_seconds": {"data": 1.0, "base": 2.0, **{f"{n}.{s['stage']}": 1.5 for n in names for s in stages(2)}},
     }
-    entries = [{"name": n, "config": {"hidden_dim": 24, "mlp_dim": 48}, "labels": g}
+    entries = [{"name": n, "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48}, "labels": g}
                for n, g in zip(names, groups, strict=True)]
     manifest = {
         "schema_version": 1, "name": "demo", "task": "audio-classification", "labels": labels, "input": {}, "files": {},
