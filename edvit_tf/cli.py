@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 configuration, 4 data, 5 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -191,17 +192,17 @@ def _study_cuts(args) -> int:
     base = load_trained(args.base, args.data, args.data_dir, 0)
     settings = {key: getattr(args, key) for key in ("calibration", "train", "split", "held_out")}
     rows = Rows(args.out, {**settings, "fit": cuts.FIT.to_dict(), **base.identity})
-    bench = cuts.Bench(base, calibration=args.calibration, train=args.train, test=args.held_out, split=args.split,
-                       seed=args.seed)
-    print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()),
-          file=sys.stderr, flush=True)
-    found = {"residual": lambda: cuts.residual_study(bench, rows, args.heads),
-             "grid": lambda: cuts.grid_study(bench, rows, args.heads, cuts.full_grid()),
-             "best": lambda: cuts.grid_study(bench, rows, args.heads, cuts.best_two())}[args.part]()
     done = []
-    for row in found:
-        done.append(row)
-        print(cuts.cuts_table([row], base.config.num_heads), file=sys.stderr, flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # Keras' progress; the figures alone go to standard output
+        bench = cuts.Bench(base, calibration=args.calibration, train=args.train, test=args.held_out, split=args.split,
+                           seed=args.seed)
+        print(", ".join(f"{name} {100 * value:.1f} %" for name, value in bench.whole().items()), flush=True)
+        found = {"residual": lambda: cuts.residual_study(bench, rows, args.heads),
+                 "grid": lambda: cuts.grid_study(bench, rows, args.heads, cuts.full_grid()),
+                 "best": lambda: cuts.grid_study(bench, rows, args.heads, cuts.best_two())}[args.part]()
+        for row in found:
+            done.append(row)
+            print(cuts.cuts_table([row], base.config.num_heads), flush=True)
     print(json.dumps(done, indent=1) if args.json else cuts.cuts_table(done, base.config.num_heads))
     return 0
 

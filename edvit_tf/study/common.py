@@ -41,14 +41,18 @@ class Samples:
 
 
 def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Base:
-    """The base `source` (.keras, checkpoint folder or hub name) and the data set it was fine-tuned on.
+    """The base `source` (.keras, checkpoint folder or hub name) and the data set it was fine-tuned on; TensorFlow's
+    operations are deterministic from here on.
 
     Raises ConfigError or DataError; a base without a head for this data set's classes is refused.
     """
+    import tensorflow as tf
+
     from edvit_tf.data import load
     from edvit_tf.models.pretrained import load_pretrained
     from edvit_tf.models.sources import find_base
 
+    tf.config.experimental.enable_op_determinism()
     path = find_base(source)
     shape = load_pretrained(path).config.image_shape
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
