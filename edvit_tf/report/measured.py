@@ -150,7 +150,9 @@ def missing(results: dict) -> str:
                   "other classes,\nwithout it", f"{noun(results['data'])}s of\nother classes", "its classes"],
                  rows, text=(0, 6), wrap=6) + note(
         f"All present: {percent(fused['recording'], fused['recordings'])} of {fused['recordings']}. Measured on the "
-        ".tflite files, zeros in the place of the missing features. Other classes: those of the remaining sub-models.")
+        ".tflite files, zeros in the place of the missing features. Other classes: those of the remaining sub-models."
+        + (f" Each sub-model is on {copies} devices: one of them lost costs nothing, all {copies} cost what is shown."
+           if (copies := min(len(sub["devices"]) for sub in results["sub_models"])) > 1 else ""))
 
 
 def confusion(results: dict) -> str:
