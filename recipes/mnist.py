@@ -17,7 +17,7 @@ CONFIG = RunConfig(
     base_training=TrainConfig(epochs=12, batch_size=256, learning_rate=2e-3, augment="shift", label_smoothing=0.1),
     stage_training=TrainConfig(epochs=3, batch_size=128, learning_rate=1.5e-3, augment="shift"),
     fusion_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
-    fusion_lambda=2.0,  # 0.5 gives 0.3 points less on validation, and saves 5 kB
+    fusion_lambda=2.0,  # 0.5 gives 0.3 points less on validation (seed 0), and a file of 60 kB, not 224
     num_devices=5,
 )
 SMOKE = smoke_profile(DataConfig("mnist", image_size=(28, 28), options={"max_per_class": 8, "validation_count": 1000}),
