@@ -23,7 +23,7 @@ def from_slopes(
     """{"linearised": scores, "fisher": scores} of every unit of `stages`; scores as in `importance`.
 
     Costs one forward pass and num_classes backward passes (derivatives of activations alone) over `inputs`, however
-    many units there are. Memory: the activations of `batch_size` samples ; take fewer for a model
+    many units there are. Memory: the activations of `batch_size` samples; take fewer for a model
     larger than ViT-Base.
     """
     widths = {name: width for stage in stages for name, width in mask_shapes(config, stage).items()}
