@@ -151,7 +151,8 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     """Builds the base, plans it for the devices and budget, prints both."""
     from edvit_tf.models.pretrained import load_base
     from edvit_tf.models.vit import build_vit
-    from edvit_tf.pipeline.steps import base_vit_config, plan_groups
+    from edvit_tf.pipeline.fleet import plan_groups
+    from edvit_tf.pipeline.steps import base_vit_config
     from edvit_tf.planning.cost import cost_table
     from edvit_tf.report.tables import plan_table
 

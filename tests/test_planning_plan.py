@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, TrainConfig, ViTConfig
 from edvit_tf.errors import ConfigError, PlanError
-from edvit_tf.pipeline.steps import plan_groups, single_plan
+from edvit_tf.pipeline.fleet import plan_groups, single_plan
 from edvit_tf.planning import cost
 from edvit_tf.planning.assign import least_remaining_energy
 from edvit_tf.planning.partition import partition

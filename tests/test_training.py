@@ -164,7 +164,7 @@ def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
     from types import SimpleNamespace
 
     from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, ViTConfig
-    from edvit_tf.pipeline.steps import fleet_samples
+    from edvit_tf.pipeline.cutting import fleet_samples
     from edvit_tf.planning.plan import plan
 
     np.save(tmp_path / "train.npy", np.zeros((50, 1)))

@@ -12,7 +12,8 @@ from edvit_tf.device.bundle import open_bundle
 from edvit_tf.evaluate import accuracy, ask, averaged, confusion, fuse, per_recording
 from edvit_tf.export.parity import compare
 from edvit_tf.export.process import run_in_process
-from edvit_tf.pipeline.steps import SINGLE, Split, label_of
+from edvit_tf.pipeline.fleet import SINGLE, label_of
+from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages
 
 

@@ -19,7 +19,8 @@ from edvit_tf.errors import AccuracyError, ExportError
 from edvit_tf.export.parity import TOLERANCE
 from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
-from edvit_tf.pipeline import steps
+from edvit_tf.pipeline import cutting, fleet, steps
+from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
 from edvit_tf.pipeline.store import lock, open_stages, preflight
@@ -57,35 +58,35 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     expected = steps.base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
     if base is not None:
         expected = load_base(base, expected, dataset.labels).config
-    steps.check_strategy(config, dataset)
-    steps.plan_groups(config, expected, None)  # a plan that cannot be is found before training
+    fleet.check_strategy(config, dataset)
+    fleet.plan_groups(config, expected, None)  # a plan that cannot be is found before training
     preflight(out, work, _needed_bytes(config, dataset, expected))
     check_replaceable(out)
     held = lock(work)
     stages = open_stages(work, key, description, overwrite, again)
     tf.config.experimental.enable_op_determinism()
 
-    data = stages.run("data", lambda folder: steps.store_inputs(folder, dataset))
+    data = stages.run("data", lambda folder: store_inputs(folder, dataset))
     base_config = steps.base_vit_config(
         config, dataset.input_shape, len(dataset.labels), data["mean"], data["std"])
     fitted = stages.run("base", lambda folder: steps.base(
         folder, stages, config, base_config, base, tuple(dataset.labels)))
     base_config = ViTConfig.from_dict(fitted["config"])
     teacher = stages.run("teacher", lambda folder: steps.teacher(folder, stages, base_config))
-    planned = stages.run("plan", lambda folder: steps.plan_fleet(config, base_config, stages))
+    planned = stages.run("plan", lambda folder: fleet.plan_fleet(config, base_config, stages))
     plan = Plan.from_dict(planned["plan"])
     print(plan_table(plan, list(dataset.labels)), flush=True)
     members = list(plan.sub_models)
     if config.single_baseline and len(members) > 1:
-        members.append(steps.single_plan(plan, base_config, config.pruning.heads))
-    histories = {steps.label_of(sub): [] for sub in members}
-    scale = steps.fleet_samples(stages, config, plan)
-    for stage in steps.PRUNING_STAGES:  # stage by stage, so that one compiled model serves all sub-models
+        members.append(fleet.single_plan(plan, base_config, config.pruning.heads))
+    histories = {fleet.label_of(sub): [] for sub in members}
+    scale = cutting.fleet_samples(stages, config, plan)
+    for stage in cutting.PRUNING_STAGES:  # stage by stage, so that one compiled model serves all sub-models
         for sub in members:
-            name = f"{steps.label_of(sub)}.{stage}"
-            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: steps.cut_and_fit(
+            name = f"{fleet.label_of(sub)}.{stage}"
+            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: cutting.cut_and_fit(
                 folder, stages, config, base_config, s, t, n, scale))
-            histories[steps.label_of(sub)].append({"stage": stage, **result})
+            histories[fleet.label_of(sub)].append({"stage": stage, **result})
     stages.run("features", lambda folder: steps.features(folder, stages, plan))
     fused = stages.run("fusion", lambda folder: steps.fusion(folder, stages, config, plan, len(dataset.labels)))
     _check_accuracy(config, fused["validation"], teacher["validation"])
@@ -101,8 +102,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         "base": {**_costs(base_config), "given": origin and "; ".join([origin, *fitted.get("notes", ())]),
                  "training": fitted["history"], "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
-        "single": None if steps.SINGLE not in histories else
-                  {**_costs(members[-1].config), "stages": histories[steps.SINGLE], **figures["single"]},
+        "single": None if fleet.SINGLE not in histories else
+                  {**_costs(members[-1].config), "stages": histories[fleet.SINGLE], **figures["single"]},
         "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
         "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
         "labels": list(dataset.labels), "plan": {

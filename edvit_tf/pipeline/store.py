@@ -11,9 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.checked import differences
+from edvit_tf.checked import differences, digest
+from edvit_tf.config import RunConfig
 from edvit_tf.device.memory import peak_rss
 from edvit_tf.errors import OutputError
+
+
+def stage_seed(run: RunConfig, name: str) -> int:
+    """A seed of its own for each stage, from the run's seed and the stage's name."""
+    return int(digest([run.seed, name])[:7], 16)
 
 
 @dataclass(frozen=True)

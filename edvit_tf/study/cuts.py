@@ -20,8 +20,9 @@ RESIDUAL_GRID = (
     PruneConfig(residual="channels", rounds=4), PruneConfig(residual="scored_directions"), PruneConfig(),
     PruneConfig(class_token_counts_as_all=False),
 )
-FITTED = (PruneConfig(residual="channels"), PruneConfig())  # of the residual grid, those that are fitted too
-FIT = TrainConfig(epochs=1, batch_size=50, learning_rate=3e-4, augment="shift_flip")
+# Rate chosen on 600 validation images, after a repaired cut to s = 1/2 with all heads kept (80.0 %): one epoch gives
+# 85.3 / 85.0 / 79.3 % at 1e-5 / 3e-5 / 1e-4.
+FIT = TrainConfig(epochs=1, batch_size=50, learning_rate=3e-5, augment="shift_flip")
 
 
 class Bench:
@@ -82,16 +83,12 @@ class Bench:
 
 
 def residual_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...]) -> Iterator[dict]:
-    """The residual stage alone, one row a method: accuracy after the cut, after the repair; and fitted from both."""
+    """The residual stage alone, one row a method: accuracy after the cut and after the repair."""
     for kept, options in itertools.product(kept_heads, RESIDUAL_GRID):
         def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes)
             done = prune_stage(*bench.start, bench.calibration, "residual", target, options, bench.seed)
-            row = {"cut": bench.accuracy(done.config, done.cut), "repair": bench.accuracy(done.config, done.repaired)}
-            if options in FITTED:
-                row |= {"cut_fit": bench.fitted(done.config, done.cut),
-                        "repair_fit": bench.fitted(done.config, done.repaired)}
-            return row
+            return {"cut": bench.accuracy(done.config, done.cut), "repair": bench.accuracy(done.config, done.repaired)}
 
         name = {"study": "residual", "kept_heads": kept, "seed": bench.seed, "options": options.to_dict()}
         yield rows.row(name, measure)
@@ -116,11 +113,12 @@ def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list
 
 
 def full_grid() -> list[PruneConfig]:
-    """Scores x heads x repair, on the default residual stage."""
-    return [PruneConfig(score=score, heads=heads, repair=repair)
+    """Scores x heads x repair on the default residual stage; by the default score, whole heads, and residual channels."""
+    grid = [PruneConfig(score=score, heads=heads, repair=repair)
             for score, heads, repair in itertools.product(
-                ("linearised", "magnitude", "random"), ("merge", "keep", "whole"), (True, False))
-            if heads != "whole" or score == "linearised"]
+                ("linearised", "magnitude", "random"), ("merge", "keep"), (True, False))]
+    return grid + [PruneConfig(heads="whole"), PruneConfig(residual="channels"),
+                   PruneConfig(residual="channels", repair=False)]
 
 
 def best_two() -> list[PruneConfig]:
@@ -133,15 +131,14 @@ def cuts_table(rows: list[dict], num_heads: int) -> str:
     lines = []
     residual = [row for row in rows if row["study"] == "residual"]
     if residual:
-        lines.append(f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}{'cut, fit':>10}{'repair, fit':>13}")
+        lines.append(f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}")
     for row in residual:
         o = row["options"]
         how = {"channels": f"channels, {o['score']}" + (f", {o['rounds']} rounds" if o["rounds"] > 1 else ""),
                "directions": "principal directions", "scored_directions": f"directions, {o['score']}"}[o["residual"]]
         how += "" if o["class_token_counts_as_all"] else ", all tokens alike"
         lines.append(f"{how:<44}{row['kept_heads']}/{num_heads:<4}" + "".join(
-            f"{_percent(row.get(key)):>{width}}" for key, width in (
-                ("cut", 8), ("repair", 8), ("cut_fit", 10), ("repair_fit", 13))))
+            f"{_percent(row[key]):>8}" for key in ("cut", "repair")))
     grid = [row for row in rows if row["study"] == "grid"]
     if grid:
         steps = [f"{stage}_{step}" for stage in STAGES for step in ("cut", "repair")] + ["fit"]
