@@ -113,7 +113,7 @@ def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list
 
 
 def full_grid() -> list[PruneConfig]:
-    """Scores x heads x repair on the default residual stage; by the default score, whole heads, and residual channels."""
+    """Scores x heads x repair on the default residual stage; by the default score whole heads, and channels."""
     grid = [PruneConfig(score=score, heads=heads, repair=repair)
             for score, heads, repair in itertools.product(
                 ("linearised", "magnitude", "random"), ("merge", "keep"), (True, False))]
