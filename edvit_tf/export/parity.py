@@ -11,10 +11,10 @@ def compare(keras_outputs: dict[str, np.ndarray], tflite_outputs: dict[str, np.n
 
     The relative error of one sample's tensor is max |a - b| / max |b|, b the Keras output; of a sample, the largest of
     its tensors'. A tie is a sample whose two largest Keras values lie within TOLERANCE of each other; `differing_top1`
-    counts the others with another top-1. "ok": no top-1 differs and the 95th percentile is within TOLERANCE. The largest error
-    is told and not judged: a fault of the export moves all samples, while a trained model can magnify the rounding of
-    float32 on a single one. Measured on a model of Speech Commands: 2e-4 on the worst of 310 clips, where Keras's own
-    answer in float32 lies 4e-5 from its answer in float64; the median is 5e-7.
+    counts the others with another top-1. "ok": no top-1 differs and the 95th percentile is within TOLERANCE. The
+    largest error is told and not judged: a fault of the export moves all samples, while a trained model can magnify
+    the rounding of float32 on a single one. Measured on a model of Speech Commands: 2e-4 on the worst of 310 clips,
+    where Keras's own answer in float32 lies 4e-5 from its answer in float64; the median is 5e-7.
     """
     errors = np.max([np.abs(tflite_outputs[name] - b).max(axis=-1) / np.abs(b).max(axis=-1)
                      for name, b in keras_outputs.items()], axis=0)
