@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from edvit_tf.config import HEADS
 from edvit_tf.device.bundle import BundleError
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError, OutputError
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
                       help="of the files that are counted (default float32, which is what recipes export)")
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
+    plan.add_argument("--heads", choices=HEADS, default="merge",
+                      help="how heads are cut: merge and whole give the paper's widths (default merge); the head "
+                      "widths of keep are rounded down")
     plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
     plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
     plan.add_argument("--seed", type=_natural, default=0)
@@ -146,7 +150,7 @@ def _plan(args) -> int:
     count = len(devices) if args.groups is None else args.groups
     groups = partition(args.classes, count, "random", args.seed)
     planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
-                   args.assignment, "random", args.replicas, flavour=args.flavour)
+                   args.assignment, "random", args.replicas, flavour=args.flavour, cut_heads=args.heads)
     print(json.dumps(planned.to_dict(), indent=1) if args.json else plan_table(planned))
     return 0
 

@@ -201,7 +201,7 @@ class PruneConfig(Checked):
     score: str = "linearised"  # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"
     residual: str = "directions"  # "channels" (the paper), "directions" (principal), "scored_directions"
     rounds: int = 1  # channels go in so many rounds, scored anew before each
-    heads: str = "merge"  # "merge" (UP-ViT), "whole" (the best heads as they are), "keep" (all heads, narrower)
+    heads: str = "keep"  # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
     repair: bool = True  # least-squares repair of what follows each cut
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
     class_token_counts_as_all: bool = True  # in repairs and directions, as much as all patch tokens together

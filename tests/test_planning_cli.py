@@ -22,6 +22,15 @@ def test_the_papers_plan_as_a_table(capsys):
     assert lines[-1].startswith("total 95.93 MiB of float32 files at most (budget 180.00 MiB)")
 
 
+def test_kept_heads_are_planned_by_their_own_widths(capsys):
+    """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have 128."""
+    keep = planned(capsys, "--devices", "10", "--budget", "180MiB", "--heads", "keep")["sub_models"][0]
+    merge = planned(capsys, "--devices", "10", "--budget", "180MiB")["sub_models"][0]
+    assert (keep["config"]["num_heads"], keep["config"]["head_dim"]) == (12, 10)
+    assert (merge["config"]["num_heads"], merge["config"]["head_dim"]) == (2, 64)
+    assert keep["size_bytes"] < merge["size_bytes"] and keep["config"]["mlp_dim"] == merge["config"]["mlp_dim"]
+
+
 def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     path = tmp_path / "devices.toml"
     small = "".join(f'[[device]]\nname = "small-{i}"\nmemory = "11 MiB"\nreserve = "1 MiB"\ncompute = "0.5 GMAC"\n'
