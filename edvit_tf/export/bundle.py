@@ -56,7 +56,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     entries = []
     for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
         vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(folder / f"{sub.name}.keras")
-        convert(*sub_model_graph(sub.config, weights, input_name), folder / f"{sub.name}.tflite", weights)
+        convert(*sub_model_graph(sub.config, weights, input_name, run.target), folder / f"{sub.name}.tflite", weights)
         entries.append({
             "index": sub.index, "name": sub.name, "file": f"{sub.name}.tflite", "keras": f"{sub.name}.keras",
             "flavours": {"float32": {"file": f"{sub.name}.tflite", "runtimes": ["tflite-runtime", "ai-edge-litert"]}},

@@ -24,6 +24,7 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     test = Split(stages, "test")
     inputs = stages.path("data", "test.npy")
     bundle = open_bundle(stages.folder / "bundle")
+    target = bundle.manifest["run"]["target"]
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
     keras_out = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), test.x) for sub in plan.sub_models]
@@ -32,13 +33,13 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     parity, rows = {}, []
     for j, entry in enumerate(bundle.sub_models):
         parity[entry["name"]] = compare(
-            keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, top="logits")
+            keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, "logits", target)
         rows.append({
             **{key: entry[key] for key in (
                 "name", "labels", "kept_heads", "params", "macs", "macs_full", "weight_bytes", "devices")},
             "file_bytes": bundle.manifest["files"][entry["file"]]["bytes"], "process": answers.reports[j],
         })
-    parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, top="probabilities")
+    parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target)
 
     def score(probabilities):
         return accuracy(probabilities, test.labels, test.recordings)
@@ -53,7 +54,7 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
         })
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
-        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs),
+        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs, target),
         "sub_models": rows,
         "fusion": {
             "tflite": score(fused), "keras": score(keras_fused), "average": score(averaged(bundle, answers)),
@@ -64,12 +65,13 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
     if label_of(members[-1]) == SINGLE:
-        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs)
+        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs,
+                                        target)
     return figures
 
 
 def _one_model(
-    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path
+    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path, target: str
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
@@ -83,11 +85,11 @@ def _one_model(
         return figures  # a base with the mean of its patch tokens beside the class token is not deployed
     file = folder / f"{name}.tflite"
     input_name = "image" if test.x.dtype == np.uint8 else "mel"
-    size = convert(*sub_model_graph(widths, weights, input_name), file, weights)
+    size = convert(*sub_model_graph(widths, weights, input_name, target), file, weights)
     out, report = run_in_process(file, inputs)
     return {
         **figures, "tflite": accuracy(softmax(out["logits"]), test.labels, test.recordings), "file_bytes": size,
-        "process": report, "parity": compare({"logits": logits}, {"logits": out["logits"]}, top="logits"),
+        "process": report, "parity": compare({"logits": logits}, {"logits": out["logits"]}, "logits", target),
     }
 
 

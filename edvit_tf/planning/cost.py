@@ -15,9 +15,9 @@ and runs the MLP for the class token alone. Bias additions, LayerNorm, softmax, 
 residual additions count in none. In the first two the blocks run on all T tokens; the head runs once.
 
 Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and
-what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. TFLite's converter folds
-all LayerNorms but two into the layer that follows, so a file stores 2 d (2 L - 1) numbers fewer than `params`, and one
-more (epsilon); a test holds it to that.
+what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. The deployment graph folds
+the blocks' LayerNorms into the layers that follow, so a file stores 4 d L numbers fewer than `params`, and five more
+(epsilon and the constants of GELU); a test holds it to that.
 """
 
 from collections.abc import Mapping
@@ -105,18 +105,18 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     values, scores = height * width * channels, config.num_heads * tokens
     x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
     steps = [
-        values + patches, 2 * patches, patches + x, 2 * x,  # convolution, reshape, class token, positions
-        3 * x + tokens, 4 * x,  # LayerNorm: x, centred, squared; the last block's, whose scaled rows are read twice
-        3 * x + 2 * rows, 2 * x + 3 * rows,  # the last block's keys and values
+        values + patches, 2 * patches, patches + x,  # convolution, reshape and positions, class token
+        2 * x + tokens,  # LayerNorm: x, squared, mean
+        2 * x + 3 * rows,  # the last block's keys and values
     ]
     if input_bytes < 4:
         steps.append(values + values * input_bytes / 4)  # the cast
     if config.num_layers > 1:
         steps += [
-            2 * x + 3 * rows, x + 4 * rows,  # q, k, v beside x and its norm; one of them transposed
+            x + 4 * rows,  # q, k, v beside x; one of them transposed
             x + 3 * rows + scores * tokens, x + rows + 2 * scores * tokens,  # Q K^T, softmax
             x + 2 * rows + scores * tokens,  # A V
-            2 * x + rows, 2 * x + wide, x + 2 * wide,  # output projection, MLP expanded, GELU
+            2 * x + rows, 3 * x, 2 * x + wide, x + 3 * wide,  # output projection, residual, MLP expanded, GELU
         ]
     return int(4 * max(steps))
 
@@ -157,8 +157,8 @@ def _matrices(config: ViTConfig) -> list[int]:
 
 
 def _folded(config: ViTConfig) -> int:
-    """Numbers that a file stores fewer than `params`: 2 L - 1 LayerNorms, less epsilon."""
-    return 2 * config.hidden_dim * (2 * config.num_layers - 1) - 1
+    """Numbers that a file stores fewer than `params`: the blocks' LayerNorms, less five constants."""
+    return 4 * config.hidden_dim * config.num_layers - 5
 
 
 def _pooled_dim(config: ViTConfig) -> int:
