@@ -42,6 +42,14 @@ REFERENCE = [  # the independent implementation that the pretrained loaders are 
     "transformers>=5,<6",  # ViT, DINOv2 and AST
 ]
 
+BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missing
+    "onnx>=1.17",  # writes the graph that the next two run
+    "onnxruntime>=1.20",  # what most people deploy with
+    "openvino>=2025",  # the fastest known on x86
+    "ai-edge-litert>=2.1,<3",  # the successor of tflite-runtime, beside it
+    "torch>=2.6,<3",  # eager, the baseline of papers
+]
+
 setup(
     name="edvit-tf",
     version=VERSION,
@@ -55,6 +63,6 @@ setup(
     include_package_data=True,
     install_requires=BASE,
     extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST,
-                    "reference": REFERENCE},
+                    "reference": REFERENCE, "bench": BENCH},
     entry_points={"console_scripts": ["edvit = edvit_tf.cli:main"]},
 )

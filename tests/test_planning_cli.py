@@ -74,7 +74,7 @@ def test_bench_plan_counts_every_instance(capsys):
 
 
 def test_bench_instances_come_from_the_seed_alone():
-    from edvit_tf.bench import bench_plan
+    from edvit_tf.bench.plan import bench_plan
 
     one, two, other = (bench_plan(5, 5, 1, 10, seed)["gap"] for seed in (3, 3, 4))
     for gap in (one, two, other):
