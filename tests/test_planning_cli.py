@@ -19,7 +19,7 @@ def test_the_papers_plan_as_a_table(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert all(line.split()[:6] == [f"submodel-{j:02d}", "2", "128", "512", "9.59", "484.0"]
                for j, line in enumerate(lines[1:11]))
-    assert lines[-1].startswith("total 95.93 MiB of float32 files at most (budget 180.00 MiB)")
+    assert lines[-1].startswith("total 95.92 MiB of float32 files at most (budget 180.00 MiB)")
 
 
 def test_heterogeneous_devices_of_a_file(capsys, tmp_path):

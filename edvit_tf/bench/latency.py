@@ -72,8 +72,9 @@ def subjects(
             rows += [Subject(runtime, KERAS, file, floats, count, cost.macs_full(config)) for runtime in runtimes]
     if against:
         _rival_files(config, weights, folder, onnx=set(against) != {"torch"})
-        rows += [Subject(engine, "eager" if engine == "torch" else "ONNX", folder, floats, count, cost.macs_full(config))
-                 for count in threads for engine in against]
+        graphs = {engine: "eager" if engine == "torch" else "ONNX" for engine in against}
+        rows += [Subject(engine, graph, folder, floats, count, cost.macs_full(config))
+                 for count in threads for engine, graph in graphs.items()]
     return rows
 
 
@@ -154,12 +155,12 @@ def latency_text(result: dict) -> str:
         lines.append(
             f"{head}{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}"
             f"{rss:>9}{row['gmacs']:>8.3f}{row['gflops'] / result['sgemm_gflops'][row['threads']]:>10.0%}{shown:>24}")
+    rates = ", ".join(f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}"
+                      for count, rate in result["sgemm_gflops"].items())
     lines.append(
-        f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, batch 1, each turn in "
-        "a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention products included; in our "
-        "graphs the last block\nruns for the class token alone. sgemm: "
-        + ", ".join(f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}"
-                    for count, rate in result["sgemm_gflops"].items()) + " (numpy, 1,536 squared).")
+        f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, batch 1, each turn "
+        "in a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention products included; "
+        f"in our graphs the last block\nruns for the class token alone. sgemm: {rates} (numpy, 1,536 squared).")
     return "\n".join(lines)
 
 

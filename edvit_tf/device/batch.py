@@ -20,7 +20,7 @@ from edvit_tf.device.runtime import RUNTIMES, RuntimeMissing, load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 1 with a message: the file cannot be loaded, or TensorFlow is in the process."""
+    """Entry point; returns 0, or 1 with one line: the file cannot be loaded or run, or TensorFlow is in the process."""
     parser = argparse.ArgumentParser(prog="edvit_tf.device.batch", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("inputs", type=Path)
@@ -30,12 +30,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runtime", choices=RUNTIMES)
     args = parser.parse_args(argv)
 
-    started = time.perf_counter()
+    if args.repeat < 1 or args.threads < 1:
+        parser.error(f"--repeat {args.repeat}, --threads {args.threads}: both must be at least 1")
     try:
-        model = load(args.model, args.threads, args.runtime)
-    except (RuntimeMissing, MemoryShort, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _run(args)
+    except (RuntimeMissing, MemoryShort, ValueError, RuntimeError, ImportError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+
+
+def _run(args) -> int:
+    started = time.perf_counter()
+    model = load(args.model, args.threads, args.runtime)
     load_ms = (time.perf_counter() - started) * 1e3
     if args.inputs.suffix == ".npy":
         arrays = {next(iter(model.inputs)): np.load(args.inputs, mmap_mode="r", allow_pickle=False)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import numpy as np
 class ModelFailed(Exception):
     """The process that ran a model crashed, was refused memory, could not load the file, or was not done in time."""
 
-    exit_code = 11
+    exit_code = 13
 
 
 def run_model(
@@ -45,17 +46,27 @@ def run_model(
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False,
                                   env={**os.environ, "PYTHONPATH": path})
         except subprocess.TimeoutExpired as error:
-            raise ModelFailed(f"{model.name} was not done after {timeout_seconds:g} s in its process; "
-                              "measure on fewer samples.") from error
+            raise ModelFailed(f"{model.name} was not done after {timeout_seconds:g} s in its process: the machine is "
+                              "overloaded, or there are too many samples.") from error
         if done.returncode != 0:
-            how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
-            raise ModelFailed(f"the process that runs {model.name} {how}: {done.stderr.strip()[-2000:]}")
+            raise ModelFailed(f"the process that runs {model.name} {_how(done.returncode)}: "
+                              f"{(done.stderr.strip().splitlines() or ['(it said nothing)'])[-1][-500:]}")
         with np.load(target, allow_pickle=False) as file:
             outputs = {name: file[name] for name in file.files}
     report = json.loads(str(outputs.pop("report")))
     report["times_ms"] = outputs.pop("invoke_ms").tolist()
     report |= {"first_ms": report["times_ms"][0], "samples": len(report["times_ms"]) // repeat}
     return outputs, report
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hints = {signal.SIGKILL: " (out of memory?)", signal.SIGSEGV: " (a spoilt file, or a fault of the runtime)",
+             signal.SIGBUS: " (a spoilt file, or a fault of the runtime)",
+             signal.SIGILL: " (a runtime built for another processor)"}
+    return f"was ended by {name}{hints.get(-code, '')}"
 
 
 def _count(inputs: Path | dict[str, np.ndarray]) -> int:

@@ -59,7 +59,8 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         convert(*sub_model_graph(sub.config, weights, input_name, run.target), folder / f"{sub.name}.tflite", weights)
         entries.append({
             "index": sub.index, "name": sub.name, "file": f"{sub.name}.tflite", "keras": f"{sub.name}.keras",
-            "flavours": {"float32": {"file": f"{sub.name}.tflite", "runtimes": ["tflite-runtime", "ai-edge-litert"]}},
+            "flavours": {"float32": {"file": f"{sub.name}.tflite", "target": run.target,
+                                     "runtimes": ["tflite-runtime", "ai-edge-litert"]}},
             "classes": list(sub.classes), "labels": [parts.labels[c] for c in sub.classes],
             "other": sub.config.num_classes > len(sub.classes), "kept_heads": sub.kept_heads,
             "config": sub.config.to_dict(), "params": cost.params(sub.config), "macs": cost.macs(sub.config),

@@ -21,7 +21,7 @@ def sub_model_graph(
     """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C), and its signature.
 
     It returns {"features": (1, d), "logits": (1, num_classes)}. `target` "portable" computes GELU by a sigmoid form
-    that tflite-runtime delegates (logits within 1e-3 of Keras); "litert" by the native operator, which is faster in
+    that tflite-runtime delegates (within 1e-3 of Keras); "litert" by the native operator, which is faster in
     ai-edge-litert and slow in tflite-runtime (within 1e-5). Raises ValueError for another target, and for
     pool="cls_mean": a base is not deployed.
     """
