@@ -107,6 +107,18 @@ def test_compare_counts_ties_apart():
     assert figures["max_relative_error"] == pytest.approx(1.0)
 
 
+def test_a_few_samples_may_magnify_rounding_a_fault_moves_all():
+    keras_out = {"logits": np.tile([[1.0, 2.0]], (100, 1))}
+    for count, ok in ((4, True), (10, False)):
+        tflite_out = {"logits": keras_out["logits"].copy()}
+        tflite_out["logits"][:count] *= 1 + 5e-4
+        figures = compare(keras_out, tflite_out, top="logits", target="litert")
+        assert figures["ok"] == ok and figures["max_relative_error"] == pytest.approx(5e-4, rel=1e-3)
+    tflite_out["logits"][:] = keras_out["logits"]
+    tflite_out["logits"][7] = [2.0, 1.0]
+    assert not compare(keras_out, tflite_out, top="logits")["ok"]  # one other answer is one too many
+
+
 @pytest.mark.parametrize("side", ["keras", "tflite"])
 def test_numbers_that_are_none_are_no_parity(side):
     good, bad = {"logits": np.array([[1.0, 2.0]])}, {"logits": np.array([[np.nan, 2.0]])}

@@ -137,7 +137,7 @@ def _check_parity(figures: dict, target: str) -> None:
     """No bundle leaves whose files do not answer as Keras does."""
     parts = dict(figures["parity"])
     parts |= {name: figures[name].get("parity") for name in ("base", "single") if name in figures}
-    bad = [f"{name} (error {p['max_relative_error']:.1e}, {p['differing_top1']} differing top-1)"
+    bad = [f"{name} (95th percentile of the error {p['p95_relative_error']:.1e}, {p['differing_top1']} differing top-1)"
            for name, p in parts.items() if p is not None and not p["ok"]]
     if bad:
         raise ExportError(
