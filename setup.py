@@ -30,6 +30,7 @@ HOST = [
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
     "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
     *DEVICE,  # evaluation runs what the devices run
+    "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
 TEST = [
     "pytest>=8",  # the tests

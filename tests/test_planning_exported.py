@@ -23,9 +23,7 @@ CONSTANTS = 5  # epsilon, the least root, three of GELU
 
 
 def export(config: ViTConfig, path, flavour: str = "float32"):
-    """The deployment graph over random weights, none of them equal; float32 by the package's own converter."""
-    import tensorflow as tf
-
+    """The deployment graph over random weights, none of them equal."""
     from edvit_tf.export.convert import convert
     from edvit_tf.export.graph import sub_model_graph
     from edvit_tf.models.vit import build_vit, get_weights
@@ -33,17 +31,7 @@ def export(config: ViTConfig, path, flavour: str = "float32"):
     rng, start = np.random.default_rng(0), get_weights(build_vit(config))
     weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in start.items()}
     graph, signature = sub_model_graph(config, weights, "image" if config.image_shape[2] == 3 else "mel")
-    if flavour == "float32":
-        convert(graph, signature, path, weights)
-        return
-    function = tf.function(graph, input_signature=signature).get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if flavour == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    else:  # int8 as design.md section 7 says, so that tflite-runtime 2.14 loads it
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    path.write_bytes(converter.convert())
+    convert(graph, signature, path, weights, flavour)
 
 
 def folded(config: ViTConfig) -> int:

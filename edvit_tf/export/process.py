@@ -9,7 +9,8 @@ from edvit_tf.errors import ExportError
 
 
 def run_in_process(
-    model: Path, inputs: Path | dict[str, np.ndarray], threads: int = 1, timeout_seconds: float | None = None
+    model: Path, inputs: Path | dict[str, np.ndarray], threads: int = 1, timeout_seconds: float | None = None,
+    runtime: str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Outputs (n, ...) by name and a report, as of `edvit_tf.device.process.run_model`.
 
@@ -17,7 +18,8 @@ def run_in_process(
     (False, checked in there). Raises ExportError with the process's own words when it fails.
     """
     try:
-        outputs, report = run_model(model, inputs, threads=threads, timeout_seconds=timeout_seconds)
+        outputs, report = run_model(model, inputs, threads=threads, timeout_seconds=timeout_seconds,
+                                    runtime=runtime)
     except ModelFailed as error:
         raise ExportError(str(error)) from error
     times = report.pop("times_ms")

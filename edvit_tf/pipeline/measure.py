@@ -3,14 +3,16 @@
 This is the one place that looks at the test split, once everything is chosen and trained.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.config import Plan, SubModelPlan, ViTConfig
-from edvit_tf.device.bundle import open_bundle
-from edvit_tf.evaluate import accuracy, ask, averaged, confusion, fuse, per_recording
-from edvit_tf.export.parity import compare
+from edvit_tf.device.bundle import Bundle, open_bundle
+from edvit_tf.device.runtime import installed_runtimes
+from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, per_recording
+from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.pipeline.fleet import SINGLE, label_of
 from edvit_tf.pipeline.inputs import Split
@@ -62,12 +64,37 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
             "process": fusion_report,
         },
         "parity": parity, "missing_one": missing_one,
+        "flavours": _flavours(bundle, inputs, answers, score),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
     if label_of(members[-1]) == SINGLE:
         figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs,
                                         target)
     return figures
+
+
+def _flavours(bundle: Bundle, inputs: Path, reference: Answers, score: Callable) -> list[dict]:
+    """Every flavour in every runtime that loads it and is installed here: bytes, accuracy, error, latency.
+
+    The error is that of the sub-models' logits against the first runtime's float32 files (max |a - b| / max |b| of a
+    sample): 95th percentile over samples, the worst sub-model's.
+    """
+    rows = []
+    for flavour, listed in bundle.sub_models[0]["flavours"].items():
+        for runtime in installed_runtimes():
+            if runtime not in listed["runtimes"]:
+                continue
+            answers = ask(bundle, inputs, flavour, runtime)
+            files = [entry["flavours"][flavour]["file"] for entry in bundle.sub_models]
+            errors = [float(np.quantile(np.abs(a - b).max(axis=1) / np.abs(b).max(axis=1), QUANTILE))
+                      for a, b in zip(answers.logits, reference.logits, strict=True)]
+            rows.append({
+                "flavour": flavour, "runtime": answers.reports[0]["runtime"], "tflite": score(fuse(bundle, answers)[0]),
+                "file_bytes": sum(bundle.manifest["files"][file]["bytes"] for file in files),
+                "p95_relative_error": max(errors),
+                "median_ms": max(report["invoke_ms"]["median"] for report in answers.reports),
+            })
+    return rows
 
 
 def _one_model(

@@ -106,6 +106,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
                   {**_costs(members[-1].config), "stages": histories[fleet.SINGLE], **figures["single"]},
         "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
         "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
+        "flavours": figures["flavours"],
         "labels": list(dataset.labels), "plan": {
             "total_bytes": plan.total_bytes, "deployed_bytes": plan.deployed_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),

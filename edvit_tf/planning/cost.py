@@ -22,16 +22,15 @@ least root and three constants of GELU); a test holds it to that. Target "litert
 
 from collections.abc import Mapping
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import FLAVOURS, ViTConfig
 from edvit_tf.errors import ConfigError
 
-FLAVOURS = ("float32", "float16", "int8")
 INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
 # Graph of a file (operators, shapes, names), bytes: a constant, and more a block; measured on TensorFlow 2.21 for 1 to
 # 12 blocks (4.6 kB + 5.10 kB a block in float32; float16 adds an operator a weight), rounded up.
 GRAPH_BYTES = 6_144
 BLOCK_BYTES = {"float32": 5_200, "float16": 6_600, "int8": 5_400}
-CHANNEL_BYTES = 12  # int8: scale and zero point of each output channel of the patch kernel
+CHANNEL_BYTES = 12  # int8: scale and zero point of each output channel of a matrix
 
 
 def params(config: ViTConfig) -> int:
@@ -74,7 +73,7 @@ def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     _check_flavour(flavour)
     if flavour == "float16":
         return 2 * params(config)
-    quantised = sum(n for n in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
+    quantised = sum(n for n, _ in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
     return 4 * params(config) - 3 * quantised
 
 
@@ -84,7 +83,9 @@ def file_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     ViT-Base, 2 of 12 heads kept, 10 classes: 10,062,332 (9.60 MiB); the exported file has 10,059,592 (the paper: 9.6).
     """
     weights = size_bytes(config, flavour) - (2 if flavour == "float16" else 4) * _folded(config)
-    channels = CHANNEL_BYTES * config.hidden_dim if flavour == "int8" else 0
+    channels = 0
+    if flavour == "int8":
+        channels = CHANNEL_BYTES * sum(out for n, out in _matrices(config) if n >= INT8_MIN_VALUES)
     return weights + GRAPH_BYTES + config.num_layers * BLOCK_BYTES[flavour] + channels
 
 
@@ -149,11 +150,12 @@ def _check_flavour(flavour: str) -> None:
         raise ConfigError(f"flavour is {flavour!r}; it must be one of: {', '.join(FLAVOURS)}. Choose one of them.")
 
 
-def _matrices(config: ViTConfig) -> list[int]:
-    """Values of each weight matrix: patch kernel, six a block, head."""
+def _matrices(config: ViTConfig) -> list[tuple[int, int]]:
+    """Values and output channels of each weight matrix: patch kernel, six a block, head."""
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
-    block = [d * a, d * a, d * a, a * d, d * c, c * d]
-    return [_patch_values(config) * d, *config.num_layers * block, _pooled_dim(config) * config.num_classes]
+    block = [(d * a, a), (d * a, a), (d * a, a), (a * d, d), (d * c, c), (c * d, d)]
+    head = (_pooled_dim(config) * config.num_classes, config.num_classes)
+    return [(_patch_values(config) * d, d), *config.num_layers * block, head]
 
 
 def _folded(config: ViTConfig) -> int:
