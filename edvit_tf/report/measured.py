@@ -186,9 +186,11 @@ def parity(results: dict) -> str:
 def flavours(results: dict) -> str:
     """Every flavour of the files in every runtime: bytes, fused accuracy, error, milliseconds."""
     first = results["flavours"][0]["tflite"]["recording"]
-    rows = [[f["flavour"], f["runtime"], mib(f["file_bytes"]), percent(f["tflite"]["recording"], f["tflite"]["recordings"]),
-             f"{100 * (f['tflite']['recording'] - first):+.2f}", f"{f['p95_relative_error']:.1e}", number(f["median_ms"])]
-            for f in results["flavours"]]
+    rows = []
+    for f in results["flavours"]:
+        share = f["tflite"]["recording"]
+        rows.append([f["flavour"], f["runtime"], mib(f["file_bytes"]), percent(share, f["tflite"]["recordings"]),
+                     f"{100 * (share - first):+.2f}", f"{f['p95_relative_error']:.1e}", number(f["median_ms"])])
     return table(["flavour", "runtime", "file MiB,\nall sub-models", "fused\naccuracy", "change,\npoints",
                   "error of\nlogits", "median\nms"], rows, text=(0, 1)) + note(
         "Fused accuracy on the test split, fusion in float32; error: max |a \N{MINUS SIGN} b| / max |b| of a sample's "
