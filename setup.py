@@ -30,6 +30,7 @@ HOST = [
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
     "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
     *DEVICE,  # evaluation runs what the devices run
+    "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
 TEST = [
     "pytest>=8",  # the tests
@@ -40,6 +41,14 @@ TEST = [
 REFERENCE = [  # the independent implementation that the pretrained loaders are compared with; only tests need it
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does
     "transformers>=5,<6",  # ViT, DINOv2 and AST
+]
+
+BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missing
+    "onnx>=1.17",  # writes the graph that the next two run
+    "onnxruntime>=1.20",  # what most people deploy with
+    "openvino>=2025",  # the fastest known on x86
+    "ai-edge-litert>=2.1,<3",  # the successor of tflite-runtime, beside it
+    "torch>=2.6,<3",  # eager, the baseline of papers
 ]
 
 setup(
@@ -55,6 +64,6 @@ setup(
     include_package_data=True,
     install_requires=BASE,
     extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST,
-                    "reference": REFERENCE},
+                    "reference": REFERENCE, "bench": BENCH},
     entry_points={"console_scripts": ["edvit = edvit_tf.cli:main"]},
 )

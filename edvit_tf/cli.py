@@ -84,6 +84,21 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--json", action="store_true")
     scoring.set_defaults(run=_bench_scores)
 
+    latency = bench.add_parser("latency", help="a sub-model in the TFLite runtimes, beside other runtimes")
+    latency.add_argument("bundle", type=Path, nargs="?", help="a bundle; without it --model")
+    latency.add_argument("--submodel", type=_natural, default=0, help="of the bundle (default 0)")
+    latency.add_argument("--model", default="vit_base", help="preset (default vit_base), 224 x 224 x 3, random weights")
+    latency.add_argument("--heads", type=_positive, default=2, help="heads kept (default 2)")
+    latency.add_argument("--cut-heads", choices=("merge", "keep"), default="merge", help="widths of that cut")
+    latency.add_argument("--pre-gelu", type=float, default=1.5, help="standard deviation before GELU (default 1.5)")
+    latency.add_argument("--threads", type=_counts, default=(1,), help="e.g. 1,2 (default 1)")
+    latency.add_argument("--runs", type=_positive, default=40, help="a turn, after 5 to warm up (default 40)")
+    latency.add_argument("--turns", type=_positive, default=5, help="alternating turns (default 5)")
+    latency.add_argument("--against", help="rivals, e.g. onnxruntime,openvino; none (default: all that are installed)")
+    latency.add_argument("--naive", action="store_true", help="Keras's own export beside ours")
+    latency.add_argument("--json", action="store_true")
+    latency.set_defaults(run=_bench_latency)
+
     study = commands.add_parser("study", help="tables of the method on a trained base").add_subparsers(
         required=True, metavar="WHAT")
     for name, text, run in (("scores", "rank agreement of the scores with leave-one-out", _study_scores),
@@ -156,10 +171,37 @@ def _plan(args) -> int:
 
 
 def _bench_plan(args) -> int:
-    from edvit_tf.bench import bench_plan, plan_text
+    from edvit_tf.bench.plan import bench_plan, plan_text
 
     result = bench_plan(args.sub_models, args.devices, args.runs, args.instances, args.seed)
     print(json.dumps(result, indent=1) if args.json else plan_text(result))
+    return 0
+
+
+def _bench_latency(args) -> int:
+    from edvit_tf.bench.latency import bench_latency, latency_text, spread_weights
+    from edvit_tf.models.presets import vit_config
+
+    against = None if args.against is None else tuple(n for n in args.against.split(",") if n != "none")
+    options = {"threads": args.threads, "runs": args.runs, "turns": args.turns, "against": against, "naive": args.naive}
+    if args.bundle is None:
+        config = vit_config(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
+        result = bench_latency(config, spread_weights(config, args.pre_gelu), **options)
+    else:
+        import keras
+
+        import edvit_tf.models.layers  # noqa: F401  (registers what .keras files hold)
+        from edvit_tf.config import ViTConfig
+        from edvit_tf.device.bundle import open_bundle, verified_path
+        from edvit_tf.models.vit import get_weights
+
+        bundle = open_bundle(args.bundle)
+        entry = bundle.entry(args.submodel)
+        weights = get_weights(keras.models.load_model(verified_path(bundle, entry["keras"]), compile=False))
+        files = {name: verified_path(bundle, flavour["file"]) for name, flavour in entry["flavours"].items()}
+        result = bench_latency(ViTConfig.from_dict(entry["config"]), weights, files=files,
+                               input_name=bundle.manifest["input"]["name"], **options)
+    print(json.dumps(result, indent=1) if args.json else latency_text(result))
     return 0
 
 

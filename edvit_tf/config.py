@@ -192,6 +192,8 @@ STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
+FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
+TARGETS = ("portable", "litert")  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ class RunConfig(Checked):
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
+    flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
+    target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
     single_baseline: bool = True  # train one model of the per-device size on all classes beside the fleet
     seed: int = 0
@@ -265,6 +269,10 @@ class RunConfig(Checked):
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
         self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
+        self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
+                      and len(set(self.flavours)) == len(self.flavours), "flavours",
+                      f"it must be float32 and then any of {', '.join(FLAVOURS[1:])}, each once")
+        self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")
 
     @property

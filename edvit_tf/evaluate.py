@@ -26,11 +26,18 @@ class Answers:
     reports: tuple[dict, ...]
 
 
-def ask(bundle: Bundle, inputs: Path) -> Answers:
-    """Runs every sub-model over the .npy file `inputs` (n, H, W, C), one process after the other, one thread each."""
+def ask(bundle: Bundle, inputs: Path, flavour: str | None = None, runtime: str | None = None) -> Answers:
+    """Runs every sub-model over the .npy file `inputs` (n, H, W, C), one process after the other, one thread each.
+
+    `flavour` None: the first, float32; `runtime` None: the first installed. Raises BundleError for a flavour that the
+    bundle does not have.
+    """
     outputs, reports = [], []
     for entry in bundle.sub_models:
-        out, report = run_in_process(verified_path(bundle, entry["file"]), inputs)
+        if flavour is not None and flavour not in entry["flavours"]:
+            raise BundleError(f"{bundle.path} has no flavour {flavour}; it has {', '.join(entry['flavours'])}.")
+        file = entry["file"] if flavour is None else entry["flavours"][flavour]["file"]
+        out, report = run_in_process(verified_path(bundle, file), inputs, runtime=runtime)
         outputs.append(out)
         reports.append(report)
     return Answers(tuple(o["features"] for o in outputs), tuple(o["logits"] for o in outputs), tuple(reports))

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.config import HEADS, RESIDUAL, SCORES, DataConfig, PruneConfig, RunConfig, TrainConfig
+from edvit_tf.config import FLAVOURS, HEADS, RESIDUAL, SCORES, TARGETS, DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
 from edvit_tf.planning.partition import STRATEGIES
@@ -75,6 +75,10 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--heads", choices=HEADS, help="merge heads, keep them all but narrower, or keep the best "
                         f"whole (default {config.pruning.heads})")
     parser.add_argument("--no-repair", action="store_true", help="no least-squares repair after each cut")
+    parser.add_argument("--flavours", help=f"of the files, from {', '.join(FLAVOURS)} (default "
+                        f"{','.join(config.flavours)}); int8 runs in ai-edge-litert alone")
+    parser.add_argument("--target", choices=TARGETS, help="graphs for both TFLite runtimes, or the forms best in "
+                        f"ai-edge-litert (default {config.target})")
     parser.add_argument("--base", metavar="WEIGHTS", help="start from a base.keras of an earlier run, a checkpoint "
                         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
@@ -109,9 +113,11 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
         changes["budget_bytes"] = parse_size(args.budget)
     for option, field in (("groups", "num_groups"), ("strategy", "strategy"), ("assignment", "assignment"),
                           ("replicas", "replicas"), ("samples", "samples"), ("seed", "seed"),
-                          ("min_accuracy", "min_accuracy")):
+                          ("min_accuracy", "min_accuracy"), ("target", "target")):
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
+    if args.flavours is not None:
+        changes["flavours"] = tuple(name.strip() for name in args.flavours.split(",") if name.strip())
     if args.other_weight is not None:
         training = changes.get("stage_training", config.stage_training)
         changes["stage_training"] = training.replace(other_weight=args.other_weight)

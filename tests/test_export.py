@@ -11,7 +11,7 @@ from edvit_tf.export.parity import compare
 from edvit_tf.models.presets import vit_config
 
 
-def _export(config, path, input_name):
+def _export(config, path, input_name, target="portable"):
     from edvit_tf.export.convert import convert
     from edvit_tf.export.graph import sub_model_graph
     from edvit_tf.models.vit import build_vit, get_weights, set_weights
@@ -19,23 +19,24 @@ def _export(config, path, input_name):
     model, rng = build_vit(config), np.random.default_rng(0)
     weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in get_weights(model).items()}
     set_weights(model, weights)
-    size = convert(*sub_model_graph(config, weights, input_name), path, weights)
+    size = convert(*sub_model_graph(config, weights, input_name, target), path, weights)
     return model, weights, size
 
 
+@pytest.mark.parametrize("target, bound", [("portable", 1e-3), ("litert", 1e-5)])
 @pytest.mark.parametrize("input_name, channels", [("image", 3), ("mel", 1)])
-def test_file_equals_keras_in_a_process_without_tensorflow(tmp_path, input_name, channels):
+def test_file_equals_keras_in_a_process_without_tensorflow(tmp_path, input_name, channels, target, bound):
     from edvit_tf.export.process import run_in_process
 
     config = ViTConfig((32, 24, channels), patch_size=8, num_layers=3, hidden_dim=20, num_heads=3, head_dim=8,
                        mlp_dim=28, num_classes=4, input_mean=(90.0,), input_std=(40.0,))  # h * head_dim is not d
-    model, _, size = _export(config, tmp_path / "m.tflite", input_name)
+    model, _, size = _export(config, tmp_path / "m.tflite", input_name, target)
     rng = np.random.default_rng(1)
     x = rng.integers(0, 256, (9, 32, 24, channels)).astype(np.uint8 if input_name == "image" else np.float32)
     outputs, report = run_in_process(tmp_path / "m.tflite", {input_name: x})
     keras_outputs = {name: np.asarray(value) for name, value in model(x.astype(np.float32)).items()}
-    figures = compare(keras_outputs, outputs, top="logits")
-    assert figures["ok"] and figures["max_relative_error"] < 1e-4 and figures["samples"] == 9
+    figures = compare(keras_outputs, outputs, top="logits", target=target)
+    assert figures["ok"] and figures["max_relative_error"] < bound and figures["samples"] == 9
     assert report["tensorflow_loaded"] is False and report["samples"] == 9
     assert size == (tmp_path / "m.tflite").stat().st_size
     assert 10 << 20 < report["peak_rss_bytes"] < 500 << 20
@@ -111,7 +112,7 @@ def test_a_few_samples_may_magnify_rounding_a_fault_moves_all():
     for count, ok in ((4, True), (10, False)):
         tflite_out = {"logits": keras_out["logits"].copy()}
         tflite_out["logits"][:count] *= 1 + 5e-4
-        figures = compare(keras_out, tflite_out, top="logits")
+        figures = compare(keras_out, tflite_out, top="logits", target="litert")
         assert figures["ok"] == ok and figures["max_relative_error"] == pytest.approx(5e-4, rel=1e-3)
     tflite_out["logits"][:] = keras_out["logits"]
     tflite_out["logits"][7] = [2.0, 1.0]

@@ -107,7 +107,7 @@ def test_a_file_is_its_weights_and_a_small_graph(flavour, per_weight):
 
 def test_peak_activations_of_the_bases():
     tokens, d, c = 197, 768, 3072
-    assert cost.peak_activation_bytes(vit("base")) == 4 * tokens * (d + 2 * c)  # GELU beside the residual
+    assert cost.peak_activation_bytes(vit("base")) == 4 * tokens * (d + 3 * c)  # GELU beside the residual
     assert cost.peak_activation_bytes(vit("base", mlp_dim=64)) == 4 * (2 * tokens * d + 2 * 12 * tokens * tokens)
 
 

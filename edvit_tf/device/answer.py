@@ -9,6 +9,7 @@ import numpy as np
 from edvit_tf.device import preprocess
 from edvit_tf.device.bundle import Bundle, BundleError, open_bundle, verified_path
 from edvit_tf.device.runtime import Model, load
+from edvit_tf.device.tune import choice
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,19 @@ class Fleet:
         return self.fusion.run(features=np.concatenate(features, axis=1), present=present)["probabilities"][0]
 
 
-def load_fleet(path: str | Path, missing: Sequence[int] = (), num_threads: int = 1) -> Fleet:
-    """Opens a bundle and loads its sub-models but the `missing` ones; raises BundleError when none would be left."""
+def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | None = None) -> Fleet:
+    """Opens a bundle and loads its sub-models but the `missing` ones, as they were tuned for this device.
+
+    `flavour` (None: the fastest measured, else the first). Raises BundleError when no sub-model would be left.
+    """
     bundle = open_bundle(path)
     for index in missing:
         bundle.entry(index)
     if len(set(missing)) == len(bundle.sub_models):
         raise BundleError("all sub-models are missing; an answer needs at least one. Leave fewer out.")
-    models = tuple(
-        None if j in missing else load(verified_path(bundle, entry["file"]), num_threads)
-        for j, entry in enumerate(bundle.sub_models)
-    )
-    return Fleet(bundle, models, load(verified_path(bundle, bundle.manifest["fusion"]["file"]), num_threads))
+    chosen = [None if j in missing else choice(bundle, j, flavour) for j in range(len(bundle.sub_models))]
+    models = tuple(None if c is None else load(verified_path(bundle, c.file), c.threads) for c in chosen)
+    return Fleet(bundle, models, load(verified_path(bundle, bundle.manifest["fusion"]["file"])))
 
 
 def answer_file(fleet: Fleet, path: str | Path) -> dict:

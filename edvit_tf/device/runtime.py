@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from edvit_tf.device.memory import check_memory
+
+RUNTIMES = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}  # package: module
+
 
 class RuntimeMissing(Exception):
     """No TFLite runtime is installed, or it cannot work with the numpy beside it."""
@@ -42,34 +46,44 @@ class Model:
         return self.runner(**arrays)
 
 
-def runtime_name() -> str:
-    """Name and version of the runtime that `load` takes: tflite-runtime when it is there, else ai-edge-litert.
+def installed_runtimes() -> tuple[str, ...]:
+    """The names of RUNTIMES that are installed, in the order in which `load` takes them."""
+    return tuple(name for name, module in RUNTIMES.items() if importlib.util.find_spec(module))
+
+
+def runtime_name(runtime: str | None = None) -> str:
+    """Name and version of the runtime that `load` takes: `runtime`, or the first of RUNTIMES that is installed.
 
     Raises RuntimeMissing with the command to install one, or when numpy 2 stands beside tflite-runtime 2.14, which
     imports with it and then fails when an interpreter is made.
     """
-    if importlib.util.find_spec("tflite_runtime"):
-        version = importlib.metadata.version("tflite-runtime")
-        if int(np.__version__.split(".")[0]) >= 2:
+    installed = installed_runtimes()
+    name = runtime or (installed[0] if installed else None)
+    if name in installed:
+        version = importlib.metadata.version(name)
+        if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
             raise RuntimeMissing(
                 f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs numpy below 2. "
                 "Run: pip install 'numpy<2' (or use ai-edge-litert in the place of tflite-runtime)."
             )
-        return f"tflite-runtime {version}"
-    if importlib.util.find_spec("ai_edge_litert"):
-        return f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
+        return f"{name} {version}"
+    if runtime is not None:
+        raise RuntimeMissing(f"{runtime} is not installed; installed here: {', '.join(installed) or 'none'}. "
+                             f"Run: pip install {runtime}.")
     raise RuntimeMissing(
         "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
         "Run, in a clone of edvit_tf: pip install '.[device]'."
     )
 
 
-def load(path: str | Path, num_threads: int = 1) -> Model:
-    """Loads a .tflite file and allocates its tensors; raises RuntimeMissing, or ValueError on a file it cannot run.
+def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> Model:
+    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the first installed).
 
+    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ValueError on a file it cannot run.
     Verify the file first (`bundle.verified_path`): the runtimes can crash on a corrupt one.
     """
-    name = runtime_name()
+    name = runtime_name(runtime)
+    check_memory(Path(path))
     if name.startswith("tflite-runtime"):
         from tflite_runtime.interpreter import Interpreter
     else:

@@ -10,8 +10,11 @@ import numpy as np
 
 from edvit_tf.config import Plan, RunConfig
 from edvit_tf.device.bundle import SCHEMA_VERSION, sha256
+from edvit_tf.device.golden import golden_error, tolerance
+from edvit_tf.device.runtime import installed_runtimes
+from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
-from edvit_tf.export.convert import convert
+from edvit_tf.export.convert import RUNTIMES, convert
 from edvit_tf.export.graph import fusion_graph, sub_model_graph
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models.vit import get_weights, vit_from_weights
@@ -56,10 +59,15 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     entries = []
     for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
         vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(folder / f"{sub.name}.keras")
-        convert(*sub_model_graph(sub.config, weights, input_name), folder / f"{sub.name}.tflite", weights)
+        flavours = {}
+        for flavour in run.flavours:
+            file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
+            target = "litert" if RUNTIMES[flavour] == ("ai-edge-litert",) else run.target
+            convert(*sub_model_graph(sub.config, weights, input_name, target), folder / file, weights, flavour)
+            flavours[flavour] = {"file": file, "target": target, "runtimes": list(RUNTIMES[flavour])}
         entries.append({
             "index": sub.index, "name": sub.name, "file": f"{sub.name}.tflite", "keras": f"{sub.name}.keras",
-            "flavours": {"float32": {"file": f"{sub.name}.tflite", "runtimes": ["tflite-runtime", "ai-edge-litert"]}},
+            "flavours": flavours,
             "classes": list(sub.classes), "labels": [parts.labels[c] for c in sub.classes],
             "other": sub.config.num_classes > len(sub.classes), "kept_heads": sub.kept_heads,
             "config": sub.config.to_dict(), "params": cost.params(sub.config), "macs": cost.macs(sub.config),
@@ -121,7 +129,24 @@ def _write_golden(
     for entry in entries:
         out, _ = run_in_process(folder / entry["file"], {input_name: golden["input"]})
         golden |= {f"{entry['name']}.{name}": value for name, value in out.items()}
+        _check_flavours(folder, entry, {input_name: golden["input"]}, out)
     features = np.concatenate([golden[f"{entry['name']}.features"] for entry in entries], axis=1)
     present = np.ones((1, len(entries)), np.float32)
     out, _ = run_in_process(folder / "fusion.tflite", {"features": features, "present": present})
     np.savez(folder / "golden.npz", **golden, **{"fusion.probabilities": out["probabilities"]})
+
+
+def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> None:
+    """Runs each file in every runtime that it lists and that is installed here; ExportError if one does not answer, so
+    that it is not found out on a device.
+    """
+    for flavour, listed in entry["flavours"].items():
+        for runtime in set(listed["runtimes"]) & set(installed_runtimes()):
+            try:
+                out, _ = run_in_process(folder / listed["file"], inputs, runtime=runtime)
+            except ExportError as error:
+                raise ExportError(f"{listed['file']} does not run in {runtime}: {error} Leave out flavour {flavour}."
+                                  ) from error
+            if (off := golden_error(out, expected)) > tolerance(flavour):
+                raise ExportError(f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
+                                  f"{tolerance(flavour):g}. Leave out flavour {flavour}.")

@@ -1,4 +1,4 @@
-"""A graph over numpy constants -> one .tflite file of builtin operators, with named inputs and outputs."""
+"""A graph over numpy constants -> a .tflite file of builtin operators, named inputs and outputs, in some flavour."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,18 +7,35 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.errors import ExportError
+from edvit_tf.planning.cost import INT8_MIN_VALUES
+
+# Which runtimes load a flavour. "int8" is dynamic range, a scale an output channel: tflite-runtime 2.14 does not load
+# it, and its per-tensor form, which loads, is ten times slower than float32 there.
+RUNTIMES = {"float32": ("tflite-runtime", "ai-edge-litert"), "float16": ("tflite-runtime", "ai-edge-litert"),
+            "int8": ("ai-edge-litert",)}
 
 
-def convert(graph: Callable, signature: list, path: Path, weights: Mapping[str, np.ndarray]) -> int:
-    """Writes the float32 .tflite file of `graph` over `weights` and returns its bytes.
+def convert(
+    graph: Callable, signature: list, path: Path, weights: Mapping[str, np.ndarray], flavour: str = "float32"
+) -> int:
+    """Writes the .tflite file of `graph` over `weights` in a flavour of RUNTIMES and returns its bytes.
 
-    Raises ExportError if the file is smaller than the weight matrices (the converter can drop weights and say
-    nothing; equal vectors, such as zero biases, are rightly stored once), or if an operator is not a TFLite builtin.
+    "float16" stores the weights in half the bytes and computes in float32; "int8" stores matrices of 1,024 values or
+    more in a quarter and multiplies in int8, with the range of each input row taken as it runs. Inputs and outputs stay
+    as they are. Raises ExportError if the file is smaller than the weight matrices (the converter can drop weights and
+    say nothing; equal vectors, such as zero biases, are rightly stored once), or if an operator is no TFLite builtin.
     """
-    weight_bytes = 4 * sum(w.size for w in weights.values() if w.ndim > 1)
+    def stored(values: np.ndarray) -> int:
+        return values.size * {"float32": 4, "float16": 2, "int8": 1 if values.size >= INT8_MIN_VALUES else 4}[flavour]
+
+    weight_bytes = sum(stored(w) for w in weights.values() if w.ndim > 1)
     function = tf.function(graph, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if flavour != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if flavour == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     try:
         content = converter.convert()
     except Exception as error:  # the converter raises a class of its own that it does not export

@@ -1,7 +1,8 @@
 """The deployment graphs: what a device runs, written over numpy constants with a static batch of 1.
 
-The Keras model stays the reference; these graphs do the same arithmetic on (T, d) matrices, and the last block for
-the class token only, which is exact, since no later layer reads the other rows.
+The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`), run the last
+block for the class token only (exact, since no later layer reads the other rows), transpose the keys before the product
+and take every mean as a fully-connected layer: forms that the XNNPACK delegates of both runtimes take over.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,29 +10,42 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import TARGETS, ViTConfig
+from edvit_tf.export.fold import fold
+from edvit_tf.export.gelu import SCALE, scaled_gelu
 
 
-def sub_model_graph(config: ViTConfig, weights: Mapping[str, np.ndarray], input_name: str) -> tuple[Callable, list]:
+def sub_model_graph(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], input_name: str, target: str = "portable"
+) -> tuple[Callable, list]:
     """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C), and its signature.
 
-    It returns {"features": (1, d), "logits": (1, num_classes)}. Raises ValueError for pool="cls_mean": a base is not
-    deployed.
+    It returns {"features": (1, d), "logits": (1, num_classes)}. `target` "portable" computes GELU by a sigmoid form
+    that tflite-runtime delegates (within 1e-3 of Keras); "litert" by the native operator, which is faster in
+    ai-edge-litert and slow in tflite-runtime (within 1e-5). Raises ValueError for another target, and for
+    pool="cls_mean": a base is not deployed.
     """
     if config.pool != "cls":
         raise ValueError(f'pool is {config.pool!r}; only a sub-model (pool "cls") is exported. Prune the base first.')
-    mean, std = np.float32(config.input_mean), np.float32(config.input_std)
+    if target not in TARGETS:
+        raise ValueError(f"target is {target!r}; it must be one of: {', '.join(TARGETS)}.")
+    w = fold(config, weights)
+    if target == "portable":
+        for i in range(config.num_layers):
+            name = f"block_{i:02d}.mlp"
+            for part in ("kernel", "bias"):
+                w[f"{name}.expand.{part}"] = w[f"{name}.expand.{part}"] * np.float32(SCALE)
+            w[f"{name}.contract.kernel"] = w[f"{name}.contract.kernel"] / np.float32(SCALE)
+    gelu = {"portable": scaled_gelu, "litert": _native_gelu}[target]
 
     def graph(x):
-        x = tf.cast(x, tf.float32) * (1 / std) - mean / std
-        x = tf.nn.conv2d(x, weights["patch_embedding.kernel"], config.patch_size, "VALID")
-        x = tf.reshape(x + weights["patch_embedding.bias"], (config.num_patches, config.hidden_dim))
-        x = tf.concat([weights["class_token.token"][0], x], axis=0)  # (T, d)
-        x = x + weights["position_embedding.embedding"][0]
+        x = tf.nn.conv2d(tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID")
+        x = tf.reshape(x, (config.num_patches, config.hidden_dim)) + w["position_embedding.embedding"]
+        x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
         for i in range(config.num_layers):
-            x = _block(x, config, weights, f"block_{i:02d}", class_token_only=i == config.num_layers - 1)
-        features = _norm(x, config, weights, "norm")  # (1, d): the last block left the class token alone
-        return {"features": features, "logits": _dense(features, weights, "head")}
+            x = _block(x, config, w, f"block_{i:02d}", gelu, class_token_only=i == config.num_layers - 1)
+        features = _norm(x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d): the class token alone is left
+        return {"features": features, "logits": _dense(features, w, "head")}
 
     dtype = {"image": tf.uint8, "mel": tf.float32}[input_name]
     return graph, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
@@ -55,33 +69,37 @@ def fusion_graph(weights: Mapping[str, np.ndarray], widths: tuple[int, ...]) -> 
     ]
 
 
-def _block(x, config: ViTConfig, weights: Mapping, name: str, class_token_only: bool):
+def _block(x, config: ViTConfig, w: Mapping, name: str, gelu: Callable, class_token_only: bool):
     """One encoder block, (T, d) -> (T, d), or -> (1, d) when only the class token is needed afterwards."""
-    y = _norm(x, config, weights, f"{name}.attention.norm")
+    y = _norm(x, config)
     kept = y[:1] if class_token_only else y  # rows that ask: (Tq, d)
     x = x[:1] if class_token_only else x
 
     def heads(rows, part, order):
-        out = tf.reshape(_dense(rows, weights, f"{name}.attention.{part}"),
+        out = tf.reshape(_dense(rows, w, f"{name}.attention.{part}"),
                          (rows.shape[0], config.num_heads, config.head_dim))
         return tf.transpose(out, order)
 
     q = heads(kept, "query", (1, 0, 2))  # (h, Tq, hd)
     k = heads(y, "key", (1, 2, 0))  # (h, hd, T): transposed first, which runs faster than an adjoint product
     v = heads(y, "value", (1, 0, 2))  # (h, T, hd)
-    attention = tf.nn.softmax(tf.matmul(q * config.head_dim**-0.5, k))
+    attention = tf.nn.softmax(tf.matmul(q, k))
     y = tf.reshape(tf.transpose(tf.matmul(attention, v), (1, 0, 2)), (kept.shape[0], config.attention_dim))
-    x = x + _dense(y, weights, f"{name}.attention.output")
-    y = _dense(_norm(x, config, weights, f"{name}.mlp.norm"), weights, f"{name}.mlp.expand")
-    return x + _dense(tf.nn.gelu(y, approximate=False), weights, f"{name}.mlp.contract")
+    x = x + _dense(y, w, f"{name}.attention.output")
+    return x + _dense(gelu(_dense(_norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract")
 
 
-def _norm(x, config: ViTConfig, weights: Mapping, name: str):
-    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-    scaled = centred * tf.math.rsqrt(variance + config.layer_norm_epsilon)
-    return scaled * weights[f"{name}.gamma"] + weights[f"{name}.beta"]
+def _norm(x, config: ViTConfig):
+    """Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded away."""
+    mean = np.full((config.hidden_dim, 1), 1 / config.hidden_dim, np.float32)
+    root = tf.sqrt(tf.matmul(tf.square(x), mean) + np.float32([config.layer_norm_epsilon]))
+    # The maximum changes nothing; without it the converter makes a product with rsqrt, which 2.14 does not delegate.
+    return x / tf.maximum(root, np.float32(1e-30))
 
 
-def _dense(x, weights: Mapping, name: str):
-    return tf.matmul(x, weights[f"{name}.kernel"]) + weights[f"{name}.bias"]
+def _dense(x, w: Mapping, name: str):
+    return tf.matmul(x, w[f"{name}.kernel"]) + w[f"{name}.bias"]
+
+
+def _native_gelu(x):
+    return tf.nn.gelu(x, approximate=False)

@@ -3,14 +3,16 @@
 This is the one place that looks at the test split, once everything is chosen and trained.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.config import Plan, SubModelPlan, ViTConfig
-from edvit_tf.device.bundle import open_bundle
-from edvit_tf.evaluate import accuracy, ask, averaged, confusion, fuse, per_recording
-from edvit_tf.export.parity import compare
+from edvit_tf.device.bundle import Bundle, open_bundle
+from edvit_tf.device.runtime import installed_runtimes
+from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, per_recording
+from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.pipeline.fleet import SINGLE, label_of
 from edvit_tf.pipeline.inputs import Split
@@ -24,6 +26,7 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     test = Split(stages, "test")
     inputs = stages.path("data", "test.npy")
     bundle = open_bundle(stages.folder / "bundle")
+    target = bundle.manifest["run"]["target"]
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
     keras_out = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), test.x) for sub in plan.sub_models]
@@ -32,13 +35,13 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     parity, rows = {}, []
     for j, entry in enumerate(bundle.sub_models):
         parity[entry["name"]] = compare(
-            keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, top="logits")
+            keras_out[j], {"features": answers.features[j], "logits": answers.logits[j]}, "logits", target)
         rows.append({
             **{key: entry[key] for key in (
                 "name", "labels", "kept_heads", "params", "macs", "macs_full", "weight_bytes", "devices")},
             "file_bytes": bundle.manifest["files"][entry["file"]]["bytes"], "process": answers.reports[j],
         })
-    parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, top="probabilities")
+    parity["fused"] = compare({"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target)
 
     def score(probabilities):
         return accuracy(probabilities, test.labels, test.recordings)
@@ -53,7 +56,7 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
         })
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
-        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs),
+        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs, target),
         "sub_models": rows,
         "fusion": {
             "tflite": score(fused), "keras": score(keras_fused), "average": score(averaged(bundle, answers)),
@@ -61,15 +64,41 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
             "process": fusion_report,
         },
         "parity": parity, "missing_one": missing_one,
+        "flavours": _flavours(bundle, inputs, answers, score),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
     if label_of(members[-1]) == SINGLE:
-        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs)
+        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs,
+                                        target)
     return figures
 
 
+def _flavours(bundle: Bundle, inputs: Path, reference: Answers, score: Callable) -> list[dict]:
+    """Every flavour in every runtime that loads it and is installed here: bytes, accuracy, error, latency.
+
+    The error is that of the sub-models' logits against the first runtime's float32 files (max |a - b| / max |b| of a
+    sample): 95th percentile over samples, the worst sub-model's.
+    """
+    rows = []
+    for flavour, listed in bundle.sub_models[0]["flavours"].items():
+        for runtime in installed_runtimes():
+            if runtime not in listed["runtimes"]:
+                continue
+            answers = ask(bundle, inputs, flavour, runtime)
+            files = [entry["flavours"][flavour]["file"] for entry in bundle.sub_models]
+            errors = [float(np.quantile(np.abs(a - b).max(axis=1) / np.abs(b).max(axis=1), QUANTILE))
+                      for a, b in zip(answers.logits, reference.logits, strict=True)]
+            rows.append({
+                "flavour": flavour, "runtime": answers.reports[0]["runtime"], "tflite": score(fuse(bundle, answers)[0]),
+                "file_bytes": sum(bundle.manifest["files"][file]["bytes"] for file in files),
+                "p95_relative_error": max(errors),
+                "median_ms": max(report["invoke_ms"]["median"] for report in answers.reports),
+            })
+    return rows
+
+
 def _one_model(
-    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path
+    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path, target: str
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
@@ -83,11 +112,11 @@ def _one_model(
         return figures  # a base with the mean of its patch tokens beside the class token is not deployed
     file = folder / f"{name}.tflite"
     input_name = "image" if test.x.dtype == np.uint8 else "mel"
-    size = convert(*sub_model_graph(widths, weights, input_name), file, weights)
+    size = convert(*sub_model_graph(widths, weights, input_name, target), file, weights)
     out, report = run_in_process(file, inputs)
     return {
         **figures, "tflite": accuracy(softmax(out["logits"]), test.labels, test.recordings), "file_bytes": size,
-        "process": report, "parity": compare({"logits": logits}, {"logits": out["logits"]}, top="logits"),
+        "process": report, "parity": compare({"logits": logits}, {"logits": out["logits"]}, "logits", target),
     }
 
 

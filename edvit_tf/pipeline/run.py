@@ -16,7 +16,7 @@ from edvit_tf.checked import digest
 from edvit_tf.config import Plan, RunConfig, ViTConfig
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.errors import AccuracyError, ExportError
-from edvit_tf.export.parity import TOLERANCE
+from edvit_tf.export.parity import TOLERANCES
 from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
 from edvit_tf.pipeline import cutting, fleet, steps
@@ -93,7 +93,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     stages.run("bundle", lambda folder: steps.bundle(
         folder, stages, config, plan, dataset, data["description"], splits))
     figures = stages.run("measure", lambda folder: measure(folder, stages, base_config, plan, members))
-    _check_parity(figures)
+    _check_parity(figures, config.target)
     done = {path.name: json.loads((path / "stage.json").read_text(encoding="utf-8"))["result"]
             for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
     seconds = {name: result["seconds"] for name, result in done.items()}
@@ -106,6 +106,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
                   {**_costs(members[-1].config), "stages": histories[fleet.SINGLE], **figures["single"]},
         "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
         "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
+        "flavours": figures["flavours"],
         "labels": list(dataset.labels), "plan": {
             "total_bytes": plan.total_bytes, "deployed_bytes": plan.deployed_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
@@ -133,7 +134,7 @@ def _check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
         )
 
 
-def _check_parity(figures: dict) -> None:
+def _check_parity(figures: dict, target: str) -> None:
     """No bundle leaves whose files do not answer as Keras does."""
     parts = dict(figures["parity"])
     parts |= {name: figures[name].get("parity") for name in ("base", "single") if name in figures}
@@ -141,8 +142,8 @@ def _check_parity(figures: dict) -> None:
            for name, p in parts.items() if p is not None and not p["ok"]]
     if bad:
         raise ExportError(
-            f"Keras and .tflite disagree beyond {TOLERANCE:g}: {', '.join(bad)}. No bundle was published; the stages "
-            "are kept. Report this with the versions of TensorFlow and the runtime."
+            f"Keras and .tflite disagree beyond {TOLERANCES[target]:g}: {', '.join(bad)}. No bundle was published; the "
+            "stages are kept. Report this with the versions of TensorFlow and the runtime."
         )
 
 

@@ -15,23 +15,22 @@ and runs the MLP for the class token alone. Bias additions, LayerNorm, softmax, 
 residual additions count in none. In the first two the blocks run on all T tokens; the head runs once.
 
 Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and
-what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. TFLite's converter folds
-all LayerNorms but two into the layer that follows, so a file stores 2 d (2 L - 1) numbers fewer than `params`, and one
-more (epsilon); a test holds it to that.
+what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. The deployment graph folds
+the blocks' LayerNorms into the layers that follow: a file holds `params` - 4 d L + 5 numbers (the 5 are epsilon, the
+least root and three constants of GELU); a test holds it to that. Target "litert" stores 3 fewer, and needs less memory.
 """
 
 from collections.abc import Mapping
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.config import FLAVOURS, ViTConfig
 from edvit_tf.errors import ConfigError
 
-FLAVOURS = ("float32", "float16", "int8")
 INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
 # Graph of a file (operators, shapes, names), bytes: a constant, and more a block; measured on TensorFlow 2.21 for 1 to
-# 24 blocks (4.6 kB + 5.15 kB a block in float32; float16 adds an operator a weight), rounded up.
+# 12 blocks (4.6 kB + 5.10 kB a block in float32; float16 adds an operator a weight), rounded up.
 GRAPH_BYTES = 6_144
 BLOCK_BYTES = {"float32": 5_200, "float16": 6_600, "int8": 5_400}
-CHANNEL_BYTES = 12  # int8: scale and zero point of each output channel of the patch kernel
+CHANNEL_BYTES = 12  # int8: scale and zero point of each output channel of a matrix
 
 
 def params(config: ViTConfig) -> int:
@@ -74,17 +73,19 @@ def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     _check_flavour(flavour)
     if flavour == "float16":
         return 2 * params(config)
-    quantised = sum(n for n in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
+    quantised = sum(n for n, _ in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
     return 4 * params(config) - 3 * quantised
 
 
 def file_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     """Bytes that the .tflite file takes on a device, at most: weights and graph. Raises ConfigError as `size_bytes`.
 
-    ViT-Base, 2 of 12 heads kept, 10 classes: 10,063,340 (9.60 MiB); the exported file has 10,061,180 (the paper: 9.6).
+    ViT-Base, 2 of 12 heads kept, 10 classes: 10,062,332 (9.60 MiB); the exported file has 10,059,592 (the paper: 9.6).
     """
     weights = size_bytes(config, flavour) - (2 if flavour == "float16" else 4) * _folded(config)
-    channels = CHANNEL_BYTES * config.hidden_dim if flavour == "int8" else 0
+    channels = 0
+    if flavour == "int8":
+        channels = CHANNEL_BYTES * sum(out for n, out in _matrices(config) if n >= INT8_MIN_VALUES)
     return weights + GRAPH_BYTES + config.num_layers * BLOCK_BYTES[flavour] + channels
 
 
@@ -98,25 +99,25 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
 
     An interpreter differs. TFLite keeps the input to the end, rounds to 64 bytes, lets reshapes share their input, and
     unrolls the picture for the patch convolution (im2col): that is then its peak in a small sub-model. ViT-Base, 2 of
-    12 heads kept, 10 classes: 907,776 here; TFLite's arena for that file, measured without XNNPACK, 1,455,104.
+    12 heads kept, 10 classes: 1,311,232 here.
     """
     d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
     height, width, channels = config.image_shape
     values, scores = height * width * channels, config.num_heads * tokens
     x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
     steps = [
-        values + patches, 2 * patches, patches + x, 2 * x,  # convolution, reshape, class token, positions
-        3 * x + tokens, 4 * x,  # LayerNorm: x, centred, squared; the last block's, whose scaled rows are read twice
-        3 * x + 2 * rows, 2 * x + 3 * rows,  # the last block's keys and values
+        values + patches, 2 * patches, patches + x,  # convolution, reshape and positions, class token
+        2 * x + tokens,  # LayerNorm: x, squared, mean
+        2 * x + 3 * rows,  # the last block's keys and values
     ]
     if input_bytes < 4:
         steps.append(values + values * input_bytes / 4)  # the cast
     if config.num_layers > 1:
         steps += [
-            2 * x + 3 * rows, x + 4 * rows,  # q, k, v beside x and its norm; one of them transposed
+            x + 4 * rows,  # q, k, v beside x; one of them transposed
             x + 3 * rows + scores * tokens, x + rows + 2 * scores * tokens,  # Q K^T, softmax
             x + 2 * rows + scores * tokens,  # A V
-            2 * x + rows, 2 * x + wide, x + 2 * wide,  # output projection, MLP expanded, GELU
+            2 * x + rows, 3 * x, 2 * x + wide, x + 3 * wide,  # output projection, residual, MLP expanded, GELU
         ]
     return int(4 * max(steps))
 
@@ -149,16 +150,17 @@ def _check_flavour(flavour: str) -> None:
         raise ConfigError(f"flavour is {flavour!r}; it must be one of: {', '.join(FLAVOURS)}. Choose one of them.")
 
 
-def _matrices(config: ViTConfig) -> list[int]:
-    """Values of each weight matrix: patch kernel, six a block, head."""
+def _matrices(config: ViTConfig) -> list[tuple[int, int]]:
+    """Values and output channels of each weight matrix: patch kernel, six a block, head."""
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
-    block = [d * a, d * a, d * a, a * d, d * c, c * d]
-    return [_patch_values(config) * d, *config.num_layers * block, _pooled_dim(config) * config.num_classes]
+    block = [(d * a, a), (d * a, a), (d * a, a), (a * d, d), (d * c, c), (c * d, d)]
+    head = (_pooled_dim(config) * config.num_classes, config.num_classes)
+    return [(_patch_values(config) * d, d), *config.num_layers * block, head]
 
 
 def _folded(config: ViTConfig) -> int:
-    """Numbers that a file stores fewer than `params`: 2 L - 1 LayerNorms, less epsilon."""
-    return 2 * config.hidden_dim * (2 * config.num_layers - 1) - 1
+    """Numbers that a file stores fewer than `params`: the blocks' LayerNorms, less five constants."""
+    return 4 * config.hidden_dim * config.num_layers - 5
 
 
 def _pooled_dim(config: ViTConfig) -> int:

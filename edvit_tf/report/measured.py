@@ -183,6 +183,21 @@ def parity(results: dict) -> str:
         f"can grow on single samples). A tie: the two best Keras values lie within the tolerance.{absent}")
 
 
+def flavours(results: dict) -> str:
+    """Every flavour of the files in every runtime: bytes, fused accuracy, error, milliseconds."""
+    first = results["flavours"][0]["tflite"]["recording"]
+    rows = []
+    for f in results["flavours"]:
+        share = f["tflite"]["recording"]
+        rows.append([f["flavour"], f["runtime"], mib(f["file_bytes"]), percent(share, f["tflite"]["recordings"]),
+                     f"{100 * (share - first):+.2f}", f"{f['p95_relative_error']:.1e}", number(f["median_ms"])])
+    return table(["flavour", "runtime", "file MiB,\nall sub-models", "fused\naccuracy", "change,\npoints",
+                  "error of\nlogits", "median\nms"], rows, text=(0, 1)) + note(
+        "Fused accuracy on the test split, fusion in float32; error: max |a \N{MINUS SIGN} b| / max |b| of a sample's "
+        "logits against the first row's files, 95th percentile over samples, worst sub-model; ms of the slowest "
+        "sub-model, one thread.")
+
+
 def panels(charts: list[str], small: bool = False) -> str:
     """Charts side by side, as many as fit."""
     return f'<div class="panels{" small" if small else ""}">{"".join(charts)}</div>'

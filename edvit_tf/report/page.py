@@ -50,6 +50,7 @@ def page(bundle: Bundle, results: dict) -> str:
         ("Loss of one sub-model", measured.missing(results)),
         ("Confusion matrix", measured.confusion(results)),
         ("Keras against TFLite", measured.parity(results)),
+        *([("Flavours and runtimes", measured.flavours(results))] if results.get("flavours") else []),
         ("Class groups and plan", _plan(manifest, results)),
         ("Data", _data(data)),
         ("Training, versions, machine", _training(manifest, results)),
