@@ -30,7 +30,7 @@ def test_every_flavour_is_measured_in_every_runtime_that_loads_it(flavoured):
     assert 0 < rows["float16", "ai-edge-litert"]["p95_relative_error"] < 1e-2
     assert 1e-4 < rows["int8", "ai-edge-litert"]["p95_relative_error"] < 0.2
     sizes = [rows[flavour, "ai-edge-litert"]["file_bytes"] for flavour in ("float32", "float16", "int8")]
-    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes[1:]) < sizes[0]
     assert "Flavours and runtimes" in (flavoured / "report.html").read_text()
 
 

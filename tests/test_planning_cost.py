@@ -102,7 +102,8 @@ def test_an_unknown_flavour_is_named(function):
 def test_a_file_is_its_weights_and_a_small_graph(flavour, per_weight):
     config = vit("base")
     assert cost.size_bytes(config, flavour) == pytest.approx(per_weight * cost.params(config), rel=0.01)
-    assert cost.file_bytes(config, flavour) == pytest.approx(cost.size_bytes(config, flavour), rel=0.002)
+    assert cost.file_bytes(config, flavour) == pytest.approx(
+        cost.size_bytes(config, flavour), rel=0.012 if flavour == "int8" else 0.002)  # int8: a scale a channel
 
 
 def test_peak_activations_of_the_bases():
