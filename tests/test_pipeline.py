@@ -33,7 +33,8 @@ def test_results_hold_every_figure(smoke_bundle):
     assert all(entry["ok"] for entry in results["parity"].values())
     assert set(results["parity"]) == {"submodel-00", "submodel-01", "fused"}
     assert [s["stage"] for s in results["sub_models"][0]["stages"]] == ["head", "residual", "attention", "ffn"]
-    assert results["sub_models"][0]["stages"][-1]["config"]["num_heads"] == results["sub_models"][0]["kept_heads"]
+    last, kept = results["sub_models"][0]["stages"][-1]["config"], results["sub_models"][0]["kept_heads"]
+    assert (last["hidden_dim"], last["num_heads"], last["head_dim"]) == (12 * kept, kept, 12)  # mnist.py merges heads
     assert len(results["missing_one"]) == 2 and results["single"]["tflite"]["recordings"] == 80
     assert sum(map(sum, results["confusion"])) == 80
     for process in (results["base"]["process"], *(s["process"] for s in results["sub_models"])):
