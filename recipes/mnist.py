@@ -1,10 +1,10 @@
 """MNIST: ten digits, split over five devices.
 
 Command:    python recipes/mnist.py --data-dir DIR     (DIR holds the four IDX files; without it: Keras's download)
-Time:       21 to 25 minutes summed over the stages, on 2 cores of an AMD EPYC shared with other work; 2.6 GB
+Time:       30 to 57 minutes summed over the stages, on 2 cores of an Intel Xeon shared with other trainings; 2.6 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2, mean and deviation:
-            fused 97.95 / 98.30 / 98.05, 98.10 +- 0.18 %; base 98.50 / 98.55 / 98.25, 98.43 +- 0.16 %;
-            one model of a device's size 98.70 / 98.40 / 98.85, 98.65 +- 0.23 %: one small model is better here
+            fused 98.35 / 97.95 / 98.00, 98.10 +- 0.22 %; base 98.25 / 98.30 / 98.35, 98.30 +- 0.05 %;
+            one model of a device's size 98.75 / 98.40 / 98.60, 98.58 +- 0.18 %: one small model is better here
 Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the 10,000 test images
 The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test images
 """
