@@ -34,11 +34,15 @@ def installed() -> tuple[str, ...]:
 
 def run_rival(engine: str, folder: Path, threads: int, repeat: int, timeout_seconds: float = 900) -> dict:
     """What the child process printed; raises ConfigError with its words when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "edvit_tf.bench.rivals", engine, str(folder), str(threads), str(repeat)],
-        capture_output=True, text=True, timeout=timeout_seconds, check=False,
-        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edvit_tf.bench.rivals", engine, str(folder), str(threads), str(repeat)],
+            capture_output=True, text=True, timeout=timeout_seconds, check=False,
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{engine} was not done after {timeout_seconds:g} s; ask for fewer --runs, or leave it out "
+                          "with --against.") from error
     if done.returncode != 0:
         raise ConfigError(f"{engine} failed ({done.returncode}): {done.stderr.strip()[-1500:]}. Leave it out with "
                           "--against, or install the [bench] extra again.")
