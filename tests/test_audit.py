@@ -4,44 +4,16 @@ import json
 import math
 import shutil
 
-import numpy as np
 import pytest
 
-from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
 from edvit_tf.device.bundle import BundleError, sha256
-from edvit_tf.planning import cost
-
-LABELS = ("ant", "bee", "cat", "dog")
-GROUPS = ((0, 1), (2, 3))
+from edvit_tf.device.runtime import installed_runtimes
+from tests import made_bundle
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A bundle of two sub-models and a fusion, random weights, 16 x 16 pictures."""
-    from edvit_tf.export.bundle import BundleParts, write_bundle
-    from edvit_tf.models.vit import build_vit, get_weights
-    from edvit_tf.training.fuse import build_fusion
-
-    config = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=24, num_heads=2, head_dim=12, mlp_dim=48,
-                       num_classes=3)
-    subs = tuple(SubModelPlan(j, group, 2, config, cost.size_bytes(config), cost.macs(config), (f"pi-{j}",))
-                 for j, group in enumerate(GROUPS))
-    devices = tuple(DeviceSpec(name=f"pi-{j}") for j in range(2))
-    model, fusion = build_vit(config), build_fusion((config.hidden_dim,) * 2, len(LABELS))
-    rng = np.random.default_rng(0)
-
-    def drawn(of):
-        return {name: rng.normal(0, 0.1, w.shape).astype(np.float32) for name, w in get_weights(of).items()}
-
-    fit = TrainConfig(epochs=1)
-    folder = tmp_path_factory.mktemp("audit") / "bundle"
-    folder.mkdir()
-    write_bundle(folder, BundleParts(
-        run=RunConfig("demo", DataConfig("mnist", (16, 16)), "vit_smoke", fit, fit, fit, num_devices=2),
-        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS, input_spec={"kind": "image"},
-        mel_filters=None, data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
-        sub_models=(drawn(model), drawn(model)), fusion=drawn(fusion)))
-    return folder
+    return made_bundle.write(tmp_path_factory.mktemp("audit") / "bundle", flavours=("float32", "float16"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +45,7 @@ def test_a_sound_bundle_is_reconciled(made, result):
     assert first["params_manifest"] == first["params_keras"] and first["macs"] < first["macs_full"]
     width = 2 * 24
     hidden = math.ceil(width / 2)
-    assert fusion["params_keras"] == (width + 1) * hidden + (hidden + 1) * len(LABELS)
+    assert fusion["params_keras"] == (width + 1) * hidden + (hidden + 1) * len(made_bundle.LABELS)
     assert result["totals"]["tflite_bytes"] == sum(m["tflite_bytes"] for m in result["models"])
     json.dumps(result)
 
@@ -91,6 +63,39 @@ def test_the_text_is_ascii_shows_every_layer_and_equal_summaries_once(result):
     assert "NOT reconciled" not in shown
     row = next(line for line in shown.splitlines() if line.startswith("submodel-01  "))
     assert f"{result['models'][1]['tflite_bytes']:,}" in row and row.endswith("yes")
+
+
+def test_each_file_is_run_in_each_runtime_and_its_operators_and_memory_are_told(result):
+    from edvit_tf.report.audit import text
+
+    runs = {(run["file"], run["runtime"].split()[0]): run for run in result["runs"]}
+    files = [f"submodel-0{j}{flavour}.tflite" for j in range(2) for flavour in ("", ".float16")] + ["fusion.tflite"]
+    assert set(runs) == {(file, runtime) for file in files for runtime in installed_runtimes()}
+    for (file, runtime), run in runs.items():
+        assert 0 < run["rss_bytes"] <= run["estimated_bytes"] and run["reasons"] == []
+        assert run["partitions"] >= 1 and set(run["undelegated"]) <= set(run["operators"])
+        if runtime == "tflite-runtime" and file.startswith("submodel"):
+            assert run["undelegated"]["BATCH_MATMUL"] == run["operators"]["BATCH_MATMUL"] == 4  # two a block
+        if runtime == "ai-edge-litert" and file.startswith("submodel"):
+            assert set(run["undelegated"]) <= {"CAST"}  # of the uint8 picture
+    shown = text(result)
+    assert shown.count("submodel-01.float16.tflite") >= len(installed_runtimes())
+    assert "operators of submodel-00" in shown
+
+
+def test_operators_are_those_of_the_file(made, result):
+    from tests.tflite_count import operators
+
+    for run in result["runs"]:
+        assert run["operators"] == operators(made / run["file"])
+
+
+def test_a_file_that_takes_more_memory_than_is_reserved_is_reported(made, monkeypatch):
+    from edvit_tf.report import audit, audit_runs
+
+    monkeypatch.setattr(audit_runs, "needed_memory", lambda file_bytes: 1000)
+    found = audit.audit(made)
+    assert not found["reconciled"] and "a device reserves 1,000" in audit.text(found)
 
 
 def test_a_manipulated_count_is_reported(made, tmp_path):
@@ -120,7 +125,7 @@ def test_a_file_of_the_wrong_size_is_reported_even_if_the_manifest_agrees(made, 
         manifest["files"][file.name] = {"bytes": size, "sha256": sha256(file)}
 
     found = audit(changed(made, tmp_path, change))
-    assert [m["reconciled"] for m in found["models"]] == [False, True, True]
+    assert [m["reconciled"] for m in found["models"]] == [False, True, True] and not found["reconciled"]
     assert word in found["models"][0]["reasons"][0]
 
 

@@ -4,7 +4,8 @@
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...) for each input of the
 model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms` (n * repeat,), and
-`report`, a JSON text: runtime, load_ms, peak RSS in bytes, and that TensorFlow was not loaded.
+`report`, a JSON text: runtime, import_ms (of the runtime), load_ms, resident bytes before the model was loaded and at
+the peak, what is delegated (`delegation.py`), and that TensorFlow was not loaded.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.delegation import delegation
 from edvit_tf.device.memory import MemoryShort, peak_rss
-from edvit_tf.device.runtime import RUNTIMES, RuntimeMissing, load
+from edvit_tf.device.runtime import RUNTIMES, RuntimeMissing, interpreter_class, load
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args) -> int:
     started = time.perf_counter()
+    interpreter_class(args.runtime)
+    import_ms, before = (time.perf_counter() - started) * 1e3, peak_rss()
+    started = time.perf_counter()
     model = load(args.model, args.threads, args.runtime)
     load_ms = (time.perf_counter() - started) * 1e3
     if args.inputs.suffix == ".npy":
@@ -64,8 +69,10 @@ def _run(args) -> int:
               file=sys.stderr)
         return 1
     report = {
-        "runtime": model.runtime, "threads": args.threads, "load_ms": round(load_ms, 2),
-        "peak_rss_bytes": peak_rss(), "tensorflow_loaded": False,
+        "runtime": model.runtime, "threads": args.threads, "import_ms": round(import_ms, 2),
+        "load_ms": round(load_ms, 2),
+        "start_rss_bytes": before, "peak_rss_bytes": peak_rss(), "tensorflow_loaded": False,
+        "delegation": delegation(model.interpreter),
     }
     np.savez(args.outputs, invoke_ms=invoke_ms.ravel(), report=np.array(json.dumps(report)),
              **{name: np.stack(values) for name, values in outputs.items()})

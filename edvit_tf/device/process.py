@@ -25,9 +25,10 @@ def run_model(
 
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...); all rows are run `repeat`
     times, the last answers are kept. `runtime` is a name of `edvit_tf.device.runtime.RUNTIMES` (None: the default).
-    The report has runtime, threads, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
-    peak_rss_bytes. Raises ModelFailed with the process's own words or signal, or when it is not done after
-    `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes).
+    The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
+    start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed
+    with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
+    run, ten times what ViT-Base takes).
     """
     with tempfile.TemporaryDirectory(prefix="edvit-") as folder:
         source = inputs

@@ -76,20 +76,22 @@ def runtime_name(runtime: str | None = None) -> str:
     )
 
 
+def interpreter_class(runtime: str | None = None) -> type:
+    """The Interpreter of a runtime, imported. Raises RuntimeMissing as `runtime_name`."""
+    package = runtime_name(runtime).split()[0]
+    return importlib.import_module(f"{RUNTIMES[package]}.interpreter").Interpreter
+
+
 def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> Model:
     """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the first installed).
 
     Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ValueError on a file it cannot run.
     Verify the file first (`bundle.verified_path`): the runtimes can crash on a corrupt one.
     """
-    name = runtime_name(runtime)
+    name, interpreter_of = runtime_name(runtime), interpreter_class(runtime)
     check_memory(Path(path))
-    if name.startswith("tflite-runtime"):
-        from tflite_runtime.interpreter import Interpreter
-    else:
-        from ai_edge_litert.interpreter import Interpreter
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        interpreter = interpreter_of(model_path=str(path), num_threads=num_threads)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
     weights = parameters x 4 bytes (float32);  overhead = bytes of the .tflite file - weights: its graph and names
 
-Needs TensorFlow, which loads the .keras files. The .tflite files are not run here (see edvit_tf.device.selfcheck).
+Needs TensorFlow, which loads the .keras files; `audit_runs.py` runs the .tflite files, without it.
 Limits: a file smaller than its weights is right as long as it holds all matrices, since the converter stores equal
 vectors (zero biases) once; the last block of a .tflite file runs for the class token alone, the MACs count all tokens.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from edvit_tf.config import ViTConfig
 from edvit_tf.device.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.planning import cost
+from edvit_tf.report.audit_runs import running, running_text
 
 LINE_LENGTH = 110  # of the Keras summaries
 OVERHEAD_SHARE, OVERHEAD_BYTES = 0.05, 64 << 10  # a file may exceed its weights by both together
@@ -21,19 +22,22 @@ ASCII = str.maketrans("…─━│┃┏┓┗┛┡┩└┘├┤┬┴┼╇
 
 
 def audit(bundle_dir: Path) -> dict:
-    """The models of a bundle, reconciled: {"models": [...], "totals": {...}, "reconciled": bool, "digest": str}.
+    """The models of a bundle, reconciled: {"models", "totals", "runs", "reconciled": bool, "digest": str}.
 
     A model (each sub-model, then the fusion): name, summary (Keras's text), params_keras, params_config,
     params_manifest (None for the fusion), weight_bytes, matrix_bytes, tflite_bytes, overhead_bytes, overhead_percent,
     macs (the paper's convention, without Q K^T and A V), macs_full (with them), sha256 by file, reconciled, reasons
-    (what does not fit). Raises BundleError for a file that is missing or not the one that was exported.
+    (what does not fit). "runs" are the rows of `audit_runs.running`: a file that does not run, or takes more memory
+    than devices reserve, is not reconciled. Raises BundleError for a file that is missing or not the one exported.
     """
     bundle = open_bundle(bundle_dir)
     models = [*(_sub_model(bundle, entry) for entry in bundle.sub_models), _fusion(bundle)]
     totals = {key: sum(model[key] for model in models)
               for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes", "macs", "macs_full")}
+    runs = running(bundle)
     return {"bundle": bundle.path.resolve().name, "digest": bundle.digest, "models": models, "totals": totals,
-            "reconciled": all(model["reconciled"] for model in models)}
+            "runs": runs,
+            "reconciled": all(m["reconciled"] for m in models) and not any(run["reasons"] for run in runs)}
 
 
 def audit_text(bundle_dir: Path) -> str:
@@ -59,17 +63,20 @@ def text(result: dict) -> str:
     row = "{:<14}{:>12}{:>14}{:>13}{:>13}{:>6}{:>10}{:>10}  {}"
     lines.append(row.format(
         "model", "params", "weights B", ".tflite B", "overhead B", "%", "MACs M", "full M", "reconciled"))
-    for m in [*result["models"], {"name": "total", "reconciled": result["reconciled"], **result["totals"]}]:
+    fit = all(m["reconciled"] for m in result["models"])
+    for m in [*result["models"], {"name": "total", "reconciled": fit, **result["totals"]}]:
         lines.append(row.format(
             m["name"], *(f"{m[key]:,}" for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")),
             f"{100 * m['overhead_bytes'] / m['weight_bytes']:.1f}", f"{m['macs'] / 1e6:.2f}",
             f"{m['macs_full'] / 1e6:.2f}", "yes" if m["reconciled"] else "NO"))
-    lines += [f"NOT reconciled: {m['name']}: {reason}" for m in result["models"] for reason in m["reasons"]]
+    named = [*result["models"], *result["runs"]]
+    lines += [f"NOT reconciled: {m['name']}: {reason}" for m in named for reason in m["reasons"]]
     lines.append(
         "params: Keras's count, the config's and the manifest's where reconciled; weights = params x 4 bytes;\n"
         "overhead = file - weights (graph, names); MACs: the paper's convention (no Q K^T, A V); full: with them.\n"
-        f"sha256 of all {2 * len(result['models'])} files equal to the manifest's; bundle {result['digest']}"
+        f"sha256 of all {2 * len(result['models'])} files equal to the manifest's; bundle {result['digest']}\n"
     )
+    lines.append(running_text(result["runs"]))
     return "\n".join(lines)
 
 

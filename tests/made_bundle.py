@@ -1,0 +1,39 @@
+"""A small bundle with made-up weights, written by the real exporter in seconds: two sub-models and a fusion."""
+
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.planning import cost
+
+LABELS = ("ant", "bee", "cat", "dog")
+GROUPS = ((0, 1), (2, 3))
+CONFIG = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=24, num_heads=2, head_dim=12, mlp_dim=48,
+                   num_classes=3)
+
+
+def write(folder: Path, config: ViTConfig = CONFIG, **run) -> Path:
+    """Writes the bundle into `folder`, which is made; `run` are further fields of its RunConfig, such as flavours."""
+    from edvit_tf.export.bundle import BundleParts, write_bundle
+    from edvit_tf.models.vit import build_vit, get_weights
+    from edvit_tf.training.fuse import build_fusion
+
+    subs = tuple(SubModelPlan(j, group, 2, config, cost.size_bytes(config), cost.macs(config), (f"pi-{j}",))
+                 for j, group in enumerate(GROUPS))
+    devices = tuple(DeviceSpec(name=f"pi-{j}") for j in range(2))
+    model, fusion = build_vit(config), build_fusion((config.hidden_dim,) * 2, len(LABELS))
+    rng = np.random.default_rng(0)
+
+    def drawn(of):
+        return {name: rng.normal(0, 0.1, w.shape).astype(np.float32) for name, w in get_weights(of).items()}
+
+    fit = TrainConfig(epochs=1)
+    folder.mkdir()
+    write_bundle(folder, BundleParts(
+        run=RunConfig("demo", DataConfig("mnist", config.image_shape[:2]), "vit_smoke", fit, fit, fit, num_devices=2,
+                      **run),
+        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS, input_spec={"kind": "image"},
+        mel_filters=None, data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
+        sub_models=(drawn(model), drawn(model)), fusion=drawn(fusion)))
+    return folder
