@@ -32,7 +32,7 @@ def add_bench(commands) -> None:
     scoring.set_defaults(run=_bench_scores)
 
     latency = bench.add_parser("latency", help="a sub-model in the TFLite runtimes, beside other runtimes")
-    latency.add_argument("bundle", type=Path, nargs="?", help="a bundle; without it --model")
+    latency.add_argument("bundle", type=Path, nargs="?", help="a bundle, or one .keras file; without it --model")
     latency.add_argument("--submodel", type=natural, default=0, help="of the bundle (default 0)")
     latency.add_argument("--model", default="vit_base", help="preset (default vit_base), 224 x 224 x 3, random weights")
     latency.add_argument("--heads", type=positive, default=2, help="heads kept (default 2)")
@@ -43,6 +43,8 @@ def add_bench(commands) -> None:
     latency.add_argument("--turns", type=positive, default=5, help="alternating turns (default 5)")
     latency.add_argument("--against", help="rivals, e.g. onnxruntime,openvino; none (default: all that are installed)")
     latency.add_argument("--naive", action="store_true", help="Keras's own export beside ours")
+    latency.add_argument("--store", action="store_true", help="keep the figures in the bundle, as latency.json, and "
+                         "show them in its report")
     latency.add_argument("--json", action="store_true")
     latency.set_defaults(run=_bench_latency)
 
@@ -51,6 +53,17 @@ def add_study(commands) -> None:
     """Adds `study scores` and `study cuts`."""
     study = commands.add_parser("study", help="tables of the method on a trained base").add_subparsers(
         required=True, metavar="WHAT")
+    few = study.add_parser("clusters", help="weights on few values: bytes over a slow link against accuracy")
+    few.add_argument("bundle", type=Path)
+    few.add_argument("--data-dir", type=Path)
+    few.add_argument("--clusters", type=counts, default=(64, 32, 16), help="values a matrix (default 64,32,16)")
+    few.add_argument("--epochs", type=naturals, default=(0, 1), help="of training the centroids (default 0,1)")
+    few.add_argument("--samples", type=positive, default=600, help="training inputs of an epoch (default 600)")
+    few.add_argument("--split", choices=("validation", "test"), default="validation")
+    few.add_argument("--out", type=Path, help="JSON lines of finished rows; the same command goes on after them")
+    few.add_argument("--seed", type=natural, default=0)
+    few.add_argument("--json", action="store_true", help="the rows, in the place of the table")
+    few.set_defaults(run=_study_clusters)
     for name, text, run in (("scores", "rank agreement of the scores with leave-one-out", _study_scores),
                             ("cuts", "accuracy after each cut, repair and fit, by every option", _study_cuts)):
         each = study.add_parser(name, help=text)
@@ -87,29 +100,53 @@ def _bench_plan(args) -> int:
 
 def _bench_latency(args) -> int:
     from edvit_tf.bench.latency import bench_latency, latency_text, spread_weights
+    from edvit_tf.errors import ConfigError
     from edvit_tf.models.presets import vit_config
 
+    if args.store and (args.bundle is None or args.bundle.suffix == ".keras"):
+        raise ConfigError("--store keeps figures in a bundle; none was given. Name a bundle, or use --json.")
     against = None if args.against is None else tuple(n for n in args.against.split(",") if n != "none")
     options = {"threads": args.threads, "runs": args.runs, "turns": args.turns, "against": against, "naive": args.naive}
     if args.bundle is None:
         config = vit_config(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
         result = bench_latency(config, spread_weights(config, args.pre_gelu), **options)
+    elif args.bundle.suffix == ".keras":
+        result = bench_latency(*_keras_file(args.bundle), **options)
     else:
-        import keras
-
-        import edvit_tf.models.layers  # noqa: F401  (registers what .keras files hold)
-        from edvit_tf.config import ViTConfig
         from edvit_tf.device.bundle import open_bundle, verified_path
-        from edvit_tf.models.vit import get_weights
 
         bundle = open_bundle(args.bundle)
         entry = bundle.entry(args.submodel)
-        weights = get_weights(keras.models.load_model(verified_path(bundle, entry["keras"]), compile=False))
         files = {name: verified_path(bundle, flavour["file"]) for name, flavour in entry["flavours"].items()}
-        result = bench_latency(ViTConfig.from_dict(entry["config"]), weights, files=files,
+        result = bench_latency(*_keras_file(verified_path(bundle, entry["keras"])), files=files,
                                input_name=bundle.manifest["input"]["name"], **options)
+        if args.store:
+            _store(args.bundle, {"submodel": entry["name"], **result})
     print(json.dumps(result, indent=1) if args.json else latency_text(result))
     return 0
+
+
+def _store(bundle: Path, result: dict) -> None:
+    """latency.json of a bundle, in the place of an older one: the newest measurement is what was asked for."""
+    from edvit_tf.report.page import write_report
+
+    (bundle / "latency.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    print(f"stored in {bundle / 'latency.json'}; shown in {write_report(bundle)}", file=sys.stderr)
+
+
+def _keras_file(path: Path) -> tuple:
+    """Configuration and weights of a ViT in a .keras file of ours; ConfigError for another model."""
+    import keras
+
+    import edvit_tf.models.layers  # noqa: F401  (registers what .keras files hold)
+    from edvit_tf.errors import ConfigError
+    from edvit_tf.models.vit import config_of, get_weights
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+        return config_of(model), get_weights(model)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no .keras file of a ViT of ours: {error}. Take one from a bundle.") from error
 
 
 def _bench_scores(args) -> int:
@@ -138,6 +175,23 @@ def _study_scores(args) -> int:
     return 0
 
 
+def _study_clusters(args) -> int:
+    from edvit_tf.device.bundle import open_bundle
+    from edvit_tf.evaluate import data_of
+    from edvit_tf.study.clusters import clusters_study, clusters_table
+    from edvit_tf.study.common import Rows
+
+    bundle = open_bundle(args.bundle)
+    settings = {"samples": args.samples, "split": args.split, "seed": args.seed, "bundle": bundle.digest}
+    done = []
+    for row in clusters_study(bundle, data_of(bundle, args.data_dir), Rows(args.out, settings), clusters=args.clusters,
+                              epochs=args.epochs, samples=args.samples, split=args.split, seed=args.seed):
+        done.append(row)
+        print(clusters_table(done).splitlines()[-1], file=sys.stderr, flush=True)
+    print(json.dumps(done, indent=1) if args.json else clusters_table(done))
+    return 0
+
+
 def _study_cuts(args) -> int:
     from edvit_tf.study import cuts
     from edvit_tf.study.common import Rows, load_trained
@@ -162,9 +216,17 @@ def _study_cuts(args) -> int:
 
 def counts(text: str) -> tuple[int, ...]:
     """ "3,2" -> (3, 2), each 1 or more."""
+    found = naturals(text)
+    if 0 in found:
+        raise argparse.ArgumentTypeError(f"{text!r} holds 0; each number must be 1 or more, e.g. 3,2")
+    return found
+
+
+def naturals(text: str) -> tuple[int, ...]:
+    """ "0,1" -> (0, 1), each 0 or more."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of heads; write e.g. 3,2")
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write e.g. 3,2")
     return tuple(int(part) for part in parts)
 
 

@@ -146,19 +146,10 @@ def unseen(bundle: Bundle, dataset, split: str):
     )
 
 
-def evaluate(
-    bundle_path: str | Path, data_dir: str | Path | None = None, split: str = "test", missing: Sequence[int] = ()
-) -> dict:
-    """Fused accuracy of a bundle's .tflite files on a split of the data it was made from ("all": every split).
-
-    Returns plain JSON: accuracy (fused), average (without MLP), missing, confusion by recording, reports of the
-    processes, and a note when the data are not those of the bundle (see `unseen`). Other classes are refused.
-    Raises BundleError, DataError.
-    """
+def data_of(bundle: Bundle, data_dir: str | Path | None = None):
+    """The data set that a bundle was made from, at its input size, by its seed. Raises DataError for other classes."""
     from edvit_tf.data import load
 
-    bundle = open_bundle(bundle_path)
-    check_missing(bundle, missing)
     run, data = bundle.manifest["run"], bundle.manifest["data"]
     dataset = load(
         data["name"], data_dir, image_size=tuple(run["data"]["image_size"]), seed=bundle.manifest["seed"],
@@ -169,7 +160,21 @@ def evaluate(
             f"the data have the classes {list(dataset.labels)}; the bundle was made for {bundle.labels}. "
             "Give the data set that the bundle was made from."
         )
-    dataset, note = unseen(bundle, dataset, split)
+    return dataset
+
+
+def evaluate(
+    bundle_path: str | Path, data_dir: str | Path | None = None, split: str = "test", missing: Sequence[int] = ()
+) -> dict:
+    """Fused accuracy of a bundle's .tflite files on a split of the data it was made from ("all": every split).
+
+    Returns plain JSON: accuracy (fused), average (without MLP), missing, confusion by recording, reports of the
+    processes, and a note when the data are not those of the bundle (see `unseen`). Other classes are refused.
+    Raises BundleError, DataError.
+    """
+    bundle = open_bundle(bundle_path)
+    check_missing(bundle, missing)
+    dataset, note = unseen(bundle, data_of(bundle, data_dir), split)
     parts = SPLITS if split == "all" else (split,)
     with tempfile.TemporaryDirectory(prefix="edvit-evaluate-") as folder:
         probabilities, mean, labels, recordings, reports = [], [], [], [], None

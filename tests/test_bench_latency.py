@@ -1,6 +1,7 @@
 """`edvit bench latency`: every engine computes the same model, alternating, in processes of their own."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ def test_rows_alternate_and_ratios_are_to_the_first(weights):
     rows = result["rows"]
     assert rows[0]["graph"] == "portable" and rows[0]["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
     assert {row["graph"] for row in rows} >= {"portable", KERAS} and all("failure" not in row for row in rows)
+    assert not {(row["graph"], row["engine"].split()[0]) for row in rows} & {
+        ("int8", "tflite-runtime"), ("litert", "tflite-runtime")}
     for row in rows:
         assert 0 < row["min"] <= row["median"] <= row["p95"] and row["peak_rss_bytes"] > 10 << 20
         assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
@@ -66,6 +69,32 @@ def test_a_rival_that_is_not_there_is_named(monkeypatch, capsys):
     monkeypatch.setattr(rivals, "installed", lambda: ("torch",))
     assert main(["bench", "latency", "--model", "vit_tiny", "--heads", "1", "--against", "openvino"]) == 3
     assert "openvino cannot be measured here; installed: torch" in capsys.readouterr().err
+
+
+def test_figures_are_stored_and_shown_in_the_report(smoke_bundle, tmp_path, capsys):
+    from edvit_tf.cli import main
+
+    copy = tmp_path / "bundle"
+    shutil.copytree(smoke_bundle, copy)
+    assert main(["bench", "latency", str(copy), "--threads", "1,2", "--runs", "2", "--turns", "1", "--against", "none",
+                 "--store"]) == 0
+    result = json.loads((copy / "latency.json").read_text())
+    assert result["submodel"] == "submodel-00" and {row["threads"] for row in result["rows"]} == {1, 2}
+    page = (copy / "report.html").read_text()
+    assert "Latency beside other runtimes" in page and "median ms, 2 threads" in page
+    assert main(["audit", str(copy), "--json"]) == 0  # the manifest's files are as they were
+    assert main(["bench", "latency", "--store"]) == 3
+    assert "Name a bundle" in capsys.readouterr().err
+
+
+def test_a_keras_file_is_measured(smoke_bundle, tmp_path, capsys):
+    from edvit_tf.cli import main
+
+    options = ["--runs", "2", "--turns", "1", "--against", "none", "--json"]
+    assert main(["bench", "latency", str(smoke_bundle / "submodel-01.keras"), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["graph"] == "portable"
+    assert main(["bench", "latency", str(smoke_bundle / "fusion.keras"), *options]) == 3
+    assert "no .keras file of a ViT of ours" in capsys.readouterr().err
 
 
 def test_a_bundle_is_measured_file_by_file(smoke_bundle, capsys):

@@ -5,8 +5,10 @@ them, and ratios are taken turn by turn. One input, batch 1. In our files the la
 Keras's own export and the rivals run it on all tokens (the figures say how many MACs each computes).
 """
 
+import contextlib
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from edvit_tf.device.runtime import installed_runtimes
 from edvit_tf.planning import cost
 
 WARM_UP = 5  # runs of every process that are not counted
+EXPORTED = (("portable", "portable", "float32"), ("litert", "litert", "float32"), ("int8", "litert", "int8"))
 KERAS = "Keras as it is"  # the graph that Keras's own exporter writes
 
 
@@ -46,10 +49,10 @@ def subjects(
 ) -> list[Subject]:
     """Rows to measure; what they need is written into `folder`. Our files take uint8 ("image") or float32 ("mel").
 
-    `files` are .tflite files by graph name (None: both targets are exported); `against` names rivals; `naive` adds
-    Keras's own export. The first row is what others are compared with.
+    `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names rivals; `naive`
+    adds Keras's own export. The first row is what others are compared with.
     """
-    from edvit_tf.export.convert import convert
+    from edvit_tf.export.convert import RUNTIMES, convert
     from edvit_tf.export.graph import sub_model_graph
 
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
@@ -58,15 +61,15 @@ def subjects(
     np.save(given, x.astype(np.uint8 if input_name == "image" else np.float32))
     if files is None:
         files = {}
-        for target in ("portable", "litert"):
-            files[target] = folder / f"{target}.tflite"
-            convert(*sub_model_graph(config, weights, input_name, target), files[target], weights)
+        for name, target, flavour in EXPORTED:
+            files[name] = folder / f"{name}.tflite"
+            convert(*sub_model_graph(config, weights, input_name, target), files[name], weights, flavour)
     rows = []
-    runtimes = installed_runtimes()
+    runtimes, loads = installed_runtimes(), {**RUNTIMES, "litert": ("ai-edge-litert",)}
     for count in threads:
         for graph, file in files.items():
             rows += [Subject(runtime, graph, file, given, count, cost.macs_deployed(config)) for runtime in runtimes
-                     if not (graph == "litert" and runtime == "tflite-runtime")]
+                     if runtime in loads.get(graph, runtimes)]
         if naive:
             file = _naive(config, weights, folder)
             rows += [Subject(runtime, KERAS, file, floats, count, cost.macs_full(config)) for runtime in runtimes]
@@ -199,7 +202,8 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     if not file.is_file():
         model = build_vit(config, batch_size=1)
         set_weights(model, weights)
-        file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+        with contextlib.redirect_stdout(sys.stderr):  # Keras lists every variable; figures alone go to standard output
+            file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
     return file
 
 

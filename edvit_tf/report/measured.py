@@ -198,6 +198,33 @@ def flavours(results: dict) -> str:
         "sub-model, one thread.")
 
 
+def latency(result: dict) -> str:
+    """One sub-model in each engine that was measured: a bar chart for each number of threads, and the figures."""
+    charts, rows = [], []
+    for threads in sorted({row["threads"] for row in result["rows"]}):
+        drawn = [(f"{row['engine'].split()[0]}, {row['graph']}", row["median"], f"{number(row['median'])} ms",
+                  "fused" if row["file_bytes"] else "single", (row["min"], row["p95"]))
+                 for row in result["rows"] if row["threads"] == threads and "failure" not in row]
+        charts.append(bars(f"{result['submodel']}: median ms, {counted(threads, 'thread')}", drawn,
+                           top=max(row[4][1] for row in drawn)))
+    for row in result["rows"]:
+        head = [row["engine"], row["graph"], str(row["threads"])]
+        if "failure" in row:
+            rows.append([*head, *["-"] * 6, row["failure"]])
+            continue
+        rss, ratio = row["peak_rss_bytes"], row["ratio"]
+        rows.append([*head, *(number(row[key]) for key in ("median", "p95", "min", "load_ms")),
+                     "-" if rss is None else f"{rss / 2**20:.0f}",
+                     f"{row['gflops'] / result['sgemm_gflops'][str(row['threads'])]:.0%}",
+                     f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-"])
+    return panels(charts) + table(
+        ["engine", "graph", "threads", "median\nms", "p95\nms", "min\nms", "load\nms", "RSS\nMiB", "of\nsgemm",
+         "ratio to the first\n(least-largest)"], rows, text=(0, 1)) + note(
+        f"{result['turns']} alternating turns of {result['runs']} runs, batch 1, each in a process of its own; bars "
+        "from zero to the median, whiskers from the minimum to the 95th percentile. Our graphs run the last block for "
+        "the class token alone; Keras's own export and the other runtimes run it on all tokens.")
+
+
 def panels(charts: list[str], small: bool = False) -> str:
     """Charts side by side, as many as fit."""
     return f'<div class="panels{" small" if small else ""}">{"".join(charts)}</div>'

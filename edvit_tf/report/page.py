@@ -1,7 +1,7 @@
 """report.html from what a bundle stores: one self-contained page for a reader who asks "why not one small model?".
 
-Reads manifest.json and results.json and nothing else. Accuracies carry 95 % Wilson intervals for the number of
-recordings (the windows of one recording are not independent, so none for windows); MiB = 2^20 bytes.
+Reads manifest.json, results.json and, where it was stored, latency.json. Accuracies carry 95 % Wilson intervals for the
+number of recordings (the windows of one recording are not independent, so none for windows); MiB = 2^20 bytes.
 """
 
 import json
@@ -30,12 +30,14 @@ def write_report(bundle_dir: Path) -> Path:
     if lost:
         raise BundleError(f"{file} lacks {', '.join(lost)}; it is not what a recipe wrote. Copy the bundle again.")
     target = bundle.path / "report.html"
-    target.write_text(page(bundle, results), encoding="utf-8")
+    stored = bundle.path / "latency.json"
+    beside = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
+    target.write_text(page(bundle, results, beside), encoding="utf-8")
     return target
 
 
-def page(bundle: Bundle, results: dict) -> str:
-    """The HTML text."""
+def page(bundle: Bundle, results: dict, beside: dict | None = None) -> str:
+    """The HTML text; `beside` is what `edvit bench latency --store` kept."""
     manifest, data = bundle.manifest, results["data"]
     count, used = len(results["sub_models"]), {device for sub in results["sub_models"] for device in sub["devices"]}
     title = f"{manifest['name']}: a Vision Transformer split over {counted(len(used), 'device')}"
@@ -51,6 +53,7 @@ def page(bundle: Bundle, results: dict) -> str:
         ("Confusion matrix", measured.confusion(results)),
         ("Keras against TFLite", measured.parity(results)),
         *([("Flavours and runtimes", measured.flavours(results))] if results.get("flavours") else []),
+        *([("Latency beside other runtimes", measured.latency(beside))] if beside else []),
         ("Class groups and plan", _plan(manifest, results)),
         ("Data", _data(data)),
         ("Training, versions, machine", _training(manifest, results)),
