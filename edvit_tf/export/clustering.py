@@ -28,7 +28,7 @@ def cluster(
     The centroids start by k-means++ over each matrix; then centroids and the other weights are trained for `epochs`
     over `x` (n, H, W, C) towards `outputs` ("features" (n, d), "logits" (n, classes)) of the model as it is. The
     report: twin_error (largest relative error of the twin's answers before anything is changed), loss (a value an
-    epoch), seconds. Raises ExportError with the process's words if it fails, or if the twin does not answer as the model does.
+    epoch), seconds. Raises ExportError with the process's words if it fails, or if the twin answers otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="edvit-cluster-") as name:
         folder = Path(name)

@@ -43,10 +43,10 @@ def clusters_study(
         order = np.sort(np.random.default_rng(seed).permutation(len(dataset.recordings("train")))[:samples])
         x = np.concatenate([dataset.read([dataset.recordings("train")[i]])[:1] for i in order])
         for count, rounds in [(None, 0), *((k, e) for k in clusters for e in epochs)]:
-            def weights_of(count=count, options={"clusters": count, "epochs": rounds, "seed": seed}) -> list[Weights]:
+            def weights_of(count=count, rounds=rounds) -> list[Weights]:
                 return whole if count is None else [
-                    cluster(config, weights, x, predict(config, weights, x), **options)[0]
-                    for config, weights in zip(configs, whole, strict=True)]
+                    cluster(config, one, x, predict(config, one, x), clusters=count, epochs=rounds, seed=seed)[0]
+                    for config, one in zip(configs, whole, strict=True)]
 
             made: list[list[Weights]] = []  # clustered once for both flavours, and only if a row is still to do
             for flavour in FLAVOURS:
