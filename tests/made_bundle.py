@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.device.preprocess import ImageSpec
 from edvit_tf.planning import cost
 
 LABELS = ("ant", "bee", "cat", "dog")
@@ -33,7 +34,8 @@ def write(folder: Path, config: ViTConfig = CONFIG, **run) -> Path:
     write_bundle(folder, BundleParts(
         run=RunConfig("demo", DataConfig("mnist", config.image_shape[:2]), "vit_smoke", fit, fit, fit, num_devices=2,
                       **run),
-        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS, input_spec={"kind": "image"},
+        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS,
+        input_spec=ImageSpec(*config.image_shape).to_dict(),
         mel_filters=None, data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
         sub_models=(drawn(model), drawn(model)), fusion=drawn(fusion)))
     return folder
