@@ -108,9 +108,12 @@ def _listen(args) -> int:
                             args.metrics, args.deadline_ms, args.stuck_seconds, args.flavour)
     try:
         if args.print_unit:
-            from edvit_tf.device.unit import unit
+            from edvit_tf.device.unit import unit, unreadable
 
-            print(unit(options))
+            print(unit(options), end="")
+            for folder in unreadable(options):
+                print(f"warning: {folder} may be entered by its owner alone, and the unit runs as a user of its own. "
+                      "Put the bundle and the environment under /opt, or chmod o+x it.", file=sys.stderr)
             return 0
         return serve(options)
     except (AddressError, IdentityError, WrongAnswers) as error:
