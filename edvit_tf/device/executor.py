@@ -18,7 +18,7 @@ import grpc
 from edvit_tf.device.wire import WireError
 
 MAX_WAITING = 64  # requests, so that their tensors cannot fill the memory whatever their deadlines are
-_WEIGHT = 0.2  # of the newest service time in the running mean
+_LONGER, _SHORTER = 0.5, 0.2  # weight of the newest service time: a slow moment is believed sooner than a fast one
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Executor:
         finally:
             self.turns += 1
         seconds = time.perf_counter() - started
-        self.service_seconds += _WEIGHT * (seconds - self.service_seconds)
+        more = seconds - self.service_seconds
+        self.service_seconds += (_LONGER if more > 0 else _SHORTER) * more
         return Done(value, (started - job.submitted) * 1e3, seconds * 1e3)
 
     def _finish(self, job: _Job, outcome: "Done | Exception") -> None:

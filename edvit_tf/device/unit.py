@@ -31,7 +31,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=exec
 ExecStart={command}
-Environment=PYTHONUNBUFFERED=1 EDVIT_CACHE=%C/edvit_tf{path}
+Environment=EDVIT_CACHE=%C/edvit_tf MALLOC_ARENA_MAX=2{path}
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus={permanent}

@@ -26,10 +26,13 @@ def watch(executors: Sequence[Executor], stuck_seconds: float,
     """Starts the watch; returns what ends it. `on_stuck(name, stacks)` is called once, in the watching thread."""
     ended = threading.Event()
 
+    def wind_up() -> None:
+        faulthandler.dump_traceback_later(_TIMER * stuck_seconds, exit=True)
+
     def look() -> None:
         seen = {executor: (executor.turns, 0) for executor in executors}
         while not ended.wait(stuck_seconds / _LOOKS):
-            faulthandler.dump_traceback_later(_TIMER * stuck_seconds, exit=True)
+            wind_up()
             for executor, (turns, looks) in seen.items():
                 same = executor.turns == turns and turns % 2
                 seen[executor] = (executor.turns, looks + 1 if same else 0)
@@ -41,6 +44,7 @@ def watch(executors: Sequence[Executor], stuck_seconds: float,
         ended.set()
         faulthandler.cancel_dump_traceback_later()
 
+    wind_up()  # now: the first request may come, and hang, before the first look
     threading.Thread(target=look, name="watchdog", daemon=True).start()
     return end
 
