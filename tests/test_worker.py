@@ -1,7 +1,10 @@
 """A real worker over TCP: what it answers, what it says of itself, how it starts and how it ends."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -13,7 +16,7 @@ import pytest
 from edvit_tf.device import wire
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.process import run_model
-from tests.conftest import run_python
+from tests.conftest import ROOT, run_python
 from tests.worker_process import SLOW, ask, log_lines, wait_for, worker
 
 RNG = np.random.default_rng(5)
@@ -195,11 +198,28 @@ def test_it_hosts_the_sub_models_that_were_named_with_the_tuned_choice(tiny_bund
     (["--listen", "127.0.0.1:0", "--insecure", "--flavour", "int9"], 7, "no flavour int9"),
     (["--listen", "127.0.0.1:0", "--insecure-anywhere", "--identity", "x"], 2, "after --insecure"),
     (["--check", "--metrics", "127.0.0.1:0"], 2, "--metrics goes with --listen"),
+    (["--listen", "0.0.0.0:0", "--insecure", "--print-unit"], 17, "without TLS"),
     (["--listen", "192.0.2.1:0", "--insecure", "--insecure-anywhere"], 17, "cannot be listened on"),
 ])
 def test_what_cannot_start_says_why(tiny_bundle, arguments, code, text):
     done = run_python("-m", "edvit_tf.device", tiny_bundle, *arguments, timeout=60)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_sigterm_while_it_is_still_checking(tiny_bundle, tmp_path):
+    """Exit 0, and neither the trial's process nor its files are left."""
+    (tmp_path / "tmp").mkdir()
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "edvit_tf.device", tiny_bundle, "--listen", "127.0.0.1:0",
+                                    "--insecure"], cwd=ROOT, stderr=log, env={**os.environ, "TMPDIR": tmp_path / "tmp"})
+    try:
+        wait_for(lambda: list((tmp_path / "tmp").glob("edvit-*")))
+        process.terminate()
+        assert process.wait(20) == 0
+        assert '"serving"' not in (tmp_path / "log").read_text() and not list((tmp_path / "tmp").iterdir())
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_port_that_is_taken_is_an_error_of_its_own(running, tiny_bundle):

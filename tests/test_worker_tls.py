@@ -2,8 +2,8 @@
 
 import os
 import shutil
+import socket
 import stat
-import time
 
 import grpc
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from edvit_tf.device import tls, wire
 from tests.conftest import run_python
-from tests.worker_process import ask, worker
+from tests.worker_process import ask, wait_for, worker
 
 certs = pytest.importorskip("edvit_tf.certs", reason="the cryptography package is not installed")
 from cryptography import x509  # noqa: E402
@@ -94,10 +94,17 @@ def test_strangers_are_refused_and_named_as_such(secured, authority, tmp_path):
     assert none.value.code() is grpc.StatusCode.UNAVAILABLE
     with secured.channel(own) as channel:
         assert ask(channel, REQUEST).raw_output_contents
-    end = time.monotonic() + 20
-    while secured.open_files() > files and time.monotonic() < end:
-        time.sleep(0.05)
-    assert secured.open_files() <= files
+    wait_for(lambda: secured.open_files() <= files)
+
+
+def test_peers_that_connect_and_say_nothing_are_hung_up_on(secured):
+    host, port = host_and_port(secured)
+    files = secured.open_files()
+    silent = [socket.create_connection((host, port), 5) for _ in range(5)]
+    wait_for(lambda: secured.open_files() > files)
+    wait_for(lambda: secured.open_files() <= files)  # after 10 s
+    for one in silent:
+        one.close()
 
 
 def test_who_is_not_there_is_down_not_refused(authority, tiny_bundle, tmp_path):

@@ -3,6 +3,7 @@
 Lines that start otherwise come from the TFLite runtime or from gRPC's core, which write there as well.
 """
 
+import contextlib
 import datetime
 import json
 import sys
@@ -19,7 +20,7 @@ def log(event: str, level: str = "info", **fields) -> None:
     """Writes {"time": UTC, "level", "event", ...fields}."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "level": level, "event": event, **fields}, default=str)
-    with _lock:
+    with _lock, contextlib.suppress(OSError):  # a full disk or a reader that has gone must not stop the answers
         print(line, file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,7 @@ from edvit_tf.device.inputs import MAX_PIXELS
 from edvit_tf.device.memory import needed_memory
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.device.tune import candidates
-from edvit_tf.device.worker import WorkerOptions
+from edvit_tf.device.worker import WorkerOptions, listening_address
 
 # Usage, bundle, runtime, identity, wrong answers: a restart meets them again.
 PERMANENT = (2, 7, 9, 15, 16)
@@ -73,7 +73,8 @@ WantedBy=multi-user.target
 
 
 def unit(options: WorkerOptions) -> str:
-    """The unit's text for a worker with these options. Raises BundleError, RuntimeMissing on what would not start."""
+    """The unit's text for a worker with these options. Raises the errors of what would not start."""
+    listening_address(options)
     bundle, runtime = open_bundle(options.bundle), runtime_name()
     indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
     files = [max(verified_path(bundle, one.file).stat().st_size

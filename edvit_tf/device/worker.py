@@ -26,6 +26,13 @@ from edvit_tf.device.service import WorkerService, handlers, package_version
 from edvit_tf.device.watchdog import EXIT_STUCK, watch
 
 _CONCURRENT = 256  # calls at once, health included; more are refused by gRPC itself with RESOURCE_EXHAUSTED
+_CONNECTIONS = (  # peers vanish without a word: cut cables must not eat descriptors over months
+    ("grpc.so_reuseport", 0),  # a second worker on the port is an error, not half of the requests
+    ("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # an aggregator may ask so often whether we live
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
 
 
@@ -52,10 +59,8 @@ class WorkerOptions:
 
 def serve(options: WorkerOptions) -> int:
     """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`, IdentityError, AddressError."""
-    address, port = split_address(options.listen)
-    if options.identity is None and not options.insecure_anywhere and not _is_loopback(address):
-        raise AddressError(f"--listen {options.listen} without TLS: anyone who reaches this address could ask. Give "
-                           "--identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
+    address, port = listening_address(options)
     credentials = None if options.identity is None else tls.server_credentials(tls.identity(options.identity))
     bundle = open_bundle(options.bundle)
     indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
@@ -68,8 +73,7 @@ def serve(options: WorkerOptions) -> int:
 async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, address: str) -> int:
     service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, credentials is not None)
     server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", message_limit(rule)), ("grpc.so_reuseport", 0),
-                 ("grpc.http2.min_ping_interval_without_data_ms", 5000), ("grpc.keepalive_permit_without_calls", 1)],
+        options=[("grpc.max_receive_message_length", message_limit(rule)), *_CONNECTIONS],
         maximum_concurrent_rpcs=_CONCURRENT)
     server.add_generic_rpc_handlers(handlers(service))
     try:
@@ -125,6 +129,15 @@ def _stuck(loop: asyncio.AbstractEventLoop, service: WorkerService, name: str, s
     time.sleep(0.5)  # for those who watch the health to hear of it
     sys.stderr.flush()
     os._exit(EXIT_STUCK)
+
+
+def listening_address(options: WorkerOptions) -> tuple[str, int]:
+    """(host, port) of `listen`; raises AddressError if it is none, or in plaintext open to others."""
+    address, port = split_address(options.listen)
+    if options.identity is None and not options.insecure_anywhere and not _is_loopback(address):
+        raise AddressError(f"--listen {options.listen} without TLS: anyone who reaches this address could ask. Give "
+                           "--identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere.")
+    return address, port
 
 
 def split_address(text: str) -> tuple[str, int]:
