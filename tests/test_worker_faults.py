@@ -1,6 +1,7 @@
 """Real workers under overload, with models that hang or answer NaN, and with bundles that must not be served."""
 
 import json
+import os
 import shutil
 import signal
 import threading
@@ -220,6 +221,7 @@ def linked(bundle):
     (spoil, {7}, "was changed"),
     (lambda b: (b / "submodel-00.tflite").unlink(), {7}, "is missing"),
     (truncate, {13}, "submodel-00.tflite"),
+    (lambda b: os.truncate(b / "submodel-00.tflite", 20_000), {7}, "was changed: 20000 bytes"),
     (foreign, {13}, "takes the inputs"),
     (not_tflite, {13}, "submodel-00.tflite"),
     (zeroed_weights, {13, 16}, "submodel-00"),
@@ -234,8 +236,12 @@ def linked(bundle):
 ])
 def test_it_is_refused_before_it_serves(copy, damage, codes, text):
     damage(copy)
-    # A spoilt file may make the runtime hang instead of crash; its process is given up after 65 s.
-    done = run_python("-m", "edvit_tf.device", copy, "--listen", "127.0.0.1:0", "--insecure", timeout=120)
+    # A spoilt file may make the runtime hang instead of crash: its process is given up, here after 5 s in place of 65.
+    code = ("import functools; from edvit_tf.device import hosted\n"
+            "hosted.run_model = functools.partial(hosted.run_model, timeout_seconds=5)\n"
+            "from edvit_tf.device.__main__ import main\n"
+            f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))")
+    done = run_python("-c", code, timeout=60)
     assert done.returncode in codes and text in done.stderr, done.stderr
     assert '"serving"' not in done.stderr and "Traceback" not in done.stderr
 
