@@ -15,8 +15,14 @@ BASE = [
 DEVICE = [
     'tflite-runtime==2.14.0; python_version < "3.12"',  # runs .tflite files on a Pi, 64 and 32 bits
     'ai-edge-litert>=2.1,<3; python_version >= "3.12"',  # its successor, where tflite-runtime has no wheels
+    "grpcio>=1.62,<2",  # the wire between clients, aggregator and workers
+    "protobuf>=6,<8",  # its messages, described by ourselves
 ]
-AGGREGATOR = [*DEVICE]  # the fusion is a .tflite file as well
+AGGREGATOR = [
+    *DEVICE,  # the fusion is a .tflite file as well
+    "prometheus-client>=0.20",  # its metrics
+    "cryptography>=42",  # `edvit certs`
+]
 HOST = [
     "tensorflow>=2.21,<2.22",  # training, and the converter to .tflite
     "keras>=3.15,<4",  # the models are ordinary Keras 3 models
@@ -29,7 +35,7 @@ HOST = [
     "safetensors>=0.8,<1",  # reads pretrained weights (Hugging Face) without running code
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
     "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
-    *DEVICE,  # evaluation runs what the devices run
+    *AGGREGATOR,  # evaluation runs what the devices run; the aggregator and `edvit certs` may live here
     "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
 TEST = [
@@ -37,6 +43,7 @@ TEST = [
     "hypothesis>=6.100",  # their properties
     "ruff>=0.6",  # style
     "import-linter>=2.1",  # the reading order of the package
+    "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
 ]
 REFERENCE = [  # the independent implementation that the pretrained loaders are compared with; only tests need it
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does

@@ -17,6 +17,26 @@ def run_python(*arguments: str | Path, timeout: float = 300, **environment: str)
                           capture_output=True, timeout=timeout, check=False)
 
 
+def write_made_bundle(folder: Path, **options) -> Path:
+    """`made_bundle.write` in a process of its own: TensorFlow stays out of this one."""
+    code = f"import pathlib; from tests import made_bundle; made_bundle.write(pathlib.{folder!r}, **{options})"
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """A bundle of pictures, 16 x 16 x 1 uint8, two sub-models with made-up weights."""
+    return write_made_bundle(tmp_path_factory.mktemp("made") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_mel_bundle(tmp_path_factory) -> Path:
+    """A bundle of sound, 16 x 16 x 1 float32, two sub-models with made-up weights."""
+    return write_made_bundle(tmp_path_factory.mktemp("made") / "tiny-mel", mel=True)
+
+
 SMOKE = ("recipes/mnist.py", "--smoke", "--synthetic")
 
 

@@ -5,16 +5,22 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.device.preprocess import ImageSpec, MelSpec
 from edvit_tf.planning import cost
 
 LABELS = ("ant", "bee", "cat", "dog")
 GROUPS = ((0, 1), (2, 3))
 CONFIG = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=24, num_heads=2, head_dim=12, mlp_dim=48,
                    num_classes=3)
+MEL = MelSpec(sample_rate_hz=8000, window_samples=4000, n_fft=256, hop_length=128, n_mels=16, frames=31, fmin_hz=0.0,
+              fmax_hz=4000.0, height=16, width=16)
 
 
-def write(folder: Path, config: ViTConfig = CONFIG, **run) -> Path:
-    """Writes the bundle into `folder`, which is made; `run` are further fields of its RunConfig, such as flavours."""
+def write(folder: Path, config: ViTConfig = CONFIG, mel: bool = False, **run) -> Path:
+    """Writes the bundle into `folder`, which is made: of pictures, or of sound as MEL says (`mel`).
+
+    `run` are further fields of its RunConfig, such as flavours.
+    """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit import build_vit, get_weights
     from edvit_tf.training.fuse import build_fusion
@@ -33,7 +39,9 @@ def write(folder: Path, config: ViTConfig = CONFIG, **run) -> Path:
     write_bundle(folder, BundleParts(
         run=RunConfig("demo", DataConfig("mnist", config.image_shape[:2]), "vit_smoke", fit, fit, fit, num_devices=2,
                       **run),
-        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS, input_spec={"kind": "image"},
-        mel_filters=None, data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
+        plan=Plan(subs, devices, None, "random", "greedy"), labels=LABELS,
+        input_spec=(MEL if mel else ImageSpec(*config.image_shape)).to_dict(),
+        mel_filters=rng.uniform(0, 1, (MEL.n_mels, 1 + MEL.n_fft // 2)) if mel else None,
+        data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
         sub_models=(drawn(model), drawn(model)), fusion=drawn(fusion)))
     return folder

@@ -62,6 +62,37 @@ def test_a_recording_is_answered(tmp_path):
     assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_worker_answers(tmp_path):
+    """The worker is the device's; the client is this Python."""
+    grpc = pytest.importorskip("grpc")
+    from edvit_tf.device import wire
+    from edvit_tf.device.bundle import open_bundle
+    from tests.worker_process import log_lines, wait_for
+
+    bundle = open_bundle(Path(BUNDLE))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [PYTHON, "-m", "edvit_tf.device", bundle.path.resolve(), "--listen", "127.0.0.1:0", "--insecure"],
+            cwd=tmp_path, env=environment, stderr=log)
+    try:
+        def serving():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            return [line for line in log_lines(tmp_path / "log") if line["event"] == "serving"]
+
+        address = wait_for(serving, 120)[0]["address"]
+        mel = np.zeros((1, *bundle.manifest["input"]["shape"]), np.float32)
+        with grpc.insecure_channel(address) as channel:
+            request = wire.infer_request("submodel-00", {bundle.manifest["input"]["name"]: mel})
+            answer = wire.tensors(wire.stub(channel, "ModelInfer")(request, timeout=30))
+        assert answer["features"].shape == (1, bundle.widths[0])
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_changed_file_is_refused(tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -17,10 +17,11 @@ UNKNOWN_LENGTH = 0xFFFFFFFF
 WAV_BYTES_PER_SAMPLE_TAGS = (1, 3, 6, 7, 0xFFFE)  # PCM, float, A-law, mu-law, extensible: frames = bytes / block
 
 
-def decode_image(source: str | Path | bytes) -> np.ndarray:
+def decode_image(source: str | Path | bytes, max_pixels: int | None = None) -> np.ndarray:
     """JPEG, PNG, ... (path or bytes) -> uint8 (H, W) grey or (H, W, 3) RGB, upright as its EXIF says.
 
-    ValueError if it cannot be decoded, RuntimeError if Pillow is missing.
+    ValueError if it cannot be decoded, or if its header says more than `max_pixels` (None: Pillow's own limit), before
+    anything is decoded; RuntimeError if Pillow is missing.
     """
     try:
         from PIL import Image, ImageOps
@@ -29,6 +30,8 @@ def decode_image(source: str | Path | bytes) -> np.ndarray:
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as opened:
+            if max_pixels is not None and opened.width * opened.height > max_pixels:
+                raise ValueError(f"{opened.width} x {opened.height} pixels; {max_pixels} are the most. Make it smaller")
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip it to 255, we keep the high byte
                 return np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)

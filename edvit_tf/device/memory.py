@@ -26,6 +26,11 @@ def available_memory() -> int | None:
     return free
 
 
+def resident() -> int | None:
+    """Resident set of this process now."""
+    return _field("/proc/self/status", "VmRSS:")
+
+
 def peak_rss() -> int | None:
     """Largest resident set of this process since it was started (VmHWM; getrusage would count the parent's too)."""
     return _field("/proc/self/status", "VmHWM:")
@@ -40,16 +45,17 @@ def needed_memory(file_bytes: int) -> int:
     return 2 * file_bytes + (24 << 20)
 
 
-def check_memory(path: Path) -> None:
-    """Raises MemoryShort, before anything is loaded, if the file at `path` needs more memory than there is.
+def check_memory(*paths: Path) -> None:
+    """Raises MemoryShort, before anything is loaded, if the files together need more memory than there is.
 
     With EDVIT_MEMORY_CHECK=0 in the environment nothing is checked.
     """
-    need, free = needed_memory(path.stat().st_size), available_memory()
+    need, free = sum(needed_memory(path.stat().st_size) for path in paths), available_memory()
     if free is not None and need > free and os.environ.get("EDVIT_MEMORY_CHECK") != "0":
         raise MemoryShort(
-            f"{path.name} needs about {need / 2**20:.0f} MiB of memory when it is loaded; {free / 2**20:.0f} MiB are "
-            "available. Stop other programs, plan with less memory a device, or set EDVIT_MEMORY_CHECK=0 to try."
+            f"{', '.join(path.name for path in paths)} needs about {need / 2**20:.0f} MiB of memory when loaded; "
+            f"{free / 2**20:.0f} MiB are available. Stop other programs, plan with less memory a device, or set "
+            "EDVIT_MEMORY_CHECK=0 to try."
         )
 
 

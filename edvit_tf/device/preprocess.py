@@ -224,14 +224,16 @@ def mel_windows(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> 
 
 
 def inputs_from_file(
-    source: str | Path | bytes, spec: ImageSpec | MelSpec, mel_filters: np.ndarray | None = None
+    source: str | Path | bytes, spec: ImageSpec | MelSpec, mel_filters: np.ndarray | None = None,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """An encoded file (path or bytes) -> (n, height, width, channels): 1 uint8 picture, or n float32 mel windows.
 
     ValueError if it cannot be decoded, or if the sound has another sample rate: a device does not resample.
+    `max_pixels` as `decode_image`.
     """
     if isinstance(spec, ImageSpec):
-        return image_input(decode_image(source), spec)[None]
+        return image_input(decode_image(source, max_pixels), spec)[None]
     samples, rate = decode_audio(source)
     if rate != spec.sample_rate_hz:
         raise ValueError(f"The recording has {rate} Hz; the model takes {spec.sample_rate_hz} Hz and nothing is "

@@ -1,5 +1,6 @@
-"""Does this device run this bundle right? Versions, memory, sha256, load, and the golden input's known outputs."""
+"""Does this device run this bundle right? Versions, memory, power, sha256, load, and the golden input's answers."""
 
+import importlib.metadata
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from edvit_tf.device.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.memory import available_memory
+from edvit_tf.device.power import power, problems
 from edvit_tf.device.process import ModelFailed, run_model
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.device.tune import Choice, candidates, choice, processor
@@ -19,7 +21,8 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
 
     Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file: load_ms, first_ms,
     median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error (relative); "ok" is the verdict, "failure"
-    says how a process ended that did not answer (it may have crashed; the figures are then None). Plain JSON.
+    says how a process ended that did not answer (it may have crashed; the figures are then None). "problems" are of
+    the machine: no grpcio, throttled or under-voltage now; they too make it not ok. Plain JSON.
     Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
@@ -31,12 +34,24 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
     if sub_models is None:
         fusion = Choice("float32", bundle.manifest["fusion"]["file"], 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
+    state, grpcio = power(), _version("grpcio")
+    wrong = problems(state)
+    if grpcio is None or _version("protobuf") is None:
+        wrong.append("grpcio or protobuf is missing, which a worker needs: pip install '.[device]'")
     return {
         "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
         "processor": processor(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__,
-        "runtime": runtime, "memory_available_bytes": available_memory(), "models": rows,
-        "ok": all(row["ok"] for row in rows),
+        "runtime": runtime, "grpcio": grpcio, "protobuf": _version("protobuf"),
+        "memory_available_bytes": available_memory(), "power": state, "problems": wrong, "models": rows,
+        "ok": not wrong and all(row["ok"] for row in rows),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
@@ -62,8 +77,9 @@ def table(result: dict) -> str:
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",
         f"{result['processor']}, python {result['python']}, {result['libc']}, numpy {result['numpy']}, "
-        f"{result['runtime']}",
+        f"{result['runtime']}, grpcio {result['grpcio']}, protobuf {result['protobuf']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
+        _power_line(result["power"]),
         f"{'model':<14}{'flavour':<9}{'threads':>8}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}"
         f"{'RSS MiB':>9}{'golden error':>14}  verdict",
     ]
@@ -79,8 +95,17 @@ def table(result: dict) -> str:
         )
     failed = any(row["failure"] for row in result["models"])
     wrong = any(not row["ok"] and not row["failure"] for row in result["models"])
+    lines += [f"PROBLEM: {problem}" for problem in result["problems"]]
     lines.append("each model in a process of its own; " + (
-        "all models answer as exported" if result["ok"] else "; ".join(
+        "all models answer as exported" if not (failed or wrong) else "; ".join(
             ["a process failed: see its words above"] * failed
             + ["WRONG answers: do not use this device; copy the bundle again, or replace the device"] * wrong)))
     return "\n".join(lines)
+
+
+def _power_line(state: dict) -> str:
+    degrees = "unknown" if state["temperature_c"] is None else f"{state['temperature_c']:.0f} C"
+    if state["source"] is None:
+        return f"temperature {degrees}; throttling: this machine does not tell"
+    since = f"; since boot: {', '.join(state['since_boot'])}" if state["since_boot"] else ""
+    return f"temperature {degrees}; throttling ({state['source']}): {', '.join(state['now']) or 'none now'}{since}"
