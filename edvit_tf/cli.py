@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli_certs import add_certs
+from edvit_tf.cli_fleet import add_fleet
 from edvit_tf.cli_measure import add_bench, add_study, natural
 from edvit_tf.config import HEADS
 from edvit_tf.device.bundle import BundleError
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bench(commands)
     add_study(commands)
     add_certs(commands)
+    add_fleet(commands)
 
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)

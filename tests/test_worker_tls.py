@@ -58,7 +58,7 @@ def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority)
     own = issued(authority, "worker", "pi-1")
     error = refusal(secured, own)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "role: got worker (pi-1); expected a certificate of an aggregator or a client" in error.details()
+    assert "role: got worker (pi-1); expected a certificate of one of the roles aggregator, client" in error.details()
     with secured.channel(own) as channel, pytest.raises(grpc.RpcError) as health:
         list(wire.stub(channel, "Watch")(b"", timeout=5))
     assert health.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -97,7 +97,8 @@ def _listen(args) -> int:
     # gRPC's core writes lines of its own beside the JSON otherwise; GRPC_VERBOSITY=INFO shows refused handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        from edvit_tf.device.worker import AddressError, WorkerOptions, serve
+        from edvit_tf.device.listening import AddressError
+        from edvit_tf.device.worker import WorkerOptions, serve
     except ImportError as error:
         raise RuntimeMissing(f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
                              "pip install '.[device]'.") from error

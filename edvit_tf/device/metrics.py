@@ -47,7 +47,7 @@ class Metrics:
             requests, times = dict(self._requests), {key: list(row) for key, row in self._times.items()}
         lines = _family("edvit_requests_total", "counter", "Requests by method, model and gRPC code.", [
             ({"method": method, "model": model, "code": code}, n) for (method, model, code), n in requests.items()])
-        for phase in ("request", "queue", "compute"):
+        for phase in ("request", "queue", "compute", "wire"):
             name = f"edvit_{phase}_seconds"
             lines += [f"# HELP {name} Seconds of inferences, {phase}.", f"# TYPE {name} histogram"]
             for (of, model), row in times.items():

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from edvit_tf.device.bundle import open_bundle, verified_path
 from edvit_tf.device.inputs import MAX_PIXELS
+from edvit_tf.device.listening import listening_address
 from edvit_tf.device.memory import needed_memory
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.device.tune import candidates
-from edvit_tf.device.worker import WorkerOptions, listening_address
+from edvit_tf.device.worker import WorkerOptions
 
 # Usage, bundle, runtime, identity, wrong answers: a restart meets them again.
 PERMANENT = (2, 7, 9, 15, 16)

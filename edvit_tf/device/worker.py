@@ -4,7 +4,6 @@ Exit codes: 0 after SIGTERM or SIGINT, else those of `python -m edvit_tf.device 
 """
 
 import asyncio
-import ipaddress
 import os
 import signal
 import sys
@@ -13,33 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from edvit_tf.device import tls
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.hosted import host
 from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
+from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.memory import resident
-from edvit_tf.device.metrics import serve_metrics
-from edvit_tf.device.service import WorkerService, handlers, package_version
+from edvit_tf.device.service import WorkerService
+from edvit_tf.device.serving import package_version
 from edvit_tf.device.watchdog import EXIT_STUCK, watch
 
-_CONCURRENT = 256  # calls at once, health included; more are refused by gRPC itself with RESOURCE_EXHAUSTED
-_CONNECTIONS = (  # peers vanish without a word: cut cables must not eat descriptors over months
-    ("grpc.so_reuseport", 0),  # a second worker on the port is an error, not half of the requests
-    ("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # an aggregator may ask so often whether we live
-    ("grpc.server_handshake_timeout_ms", 10_000),
-)
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
-
-
-class AddressError(Exception):
-    """An address cannot be listened on."""
-
-    exit_code = 17
 
 
 @dataclass(frozen=True)
@@ -67,28 +51,13 @@ def serve(options: WorkerOptions) -> int:
     rule = input_rule(bundle)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     hosted = host(bundle, indices, options.flavour)
-    return asyncio.run(_serve(options, bundle, rule, hosted, credentials, f"{_bracketed(address)}:{port}"))
+    return asyncio.run(_serve(options, bundle, rule, hosted, credentials, bracketed(address, port)))
 
 
 async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, address: str) -> int:
     service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, credentials is not None)
-    server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", message_limit(rule)), *_CONNECTIONS],
-        maximum_concurrent_rpcs=_CONCURRENT)
-    server.add_generic_rpc_handlers(handlers(service))
-    try:
-        port = (server.add_insecure_port(address) if credentials is None
-                else server.add_secure_port(address, credentials))
-    except RuntimeError as error:
-        raise AddressError(f"{address} cannot be listened on ({error}). Is another worker running there, is the "
-                           "address this machine's?") from error
-    shown = None
-    if options.metrics is not None:
-        try:
-            shown = serve_metrics(*split_address(options.metrics), lambda: service.metrics.text(service.gauges()),
-                                  lambda: service.availability.serving)
-        except OSError as error:
-            raise AddressError(f"metrics on {options.metrics} cannot be listened on ({error}).") from error
+    server, port = open_port(service, address, credentials, message_limit(rule))
+    shown = open_metrics(options.metrics, service)
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,32 +98,3 @@ def _stuck(loop: asyncio.AbstractEventLoop, service: WorkerService, name: str, s
     time.sleep(0.5)  # for those who watch the health to hear of it
     sys.stderr.flush()
     os._exit(EXIT_STUCK)
-
-
-def listening_address(options: WorkerOptions) -> tuple[str, int]:
-    """(host, port) of `listen`; raises AddressError if it is none, or in plaintext open to others."""
-    address, port = split_address(options.listen)
-    if options.identity is None and not options.insecure_anywhere and not _is_loopback(address):
-        raise AddressError(f"--listen {options.listen} without TLS: anyone who reaches this address could ask. Give "
-                           "--identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere.")
-    return address, port
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """ "HOST:PORT" or "[IPv6]:PORT" -> (host, port); raises AddressError."""
-    host_part, colon, port = text.rpartition(":")
-    host_part = host_part.removeprefix("[").removesuffix("]")
-    if not colon or not host_part or not port.isdecimal() or int(port) > 65535:
-        raise AddressError(f"{text!r} is no address; write HOST:PORT, e.g. 0.0.0.0:8001, or [::]:8001.")
-    return host_part, int(port)
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

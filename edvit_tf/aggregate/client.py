@@ -1,0 +1,82 @@
+"""Asks an aggregator: picture and sound files, frames from a stream. Needs a bundle only to cut long recordings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import grpc
+import numpy as np
+
+from edvit_tf.aggregate.service import MODEL
+from edvit_tf.device import preprocess, tls, wire
+from edvit_tf.device.answer import mel_filters
+from edvit_tf.device.bundle import Bundle
+from edvit_tf.errors import EdvitError
+
+
+class RequestFailed(EdvitError):
+    """An aggregator is not there, or refused a request."""
+
+    exit_code = 19
+
+
+class Client:
+    """A connection to an aggregator."""
+
+    def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
+        """Raises RequestFailed if no aggregator answers there in time."""
+        self._channel = (grpc.insecure_channel(server) if own is None
+                         else grpc.secure_channel(server, tls.channel_credentials(own)))
+        self._timeout, self._server = timeout_seconds, server
+        metadata = self._call("ModelMetadata", wire.message("ModelMetadataRequest")(name=MODEL))
+        self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
+
+    def ask(self, value: np.ndarray | bytes) -> dict:
+        """{"label", "probability", "probabilities": array (classes,), "parameters"} for one input or encoded file.
+
+        Raises RequestFailed with the aggregator's words.
+        """
+        response = self._call("ModelInfer", wire.infer_request(MODEL, {self.input.name: value}))
+        found = wire.tensors(response)
+        probabilities = found["probabilities"][0]
+        return {"label": found["label"][0].decode(), "probability": float(probabilities.max()),
+                "probabilities": probabilities, "parameters": wire.parameters(response)}
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _call(self, method: str, request):
+        try:
+            return wire.checked(wire.stub(self._channel, method)(request, timeout=self._timeout))
+        except grpc.RpcError as error:
+            raise RequestFailed(f"{self._server} answered {error.code().name}: {error.details()}") from error
+
+
+def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
+    """The answer for a file: sent as it is, or, with a bundle, as the tensors that it is cut into (the mean counts)."""
+    if bundle is None:
+        return {"file": path.name, "windows": 1, **client.ask(path.read_bytes())}
+    spec = preprocess.spec_from_dict(bundle.manifest["input"]["spec"])
+    try:
+        inputs = preprocess.inputs_from_file(path, spec, mel_filters(bundle))
+    except (ValueError, RuntimeError) as error:
+        raise RequestFailed(f"{path}: {error}") from error
+    answers = [client.ask(x[np.newaxis]) for x in inputs]
+    mean = np.mean([answer["probabilities"] for answer in answers], axis=0)
+    worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))
+    return {"file": path.name, "windows": len(answers), "label": bundle.labels[int(mean.argmax())],
+            "probability": float(mean.max()), "probabilities": mean, "parameters": worst["parameters"]}
+
+
+def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
+    """Raw inputs (1, H, W, C) of the aggregator's shape and type, one after the other, until the stream ends.
+
+    Raises RequestFailed where it ends within a frame.
+    """
+    shape, dtype = tuple(client.input.shape), wire.DTYPES[client.input.datatype]
+    size = int(np.prod(shape)) * dtype.itemsize
+    while data := source.read(size):
+        if len(data) < size:
+            raise RequestFailed(f"the stream ended within a frame, after {len(data)} of {size} bytes; a frame is "
+                                f"{client.input.datatype} {list(shape)}. Cut the stream into whole frames.")
+        yield np.frombuffer(data, dtype).reshape(shape)

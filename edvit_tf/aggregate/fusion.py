@@ -1,0 +1,53 @@
+"""The fusion MLP of a bundle, loaded as a device loads a model: verified, right on the golden input, in a thread."""
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from edvit_tf.device.bundle import Bundle, verified_path
+from edvit_tf.device.golden import expected_answers, golden_error, tolerance
+from edvit_tf.device.hosted import WrongAnswers
+from edvit_tf.device.process import run_model
+from edvit_tf.device.runtime import load
+
+
+class Fusion:
+    """Features of the sub-models that are present -> probabilities."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Raises BundleError, RuntimeMissing, ModelFailed, WrongAnswers."""
+        path = verified_path(bundle, bundle.manifest["fusion"]["file"])
+        golden, expected = expected_answers(bundle, None)
+        error = golden_error(run_model(path, golden)[0], expected)
+        if error > tolerance("float32"):
+            raise WrongAnswers(f"{path.name} answers the golden input with a relative error of {error:.1e}. Do not use "
+                               "this machine with this file: copy the bundle again.")
+        self._model, self._widths = load(path), bundle.widths
+        self._names = [entry["name"] for entry in bundle.sub_models]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fusion")  # an interpreter takes one call at a time
+        self._model.run(**golden)
+        started = time.perf_counter()
+        self._model.run(**golden)
+        self.seconds = time.perf_counter() - started
+
+    async def probabilities(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        """(1, classes) from the features (1, d_j) of some sub-models by name; those that are missing count as zeros."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, features)
+
+    def _run(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        parts = [features.get(name, np.zeros((1, width), np.float32))
+                 for name, width in zip(self._names, self._widths, strict=True)]
+        present = np.array([[name in features for name in self._names]], np.float32)
+        return self._model.run(features=np.concatenate(parts, axis=1), present=present)["probabilities"]
+
+
+def measured_losses(bundle: Bundle) -> dict[frozenset[str], float]:
+    """Accuracy 0..1 of the bundle by the sub-models that were missing, as results.json has it; {} without one."""
+    try:
+        rows = json.loads((bundle.path / "results.json").read_text(encoding="utf-8"))["missing_one"]
+        return {frozenset([row["name"]]): float(row["tflite"]["recording"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

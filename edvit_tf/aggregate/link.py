@@ -1,0 +1,97 @@
+"""One device: a channel that reconnects by itself, what the device hosts, and whether it may be asked.
+
+A probe asks once a second which sub-models are there and from which bundle; nothing is sent to a device before that is
+known, or when a probe found it silent. So a device that comes back serves again within two probes, and one whose cable
+was pulled costs requests a deadline for so long at most.
+"""
+
+import asyncio
+import contextlib
+
+import grpc
+
+from edvit_tf.aggregate.devices import Device
+from edvit_tf.device import tls, wire
+from edvit_tf.device.jsonlog import log
+from edvit_tf.device.listening import split_address
+
+PROBE_SECONDS, PROBE_TIMEOUT_SECONDS = 1.0, 1.0
+_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 2000), ("grpc.enable_retries", 0)]
+STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving")
+
+
+class Link:
+    """A device as the aggregator sees it. Belongs to one event loop."""
+
+    def __init__(self, device: Device, digest: str, names: list[str], own: tls.Identity | None) -> None:
+        self.device, self.digest, self.names, self.own = device, digest, names, own
+        self.state, self.reason = "unknown", "not asked yet"
+        self.hosted: frozenset[str] = frozenset()
+        self.channel = (grpc.aio.insecure_channel(device.address, options=_CHANNEL) if own is None else
+                        grpc.aio.secure_channel(device.address, tls.channel_credentials(own), options=_CHANNEL))
+        self._infer = wire.stub(self.channel, "ModelInfer")
+
+    def hosts(self, name: str) -> bool:
+        """Whether this device can be asked for a sub-model now."""
+        return self.state == "ready" and name in self.hosted
+
+    async def infer(self, request: bytes, timeout_seconds: float):
+        """The device's answer (a message or Garbage). Raises grpc.aio.AioRpcError."""
+        return await self._infer(request, timeout=timeout_seconds)
+
+    async def keep_watch(self, changed) -> None:
+        """Probes until cancelled; calls `changed()` when the state or what is hosted has changed."""
+        while True:
+            before = (self.state, self.hosted)
+            state, reason, hosted = await self._probe()
+            self.state, self.reason, self.hosted = state, reason, hosted
+            if before != (state, hosted):
+                log("device", "info" if state == "ready" else "warning", device=self.device.name,
+                    address=self.device.address, state=state, reason=reason, hosts=sorted(hosted))
+                changed()
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            await self.channel.close()
+
+    async def _probe(self) -> tuple[str, str, frozenset[str]]:
+        """(state, reason, hosted)."""
+        try:
+            if self.own is not None and self.state != "ready":
+                await self._check_peer()
+            index = await self._call("RepositoryIndex")
+            found = set()
+            for model in index.models:
+                if model.name in self.names and model.state == "READY":
+                    metadata = await self._call("ModelMetadata", name=model.name)
+                    digest = metadata.properties.get("bundle_digest", "")
+                    if digest != self.digest:
+                        return "wrong-bundle", f"it has the bundle {digest[:12] or '(none)'}, this is " \
+                                               f"{self.digest[:12]}; copy this bundle there", frozenset()
+                    found.add(model.name)
+            if not found:
+                return "not-serving", "it hosts no sub-model of this bundle that is ready", frozenset()
+            return "ready", "", frozenset(found)
+        except tls.AuthFailed as error:
+            return "auth", str(error), frozenset()
+        except (grpc.aio.AioRpcError, OSError, wire.WireError) as error:
+            code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+            if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                return "auth", error.details() or code.name, frozenset()
+            text = f"{code.name}: {error.details()}" if code is not None else f"{type(error).__name__}: {error}"
+            return "down", text[:300], frozenset()
+
+    async def _check_peer(self) -> None:
+        """Raises AuthFailed unless a worker answers at the address; gRPC alone does not tell refused from down."""
+        host, port = split_address(self.device.address)
+        role = await asyncio.to_thread(tls.peer_of, self.own, host, port, PROBE_TIMEOUT_SECONDS)
+        if role is None or role[0] != "worker":
+            raise tls.AuthFailed(f"{self.device.address} has the role {role and role[0]!r}; a device is a worker. "
+                                 "Issue it a worker's certificate.")
+
+    async def _call(self, method: str, **fields):
+        request = wire.message(wire.METHODS[method][0])(**fields)
+        return wire.checked(await wire.stub(self.channel, method)(request, timeout=PROBE_TIMEOUT_SECONDS))

@@ -1,0 +1,102 @@
+"""What a client is answered: fused probabilities with what is missing said beside them, or an error that names it."""
+
+import time
+
+import grpc
+import numpy as np
+
+from edvit_tf.aggregate.fanout import Fanout
+from edvit_tf.aggregate.fusion import Fusion, measured_losses
+from edvit_tf.aggregate.link import STATES
+from edvit_tf.device import wire
+from edvit_tf.device.bundle import Bundle
+from edvit_tf.device.inputs import InputRule, request_input
+from edvit_tf.device.metrics import Sample
+from edvit_tf.device.serving import Service, package_version, wanted
+
+MODEL = "edvit"
+OUTPUTS = ("probabilities", "label")
+MAX_IN_FLIGHT = 64
+_RESERVE_SECONDS = 0.005  # of the deadline, for fusion and the way back, beside four times what fusion took at start
+
+
+class AggregatorService(Service):
+    """The model `edvit` over the devices of a fleet."""
+
+    title = "edvit_tf aggregator"
+    accepted_roles = ("client",)
+
+    def __init__(self, bundle: Bundle, rule: InputRule, fanout: Fanout, fusion: Fusion, *, min_submodels: int,
+                 deadline_seconds: float, check_roles: bool) -> None:
+        super().__init__((MODEL,), check_roles, serving=False)
+        self.bundle, self.rule, self.fanout, self.fusion = bundle, rule, fanout, fusion
+        self.min_submodels, self.deadline_seconds = min_submodels, deadline_seconds
+        self.losses, self.degraded = measured_losses(bundle), 0
+
+    def devices_changed(self) -> None:
+        """Serving while enough sub-models can be asked."""
+        self.availability.put(len(self.fanout.available()) >= self.min_submodels)
+
+    async def model_metadata(self, request, context):
+        self.model("name", request.name, request.version)
+        response = wire.message("ModelMetadataResponse")(name=MODEL, versions=[wire.MODEL_VERSION],
+                                                         platform="edvit_tf_fleet")
+        response.inputs.add(name=self.rule.name, datatype=wire.DATATYPES[self.rule.dtype], shape=self.rule.shape)
+        response.outputs.add(name="probabilities", datatype="FP32", shape=(1, len(self.bundle.labels)))
+        response.outputs.add(name="label", datatype="BYTES", shape=(1,))
+        response.properties.update(bundle_digest=self.bundle.digest, submodels=str(len(self.bundle.sub_models)))
+        return response
+
+    async def model_infer(self, request, context):
+        started, now = time.perf_counter(), time.monotonic()
+        self.model("model_name", request.model_name, request.model_version)
+        names = wanted(request, OUTPUTS)
+        value = request_input(wire.tensors(request), self.rule)
+        if self.in_flight > MAX_IN_FLIGHT:
+            raise wire.WireError(f"requests in flight: got {self.in_flight}; expected at most {MAX_IN_FLIGHT}. Send "
+                                 "less at a time.", grpc.StatusCode.RESOURCE_EXHAUSTED)
+        left = context.time_remaining()
+        left = self.deadline_seconds if left is None else min(left, self.deadline_seconds)
+        reserve = min(left / 4, _RESERVE_SECONDS + 4 * self.fusion.seconds)
+        answers, missing = await self.fanout.ask(self.rule.name, value, now + left - reserve)
+        if len(answers) < self.min_submodels:
+            reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            raise wire.WireError(f"sub-models: got {len(answers)} of {len(self.bundle.sub_models)}; expected at least "
+                                 f"{self.min_submodels}. Missing: {reasons}.", grpc.StatusCode.UNAVAILABLE)
+        probabilities = await self.fusion.probabilities({name: one.features for name, one in answers.items()})
+        if not np.isfinite(probabilities).all():
+            raise wire.WireError("output 'probabilities': got NaN or Inf; expected finite numbers. Look at the "
+                                 "devices' --check.", grpc.StatusCode.INTERNAL)
+        said: dict = {"degraded": bool(missing), "missing": ",".join(missing), "bundle_digest": self.bundle.digest}
+        for name, why in missing.items():
+            said[f"{name}.missing"] = why
+        if frozenset(missing) in self.losses:
+            said["expected_accuracy"] = self.losses[frozenset(missing)]
+        for name, one in answers.items():
+            said |= {f"{name}.device": one.device, f"{name}.compute_ms": one.compute_ms,
+                     f"{name}.queue_ms": one.queue_ms, f"{name}.wire_ms": one.wire_ms}
+            self.metrics.observe("compute", name, one.compute_ms / 1e3)
+            self.metrics.observe("wire", name, one.wire_ms / 1e3)
+        self.degraded += bool(missing)
+        outputs = {"probabilities": probabilities, "label": [self.bundle.labels[int(probabilities[0].argmax())]]}
+        seconds = time.perf_counter() - started
+        self.metrics.observe("request", MODEL, seconds)
+        return wire.infer_response(MODEL, {name: outputs[name] for name in names}, request_id=request.id,
+                                   parameters={**said, "total_ms": 1e3 * seconds})
+
+    def gauges(self) -> list[tuple[str, str, list[Sample]]]:
+        """Of this moment, for the metrics; called in another thread."""
+        available = set(self.fanout.available())
+        return [
+            ("edvit_aggregator_info", "What answers here.", [({
+                "version": package_version(), "bundle": self.bundle.path.name,
+                "bundle_digest": self.bundle.digest}, 1)]),
+            ("edvit_serving", "1 while enough sub-models can be asked.", [({}, self.availability.serving)]),
+            ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
+            ("edvit_degraded_answers", "Answers without some sub-models, since the start.", [({}, self.degraded)]),
+            ("edvit_submodel_available", "1 while a device can be asked for it.", [
+                ({"model": name}, name in available) for name in self.fanout.widths]),
+            ("edvit_device_state", "1 for the state that a device is in.", [
+                ({"device": link.device.name, "address": link.device.address, "state": state}, link.state == state)
+                for link in self.fanout.links for state in STATES]),
+        ]

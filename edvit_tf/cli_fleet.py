@@ -1,0 +1,114 @@
+"""`edvit serve` and `edvit predict`: the aggregator of a fleet, and its client."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def add_fleet(commands) -> None:
+    """Adds `serve` and `predict` to the subparsers of `edvit`."""
+    serve = commands.add_parser("serve", help="the aggregator: asks the devices, fuses, answers clients")
+    serve.add_argument("bundle", type=Path)
+    serve.add_argument("--devices", required=True, help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port")
+    serve.add_argument("--listen", required=True, metavar="HOST:PORT")
+    _add_identity(serve, "no TLS, to clients and devices; on loopback addresses only")
+    serve.add_argument("--insecure-anywhere", action="store_true", help="with --insecure: on any address")
+    serve.add_argument("--min-submodels", type=int, metavar="N", help="with fewer a request is UNAVAILABLE, with N or "
+                       "more it is answered, and flagged where some are missing (default: all)")
+    serve.add_argument("--deadline-ms", type=_positive, default=1000.0, help="of requests that bring none, and the "
+                       "most that one gets (default 1000)")
+    serve.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP")
+    serve.set_defaults(run=_serve)
+
+    predict = commands.add_parser("predict", help="ask an aggregator for files, folders, or a stream of frames")
+    predict.add_argument("files", type=Path, nargs="*", metavar="FILE", help="pictures, recordings, folders of them")
+    predict.add_argument("--server", required=True, metavar="HOST:PORT")
+    _add_identity(predict, "no TLS")
+    predict.add_argument("--bundle", type=Path, help="cut recordings into its windows here; without it files are sent "
+                         "as they are, and a recording longer than a window is refused")
+    predict.add_argument("--stream", action="store_true", help="raw inputs of the model's shape from standard input")
+    predict.add_argument("--timeout-ms", type=_positive, default=5000.0, help="of each request (default 5000)")
+    predict.add_argument("--json", action="store_true", help="a JSON object a line")
+    predict.set_defaults(run=_predict)
+
+
+def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--identity", type=Path, metavar="FOLDER", help="of `edvit certs issue`")
+    group.add_argument("--insecure", action="store_true", help=insecure)
+
+
+def _serve(args) -> int:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines would stand between those of the JSON log
+    from edvit_tf.aggregate.server import AggregatorOptions, serve
+    from edvit_tf.device.hosted import WrongAnswers
+    from edvit_tf.device.listening import AddressError
+    from edvit_tf.device.memory import MemoryShort
+    from edvit_tf.device.process import ModelFailed
+    from edvit_tf.device.tls import IdentityError
+    from edvit_tf.errors import ConfigError
+
+    if args.insecure_anywhere and not args.insecure:
+        raise ConfigError("--insecure-anywhere is the second word after --insecure; give both, or --identity.")
+    try:
+        return serve(AggregatorOptions(args.bundle, args.devices, args.listen, args.identity, args.insecure_anywhere,
+                                       args.min_submodels, args.deadline_ms, args.metrics))
+    except (AddressError, IdentityError, MemoryShort, ModelFailed, WrongAnswers) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _predict(args) -> int:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from edvit_tf.aggregate.client import Client, frames, predict_file
+    from edvit_tf.device import tls
+    from edvit_tf.device.bundle import open_bundle
+    from edvit_tf.errors import ConfigError
+
+    if bool(args.files) == args.stream:
+        raise ConfigError("give files or folders, or --stream for standard input: one of the two.")
+    files = [file for path in args.files for file in (sorted(p for p in path.rglob("*") if p.is_file())
+                                                      if path.is_dir() else [path])]
+    bundle = None if args.bundle is None else open_bundle(args.bundle)
+    try:
+        own = None if args.insecure else tls.identity(args.identity)
+    except tls.IdentityError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    client = Client(args.server, own, args.timeout_ms / 1e3)
+    try:
+        for file in files:
+            _show(predict_file(client, file, bundle), args.json)
+        if args.stream:
+            for place, frame in enumerate(frames(sys.stdin.buffer, client)):
+                _show({"file": f"frame {place}", "windows": 1, **client.ask(frame)}, args.json)
+    finally:
+        client.close()
+    return 0
+
+
+def _show(answer: dict, as_json: bool) -> None:
+    said = answer["parameters"]
+    if as_json:
+        print(json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}), flush=True)
+        return
+    devices = ", ".join(f"{key.removesuffix('.device')} {value} {said[key.replace('.device', '.compute_ms')]:.1f} ms"
+                        for key, value in said.items() if key.endswith(".device"))
+    degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
+    if "expected_accuracy" in said:
+        degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
+    print(f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}  [{said['total_ms']:.1f} ms; "
+          f"{devices}]", flush=True)
+
+
+def _positive(text: str) -> float:
+    """A number above 0, finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value

@@ -1,0 +1,53 @@
+"""A real aggregator for tests: `edvit serve` in a process, its log, its end."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from edvit_tf.device import wire
+from tests.conftest import ROOT
+from tests.worker_process import Worker, log_lines, wait_for
+
+
+@contextlib.contextmanager
+def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str) -> Iterator[Worker]:
+    """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure."""
+    log = folder / f"aggregator-{time.monotonic_ns()}.log"
+    arguments = arguments if "--identity" in arguments else ("--insecure", *arguments)
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edvit_tf.cli", "serve", str(bundle), "--devices", ",".join(devices), "--listen",
+             "127.0.0.1:0", *map(str, arguments)], cwd=ROOT, stderr=file, env=dict(os.environ))
+    try:
+        def serving():
+            assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()}"
+            return [line for line in log_lines(log) if line["event"] == "serving"]
+
+        yield Worker(process, log, wait_for(serving, 60)[0])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def infer(channel: grpc.Channel, value, timeout: float = 10, model: str = "edvit", name: str = "image", request_id=""):
+    """(outputs, parameters, id) of a ModelInfer."""
+    response = wire.stub(channel, "ModelInfer")(
+        wire.infer_request(model, {name: value}, request_id=request_id), timeout=timeout)
+    return wire.tensors(response), wire.parameters(response), response.id
+
+
+def ready(channel: grpc.Channel) -> bool:
+    try:
+        return wire.stub(channel, "ServerReady")(wire.message("ServerReadyRequest")(), timeout=2).ready
+    except grpc.RpcError:
+        return False
+
+
+def wait_ready(channel: grpc.Channel, timeout: float = 30) -> None:
+    wait_for(lambda: ready(channel), timeout)
