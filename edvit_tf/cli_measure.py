@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_bench(commands) -> None:
-    """Adds `bench plan`, `bench scores` and `bench latency` to the subparsers of `edvit`."""
+    """Adds `bench plan`, `bench scores`, `bench latency` and `bench fleet` to the subparsers of `edvit`."""
     bench = commands.add_parser("bench", help="benchmarks of this machine").add_subparsers(
         required=True, metavar="WHAT")
     planning = bench.add_parser("plan", help="greedy planning of a large fleet; greedy against optimal")
@@ -47,6 +47,13 @@ def add_bench(commands) -> None:
                          "show them in its report")
     latency.add_argument("--json", action="store_true")
     latency.set_defaults(run=_bench_latency)
+
+    fleet = bench.add_parser("fleet", help="workers, an aggregator and a client here: milliseconds beside the models'")
+    fleet.add_argument("bundle", type=Path)
+    fleet.add_argument("--devices", type=positive, help="workers (default: one a sub-model)")
+    fleet.add_argument("--runs", type=positive, default=200, help="requests, after 20 to warm up (default 200)")
+    fleet.add_argument("--json", action="store_true")
+    fleet.set_defaults(run=_bench_fleet)
 
 
 def add_study(commands) -> None:
@@ -95,6 +102,16 @@ def _bench_plan(args) -> int:
 
     result = bench_plan(args.sub_models, args.devices, args.runs, args.instances, args.seed)
     print(json.dumps(result, indent=1) if args.json else plan_text(result))
+    return 0
+
+
+def _bench_fleet(args) -> int:
+    from edvit_tf.bench.fleet import bench_fleet, fleet_text
+    from edvit_tf.device.bundle import open_bundle
+
+    devices = len(open_bundle(args.bundle).sub_models) if args.devices is None else args.devices
+    result = bench_fleet(args.bundle, devices, args.runs)
+    print(json.dumps(result, indent=1) if args.json else fleet_text(result))
     return 0
 
 

@@ -63,9 +63,10 @@ def test_many_clients_at_once_get_their_own_answers(fleet, tiny_bundle):
     _, channel = fleet
     with ThreadPoolExecutor(20) as pool:
         for turn in range(3):
-            found = list(pool.map(lambda i, turn=turn: infer(channel, PICTURES[i], request_id=f"{turn}-{i}"), range(20)))
+            names = [f"{turn}-{i}" for i in range(20)]
+            found = list(pool.map(lambda x, name: infer(channel, x, request_id=name), PICTURES, names))
             for i, (outputs, said, request_id) in enumerate(found):
-                assert request_id == f"{turn}-{i}" and not said["degraded"]
+                assert request_id == names[i] and not said["degraded"]
                 np.testing.assert_array_equal(outputs["probabilities"][0], wanted[i])
 
 

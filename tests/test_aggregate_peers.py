@@ -100,8 +100,9 @@ def test_certificates_tell_who_may_ask_whom_and_auth_from_down(tiny_bundle, tmp_
 
     certs.init(tmp_path / "ca")
     certs.init(tmp_path / "rogue")
-    ids = {role: certs.issue(tmp_path / "ca", role, "me", ["127.0.0.1"], 10, tmp_path / role)
-           for role in ("worker", "aggregator", "client")}
+    here = ["127.0.0.1"]
+    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+           for role, hosts in (("worker", here), ("aggregator", here), ("client", []))}
     rogue = certs.issue(tmp_path / "rogue", "worker", "me", ["127.0.0.1"], 10, tmp_path / "rogue-worker")
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"]), "--submodel", "0"))
