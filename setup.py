@@ -20,7 +20,6 @@ DEVICE = [
 ]
 AGGREGATOR = [
     *DEVICE,  # the fusion is a .tflite file as well
-    "prometheus-client>=0.20",  # its metrics
     "cryptography>=42",  # `edvit certs`
 ]
 HOST = [
