@@ -9,10 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 
 from edvit_tf.device import wire
+from edvit_tf.device.bundle import open_bundle
+from edvit_tf.device.process import run_model
 from tests.conftest import ROOT
 from tests.worker_process import Worker, log_lines, wait_for
+
+
+def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndarray:
+    """Probabilities (n, classes) of inputs (n, H, W, C) without the wire: each file in a process of its own."""
+    bundle = open_bundle(folder)
+    name, features, present = bundle.manifest["input"]["name"], [], np.ones((len(x), len(bundle.widths)), np.float32)
+    for j, (entry, width) in enumerate(zip(bundle.sub_models, bundle.widths, strict=True)):
+        features.append(np.zeros((len(x), width), np.float32) if j in missing
+                        else run_model(bundle.path / entry["file"], {name: x})[0]["features"])
+    present[:, list(missing)] = 0
+    inputs = {"features": np.concatenate(features, axis=1), "present": present}
+    return run_model(bundle.path / bundle.manifest["fusion"]["file"], inputs)[0]["probabilities"]
 
 
 @contextlib.contextmanager

@@ -16,9 +16,8 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.device.answer import load_fleet
 from edvit_tf.device.bundle import open_bundle
-from tests.aggregator_process import aggregator, infer, wait_ready
+from tests.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.conftest import ROOT, run_python
 from tests.test_triton import PYTHON as TRITON
 from tests.worker_process import SLOW, wait_for, worker
@@ -41,7 +40,7 @@ def fleet(tiny_bundle, tmp_path_factory):
 
 
 def expected(bundle, x, missing=()):
-    return load_fleet(bundle, missing).probabilities(x[0])
+    return fused(bundle, x, missing)[0]
 
 
 def test_the_answer_is_the_one_of_a_single_process(fleet, tiny_bundle):
@@ -58,8 +57,7 @@ def test_the_answer_is_the_one_of_a_single_process(fleet, tiny_bundle):
 
 
 def test_many_clients_at_once_get_their_own_answers(fleet, tiny_bundle):
-    whole = load_fleet(tiny_bundle)
-    wanted = [whole.probabilities(x[0]) for x in PICTURES]
+    wanted = fused(tiny_bundle, PICTURES[:, 0])
     _, channel = fleet
     with ThreadPoolExecutor(20) as pool:
         for turn in range(3):
@@ -159,9 +157,11 @@ def test_a_device_that_dies_is_flagged_and_comes_back_by_itself(tiny_bundle, tmp
         channel, other = stack.enter_context(able.channel()), stack.enter_context(strict.channel())
         wait_ready(channel)
 
+        without = expected(bundle, PICTURES[0], (1,))
+
         def degraded():
             outputs, said, _ = infer(channel, PICTURES[0])
-            np.testing.assert_array_equal(outputs["probabilities"][0], expected(bundle, PICTURES[0], (1,)))
+            np.testing.assert_array_equal(outputs["probabilities"][0], without)
             assert said["degraded"] and said["missing"] == "submodel-01" and said["expected_accuracy"] == 0.625
             with pytest.raises(grpc.RpcError) as error:
                 infer(other, PICTURES[0])
@@ -206,10 +206,10 @@ def test_a_replica_takes_over_and_nothing_is_degraded(tiny_bundle, tmp_path):
         seen = {infer(channel, x)[1]["submodel-00.device"] for x in PICTURES[:6]}
         assert seen == {first.address, second.address}  # they take turns
         first.process.kill()
-        for x in PICTURES:
+        for x, wanted in zip(PICTURES, fused(tiny_bundle, PICTURES[:, 0]), strict=True):
             outputs, said, _ = infer(channel, x)
             assert not said["degraded"] and said["submodel-01.device"] == second.address
-            np.testing.assert_array_equal(outputs["probabilities"][0], expected(tiny_bundle, x))
+            np.testing.assert_array_equal(outputs["probabilities"][0], wanted)
 
 
 def test_a_slow_device_costs_the_deadline_and_no_more(tiny_bundle, tmp_path):

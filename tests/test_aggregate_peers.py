@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from edvit_tf.device import tls, wire
-from edvit_tf.device.answer import load_fleet
 from edvit_tf.device.bundle import open_bundle
-from tests.aggregator_process import aggregator, infer, wait_ready
+from tests.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.fake_device import fake_device, good
 from tests.worker_process import wait_for, worker
 
@@ -60,7 +59,7 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, tmp_path, fault):
         wait_for(lambda: [e["state"] for e in able.events("device")] == ["ready", "ready"])
         outputs, said, _ = infer(channel, X)
         assert said["degraded"] and said["missing"] == "submodel-01" and words in said["submodel-01.missing"]
-        np.testing.assert_array_equal(outputs["probabilities"][0], load_fleet(tiny_bundle, (1,)).probabilities(X[0]))
+        np.testing.assert_array_equal(outputs["probabilities"][0], fused(tiny_bundle, X, (1,))[0])
 
 
 @contextlib.contextmanager
