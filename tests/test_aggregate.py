@@ -224,28 +224,30 @@ def test_a_slow_device_costs_the_deadline_and_no_more(tiny_bundle, tmp_path):
         for timeout, limit in ((10, 0.6), (0.4, 0.4)):  # the aggregator's own deadline, the client's shorter one
             started = time.monotonic()
             _, said, _ = infer(channel, PICTURES[0], timeout=timeout)
-            assert time.monotonic() - started <= 1.1 * limit
+            assert time.monotonic() - started <= 1.1 * limit + 0.3  # for a busy machine; the device takes 3 s
             assert said["missing"] == "submodel-01"
             assert said["submodel-01.missing"].removeprefix(f"{slow.address} ") in ("deadline", "overloaded")
 
 
 def test_sigterm_drains(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
-        both = stack.enter_context(worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=0.5)))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [both.address], "--deadline-ms", "5000"))
+        both = stack.enter_context(worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=1)))
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [both.address], "--deadline-ms", "5000",
+                                             "--metrics", "127.0.0.1:0"))
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
         with ThreadPoolExecutor(1) as pool:
             flying = pool.submit(infer, channel, PICTURES[0])
-            wait_for(lambda: both.events("serving") and _busy(one), 10)
+            wait_for(lambda: _busy(one), 10)
             one.process.send_signal(signal.SIGTERM)
             assert not flying.result()[1]["degraded"]
         assert one.process.wait(10) == 0 and one.events("stopped")
 
 
 def _busy(one) -> bool:
-    """Whether the aggregator has a request in flight: it has connections to its client and its device."""
-    return len(os.listdir(f"/proc/{one.process.pid}/fd")) > 10
+    """Whether the aggregator has a request in flight."""
+    with urllib.request.urlopen(f"http://{one.serving['metrics']}/metrics", timeout=5) as answer:
+        return "edvit_in_flight 1" in answer.read().decode()
 
 
 @pytest.mark.parametrize("arguments, code, words", [
