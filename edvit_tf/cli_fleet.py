@@ -94,8 +94,8 @@ def _show(answer: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}), flush=True)
         return
-    devices = ", ".join(f"{key.removesuffix('.device')} {value} {said[key.replace('.device', '.compute_ms')]:.1f} ms"
-                        for key, value in said.items() if key.endswith(".device"))
+    devices = ", ".join(sorted(f"{key.removesuffix('.device')} {value} {said[key.replace('.device', '.compute_ms')]:.1f} ms"
+                               for key, value in said.items() if key.endswith(".device")))
     degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
     if "expected_accuracy" in said:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
