@@ -94,8 +94,9 @@ def _show(answer: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}), flush=True)
         return
-    devices = ", ".join(sorted(f"{key.removesuffix('.device')} {value} {said[key.replace('.device', '.compute_ms')]:.1f} ms"
-                               for key, value in said.items() if key.endswith(".device")))
+    times = {key.removesuffix(".device"): (value, said[key.replace(".device", ".compute_ms")])
+             for key, value in sorted(said.items()) if key.endswith(".device")}
+    devices = ", ".join(f"{name} {device} {ms:.1f} ms" for name, (device, ms) in times.items())
     degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
     if "expected_accuracy" in said:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
