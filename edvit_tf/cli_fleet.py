@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from edvit_tf.device.__main__ import positive
+
 
 def add_fleet(commands) -> None:
     """Adds `serve` and `predict` to the subparsers of `edvit`."""
@@ -17,7 +19,7 @@ def add_fleet(commands) -> None:
     serve.add_argument("--insecure-anywhere", action="store_true", help="with --insecure: on any address")
     serve.add_argument("--min-submodels", type=int, metavar="N", help="with fewer a request is UNAVAILABLE, with N or "
                        "more it is answered, and flagged where some are missing (default: all)")
-    serve.add_argument("--deadline-ms", type=_positive, default=1000.0, help="of requests that bring none, and the "
+    serve.add_argument("--deadline-ms", type=positive, default=1000.0, help="of requests that bring none, and the "
                        "most that one gets (default 1000)")
     serve.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP")
     serve.set_defaults(run=_serve)
@@ -29,7 +31,7 @@ def add_fleet(commands) -> None:
     predict.add_argument("--bundle", type=Path, help="cut recordings into its windows here; without it files are sent "
                          "as they are, and a recording longer than a window is refused")
     predict.add_argument("--stream", action="store_true", help="raw inputs of the model's shape from standard input")
-    predict.add_argument("--timeout-ms", type=_positive, default=5000.0, help="of each request (default 5000)")
+    predict.add_argument("--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)")
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
 
@@ -102,14 +104,3 @@ def _show(answer: dict, as_json: bool) -> None:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
     print(f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}  [{said['total_ms']:.1f} ms; "
           f"{devices}]", flush=True)
-
-
-def _positive(text: str) -> float:
-    """A number above 0, finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-    return value

@@ -1,10 +1,7 @@
 """A real aggregator for tests: `edvit serve` in a process, its log, its end."""
 
 import contextlib
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +11,7 @@ import numpy as np
 from edvit_tf.device import wire
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.process import run_model
-from tests.conftest import ROOT
-from tests.worker_process import Worker, log_lines, wait_for
+from tests.worker_process import Worker, server, wait_for
 
 
 def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndarray:
@@ -33,21 +29,11 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
 @contextlib.contextmanager
 def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str) -> Iterator[Worker]:
     """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure."""
-    log = folder / f"aggregator-{time.monotonic_ns()}.log"
     arguments = arguments if "--identity" in arguments else ("--insecure", *arguments)
-    with open(log, "wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edvit_tf.cli", "serve", str(bundle), "--devices", ",".join(devices), "--listen",
-             "127.0.0.1:0", *map(str, arguments)], cwd=ROOT, stderr=file, env=dict(os.environ))
-    try:
-        def serving():
-            assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()}"
-            return [line for line in log_lines(log) if line["event"] == "serving"]
-
-        yield Worker(process, log, wait_for(serving, 60)[0])
-    finally:
-        process.kill()
-        process.wait()
+    command = [sys.executable, "-m", "edvit_tf.cli", "serve", str(bundle), "--devices", ",".join(devices), "--listen",
+               "127.0.0.1:0", *map(str, arguments)]
+    with server(command, folder) as one:
+        yield one
 
 
 def infer(channel: grpc.Channel, value, timeout: float = 10, model: str = "edvit", name: str = "image", request_id=""):

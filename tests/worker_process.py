@@ -89,11 +89,17 @@ def worker(bundle: Path, folder: Path, *arguments: str, prelude: str = "", **env
     if prelude:
         command = [sys.executable, "-c", f"{prelude}\nimport sys\nfrom edvit_tf.device.__main__ import main\n"
                    "raise SystemExit(main(sys.argv[1:]))"]
-    log = folder / f"worker-{time.monotonic_ns()}.log"
+    command += [str(bundle), "--listen", "127.0.0.1:0", *(arguments or ("--insecure",))]
+    with server(command, folder, EDVIT_CACHE=str(folder / "cache"), **environment) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def server(command: list[str], folder: Path, **environment: str) -> Iterator[Worker]:
+    """A server of ours, from its line "serving" to the end of the block; its log goes into `folder`."""
+    log = folder / f"server-{time.monotonic_ns()}.log"
     with open(log, "wb") as file:
-        process = subprocess.Popen(
-            [*command, str(bundle), "--listen", "127.0.0.1:0", *(arguments or ("--insecure",))], cwd=ROOT, stderr=file,
-            env={**os.environ, "EDVIT_CACHE": str(folder / "cache"), **environment})
+        process = subprocess.Popen(command, cwd=ROOT, stderr=file, env={**os.environ, **environment})
     try:
         def serving():
             assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()}"

@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--insecure", action="store_true", help="no TLS; on loopback addresses only")
     worker.add_argument("--insecure-anywhere", action="store_true", help="with --insecure: on any address")
     worker.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP")
-    worker.add_argument("--deadline-ms", type=_positive, default=10_000.0, help="of requests that bring none, the most "
+    worker.add_argument("--deadline-ms", type=positive, default=10_000.0, help="of requests that bring none, the most "
                         "that one gets, and the time to drain (default 10000)")
-    worker.add_argument("--stuck-seconds", type=_positive, help="a longer inference ends the worker (default: 20 times "
+    worker.add_argument("--stuck-seconds", type=positive, help="a longer inference ends the worker (default: 20 times "
                         "what one takes at the start, at least 10)")
     worker.add_argument("--print-unit", action="store_true", help="print a systemd unit for this worker and end")
     return parser
@@ -159,7 +159,7 @@ def _predict(args) -> int:
     return 0
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
     """A number above 0, finite."""
     try:
         value = float(text)
