@@ -224,4 +224,4 @@ def test_sigterm_while_it_is_still_checking(tiny_bundle, tmp_path):
 
 def test_a_port_that_is_taken_is_an_error_of_its_own(running, tiny_bundle):
     done = run_python("-m", "edvit_tf.device", tiny_bundle, "--listen", running.address, "--insecure", timeout=60)
-    assert done.returncode == 17 and "another worker" in done.stderr
+    assert done.returncode == 17 and "another server" in done.stderr
