@@ -24,8 +24,8 @@ from tests import made_bundle
 pytestmark = pytest.mark.arm64
 
 ROOT, SCRIPT, CANNOT = Path(__file__).resolve().parents[1], Path(__file__).with_name("pi_rootfs.sh"), 77
-LITERT = "ai-edge-litert>=2.1,<3"
-SUITES = {"bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2"], "trixie": [LITERT, "numpy"]}
+LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.62,<2", "protobuf>=6,<8"]
+SUITES = {"bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2", *WIRE], "trixie": [LITERT, "numpy", *WIRE]}
 # Of max |a - b| / max |b|: kernels of another processor add in another order; int8 rows may round to the next step.
 AGREE = {"float32": 1e-5, "float16": 1e-5, "int8": 2e-2}
 
