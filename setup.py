@@ -44,6 +44,7 @@ TEST = [
     "ruff>=0.6",  # style
     "import-linter>=2.1",  # the reading order of the package
     "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
+    "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]
 REFERENCE = [  # the independent implementation that the pretrained loaders are compared with; only tests need it
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does

@@ -96,7 +96,6 @@ def test_metrics_and_health_over_http(fleet):
 
 
 def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
-    pytest.importorskip("PIL")
     from PIL import Image
 
     one, _ = fleet
@@ -216,15 +215,15 @@ def test_a_slow_device_costs_the_deadline_and_no_more(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(tiny_bundle, tmp_path, "--insecure", "--submodel", "0"))
         slow = stack.enter_context(worker(tiny_bundle, tmp_path, "--insecure", "--submodel", "1",
-                                          prelude=SLOW.format(seconds=3)))
+                                          prelude=SLOW.format(seconds=9)))
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, slow.address], "--min-submodels",
-                                             "1", "--deadline-ms", "600"))
+                                             "1", "--deadline-ms", "2000"))
         channel = stack.enter_context(one.channel())
         wait_for(lambda: len(one.events("device")) == 2)
-        for timeout, limit in ((10, 0.6), (0.4, 0.4)):  # the aggregator's own deadline, the client's shorter one
+        for timeout, limit in ((10, 2.0), (1.5, 1.5)):  # the aggregator's own deadline, the client's shorter one
             started = time.monotonic()
             _, said, _ = infer(channel, PICTURES[0], timeout=timeout)
-            assert time.monotonic() - started <= 1.1 * limit + 0.3  # for a busy machine; the device takes 3 s
+            assert time.monotonic() - started <= 1.1 * limit  # deadline and 10 %
             assert said["missing"] == "submodel-01"
             assert said["submodel-01.missing"].removeprefix(f"{slow.address} ") in ("deadline", "overloaded")
 

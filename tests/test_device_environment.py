@@ -64,7 +64,8 @@ def test_a_recording_is_answered(tmp_path):
 
 def test_a_worker_answers(tmp_path):
     """The worker is the device's; the client is this Python."""
-    grpc = pytest.importorskip("grpc")
+    import grpc
+
     from edvit_tf.device import wire
     from edvit_tf.device.bundle import open_bundle
     from tests.worker_process import log_lines, wait_for

@@ -8,13 +8,12 @@ import stat
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
 
+from edvit_tf import certs
 from edvit_tf.device import tls, wire
 from tests.conftest import run_python
 from tests.worker_process import ask, wait_for, worker
-
-certs = pytest.importorskip("edvit_tf.certs", reason="the cryptography package is not installed")
-from cryptography import x509  # noqa: E402
 
 REQUEST = wire.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
 
