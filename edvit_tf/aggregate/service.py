@@ -17,8 +17,8 @@ from edvit_tf.device.serving import Service, package_version, wanted
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
 MAX_IN_FLIGHT = 64
-# Of the deadline, for fusion and the way back: a client whose own deadline is the shorter one must get the flagged answer
-# before it gives up. With 5 ms it did not, on loopback.
+# Of the deadline, for fusion and the way back: a client whose own deadline is the shorter one must get the flagged
+# answer before it gives up. With 5 ms it did not, on loopback.
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.05, 0.02
 
 
