@@ -1,5 +1,6 @@
 """A finished smoke run, made once a session the way a user makes it: by a recipe, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,13 @@ def run_python(*arguments: str | Path, timeout: float = 300, **environment: str)
     kept = {k: v for k, v in os.environ.items() if k != "EDVIT_DATA"}
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env={**kept, **environment}, text=True,
                           capture_output=True, timeout=timeout, check=False)
+
+
+def rewrite_manifest(bundle: Path, change) -> None:
+    """`change` is called with the manifest of a bundle, which is then stored."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def write_made_bundle(folder: Path, **options) -> Path:

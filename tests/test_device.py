@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.bundle import BundleError, open_bundle, verified_path
-from tests.conftest import run_python
+from tests.conftest import rewrite_manifest, run_python
 
 
 @pytest.fixture
@@ -16,18 +16,12 @@ def copy(smoke_bundle, tmp_path):
     return shutil.copytree(smoke_bundle, tmp_path / "copy")
 
 
-def _rewrite(bundle, change):
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-
-
 def test_digest_depends_on_the_content_not_on_the_form(copy):
     before = open_bundle(copy).digest
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest, indent=7))
     assert open_bundle(copy).digest == before
-    _rewrite(copy, lambda m: m.update(seed=1))
+    rewrite_manifest(copy, lambda m: m.update(seed=1))
     assert open_bundle(copy).digest != before
 
 
@@ -37,10 +31,10 @@ def test_what_is_no_bundle_is_named(tmp_path, copy):
         open_bundle(tmp_path)
     with pytest.raises(BundleError, match="no such folder"):
         open_bundle(tmp_path / "nothing")
-    _rewrite(copy, lambda m: m.pop("labels"))
+    rewrite_manifest(copy, lambda m: m.pop("labels"))
     with pytest.raises(BundleError, match="lacks labels"):
         open_bundle(copy)
-    _rewrite(copy, lambda m: m.update(schema_version=99))
+    rewrite_manifest(copy, lambda m: m.update(schema_version=99))
     with pytest.raises(BundleError, match="schema_version 99; this program reads 1"):
         open_bundle(copy)
     (copy / "manifest.json").write_bytes(b"\xff{")
@@ -69,7 +63,7 @@ def test_names_that_leave_the_folder_are_refused(copy, name):
     outside.write_bytes(b"x")
     (copy / "sub").mkdir()
     (copy / "link.bin").symlink_to(outside)
-    _rewrite(copy, lambda m: m["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
+    rewrite_manifest(copy, lambda m: m["files"].update({name: {"bytes": 1, "sha256": "0" * 64}}))
     with pytest.raises(BundleError, match="leaves the bundle's folder"):
         verified_path(open_bundle(copy), name)
 
@@ -87,7 +81,7 @@ def test_check_passes_on_the_exporting_machine(smoke_bundle):
 def test_check_finds_a_model_that_answers_otherwise(copy):
     """The file of sub-model 1 under the name of sub-model 0, manifest and all: only the golden answers tell."""
     shutil.copy(copy / "submodel-01.tflite", copy / "submodel-00.tflite")
-    _rewrite(copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]}))
+    rewrite_manifest(copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]}))
     done = run_python("-m", "edvit_tf.device", copy, "--check")
     assert done.returncode == 1 and "WRONG" in done.stdout and "do not use this device" in done.stdout
 

@@ -1,6 +1,5 @@
 """Real workers under overload, with models that hang or answer NaN, and with bundles that must not be served."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import pytest
 
 from edvit_tf.device import wire
 from edvit_tf.device.bundle import sha256
-from tests.conftest import run_python
+from tests.conftest import rewrite_manifest, run_python
 from tests.worker_process import SLOW, ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 99, np.uint8)
@@ -156,16 +155,10 @@ def copy(tiny_bundle, tmp_path):
     return shutil.copytree(tiny_bundle, tmp_path / "copy")
 
 
-def rewrite(bundle, change):
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-
-
 def listed(bundle, name="submodel-00.tflite"):
     """Makes the manifest list the file as it now is: sha256 does not tell any more."""
     file = bundle / name
-    rewrite(bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file)))
+    rewrite_manifest(bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file)))
 
 
 def spoil(bundle, at=0.5):
@@ -209,7 +202,7 @@ def outside(bundle):
         manifest["files"]["../outside.tflite"] = manifest["files"]["submodel-00.tflite"]
         manifest["sub_models"][0]["flavours"]["float32"]["file"] = "../outside.tflite"
 
-    rewrite(bundle, change)
+    rewrite_manifest(bundle, change)
 
 
 def linked(bundle):
@@ -228,10 +221,11 @@ def linked(bundle):
     (swapped, {16}, "answers the golden input with a relative error of"),
     (outside, {7}, "leaves the bundle's folder"),
     (linked, {7}, "leaves the bundle's folder"),
-    (lambda b: rewrite(b, lambda m: m["input"]["spec"].update(kind="smell")), {7}, "kind 'smell'"),
-    (lambda b: rewrite(b, lambda m: m["input"].update(shape=[16, 16, 3])), {7}, "its spec gives [1, 16, 16, 1]"),
-    (lambda b: rewrite(b, lambda m: m["sub_models"][0].pop("flavours")), {7}, "'flavours'"),
-    (lambda b: rewrite(b, lambda m: m.update(sub_models=[3])), {7}, "not as a recipe writes it"),
+    (lambda b: rewrite_manifest(b, lambda m: m["input"]["spec"].update(kind="smell")), {7}, "kind 'smell'"),
+    (lambda b: rewrite_manifest(b, lambda m: m["input"].update(shape=[16, 16, 3])), {7},
+     "its spec gives [1, 16, 16, 1]"),
+    (lambda b: rewrite_manifest(b, lambda m: m["sub_models"][0].pop("flavours")), {7}, "'flavours'"),
+    (lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])), {7}, "not as a recipe writes it"),
     (lambda b: (b / "manifest.json").write_text("[]"), {7}, "schema_version None"),
 ])
 def test_it_is_refused_before_it_serves(copy, damage, codes, text):
