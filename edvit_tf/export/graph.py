@@ -1,8 +1,11 @@
 """The deployment graphs: what a device runs, written over numpy constants with a static batch of 1.
 
-The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`), run the last
-block for the class token only (exact, since no later layer reads the other rows), transpose the keys before the product
-and take every mean as a fully-connected layer: forms that the XNNPACK delegates of both runtimes take over.
+The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`) and run the last
+block for the class token only (exact, since no later layer reads the other rows). What they compute besides differs by
+target, by what the XNNPACK delegate of a runtime takes over (docs/latency.md):
+
+    portable   GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
+    litert     native GELU, means as such, product with a reciprocal root, adjoint product with the keys
 """
 
 from collections.abc import Callable, Mapping
@@ -20,10 +23,9 @@ def sub_model_graph(
 ) -> tuple[Callable, list]:
     """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C), and its signature.
 
-    It returns {"features": (1, d), "logits": (1, num_classes)}. `target` "portable" computes GELU by a sigmoid form
-    that tflite-runtime delegates (within 1e-3 of Keras); "litert" by the native operator, which is faster in
-    ai-edge-litert and slow in tflite-runtime (within 1e-5). Raises ValueError for another target, and for
-    pool="cls_mean": a base is not deployed.
+    It returns {"features": (1, d), "logits": (1, num_classes)}. `target` "portable" is of operators that tflite-runtime
+    delegates too (within 1e-3 of Keras); "litert" of those that are faster in ai-edge-litert, and slow in
+    tflite-runtime (within 1e-5). Raises ValueError for another target, and for pool="cls_mean": a base is not deployed.
     """
     if config.pool != "cls":
         raise ValueError(f'pool is {config.pool!r}; only a sub-model (pool "cls") is exported. Prune the base first.')
@@ -36,15 +38,14 @@ def sub_model_graph(
             for part in ("kernel", "bias"):
                 w[f"{name}.expand.{part}"] = w[f"{name}.expand.{part}"] * np.float32(SCALE)
             w[f"{name}.contract.kernel"] = w[f"{name}.contract.kernel"] / np.float32(SCALE)
-    gelu = {"portable": scaled_gelu, "litert": _native_gelu}[target]
 
     def graph(x):
         x = tf.nn.conv2d(tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID")
         x = tf.reshape(x, (config.num_patches, config.hidden_dim)) + w["position_embedding.embedding"]
         x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
         for i in range(config.num_layers):
-            x = _block(x, config, w, f"block_{i:02d}", gelu, class_token_only=i == config.num_layers - 1)
-        features = _norm(x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d): the class token alone is left
+            x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=i == config.num_layers - 1)
+        features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d): the class token alone is left
         return {"features": features, "logits": _dense(features, w, "head")}
 
     dtype = {"image": tf.uint8, "mel": tf.float32}[input_name]
@@ -69,32 +70,42 @@ def fusion_graph(weights: Mapping[str, np.ndarray], widths: tuple[int, ...]) -> 
     ]
 
 
-def _block(x, config: ViTConfig, w: Mapping, name: str, gelu: Callable, class_token_only: bool):
+def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token_only: bool):
     """One encoder block, (T, d) -> (T, d), or -> (1, d) when only the class token is needed afterwards."""
-    y = _norm(x, config)
+    norm, gelu = _NORM[target], _GELU[target]
+    y = norm(x, config)
     kept = y[:1] if class_token_only else y  # rows that ask: (Tq, d)
     x = x[:1] if class_token_only else x
 
-    def heads(rows, part, order):
+    def heads(rows, part, order=(1, 0, 2)):
         out = tf.reshape(_dense(rows, w, f"{name}.attention.{part}"),
                          (rows.shape[0], config.num_heads, config.head_dim))
         return tf.transpose(out, order)
 
-    q = heads(kept, "query", (1, 0, 2))  # (h, Tq, hd)
-    k = heads(y, "key", (1, 2, 0))  # (h, hd, T): transposed first, which runs faster than an adjoint product
-    v = heads(y, "value", (1, 0, 2))  # (h, T, hd)
-    attention = tf.nn.softmax(tf.matmul(q, k))
-    y = tf.reshape(tf.transpose(tf.matmul(attention, v), (1, 0, 2)), (kept.shape[0], config.attention_dim))
+    q, v = heads(kept, "query"), heads(y, "value")  # (h, Tq, hd), (h, T, hd)
+    if target == "portable":
+        scores = tf.matmul(q, heads(y, "key", (1, 2, 0)))  # 2.14 transposes slowly within an adjoint product
+    else:
+        scores = tf.matmul(q, heads(y, "key"), adjoint_b=True)
+    y = tf.matmul(tf.nn.softmax(scores), v)
+    y = tf.reshape(tf.transpose(y, (1, 0, 2)), (kept.shape[0], config.attention_dim))
     x = x + _dense(y, w, f"{name}.attention.output")
-    return x + _dense(gelu(_dense(_norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract")
+    return x + _dense(gelu(_dense(norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract")
 
 
-def _norm(x, config: ViTConfig):
-    """Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded away."""
+# Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded away.
+
+
+def _norm_portable(x, config: ViTConfig):
     mean = np.full((config.hidden_dim, 1), 1 / config.hidden_dim, np.float32)
     root = tf.sqrt(tf.matmul(tf.square(x), mean) + np.float32([config.layer_norm_epsilon]))
     # The maximum changes nothing; without it the converter makes a product with rsqrt, which 2.14 does not delegate.
     return x / tf.maximum(root, np.float32(1e-30))
+
+
+def _norm_litert(x, config: ViTConfig):
+    mean = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+    return x * tf.math.rsqrt(mean + np.float32(config.layer_norm_epsilon))
 
 
 def _dense(x, w: Mapping, name: str):
@@ -103,3 +114,7 @@ def _dense(x, w: Mapping, name: str):
 
 def _native_gelu(x):
     return tf.nn.gelu(x, approximate=False)
+
+
+_NORM = {"portable": _norm_portable, "litert": _norm_litert}
+_GELU = {"portable": scaled_gelu, "litert": _native_gelu}
