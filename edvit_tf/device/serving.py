@@ -53,6 +53,10 @@ class Service:
         self.names, self.check_roles = tuple(names), check_roles
         self.metrics, self.availability, self.in_flight = Metrics(), Availability(serving), 0
 
+    def health_lines(self) -> list[str]:
+        """What /healthz says below its first line."""
+        return []
+
     async def server_live(self, request, context):
         return wire.message("ServerLiveResponse")(live=True)
 
