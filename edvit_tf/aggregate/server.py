@@ -16,7 +16,7 @@ from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
-from edvit_tf.device.serving import package_version
+from edvit_tf.device.serving import log_doubts, package_version
 from edvit_tf.errors import ConfigError
 
 
@@ -46,6 +46,7 @@ def serve(options: AggregatorOptions) -> int:
     if not 1 <= least <= count:
         raise ConfigError(f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}.")
     own = None if options.identity is None else tls.identity(options.identity)
+    log_doubts(own)
     fusion = Fusion(bundle)
     return asyncio.run(_serve(options, address, devices, bundle, least, own, fusion))
 

@@ -178,6 +178,13 @@ def _authorise(context, accepted: Sequence[str]) -> None:
                          "one with `edvit certs issue`.", code)
 
 
+def log_doubts(own: tls.Identity | None) -> None:
+    """A line in the log if this machine's clock and its certificate do not agree."""
+    if own is not None and (reason := tls.doubts(own)):
+        log("certificate", "error", file=str(own.cert), reason=reason,
+            advice="set this machine's clock (timedatectl), or issue the certificate again")
+
+
 def package_version() -> str:
     """Version of edvit_tf; the package is loaded, being this one's parent, and the device imports nothing of it."""
     return sys.modules[__name__.partition(".")[0]].__version__

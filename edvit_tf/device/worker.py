@@ -20,7 +20,7 @@ from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.memory import resident
 from edvit_tf.device.service import WorkerService
-from edvit_tf.device.serving import package_version
+from edvit_tf.device.serving import log_doubts, package_version
 from edvit_tf.device.watchdog import EXIT_STUCK, watch
 
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
@@ -45,10 +45,12 @@ def serve(options: WorkerOptions) -> int:
     """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`, IdentityError, AddressError."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
     address, port = listening_address(options)
-    credentials = None if options.identity is None else tls.server_credentials(tls.identity(options.identity))
+    own = None if options.identity is None else tls.identity(options.identity)
+    credentials = None if own is None else tls.server_credentials(own)
     bundle = open_bundle(options.bundle)
     indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
     rule = input_rule(bundle)
+    log_doubts(own)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     hosted = host(bundle, indices, options.flavour)
     return asyncio.run(_serve(options, bundle, rule, hosted, credentials, bracketed(address, port)))
