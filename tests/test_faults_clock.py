@@ -1,4 +1,4 @@
-"""Machines whose clock is wrong, as a Pi's may be after a power cut: answers, deadlines and breakers do not depend on it.
+"""Machines whose clock is wrong, as a Pi's may be after a power cut: answers and deadlines do not depend on it.
 
 Certificates do, and say so. The clock is moved for single processes by a library that is preloaded (`clock_shim.c`).
 """

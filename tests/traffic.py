@@ -57,6 +57,7 @@ class Traffic:
             assert not thread.is_alive(), "a request hangs"
 
     def since(self, moment: float) -> list[Row]:
+        """The requests that were sent after a moment and are answered, in the order of their answers."""
         return [row for row in list(self.rows) if row.started >= moment]
 
     def wrong(self) -> list[Row]:
