@@ -16,15 +16,16 @@ MEL = MelSpec(sample_rate_hz=8000, window_samples=4000, n_fft=256, hop_length=12
               fmax_hz=4000.0, height=16, width=16)
 
 
-def write(folder: Path, config: ViTConfig = CONFIG, mel: bool = False, count: int = 2, **run) -> Path:
-    """Writes a bundle of `count` sub-models into `folder`, which is made: of pictures, or of sound as MEL says (`mel`).
+def write(folder: Path, config: ViTConfig = CONFIG, mel: bool | MelSpec = False, count: int = 2, **run) -> Path:
+    """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    `run` are further fields of its RunConfig, such as flavours.
+    Of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit import build_vit, get_weights
     from edvit_tf.training.fuse import build_fusion
 
+    spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
     labels = ANIMALS[:2 * count]
     size, macs = cost.size_bytes(config), cost.macs(config)
     subs = tuple(SubModelPlan(j, (2 * j, 2 * j + 1), 2, config, size, macs, (f"pi-{j}",)) for j in range(count))
@@ -41,8 +42,8 @@ def write(folder: Path, config: ViTConfig = CONFIG, mel: bool = False, count: in
         run=RunConfig("demo", DataConfig("mnist", config.image_shape[:2]), "vit_smoke", fit, fit, fit,
                       num_devices=count, **run),
         plan=Plan(subs, devices, None, "random", "greedy"), labels=labels,
-        input_spec=(MEL if mel else ImageSpec(*config.image_shape)).to_dict(),
-        mel_filters=rng.uniform(0, 1, (MEL.n_mels, 1 + MEL.n_fft // 2)) if mel else None,
+        input_spec=spec.to_dict(),
+        mel_filters=rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2)) if mel else None,
         data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
         sub_models=tuple(drawn(model) for _ in range(count)), fusion=drawn(fusion)))
     return folder
