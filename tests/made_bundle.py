@@ -19,7 +19,8 @@ MEL = MelSpec(sample_rate_hz=8000, window_samples=4000, n_fft=256, hop_length=12
 def write(folder: Path, config: ViTConfig = CONFIG, mel: bool | MelSpec = False, count: int = 2, **run) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    Of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of its RunConfig, such as flavours.
+    It is of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of its RunConfig, such as
+    flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit import build_vit, get_weights

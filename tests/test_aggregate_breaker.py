@@ -24,7 +24,7 @@ def test_three_failures_in_a_row_open_it_and_an_answer_between_them_does_not():
         one.answered()
     assert one.state == "closed" and one.allows()
     one, _, told = opened()
-    assert one.state == "open" and not one.allows() and told == [("open", FAILURES, "deadline")]
+    assert str(one) == "breaker open (deadline)" and not one.allows() and told == [("open", FAILURES, "deadline")]
 
 
 def test_one_trial_after_the_pause_closes_it_or_doubles_the_pause():

@@ -204,3 +204,21 @@ def test_a_hasty_client_opens_no_breaker(pair):
     for device in devices:
         device.slow(0)
     assert infer(channel, PICTURES[0])[1]["missing"] == "" and len(one.events("breaker")) == before
+
+
+def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle, tmp_path, pair):
+    prelude = ("import threading, time\nfrom edvit_tf.aggregate import server\nfrom edvit_tf.device import runtime\n"
+               "server._STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
+               "def stuck(self, **arrays):\n"
+               "    if threading.current_thread().name == 'fusion': time.sleep(1000)\n"
+               "    return run(self, **arrays)\n"
+               "runtime.Model.run = stuck")
+    addresses = [device.address for device in pair[2]]
+    with (aggregator(tiny_bundle, tmp_path, addresses, "--deadline-ms", "500", prelude=prelude) as one,
+          one.channel() as channel):
+        wait_ready(channel)
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError) as error:
+            infer(channel, PICTURES[0])
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 1
+        assert one.process.wait(10) == 18 and one.events("stuck")[0]["model"] == "fusion"

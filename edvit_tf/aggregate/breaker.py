@@ -24,9 +24,13 @@ class Breaker:
 
     def __init__(self, changed: Callable[[str, int, str], None] = lambda *_: None,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.state, self.failures = "closed", 0  # failures in a row
+        self.state, self.failures, self.reason = "closed", 0, ""  # failures in a row; why it opened
         self._changed, self._clock = changed, clock
         self._pause, self._until = PAUSE_SECONDS, 0.0
+
+    def __str__(self) -> str:
+        """For people, e.g. "breaker open (deadline)"."""
+        return f"breaker {self.state}" + (f" ({self.reason})" if self.state != "closed" else "")
 
     def allows(self) -> bool:
         """Whether a request may be sent now: always when closed, as the one trial when a pause is over."""
@@ -67,7 +71,7 @@ class Breaker:
             self._close("found again")
 
     def _open(self, reason: str) -> None:
-        self.state, self._until = "open", self._clock() + self._pause
+        self.state, self.reason, self._until = "open", reason, self._clock() + self._pause
         self._changed("open", self.failures, reason)
 
     def _close(self, reason: str) -> None:

@@ -49,7 +49,7 @@ class Fanout:
     def why_missing(self, name: str) -> str:
         """Why no device can be asked for a sub-model: the devices' states, and their breakers'."""
         states = [f"{link.device.name} {link.state}" if link.state != "ready" else
-                  f"{link.device.name} breaker {link.breaker.state}"
+                  f"{link.device.name} {link.breaker}"
                   for link in self.links if link.state != "ready" or (link.hosts(name) and not link.breaker.allows())]
         return ", ".join(states) or "no device hosts it"
 
@@ -105,7 +105,7 @@ class Fanout:
         if seconds <= 0:
             return "deadline"
         if not link.breaker.allows():
-            return f"{link.device.name} breaker {link.breaker.state}"
+            return f"{link.device.name} {link.breaker}"
         trial, started, ends = link.breaker.start(), time.perf_counter(), time.monotonic() + seconds
         try:
             answer = self._checked(name, await link.infer(request, seconds), request_id, link.device.name, started)

@@ -1,6 +1,7 @@
 """The life of an aggregator: the fusion is proved, the port opens, devices are probed for good, SIGTERM drains."""
 
 import asyncio
+import functools
 import os
 import signal
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.serving import log_doubts, package_version
+from edvit_tf.device.watchdog import leave, watch
 from edvit_tf.errors import ConfigError
+
+_STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class AggregatorOptions:
 
 
 def serve(options: AggregatorOptions) -> int:
-    """Runs an aggregator until it is told to stop; returns 0.
+    """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends it with EXIT_STUCK.
 
     Raises ConfigError, BundleError, RuntimeMissing, ModelFailed, WrongAnswers, IdentityError, AddressError.
     """
@@ -63,6 +67,8 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    end_watch = watch([fusion.executor], _STUCK_SECONDS, functools.partial(
+        leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
     await server.start()
     log("serving", address=f"{address.rpartition(':')[0]}:{port}", pid=os.getpid(), version=package_version(),
         tls=own is not None, metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
@@ -74,6 +80,8 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
     await server.stop(options.deadline_ms / 1e3)
+    end_watch()
+    fusion.executor.close()
     stopped = stopping.done()
     for task in (stopping, *watches):
         task.cancel()

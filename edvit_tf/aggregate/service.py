@@ -69,7 +69,8 @@ class AggregatorService(Service):
             raise wire.WireError(f"sub-models: got {len(answers)} of {len(self.bundle.sub_models)}; expected at least "
                                  f"{self.min_submodels}. Missing: {reasons}.", grpc.StatusCode.RESOURCE_EXHAUSTED
                                  if overloaded(missing) else grpc.StatusCode.UNAVAILABLE)
-        probabilities = await self.fusion.probabilities({name: one.features for name, one in answers.items()})
+        probabilities = await self.fusion.probabilities({name: one.features for name, one in answers.items()},
+                                                         now + left - time.monotonic())
         if not np.isfinite(probabilities).all():
             raise wire.WireError("output 'probabilities': got NaN or Inf; expected finite numbers. Look at the "
                                  "devices' --check.", grpc.StatusCode.INTERNAL)
@@ -95,12 +96,12 @@ class AggregatorService(Service):
 
     def health_lines(self) -> list[str]:
         """A line a device, for /healthz; called in another thread."""
-        return [f"{link.device.name} {link.device.address} {link.state}, breaker {link.breaker.state}"
+        return [f"{link.device.name} {link.device.address} {link.state}, {link.breaker}"
                 + (f": {link.reason}" if link.reason else "") for link in self.fanout.links]
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
         """Of this moment, for the metrics; called in another thread."""
-        available, links = set(self.fanout.available()), self.fanout.links
+        links = self.fanout.links
         return [
             ("edvit_aggregator_info", "What answers here.", [({
                 "version": package_version(), "bundle": self.bundle.path.name,
@@ -109,7 +110,8 @@ class AggregatorService(Service):
             ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
             ("edvit_degraded_answers", "Answers without some sub-models, since the start.", [({}, self.degraded)]),
             ("edvit_submodel_available", "1 while a device can be asked for it.", [
-                ({"model": name}, name in available) for name in self.fanout.widths]),
+                ({"model": name}, any(link.hosts(name) and link.breaker.state == "closed" for link in links))
+                for name in self.fanout.widths]),
             ("edvit_device_state", "1 for the state that a device is in.", [
                 ({"device": link.device.name, "address": link.device.address, "state": state}, link.state == state)
                 for link in links for state in STATES]),
