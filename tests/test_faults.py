@@ -222,3 +222,17 @@ def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle
             infer(channel, PICTURES[0])
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 1
         assert one.process.wait(10) == 18 and one.events("stuck")[0]["model"] == "fusion"
+
+
+def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_hangs(pair):
+    """What is too short for its round trips is the fleet's own deadline here, so failures count."""
+    one, channel, devices = pair
+    devices[1].slow(0.2)
+    for _ in range(2):
+        for x in PICTURES:
+            infer(channel, x)
+    devices[1].slow(0.7)
+    rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]
+    devices[1].slow(0)
+    assert any("breaker" in why for why in rows), rows
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)

@@ -21,6 +21,7 @@ _REFUSED = {grpc.StatusCode.DEADLINE_EXCEEDED: "deadline", grpc.StatusCode.UNAVA
             grpc.StatusCode.PERMISSION_DENIED: "auth"}
 _NOT_NEEDED = "not waited for"  # enough others were missing
 _CLOCK_SECONDS = 0.002  # that a timer may be early
+_PATIENT_SHARE = 0.7  # of the fleet's deadline: a client that gives less is hasty
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Answer:
 class Fanout:
     """Asks the links of a fleet."""
 
-    def __init__(self, links: Sequence[Link], names: Sequence[str], widths: Sequence[int], digest: str) -> None:
+    def __init__(self, links: Sequence[Link], names: Sequence[str], widths: Sequence[int], digest: str,
+                 deadline_seconds: float) -> None:
         self.links, self.widths, self.digest = links, dict(zip(names, widths, strict=True)), digest
         self._ids, self._process, self._turn = itertools.count(), os.urandom(6).hex(), itertools.count()
-        self.budget = Budget()
+        self.budget, self._patient_seconds = Budget(), _PATIENT_SHARE * deadline_seconds
 
     def available(self) -> list[str]:
         """The sub-models that at least one device is ready to answer for."""
@@ -61,8 +63,8 @@ class Fanout:
         """
         request_id = f"{self._process}-{next(self._ids)}"
         shared = wire.serialise(wire.infer_request("", {input_name: value}, request_id=request_id))
-        turn = next(self._turn)
-        tasks = {name: asyncio.create_task(self._ask_one(name, shared, request_id, until, turn))
+        turn, hasty = next(self._turn), until - time.monotonic() < self._patient_seconds
+        tasks = {name: asyncio.create_task(self._ask_one(name, shared, request_id, until, turn, hasty))
                  for name in self.widths}
         _give_up_early(list(tasks.values()), len(tasks) - least)
         try:
@@ -83,7 +85,8 @@ class Fanout:
                 missing[name] = task.result()
         return answers, missing
 
-    async def _ask_one(self, name: str, shared: bytes, request_id: str, until: float, turn: int) -> "Answer | str":
+    async def _ask_one(self, name: str, shared: bytes, request_id: str, until: float, turn: int,
+                       hasty: bool) -> "Answer | str":
         """A checked answer, or why there is none. Replicas take turns; another is asked when one fails or is slow."""
         able = [link for link in self.links if link.hosts(name) and link.breaker.allows()]
         if not able:
@@ -92,14 +95,14 @@ class Fanout:
         # Fields of a message may come in any order, so the name is put before what all requests share.
         request = wire.message("ModelInferRequest")(model_name=name).SerializeToString() + shared
         if len(able) == 1:
-            return await self._attempt(able[0], name, request, request_id, until, 1)
-        attempts = [functools.partial(self._attempt, link, name, request, request_id, until, len(able) - place)
+            return await self._attempt(able[0], name, request, request_id, until, 1, hasty)
+        attempts = [functools.partial(self._attempt, link, name, request, request_id, until, len(able) - place, hasty)
                     for place, link in enumerate(able)]
         return await first_good(attempts, lambda result: isinstance(result, Answer),
                                 delay_seconds(able[0].round_trips.p95(), until - time.monotonic()), self.budget)
 
     async def _attempt(self, link: Link, name: str, request: bytes, request_id: str, until: float,
-                       shares: int) -> "Answer | str":
+                       shares: int, hasty: bool) -> "Answer | str":
         """One device's checked answer, or why there is none; it gets its share of the time left."""
         seconds = (until - time.monotonic()) / shares
         if seconds <= 0:
@@ -109,18 +112,19 @@ class Fanout:
         trial, started, ends = link.breaker.start(), time.perf_counter(), time.monotonic() + seconds
         try:
             answer = self._checked(name, await link.infer(request, seconds), request_id, link.device.name, started)
-        except asyncio.CancelledError:
-            link.unanswered("deadline" if time.monotonic() >= ends - _CLOCK_SECONDS else "", trial, seconds)
-            raise
         except grpc.aio.AioRpcError as error:
             why = _REFUSED.get(error.code(), error.code().name)
-            link.unanswered(why, trial, seconds)
+            link.unanswered(why, trial, seconds if hasty else None)
             if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
                 raise wire.WireError(f"{link.device.name}: {error.details()}") from error
             return f"{link.device.name} {why}"
         except wire.WireError as error:
-            link.unanswered("wrong answer", trial, seconds)
+            link.unanswered("wrong answer", trial)
             return f"{link.device.name} wrong answer: {error}"
+        except BaseException as error:  # cancelled, or a fault of ours: a trial must end all the same
+            late = isinstance(error, asyncio.CancelledError) and time.monotonic() >= ends - _CLOCK_SECONDS
+            link.unanswered("deadline" if late else "", trial, seconds if hasty else None)
+            raise
         link.answered(time.perf_counter() - started)
         return answer
 

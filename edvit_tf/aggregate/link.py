@@ -57,12 +57,15 @@ class Link:
         self._last_answer = time.monotonic()
         self.breaker.answered()
 
-    def unanswered(self, why: str, trial: bool, allowed_seconds: float) -> None:
-        """A request had no answer; `why` is "" when nobody waits for it any more."""
+    def unanswered(self, why: str, trial: bool, hasty_seconds: float | None = None) -> None:
+        """A request had no answer; `why` is "" when nobody waits for it any more.
+
+        `hasty_seconds` is the time that it had, where a client gave it less than the fleet's deadline.
+        """
         if why:
             self.failures[why] += 1
         usual = self.round_trips.p95()
-        if why == "deadline" and usual is not None and allowed_seconds < _FAIR_ROUND_TRIPS * usual:
+        if why == "deadline" and usual and hasty_seconds and hasty_seconds < _FAIR_ROUND_TRIPS * usual:
             self.breaker.dropped(trial)
         elif why in _SILENT:
             self.breaker.failed(trial, why)

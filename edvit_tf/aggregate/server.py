@@ -58,9 +58,10 @@ def serve(options: AggregatorOptions) -> int:
 async def _serve(options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion) -> int:
     rule, names = input_rule(bundle), [entry["name"] for entry in bundle.sub_models]
     links = [Link(device, bundle.digest, names, own) for device in devices]
+    deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(
-        bundle, rule, Fanout(links, names, bundle.widths, bundle.digest), fusion, min_submodels=least,
-        deadline_seconds=options.deadline_ms / 1e3, check_roles=own is not None)
+        bundle, rule, Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds), fusion,
+        min_submodels=least, deadline_seconds=deadline_seconds, check_roles=own is not None)
     server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
                              message_limit(rule))
     shown = open_metrics(options.metrics, service)
@@ -79,7 +80,7 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     await asyncio.wait([stopping, *watches], return_when=asyncio.FIRST_COMPLETED)  # a watch ends by a fault alone
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
-    await server.stop(options.deadline_ms / 1e3)
+    await server.stop(deadline_seconds)
     end_watch()
     fusion.executor.close()
     stopped = stopping.done()
