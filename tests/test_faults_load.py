@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -139,23 +140,34 @@ def test_without_descriptors_it_goes_on_with_those_it_knows(tiny_bundle, tmp_pat
     """Strangers take every descriptor that is left; the connection that stands answers, others do again later."""
     expected, _ = run_model(tiny_bundle / "submodel-00.tflite", {"image": PICTURE})
     request = wire.infer_request("submodel-00", {"image": PICTURE})
-    with worker(tiny_bundle, tmp_path, "--insecure", "--submodel", "0") as one, one.channel() as channel:
+    arguments = ("--insecure", "--submodel", "0", "--metrics", "127.0.0.1:0")
+    with worker(tiny_bundle, tmp_path, *arguments) as one, one.channel() as channel:
         ask(channel, request)
         limit = one.open_files() + 5
         resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
-        host, port = one.address.split(":")
         with contextlib.ExitStack() as strangers:
-            for _ in range(40):
-                strangers.enter_context(socket.create_connection((host, int(port)), 5))
-            wait_for(lambda: one.open_files() >= limit, 10)
+            for address, count in ((one.address, 20), (one.serving["metrics"], 4)):
+                host, port = address.split(":")
+                for _ in range(count):
+                    strangers.enter_context(socket.create_connection((host, int(port)), 5))
+                wait_for(lambda: one.open_files() >= limit, 10)
+            used = processor_seconds(one)
             for _ in range(20):
                 np.testing.assert_array_equal(wire.tensors(ask(channel, request))["features"], expected["features"])
+            time.sleep(1.5)
+            assert processor_seconds(one) - used < 0.75  # it does not try for a descriptor in a loop
         with one.channel() as fresh:
             def answered():
                 with contextlib.suppress(grpc.RpcError):
                     return ask(fresh, request, timeout=2)
             wait_for(answered, 15)
         assert one.stop(signal.SIGTERM) == 0
+
+
+def processor_seconds(one) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{one.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("change, words", [

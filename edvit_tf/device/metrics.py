@@ -122,6 +122,13 @@ def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callab
         daemon_threads = True
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
+        def get_request(self):
+            try:
+                return super().get_request()
+            except OSError:  # no descriptors left: the caller would try again at once, for ever
+                time.sleep(0.5)
+                raise
+
         def handle_error(self, *_) -> None:  # a broken peer is no event either
             pass
 
