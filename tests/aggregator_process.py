@@ -27,10 +27,16 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
 
 
 @contextlib.contextmanager
-def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str) -> Iterator[Worker]:
-    """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure."""
+def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str, prelude: str = "") -> Iterator[Worker]:
+    """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure.
+
+    `prelude` is Python that runs in the process before its main.
+    """
     arguments = arguments if "--identity" in arguments else ("--insecure", *arguments)
-    command = [sys.executable, "-m", "edvit_tf.cli", "serve", str(bundle), "--devices", ",".join(devices), "--listen",
+    main = ["-m", "edvit_tf.cli"]
+    if prelude:
+        main = ["-c", f"{prelude}\nimport sys\nfrom edvit_tf.cli import main\nraise SystemExit(main(sys.argv[1:]))"]
+    command = [sys.executable, *main, "serve", str(bundle), "--devices", ",".join(devices), "--listen",
                "127.0.0.1:0", *map(str, arguments)]
     with server(command, folder) as one:
         yield one

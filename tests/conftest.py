@@ -40,6 +40,12 @@ def tiny_bundle(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def five_bundle(tmp_path_factory) -> Path:
+    """As tiny_bundle, with five sub-models."""
+    return write_made_bundle(tmp_path_factory.mktemp("made") / "five", count=5)
+
+
+@pytest.fixture(scope="session")
 def tiny_mel_bundle(tmp_path_factory) -> Path:
     """A bundle of sound, 16 x 16 x 1 float32, two sub-models with made-up weights."""
     return write_made_bundle(tmp_path_factory.mktemp("made") / "tiny-mel", mel=True)

@@ -63,6 +63,16 @@ def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
         assert ask(channel, REQUEST).raw_output_contents
 
 
+def test_a_request_without_a_deadline_gets_the_workers(tiny_bundle, tmp_path):
+    arguments = ("--insecure", "--deadline-ms", "500")
+    with worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=4)) as one, one.channel() as channel:
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError) as error:
+            ask(channel, REQUEST, timeout=None)
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 2
+        assert "no end of submodel-00 within 500 ms" in error.value.details()
+
+
 def test_a_request_that_was_given_up_is_not_run(tiny_bundle, tmp_path):
     arguments = ("--insecure", "--metrics", "127.0.0.1:0")
     with worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one, one.channel() as channel:

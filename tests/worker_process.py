@@ -111,6 +111,6 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[Wor
         process.wait()
 
 
-def ask(channel: grpc.Channel, request, timeout: float = 10):
+def ask(channel: grpc.Channel, request, timeout: float | None = 10):
     """The ModelInferResponse to a request (message or bytes)."""
     return wire.stub(channel, "ModelInfer")(request, timeout=timeout)

@@ -1,13 +1,12 @@
-"""The fusion MLP of a bundle, loaded as a device loads a model: verified, right on the golden input, in a thread."""
+"""The fusion MLP of a bundle, loaded and run as a device does: verified, right on the golden input, in an executor."""
 
-import asyncio
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from edvit_tf.device.bundle import Bundle, verified_path
+from edvit_tf.device.executor import Executor
 from edvit_tf.device.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.hosted import WrongAnswers
 from edvit_tf.device.process import run_model
@@ -27,15 +26,18 @@ class Fusion:
                                "this machine with this file: copy the bundle again.")
         self._model, self._widths = load(path), bundle.widths
         self._names = [entry["name"] for entry in bundle.sub_models]
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fusion")  # an interpreter takes one call at a time
         self._model.run(**golden)
         started = time.perf_counter()
         self._model.run(**golden)
         self.seconds = time.perf_counter() - started
+        self.executor = Executor("fusion", self._run, self.seconds)
 
-    async def probabilities(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """(1, classes) from the features (1, d_j) of some sub-models by name; those that are missing count as zeros."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, features)
+    async def probabilities(self, features: dict[str, np.ndarray], seconds_left: float) -> np.ndarray:
+        """(1, classes) from the features (1, d_j) of some sub-models by name; those that are missing count as zeros.
+
+        Raises WireError as `Executor.submit` does.
+        """
+        return (await self.executor.submit(features, seconds_left)).value
 
     def _run(self, features: dict[str, np.ndarray]) -> np.ndarray:
         parts = [features.get(name, np.zeros((1, width), np.float32))

@@ -1,16 +1,20 @@
 """One device: a channel that reconnects by itself, what the device hosts, and whether it may be asked.
 
 A probe asks once a second which sub-models are there and from which bundle; nothing is sent to a device before that is
-known, or when a probe found it silent. So a device that comes back serves again within two probes, and one whose cable
-was pulled costs requests a deadline for so long at most.
+known, or when a probe found it silent. So a device that comes back serves again within two probes. Between probes, and
+where a device answers probes but not requests, `breaker.py` keeps requests from it.
 """
 
 import asyncio
+import collections
 import contextlib
+import time
 
 import grpc
 
+from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.hedge import RoundTrips
 from edvit_tf.device import tls, wire
 from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import split_address
@@ -19,6 +23,8 @@ PROBE_SECONDS, PROBE_TIMEOUT_SECONDS = 1.0, 1.0
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 2000), ("grpc.enable_retries", 0)]
+_SILENT = ("deadline", "down", "wrong answer")  # open the breaker; a refusal costs no time and says that it lives
+_FAIR_ROUND_TRIPS = 2.0  # a deadline below so many usual round trips is the client's fault
 STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving")
 
 
@@ -32,6 +38,10 @@ class Link:
         self.channel = (grpc.aio.insecure_channel(device.address, options=_CHANNEL) if own is None else
                         grpc.aio.secure_channel(device.address, tls.channel_credentials(own), options=_CHANNEL))
         self._infer = wire.stub(self.channel, "ModelInfer")
+        self.breaker, self.round_trips = Breaker(self._breaker_changed), RoundTrips()
+        self.failures: collections.Counter[str] = collections.Counter()  # requests without an answer, by reason
+        self.returns = 0  # times that it was ready again
+        self._last_answer = 0.0  # time.monotonic()
 
     def hosts(self, name: str) -> bool:
         """Whether this device can be asked for a sub-model now."""
@@ -41,13 +51,41 @@ class Link:
         """The device's answer (a message or Garbage). Raises grpc.aio.AioRpcError."""
         return await self._infer(request, timeout=timeout_seconds)
 
+    def answered(self, seconds: float) -> None:
+        """A request was answered well after so long."""
+        self.round_trips.add(seconds)
+        self._last_answer = time.monotonic()
+        self.breaker.answered()
+
+    def unanswered(self, why: str, trial: bool, hasty_seconds: float | None = None) -> None:
+        """A request had no answer; `why` is "" when nobody waits for it any more.
+
+        `hasty_seconds` is the time that it had, where a client gave it less than the fleet's deadline.
+        """
+        if why:
+            self.failures[why] += 1
+        usual = self.round_trips.p95()
+        if why == "deadline" and usual and hasty_seconds and hasty_seconds < _FAIR_ROUND_TRIPS * usual:
+            self.breaker.dropped(trial)
+        elif why in _SILENT:
+            self.breaker.failed(trial, why)
+        elif why in ("overloaded", "INVALID_ARGUMENT") and trial:
+            self.breaker.answered()
+        else:
+            self.breaker.dropped(trial)
+
     async def keep_watch(self, changed) -> None:
         """Probes until cancelled; calls `changed()` when the state or what is hosted has changed."""
         while True:
-            before = (self.state, self.hosted)
+            before, started = (self.state, self.hosted), time.monotonic()
             state, reason, hosted = await self._probe()
+            if state == "down" and self.state == "ready" and self._last_answer > started:
+                state, reason, hosted = self.state, self.reason, self.hosted  # it answered a request meanwhile
             self.state, self.reason, self.hosted = state, reason, hosted
             if before != (state, hosted):
+                if state == "ready" and before[0] not in ("ready", "unknown"):
+                    self.returns += 1
+                    self.breaker.found_again()
                 log("device", "info" if state == "ready" else "warning", device=self.device.name,
                     address=self.device.address, state=state, reason=reason, hosts=sorted(hosted))
                 changed()
@@ -56,6 +94,10 @@ class Link:
     async def close(self) -> None:
         with contextlib.suppress(Exception):
             await self.channel.close()
+
+    def _breaker_changed(self, state: str, failures: int, reason: str) -> None:
+        log("breaker", "warning" if state == "open" else "info", device=self.device.name, state=state,
+            failures=failures, reason=reason)
 
     async def _probe(self) -> tuple[str, str, frozenset[str]]:
         """(state, reason, hosted)."""

@@ -1,6 +1,7 @@
 """The life of an aggregator: the fusion is proved, the port opens, devices are probed for good, SIGTERM drains."""
 
 import asyncio
+import functools
 import os
 import signal
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
-from edvit_tf.device.serving import package_version
+from edvit_tf.device.serving import log_doubts, package_version
+from edvit_tf.device.watchdog import leave, watch
 from edvit_tf.errors import ConfigError
+
+_STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class AggregatorOptions:
 
 
 def serve(options: AggregatorOptions) -> int:
-    """Runs an aggregator until it is told to stop; returns 0.
+    """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends it with EXIT_STUCK.
 
     Raises ConfigError, BundleError, RuntimeMissing, ModelFailed, WrongAnswers, IdentityError, AddressError.
     """
@@ -46,6 +50,7 @@ def serve(options: AggregatorOptions) -> int:
     if not 1 <= least <= count:
         raise ConfigError(f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}.")
     own = None if options.identity is None else tls.identity(options.identity)
+    log_doubts(own)
     fusion = Fusion(bundle)
     return asyncio.run(_serve(options, address, devices, bundle, least, own, fusion))
 
@@ -53,15 +58,18 @@ def serve(options: AggregatorOptions) -> int:
 async def _serve(options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion) -> int:
     rule, names = input_rule(bundle), [entry["name"] for entry in bundle.sub_models]
     links = [Link(device, bundle.digest, names, own) for device in devices]
+    deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(
-        bundle, rule, Fanout(links, names, bundle.widths, bundle.digest), fusion, min_submodels=least,
-        deadline_seconds=options.deadline_ms / 1e3, check_roles=own is not None)
+        bundle, rule, Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds), fusion,
+        min_submodels=least, deadline_seconds=deadline_seconds, check_roles=own is not None)
     server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
                              message_limit(rule))
     shown = open_metrics(options.metrics, service)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    end_watch = watch([fusion.executor], _STUCK_SECONDS, functools.partial(
+        leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
     await server.start()
     log("serving", address=f"{address.rpartition(':')[0]}:{port}", pid=os.getpid(), version=package_version(),
         tls=own is not None, metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
@@ -72,7 +80,9 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     await asyncio.wait([stopping, *watches], return_when=asyncio.FIRST_COMPLETED)  # a watch ends by a fault alone
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
-    await server.stop(options.deadline_ms / 1e3)
+    await server.stop(deadline_seconds)
+    end_watch()
+    fusion.executor.close()
     stopped = stopping.done()
     for task in (stopping, *watches):
         task.cancel()

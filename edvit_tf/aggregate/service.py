@@ -5,12 +5,14 @@ import time
 import grpc
 import numpy as np
 
-from edvit_tf.aggregate.fanout import Fanout
+from edvit_tf.aggregate import breaker
+from edvit_tf.aggregate.fanout import Fanout, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES
 from edvit_tf.device import wire
 from edvit_tf.device.bundle import Bundle
 from edvit_tf.device.inputs import InputRule, request_input
+from edvit_tf.device.jsonlog import log_seldom
 from edvit_tf.device.metrics import Sample
 from edvit_tf.device.serving import Service, package_version, wanted
 
@@ -60,12 +62,15 @@ class AggregatorService(Service):
         left = context.time_remaining()
         left = self.deadline_seconds if left is None else min(left, self.deadline_seconds)
         reserve = min(left / 4, max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds)
-        answers, missing = await self.fanout.ask(self.rule.name, value, now + left - reserve)
+        answers, missing = await self.fanout.ask(self.rule.name, value, now + left - reserve,
+                                                 self.min_submodels)
         if len(answers) < self.min_submodels:
             reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
             raise wire.WireError(f"sub-models: got {len(answers)} of {len(self.bundle.sub_models)}; expected at least "
-                                 f"{self.min_submodels}. Missing: {reasons}.", grpc.StatusCode.UNAVAILABLE)
-        probabilities = await self.fusion.probabilities({name: one.features for name, one in answers.items()})
+                                 f"{self.min_submodels}. Missing: {reasons}.", grpc.StatusCode.RESOURCE_EXHAUSTED
+                                 if overloaded(missing) else grpc.StatusCode.UNAVAILABLE)
+        probabilities = await self.fusion.probabilities({name: one.features for name, one in answers.items()},
+                                                         now + left - time.monotonic())
         if not np.isfinite(probabilities).all():
             raise wire.WireError("output 'probabilities': got NaN or Inf; expected finite numbers. Look at the "
                                  "devices' --check.", grpc.StatusCode.INTERNAL)
@@ -79,16 +84,24 @@ class AggregatorService(Service):
                      f"{name}.queue_ms": one.queue_ms, f"{name}.wire_ms": one.wire_ms}
             self.metrics.observe("compute", name, one.compute_ms / 1e3)
             self.metrics.observe("wire", name, one.wire_ms / 1e3)
-        self.degraded += bool(missing)
+            self.metrics.observe("device", one.device, (one.compute_ms + one.queue_ms + one.wire_ms) / 1e3)
+        if missing:
+            self.degraded += 1
+            log_seldom("degraded", f"degraded {said['missing']}", missing=missing)
         outputs = {"probabilities": probabilities, "label": [self.bundle.labels[int(probabilities[0].argmax())]]}
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
         return wire.infer_response(MODEL, {name: outputs[name] for name in names}, request_id=request.id,
                                    parameters={**said, "total_ms": 1e3 * seconds})
 
+    def health_lines(self) -> list[str]:
+        """A line a device, for /healthz; called in another thread."""
+        return [f"{link.device.name} {link.device.address} {link.state}, {link.breaker}"
+                + (f": {link.reason}" if link.reason else "") for link in self.fanout.links]
+
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
         """Of this moment, for the metrics; called in another thread."""
-        available = set(self.fanout.available())
+        links = self.fanout.links
         return [
             ("edvit_aggregator_info", "What answers here.", [({
                 "version": package_version(), "bundle": self.bundle.path.name,
@@ -97,8 +110,18 @@ class AggregatorService(Service):
             ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
             ("edvit_degraded_answers", "Answers without some sub-models, since the start.", [({}, self.degraded)]),
             ("edvit_submodel_available", "1 while a device can be asked for it.", [
-                ({"model": name}, name in available) for name in self.fanout.widths]),
+                ({"model": name}, any(link.hosts(name) and link.breaker.state == "closed" for link in links))
+                for name in self.fanout.widths]),
             ("edvit_device_state", "1 for the state that a device is in.", [
                 ({"device": link.device.name, "address": link.device.address, "state": state}, link.state == state)
-                for link in self.fanout.links for state in STATES]),
+                for link in links for state in STATES]),
+            ("edvit_breaker_state", "1 for the state that a device's breaker is in.", [
+                ({"device": link.device.name, "state": state}, link.breaker.state == state)
+                for link in links for state in breaker.STATES]),
+            ("edvit_device_failures_total", "Requests that a device did not answer, by reason.", [
+                ({"device": link.device.name, "reason": reason}, n)
+                for link in links for reason, n in link.failures.copy().items()]),
+            ("edvit_device_returns_total", "Times that a device was ready again.", [
+                ({"device": link.device.name}, link.returns) for link in links]),
+            ("edvit_hedges_total", "Second copies sent to replicas of slow devices.", [({}, self.fanout.budget.sent)]),
         ]

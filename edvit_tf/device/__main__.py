@@ -39,7 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     except (BundleError, RuntimeMissing, MemoryShort, ModelFailed, TuneError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("error: there is no more memory for this process. Stop other programs, or raise its limit.",
+              file=sys.stderr, flush=True)
+        os._exit(MemoryShort.exit_code)  # an interpreter without memory may hang on its way out
     except (ValueError, OSError, RuntimeError) as error:
+        if "start" in str(error) and "thread" in str(error):  # Python's words when there is no memory for its stack
+            print(f"error: {error}: too little memory. Stop other programs, or raise the limit.", file=sys.stderr)
+            return MemoryShort.exit_code
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
 

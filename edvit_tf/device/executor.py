@@ -68,7 +68,7 @@ class Executor:
     async def submit(self, argument: Any, seconds_left: float) -> Done:
         """Waits for the turn and the result. Raises WireError RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED, or work's error.
 
-        A cancelled request leaves the queue without being run.
+        Nobody waits longer than `seconds_left`. A cancelled request leaves the queue without being run.
         """
         wait = self.expected_wait()
         queued, need = self.unfinished > 0, (wait + self.service_seconds) * _MARGIN
@@ -83,7 +83,13 @@ class Executor:
                    loop.create_future(), loop)
         self.unfinished += 1
         self._jobs.put(job)
-        return await job.future
+        try:
+            async with asyncio.timeout(seconds_left):
+                return await job.future
+        except TimeoutError:
+            raise WireError(f"deadline: got no end of {self.name} within {seconds_left * 1e3:.0f} ms; expected one. "
+                            "Give more time, or look at the server's log.",
+                            grpc.StatusCode.DEADLINE_EXCEEDED) from None
 
     def close(self) -> None:
         """Ends the thread after the jobs that are queued."""

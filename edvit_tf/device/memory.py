@@ -1,6 +1,7 @@
 """Memory of this machine and of this process, in bytes, from /proc and the control groups; None where there is none."""
 
 import os
+import resource
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -13,7 +14,9 @@ class MemoryShort(Exception):
 
 
 def available_memory() -> int | None:
-    """Bytes that can still be had: MemAvailable and free swap, or what the control group leaves if that is less."""
+    """Bytes that can still be had: MemAvailable and free swap, or what the control group or this process's own limits
+    (`prlimit --data`, `--as`) leave if that is less.
+    """
     free = _field("/proc/meminfo", "MemAvailable:")
     if free is None:
         return None
@@ -22,6 +25,10 @@ def available_memory() -> int | None:
                         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
         most, now = _number(CGROUP / limit), _number(CGROUP / used)
         if most is not None and now is not None:
+            free = min(free, max(0, most - now))
+    for kind, used in ((resource.RLIMIT_DATA, "VmData:"), (resource.RLIMIT_AS, "VmSize:")):
+        most, now = resource.getrlimit(kind)[0], _field("/proc/self/status", used)
+        if most != resource.RLIM_INFINITY and now is not None:
             free = min(free, max(0, most - now))
     return free
 

@@ -35,7 +35,10 @@ class Metrics:
             self._requests[key] = self._requests.get(key, 0) + 1
 
     def observe(self, phase: str, model: str, seconds: float) -> None:
-        """One inference took so long in a phase: queue, compute or request (all of it)."""
+        """One inference took so long in a phase: queue, compute, wire, request (all of it).
+
+        The phase "device" is a round trip to a device, whose name stands in the place of `model`.
+        """
         with self._lock:
             row = self._times.setdefault((phase, model), [0.0] * (len(BUCKETS_SECONDS) + 2))
             row[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
@@ -47,19 +50,19 @@ class Metrics:
             requests, times = dict(self._requests), {key: list(row) for key, row in self._times.items()}
         lines = _family("edvit_requests_total", "counter", "Requests by method, model and gRPC code.", [
             ({"method": method, "model": model, "code": code}, n) for (method, model, code), n in requests.items()])
-        for phase in ("request", "queue", "compute", "wire"):
+        for phase in ("request", "queue", "compute", "wire", "device"):
             name = f"edvit_{phase}_seconds"
             lines += [f"# HELP {name} Seconds of inferences, {phase}.", f"# TYPE {name} histogram"]
             for (of, model), row in times.items():
                 if of == phase:
-                    lines += _histogram(name, {"model": model}, row)
+                    lines += _histogram(name, {"device" if phase == "device" else "model": model}, row)
         process = [
             ("process_start_time_seconds", "Start of the process, Unix time.", [({}, self._started)]),
             ("process_resident_memory_bytes", "Resident memory.", [({}, resident() or 0)]),
             ("process_open_fds", "Open file descriptors.", [({}, len(os.listdir("/proc/self/fd")))]),
         ]
         for name, text, samples in [*gauges, *process]:
-            lines += _family(name, "gauge", text, samples)
+            lines += _family(name, "counter" if name.endswith("_total") else "gauge", text, samples)
         return "\n".join(lines) + "\n"
 
 
@@ -83,8 +86,9 @@ def _line(name: str, labels: dict[str, str], value: float) -> str:
     return f"{name}{{{inner}}} {value:.17g}" if inner else f"{name} {value:.17g}"
 
 
-def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callable[[], bool]) -> ThreadingHTTPServer:
-    """Answers /metrics with `text()` and /healthz with 200 or 503, in threads of its own.
+def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callable[[], bool],
+                  details: Callable[[], list[str]] = list) -> ThreadingHTTPServer:
+    """Answers /metrics with `text()` and /healthz with 200 or 503 and the lines `details()`, in threads of its own.
 
     Raises OSError if it cannot bind. `shutdown()` ends it; `server_address` has the port that the kernel chose for 0.
     """
@@ -97,7 +101,8 @@ def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callab
                 self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text())
             elif self.path == "/healthz":
                 up = healthy()
-                self._answer(200 if up else 503, "text/plain; charset=utf-8", "SERVING\n" if up else "NOT_SERVING\n")
+                self._answer(200 if up else 503, "text/plain; charset=utf-8",
+                             "\n".join(["SERVING" if up else "NOT_SERVING", *details()]) + "\n")
             else:
                 self._answer(404, "text/plain; charset=utf-8", "there are /metrics and /healthz\n")
 
@@ -116,6 +121,13 @@ def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callab
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        def get_request(self):
+            try:
+                return super().get_request()
+            except OSError:  # no descriptors left: the caller would try again at once, for ever
+                time.sleep(0.5)
+                raise
 
         def handle_error(self, *_) -> None:  # a broken peer is no event either
             pass

@@ -53,6 +53,10 @@ class Service:
         self.names, self.check_roles = tuple(names), check_roles
         self.metrics, self.availability, self.in_flight = Metrics(), Availability(serving), 0
 
+    def health_lines(self) -> list[str]:
+        """What /healthz says below its first line."""
+        return []
+
     async def server_live(self, request, context):
         return wire.message("ServerLiveResponse")(live=True)
 
@@ -172,6 +176,13 @@ def _authorise(context, accepted: Sequence[str]) -> None:
     code = grpc.StatusCode.UNAUTHENTICATED if peer is None else grpc.StatusCode.PERMISSION_DENIED
     raise wire.WireError(f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
                          "one with `edvit certs issue`.", code)
+
+
+def log_doubts(own: tls.Identity | None) -> None:
+    """A line in the log if this machine's clock and its certificate do not agree."""
+    if own is not None and (reason := tls.doubts(own)):
+        log("certificate", "error", file=str(own.cert), reason=reason,
+            advice="set this machine's clock (timedatectl), or issue the certificate again")
 
 
 def package_version() -> str:

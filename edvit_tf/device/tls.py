@@ -63,6 +63,27 @@ def identity(folder: str | Path) -> Identity:
     return found
 
 
+def doubts(own: Identity) -> str | None:
+    """Why this machine, by its own clock, would refuse its own certificate ("certificate has expired"), or None.
+
+    The clock may be what is wrong: a Pi without a clock chip starts with an old time. So a server says it and serves.
+    """
+    here = client_context(own)
+    here.check_hostname = False
+    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    there.load_cert_chain(own.cert, own.key)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = here.wrap_bio(down, up), there.wrap_bio(up, down, server_side=True)
+    for side in sides * 3:
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message
+    return None
+
+
 def server_credentials(own: Identity) -> grpc.ServerCredentials:
     """For a server's `add_secure_port`: only peers with a certificate of this CA are let in."""
     return grpc.ssl_server_credentials([(own.key.read_bytes(), own.cert.read_bytes())], own.ca.read_bytes(),
@@ -114,7 +135,8 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
                 # HTTP/2: a byte says that we are in, an alert or an end that we are not.
                 if not secured.recv(1):
                     raise AuthFailed(f"{host}:{port} closed the connection after the handshake; it does not accept the "
-                                     f"certificate {own.cert}, or it is no gRPC server.")
+                                     f"certificate {own.cert} (its log may say why; are its dates right by the clock "
+                                     "there?), or it is no gRPC server.")
                 names = [value for kind, value in secured.getpeercert()["subjectAltName"] if kind == "URI"]
         except TimeoutError:
             raise

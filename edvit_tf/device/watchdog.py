@@ -9,12 +9,15 @@ taken for stuck; the timer alone minds a stop of more than _TIMER times `stuck_s
 """
 
 import faulthandler
+import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
 from edvit_tf.device.executor import Executor
+from edvit_tf.device.jsonlog import log
 
 EXIT_STUCK = 18
 _LOOKS = 4  # within `stuck_seconds`
@@ -47,6 +50,15 @@ def watch(executors: Sequence[Executor], stuck_seconds: float,
     wind_up()  # now: the first request may come, and hang, before the first look
     threading.Thread(target=look, name="watchdog", daemon=True).start()
     return end
+
+
+def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
+    """Ends the process for a stuck model, from the watching thread; `tell` makes the health NOT_SERVING before."""
+    tell()
+    log("stuck", "critical", model=name, exit_code=EXIT_STUCK, stacks=stacks)
+    time.sleep(0.5)  # for those who watch the health to hear of it
+    sys.stderr.flush()
+    os._exit(EXIT_STUCK)
 
 
 def _stacks() -> str:

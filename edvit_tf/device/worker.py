@@ -4,10 +4,10 @@ Exit codes: 0 after SIGTERM or SIGINT, else those of `python -m edvit_tf.device 
 """
 
 import asyncio
+import functools
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.memory import resident
 from edvit_tf.device.service import WorkerService
-from edvit_tf.device.serving import package_version
-from edvit_tf.device.watchdog import EXIT_STUCK, watch
+from edvit_tf.device.serving import log_doubts, package_version
+from edvit_tf.device.watchdog import leave, watch
 
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
 
@@ -45,10 +45,12 @@ def serve(options: WorkerOptions) -> int:
     """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`, IdentityError, AddressError."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
     address, port = listening_address(options)
-    credentials = None if options.identity is None else tls.server_credentials(tls.identity(options.identity))
+    own = None if options.identity is None else tls.identity(options.identity)
+    credentials = None if own is None else tls.server_credentials(own)
     bundle = open_bundle(options.bundle)
     indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
     rule = input_rule(bundle)
+    log_doubts(own)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     hosted = host(bundle, indices, options.flavour)
     return asyncio.run(_serve(options, bundle, rule, hosted, credentials, bracketed(address, port)))
@@ -64,8 +66,8 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, addr
         loop.add_signal_handler(number, stop.set)
     stuck_seconds = options.stuck_seconds or max(
         _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in hosted))
-    end_watch = watch(list(service.executors.values()), stuck_seconds,
-                      lambda name, stacks: _stuck(loop, service, name, stacks))
+    end_watch = watch(list(service.executors.values()), stuck_seconds, functools.partial(
+        leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
     await server.start()
     host_shown = address.rpartition(":")[0]
     log("serving", address=f"{host_shown}:{port}", pid=os.getpid(), version=package_version(),
@@ -89,12 +91,3 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, addr
         shown.server_close()
     log("stopped")
     return 0
-
-
-def _stuck(loop: asyncio.AbstractEventLoop, service: WorkerService, name: str, stacks: str) -> None:
-    """The end of a worker whose model does not come back; called in the watchdog's thread."""
-    loop.call_soon_threadsafe(service.availability.stop)
-    log("stuck", "critical", model=name, exit_code=EXIT_STUCK, stacks=stacks)
-    time.sleep(0.5)  # for those who watch the health to hear of it
-    sys.stderr.flush()
-    os._exit(EXIT_STUCK)
