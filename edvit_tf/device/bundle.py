@@ -54,8 +54,11 @@ def canonical_json(value) -> str:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path` is asked for one."""
-    path = Path(path)
+    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path` is asked for one.
+
+    A link is followed once: the bundle stays the one that it led to, whatever the link leads to later.
+    """
+    path = Path(path).resolve()
     file = path / "manifest.json"
     if not file.is_file():
         found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no such folder"

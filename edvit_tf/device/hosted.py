@@ -57,7 +57,7 @@ def host(bundle: Bundle, indices: Sequence[int], flavour: str | None = None) -> 
 def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
     name = bundle.entry(index)["name"]
     golden, expected = expected_answers(bundle, index)
-    _right(name, path, chosen, run_model(path, golden, threads=chosen.threads)[0], expected)
+    check_answers(name, path, chosen, run_model(path, golden, threads=chosen.threads)[0], expected)
     try:
         model = load(path, chosen.threads)
         answers, seconds = model.run(**golden), []
@@ -67,12 +67,13 @@ def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
             seconds.append(time.perf_counter() - started)
     except (ValueError, RuntimeError) as error:
         raise ModelFailed(f"{path.name} ran in a process of its own and not in the worker: {error}") from error
-    error = _right(name, path, chosen, answers, expected)
+    error = check_answers(name, path, chosen, answers, expected)
     return Hosted(index, name, chosen, model, {key: value.shape for key, value in answers.items()},
                   float(np.median(seconds)), error)
 
 
-def _right(name: str, path: Path, chosen: Choice, answers: dict, expected: dict) -> float:
+def check_answers(name: str, path: Path, chosen: Choice, answers: dict, expected: dict) -> float:
+    """The golden error of a model's answers; raises WrongAnswers beyond the tolerance of its flavour."""
     error = golden_error(answers, expected)
     if error > tolerance(chosen.flavour):
         raise WrongAnswers(f"{name} ({path.name}) answers the golden input with a relative error of {error:.1e}; at "

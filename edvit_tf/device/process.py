@@ -19,18 +19,19 @@ class ModelFailed(Exception):
 
 def run_model(
     model: Path, inputs: Path | dict[str, np.ndarray], *, threads: int = 1, repeat: int = 1,
-    runtime: str | None = None, timeout_seconds: float | None = None,
+    runtime: str | None = None, timeout_seconds: float | None = None, scratch: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.batch` on `inputs`.
 
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...); all rows are run `repeat`
     times, the last answers are kept. `runtime` is a name of `edvit_tf.device.runtime.RUNTIMES` (None: the default).
+    Temporary files go to the folder `scratch` (None: the system's).
     The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
     start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed
     with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
     run, ten times what ViT-Base takes).
     """
-    with tempfile.TemporaryDirectory(prefix="edvit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="edvit-", dir=scratch) as folder:
         source = inputs
         if isinstance(inputs, dict):
             source = Path(folder) / "inputs.npz"

@@ -23,7 +23,7 @@ _DECODE_BYTES_PER_PIXEL = 20  # of an encoded picture while it is resized
 
 _UNIT = """\
 [Unit]
-Description=edvit_tf worker ({bundle}: {names})
+Description=edvit_tf worker ({names} of {bundle})
 Wants=network-online.target
 After=network-online.target
 # a device that was without power or network for days still comes back by itself
@@ -82,11 +82,12 @@ def unit(options: WorkerOptions) -> str:
                  for one in candidates(bundle, index, runtime, options.flavour)) for index in indices]
     need = _BASE_BYTES + sum(needed_memory(size) for size in files)
     decode = MAX_PIXELS * _DECODE_BYTES_PER_PIXEL if bundle.manifest["input"]["spec"].get("kind") == "image" else 0
-    folder, python = options.bundle.resolve(), Path(sys.executable)
+    folder, python = _place(options.bundle), Path(sys.executable)
     given = None if options.identity is None else options.identity.resolve()
-    at_home = any(str(path).startswith(("/home/", "/root/")) for path in (folder, python, _package_parent()))
+    at_home = any(str(path).startswith(("/home/", "/root/"))
+                  for path in (folder, folder.resolve(), python, _package_parent()))
     return _UNIT.format(
-        bundle=folder.name, names=", ".join(bundle.entry(index)["name"] for index in indices),
+        bundle=str(folder).replace("%", "%%"), names=", ".join(bundle.entry(index)["name"] for index in indices),
         command=" ".join(_quoted(part) for part in _command(options, python, folder, indices)),
         path=("" if "site-packages" in _package_parent().parts
               else f" {_quoted(f'PYTHONPATH={_package_parent()}')}"),
@@ -100,7 +101,7 @@ def unit(options: WorkerOptions) -> str:
 
 def unreadable(options: WorkerOptions) -> list[Path]:
     """Folders on the way to the bundle, the package and the interpreter that the unit's own user may not enter."""
-    wanted = (options.bundle.resolve(), _package_parent(), Path(sys.executable).parent)
+    wanted = (_place(options.bundle).parent, options.bundle.resolve(), _package_parent(), Path(sys.executable).parent)
     ways = {parent for path in wanted for parent in (path, *path.parents)}
     return sorted(path for path in ways if not os.stat(path).st_mode & 0o001)
 
@@ -121,6 +122,13 @@ def _quoted(text: str) -> str:
     """A word of a unit: in quotes where it has spaces; % is systemd's, but for our own %d."""
     text = text if text == "%d" else text.replace("%", "%%")
     return f'"{text}"' if any(character.isspace() for character in text) else text
+
+
+def _place(bundle: Path) -> Path:
+    """The bundle's absolute path; if it is a link (STORE/current), then the link's own, so that it is followed at each
+    start.
+    """
+    return bundle.parent.resolve() / bundle.name if bundle.is_symlink() else bundle.resolve()
 
 
 def _package_parent() -> Path:

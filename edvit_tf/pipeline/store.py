@@ -14,6 +14,7 @@ import numpy as np
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
 from edvit_tf.device.memory import peak_rss
+from edvit_tf.device.versions import sync
 from edvit_tf.errors import OutputError
 
 
@@ -77,15 +78,6 @@ class Stages:
         """Arrays of an .npz file of a finished stage."""
         with np.load(self.path(name, file), allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
-
-
-def sync(folder: Path) -> None:
-    """Makes the names in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def lock(folder: Path):
