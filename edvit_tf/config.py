@@ -10,6 +10,10 @@ from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
 
+AUGMENTS = ("none", "shift", "shift_flip", "mask")  # none; digits; pictures; log-mel (SpecAugment)
+PRECISIONS = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class ViTConfig(Checked):
     """Widths of one Vision Transformer (Dosovitskiy et al. 2021), base or sub-model.
@@ -172,7 +176,11 @@ class TrainConfig(Checked):
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
-    augment: str = "none"  # "none", "shift" (digits), "shift_flip" (pictures), "mask" (log-mel: SpecAugment)
+    feature_distillation: float = 0.0  # weight of the distance between the base's features and a linear map of ours
+    augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches.vary
+    patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
+    ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights
+    precision: str = "float32"  # of the products and activations: "float32", "bfloat16"; weights stay float32
     other_weight: float = 1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
 
     def check(self) -> None:
@@ -180,8 +188,11 @@ class TrainConfig(Checked):
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
         self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
-        self._require(self.augment in ("none", "shift", "shift_flip", "mask"), "augment",
-                      'it must be "none", "shift", "shift_flip" or "mask"')
+        self._require(self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}")
+        self._require(self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more")
+        self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
+        self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")
+        self._require(self.precision in PRECISIONS, "precision", f"it must be one of {', '.join(PRECISIONS)}")
         self._require(0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite")
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")

@@ -61,11 +61,20 @@ def test_group_targets_mix_labels_and_teacher_and_sum_to_one():
 def test_batches_cover_an_epoch_and_have_one_shape():
     inputs = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
     targets = np.eye(10, dtype=np.float32)
-    stream = batches(inputs, targets, lambda epoch: np.arange(10), 4, "none", seed=0)
-    got = [next(stream) for _ in range(3)]
+    stream = batches(inputs, (targets,), lambda epoch: np.arange(10), 4, "none", seed=0)
+    got = [(x, y) for x, (y,) in (next(stream) for _ in range(3))]
     assert all(x.shape == (4, 1, 1, 1) and y.shape == (4, 10) for x, y in got)
     assert {int(v) for x, _ in got for v in x.ravel()} == set(range(10))
     assert all((x.ravel() == y.argmax(axis=1)).all() for x, y in got)  # rows stay together
+
+
+def test_batches_leave_out_patches_by_the_seed():
+    inputs = np.zeros((8, 4, 4, 1), np.uint8)
+    (x, _), (again, _) = (next(batches(inputs, (np.eye(8),), lambda epoch: np.arange(8), 4, "none", 0, (3, 16)))
+                          for _ in range(2))
+    assert x["input"].shape == (4, 4, 4, 1) and x["kept"].shape == (4, 3) and x["kept"].dtype == np.int32
+    assert all(len(set(row)) == 3 and 0 <= min(row) and max(row) < 16 for row in x["kept"].tolist())
+    assert len({tuple(row) for row in x["kept"].tolist()}) > 1 and (x["kept"] == again["kept"]).all()
 
 
 @pytest.mark.parametrize("augment", ["shift", "shift_flip", "mask"])
@@ -115,6 +124,81 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
     model = vit_from_weights(vit, weights)
     np.testing.assert_allclose(out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_patches_that_are_kept_in_order_and_all_change_nothing():
+    from edvit_tf.models.vit import build_vit, set_weights
+    from tests.tiny_vit import CONFIG, random_inputs, random_weights
+
+    weights, x = random_weights(), random_inputs()
+    whole, some = build_vit(CONFIG), build_vit(CONFIG, kept_patches=CONFIG.num_patches)
+    for model in (whole, some):
+        set_weights(model, weights)
+    kept = np.tile(np.arange(CONFIG.num_patches, dtype=np.int32), (len(x), 1))
+    expected = np.asarray(whole(x)["logits"])
+    np.testing.assert_allclose(some({"input": x, "kept": kept})["logits"], expected, rtol=1e-4, atol=1e-5)
+    fewer = build_vit(CONFIG, kept_patches=CONFIG.num_patches - 1)
+    set_weights(fewer, weights)
+    out = np.asarray(fewer({"input": x, "kept": kept[:, 1:]})["logits"])
+    assert np.abs(out - expected).max() > 1e-2
+    x[:, :8, :8] += 50.0  # patch 0, which nobody looks at
+    np.testing.assert_allclose(fewer({"input": x, "kept": kept[:, 1:]})["logits"], out, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"feature_distillation": 1.0}, {"patch_dropout": 0.5}, {"ema": 0.9},
+                                    {"precision": "bfloat16"}])
+def test_every_option_of_a_fit_learns_and_repeats_itself(option):
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.train import fit, initial_weights, predict
+
+    x, labels = _toy()
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    targets = np.eye(2, dtype=np.float32)[labels]
+    features = np.stack([labels, labels * 2.0, np.random.default_rng(3).normal(size=160)], axis=1).astype(np.float32)
+    start, results = initial_weights(vit, 1), []
+    for options in (option, option, {}):
+        train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
+        results.append(fit(vit, start, x, targets, train, seed=5, features=features,
+                           epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0])
+    assert all((results[0][name] == results[1][name]).all() for name in start)
+    assert any((results[0][name] != results[2][name]).any() for name in start)  # the option does something
+    unseen, truth = _toy(1)
+    assert (predict(vit, results[0], unseen)["logits"].argmax(axis=1) == truth).mean() > 0.9
+
+
+def test_features_of_the_base_are_learnt_through_a_linear_map():
+    """The loss falls below that of the labels alone only if the map and the model move towards the features."""
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.train import fit, initial_weights, linear_map, predict, standardised
+
+    x, labels = _toy()
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    tilt = np.random.default_rng(2).uniform(0, 40, 160)  # a feature that the labels do not ask for
+    x[:, :, 8:] += tilt[:, None, None, None].astype(np.uint8)
+    goal = standardised(tilt[:, None].astype(np.float32))
+
+    def distance(weights):
+        mine = predict(vit, weights, x)["features"]
+        kernel, bias = linear_map(mine, goal)
+        return np.square(mine @ kernel + bias - goal).mean()
+
+    start = initial_weights(vit, 1)
+    left = []
+    for weight in (0.0, 3.0):
+        train = TrainConfig(epochs=12, batch_size=16, learning_rate=2e-3, feature_distillation=weight)
+        left.append(distance(fit(vit, start, x, np.eye(2, dtype=np.float32)[labels], train, seed=5, features=goal,
+                                 epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0]))
+    assert left[1] < 0.8 * left[0], left
+
+
+def test_linear_map_finds_the_map():
+    from edvit_tf.training.train import linear_map
+
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(2.0, 1.0, (500, 4)), rng.normal(size=(4, 3))
+    found, bias = linear_map(x, x @ kernel + 1.5, ridge=1e-9)
+    np.testing.assert_allclose(found, kernel, atol=1e-4)
+    np.testing.assert_allclose(bias, np.full(3, 1.5), atol=1e-4)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

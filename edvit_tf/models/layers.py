@@ -1,4 +1,4 @@
-"""The layers that Keras has no stock layer for: three of the ViT, one of the fusion.
+"""The layers that Keras has no stock layer for: four of the ViT (one in training alone), one of the fusion.
 
 They are registered so that `.keras` files load, and imported by `edvit_tf.models.vit`; a stranger who opens a `.keras`
 file imports that module first.
@@ -39,6 +39,18 @@ class PositionEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+@_register
+class KeptPatches(keras.layers.Layer):
+    """The class token and some of the patch tokens: (B, T, d) and patch numbers (B, K) int32 -> (B, K + 1, d)."""
+
+    def call(self, tokens, kept):
+        places = keras.ops.pad(kept + 1, ((0, 0), (1, 0)))  # the class token stands at 0
+        return keras.ops.take_along_axis(tokens, places[..., None], axis=1)
+
+    def compute_output_shape(self, tokens_shape, kept_shape):
+        return (tokens_shape[0], kept_shape[1] + 1, tokens_shape[2])
 
 
 @_register
