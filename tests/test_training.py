@@ -260,3 +260,37 @@ def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
     for weight, samples in ((1.0, 30 + 30 - 10 + 30), (2.0, 80 + 30), (0.5, 80 - 15)):
         run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train, train.replace(other_weight=weight), train)
         assert fleet_samples(stages, run, planned) == samples
+
+
+def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logits_valid():
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.models.vit import get_weights
+    from edvit_tf.training.fuse import build_fusion
+    from edvit_tf.training.joint import fit_joint
+    from edvit_tf.training.train import initial_weights, predict
+
+    x, labels = _toy()
+    eye = np.eye(2, dtype=np.float32)[labels]
+    groups = [eye, eye[:, ::-1].copy()]  # one class and "other" each
+    configs = [vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)] * 2
+    start = [initial_weights(configs[0], seed) for seed in (1, 2)]
+    width = configs[0].hidden_dim
+    runs = []
+    for options in ({}, {}, {"patch_dropout": 0.25, "feature_distillation": 1.0}):
+        fusion = build_fusion((width, width), 2)
+        values = np.random.default_rng(0)
+        fusion.set_weights([values.normal(0, 0.1, w.shape) for w in fusion.get_weights()])
+        train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
+        weights, history = fit_joint(configs, start, fusion, x, eye, groups, train, 0.2, seed=5, features=eye,
+                                     epoch_indices=lambda e: np.random.default_rng(e).permutation(160))
+        runs.append((weights, get_weights(fusion)))
+        unseen, truth = _toy(1)
+        out = [predict(configs[0], w, unseen) for w in weights]
+        assert (out[0]["logits"].argmax(axis=1) == truth).mean() > 0.9
+        assert (out[1]["logits"].argmax(axis=1) == 1 - truth).mean() > 0.9
+        p = fusion({"features": np.concatenate([o["features"] for o in out], axis=1),
+                    "present": np.ones((len(truth), 2), np.float32)})
+        assert (np.asarray(p).argmax(axis=1) == truth).mean() > 0.9 and history["samples"] == 6 * 160
+    (one, fused), (two, fused_two) = runs[:2]
+    assert all((one[j][name] == two[j][name]).all() for j in range(2) for name in start[0])
+    assert all((fused[name] == fused_two[name]).all() for name in fused)
