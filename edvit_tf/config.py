@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
-
 AUGMENTS = ("none", "shift", "shift_flip", "mask")  # none; digits; pictures; log-mel (SpecAugment)
 PRECISIONS = ("float32", "bfloat16")
+FUSIONS = ("tower", "joint", "average")
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,14 @@ class RunConfig(Checked):
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
+    shared_training: TrainConfig | None = None  # of one all-class model, where sub-models start; None: no such
+    fusion: str = "tower"  # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
+    joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
+    repair_samples: int | None = None  # on which repairs are fitted and directions found; None: the calibration samples
+    teacher_precision: str = "float32"  # of the base's answers that are distilled: "float32", "bfloat16"
     flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
     target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
@@ -279,6 +284,13 @@ class RunConfig(Checked):
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
+        self._require(self.repair_samples is None or self.repair_samples >= 1, "repair_samples",
+                      "it must be at least 1")
+        self._require(self.teacher_precision in PRECISIONS, "teacher_precision",
+                      f"it must be one of {', '.join(PRECISIONS)}")
+        self._require(self.fusion in FUSIONS, "fusion", f"it must be one of {', '.join(FUSIONS)}")
+        self._require((self.joint_training is not None) == (self.fusion == "joint"), "joint_training",
+                      'it is given with fusion = "joint" and only then')
         self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
         self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
                       and len(set(self.flavours)) == len(self.flavours), "flavours",

@@ -21,8 +21,8 @@ def fit_joint(
     targets: np.ndarray, group_targets: Sequence[np.ndarray], train: TrainConfig, missing_rate: float, *,
     epoch_indices: Callable[[int], np.ndarray], seed: int, features: np.ndarray | None = None,
 ) -> tuple[list[Weights], dict]:
-    """Trains N sub-models and `fusion` (of `fuse.build_fusion`, changed in place) on `targets` (n, classes) of the fused
-    answer and `group_targets[j]` (n, |C_j| + 1) of each sub-model. Each is missing at random with `missing_rate`.
+    """Trains N sub-models and `fusion` (of `fuse.build_fusion`, changed in place) on `targets` (n, classes) of the
+    fused answer and `group_targets[j]` (n, |C_j| + 1) of each sub-model. Each is missing at random, `missing_rate`.
 
     `features` (n, f) are the base's, for train.feature_distillation. Returns the sub-models' weights and a history as
     `train.fit` gives it; "samples" counts inputs, each of which passes through every sub-model.
@@ -86,11 +86,13 @@ def fit_joint(
         specs, tuple(tf.TensorSpec((train.batch_size, goal.shape[1]), tf.float32) for goal in goals),
     )).map(lambda x, y: ({**x, "input": tf.cast(x["input"], tf.float32)}, dict(zip(names, y, strict=True)))).prefetch(2)
     samples = train.epochs * steps * train.batch_size
-    print(f"joint: {train.epochs} epochs of {steps} x {train.batch_size} samples, {len(configs)} sub-models", flush=True)
+    print(f"joint: {train.epochs} epochs of {steps} x {train.batch_size} samples, {len(configs)} sub-models",
+          flush=True)
     fitted = trainer.fit(data, epochs=train.epochs, steps_per_epoch=steps, shuffle=False,
                          callbacks=[Schedule(train, train.epochs * steps)], verbose=1 if sys.stdout.isatty() else 2)
     seconds = time.perf_counter() - started
     accuracy = next(key for key in fitted.history if key.endswith("accuracy"))
-    history = {name: [float(v) for v in fitted.history[key]] for name, key in (("loss", "loss"), ("accuracy", accuracy))}
+    history = {name: [float(v) for v in fitted.history[key]]
+               for name, key in (("loss", "loss"), ("accuracy", accuracy))}
     history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
     return [get_weights(model) for model in models], history

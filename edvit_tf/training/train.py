@@ -152,7 +152,8 @@ def fit(
     )
     seconds = time.perf_counter() - started
     accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
-    history = {name: [float(v) for v in fitted.history[key]] for name, key in (("loss", "loss"), ("accuracy", accuracy))}
+    history = {name: [float(v) for v in fitted.history[key]]
+               for name, key in (("loss", "loss"), ("accuracy", accuracy))}
     history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
     return get_weights(model), history
 
