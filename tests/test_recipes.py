@@ -10,8 +10,8 @@ from tests.conftest import ROOT, run_python
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
-def test_there_are_five():
-    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "gtzan", "mnist", "speech_commands"]
+def test_there_are_six():
+    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "cifar10_dinov2", "gtzan", "mnist", "speech_commands"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
