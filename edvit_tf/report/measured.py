@@ -180,9 +180,9 @@ def calibration(results: dict) -> str:
             ["test, as deployed", fusion["tflite"]["recordings"], f"{100 * fusion['calibration']['ece']:.1f}",
              number(fusion["calibration"]["nll"])]]
     return table(["", f"{what}s", "ECE,\npoints", "NLL,\nnats"], rows) + note(
-        f"Temperature {number(fusion['temperature'])}, the least negative log-likelihood on validation data; it is "
-        "in the fusion file and changes no answer. ECE: mean distance between the highest probability and the share that is "
-        "right, 15 equal bins.")
+        f"Temperature {number(fusion['temperature'])}, the one of least negative log-likelihood on validation data. It "
+        "stands in the fusion file and changes no answer. ECE: mean distance between the highest probability and the "
+        "share that is right, 15 equal bins.")
 
 
 def confusion(results: dict) -> str:
