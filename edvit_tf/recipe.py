@@ -83,6 +83,7 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--score", choices=SCORES, help=f"importance of units (default {config.pruning.score})")
     parser.add_argument("--fusion", choices=FUSIONS, help="how the answers become one: an MLP over frozen sub-models, "
                         f"trained on with them, or the average of their softmaxes (default {config.fusion})")
+    parser.add_argument("--no-distillation", action="store_true", help="labels alone train the sub-models")
     parser.add_argument("--residual", choices=RESIDUAL, help="what the residual stage keeps (default "
                         f"{config.pruning.residual})")
     parser.add_argument("--heads", choices=HEADS, help="merge heads, keep them all but narrower, or keep the best "
@@ -137,7 +138,12 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     if args.other_weight is not None:
         training = changes.get("stage_training", config.stage_training)
         changes["stage_training"] = training.replace(other_weight=args.other_weight)
-    return config.replace(**changes)
+    resolved = config.replace(**changes)
+    if args.no_distillation:
+        resolved = resolved.replace(**{name: getattr(resolved, name).replace(distillation=0.0, feature_distillation=0.0)
+                                       for name in ("stage_training", "shared_training", "joint_training")
+                                       if getattr(resolved, name) is not None})
+    return resolved
 
 
 def _listed(devices) -> dict:
