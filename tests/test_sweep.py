@@ -55,3 +55,15 @@ def test_several_seeds_give_mean_and_deviation(swept):
     for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
         assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
     assert "One seed a row" in sweep_text(rows)
+
+
+def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
+    out, rows = swept
+    base = out / f"{rows[0]['bundle']}.work" / "base" / "base.keras"
+    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "2", "--strategies",
+                      "random,similar", "--jobs", "2", "--out", tmp_path / "out", "--json", "--", "--smoke",
+                      "--synthetic", "--base", base)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(row["devices"], row["strategy"]) for row in found] == [(2, "random"), (2, "similar")]
+    assert "N = 2, similar" in (tmp_path / "out" / "report.html").read_text()

@@ -8,7 +8,8 @@ from edvit_tf.report.figures import CSS, bars, mib, number, percent, points, tab
 from edvit_tf.report.measured import note, panels
 from edvit_tf.report.verdict import compared, noun
 
-COLUMNS = ("N", "seed", "fused", "average", "single", "base", "fleet less\nsingle", "device\nMiB", "all files\nMiB",
+COLUMNS = ("N", "classes\ngrouped", "seed", "fused", "average", "single", "base", "fleet less\nsingle",
+           "device\nMiB", "all files\nMiB",
            "single\nMiB", "M MACs a\ndevice", "ms, device\nand fusion", "single\nms", "one lost,\nmean", "worst")
 
 
@@ -19,7 +20,8 @@ def sweep_row(bundle: Path) -> dict:
     by = {row["key"]: row for row in compared(manifest, results)}
     lost = [row["tflite"]["recording"] for row in results["missing_one"]]
     return {
-        "devices": len(results["sub_models"]), "seed": results["seed"], "bundle": bundle.name,
+        "devices": len(results["sub_models"]), "strategy": manifest["plan"]["strategy"], "seed": results["seed"],
+        "bundle": bundle.name,
         "data": results["data"]["name"], "synthetic": results["data"]["synthetic"], "noun": noun(results["data"]),
         "recordings": by["fused"]["accuracy"]["recordings"], "machine": results["machine"]["cpu"],
         "models": {key: {"accuracy": row["accuracy"]["recording"], **{k: row[k] for k in (
@@ -55,7 +57,7 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 <p class="soft">{escape(first["data"])}, {first["recordings"]} test {escape(first["noun"])}s, measured on the .tflite
 files, one thread, on {escape(first["machine"])}; the network is not included. Whiskers: 95 % Wilson intervals.</p>
 <section><h2>Against the number of devices</h2>{panels(charts)}</section>
-<section><h2>Figures</h2>{table(list(COLUMNS), [_cells(row) for row in rows], text=())}
+<section><h2>Figures</h2>{table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))}
 {note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
 </main></body></html>
@@ -71,8 +73,9 @@ def sweep_text(rows: list[dict]) -> str:
 
 
 def _named(row: dict, rows: list[dict]) -> str:
-    seeds = {r["seed"] for r in rows}
-    return f"N = {row['devices']}" + (f", seed {row['seed']}" if len(seeds) > 1 else "")
+    seeds, ways = {r["seed"] for r in rows}, {r["strategy"] for r in rows}
+    way = f", {row['strategy']}" if len(ways) > 1 else ""
+    return f"N = {row['devices']}{way}" + (f", seed {row['seed']}" if len(seeds) > 1 else "")
 
 
 def _cells(row: dict) -> list:
@@ -83,7 +86,7 @@ def _cells(row: dict) -> list:
         return percent(models[key]["accuracy"], count) if key in models else "-"
 
     return [
-        row["devices"], row["seed"], share("fused"), share("average"), share("single"), share("base"),
+        row["devices"], row["strategy"], row["seed"], share("fused"), share("average"), share("single"), share("base"),
         points(fused["accuracy"] - single["accuracy"], count) if single else "-", mib(fused["device_bytes"]),
         mib(fused["total_bytes"]), mib(single["device_bytes"]) if single else "-", number(fused["device_macs"] / 1e6),
         number(fused["median"]), number(single["median"]) if single else "-",
@@ -92,14 +95,15 @@ def _cells(row: dict) -> list:
 
 def _spread(rows: list[dict]) -> str:
     """Mean and deviation over the seeds, where there are several."""
-    by: dict[int, list[float]] = {}
+    by: dict[tuple[int, str], list[float]] = {}
     for row in rows:
-        by.setdefault(row["devices"], []).append(100 * row["models"]["fused"]["accuracy"])
+        by.setdefault((row["devices"], row["strategy"]), []).append(100 * row["models"]["fused"]["accuracy"])
     if max(map(len, by.values())) == 1:
         return "One seed a row: the spread between seeds is not in these figures."
     said = []
-    for devices, shares in sorted(by.items()):
+    for (devices, way), shares in sorted(by.items()):
         mean = sum(shares) / len(shares)
         spread = (sum((s - mean) ** 2 for s in shares) / max(1, len(shares) - 1)) ** 0.5
-        said.append(f"N = {devices}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
+        name = f"N = {devices}" + (f", {way}" if len({w for _, w in by}) > 1 else "")
+        said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."
