@@ -10,6 +10,7 @@ from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
 AUGMENTS = ("none", "shift", "shift_flip", "mask")  # none; digits; pictures; log-mel (SpecAugment)
+MIXES = ("none", "mixup", "cutmix")
 PRECISIONS = ("float32", "bfloat16")
 FUSIONS = ("tower", "joint", "average")
 
@@ -178,6 +179,7 @@ class TrainConfig(Checked):
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
     feature_distillation: float = 0.0  # weight of the distance between the base's features and a linear map of ours
     augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches.vary
+    mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
     patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
     ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights
     precision: str = "float32"  # of the products and activations: "float32", "bfloat16"; weights stay float32
@@ -189,6 +191,7 @@ class TrainConfig(Checked):
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
         self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
         self._require(self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}")
+        self._require(self.mix in MIXES, "mix", f"it must be one of {', '.join(MIXES)}")
         self._require(self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more")
         self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
         self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")

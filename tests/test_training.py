@@ -77,6 +77,24 @@ def test_batches_leave_out_patches_by_the_seed():
     assert len({tuple(row) for row in x["kept"].tolist()}) > 1 and (x["kept"] == again["kept"]).all()
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_pairs_carry_the_share_of_both_targets(mix):
+    from edvit_tf.training.batches import mixed
+
+    values = np.array([0, 100, 200, 40], np.uint8)
+    x = np.broadcast_to(values[:, None, None, None], (4, 20, 20, 1))
+    shares = []
+    for seed in range(20):
+        (found, (targets,)) = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))
+        assert found.dtype == np.uint8 and targets.dtype == np.float32
+        np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), targets @ values, atol=0.51)  # what is seen is told
+        shares.append(targets.max(axis=1).min())
+        again = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))[0]
+        assert (found == again).all()
+    assert min(shares) < 0.9 and (x[:, 0, 0, 0] == values).all()  # the batch itself is left alone
+
+
 @pytest.mark.parametrize("augment", ["shift", "shift_flip", "mask"])
 def test_vary_is_deterministic_and_changes_the_batch(augment):
     x = np.random.default_rng(0).uniform(0, 255, (8, 20, 20, 1)).astype(np.float32)
@@ -146,7 +164,7 @@ def test_patches_that_are_kept_in_order_and_all_change_nothing():
 
 
 @pytest.mark.parametrize("option", [{"feature_distillation": 1.0}, {"patch_dropout": 0.5}, {"ema": 0.9},
-                                    {"precision": "bfloat16"}])
+                                    {"mix": "cutmix"}, {"precision": "bfloat16"}])
 def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     from edvit_tf.models.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, predict

@@ -156,7 +156,8 @@ def _training(manifest: dict, results: dict) -> str:
 def _applied(fit: str, key: str, settings: dict):
     """A setting, or a dash where the fit does not read it: only sub-models are distilled, Adam has no weight decay."""
     unread = {"base_training": {"distillation", "feature_distillation"}, "fusion_training": {
-        "distillation", "augment", "label_smoothing", "feature_distillation", "patch_dropout", "ema", "precision"}}
+        "distillation", "augment", "label_smoothing", "feature_distillation", "mix", "patch_dropout", "ema",
+        "precision"}}
     if settings["optimizer"] == "adam" and key in ("weight_decay", "warmup_fraction"):
         return "-"
     return "-" if key in unread.get(fit, ()) else settings[key]

@@ -58,7 +58,8 @@ def fit_joint(
     steps = max(1, -(-len(epoch_indices(0)) // train.batch_size))
     total, history = train.epochs * steps, {"loss": [], "accuracy": []}
     patches = None if kept is None else (kept, configs[0].num_patches)
-    stream = batches(inputs, tuple(goals), epoch_indices, train.batch_size, train.augment, seed, patches)
+    stream = batches(inputs, tuple(goals), epoch_indices, train.batch_size, train.augment, seed, patches,
+                     train.mix)
     rng = np.random.default_rng([seed, 1])
     print(f"joint: {train.epochs} epochs of {steps} x {train.batch_size} samples, {len(configs)} sub-models",
           flush=True)

@@ -141,7 +141,7 @@ def fit(
         x_spec = {"input": x_spec, "kept": tf.TensorSpec((train.batch_size, kept), tf.int32)}
     specs = tuple(tf.TensorSpec((train.batch_size, goal.shape[1]), tf.float32) for goal in goals)
     stream = tf.data.Dataset.from_generator(
-        lambda: batches(inputs, goals, epoch_indices, train.batch_size, train.augment, seed, patches),
+        lambda: batches(inputs, goals, epoch_indices, train.batch_size, train.augment, seed, patches, train.mix),
         output_signature=(x_spec, specs),
     ).map(lambda x, y: (_as_float(x), dict(zip(names, y, strict=True)))).prefetch(2)
     samples = train.epochs * steps * train.batch_size
