@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edvit_tf.cli_certs import add_certs
 from edvit_tf.cli_fleet import add_fleet
-from edvit_tf.cli_measure import add_bench, add_study, natural
+from edvit_tf.cli_measure import add_bench, add_study, add_sweep, natural
 from edvit_tf.config import HEADS
 from edvit_tf.device.bundle import BundleError
 from edvit_tf.device.runtime import RuntimeMissing
@@ -21,7 +21,10 @@ from edvit_tf.errors import EdvitError, OutputError
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the arguments, runs one command, returns the exit code."""
-    args = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    own = given.index("--") if given[:1] == ["sweep"] and "--" in given else len(given)  # the rest is the recipe's
+    args = _parser().parse_args(given[:own])
+    args.options = given[own + 1 :]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return args.run(args)
@@ -66,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_bench(commands)
     add_study(commands)
+    add_sweep(commands)
     add_certs(commands)
     add_fleet(commands)
 

@@ -97,6 +97,38 @@ def add_study(commands) -> None:
                           help="inputs that accuracy is taken on (default 600)")
 
 
+def add_sweep(commands) -> None:
+    """Adds `sweep` to the subparsers of `edvit`."""
+    each = commands.add_parser("sweep", help="a recipe over several numbers of devices: tables and one page",
+                               epilog="what follows -- goes to the recipe, e.g. -- --data-dir DIR --budget 50MiB")
+    each.add_argument("recipe", type=Path, help="e.g. recipes/mnist.py")
+    each.add_argument("--devices", type=counts, default=(1, 2, 3, 5, 10), help="numbers (default 1,2,3,5,10)")
+    each.add_argument("--seeds", type=naturals, default=(0,), help="a run of each (default 0)")
+    each.add_argument("--strategies", type=_names, default=(), help="ways to group classes, a run of each: "
+                      "random,similar,dissimilar (default: the recipe's own)")
+    each.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
+    each.add_argument("--out", type=Path, help="folder of bundles, sweep.json and report.html; the same command goes "
+                      "on after a stop (default exports/<recipe>-sweep)")
+    each.add_argument("--json", action="store_true", help="the rows, in the place of the table")
+    each.set_defaults(run=_sweep)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """ "random,similar" -> ("random", "similar")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _sweep(args) -> int:
+    from edvit_tf.report.sweep import sweep_text
+    from edvit_tf.study.sweep import sweep
+
+    out = args.out or Path("exports") / f"{args.recipe.stem}-sweep"
+    with contextlib.redirect_stdout(sys.stderr):
+        rows = sweep(args.recipe, out, args.devices, args.seeds, args.options, args.jobs, args.strategies)
+    print(json.dumps(rows, indent=1) if args.json else f"{sweep_text(rows)}\n\nreport: {out / 'report.html'}")
+    return 0
+
+
 def _bench_plan(args) -> int:
     from edvit_tf.bench.plan import bench_plan, plan_text
 

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
+AUGMENTS = ("none", "shift", "shift_flip", "mask")  # none; digits; pictures; log-mel (SpecAugment)
+MIXES = ("none", "mixup", "cutmix")
+PRECISIONS = ("float32", "bfloat16")
+FUSIONS = ("tower", "joint", "average")
+
 
 @dataclass(frozen=True)
 class ViTConfig(Checked):
@@ -172,7 +177,12 @@ class TrainConfig(Checked):
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
-    augment: str = "none"  # "none", "shift" (digits), "shift_flip" (pictures), "mask" (log-mel: SpecAugment)
+    feature_distillation: float = 0.0  # weight of the distance between the base's features and a linear map of ours
+    augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches.vary
+    mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
+    patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
+    ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights
+    precision: str = "float32"  # of the products and activations: "float32", "bfloat16"; weights stay float32
     other_weight: float = 1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
 
     def check(self) -> None:
@@ -180,8 +190,12 @@ class TrainConfig(Checked):
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
         self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
-        self._require(self.augment in ("none", "shift", "shift_flip", "mask"), "augment",
-                      'it must be "none", "shift", "shift_flip" or "mask"')
+        self._require(self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}")
+        self._require(self.mix in MIXES, "mix", f"it must be one of {', '.join(MIXES)}")
+        self._require(self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more")
+        self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
+        self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")
+        self._require(self.precision in PRECISIONS, "precision", f"it must be one of {', '.join(PRECISIONS)}")
         self._require(0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite")
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
@@ -247,9 +261,14 @@ class RunConfig(Checked):
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
+    shared_training: TrainConfig | None = None  # of one all-class model, where sub-models start; None: no such
+    fusion: str = "tower"  # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
+    joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
+    repair_samples: int | None = None  # on which repairs are fitted and directions found; None: the calibration samples
+    teacher_precision: str = "float32"  # of the base's answers that are distilled: "float32", "bfloat16"
     flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
     target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
@@ -268,6 +287,13 @@ class RunConfig(Checked):
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
+        self._require(self.repair_samples is None or self.repair_samples >= 1, "repair_samples",
+                      "it must be at least 1")
+        self._require(self.teacher_precision in PRECISIONS, "teacher_precision",
+                      f"it must be one of {', '.join(PRECISIONS)}")
+        self._require(self.fusion in FUSIONS, "fusion", f"it must be one of {', '.join(FUSIONS)}")
+        self._require((self.joint_training is not None) == (self.fusion == "joint"), "joint_training",
+                      'it is given with fusion = "joint" and only then')
         self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
         self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
                       and len(set(self.flavours)) == len(self.flavours), "flavours",

@@ -1,7 +1,9 @@
 """Accuracy of a bundle, measured on its .tflite files, each in a process of its own without TensorFlow."""
 
 import dataclasses
+import itertools
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +55,25 @@ def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple
     inputs = {"features": np.concatenate(features, axis=1), "present": np.tile(present, (count, 1))}
     outputs, report = run_in_process(verified_path(bundle, bundle.manifest["fusion"]["file"]), inputs)
     return outputs["probabilities"], report
+
+
+def losses(num_sub_models: int, seed: int, sample: int = 10, exhaustive: int = 5) -> list[tuple[int, ...]]:
+    """Which sub-models are lost together, for every number of them from 1 to all but one.
+
+    Every subset for up to `exhaustive` sub-models; beyond that every subset of a size that has no more than `sample`
+    of them, and else `sample` different ones drawn by the seed. Ascending sizes, sorted.
+    """
+    chosen = []
+    for size in range(1, num_sub_models):
+        every = math.comb(num_sub_models, size)
+        if num_sub_models <= exhaustive or every <= sample:
+            chosen += itertools.combinations(range(num_sub_models), size)
+            continue
+        rng, drawn = np.random.default_rng([seed, size]), set()
+        while len(drawn) < sample:
+            drawn.add(tuple(sorted(int(j) for j in rng.choice(num_sub_models, size, replace=False))))
+        chosen += sorted(drawn)
+    return chosen
 
 
 def check_missing(bundle: Bundle, missing: Sequence[int]) -> None:

@@ -5,7 +5,18 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.config import FLAVOURS, HEADS, RESIDUAL, SCORES, TARGETS, DataConfig, PruneConfig, RunConfig, TrainConfig
+from edvit_tf.config import (
+    FLAVOURS,
+    FUSIONS,
+    HEADS,
+    RESIDUAL,
+    SCORES,
+    TARGETS,
+    DataConfig,
+    PruneConfig,
+    RunConfig,
+    TrainConfig,
+)
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError
 from edvit_tf.planning.partition import STRATEGIES
@@ -70,6 +81,9 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--other-weight", type=float, help='samples of "other" against those of one class '
                         f"(default {config.stage_training.other_weight})")
     parser.add_argument("--score", choices=SCORES, help=f"importance of units (default {config.pruning.score})")
+    parser.add_argument("--fusion", choices=FUSIONS, help="how the answers become one: an MLP over frozen sub-models, "
+                        f"trained on with them, or the average of their softmaxes (default {config.fusion})")
+    parser.add_argument("--no-distillation", action="store_true", help="labels alone train the sub-models")
     parser.add_argument("--residual", choices=RESIDUAL, help="what the residual stage keeps (default "
                         f"{config.pruning.residual})")
     parser.add_argument("--heads", choices=HEADS, help="merge heads, keep them all but narrower, or keep the best "
@@ -116,12 +130,20 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
                           ("min_accuracy", "min_accuracy"), ("target", "target")):
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
+    if args.fusion is not None:
+        joint = config.joint_training or changes.get("stage_training", config.stage_training)
+        changes |= {"fusion": args.fusion, "joint_training": joint if args.fusion == "joint" else None}
     if args.flavours is not None:
         changes["flavours"] = tuple(name.strip() for name in args.flavours.split(",") if name.strip())
     if args.other_weight is not None:
         training = changes.get("stage_training", config.stage_training)
         changes["stage_training"] = training.replace(other_weight=args.other_weight)
-    return config.replace(**changes)
+    resolved = config.replace(**changes)
+    if args.no_distillation:
+        resolved = resolved.replace(**{name: getattr(resolved, name).replace(distillation=0.0, feature_distillation=0.0)
+                                       for name in ("stage_training", "shared_training", "joint_training")
+                                       if getattr(resolved, name) is not None})
+    return resolved
 
 
 def _listed(devices) -> dict:

@@ -10,8 +10,8 @@ from tests.conftest import ROOT, run_python
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
-def test_there_are_five():
-    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "gtzan", "mnist", "speech_commands"]
+def test_there_are_six():
+    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "cifar10_dinov2", "gtzan", "mnist", "speech_commands"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
@@ -20,7 +20,7 @@ def test_one_structure(recipe):
     tree = ast.parse(text)
     assert len(text.splitlines()) <= 80
     names = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
-    assert names == ["CONFIG", "SMOKE", "PAPER"]
+    assert names[-3:] == ["CONFIG", "SMOKE", "PAPER"] and set(names[:-3]) <= {"FIT"}
     card = ast.get_docstring(tree)
     for line in ("Command:", "Time:", "Accuracy", "The paper:"):
         assert line in card, f"{recipe.name}: the card lacks {line!r}"

@@ -59,7 +59,11 @@ def figures(fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LA
         "base": model(base, 160_000, 2.0, given=None, training={"samples": 1000}),
         "single": None if count == 1 else model(single, 41_000, 0.6, stages=stages(len(labels))),
         "fusion": {"tflite": accuracy(fused), "keras": accuracy(fused), "average": accuracy(fused - 0.02),
+                   "temperature": 1.25, "calibration": {"ece": 0.034, "nll": 0.8}, "validation_calibration": {
+                       "samples": 150, "before": {"ece": 0.071, "nll": 0.9}, "after": {"ece": 0.021, "nll": 0.7}},
                    "file_bytes": 900, "process": process(0.1)},
+        "losses": [{"missing": [j], "names": [n], "tflite": accuracy(0.4 + 0.1 * j)} for j, n in enumerate(names)],
+        "training_macs": {"fleet": 5_000_000_000_000, "single": 4_900_000_000_000},
         "parity": dict.fromkeys([*names, "fused"], parity), "missing_one": missing if count > 1 else [],
         "confusion": [[1000 + 10 * r + c for c in range(len(labels))] for r in range(len(labels))],
         "plan": {"total_bytes": 80_000, "budget_bytes": None}, "seconds": 20.0, "peak_rss_bytes": 1 << 30,
@@ -101,7 +105,8 @@ def test_the_page_is_self_contained_and_well_formed(tmp_path):
     text = text_of(html)
     for told in ("jazz/jazz.00054.wav", "a note", "shorter than the window: 7", "pi-2", "nothing", "A CPU", "keras 3",
                  "tflite-runtime 2.14.0, 1 thread", "edvit evaluate BUNDLE --data-dir DATA", "2.0e-06",
-                 "30.0 \u2192 60.0"):
+                 "30.0 \u2192 60.0", "Loss of several sub-models", "1 2 45.0 % 40.0 % 50.0 %", "Temperature 1.25",
+                 "test, as deployed 200 3.4 0.8", "with 5.00 T MACs, the single model with 4.90 T"):
         assert told in text, told
     assert "nan" not in text.lower().split() and "None" not in text
 

@@ -61,11 +61,38 @@ def test_group_targets_mix_labels_and_teacher_and_sum_to_one():
 def test_batches_cover_an_epoch_and_have_one_shape():
     inputs = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
     targets = np.eye(10, dtype=np.float32)
-    stream = batches(inputs, targets, lambda epoch: np.arange(10), 4, "none", seed=0)
-    got = [next(stream) for _ in range(3)]
+    stream = batches(inputs, (targets,), lambda epoch: np.arange(10), 4, "none", seed=0)
+    got = [(x, y) for x, (y,) in (next(stream) for _ in range(3))]
     assert all(x.shape == (4, 1, 1, 1) and y.shape == (4, 10) for x, y in got)
     assert {int(v) for x, _ in got for v in x.ravel()} == set(range(10))
     assert all((x.ravel() == y.argmax(axis=1)).all() for x, y in got)  # rows stay together
+
+
+def test_batches_leave_out_patches_by_the_seed():
+    inputs = np.zeros((8, 4, 4, 1), np.uint8)
+    (x, _), (again, _) = (next(batches(inputs, (np.eye(8),), lambda epoch: np.arange(8), 4, "none", 0, (3, 16)))
+                          for _ in range(2))
+    assert x["input"].shape == (4, 4, 4, 1) and x["kept"].shape == (4, 3) and x["kept"].dtype == np.int32
+    assert all(len(set(row)) == 3 and 0 <= min(row) and max(row) < 16 for row in x["kept"].tolist())
+    assert len({tuple(row) for row in x["kept"].tolist()}) > 1 and (x["kept"] == again["kept"]).all()
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_pairs_carry_the_share_of_both_targets(mix):
+    from edvit_tf.training.batches import mixed
+
+    values = np.array([0, 100, 200, 40], np.uint8)
+    x = np.broadcast_to(values[:, None, None, None], (4, 20, 20, 1))
+    shares = []
+    for seed in range(20):
+        (found, (targets,)) = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))
+        assert found.dtype == np.uint8 and targets.dtype == np.float32
+        np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), targets @ values, atol=0.51)  # what is seen is told
+        shares.append(targets.max(axis=1).min())
+        again = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))[0]
+        assert (found == again).all()
+    assert min(shares) < 0.9 and (x[:, 0, 0, 0] == values).all()  # the batch itself is left alone
 
 
 @pytest.mark.parametrize("augment", ["shift", "shift_flip", "mask"])
@@ -115,6 +142,81 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
     model = vit_from_weights(vit, weights)
     np.testing.assert_allclose(out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_patches_that_are_kept_in_order_and_all_change_nothing():
+    from edvit_tf.models.vit import build_vit, set_weights
+    from tests.tiny_vit import CONFIG, random_inputs, random_weights
+
+    weights, x = random_weights(), random_inputs()
+    whole, some = build_vit(CONFIG), build_vit(CONFIG, kept_patches=CONFIG.num_patches)
+    for model in (whole, some):
+        set_weights(model, weights)
+    kept = np.tile(np.arange(CONFIG.num_patches, dtype=np.int32), (len(x), 1))
+    expected = np.asarray(whole(x)["logits"])
+    np.testing.assert_allclose(some({"input": x, "kept": kept})["logits"], expected, rtol=1e-4, atol=1e-5)
+    fewer = build_vit(CONFIG, kept_patches=CONFIG.num_patches - 1)
+    set_weights(fewer, weights)
+    out = np.asarray(fewer({"input": x, "kept": kept[:, 1:]})["logits"])
+    assert np.abs(out - expected).max() > 1e-2
+    x[:, :8, :8] += 50.0  # patch 0, which nobody looks at
+    np.testing.assert_allclose(fewer({"input": x, "kept": kept[:, 1:]})["logits"], out, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"feature_distillation": 1.0}, {"patch_dropout": 0.5}, {"ema": 0.9},
+                                    {"mix": "cutmix"}, {"precision": "bfloat16"}])
+def test_every_option_of_a_fit_learns_and_repeats_itself(option):
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.train import fit, initial_weights, predict
+
+    x, labels = _toy()
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    targets = np.eye(2, dtype=np.float32)[labels]
+    features = np.stack([labels, labels * 2.0, np.random.default_rng(3).normal(size=160)], axis=1).astype(np.float32)
+    start, results = initial_weights(vit, 1), []
+    for options in (option, option, {}):
+        train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
+        results.append(fit(vit, start, x, targets, train, seed=5, features=features,
+                           epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0])
+    assert all((results[0][name] == results[1][name]).all() for name in start)
+    assert any((results[0][name] != results[2][name]).any() for name in start)  # the option does something
+    unseen, truth = _toy(1)
+    assert (predict(vit, results[0], unseen)["logits"].argmax(axis=1) == truth).mean() > 0.9
+
+
+def test_features_of_the_base_are_learnt_through_a_linear_map():
+    """The loss falls below that of the labels alone only if the map and the model move towards the features."""
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.train import fit, initial_weights, linear_map, predict, standardised
+
+    x, labels = _toy()
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    tilt = np.random.default_rng(2).uniform(0, 40, 160)  # a feature that the labels do not ask for
+    x[:, :, 8:] += tilt[:, None, None, None].astype(np.uint8)
+    goal = standardised(tilt[:, None].astype(np.float32))
+
+    def distance(weights):
+        mine = predict(vit, weights, x)["features"]
+        kernel, bias = linear_map(mine, goal)
+        return np.square(mine @ kernel + bias - goal).mean()
+
+    start = initial_weights(vit, 1)
+    left = []
+    for weight in (0.0, 3.0):
+        train = TrainConfig(epochs=12, batch_size=16, learning_rate=2e-3, feature_distillation=weight)
+        left.append(distance(fit(vit, start, x, np.eye(2, dtype=np.float32)[labels], train, seed=5, features=goal,
+                                 epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0]))
+    assert left[1] < 0.8 * left[0], left
+
+
+def test_linear_map_finds_the_map():
+    from edvit_tf.training.train import linear_map
+
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(2.0, 1.0, (500, 4)), rng.normal(size=(4, 3))
+    found, bias = linear_map(x, x @ kernel + 1.5, ridge=1e-9)
+    np.testing.assert_allclose(found, kernel, atol=1e-4)
+    np.testing.assert_allclose(bias, np.full(3, 1.5), atol=1e-4)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -176,3 +278,76 @@ def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
     for weight, samples in ((1.0, 30 + 30 - 10 + 30), (2.0, 80 + 30), (0.5, 80 - 15)):
         run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train, train.replace(other_weight=weight), train)
         assert fleet_samples(stages, run, planned) == samples
+
+
+def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logits_valid():
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.models.vit import get_weights
+    from edvit_tf.training.fuse import build_fusion
+    from edvit_tf.training.joint import fit_joint
+    from edvit_tf.training.train import initial_weights, predict
+
+    x, labels = _toy()
+    eye = np.eye(2, dtype=np.float32)[labels]
+    groups = [eye, eye[:, ::-1].copy()]  # one class and "other" each
+    configs = [vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)] * 2
+    start = [initial_weights(configs[0], seed) for seed in (1, 2)]
+    width = configs[0].hidden_dim
+    runs = []
+    for options in ({}, {}, {"patch_dropout": 0.25, "feature_distillation": 1.0}):
+        fusion = build_fusion((width, width), 2)
+        values = np.random.default_rng(0)
+        fusion.set_weights([values.normal(0, 0.1, w.shape) for w in fusion.get_weights()])
+        train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
+        weights, history = fit_joint(configs, start, fusion, x, eye, groups, train, 0.2, seed=5, features=eye,
+                                     epoch_indices=lambda e: np.random.default_rng(e).permutation(160))
+        runs.append((weights, get_weights(fusion)))
+        unseen, truth = _toy(1)
+        out = [predict(configs[0], w, unseen) for w in weights]
+        assert (out[0]["logits"].argmax(axis=1) == truth).mean() > 0.9
+        assert (out[1]["logits"].argmax(axis=1) == 1 - truth).mean() > 0.9
+        p = fusion({"features": np.concatenate([o["features"] for o in out], axis=1),
+                    "present": np.ones((len(truth), 2), np.float32)})
+        assert (np.asarray(p).argmax(axis=1) == truth).mean() > 0.9 and history["samples"] == 6 * 160
+    (one, fused), (two, fused_two) = runs[:2]
+    assert all((one[j][name] == two[j][name]).all() for j in range(2) for name in start[0])
+    assert all((fused[name] == fused_two[name]).all() for name in fused)
+
+
+@pytest.mark.parametrize("kept", [None, 2])
+def test_stacked_models_answer_as_keras_ones(kept):
+    import tensorflow as tf
+
+    from edvit_tf.models.vit import build_vit, set_weights
+    from edvit_tf.training import stacked
+    from tests.tiny_vit import CONFIG, random_inputs, random_weights
+
+    weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()
+    places = None if kept is None else np.array([[0, 3], [1, 2], [0, 1], [2, 3], [0, 2], [1, 3]], np.int32)
+    found = stacked.features(CONFIG, {n: tf.constant(v) for n, v in stacked.stack(weights).items()}, x,
+                             None if kept is None else tf.constant(places))
+    model = build_vit(CONFIG, kept_patches=kept)
+    for own, values in zip(weights, found, strict=True):
+        set_weights(model, own)
+        expected = model(x if kept is None else {"input": x, "kept": places})["features"]
+        np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_joint_training_takes_sub_models_of_different_widths_and_heads():
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.fuse import build_fusion
+    from edvit_tf.training.joint import fit_joint
+    from edvit_tf.training.train import initial_weights
+
+    x, labels = _toy()
+    eye = np.eye(2, dtype=np.float32)[labels]
+    wide = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    configs = [wide, wide.replace(hidden_dim=wide.hidden_dim // 2), wide.replace(num_classes=3)]
+    start = [initial_weights(config, 1) for config in configs]
+    three = np.concatenate([eye, 0 * eye[:, :1]], axis=1)
+    fusion = build_fusion(tuple(config.hidden_dim for config in configs), 2)
+    weights, _ = fit_joint(configs, start, fusion, x, eye, [eye, eye, three], TrainConfig(epochs=1, batch_size=16), 0.0,
+                           seed=5, epoch_indices=lambda e: np.arange(160))
+    for before, after in zip(start, weights, strict=True):
+        assert list(before) == list(after) and all(before[n].shape == after[n].shape for n in before)
+        assert any((before[n] != after[n]).any() for n in before)

@@ -47,9 +47,14 @@ class Fusion:
 
 
 def measured_losses(bundle: Bundle) -> dict[frozenset[str], float]:
-    """Accuracy 0..1 of the bundle by the sub-models that were missing, as results.json has it; {} without one."""
+    """Accuracy 0..1 of the bundle by the sub-models that were missing, as results.json has it; {} without one.
+
+    "losses" has sets of any size, a sample of the large ones; bundles of earlier versions have "missing_one" alone.
+    """
     try:
-        rows = json.loads((bundle.path / "results.json").read_text(encoding="utf-8"))["missing_one"]
-        return {frozenset([row["name"]]): float(row["tflite"]["recording"]) for row in rows}
+        results = json.loads((bundle.path / "results.json").read_text(encoding="utf-8"))
+        rows = [([row["name"]], row) for row in results["missing_one"]]
+        rows += [(row["names"], row) for row in results.get("losses", ())]
+        return {frozenset(names): float(row["tflite"]["recording"]) for names, row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

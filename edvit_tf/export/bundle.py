@@ -15,11 +15,11 @@ from edvit_tf.device.runtime import installed_runtimes
 from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
-from edvit_tf.export.graph import fusion_graph, sub_model_graph
+from edvit_tf.export.graph import average_graph, fusion_graph, sub_model_graph
 from edvit_tf.export.process import run_in_process
-from edvit_tf.models.vit import get_weights, vit_from_weights
+from edvit_tf.models.vit import set_weights, vit_from_weights
 from edvit_tf.planning import cost
-from edvit_tf.training.fuse import build_fusion
+from edvit_tf.training.fuse import build_average, build_fusion
 
 Weights = dict[str, np.ndarray]
 
@@ -75,12 +75,16 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
             "devices": list(sub.devices),
         })
     widths = tuple(sub.config.hidden_dim for sub in plan.sub_models)
-    fusion = build_fusion(widths, len(parts.labels), run.fusion_lambda)
-    by_name = {f"{layer.name}.{v.name}": v for layer in fusion.layers for v in layer.weights}
-    for name, variable in by_name.items():
-        variable.assign(parts.fusion[name])
+    groups = [sub.classes for sub in plan.sub_models]
+    if run.fusion == "average":
+        fusion = build_average(widths, groups, len(parts.labels))
+        graph = average_graph(parts.fusion, widths, groups, len(parts.labels))
+    else:
+        fusion = build_fusion(widths, len(parts.labels), run.fusion_lambda)
+        graph = fusion_graph(parts.fusion, widths)
+    set_weights(fusion, parts.fusion)
     fusion.save(folder / "fusion.keras")
-    convert(*fusion_graph(get_weights(fusion), widths), folder / "fusion.tflite", parts.fusion)
+    convert(*graph, folder / "fusion.tflite", parts.fusion)
 
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in parts.labels), encoding="utf-8")
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
@@ -97,7 +101,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
             "spec": parts.input_spec, "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
         },
         "sub_models": entries,
-        "fusion": {"file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda,
+        "fusion": {"kind": run.fusion, "file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda,
                    "widths": list(widths)},
         "plan": {"devices": [d.to_dict() for d in plan.devices], "budget_bytes": plan.budget_bytes,
                  "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples,

@@ -16,6 +16,7 @@ import tensorflow as tf
 from edvit_tf.config import TARGETS, ViTConfig
 from edvit_tf.export.fold import fold
 from edvit_tf.export.gelu import SCALE, scaled_gelu
+from edvit_tf.models.layers import spread_matrix
 
 
 def sub_model_graph(
@@ -63,6 +64,29 @@ def fusion_graph(weights: Mapping[str, np.ndarray], widths: tuple[int, ...]) -> 
         x = features * tf.matmul(present, spread)
         x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
         return {"probabilities": tf.nn.softmax(_dense(x, weights, "probabilities"))}
+
+    return graph, [
+        tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),
+        tf.TensorSpec((1, len(widths)), tf.float32, name="present"),
+    ]
+
+
+def average_graph(
+    weights: Mapping[str, np.ndarray], widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int
+) -> tuple[Callable, list]:
+    """The softmax average with the inputs and output of `fusion_graph`; `weights` are those of `build_average`."""
+    starts = np.cumsum([0, *widths])
+
+    def graph(features, present):
+        total = np.zeros((1, num_classes), np.float32)
+        for j, group in enumerate(groups):
+            own = tf.slice(features, [0, starts[j]], [1, widths[j]])
+            logits = tf.matmul(own, weights[f"average.kernel_{j:02d}"]) + weights[f"average.bias_{j:02d}"]
+            share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
+            total = total + tf.slice(present, [0, j], [1, 1]) * share
+        mean = total / tf.reduce_sum(present, axis=1, keepdims=True)
+        cooled = tf.math.log(tf.maximum(mean, np.float32(1e-30))) / weights["average.temperature"]
+        return {"probabilities": tf.nn.softmax(cooled)}
 
     return graph, [
         tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),

@@ -11,14 +11,17 @@ import numpy as np
 
 from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.layers import ClassToken, DotProductAttention, PositionEmbedding
+from edvit_tf.models.layers import ClassToken, DotProductAttention, KeptPatches, PositionEmbedding
 
 
-def build_vit(config: ViTConfig, name: str = "vit", batch_size: int | None = None) -> keras.Model:
+def build_vit(
+    config: ViTConfig, name: str = "vit", batch_size: int | None = None, kept_patches: int | None = None
+) -> keras.Model:
     """A Keras model: (B, H, W, C), 0..255 or decibels -> {"features": (B, d), "logits": (B, num_classes)}.
 
     `features` is the class token after the final LayerNorm (with gamma and beta, not L2-normalised); for
-    pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d).
+    pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d). With `kept_patches` K (training alone) the
+    model takes a dictionary of `input` and `kept` (B, K), the numbers of the patches that the blocks see.
     """
     layers = keras.layers
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
@@ -31,10 +34,14 @@ def build_vit(config: ViTConfig, name: str = "vit", batch_size: int | None = Non
     x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(x)  # (B, T - 1, d)
     x = ClassToken(name="class_token")(x)  # (B, T, d)
     x = PositionEmbedding(name="position_embedding")(x)
+    given, count = inputs, config.num_patches
+    if kept_patches is not None:
+        kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
+        x, given, count = KeptPatches(name="kept_patches")(x, kept), {"input": inputs, "kept": kept}, kept_patches
     for index in range(config.num_layers):
         x = _block(x, config, f"block_{index:02d}")
     x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
-    class_token = layers.Cropping1D((0, config.num_patches), name="class_token_only")(x)
+    class_token = layers.Cropping1D((0, count), name="class_token_only")(x)
     if config.pool == "cls":
         features = layers.Flatten(name="features")(class_token)  # (B, d)
     else:
@@ -44,7 +51,7 @@ def build_vit(config: ViTConfig, name: str = "vit", batch_size: int | None = Non
              layers.GlobalAveragePooling1D(name="mean")(patches)]
         )  # (B, 2 d)
     logits = layers.Dense(config.num_classes, name="head", kernel_initializer=_init())(features)
-    return keras.Model(inputs, {"features": features, "logits": logits}, name=name)
+    return keras.Model(given, {"features": features, "logits": logits}, name=name)
 
 
 def _block(x, config: ViTConfig, name: str):

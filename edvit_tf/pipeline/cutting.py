@@ -1,80 +1,157 @@
-"""A sub-model's way from the base: its head, then three cuts, each by fresh scores and followed by a fit."""
+"""A sub-model's way from the base: its head, then three cuts, each by fresh scores and followed by a fit.
+
+With a shared model (RunConfig.shared_training) that way is gone once for all classes, with one fit after the last cut;
+every member then takes its group's head on it and one fit of its own.
+"""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
-from edvit_tf.pipeline.fleet import SINGLE, label_of
+from edvit_tf.config import Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.pipeline.fleet import SINGLE, label_of, shared_of
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages, stage_seed
 from edvit_tf.planning import cost
 
 PRUNING_STAGES = ("head", "residual", "attention", "ffn")
+GROUP = "group"  # the stage of a member that starts from a shared model
 
 
 def fleet_samples(stages: Stages, config: RunConfig, plan: Plan) -> int:
-    """Training samples that the sub-models see together in an epoch: as many as the single baseline gets in one."""
+    """Training samples that the sub-models see together in an epoch of their own fits: as many as the single baseline
+    gets in one, and as many more as a joint training costs (its inputs pass through every sub-model)."""
     from edvit_tf.training.batches import group_epoch
 
     labels = Split(stages, "train").labels
     num_classes = int(labels.max()) + 1
     weight = config.stage_training.other_weight
-    return sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) for sub in plan.sub_models)
+    count = sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) for sub in plan.sub_models)
+    if config.joint_training is not None and config.stage_training.epochs:
+        joint = config.joint_training.epochs * len(labels) * len(plan.sub_models) * (
+            1 - config.joint_training.patch_dropout) / (1 - config.stage_training.patch_dropout)
+        fits = config.stage_training.epochs * (1 if config.shared_training is not None else len(PRUNING_STAGES) - 1)
+        count += round(joint / fits)
+    return count
 
 
 def cut_and_fit(
     folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, sub: SubModelPlan, stage: str, name: str,
     fleet_samples: int,
 ) -> dict:
-    """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it."""
+    """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it.
+
+    A shared model is cut three times without a fit, and then trained as config.shared_training says.
+    """
     from edvit_tf.pruning.prune import group_head
     from edvit_tf.pruning.stage import prune_stage
-    from edvit_tf.training.batches import group_epoch, group_targets, repeated_epoch
-    from edvit_tf.training.train import fit, fit_head
+    from edvit_tf.training.batches import group_epoch
 
     seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
-    train, validation = Split(stages, "train"), Split(stages, "validation")
-    stored = stages.arrays("teacher", "teacher.npz")
     training = config.stage_training
-    targets = group_targets(train.labels, stored["train_probabilities"], classes, num_classes, training.distillation,
-                            training.label_smoothing)
-
-    def indices(epoch):
-        if label_of(sub) == SINGLE:
-            return repeated_epoch(len(train.labels), fleet_samples, seed, epoch)
-        return group_epoch(train.labels, classes, num_classes, seed, epoch, training.other_weight)
+    if sub.index < 0:
+        training = config.shared_training if stage == "ffn" else training.replace(epochs=0)
+    fitting = _Fitting(stages, training, sub, num_classes, seed, fleet_samples)
+    train, validation = fitting.train, Split(stages, "validation")
 
     accuracy: dict[str, dict] = {}
     if stage == "head":
         widths, weights = group_head(base_config, stages.arrays("base"), classes)
-        accuracy["before"] = _base_accuracy(stored["validation_probabilities"], validation.labels, classes)
+        accuracy["before"] = _base_accuracy(fitting.stored["validation_probabilities"], validation.labels, classes)
         accuracy["cut"] = _group_accuracy(widths, weights, validation, classes)
-        rows = indices(0)
         if widths.num_classes > len(classes) or base_config.pool != "cls":
             # "other" is trained before scores are taken, and a head that had the mean of the patch tokens beside it
-            features = stored["train_features"][rows, : widths.hidden_dim]
-            weights["head.kernel"], weights["head.bias"] = fit_head(
-                features, targets[rows], weights["head.kernel"], weights["head.bias"])
+            rows = fitting.rows(0)
+            fitting.fit_head(weights, rows, fitting.stored["train_features"][rows, : widths.hidden_dim])
         history: dict = {}
     else:
         before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
         previous = json.loads(stages.path(before, "stage.json").read_text())["result"]
-        mixture = indices(0) if label_of(sub) == SINGLE else group_epoch(train.labels, classes, num_classes, seed, 0)
-        chosen = np.sort(mixture[: config.calibration_samples])
+        mixture = group_epoch(train.labels, classes, num_classes, seed, 0) if sub.devices else fitting.rows(0)
+        chosen, mending = (np.sort(mixture[:count]) for count in (
+            config.calibration_samples, config.repair_samples or config.calibration_samples))
         pruned = prune_stage(ViTConfig.from_dict(previous["config"]), stages.arrays(before), train.x[chosen], stage,
-                             sub.config, config.pruning, seed)
+                             sub.config, config.pruning, seed, train.x[mending])
         widths, accuracy["before"] = pruned.config, previous["accuracy"]["fit"]
         accuracy["cut"] = _group_accuracy(widths, pruned.cut, validation, classes)
         if pruned.repaired is not None:
             accuracy["repair"] = _group_accuracy(widths, pruned.repaired, validation, classes)
-        weights, history = fit(widths, pruned.weights, train.x, targets, training, epoch_indices=indices, seed=seed,
-                               title=name)
+        weights, history = fitting.fit(widths, pruned.weights, name)
     accuracy["fit"] = _group_accuracy(widths, weights, validation, classes)
     np.savez(folder / "weights.npz", **weights)
     return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
             "accuracy": accuracy}
+
+
+def specialise(
+    folder: Path, stages: Stages, config: RunConfig, sub: SubModelPlan, name: str, fleet_samples: int
+) -> dict:
+    """A member made from the shared model of its width: its group's head, fitted on the shared features, then a fit."""
+    from edvit_tf.pruning.prune import group_head
+    from edvit_tf.training.train import predict, softmax
+
+    before = f"{shared_of(sub)}.ffn"
+    shared = ViTConfig.from_dict(json.loads(stages.path(before, "stage.json").read_text())["result"]["config"])
+    num_classes, weights = shared.num_classes, stages.arrays(before)
+    fitting = _Fitting(stages, config.stage_training, sub, num_classes, stage_seed(config, name), fleet_samples)
+    validation = Split(stages, "validation")
+    p = softmax(predict(shared, weights, validation.x)["logits"])
+    accuracy = {"before": _base_accuracy(p, validation.labels, sub.classes)}
+    widths, weights = group_head(shared, weights, sub.classes)
+    accuracy["cut"] = _group_accuracy(widths, weights, validation, sub.classes)
+    if widths.num_classes > len(sub.classes):
+        rows = np.sort(fitting.rows(0))
+        fitting.fit_head(weights, rows, predict(widths, weights, fitting.train.x[rows])["features"])
+    weights, history = fitting.fit(widths, weights, name)
+    accuracy["fit"] = _group_accuracy(widths, weights, validation, sub.classes)
+    np.savez(folder / "weights.npz", **weights)
+    return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
+            "accuracy": accuracy}
+
+
+class _Fitting:
+    """What a fit of one member reads: training inputs, targets, the base's features, and which rows an epoch has."""
+
+    def __init__(self, stages: Stages, training: TrainConfig, sub: SubModelPlan, num_classes: int, seed: int,
+                 fleet_samples: int):
+        from edvit_tf.training.batches import group_targets
+
+        self.train, self.stored = Split(stages, "train"), stages.arrays("teacher", "teacher.npz")
+        self.training, self.sub, self.num_classes, self.seed = training, sub, num_classes, seed
+        self.count = fleet_samples if label_of(sub) == SINGLE else len(self.train.labels)
+        self.targets = group_targets(self.train.labels, self.stored["train_probabilities"], sub.classes, num_classes,
+                                     training.distillation, training.label_smoothing)
+
+    def rows(self, epoch: int) -> np.ndarray:
+        """Indices of an epoch: the group's mixture, or for a model of all classes on no device so many of all."""
+        from edvit_tf.training.batches import group_epoch, repeated_epoch
+
+        if not self.sub.devices:
+            return repeated_epoch(len(self.train.labels), self.count, self.seed, epoch)
+        return group_epoch(self.train.labels, self.sub.classes, self.num_classes, self.seed, epoch,
+                           self.training.other_weight)
+
+    def fit_head(self, weights: dict, rows: np.ndarray, features: np.ndarray) -> None:
+        """Trains the head in `weights` on the features (len(rows), d)."""
+        from edvit_tf.training.train import fit_head
+
+        weights["head.kernel"], weights["head.bias"] = fit_head(
+            features, self.targets[rows], weights["head.kernel"], weights["head.bias"])
+
+    def fit(self, widths: ViTConfig, weights: dict, title: str) -> tuple[dict, dict]:
+        from edvit_tf.training.train import fit
+
+        weights, history = fit(widths, weights, self.train.x, self.targets, self.training, epoch_indices=self.rows,
+                               seed=self.seed, features=self.stored["train_features"], title=title)
+        history["macs"] = training_macs(widths, self.training, history["samples"])
+        return weights, history
+
+
+def training_macs(widths: ViTConfig, training: TrainConfig, samples: int) -> int:
+    """MACs of a fit: forward and backward (three times forward), for the share of the tokens that its steps keep."""
+    kept = round(widths.num_patches * (1 - training.patch_dropout)) + 1
+    return round(3 * samples * cost.macs(widths) * kept / widths.num_tokens)
 
 
 def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]) -> dict:

@@ -65,6 +65,39 @@ def single_plan(plan: Plan, base_config: ViTConfig, cut_heads: str = "merge") ->
                         cost.macs(widths), ())
 
 
+def shared_plans(members: list[SubModelPlan], base_config: ViTConfig, cut_heads: str) -> dict[str, SubModelPlan]:
+    """The all-class models from which `members` start, one for each number of kept heads, by stage name (`shared_of`).
+
+    They are on no device, and their index is below zero.
+    """
+    num_classes, plans = base_config.num_classes, {}
+    for kept in sorted({sub.kept_heads for sub in members}):
+        widths = base_config.pruned(kept, num_classes, cut_heads)
+        sub = SubModelPlan(-kept, tuple(range(num_classes)), kept, widths, cost.file_bytes(widths),
+                           cost.macs(widths), ())
+        plans[label_of(sub)] = sub
+    return plans
+
+
+def shared_of(sub: SubModelPlan) -> str:
+    """Stage name of the shared model of a member's width."""
+    return f"shared-{sub.kept_heads}"
+
+
 def label_of(sub: SubModelPlan) -> str:
-    """Stage name of a sub-model, or of the single baseline (which is on no device)."""
+    """Stage name of a sub-model, of the single baseline (which is on no device), or of a shared model."""
+    if sub.index < 0:
+        return shared_of(sub)
     return sub.name if sub.devices else SINGLE
+
+
+def fitted_stage(config: RunConfig, sub: SubModelPlan) -> str:
+    """Name of the stage that holds a member's weights before a joint training."""
+    return f"{label_of(sub)}.{'ffn' if config.shared_training is None else 'group'}"
+
+
+def final_weights(stages: Stages, config: RunConfig, sub: SubModelPlan) -> dict[str, np.ndarray]:
+    """A member's weights as they are deployed."""
+    if config.fusion == "joint" and sub.devices:
+        return stages.arrays("joint", f"{sub.name}.npz")
+    return stages.arrays(fitted_stage(config, sub))

@@ -8,18 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, SubModelPlan, ViTConfig
+from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.device.bundle import Bundle, open_bundle
 from edvit_tf.device.runtime import installed_runtimes
-from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, per_recording
+from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, losses, per_recording
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
-from edvit_tf.pipeline.fleet import SINGLE, label_of
+from edvit_tf.pipeline.fleet import SINGLE, final_weights, label_of
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.training.calibrate import calibration_figures
 
 
-def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]) -> dict:
+def measure(
+    folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]
+) -> dict:
     """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the single baseline; plain JSON."""
     from edvit_tf.training.train import predict
 
@@ -29,7 +32,7 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     target = bundle.manifest["run"]["target"]
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
-    keras_out = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), test.x) for sub in plan.sub_models]
+    keras_out = [predict(sub.config, final_weights(stages, config, sub), test.x) for sub in plan.sub_models]
     keras_fused = _keras_fusion(stages, np.concatenate([out["features"] for out in keras_out], axis=1), len(keras_out))
 
     parity, rows = {}, []
@@ -46,30 +49,33 @@ def measure(folder: Path, stages: Stages, base_config: ViTConfig, plan: Plan, me
     def score(probabilities):
         return accuracy(probabilities, test.labels, test.recordings)
 
-    missing_one = []
-    for j in range(len(rows)) if len(rows) > 1 else ():
-        p, _ = fuse(bundle, answers, missing=(j,))
-        others = ~np.isin(test.labels, plan.sub_models[j].classes)
-        missing_one.append({
-            "missing": j, "name": rows[j]["name"], "tflite": score(p),
-            "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
-        })
+    missing_one, lost = [], []
+    for gone in losses(len(rows), config.seed):
+        p, _ = fuse(bundle, answers, missing=gone)
+        lost.append({"missing": list(gone), "names": [rows[j]["name"] for j in gone], "tflite": score(p)})
+        if len(gone) == 1:
+            others = ~np.isin(test.labels, plan.sub_models[gone[0]].classes)
+            missing_one.append({
+                "missing": gone[0], "name": rows[gone[0]]["name"], "tflite": score(p),
+                "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
+            })
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
-        "base": _one_model(folder, stages, "base", base_config, "base", test, inputs, target),
+        "base": _one_model(folder, "base", base_config, stages.arrays("base"), test, inputs, target),
         "sub_models": rows,
         "fusion": {
             "tflite": score(fused), "keras": score(keras_fused), "average": score(averaged(bundle, answers)),
+            "calibration": calibration_figures(by_recording, truth),
             "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"],
             "process": fusion_report,
         },
-        "parity": parity, "missing_one": missing_one,
+        "parity": parity, "missing_one": missing_one, "losses": lost,
         "flavours": _flavours(bundle, inputs, answers, score),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
     if label_of(members[-1]) == SINGLE:
-        figures["single"] = _one_model(folder, stages, SINGLE, members[-1].config, f"{SINGLE}.ffn", test, inputs,
-                                        target)
+        figures["single"] = _one_model(folder, SINGLE, members[-1].config,
+                                        final_weights(stages, config, members[-1]), test, inputs, target)
     return figures
 
 
@@ -98,14 +104,13 @@ def _flavours(bundle: Bundle, inputs: Path, reference: Answers, score: Callable)
 
 
 def _one_model(
-    folder: Path, stages: Stages, name: str, widths: ViTConfig, stage: str, test: Split, inputs: Path, target: str
+    folder: Path, name: str, widths: ViTConfig, weights: dict, test: Split, inputs: Path, target: str
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
     from edvit_tf.export.graph import sub_model_graph
     from edvit_tf.training.train import predict, softmax
 
-    weights = stages.arrays(stage)
     logits = predict(widths, weights, test.x)["logits"]
     figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
     if widths.pool != "cls":

@@ -19,7 +19,7 @@ from edvit_tf.errors import AccuracyError, ExportError
 from edvit_tf.export.parity import TOLERANCES
 from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
-from edvit_tf.pipeline import cutting, fleet, steps
+from edvit_tf.pipeline import cutting, fleet, fusing, steps
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
@@ -72,7 +72,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     fitted = stages.run("base", lambda folder: steps.base(
         folder, stages, config, base_config, base, tuple(dataset.labels)))
     base_config = ViTConfig.from_dict(fitted["config"])
-    teacher = stages.run("teacher", lambda folder: steps.teacher(folder, stages, base_config))
+    teacher = stages.run("teacher", lambda folder: steps.teacher(
+        folder, stages, base_config, config.teacher_precision))
     planned = stages.run("plan", lambda folder: fleet.plan_fleet(config, base_config, stages))
     plan = Plan.from_dict(planned["plan"])
     print(plan_table(plan, list(dataset.labels)), flush=True)
@@ -81,18 +82,33 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         members.append(fleet.single_plan(plan, base_config, config.pruning.heads))
     histories = {fleet.label_of(sub): [] for sub in members}
     scale = cutting.fleet_samples(stages, config, plan)
-    for stage in cutting.PRUNING_STAGES:  # stage by stage, so that one compiled model serves all sub-models
+    shared: dict[str, list] = {}
+    if config.shared_training is not None:
+        shared = _shared(stages, config, base_config, members)
+        for sub in members:
+            name = f"{fleet.label_of(sub)}.{cutting.GROUP}"
+            result = stages.run(name, lambda folder, s=sub, n=name: cutting.specialise(
+                folder, stages, config, s, n, scale))
+            histories[fleet.label_of(sub)].append({"stage": cutting.GROUP, **result})
+    for stage in () if shared else cutting.PRUNING_STAGES:  # stage by stage: one compiled model serves all sub-models
         for sub in members:
             name = f"{fleet.label_of(sub)}.{stage}"
             result = stages.run(name, lambda folder, s=sub, n=name, t=stage: cutting.cut_and_fit(
                 folder, stages, config, base_config, s, t, n, scale))
             histories[fleet.label_of(sub)].append({"stage": stage, **result})
-    stages.run("features", lambda folder: steps.features(folder, stages, plan))
-    fused = stages.run("fusion", lambda folder: steps.fusion(folder, stages, config, plan, len(dataset.labels)))
-    _check_accuracy(config, fused["validation"], teacher["validation"])
+    num_classes = len(dataset.labels)
+    stages.run("features", lambda folder: steps.features(folder, stages, config, plan))
+    fused = stages.run("fusion", lambda folder: fusing.fusion(folder, stages, config, plan, num_classes))
+    joint = None
+    if config.fusion == "joint":
+        joint = stages.run("joint", lambda folder: fusing.joint(folder, stages, config, plan, num_classes))
+    last = joint or fused
+    _check_accuracy(config, last["validation"], teacher["validation"])
+    calibrated = stages.run("calibration", lambda folder: fusing.calibration(folder, stages, config))
     stages.run("bundle", lambda folder: steps.bundle(
         folder, stages, config, plan, dataset, data["description"], splits))
-    figures = stages.run("measure", lambda folder: measure(folder, stages, base_config, plan, members))
+    figures = stages.run("measure", lambda folder: measure(
+        folder, stages, config, base_config, plan, members))
     _check_parity(figures, config.target)
     done = {path.name: json.loads((path / "stage.json").read_text(encoding="utf-8"))["result"]
             for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
@@ -104,9 +120,12 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
         "single": None if fleet.SINGLE not in histories else
                   {**_costs(members[-1].config), "stages": histories[fleet.SINGLE], **figures["single"]},
-        "fusion": {"history": fused["history"], "validation": fused["validation"], **figures["fusion"]},
-        "parity": figures["parity"], "missing_one": figures["missing_one"], "confusion": figures["confusion"],
-        "flavours": figures["flavours"],
+        "shared": shared, "training_macs": _training_macs(shared, histories, members, joint),
+        "fusion": {"kind": config.fusion, "history": fused["history"], "validation": last["validation"],
+                   "frozen_validation": fused["validation"], "joint": joint and joint["history"],
+                   "temperature": calibrated["temperature"], "validation_calibration": {
+                       name: calibrated[name] for name in ("samples", "before", "after")}, **figures["fusion"]},
+        **{key: figures[key] for key in ("parity", "missing_one", "losses", "confusion", "flavours")},
         "labels": list(dataset.labels), "plan": {
             "total_bytes": plan.total_bytes, "deployed_bytes": plan.deployed_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
@@ -116,6 +135,32 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     publish(stages, out, results)
     held.close()
     return results
+
+
+def _shared(stages, config: RunConfig, base_config: ViTConfig, members: list) -> dict[str, list]:
+    """The all-class models from which the members start: their stages by name."""
+    done: dict[str, list] = {}
+    for label, sub in fleet.shared_plans(members, base_config, config.pruning.heads).items():
+        done[label] = []
+        for stage in cutting.PRUNING_STAGES:
+            name = f"{label}.{stage}"
+            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: cutting.cut_and_fit(
+                folder, stages, config, base_config, s, t, n, 0))
+            done[label].append({"stage": stage, **result})
+    return done
+
+
+def _training_macs(shared: dict, histories: dict, members: list, joint: dict | None) -> dict:
+    """MACs of all fits after the cuts, for the fleet and the single model: a shared model counts once for each."""
+    def spent(rows: list) -> int:
+        return sum(row["history"].get("macs", 0) for row in rows)
+
+    def started(subs: list) -> int:
+        return sum(spent(shared[label]) for label in sorted({fleet.shared_of(s) for s in subs})) if shared else 0
+
+    subs, single = [s for s in members if s.devices], [s for s in members if not s.devices]
+    fleets = started(subs) + sum(spent(histories[s.name]) for s in subs) + (joint["history"]["macs"] if joint else 0)
+    return {"fleet": fleets, "single": started(single) + spent(histories[fleet.SINGLE]) if single else None}
 
 
 def machine() -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig, ViTConfig
+from edvit_tf.pipeline.fleet import final_weights, fitted_stage
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages, stage_seed
 
@@ -52,50 +53,29 @@ def base(
     return {"config": base_config.to_dict(), "history": history, "notes": list(loaded.notes) if loaded else []}
 
 
-def teacher(folder: Path, stages: Stages, base_config: ViTConfig) -> dict:
+def teacher(folder: Path, stages: Stages, base_config: ViTConfig, precision: str) -> dict:
     from edvit_tf.evaluate import accuracy
     from edvit_tf.training.train import predict, softmax
 
     stored = {}
     for split in ("train", "validation"):
         part = Split(stages, split)
-        out = predict(base_config, stages.arrays("base"), part.x)
+        out = predict(base_config, stages.arrays("base"), part.x, precision=precision)
         stored |= {f"{split}_probabilities": softmax(out["logits"]), f"{split}_features": out["features"]}
     np.savez(folder / "teacher.npz", **stored)
     validation = accuracy(stored["validation_probabilities"], part.labels, part.recordings)
     return {"validation": validation}
 
 
-def features(folder: Path, stages: Stages, plan: Plan) -> dict:
+def features(folder: Path, stages: Stages, config: RunConfig, plan: Plan) -> dict:
     from edvit_tf.training.train import predict
 
     for split in ("train", "validation"):
         x = Split(stages, split).x
-        parts = [predict(sub.config, stages.arrays(f"{sub.name}.ffn"), x)["features"] for sub in plan.sub_models]
+        parts = [predict(sub.config, stages.arrays(fitted_stage(config, sub)), x)["features"]
+                 for sub in plan.sub_models]
         np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
     return {}
-
-
-def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_classes: int) -> dict:
-    import keras
-
-    from edvit_tf.evaluate import accuracy
-    from edvit_tf.models.vit import get_weights
-    from edvit_tf.training.fuse import build_fusion, fit_fusion
-
-    seed, widths = stage_seed(config, "fusion"), tuple(sub.config.hidden_dim for sub in plan.sub_models)
-    keras.utils.set_random_seed(seed)
-    model = build_fusion(widths, num_classes, config.fusion_lambda)
-    labels = Split(stages, "train").labels
-    missing_rate = config.missing_rate if len(widths) > 1 else 0.0
-    history = fit_fusion(model, np.load(stages.path("features", "train.npy")), labels, config.fusion_training,
-                         missing_rate, seed)
-    validation = Split(stages, "validation")
-    features = np.load(stages.path("features", "validation.npy"))
-    p = np.asarray(model({"features": features, "present": np.ones((len(features), len(widths)), np.float32)}))
-    np.savez(folder / "weights.npz", **get_weights(model))
-    figures = accuracy(p, validation.labels, validation.recordings)
-    return {"history": history, "validation": figures}
 
 
 def bundle(folder: Path, stages: Stages, config: RunConfig, plan: Plan, dataset, description: dict,
@@ -105,6 +85,7 @@ def bundle(folder: Path, stages: Stages, config: RunConfig, plan: Plan, dataset,
     write_bundle(folder, BundleParts(
         run=config, plan=plan, labels=tuple(dataset.labels), input_spec=dataset.spec.to_dict(),
         mel_filters=dataset.mel_filters, data=description, splits=splits,
-        sub_models=tuple(stages.arrays(f"{sub.name}.ffn") for sub in plan.sub_models), fusion=stages.arrays("fusion"),
+        sub_models=tuple(final_weights(stages, config, sub) for sub in plan.sub_models),
+        fusion=stages.arrays("calibration"),
     ))
     return {}

@@ -34,18 +34,20 @@ class Pruned:
 
 def prune_stage(
     config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str, target: ViTConfig,
-    options: PruneConfig, seed: int = 0,
+    options: PruneConfig, seed: int = 0, repair_inputs: np.ndarray | None = None,
 ) -> Pruned:
     """Cuts `stage` ("residual", "attention", "ffn") to `target`'s widths; `inputs` (n, H, W, C) are the group's
-    calibration samples, on which scores and repairs are taken. Where the widths are the target's already, nothing is
-    done. Raises ValueError on an unknown stage, ConfigError for fewer than 3 channels made of directions.
+    calibration samples, on which scores are taken, and repairs and directions too unless `repair_inputs` gives more of
+    them (a repair is one forward pass, a score one backward pass a class). Where the widths are the target's already,
+    nothing is done. Raises ValueError on an unknown stage, ConfigError for fewer than 3 channels made of directions.
     """
+    mending = inputs if repair_inputs is None else repair_inputs
     if _uncut(config, stage, target):
         return Pruned(config, dict(weights), None)
     before: tuple[ViTConfig, Mapping] = (config, weights)
     spread, kept = None, None
     if stage == "residual":
-        before, (small, after), spread = _residual(config, weights, inputs, target, options, seed)
+        before, (small, after), spread = _residual(config, weights, inputs, mending, target, options, seed)
     else:
         scores = importance(config, weights, inputs, stage, options.score, seed=seed)
         if stage == "attention":
@@ -57,13 +59,13 @@ def prune_stage(
         return Pruned(small, after, None)
     fitted = after
     if kept is not None and options.heads == "keep":
-        fitted = repair_queries(before, (small, after), kept, inputs, options.ridge)
-    repaired = repair(before, (small, fitted), inputs, stage, spread=spread, ridge=options.ridge,
+        fitted = repair_queries(before, (small, after), kept, mending, options.ridge)
+    repaired = repair(before, (small, fitted), mending, stage, spread=spread, ridge=options.ridge,
                       class_weight=_class_weight(config, options))
     return Pruned(small, after, repaired)
 
 
-def _residual(config, weights, inputs, target, options, seed):
+def _residual(config, weights, inputs, mending, target, options, seed):
     """(config, weights) to compare with, the same after the cut, and how the old stream stands in the new one."""
     if options.residual == "channels":
         keep = np.arange(config.hidden_dim)
@@ -78,7 +80,7 @@ def _residual(config, weights, inputs, target, options, seed):
         raise ConfigError(f"the residual stage is to leave {target.hidden_dim} channels; directions need 3 or "
                           'more (one is spent on their zero sum). Keep more heads, or take residual = "channels".')
     folded = rotation.fold_norms(config, weights)
-    basis = rotation.principal_basis(config, folded, inputs, _class_weight(config, options))
+    basis = rotation.principal_basis(config, folded, mending, _class_weight(config, options))
     chosen = np.arange(basis.shape[1])
     if options.residual == "scored_directions":
         scores = importance(config, folded, inputs, "residual", options.score, basis=basis, seed=seed)["residual"]

@@ -155,6 +155,36 @@ def missing(results: dict) -> str:
            if (copies := min(len(sub["devices"]) for sub in results["sub_models"])) > 1 else ""))
 
 
+def losses(results: dict) -> str:
+    """Accuracy against the number of sub-models that are lost: mean, worst, best of the measured sets of that size."""
+    fused, sizes = results["fusion"]["tflite"], {}
+    for row in results["losses"]:
+        sizes.setdefault(len(row["missing"]), []).append(row["tflite"]["recording"])
+    count, rows = fused["recordings"], []
+    for lost, shares in [(0, [fused["recording"]]), *sorted(sizes.items())]:
+        mean = sum(shares) / len(shares)
+        rows.append([lost, len(shares), percent(mean, count), percent(min(shares), count), percent(max(shares), count)])
+    return table(["lost", "sets\nmeasured", "mean", "worst", "best"], rows, text=()) + note(
+        "Fused accuracy on the .tflite files, zeros in the place of the lost features. All sets of a size, or a seeded "
+        "sample where there are many; results.json names each. The aggregator tells a client the figure of its case.")
+
+
+def calibration(results: dict) -> str:
+    """How far the fused probabilities are from the shares that turn out right."""
+    fusion, what = results["fusion"], noun(results["data"])
+    told = fusion["validation_calibration"]
+    rows = [["validation, as trained", told["samples"], f"{100 * told['before']['ece']:.1f}",
+             number(told["before"]["nll"])],
+            ["validation, with the temperature", told["samples"], f"{100 * told['after']['ece']:.1f}",
+             number(told["after"]["nll"])],
+            ["test, as deployed", fusion["tflite"]["recordings"], f"{100 * fusion['calibration']['ece']:.1f}",
+             number(fusion["calibration"]["nll"])]]
+    return table(["", f"{what}s", "ECE,\npoints", "NLL,\nnats"], rows) + note(
+        f"Temperature {number(fusion['temperature'])}, the one of least negative log-likelihood on validation data. It "
+        "stands in the fusion file and changes no answer. ECE: mean distance between the highest probability and the "
+        "share that is right, 15 equal bins.")
+
+
 def confusion(results: dict) -> str:
     """Counts of true against predicted classes, and how many errors cross from one sub-model's group to another's."""
     owner = {label: j for j, sub in enumerate(results["sub_models"]) for label in sub["labels"]}

@@ -50,6 +50,8 @@ def page(bundle: Bundle, results: dict, beside: dict | None = None) -> str:
         ("Accuracy by pruning stage", measured.stages(results)),
         ("Sub-models: size and latency", measured.sub_models(manifest, results)),
         ("Loss of one sub-model", measured.missing(results)),
+        *([("Loss of several sub-models", measured.losses(results))] if results.get("losses") else []),
+        *([("Calibration", measured.calibration(results))] if "calibration" in results["fusion"] else []),
         ("Confusion matrix", measured.confusion(results)),
         ("Keras against TFLite", measured.parity(results)),
         *([("Flavours and runtimes", measured.flavours(results))] if results.get("flavours") else []),
@@ -125,6 +127,8 @@ def _training(manifest: dict, results: dict) -> str:
     """Settings, samples seen, seconds of each stage, versions and the machine."""
     run, seconds, machine = manifest["run"], results["stage_seconds"], results["machine"]
     fits = {"base": "base_training", "after each cut": "stage_training", "fusion": "fusion_training"}
+    fits |= {name: key for name, key in (("shared model", "shared_training"), ("joint", "joint_training"))
+             if run.get(key)}
     settings = [[key.replace("_", " "), *(_applied(fit, key, run[fit]) for fit in fits.values())]
                 for key in run["base_training"]]
     members = {sub["name"]: sub["stages"] for sub in results["sub_models"]}
@@ -134,7 +138,8 @@ def _training(manifest: dict, results: dict) -> str:
     times = [[member, *(number(seconds.get(f"{member}.{stage}", 0)) for stage in names),
               f"{sum(stage['history'].get('samples', 0) for stage in history):,}"]
              for member, history in members.items()]
-    whole = "; ".join(f"{name} {number(value)} s" for name, value in seconds.items() if "." not in name)
+    whole = "; ".join(f"{name} {number(value)} s" for name, value in seconds.items()
+                      if "." not in name or name.startswith("shared-"))
     other = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.items()
                       if value is not None and not isinstance(value, dict | list))
     given = results["base"]["given"]
@@ -150,7 +155,9 @@ def _training(manifest: dict, results: dict) -> str:
 
 def _applied(fit: str, key: str, settings: dict):
     """A setting, or a dash where the fit does not read it: only sub-models are distilled, Adam has no weight decay."""
-    unread = {"base_training": {"distillation"}, "fusion_training": {"distillation", "augment", "label_smoothing"}}
+    unread = {"base_training": {"distillation", "feature_distillation"}, "fusion_training": {
+        "distillation", "augment", "label_smoothing", "feature_distillation", "mix", "patch_dropout", "ema",
+        "precision"}}
     if settings["optimizer"] == "adam" and key in ("weight_decay", "warmup_fraction"):
         return "-"
     return "-" if key in unread.get(fit, ()) else settings[key]

@@ -74,8 +74,9 @@ def stages_table(results: dict) -> str:
 
 
 def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
-    """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's; of the others it is the fit of
-    the stage before), "cut", "repair" (where there was one), "fit". `which`: "all", or "group" (None: no samples).
+    """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's or the shared model's; of the
+    others it is the fit of the stage before), "cut", "repair" (where there was one), "fit". `which`: "all", or "group"
+    (None: no samples).
 
     Raises OutputError for results of a version that did not store them so.
     """
@@ -83,7 +84,7 @@ def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
         raise OutputError(
             f"stage {stage.get('stage')!r} of results.json has no 'accuracy'; this bundle was written by an earlier "
             "version. Run its recipe again with --overwrite, or report with the version that wrote it.")
-    steps = (*(["before"] if stage["stage"] == "head" else []), "cut", "repair", "fit")
+    steps = (*(["before"] if stage["stage"] in ("head", "group") else []), "cut", "repair", "fit")
     return {step: stage["accuracy"][step][which] for step in steps if step in stage["accuracy"]}
 
 

@@ -69,11 +69,17 @@ def verdict(results: dict, rows: list[dict]) -> list[str]:
         said = ["No single model was trained beside the fleet: whether one would do as well is not known.", *said]
     said.append(f"Against the unsplit base ({percent(base['accuracy']['recording'], count)}) the difference is "
                 f"{_change(accuracy, base['accuracy']['recording'], count)}.")
-    trained = [sum(s["history"].get("samples", 0) for sub in results["sub_models"] for s in sub["stages"]),
+    fits = [s["history"] for sub in results["sub_models"] for s in sub["stages"]]
+    fits += [s["history"] for rows in results.get("shared", {}).values() for s in rows]
+    trained = [sum(history.get("samples", 0) for history in fits),
                results["base"]["training"].get("samples", 0)]
     if all(trained):
         said.append(f"The fleet goes on from the base: {trained[0]:,} training samples after the base's "
                     f"{trained[1]:,}; the base was not trained any longer.")
+    spent = results.get("training_macs") or {}
+    if spent.get("single") and spent.get("fleet"):
+        said.append(f"After the cuts the fleet was trained with {number(spent['fleet'] / 1e12)} T MACs, the single "
+                    f"model with {number(spent['single'] / 1e12)} T.")
     average = by["average"]["accuracy"]["recording"]
     if average > accuracy:
         said.append(f"The plain softmax average does better than the trained fusion ({percent(average, count)}).")

@@ -55,12 +55,14 @@ def group_targets(
 
 
 def batches(
-    inputs: np.ndarray, targets: np.ndarray, epoch_indices: Callable[[int], np.ndarray], batch_size: int,
-    augment: str, seed: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless full batches (x float32, target), epoch after epoch; `inputs` may be a memory map larger than memory.
+    inputs: np.ndarray, targets: tuple[np.ndarray, ...], epoch_indices: Callable[[int], np.ndarray], batch_size: int,
+    augment: str, seed: int, kept_patches: tuple[int, int] | None = None, mix: str = "none",
+) -> Iterator[tuple]:
+    """Endless full batches (x, (target, ...)), epoch after epoch; `inputs` may be a memory map larger than memory.
 
-    An epoch's last, short batch is filled from its start, so that every batch has one shape.
+    An epoch's last, short batch is filled from its start, so that every batch has one shape. x has the type of
+    `inputs` ("mask": float32). With `kept_patches` (K, all) a batch is ({"input": x, "kept": (B, K) int32}, ...): K
+    patches of every sample, drawn anew. `mix` as in `mixed`.
     """
     epoch = 0
     while True:
@@ -68,15 +70,48 @@ def batches(
         steps = max(1, -(-len(indices) // batch_size))
         filled = np.resize(indices, steps * batch_size)
         for step in range(steps):
-            rows = filled[step * batch_size : (step + 1) * batch_size]
-            x = inputs[np.sort(rows)].astype(np.float32)  # sorted: sequential reads of a memory map
-            yield vary(x, augment, np.random.default_rng([seed, epoch, step])), targets[np.sort(rows)]
+            rows = np.sort(filled[step * batch_size : (step + 1) * batch_size])  # sequential reads of a memory map
+            rng = np.random.default_rng([seed, epoch, step])
+            x, goals = vary(inputs[rows], augment, rng), tuple(target[rows] for target in targets)
+            if mix != "none":
+                x, goals = mixed(x, goals, mix, rng)
+            if kept_patches is not None:
+                kept, count = kept_patches
+                places = np.argsort(rng.random((batch_size, count)), axis=1)[:, :kept]
+                x = {"input": x, "kept": np.sort(places, axis=1).astype(np.int32)}
+            yield x, goals
         epoch += 1
+
+
+def mixed(
+    x: np.ndarray, targets: tuple[np.ndarray, ...], mix: str, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Pairs of samples (B, H, W, C) in one, with the same share of both targets, each (B, n); types are kept.
+
+    "mixup" (Zhang et al. 2018): their weighted sum, share ~ Beta(0.2, 0.2). "cutmix" (Yun et al. 2019): a box of the
+    other, share = its area, ~ Beta(1, 1) before it is cut off at the edge. One share a batch.
+    """
+    batch, height, width, _ = x.shape
+    other = rng.permutation(batch)
+    if mix == "mixup":
+        share = rng.beta(0.2, 0.2)
+        whole = share * x[other].astype(np.float32) + (1 - share) * x
+        x = whole.round().astype(x.dtype) if x.dtype == np.uint8 else whole.astype(x.dtype)
+    else:
+        side = rng.beta(1.0, 1.0) ** 0.5 / 2
+        row, column = rng.integers(0, height), rng.integers(0, width)
+        rows = slice(max(0, round(row - side * height)), round(row + side * height))
+        columns = slice(max(0, round(column - side * width)), round(column + side * width))
+        share = x[0, rows, columns, 0].size / (height * width)
+        x = x.copy()
+        x[:, rows, columns] = x[other][:, rows, columns]
+    return x, tuple((share * target[other] + (1 - share) * target).astype(target.dtype) for target in targets)
 
 
 def vary(x: np.ndarray, augment: str, rng: np.random.Generator) -> np.ndarray:
     """Random variations of a batch (B, H, W, C), in place where it can: shifts, flips, or SpecAugment masks.
 
+    Shifts and flips keep the type; "mask" gives float32.
     "mask" (Park et al. 2019): one band of mel channels and one of frames, at most a fifth of each, take the sample's
     mean; before that a circular shift in time and a gain of up to 6 decibels either way.
     """
@@ -90,6 +125,7 @@ def vary(x: np.ndarray, augment: str, rng: np.random.Generator) -> np.ndarray:
             view = padded[i, tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
             x[i] = view[:, ::-1] if flips[i] else view
     elif augment == "mask":
+        x = x.astype(np.float32)
         shifts, gains = rng.integers(0, width, batch), rng.uniform(-6, 6, batch)
         bands = rng.integers(0, max(1, height // 5) + 1, batch), rng.integers(0, max(1, width // 5) + 1, batch)
         for i in range(batch):

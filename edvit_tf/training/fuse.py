@@ -25,6 +25,28 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
+def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int):
+    """A Keras model with the inputs and output of `build_fusion` that averages (`average`), by the sub-models' own
+    heads: weights "average.kernel_00" (d_0, |C_0| + 1), "average.bias_00" ... and "average.temperature".
+    """
+    import keras
+
+    from edvit_tf.models.layers import SoftmaxAverage
+
+    features = keras.Input((sum(widths),), name="features")
+    present = keras.Input((len(widths),), name="present")
+    x = SoftmaxAverage(list(widths), [list(g) for g in groups], num_classes, name="average")(features, present)
+    return keras.Model({"features": features, "present": present}, x, name="fusion")
+
+
+def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
+    """Weights of a fusion whose logits are divided by `temperature`: the same answer, other probabilities."""
+    if "average.temperature" in weights:
+        return {**weights, "average.temperature": weights["average.temperature"] * np.float32(temperature)}
+    return {**weights, **{f"probabilities.{part}": weights[f"probabilities.{part}"] / np.float32(temperature)
+                          for part in ("kernel", "bias")}}
+
+
 def fit_fusion(
     model, features: np.ndarray, labels: np.ndarray, config: TrainConfig, missing_rate: float, seed: int
 ) -> dict:

@@ -4,6 +4,7 @@ Tracing a ViT's training step takes Keras longer than a short fit, so one compil
 gets each fit's weights; its optimizer starts from zero every time. Deterministic for a seed and a thread count.
 """
 
+import contextlib
 import functools
 import sys
 import time
@@ -42,27 +43,55 @@ class Schedule(keras.callbacks.Callback):
         self.step += 1
 
 
-def optimizer(name: str, weight_decay: float) -> keras.optimizers.Optimizer:
-    """AdamW (no decay on biases, norms and embeddings, gradients clipped to norm 1 a tensor), or plain Adam."""
+def optimizer(name: str, weight_decay: float, ema: float = 0.0) -> keras.optimizers.Optimizer:
+    """AdamW (no decay on biases, norms and embeddings, gradients clipped to norm 1 a tensor), or plain Adam.
+
+    With `ema` the weights become, when Keras's fit ends, their average of that momentum over the steps.
+    """
+    averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
     if name == "adam":
-        return keras.optimizers.Adam(1e-4)
-    adamw = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0)
+        return keras.optimizers.Adam(1e-4, **averaged)
+    adamw = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
     adamw.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
     return adamw
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled(config: ViTConfig, optimizer_name: str, weight_decay: float) -> tuple[keras.Model, keras.Model]:
-    """The model of a configuration, and a compiled one of its logits that shares the weights."""
-    model = build_vit(config)
-    trainer = keras.Model(model.input, model.output["logits"], name="trainer")
+def _compiled(
+    config: ViTConfig, optimizer_name: str, weight_decay: float, ema: float, precision: str, kept_patches: int | None,
+    mapped_features: int, feature_weight: float,
+) -> tuple[keras.Model, keras.Model]:
+    """The model of a configuration, and a compiled one of its logits that shares the weights; with `mapped_features`
+    it also maps the features to those of the teacher, by a Dense layer that the model itself does not have.
+    """
+    with precision_policy(precision):
+        model = build_vit(config, kept_patches=kept_patches)
+        outputs = {"logits": keras.layers.Activation("linear", dtype="float32", name="logits")(model.output["logits"])}
+        losses: dict = {"logits": keras.losses.CategoricalCrossentropy(from_logits=True)}
+        if mapped_features:
+            outputs["features"] = keras.layers.Dense(mapped_features, name="feature_map", dtype="float32")(
+                model.output["features"])
+            losses["features"] = "mse"
+    trainer = keras.Model(model.input, outputs, name="trainer")
+    chosen = optimizer(optimizer_name, weight_decay, ema)
     trainer.compile(
-        optimizer(optimizer_name, weight_decay), keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],  # against the target's largest entry
-        jit_compile=False,  # XLA on a CPU: no faster step, a longer start
+        chosen, losses, loss_weights={"logits": 1.0, "features": feature_weight} if mapped_features else None,
+        metrics={"logits": keras.metrics.CategoricalAccuracy(name="accuracy")},  # against the target's largest entry
+        jit_compile=False,  # XLA on a CPU: slower steps (194 against 403 samples/s), a longer start
     )
     trainer.optimizer.build(trainer.trainable_variables)
     return model, trainer
+
+
+@contextlib.contextmanager
+def precision_policy(precision: str):
+    """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32 weights."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def initial_weights(config: ViTConfig, seed: int) -> Weights:
@@ -73,31 +102,48 @@ def initial_weights(config: ViTConfig, seed: int) -> Weights:
 
 def fit(
     config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, train: TrainConfig,
-    *, epoch_indices: Callable[[int], np.ndarray], seed: int,
+    *, epoch_indices: Callable[[int], np.ndarray], seed: int, features: np.ndarray | None = None,
     callbacks: tuple[keras.callbacks.Callback, ...] = (), title: str = "fit",
 ) -> tuple[Weights, dict]:
     """Trains a ViT by cross-entropy of its logits with `targets` (n, num_classes); returns new weights and a history.
 
     `inputs` is (n, H, W, C), uint8 or float32, possibly a memory map: batches are read as they are needed.
-    `epoch_indices(epoch)` says which rows an epoch sees. History: {"loss": [...], "accuracy": [...] an epoch,
-    "seconds", "samples_per_second", "samples"}.
+    `epoch_indices(epoch)` says which rows an epoch sees. `features` (n, f), the base's, are what
+    train.feature_distillation asks for: each is standardised, and the mean square distance of a linear map of the
+    model's features, which starts as the least-squares map on 2,048 of the rows, joins the loss. History: {"loss":
+    [...], "accuracy": [...] an epoch, "seconds", "samples_per_second", "samples"}.
     """
     if train.epochs == 0:
         return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0}
     started = time.perf_counter()
     # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every compiled function
-    model, trainer = _compiled(config, train.optimizer, train.weight_decay)
+    mapped = train.feature_distillation > 0 and features is not None
+    kept = round(config.num_patches * (1 - train.patch_dropout)) if train.patch_dropout else None
+    model, trainer = _compiled(config, train.optimizer, train.weight_decay, train.ema, train.precision, kept,
+                               features.shape[1] if mapped else 0, train.feature_distillation)
     set_weights(model, weights)
     for variable in trainer.optimizer.variables:  # moments and step counter of an earlier fit
         variable.assign(tf.zeros_like(variable))
+    goals = (targets,)
+    if mapped:
+        goals += (standardised(features),)
+        rows = np.random.default_rng(seed).permutation(epoch_indices(0))[:2048]
+        mine = predict(config, weights, inputs[np.sort(rows)])["features"]
+        for variable, value in zip(trainer.get_layer("feature_map").weights, linear_map(mine, goals[1][np.sort(rows)]),
+                                   strict=True):
+            variable.assign(value)
     steps = max(1, -(-len(epoch_indices(0)) // train.batch_size))
+    names = ("logits", "features")[: len(goals)]
+    patches = None if kept is None else (kept, config.num_patches)
+    x_spec: tf.TensorSpec | dict = tf.TensorSpec(
+        (train.batch_size, *inputs.shape[1:]), tf.float32 if train.augment == "mask" else inputs.dtype)
+    if patches:
+        x_spec = {"input": x_spec, "kept": tf.TensorSpec((train.batch_size, kept), tf.int32)}
+    specs = tuple(tf.TensorSpec((train.batch_size, goal.shape[1]), tf.float32) for goal in goals)
     stream = tf.data.Dataset.from_generator(
-        lambda: batches(inputs, targets, epoch_indices, train.batch_size, train.augment, seed),
-        output_signature=(
-            tf.TensorSpec((train.batch_size, *inputs.shape[1:]), tf.float32),
-            tf.TensorSpec((train.batch_size, targets.shape[1]), tf.float32),
-        ),
-    ).prefetch(2)
+        lambda: batches(inputs, goals, epoch_indices, train.batch_size, train.augment, seed, patches, train.mix),
+        output_signature=(x_spec, specs),
+    ).map(lambda x, y: (_as_float(x), dict(zip(names, y, strict=True)))).prefetch(2)
     samples = train.epochs * steps * train.batch_size
     print(f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples", flush=True)
     fitted = trainer.fit(
@@ -105,27 +151,57 @@ def fit(
         callbacks=[Schedule(train, train.epochs * steps), *callbacks], verbose=1 if sys.stdout.isatty() else 2,
     )
     seconds = time.perf_counter() - started
-    history = {name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")}
+    accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
+    history = {name: [float(v) for v in fitted.history[key]]
+               for name, key in (("loss", "loss"), ("accuracy", accuracy))}
     history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
     return get_weights(model), history
 
 
+def _as_float(x):
+    """Pixels as the model takes them; patch numbers as they are."""
+    if isinstance(x, dict):
+        return {"input": tf.cast(x["input"], tf.float32), "kept": x["kept"]}
+    return tf.cast(x, tf.float32)
+
+
+def standardised(features: np.ndarray) -> np.ndarray:
+    """Each column less its mean, over its deviation: (n, f) float32."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    return ((features - mean) / np.maximum(deviation, 1e-6)).astype(np.float32)
+
+
+def linear_map(x: np.ndarray, y: np.ndarray, ridge: float = 1e-2) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel (d, f) and bias (f,) of the ridge regression of y (n, f) on x (n, d)."""
+    mean, goal = x.mean(axis=0), y.mean(axis=0)
+    centred = (x - mean).astype(np.float64)
+    gram = centred.T @ centred
+    gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
+    kernel = np.linalg.solve(gram, centred.T @ (y - goal))
+    return kernel.astype(np.float32), (goal - mean @ kernel).astype(np.float32)
+
+
 @functools.lru_cache(maxsize=4)
-def _caller(config: ViTConfig, batch_size: int):
-    model = build_vit(config)
+def _caller(config: ViTConfig, batch_size: int, precision: str):
+    with precision_policy(precision):
+        model = build_vit(config)
 
     @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.image_shape), tf.float32)])
     def call(x):
-        return model(x, training=False)
+        return {name: tf.cast(value, tf.float32) for name, value in model(x, training=False).items()}
 
     return model, call
 
 
 def predict(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, batch_size: int = 64
+    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, batch_size: int = 64,
+    precision: str = "float32",
 ) -> dict[str, np.ndarray]:
-    """{"features": (n, d), "logits": (n, num_classes)}, float32, in the order of `inputs`, read batch by batch."""
-    model, call = _caller(config, batch_size)
+    """{"features": (n, d), "logits": (n, num_classes)}, float32, in the order of `inputs`, read batch by batch.
+
+    `precision` "bfloat16" computes in it: for a teacher's answers, never for figures.
+    """
+    model, call = _caller(config, batch_size, precision)
     set_weights(model, weights)
     parts: dict[str, list] = {"features": [], "logits": []}
     for start in range(0, len(inputs), batch_size):

@@ -1,0 +1,85 @@
+"""Runs with a shared model and joint training, and with softmax averaging: what is stored, and what the files say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from edvit_tf.aggregate.fusion import measured_losses
+from edvit_tf.device.bundle import open_bundle
+from tests.conftest import SMOKE, run_python
+
+SHARED = """
+import sys
+from edvit_tf.config import TrainConfig
+sys.path.insert(0, "recipes")
+import mnist
+from edvit_tf.recipe import main
+fit = TrainConfig(epochs=1, batch_size=16, patch_dropout=0.5, feature_distillation=1.0)
+smoke = {**mnist.SMOKE, "num_devices": 3, "shared_training": fit, "fusion": "joint", "joint_training": fit,
+         "repair_samples": 24, "teacher_precision": "bfloat16"}
+raise SystemExit(main("x", mnist.CONFIG, smoke=smoke, paper=mnist.PAPER))
+"""
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shared") / "mnist"
+    done = run_python("-c", SHARED, "--smoke", "--synthetic", "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_sub_models_start_from_one_shared_model_and_are_trained_together(shared_bundle):
+    results = json.loads((shared_bundle / "results.json").read_text())
+    work = shared_bundle.with_name("mnist.work")
+    (label, shared), = results["shared"].items()
+    assert [s["stage"] for s in shared] == ["head", "residual", "attention", "ffn"]
+    assert [bool(s["history"].get("samples")) for s in shared] == [False, False, False, True]
+    assert all([s["stage"] for s in sub["stages"]] == ["group"] for sub in [*results["sub_models"], results["single"]])
+    weights = {name: np.load(work / name) for name in (
+        f"{label}.ffn/weights.npz", "submodel-00.group/weights.npz", "joint/submodel-00.npz")}
+    one, two, three = (w["block_00.mlp.expand.kernel"] for w in weights.values())
+    assert one.shape == two.shape == three.shape
+    assert (one != two).any() and (two != three).any()  # each fit changed something
+    assert np.abs(two - one).max() < np.abs(one).max()  # and started from where the other left
+    assert results["fusion"]["kind"] == "joint" and results["fusion"]["joint"]["samples"] > 0
+    assert all(entry["ok"] for entry in results["parity"].values())
+
+
+def test_the_single_model_gets_the_fleets_training(shared_bundle):
+    spent = json.loads((shared_bundle / "results.json").read_text())["training_macs"]
+    assert spent["single"] == pytest.approx(spent["fleet"], rel=0.1)  # but for batches that are filled up
+
+
+def test_accuracy_is_stored_for_every_number_of_lost_sub_models(shared_bundle):
+    results = json.loads((shared_bundle / "results.json").read_text())
+    assert [row["missing"] for row in results["losses"]] == [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
+    assert [row["tflite"] for row in results["missing_one"]] == [row["tflite"] for row in results["losses"][:3]]
+    stored = measured_losses(open_bundle(shared_bundle))
+    assert stored[frozenset({"submodel-00", "submodel-02"})] == results["losses"][4]["tflite"]["recording"]
+    done = run_python("-m", "edvit_tf.cli", "evaluate", shared_bundle, "--missing", "0,2", "--json")
+    assert json.loads(done.stdout)["accuracy"] == results["losses"][4]["tflite"]
+
+
+def test_probabilities_are_calibrated_on_validation_data(shared_bundle):
+    fusion = json.loads((shared_bundle / "results.json").read_text())["fusion"]
+    told = fusion["validation_calibration"]
+    assert told["after"]["nll"] <= told["before"]["nll"] + 1e-9 and fusion["temperature"] > 0
+    assert 0 <= fusion["calibration"]["ece"] <= 1
+    work = shared_bundle.with_name("mnist.work")
+    raw, cooled = (np.load(work / name / "weights.npz")["probabilities.kernel"] for name in ("joint", "calibration"))
+    np.testing.assert_allclose(cooled * fusion["temperature"], raw, rtol=1e-5)
+
+
+def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
+    """The same graph inputs as the tower's; its answers are the numpy average's, and missing ones are left out."""
+    out = tmp_path / "mnist"
+    done = run_python(*SMOKE, "--fusion", "average", "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert results["fusion"]["tflite"] == results["fusion"]["average"]  # a temperature changes no order
+    manifest = open_bundle(out).manifest
+    assert manifest["fusion"]["kind"] == "average" and results["parity"]["fused"]["ok"]
+    done = run_python("-m", "edvit_tf.device", out, "--check")
+    assert done.returncode == 0, done.stdout + done.stderr

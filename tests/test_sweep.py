@@ -1,0 +1,69 @@
+"""`edvit sweep`: two runs of a recipe from one base, the page over them, and going on after a stop."""
+
+import json
+import re
+
+import pytest
+
+from edvit_tf.report.sweep import sweep_page, sweep_text
+from tests.conftest import run_python
+
+COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2", "--json")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    done = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)
+
+
+def test_every_row_is_what_its_bundle_stores(swept):
+    out, rows = swept
+    assert [row["devices"] for row in rows] == [1, 2] and json.loads((out / "sweep.json").read_text()) == rows
+    for row in rows:
+        results = json.loads((out / row["bundle"] / "results.json").read_text())
+        assert row["models"]["fused"]["accuracy"] == results["fusion"]["tflite"]["recording"]
+        assert ("single" in row["models"]) == (row["devices"] > 1) == (row["one_lost"] is not None)
+    assert json.loads((out / rows[1]["bundle"] / "results.json").read_text())["base"]["training"] == {}  # the same base
+    html = (out / "report.html").read_text()
+    assert "SYNTHETIC" in html and html.count("<svg") == 5 and str(out) not in html
+    for tag in ("table", "svg", "section", "tr", "td", "text"):
+        assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(swept):
+    out, rows = swept
+    again = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    assert again.returncode == 0 and json.loads(again.stdout) == rows
+    assert all("finished already" in (out / f"{row['bundle']}.log").read_text() for row in rows)
+
+
+def test_a_run_that_fails_is_named_with_its_last_words(tmp_path):
+    done = run_python(*COMMAND, "--out", tmp_path / "out", "--", "--smoke", "--synthetic", "--budget", "1kB")
+    assert done.returncode == 6 and "seed-0-n1 ended with 5" in done.stderr and "budget" in done.stderr
+    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/none.py", "--out", tmp_path / "none")
+    assert done.returncode == 6 and "not a file" in done.stderr
+
+
+def test_several_seeds_give_mean_and_deviation(swept):
+    _, rows = swept
+    one = rows[1]
+    other = {**one, "seed": 1, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.75}}}
+    first = {**one, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}}}
+    for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
+        assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
+    assert "One seed a row" in sweep_text(rows)
+
+
+def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
+    out, rows = swept
+    base = out / f"{rows[0]['bundle']}.work" / "base" / "base.keras"
+    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "2", "--strategies",
+                      "random,similar", "--jobs", "2", "--out", tmp_path / "out", "--json", "--", "--smoke",
+                      "--synthetic", "--base", base)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(row["devices"], row["strategy"]) for row in found] == [(2, "random"), (2, "similar")]
+    assert "N = 2, similar" in (tmp_path / "out" / "report.html").read_text()
