@@ -1,11 +1,11 @@
 """The deployment graphs: what a device runs, written over numpy constants with a static batch of 1.
 
-The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`) and run the last
-block for the class token only (exact, since no later layer reads the other rows). What they compute besides differs by
+The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`) and run the
+last block for the class token only (exact, since no later layer reads the other rows). Their operators differ by
 target, by what the XNNPACK delegate of a runtime takes over (docs/latency.md):
 
-    portable   GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
-    litert     native GELU, means as such, product with a reciprocal root, adjoint product with the keys
+    portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
+    litert    native GELU, means as such, product with a reciprocal root, adjoint product with the keys
 """
 
 from collections.abc import Callable, Mapping
