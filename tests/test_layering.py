@@ -20,8 +20,9 @@ def module_name(path: Path) -> str:
 
 
 DEVICE_FILES = sorted((PACKAGE / "device").rglob("*.py"))
-LIGHT_FILES = [PACKAGE / "__init__.py", PACKAGE / "config.py", PACKAGE / "fitting.py", PACKAGE / "errors.py",
-               PACKAGE / "data" / "__init__.py", PACKAGE / "cli.py", PACKAGE / "cli_certs.py", PACKAGE / "certs.py", PACKAGE / "recipe.py",
+LIGHT_FILES = [PACKAGE / "data" / "__init__.py",
+               *(PACKAGE / f"{name}.py" for name in ("__init__", "config", "fitting", "errors", "cli", "cli_certs",
+                                                     "certs", "recipe")),
                *sorted((PACKAGE / "planning").rglob("*.py")), *DEVICE_FILES]
 
 
