@@ -2,8 +2,9 @@
 
 Command:    python recipes/cifar10_dinov2.py --base WEIGHTS --data-dir DIR
             (WEIGHTS: a DINOv2 classifier fine-tuned on CIFAR-10, or facebook/dinov2-small, which is fine-tuned first)
-Time:       not measured
-Accuracy:   not measured
+Time:       2 hours summed over the stages, on 2 shared cores of an AMD EPYC
+Accuracy:   test split, .tflite files, seed 0 (one seed): fused 81.66 %, softmax average 81.21 %; base 93.57 %;
+            one model of a device's size with as much training 85.20 %: that is better here (docs/accuracy.md)
 Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 test images
 The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparable: another base, lossy pictures
 """

@@ -6,6 +6,7 @@ gets each fit's weights; its optimizer starts from zero every time. Deterministi
 
 import contextlib
 import functools
+import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -140,8 +141,10 @@ def fit(
     if patches:
         x_spec = {"input": x_spec, "kept": tf.TensorSpec((train.batch_size, kept), tf.int32)}
     specs = tuple(tf.TensorSpec((train.batch_size, goal.shape[1]), tf.float32) for goal in goals)
+    held = [inputs, goals]  # TensorFlow never lets go of a generator's function: what it reads is taken away afterwards
     stream = tf.data.Dataset.from_generator(
-        lambda: batches(inputs, goals, epoch_indices, train.batch_size, train.augment, seed, patches, train.mix),
+        lambda: itertools.islice(batches(*held, epoch_indices, train.batch_size, train.augment, seed, patches,
+                                         train.mix), train.epochs * steps),
         output_signature=(x_spec, specs),
     ).map(lambda x, y: (_as_float(x), dict(zip(names, y, strict=True)))).prefetch(2)
     samples = train.epochs * steps * train.batch_size
@@ -150,6 +153,7 @@ def fit(
         stream, epochs=train.epochs, steps_per_epoch=steps, shuffle=False,
         callbacks=[Schedule(train, train.epochs * steps), *callbacks], verbose=1 if sys.stdout.isatty() else 2,
     )
+    held.clear()
     seconds = time.perf_counter() - started
     accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
     history = {name: [float(v) for v in fitted.history[key]]
