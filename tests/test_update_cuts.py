@@ -17,6 +17,7 @@ from tests.conftest import ROOT, rewrite_manifest, run_python
 from tests.update_cuts import CUT, INODES, ROOM_KIB, state
 
 KILLS = 50
+WHOLE = 6  # files of a version: manifest, two sub-models, fusion, golden input, labels
 READY = ("import sys\nfrom edvit_tf.device.update import main\nprint('ready', flush=True)\n"
          "raise SystemExit(main(sys.argv[1:]))")
 
@@ -64,7 +65,7 @@ def test_an_install_that_ends_at_any_step(kind, store, bundles, digests):
     assert {row["left"]["current"] for row in found} == {old, new}
     assert {row["left"]["previous"] for row in found if row["left"]["current"] == new} == {old}
     for row in found:
-        assert (row["again"], row["then"]) == (0, {"current": new, "previous": old, "rest": []})
+        assert (row["again"], row["then"]) == (0, {"current": new, "previous": old, "rest": [], "files": [WHOLE] * 2})
 
 
 @pytest.mark.parametrize("kind", ["kill", "power"])
@@ -94,9 +95,10 @@ def test_a_prune_that_ends_at_any_step(kind, store, bundles, digests, tmp_path):
     for path in (bundles[1], third):
         assert update.main([str(three), "install", str(path)]) == 0
     found = steps(rows(kind, three, "STORE", "prune"), 8)
-    expected = {"current": open_bundle(third).digest, "previous": digests[1]}
+    expected = {"current": open_bundle(third).digest, "previous": digests[1], "rest": [], "files": [WHOLE] * 2}
     for row in found:
-        assert {**row["left"], "rest": []} == row["then"] == {**expected, "rest": []} and row["again"] == 0
+        assert row["left"]["files"] in ([WHOLE] * 2, [WHOLE] * 3)  # no version is there in part
+        assert {**row["left"], "rest": [], "files": [WHOLE] * 2} == row["then"] == expected and row["again"] == 0
 
 
 def test_kill_9_at_random_points_of_an_install(store, bundles, digests, tmp_path, monkeypatch):
@@ -144,7 +146,7 @@ def test_ctrl_c_cleans_up(store, bundles, digests, tmp_path):
             f"raise SystemExit(update.main([{str(path)!r}, 'install', {str(bundles[1])!r}]))")
     done = run_python("-c", code)
     assert done.returncode == 130 and "Traceback" not in done.stderr
-    assert state(path) == {"current": digests[0], "previous": None, "rest": []}
+    assert state(path) == {"current": digests[0], "previous": None, "rest": [], "files": [WHOLE]}
 
 
 @pytest.mark.parametrize("limit", [0, 4_000, 30_000])
@@ -155,7 +157,7 @@ def test_a_file_that_cannot_be_written_whole(limit, store, bundles, digests, tmp
         [sys.executable, "-m", "edvit_tf.device.update", path, "install", bundles[1]], cwd=ROOT, text=True, timeout=60,
         stderr=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     assert done.returncode == 21 and "cannot be changed" in done.stderr and "Traceback" not in done.stderr
-    assert state(path) == {"current": digests[0], "previous": None, "rest": []}
+    assert state(path) == {"current": digests[0], "previous": None, "rest": [], "files": [WHOLE]}
 
 
 def test_a_full_disk(store, bundles, digests, tmp_path):

@@ -37,7 +37,7 @@ def run(store: Path, command: list[str]) -> int:
 
 def state(store: Path) -> dict:
     """What a store holds: "current" and "previous" (a digest, every file verified; None: no link), "rest" (names that
-    do not belong there).
+    do not belong there), "files" (how many the versions have, sorted).
     """
     def digest(link: str) -> str | None:
         if not (store / link).is_symlink():
@@ -49,7 +49,8 @@ def state(store: Path) -> dict:
         return bundle.digest
 
     rest = {path.name for path in store.iterdir()} - {"versions", "current", "previous"} if store.is_dir() else set()
-    return {"current": digest("current"), "previous": digest("previous"), "rest": sorted(rest)}
+    files = sorted(len(list(path.iterdir())) for path in store.glob("versions/*"))
+    return {"current": digest("current"), "previous": digest("previous"), "rest": sorted(rest), "files": files}
 
 
 class Cut:
