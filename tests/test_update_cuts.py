@@ -23,23 +23,8 @@ READY = ("import sys\nfrom edvit_tf.device.update import main\nprint('ready', fl
 
 
 @pytest.fixture(scope="module")
-def bundles(tiny_bundle, tmp_path_factory):
-    second = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("second") / "tiny")
-    rewrite_manifest(second, lambda m: m.update(seed=99))
-    return tiny_bundle, second
-
-
-@pytest.fixture(scope="module")
 def digests(bundles):
     return tuple(open_bundle(path).digest for path in bundles)
-
-
-@pytest.fixture(scope="module")
-def store(bundles, tmp_path_factory):
-    """A store with the first bundle; tests work on copies."""
-    path = tmp_path_factory.mktemp("store") / "store"
-    assert update.main([str(path), "install", str(bundles[0])]) == 0
-    return path
 
 
 def rows(*arguments, within=()) -> list[dict]:
@@ -58,10 +43,10 @@ def steps(found: list[dict], least: int) -> list[dict]:
 
 
 @pytest.mark.parametrize("kind", ["kill", "power"])
-def test_an_install_that_ends_at_any_step(kind, store, bundles, digests):
+def test_an_install_that_ends_at_any_step(kind, made_store, bundles, digests):
     """The old version or the new one is current, whole; the same command, given again, brings the new one."""
     old, new = digests
-    found = steps(rows(kind, store, "STORE", "install", bundles[1]), 25)
+    found = steps(rows(kind, made_store, "STORE", "install", bundles[1]), 25)
     assert {row["left"]["current"] for row in found} == {old, new}
     assert {row["left"]["previous"] for row in found if row["left"]["current"] == new} == {old}
     for row in found:
@@ -76,9 +61,9 @@ def test_a_first_install_that_ends_at_any_step(kind, bundles, digests, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["kill", "power"])
-def test_a_rollback_that_ends_at_any_step(kind, store, bundles, digests, tmp_path):
+def test_a_rollback_that_ends_at_any_step(kind, made_store, bundles, digests, tmp_path):
     old, new = digests
-    both = shutil.copytree(store, tmp_path / "both", symlinks=True)
+    both = shutil.copytree(made_store, tmp_path / "both", symlinks=True)
     assert update.main([str(both), "install", str(bundles[1])]) == 0
     found = steps(rows(kind, both, "STORE", "rollback", old[:12]), 6)
     assert {row["left"]["current"] for row in found} == {old, new}
@@ -88,8 +73,8 @@ def test_a_rollback_that_ends_at_any_step(kind, store, bundles, digests, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["kill", "power"])
-def test_a_prune_that_ends_at_any_step(kind, store, bundles, digests, tmp_path):
-    three = shutil.copytree(store, tmp_path / "three", symlinks=True)
+def test_a_prune_that_ends_at_any_step(kind, made_store, bundles, digests, tmp_path):
+    three = shutil.copytree(made_store, tmp_path / "three", symlinks=True)
     third = shutil.copytree(bundles[0], tmp_path / "third")
     rewrite_manifest(third, lambda m: m.update(seed=3))
     for path in (bundles[1], third):
@@ -101,7 +86,7 @@ def test_a_prune_that_ends_at_any_step(kind, store, bundles, digests, tmp_path):
         assert {**row["left"], "rest": [], "files": [WHOLE] * 2} == row["then"] == expected and row["again"] == 0
 
 
-def test_kill_9_at_random_points_of_an_install(store, bundles, digests, tmp_path, monkeypatch):
+def test_kill_9_at_random_points_of_an_install(made_store, bundles, digests, tmp_path, monkeypatch):
     """Real processes, models tried and all, killed after delays spread over what an install takes."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -118,13 +103,13 @@ def test_kill_9_at_random_points_of_an_install(store, bundles, digests, tmp_path
 
     durations = []
     for number in range(3):
-        process, started = begin(shutil.copytree(store, tmp_path / f"whole-{number}", symlinks=True))
+        process, started = begin(shutil.copytree(made_store, tmp_path / f"whole-{number}", symlinks=True))
         process.stdout.read()
         assert end(process) == 0
         durations.append(time.perf_counter() - started)
     rng, ends, left = random.Random(7), [], []
     for number in range(KILLS):
-        path = shutil.copytree(store, tmp_path / f"killed-{number}", symlinks=True)
+        path = shutil.copytree(made_store, tmp_path / f"killed-{number}", symlinks=True)
         process, started = begin(path)
         time.sleep(max(0, started + min(durations) * rng.uniform(0, 1.1) - time.perf_counter()))
         process.send_signal(signal.SIGKILL)
@@ -138,8 +123,8 @@ def test_kill_9_at_random_points_of_an_install(store, bundles, digests, tmp_path
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_ctrl_c_cleans_up(store, bundles, digests, tmp_path):
-    path = shutil.copytree(store, tmp_path / "store", symlinks=True)
+def test_ctrl_c_cleans_up(made_store, bundles, digests, tmp_path):
+    path = shutil.copytree(made_store, tmp_path / "store", symlinks=True)
     code = ("from edvit_tf.device import update\n"
             "def interrupted(*arguments): raise KeyboardInterrupt\n"
             "update.try_out = interrupted\n"
@@ -150,9 +135,9 @@ def test_ctrl_c_cleans_up(store, bundles, digests, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, 4_000, 30_000])
-def test_a_file_that_cannot_be_written_whole(limit, store, bundles, digests, tmp_path):
+def test_a_file_that_cannot_be_written_whole(limit, made_store, bundles, digests, tmp_path):
     """By a limit of the process on the size of files: it fails in the manifest, then in a model."""
-    path = shutil.copytree(store, tmp_path / "store", symlinks=True)
+    path = shutil.copytree(made_store, tmp_path / "store", symlinks=True)
     done = subprocess.run(
         [sys.executable, "-m", "edvit_tf.device.update", path, "install", bundles[1]], cwd=ROOT, text=True, timeout=60,
         stderr=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
@@ -160,7 +145,7 @@ def test_a_file_that_cannot_be_written_whole(limit, store, bundles, digests, tmp
     assert state(path) == {"current": digests[0], "previous": None, "rest": [], "files": [WHOLE]}
 
 
-def test_a_full_disk(store, bundles, digests, tmp_path):
+def test_a_full_disk(made_store, bundles, digests, tmp_path):
     """Real small file systems, in a mount namespace of its own: too few bytes, then too few files."""
     within = ("unshare", "--user", "--map-root-user", "--mount")
     try_first = ["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
@@ -169,7 +154,7 @@ def test_a_full_disk(store, bundles, digests, tmp_path):
     if not ways:
         pytest.skip("mounting a small tmpfs takes root, or unshare(1) with user namespaces; neither is there")
     (tmp_path / "mounted").mkdir()
-    found = rows("full", store, tmp_path / "mounted", "STORE", "install", bundles[1], within=ways[0])
+    found = rows("full", made_store, tmp_path / "mounted", "STORE", "install", bundles[1], within=ways[0])
     assert len(found) == len(ROOM_KIB) + len(INODES)
     for part in (found[:len(ROOM_KIB)], found[len(ROOM_KIB):]):
         codes = [row["code"] for row in part]
