@@ -6,6 +6,8 @@
     python -m edvit_tf.device BUNDLE --tune [--submodel 0 ...] [--json]        the fastest file and thread count here
     python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, on this device
 
+BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, which installs and takes back versions.
+
 Exit codes: 0 done, or a worker stopped by SIGTERM; 1 a check failed, or the whole worker hung; 2 wrong usage; 7 the
 bundle is missing or was changed; 9 no usable runtime, or no grpcio; 10 a file cannot be used as input; 12 too little
 memory; 13 a model failed in its process; 14 tuning cannot be stored; 15 the identity cannot be used; 16 wrong golden

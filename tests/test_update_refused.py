@@ -1,0 +1,120 @@
+"""Bundles that must not become current on a device: refused by sha256 or by a trial, and the old version goes on."""
+
+import os
+import shutil
+import struct
+
+import numpy as np
+import pytest
+
+from edvit_tf.device.bundle import open_bundle
+from tests.conftest import ROOT, rewrite_manifest, run_python
+from tests.update_store import changed_byte, digests, listed, run
+
+CRASH = """
+import os, signal, sys
+if "edvit_tf.device.batch" in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""  # a sitecustomize.py
+
+
+@pytest.fixture
+def other(bundles, tmp_path):
+    """The second bundle, to be spoilt."""
+    return shutil.copytree(bundles[1], tmp_path / "other")
+
+
+def truncated(bundle):
+    os.truncate(bundle / "submodel-00.tflite", 20_000)
+
+
+def truncated_and_listed(bundle):
+    truncated(bundle)
+    listed(bundle, "submodel-00.tflite")
+
+
+def unknown_operator(bundle):
+    """The first operator code of the file becomes one that no runtime has, as if a later converter had written it."""
+    content = bytearray((bundle / "submodel-00.tflite").read_bytes())
+
+    def uint32(at):
+        return struct.unpack_from("<I", content, at)[0]
+
+    def field(table, number):
+        vtable = table - struct.unpack_from("<i", content, table)[0]
+        return table + struct.unpack_from("<H", content, vtable + 4 + 2 * number)[0]
+
+    codes = field(uint32(0), 1)
+    first = codes + uint32(codes) + 4
+    first += uint32(first)
+    content[field(first, 0)] = 127  # "the code is in the other field"
+    struct.pack_into("<i", content, field(first, 3), 5000)
+    (bundle / "submodel-00.tflite").write_bytes(content)
+    listed(bundle, "submodel-00.tflite")
+
+
+def swapped(bundle):
+    shutil.copy(bundle / "submodel-01.tflite", bundle / "submodel-00.tflite")
+    listed(bundle, "submodel-00.tflite")
+
+
+def wrong_sha256(bundle):
+    rewrite_manifest(bundle, lambda m: m["files"]["fusion.tflite"].update(sha256="0" * 64))
+
+
+def outside(bundle):
+    shutil.copy(bundle / "submodel-00.tflite", bundle.parent / "outside.tflite")
+
+    def change(manifest):
+        manifest["files"]["../outside.tflite"] = manifest["files"]["submodel-00.tflite"]
+        manifest["sub_models"][0]["flavours"]["float32"]["file"] = "../outside.tflite"
+
+    rewrite_manifest(bundle, change)
+
+
+def for_another_runtime(bundle):
+    rewrite_manifest(bundle, lambda m: m["sub_models"][1]["flavours"]["float32"].update(runtimes=["abacus"]))
+
+
+def no_golden_answers(bundle):
+    np.savez(bundle / "golden.npz", input=np.zeros((1, 16, 16, 1), np.uint8))
+    listed(bundle, "golden.npz")
+
+
+def not_an_archive(bundle):
+    (bundle / "golden.npz").write_bytes(b"spoilt")
+    listed(bundle, "golden.npz")
+
+
+@pytest.mark.parametrize("damage, code, text", [
+    (changed_byte, 7, "was changed"),
+    (truncated, 7, "was changed: 20000 bytes"),
+    (truncated_and_listed, 13, "submodel-00.tflite"),
+    (unknown_operator, 13, "builtin_code"),
+    (swapped, 16, "answers the golden input with a relative error of"),
+    (wrong_sha256, 7, "fusion.tflite was changed"),
+    (outside, 7, "leaves the bundle's folder"),
+    (for_another_runtime, 7, "has no flavour for"),
+    (no_golden_answers, 7, "not as a recipe writes it"),
+    (not_an_archive, 7, "not as a recipe writes it"),
+    (lambda b: (b / "submodel-01.tflite").unlink(), 7, "is missing"),
+    (lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])), 7, "not as a recipe writes it"),
+    (lambda b: (b / "manifest.json").write_text("{"), 7, "is not JSON"),
+    (shutil.rmtree, 7, "no such folder"),
+])
+def test_what_is_wrong_is_refused_and_the_old_version_goes_on(store, bundles, other, damage, code, text, capsys):
+    damage(other)
+    assert run(store, "install", other) == code
+    error = capsys.readouterr().err
+    assert text in error and "Traceback" not in error
+    assert digests(store) == (open_bundle(bundles[0]).digest, None)
+    assert sorted(path.name for path in store.iterdir()) == ["current", "versions"]
+    assert len(list((store / "versions").iterdir())) == 1
+
+
+def test_a_file_that_crashes_the_runtime_is_refused(store, bundles, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(CRASH)
+    done = run_python("-m", "edvit_tf.device.update", store, "install", bundles[1], PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 13 and "was ended by SIGSEGV" in done.stderr and "Traceback" not in done.stderr
+    assert digests(store) == (open_bundle(bundles[0]).digest, None)
+    assert not (store / ".partial").exists()
