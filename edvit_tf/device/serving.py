@@ -150,19 +150,19 @@ def _gate(service: Service, method: str, call: Callable[..., Awaitable]) -> Call
                 model = request.model_name
             return await call(wire.checked(request), context)
         except wire.WireError as error:
-            code = error.code.name
+            code, refusal = error.code.name, (error.code, str(error))
             log_seldom("refused", f"{method} {code}", method=method, code=code, peer=context.peer(), detail=str(error))
-            await context.abort(error.code, str(error))
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
         except Exception:
-            code = "INTERNAL"
+            code, refusal = "INTERNAL", (grpc.StatusCode.INTERNAL,
+                                         f"{method} failed inside the server; its log says how.")
             log("failed", "error", method=method, traceback=traceback.format_exc())
-            await context.abort(grpc.StatusCode.INTERNAL, f"{method} failed inside the server; its log says how.")
         finally:
             service.in_flight -= counted
             service.metrics.count(method, model, code)
+        await context.abort(*refusal)  # last: whoever reads the metrics after an answer finds it counted
 
     return handle
 
