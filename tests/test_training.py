@@ -6,6 +6,7 @@ import pytest
 from edvit_tf.config import TrainConfig
 from edvit_tf.training.batches import batches, group_epoch, group_targets, repeated_epoch, vary
 from edvit_tf.training.fuse import average
+from tests.tiny_vit import toy
 
 
 def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
@@ -111,20 +112,12 @@ def test_average_spreads_other_evenly_over_the_rest():
         average([None, None], [(0,), (1, 2)], 3)
 
 
-def _toy(seed=0, count=160):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, count)
-    x = rng.uniform(0, 60, (count, 16, 16, 1))
-    x[labels == 1, :8] += 150  # the upper half is bright
-    return x.astype(np.uint8), labels
-
-
 def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     from edvit_tf.models.presets import vit_config
     from edvit_tf.models.vit import vit_from_weights
     from edvit_tf.training.train import fit, initial_weights, predict
 
-    x, labels = _toy()
+    x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     start = initial_weights(vit, seed=1)
     targets = np.eye(2, dtype=np.float32)[labels]
@@ -137,7 +130,7 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     assert history["loss"][-1] < history["loss"][0]
     assert all((trained[0][name] == trained[2][name]).all() for name in start)
     assert any((trained[0][name] != trained[1][name]).any() for name in start)
-    unseen, truth = _toy(1)
+    unseen, truth = toy(1)
     out = predict(vit, weights, unseen, batch_size=64)
     assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
     model = vit_from_weights(vit, weights)
@@ -169,7 +162,7 @@ def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     from edvit_tf.models.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, predict
 
-    x, labels = _toy()
+    x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     targets = np.eye(2, dtype=np.float32)[labels]
     features = np.stack([labels, labels * 2.0, np.random.default_rng(3).normal(size=160)], axis=1).astype(np.float32)
@@ -180,7 +173,7 @@ def test_every_option_of_a_fit_learns_and_repeats_itself(option):
                            epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0])
     assert all((results[0][name] == results[1][name]).all() for name in start)
     assert any((results[0][name] != results[2][name]).any() for name in start)  # the option does something
-    unseen, truth = _toy(1)
+    unseen, truth = toy(1)
     assert (predict(vit, results[0], unseen)["logits"].argmax(axis=1) == truth).mean() > 0.9
 
 
@@ -189,7 +182,7 @@ def test_features_of_the_base_are_learnt_through_a_linear_map():
     from edvit_tf.models.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, linear_map, predict, standardised
 
-    x, labels = _toy()
+    x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     tilt = np.random.default_rng(2).uniform(0, 40, 160)  # a feature that the labels do not ask for
     x[:, :, 8:] += tilt[:, None, None, None].astype(np.uint8)
@@ -280,79 +273,6 @@ def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
         assert fleet_samples(stages, run, planned) == samples
 
 
-def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logits_valid():
-    from edvit_tf.models.presets import vit_config
-    from edvit_tf.models.vit import get_weights
-    from edvit_tf.training.fuse import build_fusion
-    from edvit_tf.training.joint import fit_joint
-    from edvit_tf.training.train import initial_weights, predict
-
-    x, labels = _toy()
-    eye = np.eye(2, dtype=np.float32)[labels]
-    groups = [eye, eye[:, ::-1].copy()]  # one class and "other" each
-    configs = [vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)] * 2
-    start = [initial_weights(configs[0], seed) for seed in (1, 2)]
-    width = configs[0].hidden_dim
-    runs = []
-    for options in ({}, {}, {"patch_dropout": 0.25, "feature_distillation": 1.0}):
-        fusion = build_fusion((width, width), 2)
-        values = np.random.default_rng(0)
-        fusion.set_weights([values.normal(0, 0.1, w.shape) for w in fusion.get_weights()])
-        train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
-        weights, history = fit_joint(configs, start, fusion, x, eye, groups, train, 0.2, seed=5, features=eye,
-                                     epoch_indices=lambda e: np.random.default_rng(e).permutation(160))
-        runs.append((weights, get_weights(fusion)))
-        unseen, truth = _toy(1)
-        out = [predict(configs[0], w, unseen) for w in weights]
-        assert (out[0]["logits"].argmax(axis=1) == truth).mean() > 0.9
-        assert (out[1]["logits"].argmax(axis=1) == 1 - truth).mean() > 0.9
-        p = fusion({"features": np.concatenate([o["features"] for o in out], axis=1),
-                    "present": np.ones((len(truth), 2), np.float32)})
-        assert (np.asarray(p).argmax(axis=1) == truth).mean() > 0.9 and history["samples"] == 6 * 160
-    (one, fused), (two, fused_two) = runs[:2]
-    assert all((one[j][name] == two[j][name]).all() for j in range(2) for name in start[0])
-    assert all((fused[name] == fused_two[name]).all() for name in fused)
-
-
-@pytest.mark.parametrize("kept", [None, 2])
-def test_stacked_models_answer_as_keras_ones(kept):
-    import tensorflow as tf
-
-    from edvit_tf.models.vit import build_vit, set_weights
-    from edvit_tf.training import stacked
-    from tests.tiny_vit import CONFIG, random_inputs, random_weights
-
-    weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()
-    places = None if kept is None else np.array([[0, 3], [1, 2], [0, 1], [2, 3], [0, 2], [1, 3]], np.int32)
-    found = stacked.features(CONFIG, {n: tf.constant(v) for n, v in stacked.stack(weights).items()}, x,
-                             None if kept is None else tf.constant(places))
-    model = build_vit(CONFIG, kept_patches=kept)
-    for own, values in zip(weights, found, strict=True):
-        set_weights(model, own)
-        expected = model(x if kept is None else {"input": x, "kept": places})["features"]
-        np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_joint_training_takes_sub_models_of_different_widths_and_heads():
-    from edvit_tf.models.presets import vit_config
-    from edvit_tf.training.fuse import build_fusion
-    from edvit_tf.training.joint import fit_joint
-    from edvit_tf.training.train import initial_weights
-
-    x, labels = _toy()
-    eye = np.eye(2, dtype=np.float32)[labels]
-    wide = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
-    configs = [wide, wide.replace(hidden_dim=wide.hidden_dim // 2), wide.replace(num_classes=3)]
-    start = [initial_weights(config, 1) for config in configs]
-    three = np.concatenate([eye, 0 * eye[:, :1]], axis=1)
-    fusion = build_fusion(tuple(config.hidden_dim for config in configs), 2)
-    weights, _ = fit_joint(configs, start, fusion, x, eye, [eye, eye, three], TrainConfig(epochs=1, batch_size=16), 0.0,
-                           seed=5, epoch_indices=lambda e: np.arange(160))
-    for before, after in zip(start, weights, strict=True):
-        assert list(before) == list(after) and all(before[n].shape == after[n].shape for n in before)
-        assert any((before[n] != after[n]).any() for n in before)
-
-
 def test_a_fit_lets_go_of_its_data():
     """Ten fits in one process held ten memory maps and ten copies of the base's features: 11 GB."""
     import gc
@@ -362,7 +282,7 @@ def test_a_fit_lets_go_of_its_data():
     from edvit_tf.models.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights
 
-    x, labels = _toy()
+    x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     gone = weakref.ref(x)
     fit(vit, initial_weights(vit, 1), x, np.eye(2, dtype=np.float32)[labels], TrainConfig(epochs=2, batch_size=16),

@@ -37,3 +37,12 @@ def logits(config: ViTConfig, weights: dict, x: np.ndarray) -> np.ndarray:
     model = _model(config)
     set_weights(model, weights)
     return np.asarray(model(x)["logits"])
+
+
+def toy(seed: int = 0, count: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (count, 16, 16, 1) uint8 whose upper half is bright where the label is 1, and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    x = rng.uniform(0, 60, (count, 16, 16, 1))
+    x[labels == 1, :8] += 150  # the upper half is bright
+    return x.astype(np.uint8), labels
