@@ -9,7 +9,8 @@ import pytest
 
 from edvit_tf.device.bundle import open_bundle
 from tests.conftest import ROOT, rewrite_manifest, run_python
-from tests.update_store import changed_byte, digests, listed, run
+from tests.damaged import listed, outside, swapped
+from tests.update_store import changed_byte, digests, run
 
 CRASH = """
 import os, signal, sys
@@ -53,23 +54,8 @@ def unknown_operator(bundle):
     listed(bundle, "submodel-00.tflite")
 
 
-def swapped(bundle):
-    shutil.copy(bundle / "submodel-01.tflite", bundle / "submodel-00.tflite")
-    listed(bundle, "submodel-00.tflite")
-
-
 def wrong_sha256(bundle):
     rewrite_manifest(bundle, lambda m: m["files"]["fusion.tflite"].update(sha256="0" * 64))
-
-
-def outside(bundle):
-    shutil.copy(bundle / "submodel-00.tflite", bundle.parent / "outside.tflite")
-
-    def change(manifest):
-        manifest["files"]["../outside.tflite"] = manifest["files"]["submodel-00.tflite"]
-        manifest["sub_models"][0]["flavours"]["float32"]["file"] = "../outside.tflite"
-
-    rewrite_manifest(bundle, change)
 
 
 def for_another_runtime(bundle):

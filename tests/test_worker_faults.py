@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edvit_tf.device import wire
-from edvit_tf.device.bundle import sha256
 from tests.conftest import rewrite_manifest, run_python
+from tests.damaged import listed, outside, swapped
 from tests.worker_process import SLOW, ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 99, np.uint8)
@@ -165,12 +165,6 @@ def copy(tiny_bundle, tmp_path):
     return shutil.copytree(tiny_bundle, tmp_path / "copy")
 
 
-def listed(bundle, name="submodel-00.tflite"):
-    """Makes the manifest list the file as it now is: sha256 does not tell any more."""
-    file = bundle / name
-    rewrite_manifest(bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file)))
-
-
 def spoil(bundle, at=0.5):
     content = bytearray((bundle / "submodel-00.tflite").read_bytes())
     content[int(len(content) * at)] ^= 1
@@ -198,21 +192,6 @@ def zeroed_weights(bundle):
     content[20000:40000] = bytes(20000)
     (bundle / "submodel-00.tflite").write_bytes(content)
     listed(bundle)
-
-
-def swapped(bundle):
-    shutil.copy(bundle / "submodel-01.tflite", bundle / "submodel-00.tflite")
-    listed(bundle)
-
-
-def outside(bundle):
-    shutil.copy(bundle / "submodel-00.tflite", bundle.parent / "outside.tflite")
-
-    def change(manifest):
-        manifest["files"]["../outside.tflite"] = manifest["files"]["submodel-00.tflite"]
-        manifest["sub_models"][0]["flavours"]["float32"]["file"] = "../outside.tflite"
-
-    rewrite_manifest(bundle, change)
 
 
 def linked(bundle):

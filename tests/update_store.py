@@ -1,14 +1,7 @@
 """For tests of updates: the command in this process, what a store then holds, damage."""
 
 from edvit_tf.device import update
-from edvit_tf.device.bundle import open_bundle, sha256, verified_path
-from tests.conftest import rewrite_manifest
-
-
-def listed(bundle, name):
-    """Makes the manifest list a file as it now is."""
-    file = bundle / name
-    rewrite_manifest(bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file)))
+from edvit_tf.device.bundle import open_bundle, verified_path
 
 
 def run(store, *arguments) -> int:
