@@ -19,6 +19,7 @@ from edvit_tf.fitting import (  # noqa: F401 (given on)
 )
 
 FUSIONS = ("tower", "joint", "average")
+BASELINES = ("single", "plain", "total")  # of a device's size; the same without distillation; of all files' size
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
 TARGETS = ("portable", "litert")  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
 
@@ -214,7 +215,7 @@ class RunConfig(Checked):
     flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
     target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
-    single_baseline: bool = True  # train one model of the per-device size on all classes beside the fleet
+    baselines: tuple[str, ...] = ("single",)  # models of all classes beside the fleet, any of BASELINES
     seed: int = 0
 
     def check(self) -> None:
@@ -240,6 +241,8 @@ class RunConfig(Checked):
         self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
                       and len(set(self.flavours)) == len(self.flavours), "flavours",
                       f"it must be float32 and then any of {', '.join(FLAVOURS[1:])}, each once")
+        self._require(set(self.baselines) <= set(BASELINES) and len(set(self.baselines)) == len(self.baselines),
+                      "baselines", f"it must be any of {', '.join(BASELINES)}, each once")
         self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")
 

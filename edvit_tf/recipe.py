@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.config import (
+    BASELINES,
     FLAVOURS,
     FUSIONS,
     HEADS,
@@ -83,6 +84,9 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--score", choices=SCORES, help=f"importance of units (default {config.pruning.score})")
     parser.add_argument("--fusion", choices=FUSIONS, help="how the answers become one: an MLP over frozen sub-models, "
                         f"trained on with them, or the average of their softmaxes (default {config.fusion})")
+    parser.add_argument("--baselines", help="models of all classes to train beside the fleet, from "
+                        f"{', '.join(BASELINES)} (of a device's size; the same by labels alone; of all files' size), "
+                        f"each with as many training MACs; or none (default {','.join(config.baselines)})")
     parser.add_argument("--no-distillation", action="store_true", help="labels alone train the sub-models")
     parser.add_argument("--residual", choices=RESIDUAL, help="what the residual stage keeps (default "
                         f"{config.pruning.residual})")
@@ -135,6 +139,9 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
         changes |= {"fusion": args.fusion, "joint_training": joint if args.fusion == "joint" else None}
     if args.flavours is not None:
         changes["flavours"] = tuple(name.strip() for name in args.flavours.split(",") if name.strip())
+    if args.baselines is not None:
+        named = [name.strip() for name in args.baselines.split(",") if name.strip()]
+        changes["baselines"] = () if named == ["none"] else tuple(named)
     if args.other_weight is not None:
         training = changes.get("stage_training", config.stage_training)
         changes["stage_training"] = training.replace(other_weight=args.other_weight)

@@ -25,7 +25,7 @@ raise SystemExit(main("x", mnist.CONFIG, smoke=smoke, paper=mnist.PAPER))
 @pytest.fixture(scope="module")
 def shared_bundle(tmp_path_factory):
     out = tmp_path_factory.mktemp("shared") / "mnist"
-    done = run_python("-c", SHARED, "--smoke", "--synthetic", "--out", out)
+    done = run_python("-c", SHARED, "--smoke", "--synthetic", "--baselines", "single,plain,total", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -33,10 +33,11 @@ def shared_bundle(tmp_path_factory):
 def test_sub_models_start_from_one_shared_model_and_are_trained_together(shared_bundle):
     results = json.loads((shared_bundle / "results.json").read_text())
     work = shared_bundle.with_name("mnist.work")
-    (label, shared), = results["shared"].items()
+    label, shared = next(iter(results["shared"].items()))
     assert [s["stage"] for s in shared] == ["head", "residual", "attention", "ffn"]
     assert [bool(s["history"].get("samples")) for s in shared] == [False, False, False, True]
     assert all([s["stage"] for s in sub["stages"]] == ["group"] for sub in [*results["sub_models"], results["single"]])
+    assert set(results["shared"]) == {label, f"shared-{results['total']['config']['num_heads']}"}
     weights = {name: np.load(work / name) for name in (
         f"{label}.ffn/weights.npz", "submodel-00.group/weights.npz", "joint/submodel-00.npz")}
     one, two, three = (w["block_00.mlp.expand.kernel"] for w in weights.values())
@@ -47,9 +48,27 @@ def test_sub_models_start_from_one_shared_model_and_are_trained_together(shared_
     assert all(entry["ok"] for entry in results["parity"].values())
 
 
-def test_the_single_model_gets_the_fleets_training(shared_bundle):
-    spent = json.loads((shared_bundle / "results.json").read_text())["training_macs"]
-    assert spent["single"] == pytest.approx(spent["fleet"], rel=0.1)  # but for batches that are filled up
+def test_every_rival_gets_the_fleets_training(shared_bundle):
+    results = json.loads((shared_bundle / "results.json").read_text())
+    spent = results["training_macs"]
+    for kind in ("single", "plain", "total"):
+        assert spent[kind] == pytest.approx(spent["fleet"], rel=0.1), kind  # but for batches that are filled up
+        assert results[kind]["tflite"]["recordings"] == results["fusion"]["tflite"]["recordings"]
+        assert results[kind]["parity"]["ok"]
+
+
+def test_the_rivals_are_what_they_are_called(shared_bundle):
+    results = json.loads((shared_bundle / "results.json").read_text())
+    single, plain, total = (results[kind] for kind in ("single", "plain", "total"))
+    assert plain["config"] == single["config"] and plain["file_bytes"] == single["file_bytes"]
+    assert [s["stage"] for s in plain["stages"]] == ["head", "residual", "attention", "ffn", "group"]
+    files = sum(sub["file_bytes"] for sub in results["sub_models"])
+    assert single["file_bytes"] < total["file_bytes"] <= files
+    weights = [np.load(shared_bundle.with_name("mnist.work") / f"{kind}.group/weights.npz") for kind in (
+        "single", "plain")]
+    assert (weights[0]["head.kernel"] != weights[1]["head.kernel"]).any()
+    page = (shared_bundle / "report.html").read_text()
+    assert "the same, not distilled" in page and "one model of all files&#x27; size" in page
 
 
 def test_accuracy_is_stored_for_every_number_of_lost_sub_models(shared_bundle):

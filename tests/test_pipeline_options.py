@@ -42,3 +42,11 @@ def test_its_bundle_answers_without_tensorflow(optional_bundle):
     done = run_python("-m", "edvit_tf.device", optional_bundle, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"submodel-0{i}" in done.stdout for i in range(4))
+
+
+def test_with_replicas_the_loss_of_any_one_device_costs_nothing(optional_bundle):
+    results = json.loads((optional_bundle / "results.json").read_text())
+    assert [row["device"] for row in results["lost_devices"]] == ["device-00", "device-01", "device-02"]
+    for row in results["lost_devices"]:
+        assert row["missing"] == [] and row["tflite"] == results["fusion"]["tflite"]
+    assert "3 of 3 devices can fail alone without any loss" in (optional_bundle / "report.html").read_text()

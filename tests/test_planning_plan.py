@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, TrainConfig, ViTConfig
 from edvit_tf.errors import ConfigError, PlanError
-from edvit_tf.pipeline.fleet import plan_groups, single_plan
+from edvit_tf.pipeline.fleet import lost_with_device, plan_groups
+from edvit_tf.pipeline.rivals import rivals
 from edvit_tf.planning import cost
 from edvit_tf.planning.assign import least_remaining_energy
 from edvit_tf.planning.partition import partition
@@ -223,7 +224,11 @@ def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_sin
     assert (result.replicas, result.samples, result.assignment, len(result.sub_models)) == (2, 2, "optimal", 4)
     assert all(len(set(s.devices)) == 2 for s in result.sub_models)
     held = max(sum(s.size_bytes for s in result.sub_models if d.name in s.devices) for d in result.devices)
-    single = single_plan(result, BASES["toy"])  # as large as what the fullest device holds, its replicas too
-    larger = BASES["toy"].pruned(min(8, single.kept_heads + 1), 10)
+    (single,) = rivals(run, result, BASES["toy"])  # as large as what the fullest device holds, its replicas too
+    larger = BASES["toy"].pruned(min(8, single.kept_heads + 1), 10, "keep")
     assert single.size_bytes <= held and (single.kept_heads == 8 or cost.file_bytes(larger) > held)
     assert single.devices == ()
+    assert [gone for _, gone in lost_with_device(result)] == [(), (), ()]
+    alone = plan_groups(run.replace(replicas=1, devices=(DeviceSpec("a"), DeviceSpec("b"))), BASES["toy"], None)
+    lost = dict(lost_with_device(alone))
+    assert set(lost) == {"a", "b"} and sorted(lost["a"] + lost["b"]) == [0, 1, 2, 3]

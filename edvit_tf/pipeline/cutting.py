@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
-from edvit_tf.pipeline.fleet import SINGLE, label_of, shared_of
+from edvit_tf.pipeline.fleet import label_of, shared_of
 from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.rivals import PLAIN
 from edvit_tf.pipeline.store import Stages, stage_seed
 from edvit_tf.planning import cost
 
@@ -38,21 +39,22 @@ def fleet_samples(stages: Stages, config: RunConfig, plan: Plan) -> int:
 
 def cut_and_fit(
     folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, sub: SubModelPlan, stage: str, name: str,
-    fleet_samples: int,
+    samples: int,
 ) -> dict:
-    """One stage of one sub-model: the group's head, or a cut by fresh scores; then the fit that mends it.
+    """One stage of one member: the group's head, or a cut by fresh scores; then the fit that mends it.
 
-    A shared model is cut three times without a fit, and then trained as config.shared_training says.
+    A model on no device gets `samples` an epoch, of all classes. With config.shared_training a model is cut three
+    times without a fit, and then trained as that says.
     """
     from edvit_tf.pruning.prune import group_head
     from edvit_tf.pruning.stage import prune_stage
     from edvit_tf.training.batches import group_epoch
 
     seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
-    training = config.stage_training
-    if sub.index < 0:
-        training = config.shared_training if stage == "ffn" else training.replace(epochs=0)
-    fitting = _Fitting(stages, training, sub, num_classes, seed, fleet_samples)
+    training = config.shared_training or config.stage_training
+    if config.shared_training is not None and stage != "ffn":
+        training = training.replace(epochs=0)
+    fitting = _Fitting(stages, training, sub, num_classes, seed, samples)
     train, validation = fitting.train, Split(stages, "validation")
 
     accuracy: dict[str, dict] = {}
@@ -85,16 +87,19 @@ def cut_and_fit(
 
 
 def specialise(
-    folder: Path, stages: Stages, config: RunConfig, sub: SubModelPlan, name: str, fleet_samples: int
+    folder: Path, stages: Stages, config: RunConfig, sub: SubModelPlan, name: str, samples: int
 ) -> dict:
-    """A member made from the shared model of its width: its group's head, fitted on the shared features, then a fit."""
+    """A member made from the shared model of its width: its group's head, fitted on the shared features, then a fit.
+
+    Without distillation it starts from one of its own that was trained so.
+    """
     from edvit_tf.pruning.prune import group_head
     from edvit_tf.training.train import predict, softmax
 
-    before = f"{shared_of(sub)}.ffn"
+    before = f"{PLAIN if label_of(sub) == PLAIN else shared_of(sub)}.ffn"
     shared = ViTConfig.from_dict(json.loads(stages.path(before, "stage.json").read_text())["result"]["config"])
     num_classes, weights = shared.num_classes, stages.arrays(before)
-    fitting = _Fitting(stages, config.stage_training, sub, num_classes, stage_seed(config, name), fleet_samples)
+    fitting = _Fitting(stages, config.stage_training, sub, num_classes, stage_seed(config, name), samples)
     validation = Split(stages, "validation")
     p = softmax(predict(shared, weights, validation.x)["logits"])
     accuracy = {"before": _base_accuracy(p, validation.labels, sub.classes)}
@@ -114,12 +119,14 @@ class _Fitting:
     """What a fit of one member reads: training inputs, targets, the base's features, and which rows an epoch has."""
 
     def __init__(self, stages: Stages, training: TrainConfig, sub: SubModelPlan, num_classes: int, seed: int,
-                 fleet_samples: int):
+                 samples: int):
         from edvit_tf.training.batches import group_targets
 
+        if label_of(sub) == PLAIN:
+            training = training.replace(distillation=0.0, feature_distillation=0.0)
         self.train, self.stored = Split(stages, "train"), stages.arrays("teacher", "teacher.npz")
         self.training, self.sub, self.num_classes, self.seed = training, sub, num_classes, seed
-        self.count = fleet_samples if label_of(sub) == SINGLE else len(self.train.labels)
+        self.count = samples  # an epoch of a model on no device
         self.targets = group_targets(self.train.labels, self.stored["train_probabilities"], sub.classes, num_classes,
                                      training.distillation, training.label_smoothing)
 

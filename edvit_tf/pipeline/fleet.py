@@ -1,14 +1,13 @@
-"""The plan of a run: class groups from its base's confusions, Algorithms 1 and 3, and the rival on one device."""
+"""The plan of a run: class groups from its base's confusions, Algorithms 1 and 3; where its members start."""
 
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.errors import DataError
 from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.rivals import Rival
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning import cost
-
-SINGLE = "single"  # the baseline: one model of the per-device size, all classes
 
 
 def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:
@@ -45,24 +44,10 @@ def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarra
                 config.replicas, cut_heads=config.pruning.heads)
 
 
-def single_plan(plan: Plan, base_config: ViTConfig, cut_heads: str = "merge") -> SubModelPlan:
-    """One model of all classes, as large as what the fullest device holds: the rival on one device.
-
-    With one sub-model a device it has the largest sub-model's widths; where a device holds several, the most heads
-    whose file is no more bytes than theirs together.
-    """
-    held: dict[str, int] = {}
-    for sub in plan.sub_models:
-        for device in sub.devices:
-            held[device] = held.get(device, 0) + sub.size_bytes
-    num_classes, kept = base_config.num_classes, max(sub.kept_heads for sub in plan.sub_models)
-    while kept < base_config.num_heads and (
-        cost.file_bytes(base_config.pruned(kept + 1, num_classes, cut_heads)) <= max(held.values())
-    ):
-        kept += 1
-    widths = base_config.pruned(kept, num_classes, cut_heads)
-    return SubModelPlan(len(plan.sub_models), tuple(range(num_classes)), kept, widths, cost.file_bytes(widths),
-                        cost.macs(widths), ())
+def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
+    """(device, indices of the sub-models that no other one holds): what is missing without it, for each in use."""
+    used = sorted({name for sub in plan.sub_models for name in sub.devices})
+    return [(name, tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name})) for name in used]
 
 
 def shared_plans(members: list[SubModelPlan], base_config: ViTConfig, cut_heads: str) -> dict[str, SubModelPlan]:
@@ -85,10 +70,10 @@ def shared_of(sub: SubModelPlan) -> str:
 
 
 def label_of(sub: SubModelPlan) -> str:
-    """Stage name of a sub-model, of the single baseline (which is on no device), or of a shared model."""
-    if sub.index < 0:
-        return shared_of(sub)
-    return sub.name if sub.devices else SINGLE
+    """Stage name of a sub-model, of a rival (which is on no device), or of a shared model."""
+    if isinstance(sub, Rival):
+        return sub.kind
+    return shared_of(sub) if sub.index < 0 else sub.name
 
 
 def fitted_stage(config: RunConfig, sub: SubModelPlan) -> str:

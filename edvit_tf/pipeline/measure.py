@@ -14,7 +14,7 @@ from edvit_tf.device.runtime import installed_runtimes
 from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, losses, per_recording
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
-from edvit_tf.pipeline.fleet import SINGLE, final_weights, label_of
+from edvit_tf.pipeline.fleet import final_weights, label_of, lost_with_device
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.training.calibrate import calibration_figures
@@ -23,7 +23,10 @@ from edvit_tf.training.calibrate import calibration_figures
 def measure(
     folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]
 ) -> dict:
-    """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the single baseline; plain JSON."""
+    """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the rivals; plain JSON.
+
+    `members` are the plan's sub-models, then the rivals.
+    """
     from edvit_tf.training.train import predict
 
     test = Split(stages, "test")
@@ -59,6 +62,9 @@ def measure(
                 "missing": gone[0], "name": rows[gone[0]]["name"], "tflite": score(p),
                 "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
             })
+    by_device = [{"device": name, "missing": list(gone),
+                  "tflite": score(fuse(bundle, answers, missing=gone)[0] if gone else fused)}
+                 for name, gone in lost_with_device(plan) if len(gone) < len(rows)]
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
         "base": _one_model(folder, "base", base_config, stages.arrays("base"), test, inputs, target),
@@ -69,13 +75,13 @@ def measure(
             "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"],
             "process": fusion_report,
         },
-        "parity": parity, "missing_one": missing_one, "losses": lost,
+        "parity": parity, "missing_one": missing_one, "losses": lost, "lost_devices": by_device,
         "flavours": _flavours(bundle, inputs, answers, score),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
-    if label_of(members[-1]) == SINGLE:
-        figures["single"] = _one_model(folder, SINGLE, members[-1].config,
-                                        final_weights(stages, config, members[-1]), test, inputs, target)
+    for one in members[len(rows):]:
+        figures[label_of(one)] = _one_model(folder, label_of(one), one.config, final_weights(stages, config, one), test,
+                                            inputs, target)
     return figures
 
 

@@ -13,16 +13,18 @@ from pathlib import Path
 
 from edvit_tf import __version__
 from edvit_tf.checked import digest
-from edvit_tf.config import Plan, RunConfig, ViTConfig
+from edvit_tf.config import BASELINES, Plan, RunConfig, ViTConfig
 from edvit_tf.device.runtime import runtime_name
 from edvit_tf.errors import AccuracyError, ExportError
 from edvit_tf.export.parity import TOLERANCES
 from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
-from edvit_tf.pipeline import cutting, fleet, fusing, steps
+from edvit_tf.pipeline import fleet, fusing, steps
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
+from edvit_tf.pipeline.members import fit_members, training_macs_of
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
+from edvit_tf.pipeline.rivals import Rival, rivals
 from edvit_tf.pipeline.store import lock, open_stages, preflight
 from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
@@ -77,25 +79,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     planned = stages.run("plan", lambda folder: fleet.plan_fleet(config, base_config, stages))
     plan = Plan.from_dict(planned["plan"])
     print(plan_table(plan, list(dataset.labels)), flush=True)
-    members = list(plan.sub_models)
-    if config.single_baseline and len(members) > 1:
-        members.append(fleet.single_plan(plan, base_config, config.pruning.heads))
-    histories = {fleet.label_of(sub): [] for sub in members}
-    scale = cutting.fleet_samples(stages, config, plan)
-    shared: dict[str, list] = {}
-    if config.shared_training is not None:
-        shared = _shared(stages, config, base_config, members)
-        for sub in members:
-            name = f"{fleet.label_of(sub)}.{cutting.GROUP}"
-            result = stages.run(name, lambda folder, s=sub, n=name: cutting.specialise(
-                folder, stages, config, s, n, scale))
-            histories[fleet.label_of(sub)].append({"stage": cutting.GROUP, **result})
-    for stage in () if shared else cutting.PRUNING_STAGES:  # stage by stage: one compiled model serves all sub-models
-        for sub in members:
-            name = f"{fleet.label_of(sub)}.{stage}"
-            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: cutting.cut_and_fit(
-                folder, stages, config, base_config, s, t, n, scale))
-            histories[fleet.label_of(sub)].append({"stage": stage, **result})
+    members = [*plan.sub_models, *rivals(config, plan, base_config)]
+    histories, shared = fit_members(stages, config, base_config, plan, members)
     num_classes = len(dataset.labels)
     stages.run("features", lambda folder: steps.features(folder, stages, config, plan))
     fused = stages.run("fusion", lambda folder: fusing.fusion(folder, stages, config, plan, num_classes))
@@ -118,14 +103,14 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         "base": {**_costs(base_config), "given": origin and "; ".join([origin, *fitted.get("notes", ())]),
                  "training": fitted["history"], "validation": teacher["validation"], **figures["base"]},
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
-        "single": None if fleet.SINGLE not in histories else
-                  {**_costs(members[-1].config), "stages": histories[fleet.SINGLE], **figures["single"]},
-        "shared": shared, "training_macs": _training_macs(shared, histories, members, joint),
+        "single": None, **{one.kind: {**_costs(one.config), "stages": histories[one.kind], **figures[one.kind]}
+                           for one in members if isinstance(one, Rival)},
+        "shared": shared, "training_macs": training_macs_of(shared, histories, members, joint),
         "fusion": {"kind": config.fusion, "history": fused["history"], "validation": last["validation"],
                    "frozen_validation": fused["validation"], "joint": joint and joint["history"],
                    "temperature": calibrated["temperature"], "validation_calibration": {
                        name: calibrated[name] for name in ("samples", "before", "after")}, **figures["fusion"]},
-        **{key: figures[key] for key in ("parity", "missing_one", "losses", "confusion", "flavours")},
+        **{key: figures[key] for key in ("parity", "missing_one", "losses", "lost_devices", "confusion", "flavours")},
         "labels": list(dataset.labels), "plan": {
             "total_bytes": plan.total_bytes, "deployed_bytes": plan.deployed_bytes, "budget_bytes": plan.budget_bytes},
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
@@ -135,32 +120,6 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     publish(stages, out, results)
     held.close()
     return results
-
-
-def _shared(stages, config: RunConfig, base_config: ViTConfig, members: list) -> dict[str, list]:
-    """The all-class models from which the members start: their stages by name."""
-    done: dict[str, list] = {}
-    for label, sub in fleet.shared_plans(members, base_config, config.pruning.heads).items():
-        done[label] = []
-        for stage in cutting.PRUNING_STAGES:
-            name = f"{label}.{stage}"
-            result = stages.run(name, lambda folder, s=sub, n=name, t=stage: cutting.cut_and_fit(
-                folder, stages, config, base_config, s, t, n, 0))
-            done[label].append({"stage": stage, **result})
-    return done
-
-
-def _training_macs(shared: dict, histories: dict, members: list, joint: dict | None) -> dict:
-    """MACs of all fits after the cuts, for the fleet and the single model: a shared model counts once for each."""
-    def spent(rows: list) -> int:
-        return sum(row["history"].get("macs", 0) for row in rows)
-
-    def started(subs: list) -> int:
-        return sum(spent(shared[label]) for label in sorted({fleet.shared_of(s) for s in subs})) if shared else 0
-
-    subs, single = [s for s in members if s.devices], [s for s in members if not s.devices]
-    fleets = started(subs) + sum(spent(histories[s.name]) for s in subs) + (joint["history"]["macs"] if joint else 0)
-    return {"fleet": fleets, "single": started(single) + spent(histories[fleet.SINGLE]) if single else None}
 
 
 def machine() -> dict:
@@ -182,7 +141,7 @@ def _check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
 def _check_parity(figures: dict, target: str) -> None:
     """No bundle leaves whose files do not answer as Keras does."""
     parts = dict(figures["parity"])
-    parts |= {name: figures[name].get("parity") for name in ("base", "single") if name in figures}
+    parts |= {name: figures[name].get("parity") for name in ("base", *BASELINES) if name in figures}
     bad = [f"{name} (95th percentile of the error {p['p95_relative_error']:.1e}, {p['differing_top1']} differing top-1)"
            for name, p in parts.items() if p is not None and not p["ok"]]
     if bad:

@@ -1,12 +1,14 @@
-"""The sections of the page that show what was measured: models, stages, sub-models, losses, confusions, parity."""
+"""The sections of the page that show what was measured: models, stages, sub-models, confusions, parity."""
 
 from html import escape
 
 from edvit_tf.report.figures import bars, matrix, mib, number, percent, points, stage_chart, table, wilson
-from edvit_tf.report.tables import stage_steps
+from edvit_tf.report.tables import RIVALS, stage_steps
 from edvit_tf.report.verdict import counted, noun
 
-SHORT = {"base": "base", "single": "single model", "fused": "fleet, fused", "average": "fleet, average"}
+SHORT = {"base": "base", "single": "single model", "plain": "not distilled", "total": "of all files' size",
+         "fused": "fleet, fused", "average": "fleet, average"}
+COLOUR = {"plain": "single", "total": "single"}  # of bars; the others have their own
 ARROW = "\N{RIGHTWARDS ARROW}"
 MACS = ("MACs: multiply-accumulates of one input as the paper counts them, without the attention products "
         "Q K\N{MODIFIER LETTER CAPITAL T} and A V")
@@ -44,10 +46,10 @@ def models(results: dict, rows: list[dict]) -> str:
             mib(row["device_bytes"]), mib(row["total_bytes"]), number(row["device_macs"] / 1e6),
             number(row["macs"] / 1e6), *_process(row, row["process"]),
         ])
-        accuracies.append((SHORT[row["key"]], share, percent(share, count), row["key"], (low, high)))
+        accuracies.append((SHORT[row["key"]], share, percent(share, count), _colour(row), (low, high)))
     count, windows = rows[0]["accuracy"]["recordings"], rows[0]["accuracy"]["windows"]
-    files = [(SHORT[r["key"]], r["device_bytes"] / 2**20, mib(r["device_bytes"]), r["key"], None) for r in rows]
-    times = [(SHORT[r["key"]], r["median"], number(r["median"]), r["key"], None) for r in rows if r["median"]]
+    files = [(SHORT[r["key"]], r["device_bytes"] / 2**20, mib(r["device_bytes"]), _colour(r), None) for r in rows]
+    times = [(SHORT[r["key"]], r["median"], number(r["median"]), _colour(r), None) for r in rows if r["median"]]
     return table(
         ["", f"accuracy,\n{what}s", "95 %\ninterval", "accuracy,\nwindows", "file MiB,\none device",
          "file MiB,\nin all", "M MACs,\none device", "M MACs,\nin all", "median\nms", "p95\nms", "peak RSS\nMiB"],
@@ -63,12 +65,15 @@ def models(results: dict, rows: list[dict]) -> str:
     ])
 
 
+def _colour(row: dict) -> str:
+    return COLOUR.get(row["key"], row["key"])
+
+
 def stages(results: dict) -> str:
     """What each cut cost and each fit mended, by sub-model."""
     members = [(sub["name"], ", ".join(sub["labels"]), sub["stages"]) for sub in results["sub_models"]]
-    if results.get("single"):
-        members.append(("single model", "all classes", results["single"]["stages"]))
     names = [stage["stage"] for stage in members[0][2]]
+    members += [(SHORT[key], "all classes", results[key]["stages"][-len(names):]) for key in RIVALS if results.get(key)]
 
     def rows(which):
         return [[name, *(f" {ARROW} ".join("-" if v is None else f"{100 * v:.1f}"
@@ -129,46 +134,6 @@ def _runtimes(measured: list[dict]) -> str:
     return f"Times by {' or '.join(sorted(found))}."
 
 
-def missing(results: dict) -> str:
-    """What the fleet still knows without one of its sub-models."""
-    if not results["missing_one"]:
-        return note("There is one sub-model: without it there is no answer.")
-    fused, counts, labels = results["fusion"]["tflite"], results["confusion"], results["labels"]
-    rows = []
-    for lost in results["missing_one"]:
-        gone = results["sub_models"][lost["missing"]]["labels"]
-        overall, others = lost["tflite"], lost["other_classes"]
-        kept = [i for i, label in enumerate(labels) if label not in gone]
-        total = sum(sum(counts[i]) for i in kept)
-        rows.append([
-            lost["name"], percent(overall["recording"], overall["recordings"]),
-            points(overall["recording"] - fused["recording"], fused["recordings"]),
-            percent(sum(counts[i][i] for i in kept) / max(1, total), total),
-            percent(others["recording"], others["recordings"]), others["recordings"], ", ".join(gone),
-        ])
-    return table(["without", "accuracy,\nall classes", "change,\npoints", "other classes,\nall present",
-                  "other classes,\nwithout it", f"{noun(results['data'])}s of\nother classes", "its classes"],
-                 rows, text=(0, 6), wrap=6) + note(
-        f"All present: {percent(fused['recording'], fused['recordings'])} of {fused['recordings']}. Measured on the "
-        ".tflite files, zeros in the place of the missing features. Other classes: those of the remaining sub-models."
-        + (f" Each sub-model is on {copies} devices: one of them lost costs nothing, all {copies} cost what is shown."
-           if (copies := min(len(sub["devices"]) for sub in results["sub_models"])) > 1 else ""))
-
-
-def losses(results: dict) -> str:
-    """Accuracy against the number of sub-models that are lost: mean, worst, best of the measured sets of that size."""
-    fused, sizes = results["fusion"]["tflite"], {}
-    for row in results["losses"]:
-        sizes.setdefault(len(row["missing"]), []).append(row["tflite"]["recording"])
-    count, rows = fused["recordings"], []
-    for lost, shares in [(0, [fused["recording"]]), *sorted(sizes.items())]:
-        mean = sum(shares) / len(shares)
-        rows.append([lost, len(shares), percent(mean, count), percent(min(shares), count), percent(max(shares), count)])
-    return table(["lost", "sets\nmeasured", "mean", "worst", "best"], rows, text=()) + note(
-        "Fused accuracy on the .tflite files, zeros in the place of the lost features. All sets of a size, or a seeded "
-        "sample where there are many; results.json names each. The aggregator tells a client the figure of its case.")
-
-
 def calibration(results: dict) -> str:
     """How far the fused probabilities are from the shares that turn out right."""
     fusion, what = results["fusion"], noun(results["data"])
@@ -200,7 +165,7 @@ def confusion(results: dict) -> str:
 
 def parity(results: dict) -> str:
     """How far the .tflite files lie from the Keras models."""
-    found = {**results["parity"], **{name: results[name]["parity"] for name in ("base", "single")
+    found = {**results["parity"], **{name: results[name]["parity"] for name in ("base", *RIVALS)
                                      if results.get(name) and "parity" in results[name]}}
     rows = [[name, p["samples"], *(f"{p[key]:.1e}" if key in p else "-" for key in (
         "max_relative_error", "p95_relative_error")), f"{p['tolerance']:.0e}", p["differing_top1"], p["ties"],

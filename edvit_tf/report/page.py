@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 
 from edvit_tf.device.bundle import Bundle, BundleError, open_bundle
-from edvit_tf.report import measured
+from edvit_tf.report import lost, measured
 from edvit_tf.report.figures import CSS, mib, number, table
 from edvit_tf.report.measured import note
+from edvit_tf.report.tables import RIVALS
 from edvit_tf.report.verdict import compared, counted, noun, verdict
 
 
@@ -49,8 +50,8 @@ def page(bundle: Bundle, results: dict, beside: dict | None = None) -> str:
         ("Models compared", measured.models(results, rows)),
         ("Accuracy by pruning stage", measured.stages(results)),
         ("Sub-models: size and latency", measured.sub_models(manifest, results)),
-        ("Loss of one sub-model", measured.missing(results)),
-        *([("Loss of several sub-models", measured.losses(results))] if results.get("losses") else []),
+        ("Loss of one sub-model", lost.sub_model(results)),
+        *([("Loss of several sub-models", lost.several(results))] if results.get("losses") else []),
         *([("Calibration", measured.calibration(results))] if "calibration" in results["fusion"] else []),
         ("Confusion matrix", measured.confusion(results)),
         ("Keras against TFLite", measured.parity(results)),
@@ -132,8 +133,7 @@ def _training(manifest: dict, results: dict) -> str:
     settings = [[key.replace("_", " "), *(_applied(fit, key, run[fit]) for fit in fits.values())]
                 for key in run["base_training"]]
     members = {sub["name"]: sub["stages"] for sub in results["sub_models"]}
-    if results.get("single"):
-        members["single"] = results["single"]["stages"]
+    members |= {key: results[key]["stages"] for key in RIVALS if results.get(key)}
     names = [stage["stage"] for stage in next(iter(members.values()))]
     times = [[member, *(number(seconds.get(f"{member}.{stage}", 0)) for stage in names),
               f"{sum(stage['history'].get('samples', 0) for stage in history):,}"]
@@ -148,7 +148,7 @@ def _training(manifest: dict, results: dict) -> str:
         f"{other}. Base: {'trained in this run' if given is None else f'given, {given}'}."
     ) + table(["seconds of a stage", *names, "samples seen\nafter the base"], times) + note(
         f"{whole}; all stages {number(results['seconds'])} s. The single model is given as many training samples "
-        "as the fleet's sub-models see together."
+        "as the fleet's sub-models see together, one of another size as many as cost the same MACs."
     ) + note(f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['machine']}; peak "
              f"memory of a process {results['peak_rss_bytes'] / 2**20:,.0f} MiB. Versions: {versions}.")
 

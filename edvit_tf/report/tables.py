@@ -3,6 +3,9 @@
 from edvit_tf.config import Plan
 from edvit_tf.errors import OutputError
 
+RIVALS = {"single": "one model of a device's size", "plain": "the same, not distilled",
+          "total": "one model of all files' size"}
+
 
 def results_table(results: dict) -> str:
     """Accuracy, size and latency of base, single model and fleet, and what one lost sub-model costs.
@@ -11,7 +14,7 @@ def results_table(results: dict) -> str:
     """
     fused = results["fusion"]
     subs = results["sub_models"]
-    base, single = results["base"], results.get("single")
+    base = results["base"]
     name = results["data"]["name"] + (" (SYNTHETIC stand-in)" if results["data"]["synthetic"] else "")
     lines = [
         f"{name}, test split: {fused['tflite']['recordings']} recordings, {fused['tflite']['windows']} windows; "
@@ -20,9 +23,9 @@ def results_table(results: dict) -> str:
         _row("base, unsplit", base.get("tflite", base["keras"]), base.get("file_bytes", base["weight_bytes"]),
              base["macs"], base.get("process")),
     ]
-    if single:
-        lines.append(_row("one model of a device's size", single["tflite"], single["file_bytes"], single["macs"],
-                          single["process"]))
+    for one, shown in ((results.get(key), shown) for key, shown in RIVALS.items()):
+        if one:
+            lines.append(_row(shown, one["tflite"], one["file_bytes"], one["macs"], one["process"]))
     names = dict.fromkeys(name for s in subs for name in s["devices"])  # a device may hold several sub-models
     held = [[s for s in subs if name in s["devices"]] for name in names]
     biggest = max(sum(s["file_bytes"] for s in each) for each in held)
@@ -58,9 +61,8 @@ def stages_table(results: dict) -> str:
     Balanced over the group's classes and "other"; results.json and the report have the group's own samples too.
     """
     rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
-    if results.get("single"):
-        rows.append(("single", "all classes", results["single"]["stages"]))
     names = [stage["stage"] for stage in rows[0][2]]
+    rows += [(key, "all classes", results[key]["stages"][-len(names):]) for key in RIVALS if results.get(key)]
     steps = {name: " -> ".join(stage_steps(stage)) for name, stage in zip(names, rows[0][2], strict=True)}
     widths = {name: 3 + max(len(steps[name]), len("100.0 -> 100.0 -> 100.0")) for name in names}
     lines = [f"{'validation, balanced %':<24}" + "".join(f"{name:>{widths[name]}}" for name in names),

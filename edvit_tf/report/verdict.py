@@ -7,19 +7,19 @@ takes them as independent samples, and is as a rule wider than a paired one woul
 import math
 
 from edvit_tf.report.figures import difference, mib, number, percent, points, wilson
+from edvit_tf.report.tables import RIVALS
 
 QUANTILES = ("median", "p95")
 
 
 def compared(manifest: dict, results: dict) -> list[dict]:
-    """The models that a reader weighs against each other: base, single (if measured), fused, average.
+    """The models that a reader weighs against each other: base, those of RIVALS that were measured, fused, average.
 
     Each: key, name, accuracy, device_bytes (on the fullest device), total_bytes, device_macs, macs, median and p95 in
     ms (fleet: slowest device, its sub-models one after the other, and the fusion; None where not measured), process.
     """
     rows = [_alone("base", "base, unsplit", results["base"])]
-    if results.get("single"):
-        rows.append(_alone("single", "one model of a device's size", results["single"]))
+    rows += [_alone(key, name, results[key]) for key, name in RIVALS.items() if results.get(key)]
     held: dict[str, list[dict]] = {}
     for sub in results["sub_models"]:
         for device in sub["devices"]:
@@ -78,8 +78,14 @@ def verdict(results: dict, rows: list[dict]) -> list[str]:
                     f"{trained[1]:,}; the base was not trained any longer.")
     spent = results.get("training_macs") or {}
     if spent.get("single") and spent.get("fleet"):
+        others = "".join(f", {name} with {number(spent[key] / 1e12)} T" for key, name in RIVALS.items()
+                         if key != "single" and spent.get(key))
         said.append(f"After the cuts the fleet was trained with {number(spent['fleet'] / 1e12)} T MACs, the single "
-                    f"model with {number(spent['single'] / 1e12)} T.")
+                    f"model with {number(spent['single'] / 1e12)} T{others}.")
+    if "total" in by:
+        share = by["total"]["accuracy"]["recording"]
+        said.append(f"One model as large as all files of the fleet together, {mib(by['total']['device_bytes'])} MiB on "
+                    f"one device, reaches {percent(share, count)}.")
     average = by["average"]["accuracy"]["recording"]
     if average > accuracy:
         said.append(f"The plain softmax average does better than the trained fusion ({percent(average, count)}).")
