@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.device.__main__ import positive
+from edvit_tf.device.limits import check_limits, ends_without_memory
 
 
 def add_fleet(commands) -> None:
@@ -44,10 +45,15 @@ def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
 
 def _serve(args) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines would stand between those of the JSON log
+    with ends_without_memory():
+        return _served(args)
+
+
+def _served(args) -> int:
+    check_limits()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
     from edvit_tf.device.hosted import WrongAnswers
     from edvit_tf.device.listening import AddressError
-    from edvit_tf.device.memory import MemoryShort
     from edvit_tf.device.process import ModelFailed
     from edvit_tf.device.tls import IdentityError
     from edvit_tf.errors import ConfigError
@@ -57,7 +63,7 @@ def _serve(args) -> int:
     try:
         return serve(AggregatorOptions(args.bundle, args.devices, args.listen, args.identity, args.insecure_anywhere,
                                        args.min_submodels, args.deadline_ms, args.metrics))
-    except (AddressError, IdentityError, MemoryShort, ModelFailed, WrongAnswers) as error:
+    except (AddressError, IdentityError, ModelFailed, WrongAnswers) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
