@@ -1,7 +1,7 @@
 """What the limits of this process leave (prlimit, ulimit), looked at before a server begins.
 
-gRPC's core aborts the process where it finds no descriptor or no memory for a thread, and the TFLite runtime crashes, so
-both are counted first.
+gRPC's core aborts the process where it finds no descriptor or no memory for a thread, and the TFLite runtime crashes,
+so both are counted first.
 """
 
 import contextlib
