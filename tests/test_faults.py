@@ -242,7 +242,8 @@ def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_
     devices[1].slow(0.2)
     for _ in range(2):
         for x in PICTURES:
-            infer(channel, x)
+            with contextlib.suppress(grpc.RpcError):  # a busy machine has no time left for the fusion
+                infer(channel, x)
     devices[1].slow(0.7)
     rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]
     devices[1].slow(0)
