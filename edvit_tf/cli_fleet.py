@@ -1,4 +1,4 @@
-"""`edvit serve` and `edvit predict`: the aggregator of a fleet, and its client."""
+"""`edvit serve`, `edvit predict`, `edvit push`: the aggregator of a fleet, its client, bundles for its devices."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from edvit_tf.device.limits import check_limits, ends_without_memory
 
 
 def add_fleet(commands) -> None:
-    """Adds `serve` and `predict` to the subparsers of `edvit`."""
+    """Adds `serve`, `predict` and `push` to the subparsers of `edvit`."""
     serve = commands.add_parser("serve", help="the aggregator: asks the devices, fuses, answers clients")
     serve.add_argument("bundle", type=Path)
     serve.add_argument("--devices", required=True, help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port")
@@ -35,6 +35,14 @@ def add_fleet(commands) -> None:
     predict.add_argument("--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)")
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
+
+    push = commands.add_parser("push", help="copy a bundle to a device (rsync over ssh) and install it there")
+    push.add_argument("bundle", type=Path)
+    push.add_argument("device", metavar="[USER@]HOST:STORE", help="e.g. pi-0.local:/opt/gtzan")
+    push.add_argument("--submodel", type=int, action="append", help="only this sub-model (may be given again)")
+    push.add_argument("--sudo", action="store_true", help="install with sudo, for a store that belongs to root")
+    push.add_argument("--python", default="/opt/edvit/bin/python", help="of the device (default /opt/edvit/bin/python)")
+    push.set_defaults(run=_push)
 
 
 def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
@@ -66,6 +74,12 @@ def _served(args) -> int:
     except (AddressError, IdentityError, ModelFailed, WrongAnswers) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _push(args) -> int:
+    from edvit_tf.push import push
+
+    return push(args.bundle, args.device, args.submodel, python=args.python, sudo=args.sudo)
 
 
 def _predict(args) -> int:
