@@ -121,6 +121,8 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     assert opened[0]["device"] == devices[1].address and opened[0]["failures"] == 3
     assert metric(one, "edvit_device_failures_total", device=devices[1].address, reason="deadline") >= 3
     assert metric(one, "edvit_breaker_state", state="open") == 1
+    assert metric(one, "edvit_degraded_answers") >= len(rows)
+    assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
     wait_for(lambda: f"{devices[1].address} down, breaker open" in get(one, "/healthz"), 5)
     assert get(one, "/healthz").startswith("SERVING\n") and one.events("degraded")
     devices[1].send(signal.SIGCONT)

@@ -9,6 +9,6 @@ Updates: `trial.py` (a bundle tried out), `versions.py` (side by side in a folde
 
 Then the network: `protocol.py` and `wire.py` (messages, tensors; the aggregator and clients use them too), `tls.py`
 (who a peer is), and the worker: `hosted.py` (sub-models fit to serve), `inputs.py` (what a request may bring),
-`executor.py` (one thread and its queue), `watchdog.py`, `metrics.py`, `jsonlog.py`, `service.py` (the calls),
+`executor.py` (one thread and its queue), `limits.py`, `watchdog.py`, `metrics.py`, `jsonlog.py`, `service.py` (the calls),
 `worker.py` (its life), `unit.py` (systemd).
 """
