@@ -6,8 +6,8 @@ Real workers and a real aggregator with mutual TLS, a proxy between them. At mos
 fault at once, a device counting until it is in BACK answers in a row. Every answer is compared, bit for bit, with what
 the files answer in processes of their own for the sub-models that it says are missing. Exit code 1 if an answer was
 wrong, a request took longer than the deadline and 10 %, less than 99.9 % were answered, or a device did not come back.
-Beside each late request stands how long a thread that only sleeps was kept waiting meanwhile: so long the machine
-itself had no time.
+Beside each late request stands how long the aggregator says that it took, and how long a thread here that only sleeps
+was kept waiting meanwhile: so long the machine had no time for the clients. The other processes may have stalled apart.
 """
 
 import argparse
@@ -157,7 +157,8 @@ def _figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
         "degraded": sum(bool(row.missing) for row in answered), "wrong": len(wrong), "hangs": len(hangs),
         "availability": len(answered) / max(1, len(rows)), "codes": collections.Counter(row.code for row in rows),
         "seconds": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99)), "longest": max(times)},
-        "late": [{"code": row.code, "seconds": row.seconds, "stalled_seconds": _stalled(stalls, row)} for row in hangs],
+        "late": [{"code": row.code, "seconds": row.seconds, "inside_seconds": row.inside_seconds,
+                  "stalled_seconds": _stalled(stalls, row)} for row in hangs],
         "longest_stall_seconds": max((seconds for _, seconds in stalls), default=0.0), "stalls": len(stalls),
         "refusals": [{"code": row.code, "words": row.words} for row in rows if row.code != "OK"][:20],
         "faults": {kind: {"count": len(of), "back_seconds_median": _median([f.back_seconds for f in of]),
@@ -192,7 +193,8 @@ def text(result: dict) -> str:
                         ("back_seconds_median", "back_seconds_max"))
         lines.append(f"{kind:<10}{row['count']:>6}{median:>22}{most:>7}")
     lines.append(f"stalls of the machine: {result['stalls']}, longest {result['longest_stall_seconds']:.3f} s")
-    lines += ["LATE {code}: {seconds:.3f} s, stalled {stalled_seconds:.3f} s".format(**row) for row in result["late"]]
+    lines += [f"LATE {row['code']}: {row['seconds']:.3f} s, inside the aggregator {row['inside_seconds']} s, the "
+              f"machine stalled {row['stalled_seconds']:.3f} s" for row in result["late"]]
     lines += [f"REFUSED {row['code']}: {row['words'][:300]}" for row in result["refusals"][:5]]
     return "\n".join([*lines, *(f"FAILED: {words}" for words in result["failed"])] or lines)
 
