@@ -15,10 +15,11 @@ Read the package in the order in which the data flows:
     bench       benchmarks of this machine
     study       tables of the method on a trained base
     pipeline    the whole run, stage by stage, resumable
-    cli         `edvit ...`; cli_measure its bench and study, cli_certs its certs, cli_fleet serve and predict
+    cli         `edvit ...`; cli_measure its bench and study, cli_certs its certs, cli_fleet serve, predict, push
     device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime, grpc
     aggregate   the aggregator of a fleet, and its client; no TensorFlow
     certs       keys and role certificates of a fleet
+    push        a bundle to a device, over ssh
 
 Nothing heavy is imported here: names come when they are asked for.
 """

@@ -15,6 +15,7 @@ from edvit_tf.cli_fleet import add_fleet
 from edvit_tf.cli_measure import add_bench, add_study, add_sweep, natural
 from edvit_tf.config import HEADS
 from edvit_tf.device.bundle import BundleError
+from edvit_tf.device.limits import DescriptorsShort
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.errors import EdvitError, OutputError
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return args.run(args)
-    except (EdvitError, BundleError, RuntimeMissing) as error:
+    except (EdvitError, BundleError, DescriptorsShort, RuntimeMissing) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:

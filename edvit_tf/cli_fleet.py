@@ -1,4 +1,4 @@
-"""`edvit serve` and `edvit predict`: the aggregator of a fleet, and its client."""
+"""`edvit serve`, `edvit predict`, `edvit push`: the aggregator of a fleet, its client, bundles for its devices."""
 
 import argparse
 import json
@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from edvit_tf.device.__main__ import positive
+from edvit_tf.device.limits import check_limits, ends_without_memory
 
 
 def add_fleet(commands) -> None:
-    """Adds `serve` and `predict` to the subparsers of `edvit`."""
+    """Adds `serve`, `predict` and `push` to the subparsers of `edvit`."""
     serve = commands.add_parser("serve", help="the aggregator: asks the devices, fuses, answers clients")
     serve.add_argument("bundle", type=Path)
     serve.add_argument("--devices", required=True, help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port")
@@ -35,6 +36,14 @@ def add_fleet(commands) -> None:
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
 
+    push = commands.add_parser("push", help="copy a bundle to a device (rsync over ssh) and install it there")
+    push.add_argument("bundle", type=Path)
+    push.add_argument("device", metavar="[USER@]HOST:STORE", help="e.g. pi-0.local:/opt/gtzan")
+    push.add_argument("--submodel", type=int, action="append", help="only this sub-model (may be given again)")
+    push.add_argument("--sudo", action="store_true", help="install with sudo, for a store that belongs to root")
+    push.add_argument("--python", default="/opt/edvit/bin/python", help="of the device (default /opt/edvit/bin/python)")
+    push.set_defaults(run=_push)
+
 
 def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
     group = parser.add_mutually_exclusive_group(required=True)
@@ -44,10 +53,15 @@ def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
 
 def _serve(args) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines would stand between those of the JSON log
+    with ends_without_memory():
+        return _served(args)
+
+
+def _served(args) -> int:
+    check_limits()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
     from edvit_tf.device.hosted import WrongAnswers
     from edvit_tf.device.listening import AddressError
-    from edvit_tf.device.memory import MemoryShort
     from edvit_tf.device.process import ModelFailed
     from edvit_tf.device.tls import IdentityError
     from edvit_tf.errors import ConfigError
@@ -57,9 +71,15 @@ def _serve(args) -> int:
     try:
         return serve(AggregatorOptions(args.bundle, args.devices, args.listen, args.identity, args.insecure_anywhere,
                                        args.min_submodels, args.deadline_ms, args.metrics))
-    except (AddressError, IdentityError, MemoryShort, ModelFailed, WrongAnswers) as error:
+    except (AddressError, IdentityError, ModelFailed, WrongAnswers) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _push(args) -> int:
+    from edvit_tf.push import push
+
+    return push(args.bundle, args.device, args.submodel, python=args.python, sudo=args.sudo)
 
 
 def _predict(args) -> int:

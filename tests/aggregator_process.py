@@ -27,7 +27,8 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
 
 
 @contextlib.contextmanager
-def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str, prelude: str = "") -> Iterator[Worker]:
+def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str, prelude: str = "",
+               **environment: str) -> Iterator[Worker]:
     """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure.
 
     `prelude` is Python that runs in the process before its main.
@@ -38,7 +39,7 @@ def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str, 
         main = ["-c", f"{prelude}\nimport sys\nfrom edvit_tf.cli import main\nraise SystemExit(main(sys.argv[1:]))"]
     command = [sys.executable, *main, "serve", str(bundle), "--devices", ",".join(devices), "--listen",
                "127.0.0.1:0", *map(str, arguments)]
-    with server(command, folder) as one:
+    with server(command, folder, **environment) as one:
         yield one
 
 

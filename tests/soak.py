@@ -6,6 +6,8 @@ Real workers and a real aggregator with mutual TLS, a proxy between them. At mos
 fault at once, a device counting until it is in BACK answers in a row. Every answer is compared, bit for bit, with what
 the files answer in processes of their own for the sub-models that it says are missing. Exit code 1 if an answer was
 wrong, a request took longer than the deadline and 10 %, less than 99.9 % were answered, or a device did not come back.
+Beside each late request stands how long the aggregator says that it took, and how long a thread here that only sleeps
+was kept waiting meanwhile: so long the machine had no time for the clients. The other processes may have stalled apart.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import json
 import random
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from tests.worker_process import wait_for
 DEVICES, LEAST, DEADLINE_SECONDS = 5, 3, 1.5
 AVAILABILITY, BACK = 0.999, 8
 LONGEST_FAULT_SECONDS = 4.0
+STALL_SECONDS = 0.03  # shorter ones are not noted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,6 +78,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
             bundle, folder, addresses, "--identity", str(ids["aggregator"]), "--min-submodels", str(LEAST),
             "--deadline-ms", str(1e3 * DEADLINE_SECONDS), "--metrics", "127.0.0.1:0"))
         wait_for(lambda: healthy(one, DEVICES))
+        stalls = stack.enter_context(noted_stalls())
         traffic = stack.enter_context(Traffic(one.address, pictures, wanted, clients=clients, pause_seconds=0.02,
                                               own=tls.identity(ids["client"])))
         time.sleep(1)
@@ -90,7 +95,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         time.sleep(1)
         after, end = (one.resident_bytes(), one.open_files()), traffic.since(settled)
         assert one.process.poll() is None, "the aggregator ended"
-    return {"minutes": seconds / 60, "seed": seed, **_figures(traffic.rows, faults, end),
+    return {"minutes": seconds / 60, "seed": seed, **_figures(traffic.rows, faults, end, stalls),
             "aggregator_rss_bytes": [before[0], after[0]], "aggregator_descriptors": [before[1], after[1]]}
 
 
@@ -113,7 +118,35 @@ def _faults(rng: random.Random, seconds: float, devices, proxy, pool, is_back) -
     return found
 
 
-def _figures(rows, faults: list[chaos.Fault], end) -> dict:
+@contextlib.contextmanager
+def noted_stalls():
+    """A list that grows by (time.monotonic(), seconds) whenever a thread that sleeps wakes up too late."""
+    found, stop = [], threading.Event()
+
+    def sleep():
+        before = time.monotonic()
+        while not stop.wait(0.01):
+            now = time.monotonic()
+            if now - before > STALL_SECONDS:
+                found.append((before, now - before))
+            before = now
+
+    thread = threading.Thread(target=sleep, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _stalled(stalls, row) -> float:
+    """Seconds of the stalls that touch a request."""
+    end = row.started + row.seconds
+    return sum(seconds for began, seconds in stalls if began < end and began + seconds > row.started)
+
+
+def _figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
     answered = [row for row in rows if row.code == "OK"]
     hangs = [row for row in rows if row.seconds > 1.1 * DEADLINE_SECONDS]
     wrong = [row for row in rows if not row.right]
@@ -124,6 +157,9 @@ def _figures(rows, faults: list[chaos.Fault], end) -> dict:
         "degraded": sum(bool(row.missing) for row in answered), "wrong": len(wrong), "hangs": len(hangs),
         "availability": len(answered) / max(1, len(rows)), "codes": collections.Counter(row.code for row in rows),
         "seconds": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99)), "longest": max(times)},
+        "late": [{"code": row.code, "seconds": row.seconds, "inside_seconds": row.inside_seconds,
+                  "stalled_seconds": _stalled(stalls, row)} for row in hangs],
+        "longest_stall_seconds": max((seconds for _, seconds in stalls), default=0.0), "stalls": len(stalls),
         "refusals": [{"code": row.code, "words": row.words} for row in rows if row.code != "OK"][:20],
         "faults": {kind: {"count": len(of), "back_seconds_median": _median([f.back_seconds for f in of]),
                           "back_seconds_max": max((f.back_seconds or 0.0 for f in of), default=None)}
@@ -156,6 +192,9 @@ def text(result: dict) -> str:
         median, most = ("" if row[key] is None else f"{row[key]:.2f}" for key in
                         ("back_seconds_median", "back_seconds_max"))
         lines.append(f"{kind:<10}{row['count']:>6}{median:>22}{most:>7}")
+    lines.append(f"stalls of the machine: {result['stalls']}, longest {result['longest_stall_seconds']:.3f} s")
+    lines += [f"LATE {row['code']}: {row['seconds']:.3f} s, inside the aggregator {row['inside_seconds']} s, the "
+              f"machine stalled {row['stalled_seconds']:.3f} s" for row in result["late"]]
     lines += [f"REFUSED {row['code']}: {row['words'][:300]}" for row in result["refusals"][:5]]
     return "\n".join([*lines, *(f"FAILED: {words}" for words in result["failed"])] or lines)
 

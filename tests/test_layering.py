@@ -22,7 +22,7 @@ def module_name(path: Path) -> str:
 DEVICE_FILES = sorted((PACKAGE / "device").rglob("*.py"))
 LIGHT_FILES = [PACKAGE / "data" / "__init__.py",
                *(PACKAGE / f"{name}.py" for name in ("__init__", "config", "fitting", "errors", "cli", "cli_certs",
-                                                     "certs", "recipe")),
+                                                     "certs", "push", "recipe")),
                *sorted((PACKAGE / "planning").rglob("*.py")), *DEVICE_FILES]
 
 

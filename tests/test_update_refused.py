@@ -34,24 +34,49 @@ def truncated_and_listed(bundle):
     listed(bundle, "submodel-00.tflite")
 
 
-def unknown_operator(bundle):
-    """The first operator code of the file becomes one that no runtime has, as if a later converter had written it."""
+CAST = 53  # the first operator code of a sub-model's file
+
+
+def other_operator(bundle, code, version):
+    """Puts another first operator code into a file, behind its end: as if a later converter had written it."""
     content = bytearray((bundle / "submodel-00.tflite").read_bytes())
 
     def uint32(at):
         return struct.unpack_from("<I", content, at)[0]
 
-    def field(table, number):
-        vtable = table - struct.unpack_from("<i", content, table)[0]
-        return table + struct.unpack_from("<H", content, vtable + 4 + 2 * number)[0]
-
-    codes = field(uint32(0), 1)
+    root = uint32(0)
+    vtable = root - struct.unpack_from("<i", content, root)[0]
+    codes = root + struct.unpack_from("<H", content, vtable + 4 + 2 * 1)[0]  # the model's second field
     first = codes + uint32(codes) + 4
-    first += uint32(first)
-    content[field(first, 0)] = 127  # "the code is in the other field"
-    struct.pack_into("<i", content, field(first, 3), 5000)
+    content += bytes(-len(content) % 4)
+    content += struct.pack("<6H", 12, 16, 12, 0, 8, 4)  # a vtable: where the old code, name, version and code stand
+    struct.pack_into("<I", content, first, len(content) - first)
+    content += struct.pack("<iiib3x", 12, code, version, min(code, 127))
     (bundle / "submodel-00.tflite").write_bytes(content)
     listed(bundle, "submodel-00.tflite")
+
+
+def unknown_operator(bundle):
+    other_operator(bundle, 5000, 1)
+
+
+def later_version_of_an_operator(bundle):
+    other_operator(bundle, CAST, 99)
+
+
+def another_architecture(bundle):
+    """A whole model, with other inputs and outputs than the manifest says."""
+    shutil.copy(bundle / "fusion.tflite", bundle / "submodel-00.tflite")
+    listed(bundle, "submodel-00.tflite")
+
+
+def other_widths(bundle):
+    """A manifest for features of another width than the model has."""
+    with np.load(bundle / "golden.npz") as file:
+        golden = dict(file)
+    golden["submodel-00.features"] = golden["submodel-00.features"][:, :-1]
+    np.savez(bundle / "golden.npz", **golden)
+    listed(bundle, "golden.npz")
 
 
 def wrong_sha256(bundle):
@@ -72,11 +97,20 @@ def not_an_archive(bundle):
     listed(bundle, "golden.npz")
 
 
+def test_the_operator_that_is_put_in_is_read(store, other):
+    """As it was before, at another place: so it is code and version that are refused below."""
+    other_operator(other, CAST, 1)
+    assert run(store, "install", other) == 0
+
+
 @pytest.mark.parametrize("damage, code, text", [
     (changed_byte, 7, "was changed"),
     (truncated, 7, "was changed: 20000 bytes"),
     (truncated_and_listed, 13, "submodel-00.tflite"),
     (unknown_operator, 13, "builtin_code"),
+    (later_version_of_an_operator, 13, "version '99'"),
+    (another_architecture, 13, "submodel-00.tflite"),
+    (other_widths, 16, "relative error of inf"),
     (swapped, 16, "answers the golden input with a relative error of"),
     (wrong_sha256, 7, "fusion.tflite was changed"),
     (outside, 7, "leaves the bundle's folder"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -132,6 +133,7 @@ def test_metrics_count_requests_by_code(running, channel):
     assert 0 < values['edvit_compute_seconds_sum{model="submodel-00"}'] < values[
         'edvit_request_seconds_sum{model="submodel-00"}']
     assert values["edvit_in_flight"] == 0 and values['edvit_queue_depth{model="submodel-00"}'] == 0
+    assert abs(values["process_start_time_seconds"] - time.time()) < 600 and values["process_open_fds"] > 3
     assert values["edvit_serving"] == 1 and values["process_resident_memory_bytes"] > 1e7
     assert f'bundle_digest="{running.serving["bundle_digest"]}"' in text
     assert get(running, "/healthz") == (200, "SERVING\n")

@@ -1,5 +1,6 @@
 """Real workers under overload, with models that hang or answer NaN, and with bundles that must not be served."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device import wire
+from edvit_tf.device.executor import Executor
 from tests.conftest import rewrite_manifest, run_python
 from tests.damaged import listed, outside, swapped
 from tests.worker_process import SLOW, ask, wait_for, worker
@@ -61,6 +63,26 @@ def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
         assert all("queue of submodel-00: got" in c.details() and "ms left" in c.details() for c in late)
         assert all(refused_at[n] < 0.25 for n, c in enumerate(calls) if c in late)  # before one service time is over
         assert ask(channel, REQUEST).raw_output_contents
+
+
+def test_a_request_whose_time_is_over_is_late_and_not_too_much():
+    """Whether others wait or not: nobody should send less, or to more devices, because an event loop overslept."""
+    ran = []
+
+    async def late(busy: bool):
+        executor = Executor("model", lambda x: (time.sleep(0.2), ran.append(x)), 0.01)
+        first = asyncio.ensure_future(executor.submit("first", 5)) if busy else None
+        await asyncio.sleep(0.05)
+        with pytest.raises(wire.WireError) as error:
+            await executor.submit("late", -0.131)
+        assert error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and "got 131 ms too late" in str(error.value)
+        if first is not None:
+            await first
+        executor.close()
+
+    for busy in (False, True):
+        asyncio.run(late(busy))
+    assert ran == ["first"]
 
 
 def test_a_request_without_a_deadline_gets_the_workers(tiny_bundle, tmp_path):

@@ -27,6 +27,7 @@ class Row:
     right: bool  # the answer is that of a single process without these; True without an answer
     device_ms: dict[int, float]  # by sub-model: compute, queue and wire
     words: str  # of the error
+    inside_seconds: float | None = None  # as the aggregator counts; None without an answer
 
     @property
     def whole(self) -> bool:
@@ -82,7 +83,7 @@ class Traffic:
                  and said["degraded"] == bool(missing))
         device_ms = {j: sum(said[f"submodel-{j:02d}.{part}_ms"] for part in ("compute", "queue", "wire"))
                      for j in range(100) if f"submodel-{j:02d}.device" in said}
-        return Row(started, seconds, place, "OK", missing, right, device_ms, "")
+        return Row(started, seconds, place, "OK", missing, right, device_ms, "", said["total_ms"] / 1e3)
 
 
 def distinct(wanted: dict[frozenset[int], np.ndarray]) -> bool:

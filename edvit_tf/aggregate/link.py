@@ -124,7 +124,7 @@ class Link:
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 return "auth", error.details() or code.name, frozenset()
             text = f"{code.name}: {error.details()}" if code is not None else f"{type(error).__name__}: {error}"
-            return "down", text[:300], frozenset()
+            return "down", text.partition("\n")[0][:300], frozenset()  # gRPC's words may have rubbish behind
 
     async def _check_peer(self) -> None:
         """Raises AuthFailed unless a worker answers at the address; gRPC alone does not tell refused from down."""

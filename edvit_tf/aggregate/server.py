@@ -16,6 +16,7 @@ from edvit_tf.device import tls
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
+from edvit_tf.device.limits import check_descriptors
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.serving import log_doubts, package_version
 from edvit_tf.device.watchdog import leave, watch
@@ -41,10 +42,13 @@ class AggregatorOptions:
 def serve(options: AggregatorOptions) -> int:
     """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends it with EXIT_STUCK.
 
-    Raises ConfigError, BundleError, RuntimeMissing, ModelFailed, WrongAnswers, IdentityError, AddressError.
+    Raises ConfigError, BundleError, RuntimeMissing, MemoryShort, DescriptorsShort, ModelFailed, WrongAnswers,
+    IdentityError, AddressError.
     """
     address = bracketed(*listening_address(options))
-    devices, bundle = fleet_devices(options.devices), open_bundle(options.bundle)
+    devices = fleet_devices(options.devices)
+    check_descriptors(peers=len(devices))
+    bundle = open_bundle(options.bundle)
     count = len(bundle.sub_models)
     least = count if options.min_submodels is None else options.min_submodels
     if not 1 <= least <= count:

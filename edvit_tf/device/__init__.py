@@ -8,7 +8,7 @@ in a process of its own), `golden.py` and `tune.py` (the fastest file and thread
 Updates: `trial.py` (a bundle tried out), `versions.py` (side by side in a folder), `update.py` (the commands).
 
 Then the network: `protocol.py` and `wire.py` (messages, tensors; the aggregator and clients use them too), `tls.py`
-(who a peer is), and the worker: `hosted.py` (sub-models fit to serve), `inputs.py` (what a request may bring),
-`executor.py` (one thread and its queue), `watchdog.py`, `metrics.py`, `jsonlog.py`, `service.py` (the calls),
+(who a peer is), and the worker: `limits.py`, `hosted.py` (sub-models fit to serve), `inputs.py` (what a request may
+bring), `executor.py` (one thread and its queue), `watchdog.py`, `metrics.py`, `jsonlog.py`, `service.py` (the calls),
 `worker.py` (its life), `unit.py` (systemd).
 """

@@ -11,7 +11,7 @@ BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, whic
 Exit codes: 0 done, or a worker stopped by SIGTERM; 1 a check failed, or the whole worker hung; 2 wrong usage; 7 the
 bundle is missing or was changed; 9 no usable runtime, or no grpcio; 10 a file cannot be used as input; 12 too little
 memory; 13 a model failed in its process; 14 tuning cannot be stored; 15 the identity cannot be used; 16 wrong golden
-answers; 17 an address cannot be listened on; 18 an inference did not come back.
+answers; 17 an address cannot be listened on; 18 an inference did not come back; 22 too few file descriptors.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.device.bundle import BundleError
-from edvit_tf.device.memory import MemoryShort
+from edvit_tf.device.limits import DescriptorsShort, check_limits, ends_without_memory
 from edvit_tf.device.process import ModelFailed
 from edvit_tf.device.runtime import RuntimeMissing
 from edvit_tf.device.tune import TuneError
@@ -35,20 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     _refuse_what_does_not_go_together(parser, args)
     try:
-        if args.listen:
-            return _listen(args)
-        return _check(args) if args.check else _tune(args) if args.tune else _predict(args)
-    except (BundleError, RuntimeMissing, MemoryShort, ModelFailed, TuneError) as error:
+        with ends_without_memory():
+            if args.listen:
+                return _listen(args)
+            return _check(args) if args.check else _tune(args) if args.tune else _predict(args)
+    except (BundleError, RuntimeMissing, DescriptorsShort, ModelFailed, TuneError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except MemoryError:
-        print("error: there is no more memory for this process. Stop other programs, or raise its limit.",
-              file=sys.stderr, flush=True)
-        os._exit(MemoryShort.exit_code)  # an interpreter without memory may hang on its way out
     except (ValueError, OSError, RuntimeError) as error:
-        if "start" in str(error) and "thread" in str(error):  # Python's words when there is no memory for its stack
-            print(f"error: {error}: too little memory. Stop other programs, or raise the limit.", file=sys.stderr)
-            return MemoryShort.exit_code
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
@@ -105,6 +99,8 @@ def _refuse_what_does_not_go_together(parser: argparse.ArgumentParser, args: arg
 def _listen(args) -> int:
     # gRPC's core writes lines of its own beside the JSON otherwise; GRPC_VERBOSITY=INFO shows refused handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if not args.print_unit:
+        check_limits()
     try:
         from edvit_tf.device.listening import AddressError
         from edvit_tf.device.worker import WorkerOptions, serve

@@ -70,6 +70,10 @@ class Executor:
 
         Nobody waits longer than `seconds_left`. A cancelled request leaves the queue without being run.
         """
+        if seconds_left <= 0:  # an overslept event loop, no queue that is too long
+            raise WireError(f"deadline: got {-seconds_left * 1e3:.0f} ms too late before {self.name} began; expected "
+                            "time for it. Give more time, or look at what else this machine does.",
+                            grpc.StatusCode.DEADLINE_EXCEEDED)
         wait = self.expected_wait()
         queued, need = self.unfinished > 0, (wait + self.service_seconds) * _MARGIN
         if queued and (need > seconds_left or self.waiting >= MAX_WAITING):

@@ -5,6 +5,7 @@ import resource
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+LIMITS = {resource.RLIMIT_DATA: "VmData:", resource.RLIMIT_AS: "VmSize:"}  # what counts towards each
 
 
 class MemoryShort(Exception):
@@ -26,11 +27,13 @@ def available_memory() -> int | None:
         most, now = _number(CGROUP / limit), _number(CGROUP / used)
         if most is not None and now is not None:
             free = min(free, max(0, most - now))
-    for kind, used in ((resource.RLIMIT_DATA, "VmData:"), (resource.RLIMIT_AS, "VmSize:")):
-        most, now = resource.getrlimit(kind)[0], _field("/proc/self/status", used)
-        if most != resource.RLIM_INFINITY and now is not None:
-            free = min(free, max(0, most - now))
-    return free
+    return min([free, *filter(lambda left: left is not None, map(left_by_limit, LIMITS))])
+
+
+def left_by_limit(kind: int) -> int | None:
+    """Bytes that a limit of this process, of LIMITS, leaves; None without one."""
+    most, now = resource.getrlimit(kind)[0], _field("/proc/self/status", LIMITS[kind])
+    return None if most == resource.RLIM_INFINITY or now is None else max(0, most - now)
 
 
 def resident() -> int | None:

@@ -16,8 +16,8 @@ from edvit_tf.device.runtime import runtime_name
 from edvit_tf.device.tune import candidates
 from edvit_tf.device.worker import WorkerOptions
 
-# Usage, bundle, runtime, identity, wrong answers: a restart meets them again.
-PERMANENT = (2, 7, 9, 15, 16)
+# Usage, bundle, runtime, identity, wrong answers, descriptors: a restart meets them again.
+PERMANENT = (2, 7, 9, 15, 16, 22)
 _BASE_BYTES = 96 << 20  # the process without models
 _DECODE_BYTES_PER_PIXEL = 20  # of an encoded picture while it is resized
 
