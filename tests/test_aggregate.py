@@ -87,7 +87,11 @@ def test_metrics_and_health_over_http(fleet):
     infer(channel, PICTURES[0])
     base = f"http://{one.serving['metrics']}"
     with urllib.request.urlopen(f"{base}/healthz", timeout=5) as answer:
-        assert answer.status == 200
+        assert answer.status == 200 and answer.readline() == b"SERVING\n"
+        said = json.loads(answer.read())
+    assert said["bundle_digest"] == one.serving["bundle_digest"] and said["min_submodels"] == 2
+    assert [(d["state"], d["breaker"], d["reason"]) for d in said["devices"]] == [("ready", "closed", "")] * 2
+    assert [d["hosts"] for d in said["devices"]] == [["submodel-00"], ["submodel-01"]]
     with urllib.request.urlopen(f"{base}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     assert text.count('state="ready"} 1') == 2 and 'edvit_submodel_available{model="submodel-01"} 1' in text

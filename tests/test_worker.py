@@ -134,7 +134,8 @@ def test_metrics_count_requests_by_code(running, channel):
     assert values["edvit_in_flight"] == 0 and values['edvit_queue_depth{model="submodel-00"}'] == 0
     assert values["edvit_serving"] == 1 and values["process_resident_memory_bytes"] > 1e7
     assert f'bundle_digest="{running.serving["bundle_digest"]}"' in text
-    assert get(running, "/healthz") == (200, "SERVING\n")
+    assert get(running, "/healthz") == (200, 'SERVING\n' + json.dumps(
+        {"models": ["submodel-00", "submodel-01"], "certificate": None}, indent=1) + "\n")
     assert get(running, "/other")[0] == 404
 
 
