@@ -1,6 +1,8 @@
 """Devices that answer wrongly, or are not who they should be: they count as missing, their answer is never fused."""
 
 import contextlib
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy as np
@@ -86,9 +88,15 @@ def test_another_bundles_device_is_never_asked(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         other = stack.enter_context(fake_device("submodel-01", "e" * 64, asked.append))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, other]))
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, other], "--metrics", "127.0.0.1:0"))
         channel = stack.enter_context(one.channel())
         wait_for(lambda: any(e["state"] == "wrong-bundle" for e in one.events("device")))
+        with pytest.raises(urllib.error.HTTPError) as probe:
+            urllib.request.urlopen(f"http://{one.serving['metrics']}/healthz", timeout=5)
+        assert probe.value.code == 503
+        probe.value.close()
+        said = health(one)
+        assert said["status"] == "NOT_SERVING" and said["devices"][1]["state"] == "wrong-bundle"
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, X)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE and "wrong-bundle" in error.value.details()

@@ -1,5 +1,6 @@
 """A certificate that ends soon: both servers say so in log, metrics and /healthz, and --check shows it."""
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -56,6 +57,15 @@ def test_days_are_counted_by_the_clock():
     assert expiry.shown(now + 29.9 * DAY)["expiring"] and not expiry.shown(now + 30.1 * DAY)["expiring"]
     said = expiry.shown(now - 2 * DAY)
     assert said["days_left"] == -2 and said["expiring"] and said["ends"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("seconds, level", [(600, "warning"), (-1, "error"), (29 * DAY, "warning"), (31 * DAY, None)])
+def test_it_is_over_when_it_is_over_and_not_in_its_last_hour(authority, capfd, seconds, level):
+    own = tls.identity(issued(authority, 1825))
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(expiry.keep_saying(own, time.time() + seconds), 0.2))
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines] == ([] if level is None else [level])
 
 
 @contextlib.contextmanager

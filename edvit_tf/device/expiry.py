@@ -44,7 +44,7 @@ async def keep_saying(own: tls.Identity | None, ends: float | None) -> None:
 def _log_days(own: tls.Identity, ends: float | None) -> None:
     said = shown(ends)
     if said and said["expiring"]:
-        over = said["days_left"] <= 0
+        over = ends <= time.time()
         log("certificate", "error" if over else "warning", file=str(own.cert), ends=said["ends"],
             days_left=said["days_left"], advice=_ADVICE,
             reason="certificate has expired" if over else f"certificate ends in less than {WARN_DAYS} days")
