@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from edvit_tf.device.__main__ import positive
@@ -31,7 +32,11 @@ def add_fleet(commands) -> None:
     _add_identity(predict, "no TLS")
     predict.add_argument("--bundle", type=Path, help="cut recordings into its windows here; without it files are sent "
                          "as they are, and a recording longer than a window is refused")
-    predict.add_argument("--stream", action="store_true", help="raw inputs of the model's shape from standard input")
+    predict.add_argument("--stream", nargs="?", const="frames", choices=("frames", "pcm"), help="from standard input: "
+                         "frames (the default) are raw inputs of the model's shape; pcm is sound, signed 16-bit "
+                         "little-endian mono at the rate of --bundle, an answer a window")
+    predict.add_argument("--hop", type=positive, metavar="SECONDS", help="with --stream pcm: from one window's start "
+                         "to the next one's (default: a window)")
     predict.add_argument("--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)")
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
@@ -84,16 +89,22 @@ def _push(args) -> int:
 
 def _predict(args) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from edvit_tf.aggregate.client import Client, frames, predict_file
+    from edvit_tf.aggregate.client import Client, predict_file
     from edvit_tf.device import tls
     from edvit_tf.device.bundle import open_bundle
     from edvit_tf.errors import ConfigError
 
-    if bool(args.files) == args.stream:
+    if bool(args.files) == bool(args.stream):
         raise ConfigError("give files or folders, or --stream for standard input: one of the two.")
+    if args.hop and args.stream != "pcm":
+        raise ConfigError("--hop goes with --stream pcm; recordings in files are cut side by side.")
+    if args.stream == "pcm" and args.bundle is None:
+        raise ConfigError("--stream pcm needs --bundle FOLDER: its windows and its mel filter bank make the inputs "
+                          "here.")
     files = [file for path in args.files for file in (sorted(p for p in path.rglob("*") if p.is_file())
                                                       if path.is_dir() else [path])]
     bundle = None if args.bundle is None else open_bundle(args.bundle)
+    sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
     try:
         own = None if args.insecure else tls.identity(args.identity)
     except tls.IdentityError as error:
@@ -101,14 +112,39 @@ def _predict(args) -> int:
         return error.exit_code
     client = Client(args.server, own, args.timeout_ms / 1e3)
     try:
-        for file in files:
-            _show(predict_file(client, file, bundle), args.json)
-        if args.stream:
-            for place, frame in enumerate(frames(sys.stdin.buffer, client)):
-                _show({"file": f"frame {place}", "windows": 1, **client.ask(frame)}, args.json)
+        if bundle is not None:
+            client.check_bundle(bundle)
+        for answer in ((predict_file(client, file, bundle) for file in files) if files
+                       else _streamed(client, sound)):
+            _show(answer, args.json)
     finally:
         client.close()
     return 0
+
+
+def _sound(bundle, hop_seconds: float | None) -> tuple:
+    """How a stream of sound is cut for a bundle: its rule, and samples from window to window. Raises ConfigError."""
+    from edvit_tf.aggregate.streams import hop_samples
+    from edvit_tf.device.inputs import input_rule
+
+    rule = input_rule(bundle)
+    return rule, hop_samples(rule.spec, hop_seconds)
+
+
+def _streamed(client, sound: tuple | None) -> Iterator[dict]:
+    """An answer for each frame of standard input, or for each window of sound."""
+    from edvit_tf.aggregate.streams import frames, pcm_windows
+    from edvit_tf.device.preprocess import mel_input
+
+    if sound is None:
+        for place, frame in enumerate(frames(sys.stdin.buffer, client)):
+            yield {"file": f"frame {place}", "windows": 1, **client.ask(frame)}
+        return
+    rule, hop = sound
+    for start, samples in pcm_windows(sys.stdin.buffer, rule.spec.window_samples, hop):
+        seconds = start / rule.spec.sample_rate_hz
+        yield {"file": f"{seconds:.3f} s", "start_seconds": seconds, "windows": 1,
+               **client.ask(mel_input(samples, rule.spec, rule.mel_filters)[None])}
 
 
 def _show(answer: dict, as_json: bool) -> None:

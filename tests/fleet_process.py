@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import itertools
+import json
 import re
 import signal
 import socket
@@ -103,6 +104,17 @@ def get(one: Worker, path: str) -> str:
         return error.read().decode()
 
 
+def health(one: Worker) -> dict:
+    """What /healthz says below its first line, with that as "status"."""
+    status, _, rest = get(one, "/healthz").partition("\n")
+    return {"status": status, **json.loads(rest)}
+
+
+def states(one: Worker) -> list[tuple[str, str, str]]:
+    """(address, state, breaker) of each device, by an aggregator's /healthz."""
+    return [(device["address"], device["state"], device["breaker"]) for device in health(one)["devices"]]
+
+
 def metric(one: Worker, name: str, **labels: str) -> float:
     """The sum of a metric's samples that have these labels."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
@@ -112,7 +124,7 @@ def metric(one: Worker, name: str, **labels: str) -> float:
 
 def healthy(one: Worker, count: int) -> bool:
     """Whether an aggregator says that so many devices are ready, and their breakers closed."""
-    return get(one, "/healthz").count(" ready, breaker closed") == count
+    return [state[1:] for state in states(one)].count(("ready", "closed")) == count
 
 
 def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarray]:

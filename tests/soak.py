@@ -30,7 +30,7 @@ from edvit_tf.device import tls
 from tests import chaos
 from tests.aggregator_process import aggregator
 from tests.conftest import write_made_bundle
-from tests.fleet_process import Place, get, healthy, oracle
+from tests.fleet_process import Place, healthy, oracle, states
 from tests.traffic import Traffic, distinct
 from tests.worker_process import wait_for
 
@@ -87,7 +87,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         def is_back(device: int, since: float) -> bool:
             latest = traffic.since(since)[-BACK:]
             return (len(latest) == BACK and all(row.missing is not None and device not in row.missing for row in latest)
-                    and f"{addresses[device]} ready, breaker closed" in get(one, "/healthz"))
+                    and (addresses[device], "ready", "closed") in states(one))
 
         faults = _faults(random.Random(seed), seconds, devices, proxy, pool, is_back)
         time.sleep(1)

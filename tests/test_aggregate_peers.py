@@ -1,6 +1,8 @@
 """Devices that answer wrongly, or are not who they should be: they count as missing, their answer is never fused."""
 
 import contextlib
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy as np
@@ -10,6 +12,7 @@ from edvit_tf.device import tls, wire
 from edvit_tf.device.bundle import open_bundle
 from tests.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.fake_device import fake_device, good
+from tests.fleet_process import health
 from tests.worker_process import wait_for, worker
 
 X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
@@ -85,18 +88,25 @@ def test_another_bundles_device_is_never_asked(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         other = stack.enter_context(fake_device("submodel-01", "e" * 64, asked.append))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, other]))
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, other], "--metrics", "127.0.0.1:0"))
         channel = stack.enter_context(one.channel())
         wait_for(lambda: any(e["state"] == "wrong-bundle" for e in one.events("device")))
+        with pytest.raises(urllib.error.HTTPError) as probe:
+            urllib.request.urlopen(f"http://{one.serving['metrics']}/healthz", timeout=5)
+        assert probe.value.code == 503
+        probe.value.close()
+        said = health(one)
+        assert said["status"] == "NOT_SERVING" and said["devices"][1]["state"] == "wrong-bundle"
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, X)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE and "wrong-bundle" in error.value.details()
         assert asked == []
 
 
-def test_certificates_tell_who_may_ask_whom_and_auth_from_down(tiny_bundle, tmp_path):
+def test_certificates_tell_who_may_ask_whom_and_health_tells_auth_from_down(bundles, tmp_path):
     from edvit_tf import certs
 
+    tiny_bundle, other_bundle = bundles
     certs.init(tmp_path / "ca")
     certs.init(tmp_path / "rogue")
     here = ["127.0.0.1"]
@@ -106,12 +116,21 @@ def test_certificates_tell_who_may_ask_whom_and_auth_from_down(tiny_bundle, tmp_
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"]), "--submodel", "0"))
         second = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(rogue), "--submodel", "1"))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, second.address, "127.0.0.1:1"],
-                                             "--min-submodels", "1", "--identity", str(ids["aggregator"])))
+        other = stack.enter_context(worker(other_bundle, tmp_path, "--identity", str(ids["worker"])))
+        addresses = [first.address, second.address, other.address, "127.0.0.1:1"]
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, "--min-submodels", "1", "--identity",
+                                             str(ids["aggregator"]), "--metrics", "127.0.0.1:0"))
         channel = stack.enter_context(one.channel(tls.identity(ids["client"])))
-        wait_for(lambda: len(one.events("device")) == 3)
-        states = {event["device"]: event["state"] for event in one.events("device")}
-        assert states == {first.address: "ready", second.address: "auth", "127.0.0.1:1": "down"}
+        wait_for(lambda: len(one.events("device")) == 4)
+        states = dict(zip(addresses, ("ready", "auth", "wrong-bundle", "down"), strict=True))
+        assert {event["device"]: event["state"] for event in one.events("device")} == states
+        said = health(one)
+        assert said["status"] == "SERVING" and said["submodels"] == {"submodel-00": True, "submodel-01": False}
+        rows = {device["address"]: device for device in said["devices"]}
+        assert {address: row["state"] for address, row in rows.items()} == states
+        assert [rows[address]["hosts"] for address in addresses] == [["submodel-00"], [], [], []]
+        assert "certificate" in rows[second.address]["reason"] and rows[first.address]["reason"] == ""
+        assert other.serving["bundle_digest"][:12] in rows[other.address]["reason"]
         said = infer(channel, X)[1]
         assert said["missing"] == "submodel-01" and f"{second.address} auth" in said["submodel-01.missing"]
         with one.channel(tls.identity(ids["worker"])) as thief, pytest.raises(grpc.RpcError) as error:

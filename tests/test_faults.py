@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.aggregator_process import aggregator, infer, wait_ready
-from tests.fleet_process import get, healthy, metric, oracle, places
+from tests.fleet_process import health, healthy, metric, oracle, places, states
 from tests.traffic import Traffic, distinct
 from tests.worker_process import wait_for
 
@@ -123,8 +123,8 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     assert metric(one, "edvit_breaker_state", state="open") == 1
     assert metric(one, "edvit_degraded_answers") >= len(rows)
     assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
-    wait_for(lambda: f"{devices[1].address} down, breaker open" in get(one, "/healthz"), 5)
-    assert get(one, "/healthz").startswith("SERVING\n") and one.events("degraded")
+    wait_for(lambda: (devices[1].address, "down", "open") in states(one), 5)
+    assert health(one)["status"] == "SERVING" and one.events("degraded")
     devices[1].send(signal.SIGCONT)
     wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
     assert metric(one, "edvit_breaker_state", state="closed") == 2

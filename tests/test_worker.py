@@ -136,7 +136,8 @@ def test_metrics_count_requests_by_code(running, channel):
     assert abs(values["process_start_time_seconds"] - time.time()) < 600 and values["process_open_fds"] > 3
     assert values["edvit_serving"] == 1 and values["process_resident_memory_bytes"] > 1e7
     assert f'bundle_digest="{running.serving["bundle_digest"]}"' in text
-    assert get(running, "/healthz") == (200, "SERVING\n")
+    assert get(running, "/healthz") == (200, 'SERVING\n' + json.dumps(
+        {"models": ["submodel-00", "submodel-01"], "certificate": None}, indent=1) + "\n")
     assert get(running, "/other")[0] == 404
 
 

@@ -201,11 +201,3 @@ def test_the_message_limit_follows_from_the_input(sound, pictures):
     assert pictures[0].serving["message_limit_bytes"] == (8 << 20) + 65_536
     code, text = refused(sound[1], wire.infer_request("submodel-00", {"mel": bytes(120_000)}))
     assert code is EXHAUSTED and "120" in text and "113536" in text
-
-
-def test_a_missing_decoder_is_said(tiny_bundle, tmp_path):
-    prelude = "import sys; sys.modules['PIL'] = None"
-    with worker(tiny_bundle, tmp_path, prelude=prelude) as one, one.channel() as channel:
-        code, text = refused(channel, request(png(16, 16)))
-        assert code is grpc.StatusCode.FAILED_PRECONDITION and "needs Pillow" in text
-        assert good(channel)

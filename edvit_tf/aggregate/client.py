@@ -1,8 +1,6 @@
-"""Asks an aggregator: picture and sound files, frames from a stream. Needs a bundle only to cut long recordings."""
+"""Asks an aggregator, for arrays and for files. Needs a bundle only to cut recordings into windows."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import grpc
 import numpy as np
@@ -11,7 +9,7 @@ from edvit_tf.aggregate.service import MODEL
 from edvit_tf.device import preprocess, tls, wire
 from edvit_tf.device.answer import mel_filters
 from edvit_tf.device.bundle import Bundle
-from edvit_tf.errors import EdvitError
+from edvit_tf.errors import ConfigError, EdvitError
 
 
 class RequestFailed(EdvitError):
@@ -30,17 +28,28 @@ class Client:
         self._timeout, self._server = timeout_seconds, server
         metadata = self._call("ModelMetadata", wire.message("ModelMetadataRequest")(name=MODEL))
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
+        self.bundle_digest = metadata.properties.get("bundle_digest", "")
 
     def ask(self, value: np.ndarray | bytes) -> dict:
         """{"label", "probability", "probabilities": array (classes,), "parameters"} for one input or encoded file.
 
-        Raises RequestFailed with the aggregator's words.
+        Raises RequestFailed with the aggregator's words, and when it has another bundle than at the start.
         """
         response = self._call("ModelInfer", wire.infer_request(MODEL, {self.input.name: value}))
-        found = wire.tensors(response)
+        found, said = wire.tensors(response), wire.parameters(response)
+        if said["bundle_digest"] != self.bundle_digest:
+            raise RequestFailed(f"{self._server} serves the bundle {said['bundle_digest'][:12]} now, and "
+                                f"{self.bundle_digest[:12]} when this began. Begin again.")
         probabilities = found["probabilities"][0]
         return {"label": found["label"][0].decode(), "probability": float(probabilities.max()),
-                "probabilities": probabilities, "parameters": wire.parameters(response)}
+                "probabilities": probabilities, "parameters": said}
+
+    def check_bundle(self, bundle: Bundle) -> None:
+        """Raises ConfigError unless the aggregator serves this bundle: another one has other windows or labels."""
+        if self.bundle_digest != bundle.digest:
+            raise ConfigError(f"--bundle {bundle.path} is {bundle.digest[:12]}; {self._server} serves "
+                              f"{self.bundle_digest[:12]}. Give the bundle that is served, or none for files as they "
+                              "are.")
 
     def close(self) -> None:
         self._channel.close()
@@ -66,17 +75,3 @@ def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
     worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))
     return {"file": path.name, "windows": len(answers), "label": bundle.labels[int(mean.argmax())],
             "probability": float(mean.max()), "probabilities": mean, "parameters": worst["parameters"]}
-
-
-def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
-    """Raw inputs (1, H, W, C) of the aggregator's shape and type, one after the other, until the stream ends.
-
-    Raises RequestFailed where it ends within a frame.
-    """
-    shape, dtype = tuple(client.input.shape), wire.DTYPES[client.input.datatype]
-    size = int(np.prod(shape)) * dtype.itemsize
-    while data := source.read(size):
-        if len(data) < size:
-            raise RequestFailed(f"the stream ended within a frame, after {len(data)} of {size} bytes; a frame is "
-                                f"{client.input.datatype} {list(shape)}. Cut the stream into whole frames.")
-        yield np.frombuffer(data, dtype).reshape(shape)

@@ -19,6 +19,7 @@ _OVERLOADED = "overloaded"
 _REFUSED = {grpc.StatusCode.DEADLINE_EXCEEDED: "deadline", grpc.StatusCode.UNAVAILABLE: "down",
             grpc.StatusCode.RESOURCE_EXHAUSTED: _OVERLOADED, grpc.StatusCode.UNAUTHENTICATED: "auth",
             grpc.StatusCode.PERMISSION_DENIED: "auth"}
+_DETAILS = 300  # characters of a device's words that are passed on
 _NOT_NEEDED = "not waited for"  # enough others were missing
 _CLOCK_SECONDS = 0.002  # that a timer may be early
 _PATIENT_SHARE = 0.7  # of the fleet's deadline: a client that gives less is hasty
@@ -117,6 +118,8 @@ class Fanout:
             link.unanswered(why, trial, seconds if hasty else None)
             if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
                 raise wire.WireError(f"{link.device.name}: {error.details()}") from error
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # something is not installed there
+                why += f": {(error.details() or '')[:_DETAILS]}"
             return f"{link.device.name} {why}"
         except wire.WireError as error:
             link.unanswered("wrong answer", trial)

@@ -12,13 +12,13 @@ from edvit_tf.aggregate.fanout import Fanout
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.service import AggregatorService
-from edvit_tf.device import tls
+from edvit_tf.device import expiry, tls
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.inputs import input_rule, message_limit
 from edvit_tf.device.jsonlog import log
 from edvit_tf.device.limits import check_descriptors
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
-from edvit_tf.device.serving import log_doubts, package_version
+from edvit_tf.device.serving import package_version
 from edvit_tf.device.watchdog import leave, watch
 from edvit_tf.errors import ConfigError
 
@@ -54,7 +54,6 @@ def serve(options: AggregatorOptions) -> int:
     if not 1 <= least <= count:
         raise ConfigError(f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}.")
     own = None if options.identity is None else tls.identity(options.identity)
-    log_doubts(own)
     fusion = Fusion(bundle)
     return asyncio.run(_serve(options, address, devices, bundle, least, own, fusion))
 
@@ -65,7 +64,7 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(
         bundle, rule, Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds), fusion,
-        min_submodels=least, deadline_seconds=deadline_seconds, check_roles=own is not None)
+        min_submodels=least, deadline_seconds=deadline_seconds, own=own)
     server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
                              message_limit(rule))
     shown = open_metrics(options.metrics, service)
@@ -74,6 +73,7 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
         loop.add_signal_handler(number, stop.set)
     end_watch = watch([fusion.executor], _STUCK_SECONDS, functools.partial(
         leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
+    certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
     await server.start()
     log("serving", address=f"{address.rpartition(':')[0]}:{port}", pid=os.getpid(), version=package_version(),
         tls=own is not None, metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
@@ -88,7 +88,7 @@ async def _serve(options: AggregatorOptions, address: str, devices, bundle, leas
     end_watch()
     fusion.executor.close()
     stopped = stopping.done()
-    for task in (stopping, *watches):
+    for task in (stopping, certificate, *watches):
         task.cancel()
     results = await asyncio.gather(*watches, return_exceptions=True)
     await asyncio.gather(*(link.close() for link in links))

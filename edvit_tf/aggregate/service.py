@@ -9,7 +9,7 @@ from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.fanout import Fanout, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES
-from edvit_tf.device import wire
+from edvit_tf.device import tls, wire
 from edvit_tf.device.bundle import Bundle
 from edvit_tf.device.inputs import InputRule, request_input
 from edvit_tf.device.jsonlog import log_seldom
@@ -31,8 +31,8 @@ class AggregatorService(Service):
     accepted_roles = ("client",)
 
     def __init__(self, bundle: Bundle, rule: InputRule, fanout: Fanout, fusion: Fusion, *, min_submodels: int,
-                 deadline_seconds: float, check_roles: bool) -> None:
-        super().__init__((MODEL,), check_roles, serving=False)
+                 deadline_seconds: float, own: tls.Identity | None) -> None:
+        super().__init__((MODEL,), own, serving=False)
         self.bundle, self.rule, self.fanout, self.fusion = bundle, rule, fanout, fusion
         self.min_submodels, self.deadline_seconds = min_submodels, deadline_seconds
         self.losses, self.degraded = measured_losses(bundle), 0
@@ -94,24 +94,25 @@ class AggregatorService(Service):
         return wire.infer_response(MODEL, {name: outputs[name] for name in names}, request_id=request.id,
                                    parameters={**said, "total_ms": 1e3 * seconds})
 
-    def health_lines(self) -> list[str]:
-        """A line a device, for /healthz; called in another thread."""
-        return [f"{link.device.name} {link.device.address} {link.state}, {link.breaker}"
-                + (f": {link.reason}" if link.reason else "") for link in self.fanout.links]
+    def health(self) -> dict:
+        links = self.fanout.links
+        return {**super().health(), "bundle_digest": self.bundle.digest, "min_submodels": self.min_submodels,
+                "submodels": {name: self._available(name) for name in self.fanout.widths},
+                "devices": [{"device": link.device.name, "address": link.device.address, "state": link.state,
+                             "reason": link.reason, "breaker": link.breaker.state,
+                             "breaker_reason": link.breaker.reason if link.breaker.state != "closed" else "",
+                             "hosts": sorted(link.hosted)} for link in links]}
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
-        """Of this moment, for the metrics; called in another thread."""
         links = self.fanout.links
         return [
             ("edvit_aggregator_info", "What answers here.", [({
                 "version": package_version(), "bundle": self.bundle.path.name,
                 "bundle_digest": self.bundle.digest}, 1)]),
-            ("edvit_serving", "1 while enough sub-models can be asked.", [({}, self.availability.serving)]),
-            ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
+            *super().gauges(),
             ("edvit_degraded_answers", "Answers without some sub-models, since the start.", [({}, self.degraded)]),
             ("edvit_submodel_available", "1 while a device can be asked for it.", [
-                ({"model": name}, any(link.hosts(name) and link.breaker.state == "closed" for link in links))
-                for name in self.fanout.widths]),
+                ({"model": name}, self._available(name)) for name in self.fanout.widths]),
             ("edvit_device_state", "1 for the state that a device is in.", [
                 ({"device": link.device.name, "address": link.device.address, "state": state}, link.state == state)
                 for link in links for state in STATES]),
@@ -125,3 +126,7 @@ class AggregatorService(Service):
                 ({"device": link.device.name}, link.returns) for link in links]),
             ("edvit_hedges_total", "Second copies sent to replicas of slow devices.", [({}, self.fanout.budget.sent)]),
         ]
+
+    def _available(self, name: str) -> bool:
+        """Whether a device can be asked for a sub-model, and answered lately."""
+        return any(link.hosts(name) and link.breaker.state == "closed" for link in self.fanout.links)

@@ -2,7 +2,8 @@
 
     python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER [--submodel 0 ...]   the worker, until SIGTERM
     python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER --print-unit   its systemd unit, to be stored
-    python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--json]       versions, memory, sha256, golden answers
+    python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--identity FOLDER] [--json]  versions, memory, sha256,
+                                                                               golden answers, the certificate's end
     python -m edvit_tf.device BUNDLE --tune [--submodel 0 ...] [--json]        the fastest file and thread count here
     python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, on this device
 
@@ -89,7 +90,9 @@ def _refuse_what_does_not_go_together(parser: argparse.ArgumentParser, args: arg
         parser.error("--listen takes either --identity FOLDER (mutual TLS) or --insecure (none, on loopback)")
     if args.insecure_anywhere and not args.insecure:
         parser.error("--insecure-anywhere is the second word after --insecure; give both, or --identity")
-    worker_only = {"--identity": args.identity, "--insecure": args.insecure, "--metrics": args.metrics,
+    if args.identity and not (args.listen or args.check):
+        parser.error("--identity goes with --listen, and with --check, which says when its certificate ends")
+    worker_only = {"--insecure": args.insecure, "--metrics": args.metrics,
                    "--stuck-seconds": args.stuck_seconds, "--print-unit": args.print_unit}
     given = [name for name, value in worker_only.items() if value]
     if given and not args.listen:
@@ -130,7 +133,7 @@ def _listen(args) -> int:
 def _check(args) -> int:
     from edvit_tf.device.selfcheck import check, table
 
-    result = check(args.bundle, args.submodel)
+    result = check(args.bundle, args.submodel, identity=args.identity)
     print(json.dumps(result, indent=1) if args.json else table(result))
     return 0 if result["ok"] else 1
 

@@ -103,8 +103,8 @@ def decode_audio(source: str | Path | bytes) -> tuple[np.ndarray, int]:
     frames, rate = probe_audio(data)
     try:
         import soundfile
-    except (ImportError, OSError):  # OSError: the package is there, libsndfile is not
-        samples = _decode_pcm16(data)
+    except (ImportError, OSError) as missing:  # OSError: the package is there, libsndfile is not
+        samples = _decode_pcm16(data, missing)
     else:
         try:
             samples = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0]  # (n, channels)
@@ -119,15 +119,15 @@ def decode_audio(source: str | Path | bytes) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(samples, np.float32), rate
 
 
-def _decode_pcm16(data: bytes) -> np.ndarray:
-    """(n, channels) float32 of a 16-bit PCM WAV, by the standard library alone."""
+def _decode_pcm16(data: bytes, missing: Exception) -> np.ndarray:
+    """(n, channels) float32 of a 16-bit PCM WAV, by the standard library alone; `missing` says why soundfile is not."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             channels, width, raw = file.getnchannels(), file.getsampwidth(), file.readframes(file.getnframes())
     except (wave.Error, EOFError):
         width = None
     if width != 2:
-        raise RuntimeError("Decoding FLAC, AU or WAV other than 16-bit PCM needs soundfile; "
-                           "`pip install soundfile`, or send 16-bit PCM WAV.")
+        raise RuntimeError(f"Decoding FLAC, AU or WAV other than 16-bit PCM needs soundfile ({missing}); "
+                           "`pip install soundfile`, or send 16-bit PCM WAV.") from missing
     raw = raw[: len(raw) // (2 * channels) * 2 * channels]
     return np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / 32768

@@ -77,6 +77,6 @@ def open_metrics(address: str | None, service) -> ThreadingHTTPServer | None:
         return None
     try:
         return serve_metrics(*split_address(address), lambda: service.metrics.text(service.gauges()),
-                             lambda: service.availability.serving, service.health_lines)
+                             lambda: service.availability.serving, service.health)
     except OSError as error:
         raise AddressError(f"metrics on {address} cannot be listened on ({error}).") from error

@@ -6,6 +6,7 @@ not need one more package for it. Source of the form: Prometheus text exposition
 
 import bisect
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -87,9 +88,10 @@ def _line(name: str, labels: dict[str, str], value: float) -> str:
 
 
 def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callable[[], bool],
-                  details: Callable[[], list[str]] = list) -> ThreadingHTTPServer:
-    """Answers /metrics with `text()` and /healthz with 200 or 503 and the lines `details()`, in threads of its own.
+                  details: Callable[[], dict] = dict) -> ThreadingHTTPServer:
+    """Answers /metrics with `text()` and /healthz with 200 or 503, in threads of its own.
 
+    /healthz has a line SERVING or NOT_SERVING for probes, then `details()` as JSON.
     Raises OSError if it cannot bind. `shutdown()` ends it; `server_address` has the port that the kernel chose for 0.
     """
 
@@ -102,7 +104,7 @@ def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callab
             elif self.path == "/healthz":
                 up = healthy()
                 self._answer(200 if up else 503, "text/plain; charset=utf-8",
-                             "\n".join(["SERVING" if up else "NOT_SERVING", *details()]) + "\n")
+                             f"{'SERVING' if up else 'NOT_SERVING'}\n{json.dumps(details(), indent=1)}\n")
             else:
                 self._answer(404, "text/plain; charset=utf-8", "there are /metrics and /healthz\n")
 

@@ -16,14 +16,16 @@ from edvit_tf.device.runtime import runtime_name
 from edvit_tf.device.tune import Choice, candidates, choice, processor
 
 
-def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20) -> dict:
+def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20,
+          identity: Path | None = None) -> dict:
     """Runs the sub-models of a bundle (default: all, and the fusion) on its golden input, each in a process of its own.
 
     Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file: load_ms, first_ms,
     median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error (relative); "ok" is the verdict, "failure"
     says how a process ended that did not answer (it may have crashed; the figures are then None). "problems" are of
-    the machine: no grpcio, throttled or under-voltage now; they too make it not ok. Plain JSON.
-    Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
+    the machine: no grpcio, throttled or under-voltage now, an unusable folder `identity`, a certificate in it that this
+    machine's clock refuses; they too make it not ok. "certificate" says when that ends (see `expiry.shown`). Plain
+    JSON. Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
     runtime = runtime_name()
@@ -38,13 +40,31 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
     wrong = problems(state)
     if grpcio is None or _version("protobuf") is None:
         wrong.append("grpcio or protobuf is missing, which a worker needs: pip install '.[device]'")
+    certificate = None
+    if identity is not None and grpcio is not None:
+        certificate, doubt = _check_certificate(identity)
+        wrong += doubt
     return {
         "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
         "processor": processor(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__,
         "runtime": runtime, "grpcio": grpcio, "protobuf": _version("protobuf"),
-        "memory_available_bytes": available_memory(), "power": state, "problems": wrong, "models": rows,
+        "memory_available_bytes": available_memory(), "power": state, "certificate": certificate, "problems": wrong,
+        "models": rows,
         "ok": not wrong and all(row["ok"] for row in rows),
     }
+
+
+def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
+    """(what `expiry.shown` says of the certificate of an identity, problems)."""
+    from edvit_tf.device import expiry, tls  # which need grpcio
+
+    try:
+        own = tls.identity(folder)
+    except tls.IdentityError as error:
+        return None, [str(error)]
+    reason = tls.doubts(own)
+    return expiry.shown(tls.expiry(own)), [] if reason is None else [
+        f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"]
 
 
 def _version(package: str) -> str | None:
@@ -80,6 +100,7 @@ def table(result: dict) -> str:
         f"{result['runtime']}, grpcio {result['grpcio']}, protobuf {result['protobuf']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
         _power_line(result["power"]),
+        *_certificate_lines(result["certificate"]),
         f"{'model':<14}{'flavour':<9}{'threads':>8}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}"
         f"{'RSS MiB':>9}{'golden error':>14}  verdict",
     ]
@@ -109,3 +130,10 @@ def _power_line(state: dict) -> str:
         return f"temperature {degrees}; throttling: this machine does not tell"
     since = f"; since boot: {', '.join(state['since_boot'])}" if state["since_boot"] else ""
     return f"temperature {degrees}; throttling ({state['source']}): {', '.join(state['now']) or 'none now'}{since}"
+
+
+def _certificate_lines(certificate: dict | None) -> list[str]:
+    if certificate is None:
+        return []
+    return [f"certificate ends {certificate['ends'][:10]}, in {certificate['days_left']:g} days"
+            + (": issue it again (edvit certs issue)" if certificate["expiring"] else "")]

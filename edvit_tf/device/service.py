@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import grpc
 import numpy as np
 
-from edvit_tf.device import wire
+from edvit_tf.device import tls, wire
 from edvit_tf.device.bundle import Bundle
 from edvit_tf.device.executor import Executor
 from edvit_tf.device.hosted import Hosted
@@ -24,8 +24,8 @@ class WorkerService(Service):
     accepted_roles = ("aggregator", "client")  # a client may ask one worker directly
 
     def __init__(self, bundle: Bundle, rule: InputRule, hosted: Sequence[Hosted], default_seconds: float,
-                 check_roles: bool) -> None:
-        super().__init__((one.name for one in hosted), check_roles)
+                 own: tls.Identity | None) -> None:
+        super().__init__((one.name for one in hosted), own)
         self.bundle, self.rule = bundle, rule
         self.hosted = {one.name: one for one in hosted}
         self.executors = {one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in hosted}
@@ -62,7 +62,6 @@ class WorkerService(Service):
                                                "queue_ms": done.queue_ms, "flavour": one.chosen.flavour})
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
-        """Of this moment, for the metrics; called in another thread."""
         one = next(iter(self.hosted.values()))
         return [
             ("edvit_worker_info", "What answers here.", [({
@@ -71,8 +70,7 @@ class WorkerService(Service):
             ("edvit_model_info", "The file that answers.", [({
                 "model": name, "flavour": each.chosen.flavour, "threads": str(each.chosen.threads)}, 1)
                 for name, each in self.hosted.items()]),
-            ("edvit_serving", "1 while the health is SERVING.", [({}, self.availability.serving)]),
-            ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
+            *super().gauges(),
             ("edvit_queue_depth", "Requests that wait for a model.", [
                 ({"model": name}, each.waiting) for name, each in self.executors.items()]),
             ("edvit_service_seconds", "Running mean of a model's service time, which the queue reckons with.", [

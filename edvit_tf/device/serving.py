@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import grpc
 
-from edvit_tf.device import tls, wire
+from edvit_tf.device import expiry, tls, wire
 from edvit_tf.device.jsonlog import log, log_seldom
-from edvit_tf.device.metrics import Metrics
+from edvit_tf.device.metrics import Metrics, Sample
 
 
 class Availability:
@@ -44,18 +44,32 @@ class Availability:
 
 
 class Service:
-    """The calls that need no model. A server adds `model_metadata` and `model_infer`."""
+    """The calls that need no model. A server adds `model_metadata` and `model_infer`.
+
+    `own` is the identity that it presents, with which peers' roles are looked at too; None: plaintext.
+    """
 
     title = "edvit_tf"
     accepted_roles: tuple[str, ...] = ()  # of peers, where TLS says who they are
 
-    def __init__(self, names: Iterable[str], check_roles: bool, serving: bool = True) -> None:
-        self.names, self.check_roles = tuple(names), check_roles
+    def __init__(self, names: Iterable[str], own: tls.Identity | None, serving: bool = True) -> None:
+        self.names, self.check_roles = tuple(names), own is not None
+        self.certificate_ends = None if own is None else tls.expiry(own)  # Unix time
         self.metrics, self.availability, self.in_flight = Metrics(), Availability(serving), 0
 
-    def health_lines(self) -> list[str]:
-        """What /healthz says below its first line."""
-        return []
+    def health(self) -> dict:
+        """What /healthz says below its first line, as JSON; called in another thread."""
+        return {"models": list(self.names), "certificate": expiry.shown(self.certificate_ends)}
+
+    def gauges(self) -> list[tuple[str, str, list[Sample]]]:
+        """Of this moment, for the metrics; called in another thread."""
+        ends = self.certificate_ends
+        return [
+            ("edvit_serving", "1 while the health is SERVING.", [({}, self.availability.serving)]),
+            ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
+            ("edvit_certificate_expiry_timestamp_seconds", "End of the certificate that is presented here, Unix time.",
+             [] if ends is None else [({}, ends)]),
+        ]
 
     async def server_live(self, request, context):
         return wire.message("ServerLiveResponse")(live=True)
@@ -176,13 +190,6 @@ def _authorise(context, accepted: Sequence[str]) -> None:
     code = grpc.StatusCode.UNAUTHENTICATED if peer is None else grpc.StatusCode.PERMISSION_DENIED
     raise wire.WireError(f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
                          "one with `edvit certs issue`.", code)
-
-
-def log_doubts(own: tls.Identity | None) -> None:
-    """A line in the log if this machine's clock and its certificate do not agree."""
-    if own is not None and (reason := tls.doubts(own)):
-        log("certificate", "error", file=str(own.cert), reason=reason,
-            advice="set this machine's clock (timedatectl), or issue the certificate again")
 
 
 def package_version() -> str:

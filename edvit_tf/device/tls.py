@@ -17,6 +17,7 @@ import grpc
 
 ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name
 
 
 class IdentityError(Exception):
@@ -68,20 +69,46 @@ def doubts(own: Identity) -> str | None:
 
     The clock may be what is wrong: a Pi without a clock chip starts with an old time. So a server says it and serves.
     """
-    here = client_context(own)
-    here.check_hostname = False
+    try:
+        _meet_oneself(own, client_context(own))
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    return None
+
+
+def expiry(own: Identity) -> float | None:
+    """Unix time at which the certificate ends, or its authority's if that is earlier, whatever the clock says now.
+
+    None for a certificate that is not of this authority, or not a server's.
+    """
+    context = client_context(own)
+    context.verify_flags |= _NO_CHECK_TIME
+    try:
+        certificate = _meet_oneself(own, context)
+    except ssl.SSLCertVerificationError:
+        return None
+    authorities = [one for one in context.get_ca_certs() if one["subject"] == certificate["issuer"]]
+    return min(ssl.cert_time_to_seconds(certificate["notAfter"]),
+               max(ssl.cert_time_to_seconds(one["notAfter"]) for one in authorities))
+
+
+def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict:
+    """This identity's certificate, as `getpeercert` gives it to a client of its own, after a handshake in memory.
+
+    Raises SSLCertVerificationError if the client refuses it.
+    """
+    context.check_hostname = False
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(own.cert, own.key)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sides = here.wrap_bio(down, up), there.wrap_bio(up, down, server_side=True)
+    here = context.wrap_bio(down, up)
+    sides = here, there.wrap_bio(up, down, server_side=True)
     for side in sides * 3:
         try:
             side.do_handshake()
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLCertVerificationError as error:
-            return error.verify_message
-    return None
+    return here.getpeercert()
 
 
 def server_credentials(own: Identity) -> grpc.ServerCredentials:

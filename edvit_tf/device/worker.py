@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device import tls
+from edvit_tf.device import expiry, tls
 from edvit_tf.device.bundle import open_bundle
 from edvit_tf.device.hosted import host
 from edvit_tf.device.inputs import input_rule, message_limit
@@ -20,7 +20,7 @@ from edvit_tf.device.jsonlog import log
 from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.memory import resident
 from edvit_tf.device.service import WorkerService
-from edvit_tf.device.serving import log_doubts, package_version
+from edvit_tf.device.serving import package_version
 from edvit_tf.device.watchdog import leave, watch
 
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
@@ -46,19 +46,18 @@ def serve(options: WorkerOptions) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
     address, port = listening_address(options)
     own = None if options.identity is None else tls.identity(options.identity)
-    credentials = None if own is None else tls.server_credentials(own)
     bundle = open_bundle(options.bundle)
     indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
     rule = input_rule(bundle)
-    log_doubts(own)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     hosted = host(bundle, indices, options.flavour)
-    return asyncio.run(_serve(options, bundle, rule, hosted, credentials, bracketed(address, port)))
+    return asyncio.run(_serve(options, bundle, rule, hosted, own, bracketed(address, port)))
 
 
-async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, address: str) -> int:
-    service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, credentials is not None)
-    server, port = open_port(service, address, credentials, message_limit(rule))
+async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str) -> int:
+    service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, own)
+    server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
+                             message_limit(rule))
     shown = open_metrics(options.metrics, service)
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -68,10 +67,11 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, addr
         _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in hosted))
     end_watch = watch(list(service.executors.values()), stuck_seconds, functools.partial(
         leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
+    certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
     await server.start()
     host_shown = address.rpartition(":")[0]
     log("serving", address=f"{host_shown}:{port}", pid=os.getpid(), version=package_version(),
-        tls=credentials is not None,
+        tls=own is not None,
         metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
         bundle=bundle.path.name, bundle_digest=bundle.digest, runtime=hosted[0].model.runtime,
         models=[{"name": one.name, "file": one.chosen.file, "flavour": one.chosen.flavour,
@@ -84,6 +84,7 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, credentials, addr
     service.availability.stop()
     await server.stop(options.deadline_ms / 1e3)
     end_watch()
+    certificate.cancel()
     for executor in service.executors.values():
         executor.close()
     if shown is not None:
