@@ -99,6 +99,8 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
                         f"ai-edge-litert (default {config.target})")
     parser.add_argument("--base", metavar="WEIGHTS", help="start from a base.keras of an earlier run, a checkpoint "
                         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
+    parser.add_argument("--reuse", type=Path, metavar="WORK", help="take inputs, base and the base's answers from the "
+                        "work folder of an earlier run with the same data, base and seed")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
     parser.add_argument("--seed", type=int, help=f"default {config.seed}")
     parser.add_argument("--min-accuracy", type=float, help="required fused validation accuracy, 0..1 (A_re of Eq. 1)")
@@ -177,7 +179,7 @@ def _run(args, config: RunConfig) -> int:
     sizes = ", ".join(f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
                       for split in ("train", "validation", "test"))
     print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
-    results = run(config, dataset, out, base=args.base, overwrite=args.overwrite)
+    results = run(config, dataset, out, base=args.base, overwrite=args.overwrite, reuse=args.reuse)
     print(f"\n{results_table(results)}\n\n{stages_table(results)}\n\nbundle: {out}\nreport: {out / 'report.html'}")
     return 0
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from edvit_tf.report.sweep import sweep_page, sweep_text
-from tests.conftest import run_python
+from tests.conftest import SMOKE, run_python
 
 COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2", "--json")
 
@@ -26,11 +26,35 @@ def test_every_row_is_what_its_bundle_stores(swept):
         results = json.loads((out / row["bundle"] / "results.json").read_text())
         assert row["models"]["fused"]["accuracy"] == results["fusion"]["tflite"]["recording"]
         assert ("single" in row["models"]) == (row["devices"] > 1) == (row["one_lost"] is not None)
-    assert json.loads((out / rows[1]["bundle"] / "results.json").read_text())["base"]["training"] == {}  # the same base
+    first, second = (out / f"{row['bundle']}.work" for row in rows)
+    for stage in ("data/train.npy", "base/weights.npz", "teacher/teacher.npz"):
+        assert (first / stage).samefile(second / stage)  # made once
+    assert "[teacher] taken from" in (out / f"{rows[1]['bundle']}.log").read_text()
     html = (out / "report.html").read_text()
     assert "SYNTHETIC" in html and html.count("<svg") == 5 and str(out) not in html
     for tag in ("table", "svg", "section", "tr", "td", "text"):
         assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
+
+
+def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, tmp_path):
+    out, rows = swept
+    done = run_python(*SMOKE, "--devices", "2", "--out", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    reused = out / rows[1]["bundle"]
+    files = sorted(path.name for path in reused.glob("*.tflite"))
+    assert files == ["fusion.tflite", "submodel-00.tflite", "submodel-01.tflite"]
+    for name in files:
+        assert (tmp_path / "alone" / name).read_bytes() == (reused / name).read_bytes(), name
+
+
+def test_stages_of_a_run_that_began_otherwise_are_refused(swept, tmp_path):
+    out, rows = swept
+    other = out / f"{rows[0]['bundle']}.work"
+    done = run_python(*SMOKE, "--seed", "1", "--reuse", other, "--out", tmp_path / "x")
+    assert done.returncode == 6 and "config.seed: 0 -> 1" in done.stderr, done.stderr
+    done = run_python(*SMOKE, "--reuse", tmp_path, "--out", tmp_path / "x")
+    assert done.returncode == 6 and "no work folder" in done.stderr
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(swept):

@@ -25,16 +25,24 @@ from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.members import fit_members, training_macs_of
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
 from edvit_tf.pipeline.rivals import Rival, rivals
-from edvit_tf.pipeline.store import lock, open_stages, preflight
+from edvit_tf.pipeline.store import check_reusable, lock, open_stages, preflight
 from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
 
+# What does not depend on the fleet, and the fields of a configuration that it does depend on.
+BEGINNING = ("data", "base", "teacher")
+_READ_BY_BEGINNING = ("data", "model", "patch_size", "base_training", "teacher_precision", "seed")
 
-def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None, overwrite: bool = False) -> dict:
+
+def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None, overwrite: bool = False,
+        reuse: Path | None = None) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
 
     Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a .keras file of
     ours, a checkpoint folder or a hub name (`edvit_tf.models.pretrained`); where its head is new it is fine-tuned.
+    `reuse` is the work folder of an earlier run, of another fleet from the same start: its inputs, base and the base's
+    answers are taken, which come out the same.
+
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ExportError, ConfigError,
     DataError, and RuntimeMissing when there is no TFLite runtime to measure with.
     """
@@ -62,11 +70,15 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         expected = load_base(base, expected, dataset.labels).config
     fleet.check_strategy(config, dataset)
     fleet.plan_groups(config, expected, None)  # a plan that cannot be is found before training
+    if reuse is not None:
+        check_reusable(reuse, description, _READ_BY_BEGINNING)
     preflight(out, work, _needed_bytes(config, dataset, expected))
     check_replaceable(out)
     held = lock(work)
     stages = open_stages(work, key, description, overwrite, again)
     tf.config.experimental.enable_op_determinism()
+    if reuse is not None:
+        stages.take(reuse, BEGINNING)
 
     data = stages.run("data", lambda folder: store_inputs(folder, dataset))
     base_config = steps.base_vit_config(

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,28 @@ class Stages:
         print(f"[{name}] {result['seconds']:.1f} s", flush=True)
         return result
 
+    def take(self, other: Path, names: Sequence[str]) -> None:
+        """Takes finished stages of another work folder, as links to the same files, where there are none here yet.
+
+        The caller knows that they would come out the same here.
+        """
+        for name in names:
+            stored = other / name / "stage.json"
+            if not stored.is_file() or (self.folder / name).exists():
+                continue
+            partial = self.folder / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                shutil.copytree(other / name, partial, copy_function=_link, ignore=shutil.ignore_patterns(stored.name))
+                record = json.loads(stored.read_text(encoding="utf-8")) | {"key": self.key}
+                (partial / stored.name).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+            except OSError as error:
+                raise OutputError(f"stage {name} of {other} cannot be taken ({error}). Make room, or leave --reuse "
+                                  "out.") from error
+            sync(partial)
+            os.replace(partial, self.folder / name)
+            print(f"[{name}] taken from {other}", flush=True)
+
     def path(self, name: str, file: str) -> Path:
         """A file of a finished stage."""
         return self.folder / name / file
@@ -78,6 +100,15 @@ class Stages:
         """Arrays of an .npz file of a finished stage."""
         with np.load(self.path(name, file), allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
+
+
+def _link(source: str, target: str) -> str:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
 
 
 def lock(folder: Path):
@@ -122,6 +153,25 @@ def open_stages(folder: Path, key: str, description: dict, overwrite: bool, agai
             os.fsync(opened.fileno())
         os.replace(temporary, record)
     return Stages(folder, key)
+
+
+def check_reusable(other: Path, description: dict, fields: Sequence[str]) -> None:
+    """Raises OutputError unless the run of another work folder began as this one of `description` does: the same data,
+    version, threads and given base, and the same `fields` of the configuration.
+    """
+    record = other / "run.json"
+    if not record.is_file():
+        raise OutputError(f"--reuse is {other}, which is no work folder of a run (no run.json). Give the folder "
+                          "<bundle>.work of an earlier run, or leave it out.")
+
+    def start(whole: dict) -> dict:
+        return {**whole, "config": {name: whole["config"].get(name) for name in fields}}
+
+    stored = json.loads(record.read_text(encoding="utf-8"))["description"]
+    changed = differences(start(stored), start(description))
+    if changed:
+        raise OutputError(f"--reuse is {other}, whose base is not this run's; it differs in: {'; '.join(changed[:6])}. "
+                          "Leave it out, or give a run with the same data, base and seed.")
 
 
 def preflight(out: Path, work: Path, needed_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""A recipe over several numbers of devices (and seeds): one run each, all from one base; tables and one page.
+"""A recipe over several numbers of devices (and seeds): one run each, a seed's all from one base; tables and one page.
 
 Every run is the recipe's own command in a process of its own, so that each is stored, resumed and refused as always:
 the same sweep, started again, goes on where it was stopped.
@@ -22,9 +22,9 @@ def sweep(recipe: Path, out: Path, devices: Sequence[int], seeds: Sequence[int],
     `options` being the rest of its command line; returns the rows (see
     `edvit_tf.report.sweep.sweep_row`), which are stored in `out`/sweep.json with `out`/report.html.
 
-    Without `--base` among the options the first run of a seed trains the base and the others start from it. `jobs` runs
-    go on at once, with as many threads each as leaves the cores shared out. Raises OutputError when a run fails: its
-    output is in `out`/<run>.log.
+    The first run of a seed reads the data, trains or loads the base and takes its answers; the others take all that
+    from it. Of those `jobs` go on at once, with as many threads each as leaves the cores shared out. Raises OutputError
+    when a run fails: its output is in `out`/<run>.log.
     """
     if not recipe.is_file():
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
@@ -32,7 +32,6 @@ def sweep(recipe: Path, out: Path, devices: Sequence[int], seeds: Sequence[int],
     ways = list(strategies) or [None]
     names = {(seed, count, way): f"seed-{seed}-n{count}" + (f"-{way}" if way else "")
              for seed in seeds for count in devices for way in ways}
-    own_base = "--base" not in options
     threads = max(1, (os.cpu_count() or 1) // jobs)
 
     def run(seed: int, count: int, way: str | None) -> None:
@@ -40,9 +39,9 @@ def sweep(recipe: Path, out: Path, devices: Sequence[int], seeds: Sequence[int],
         folder, log = out / name, out / f"{name}.log"
         command = [sys.executable, str(recipe), "--devices", str(count), "--seed", str(seed), "--out", str(folder),
                    *(["--strategy", way] if way else []), *options]
-        first = out / f"{names[seed, devices[0], ways[0]]}.work" / "base" / "base.keras"
-        if own_base and (count, way) != (devices[0], ways[0]):
-            command += ["--base", str(first)]
+        first = out / f"{names[seed, devices[0], ways[0]]}.work"
+        if (count, way) != (devices[0], ways[0]) and first.is_dir():  # which may be deleted when its run has ended
+            command += ["--reuse", str(first)]
         limits = {} if jobs == 1 else {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
         print(f"[{name}] {' '.join(command[1:])}", flush=True)
         with log.open("a", encoding="utf-8") as file:
@@ -55,8 +54,7 @@ def sweep(recipe: Path, out: Path, devices: Sequence[int], seeds: Sequence[int],
 
     for seed in seeds:
         rest = [(count, way) for count in devices for way in ways]
-        if own_base:
-            run(seed, *rest.pop(0))
+        run(seed, *rest.pop(0))
         with ThreadPoolExecutor(jobs) as pool:
             for done in [pool.submit(run, seed, *each) for each in rest]:
                 done.result()
