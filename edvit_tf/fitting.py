@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edvit_tf.checked import Checked
 
-AUGMENTS = ("none", "shift", "shift_flip", "mask")  # none; digits; pictures; log-mel (SpecAugment)
+AUGMENTS = ("none", "shift", "shift_flip", "mask", "randaugment")  # none; digits; pictures; log-mel; keras-cv's
 MIXES = ("none", "mixup", "cutmix")
 PRECISIONS = ("float32", "bfloat16")
 STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
@@ -26,7 +26,7 @@ class TrainConfig(Checked):
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
     feature_distillation: float = 0.0  # weight of the distance between the base's features and a linear map of ours
-    augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches.vary
+    augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches
     mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
     patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
     ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights

@@ -1,8 +1,13 @@
-"""Which samples an epoch sees, and how they are varied: pure numpy, every draw from (seed, epoch, batch)."""
+"""Which samples an epoch sees, and how they are varied: every draw from (seed, epoch, batch), in numpy.
+
+"randaugment" alone is keras-cv's (`randaugment.py`): its draws follow from the seed and the batches before.
+"""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
+from edvit_tf.training.randaugment import check_pictures, randaugment
 
 
 def group_epoch(
@@ -64,6 +69,8 @@ def batches(
     `inputs` ("mask": float32). With `kept_patches` (K, all) a batch is ({"input": x, "kept": (B, K) int32}, ...): K
     patches of every sample, drawn anew. `mix` as in `mixed`.
     """
+    check_pictures(augment, inputs.dtype)
+    change = randaugment(seed, (batch_size, *inputs.shape[1:])) if augment == "randaugment" else None
     epoch = 0
     while True:
         indices = epoch_indices(epoch)
@@ -72,7 +79,8 @@ def batches(
         for step in range(steps):
             rows = np.sort(filled[step * batch_size : (step + 1) * batch_size])  # sequential reads of a memory map
             rng = np.random.default_rng([seed, epoch, step])
-            x, goals = vary(inputs[rows], augment, rng), tuple(target[rows] for target in targets)
+            x = vary(inputs[rows], augment, rng) if change is None else change(inputs[rows])
+            goals = tuple(target[rows] for target in targets)
             if mix != "none":
                 x, goals = mixed(x, goals, mix, rng)
             if kept_patches is not None:

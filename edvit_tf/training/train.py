@@ -18,6 +18,7 @@ import tensorflow as tf
 from edvit_tf.config import TrainConfig, ViTConfig
 from edvit_tf.models.vit import build_vit, get_weights, set_weights
 from edvit_tf.training.batches import batches
+from edvit_tf.training.randaugment import check_pictures
 
 Weights = dict[str, np.ndarray]
 
@@ -116,6 +117,7 @@ def fit(
     """
     if train.epochs == 0:
         return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0}
+    check_pictures(train.augment, inputs.dtype)
     started = time.perf_counter()
     # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every compiled function
     mapped = train.feature_distillation > 0 and features is not None
