@@ -15,7 +15,7 @@ Read the package in the order in which the data flows:
     bench       benchmarks of this machine
     study       tables of the method on a trained base
     pipeline    the whole run, stage by stage, resumable
-    cli         `edvit ...`; cli_measure its bench and study, cli_certs its certs, cli_fleet serve, predict, push
+    cli         `edvit ...`; its bench, study and sweep, certs, and serve, predict, push are in modules beside it
     device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime, grpc
     aggregate   the aggregator of a fleet, and its client; no TensorFlow
     certs       keys and role certificates of a fleet

@@ -10,9 +10,11 @@ import os
 import sys
 from pathlib import Path
 
+from edvit_tf.cli_bench import add_bench
 from edvit_tf.cli_certs import add_certs
 from edvit_tf.cli_fleet import add_fleet
-from edvit_tf.cli_measure import add_bench, add_study, add_sweep, natural
+from edvit_tf.cli_study import add_study, add_sweep
+from edvit_tf.cli_values import natural
 from edvit_tf.config import HEADS
 from edvit_tf.device.bundle import BundleError
 from edvit_tf.device.limits import DescriptorsShort

@@ -211,7 +211,7 @@ class RunConfig(Checked):
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
     repair_samples: int | None = None  # on which repairs are fitted and directions found; None: the calibration samples
-    teacher_precision: str = "float32"  # of the base's answers that are distilled: "float32", "bfloat16"
+    teacher_precision: str = "float32"  # of the base's answers that are distilled, one of PRECISIONS
     flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
     target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1

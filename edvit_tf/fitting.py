@@ -6,7 +6,7 @@ from edvit_tf.checked import Checked
 
 AUGMENTS = ("none", "shift", "shift_flip", "mask", "randaugment")  # none; digits; pictures; log-mel; keras-cv's
 MIXES = ("none", "mixup", "cutmix")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine has matrix units for it
 STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
@@ -30,7 +30,7 @@ class TrainConfig(Checked):
     mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
     patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
     ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights
-    precision: str = "float32"  # of the products and activations: "float32", "bfloat16"; weights stay float32
+    precision: str = "float32"  # of the products and activations, one of PRECISIONS; weights stay float32
     other_weight: float = 1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
 
     def check(self) -> None:

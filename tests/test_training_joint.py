@@ -21,7 +21,7 @@ def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logit
     start = [initial_weights(configs[0], seed) for seed in (1, 2)]
     width = configs[0].hidden_dim
     runs = []
-    for options in ({}, {}, {"patch_dropout": 0.25, "feature_distillation": 1.0}):
+    for options in ({}, {}, {"precision": "bfloat16"}, {"patch_dropout": 0.25, "feature_distillation": 1.0}):
         fusion = build_fusion((width, width), 2)
         values = np.random.default_rng(0)
         fusion.set_weights([values.normal(0, 0.1, w.shape) for w in fusion.get_weights()])
@@ -36,13 +36,16 @@ def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logit
         p = fusion({"features": np.concatenate([o["features"] for o in out], axis=1),
                     "present": np.ones((len(truth), 2), np.float32)})
         assert (np.asarray(p).argmax(axis=1) == truth).mean() > 0.9 and history["samples"] == 6 * 160
-    (one, fused), (two, fused_two) = runs[:2]
+        assert history["precision"] == options.get("precision", "float32")
+    (one, fused), (two, fused_two), (rounded, _) = runs[:3]
+    assert all((one[j]["head.kernel"] != rounded[j]["head.kernel"]).any() for j in range(2))
     assert all((one[j][name] == two[j][name]).all() for j in range(2) for name in start[0])
     assert all((fused[name] == fused_two[name]).all() for name in fused)
 
 
-@pytest.mark.parametrize("kept", [None, 2])
-def test_stacked_models_answer_as_keras_ones(kept):
+@pytest.mark.parametrize(("kept", "dtype", "rtol", "atol"), [
+    (None, "float32", 1e-3, 1e-4), (2, "float32", 1e-3, 1e-4), (2, "bfloat16", 0.1, 0.1)])
+def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
     import tensorflow as tf
 
     from edvit_tf.models.vit import build_vit, set_weights
@@ -51,13 +54,13 @@ def test_stacked_models_answer_as_keras_ones(kept):
 
     weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()
     places = None if kept is None else np.array([[0, 3], [1, 2], [0, 1], [2, 3], [0, 2], [1, 3]], np.int32)
-    found = stacked.features(CONFIG, {n: tf.constant(v) for n, v in stacked.stack(weights).items()}, x,
+    found = stacked.features(CONFIG, {n: tf.cast(v, dtype) for n, v in stacked.stack(weights).items()}, x,
                              None if kept is None else tf.constant(places))
     model = build_vit(CONFIG, kept_patches=kept)
     for own, values in zip(weights, found, strict=True):
         set_weights(model, own)
         expected = model(x if kept is None else {"input": x, "kept": places})["features"]
-        np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(values, expected, rtol=rtol, atol=atol)
 
 
 def test_joint_training_takes_sub_models_of_different_widths_and_heads():

@@ -11,23 +11,26 @@ import numpy as np
 
 from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.fused import FusedGelu, PatchProduct
 from edvit_tf.models.layers import ClassToken, DotProductAttention, KeptPatches, PositionEmbedding
 
 
 def build_vit(
-    config: ViTConfig, name: str = "vit", batch_size: int | None = None, kept_patches: int | None = None
+    config: ViTConfig, name: str = "vit", batch_size: int | None = None, kept_patches: int | None = None,
+    fused: bool = False,
 ) -> keras.Model:
     """A Keras model: (B, H, W, C), 0..255 or decibels -> {"features": (B, d), "logits": (B, num_classes)}.
 
     `features` is the class token after the final LayerNorm (with gamma and beta, not L2-normalised); for
     pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d). With `kept_patches` K (training alone) the
-    model takes a dictionary of `input` and `kept` (B, K), the numbers of the patches that the blocks see.
+    model takes a dictionary of `input` and `kept` (B, K), the numbers of the patches that the blocks see. `fused`
+    (training alone) takes the layers of `models.fused`: the same function and weights, a faster step.
     """
     layers = keras.layers
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
     mean, std = np.array(config.input_mean), np.array(config.input_std)
     x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
-    x = layers.Conv2D(
+    x = (PatchProduct if fused else layers.Conv2D)(
         config.hidden_dim, config.patch_size, strides=config.patch_size, name="patch_embedding",
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
     )(x)
@@ -39,7 +42,7 @@ def build_vit(
         kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
         x, given, count = KeptPatches(name="kept_patches")(x, kept), {"input": inputs, "kept": kept}, kept_patches
     for index in range(config.num_layers):
-        x = _block(x, config, f"block_{index:02d}")
+        x = _block(x, config, f"block_{index:02d}", fused)
     x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
     class_token = layers.Cropping1D((0, count), name="class_token_only")(x)
     if config.pool == "cls":
@@ -54,7 +57,7 @@ def build_vit(
     return keras.Model(given, {"features": features, "logits": logits}, name=name)
 
 
-def _block(x, config: ViTConfig, name: str):
+def _block(x, config: ViTConfig, name: str, fused: bool):
     """One pre-norm encoder block, (B, T, d) -> (B, T, d)."""
     layers, epsilon = keras.layers, config.layer_norm_epsilon
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
@@ -67,7 +70,7 @@ def _block(x, config: ViTConfig, name: str):
     x = layers.Add(name=f"{name}.attention.add")([x, y])
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.mlp.norm")(x)
     y = layers.Dense(config.mlp_dim, name=f"{name}.mlp.expand", kernel_initializer=_init())(y)
-    y = layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+    y = FusedGelu(name=f"{name}.mlp.gelu")(y) if fused else layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
     y = layers.Dense(config.hidden_dim, name=f"{name}.mlp.contract", kernel_initializer=_init())(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from edvit_tf.config import TrainConfig, ViTConfig
 from edvit_tf.training import stacked
 from edvit_tf.training.batches import batches
+from edvit_tf.training.precision import resolved
 from edvit_tf.training.train import Weights, learning_rate, linear_map, optimizer, predict, standardised
 
 TOLD = 100  # steps between two lines of progress
@@ -26,11 +27,13 @@ def fit_joint(
     """Trains N sub-models and `fusion` (of `fuse.build_fusion`, changed in place) on `targets` (n, classes) of the
     fused answer and `group_targets[j]` (n, |C_j| + 1) of each sub-model. Each is missing at random, `missing_rate`.
 
-    `features` (n, f) are the base's, for train.feature_distillation. Computes in float32 whatever train.precision says.
+    `features` (n, f) are the base's, for train.feature_distillation. train.precision is that of the sub-models' blocks;
+    heads, fusion and loss are computed in float32.
     Returns the sub-models' weights and a history as `train.fit` gives it; "samples" counts inputs, each of which passes
     through every sub-model.
     """
     started = time.perf_counter()
+    precision = resolved(train.precision)
     mapped = train.feature_distillation > 0 and features is not None
     kept = round(configs[0].num_patches * (1 - train.patch_dropout)) if train.patch_dropout else None
     goals = [np.asarray(target, np.float32) for target in (targets, *group_targets)]
@@ -49,8 +52,9 @@ def fit_joint(
     @tf.function
     def step(x, places, present, truth):
         with tf.GradientTape() as tape:
-            loss, fused = _loss(configs, {n: v.value for n, v in variables.items()}, fusion, tf.cast(x, tf.float32),
-                                places, present, truth, train.feature_distillation if mapped else 0.0)
+            values = {n: tf.cast(v.value, precision if "/" in n else "float32") for n, v in variables.items()}
+            loss, fused = _loss(configs, values, fusion, tf.cast(x, tf.float32), places, present, truth,
+                                train.feature_distillation if mapped else 0.0)
         chosen.apply_gradients(zip(tape.gradient(loss, [v.value for v in trained]), trained, strict=True))
         right = tf.argmax(fused, axis=1) == tf.argmax(truth[0], axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
@@ -81,7 +85,8 @@ def fit_joint(
             history[name].append(float(value))
     chosen.finalize_variable_values(trained)
     samples, seconds = total * train.batch_size, time.perf_counter() - started
-    history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
+    history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples,
+                "precision": precision}
     return _weights(configs, variables, weights), history
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import ViTConfig
+from edvit_tf.models.fused import gelu
 from edvit_tf.pruning import forward as vit
 
 HEAD = ("head.kernel", "head.bias")
@@ -29,14 +30,16 @@ def unstack(stacked: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarr
 def features(config: ViTConfig, w: Mapping, x, kept=None):
     """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); `w` as of `stack`.
 
-    With `kept` (B, K) int32 the blocks see these patches alone.
+    With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the weights' type,
+    norms are computed in float32; the answer is float32.
     """
-    patches = vit.patches(config, x)  # (B, P, p p C)
+    kind = w["patch_embedding.kernel"].dtype
+    patches = tf.cast(vit.patches(config, x), kind)  # (B, P, p p C)
     positions = w["position_embedding.embedding"][:, 0]  # (N, T, d)
     count = config.num_patches
     places = positions[:, tf.newaxis, 1:]  # (N, 1, P, d)
     if kept is not None:
-        chosen = tf.one_hot(kept, count)  # (B, K, P)
+        chosen = tf.one_hot(kept, count, dtype=kind)  # (B, K, P)
         patches = tf.matmul(chosen, patches)
         count = kept.shape[1]
         places = tf.reshape(tf.matmul(tf.reshape(chosen, (1, -1, config.num_patches)), positions[:, 1:]),
@@ -50,9 +53,9 @@ def features(config: ViTConfig, w: Mapping, x, kept=None):
     for i in range(config.num_layers):
         block = vit.block_weights(w, i)
         x = x + _attention(config, block, _norm(config, block, x, "attention.norm"))
-        hidden = tf.nn.gelu(_dense(block, _norm(config, block, x, "mlp.norm"), "mlp.expand"), approximate=False)
+        hidden = gelu(_dense(block, _norm(config, block, x, "mlp.norm"), "mlp.expand"))
         x = x + _dense(block, hidden, "mlp.contract")
-    return _norm(config, w, x[:, :, :1], "norm")[:, :, 0]
+    return tf.cast(_norm(config, w, x[:, :, :1], "norm")[:, :, 0], tf.float32)
 
 
 def _dense(w: Mapping, y, name: str):
@@ -63,9 +66,11 @@ def _dense(w: Mapping, y, name: str):
 
 
 def _norm(config: ViTConfig, w: Mapping, y, name: str):
-    y = y - tf.reduce_mean(y, axis=-1, keepdims=True)
-    y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + config.layer_norm_epsilon)
-    return y * w[f"{name}.gamma"][:, tf.newaxis, tf.newaxis] + w[f"{name}.beta"][:, tf.newaxis, tf.newaxis]
+    gamma, beta = (tf.cast(w[f"{name}.{part}"], tf.float32)[:, tf.newaxis, tf.newaxis] for part in ("gamma", "beta"))
+    wide = tf.cast(y, tf.float32)
+    wide = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
+    wide = wide * tf.math.rsqrt(tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True) + config.layer_norm_epsilon)
+    return tf.cast(wide * gamma + beta, y.dtype)
 
 
 def _attention(config: ViTConfig, w: Mapping, y):

@@ -4,7 +4,6 @@ Tracing a ViT's training step takes Keras longer than a short fit, so one compil
 gets each fit's weights; its optimizer starts from zero every time. Deterministic for a seed and a thread count.
 """
 
-import contextlib
 import functools
 import itertools
 import sys
@@ -18,6 +17,7 @@ import tensorflow as tf
 from edvit_tf.config import TrainConfig, ViTConfig
 from edvit_tf.models.vit import build_vit, get_weights, set_weights
 from edvit_tf.training.batches import batches
+from edvit_tf.training.precision import precision_policy, resolved
 from edvit_tf.training.randaugment import check_pictures
 
 Weights = dict[str, np.ndarray]
@@ -58,16 +58,15 @@ def optimizer(name: str, weight_decay: float, ema: float = 0.0) -> keras.optimiz
     return adamw
 
 
-@functools.lru_cache(maxsize=4)
-def _compiled(
+def trainer_of(
     config: ViTConfig, optimizer_name: str, weight_decay: float, ema: float, precision: str, kept_patches: int | None,
-    mapped_features: int, feature_weight: float,
+    mapped_features: int, feature_weight: float, fused: bool = True,
 ) -> tuple[keras.Model, keras.Model]:
     """The model of a configuration, and a compiled one of its logits that shares the weights; with `mapped_features`
     it also maps the features to those of the teacher, by a Dense layer that the model itself does not have.
     """
     with precision_policy(precision):
-        model = build_vit(config, kept_patches=kept_patches)
+        model = build_vit(config, kept_patches=kept_patches, fused=fused)
         outputs = {"logits": keras.layers.Activation("linear", dtype="float32", name="logits")(model.output["logits"])}
         losses: dict = {"logits": keras.losses.CategoricalCrossentropy(from_logits=True)}
         if mapped_features:
@@ -85,15 +84,7 @@ def _compiled(
     return model, trainer
 
 
-@contextlib.contextmanager
-def precision_policy(precision: str):
-    """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32 weights."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+_compiled = functools.lru_cache(maxsize=4)(trainer_of)
 
 
 def initial_weights(config: ViTConfig, seed: int) -> Weights:
@@ -113,16 +104,18 @@ def fit(
     `epoch_indices(epoch)` says which rows an epoch sees. `features` (n, f), the base's, are what
     train.feature_distillation asks for: each is standardised, and the mean square distance of a linear map of the
     model's features, which starts as the least-squares map on 2,048 of the rows, joins the loss. History: {"loss":
-    [...], "accuracy": [...] an epoch, "seconds", "samples_per_second", "samples"}.
+    [...], "accuracy": [...] an epoch, "seconds", "samples_per_second", "samples", "precision"}.
     """
+    precision = resolved(train.precision)
     if train.epochs == 0:
-        return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0}
+        return dict(weights), {"loss": [], "accuracy": [], "seconds": 0.0, "samples_per_second": 0.0, "samples": 0,
+                               "precision": precision}
     check_pictures(train.augment, inputs.dtype)
     started = time.perf_counter()
     # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every compiled function
     mapped = train.feature_distillation > 0 and features is not None
     kept = round(config.num_patches * (1 - train.patch_dropout)) if train.patch_dropout else None
-    model, trainer = _compiled(config, train.optimizer, train.weight_decay, train.ema, train.precision, kept,
+    model, trainer = _compiled(config, train.optimizer, train.weight_decay, train.ema, precision, kept,
                                features.shape[1] if mapped else 0, train.feature_distillation)
     set_weights(model, weights)
     for variable in trainer.optimizer.variables:  # moments and step counter of an earlier fit
@@ -160,7 +153,8 @@ def fit(
     accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
     history = {name: [float(v) for v in fitted.history[key]]
                for name, key in (("loss", "loss"), ("accuracy", accuracy))}
-    history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples}
+    history |= {"seconds": round(seconds, 2), "samples_per_second": round(samples / seconds, 1), "samples": samples,
+                "precision": precision}
     return get_weights(model), history
 
 
@@ -190,7 +184,7 @@ def linear_map(x: np.ndarray, y: np.ndarray, ridge: float = 1e-2) -> tuple[np.nd
 @functools.lru_cache(maxsize=4)
 def _caller(config: ViTConfig, batch_size: int, precision: str):
     with precision_policy(precision):
-        model = build_vit(config)
+        model = build_vit(config, fused=precision != "float32")  # figures are of the stock layers
 
     @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.image_shape), tf.float32)])
     def call(x):
@@ -205,9 +199,10 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """{"features": (n, d), "logits": (n, num_classes)}, float32, in the order of `inputs`, read batch by batch.
 
-    `precision` "bfloat16" computes in it: for a teacher's answers, never for figures.
+    `precision` "bfloat16" (or "auto", where that stands for it) computes in it: for a teacher's answers, never for
+    figures.
     """
-    model, call = _caller(config, batch_size, precision)
+    model, call = _caller(config, batch_size, resolved(precision))
     set_weights(model, weights)
     parts: dict[str, list] = {"features": [], "logits": []}
     for start in range(0, len(inputs), batch_size):

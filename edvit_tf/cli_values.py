@@ -1,0 +1,49 @@
+"""Types of command-line values: whole numbers and lists, each with its own message."""
+
+import argparse
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """ "3,2" -> (3, 2), each 1 or more."""
+    found = naturals(text)
+    if 0 in found:
+        raise argparse.ArgumentTypeError(f"{text!r} holds 0; each number must be 1 or more, e.g. 3,2")
+    return found
+
+
+def naturals(text: str) -> tuple[int, ...]:
+    """ "0,1" -> (0, 1), each 0 or more."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write e.g. 3,2")
+    return tuple(int(part) for part in parts)
+
+
+def positive(text: str) -> int:
+    """An integer, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """An integer, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 up to, and without, 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1, e.g. 0.5")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """ "random,similar" -> ("random", "similar")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

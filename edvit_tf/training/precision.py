@@ -1,0 +1,45 @@
+"""The precision of a training step's products: what "auto" stands for on this machine, and Keras's policy for it."""
+
+import contextlib
+import functools
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+CPU_INFO = Path("/proc/cpuinfo")
+AMPERE = (8, 0)  # the first compute capability of NVIDIA's whose matrix units take bfloat16
+
+
+@functools.lru_cache
+def has_matrix_bfloat16() -> bool:
+    """Whether the first GPU, or else the processor (its flag amx_bf16), has matrix units for bfloat16.
+
+    A processor with vector instructions alone (avx512_bf16) gains nothing: docs/accuracy.md. Where there is no
+    /proc/cpuinfo the answer is False.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) >= AMPERE
+    try:
+        return "amx_bf16" in CPU_INFO.read_text().split()
+    except OSError:
+        return False
+
+
+def resolved(precision: str) -> str:
+    """ "float32" or "bfloat16": the precision as given, or for "auto" the one that this machine is faster with."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_matrix_bfloat16() else "float32"
+
+
+@contextlib.contextmanager
+def precision_policy(precision: str):
+    """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32 weights."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
