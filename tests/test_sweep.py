@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from edvit_tf.report.curves import ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
 from tests.conftest import SMOKE, run_python
 
@@ -31,7 +32,7 @@ def test_every_row_is_what_its_bundle_stores(swept):
         assert (first / stage).samefile(second / stage)  # made once
     assert "[teacher] taken from" in (out / f"{rows[1]['bundle']}.log").read_text()
     html = (out / "report.html").read_text()
-    assert "SYNTHETIC" in html and html.count("<svg") == 5 and str(out) not in html
+    assert "SYNTHETIC" in html and html.count("<svg") == 4 and str(out) not in html
     for tag in ("table", "svg", "section", "tr", "td", "text"):
         assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
 
@@ -78,7 +79,17 @@ def test_several_seeds_give_mean_and_deviation(swept):
     first = {**one, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}}}
     for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
         assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
+    page = sweep_page("x", [first, other], "y")
+    assert "<td class=\"\">70.00 \u00b1 7.07</td>" in page and "fleet, average" in page and "single model" in page
+    assert "fleet, fused, N = 2: 70</title>" in page  # the mean, in percent
     assert "One seed a row" in sweep_text(rows)
+
+
+def test_axes_have_round_marks_that_hold_every_value():
+    assert ticks(0, 82.2) == [0, 50, 100] and ticks(0, 0.75) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    for low, high in ((80.8, 94.1), (0, 1e-3), (5, 5), (0.31, 0.32)):
+        marks = ticks(low, high)
+        assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and len(marks) <= 7
 
 
 def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
@@ -90,4 +101,6 @@ def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(row["devices"], row["strategy"]) for row in found] == [(2, "random"), (2, "similar")]
-    assert "N = 2, similar" in (tmp_path / "out" / "report.html").read_text()
+    log = (tmp_path / "out" / "seed-0-n2-similar.log").read_text()
+    assert "[teacher] taken from" in log and "seed-0-n2-random.work/teacher" in log
+    assert "Test accuracy, %, groups: similar" in (tmp_path / "out" / "report.html").read_text()

@@ -8,7 +8,6 @@ from edvit_tf.report.verdict import counted, noun
 
 SHORT = {"base": "base", "single": "single model", "plain": "not distilled", "total": "of all files' size",
          "fused": "fleet, fused", "average": "fleet, average"}
-COLOUR = {"plain": "single", "total": "single"}  # of bars; the others have their own
 ARROW = "\N{RIGHTWARDS ARROW}"
 MACS = ("MACs: multiply-accumulates of one input as the paper counts them, without the attention products "
         "Q K\N{MODIFIER LETTER CAPITAL T} and A V")
@@ -46,10 +45,10 @@ def models(results: dict, rows: list[dict]) -> str:
             mib(row["device_bytes"]), mib(row["total_bytes"]), number(row["device_macs"] / 1e6),
             number(row["macs"] / 1e6), *_process(row, row["process"]),
         ])
-        accuracies.append((SHORT[row["key"]], share, percent(share, count), _colour(row), (low, high)))
+        accuracies.append((SHORT[row["key"]], share, percent(share, count), row["key"], (low, high)))
     count, windows = rows[0]["accuracy"]["recordings"], rows[0]["accuracy"]["windows"]
-    files = [(SHORT[r["key"]], r["device_bytes"] / 2**20, mib(r["device_bytes"]), _colour(r), None) for r in rows]
-    times = [(SHORT[r["key"]], r["median"], number(r["median"]), _colour(r), None) for r in rows if r["median"]]
+    files = [(SHORT[r["key"]], r["device_bytes"] / 2**20, mib(r["device_bytes"]), r["key"], None) for r in rows]
+    times = [(SHORT[r["key"]], r["median"], number(r["median"]), r["key"], None) for r in rows if r["median"]]
     return table(
         ["", f"accuracy,\n{what}s", "95 %\ninterval", "accuracy,\nwindows", "file MiB,\none device",
          "file MiB,\nin all", "M MACs,\none device", "M MACs,\nin all", "median\nms", "p95\nms", "peak RSS\nMiB"],
@@ -63,10 +62,6 @@ def models(results: dict, rows: list[dict]) -> str:
         bars(f"Accuracy by {what}, 95 % interval", accuracies, 1.0, 1 / len(results["labels"])),
         bars("Model files on one device, MiB", files), bars("Median time of one input, ms, without network", times),
     ])
-
-
-def _colour(row: dict) -> str:
-    return COLOUR.get(row["key"], row["key"])
 
 
 def stages(results: dict) -> str:

@@ -1,16 +1,18 @@
 """One page over several bundles of one recipe: accuracy, latency and memory against the number of devices N."""
 
 import json
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from edvit_tf.report.figures import CSS, bars, mib, number, percent, points, table, wilson
-from edvit_tf.report.measured import note, panels
+from edvit_tf.report.curves import curves, mean_and_deviation
+from edvit_tf.report.figures import CSS, mib, number, percent, points, table, wilson
+from edvit_tf.report.measured import SHORT, note, panels
 from edvit_tf.report.verdict import compared, noun
 
-COLUMNS = ("N", "classes\ngrouped", "seed", "fused", "average", "single", "base", "fleet less\nsingle",
-           "device\nMiB", "all files\nMiB",
-           "single\nMiB", "M MACs a\ndevice", "ms, device\nand fusion", "single\nms", "one lost,\nmean", "worst")
+COLUMNS = ("N", "classes\ngrouped", "seed", "fused", "average", "single", "not\ndistilled", "of all\nfiles' size",
+           "base", "fleet less\nsingle", "device\nMiB", "all files\nMiB", "single\nMiB", "M MACs a\ndevice",
+           "ms, device\nand fusion", "single\nms", "one lost,\nmean", "worst")
 
 
 def sweep_row(bundle: Path) -> dict:
@@ -32,22 +34,9 @@ def sweep_row(bundle: Path) -> dict:
 
 
 def sweep_page(title: str, rows: list[dict], command: str) -> str:
-    """The HTML text: the three figures over N and the table behind them."""
+    """The HTML text: accuracy, latency and memory against N, and the table behind them."""
     first = rows[0]
-    charts = []
-    for key, name in (("fused", "fleet, fused"), ("single", "single model of a device's size")):
-        found = [row for row in rows if key in row["models"]]
-        if found:
-            charts.append(bars(f"Test accuracy, {name}", [
-                (_named(row, rows), row["models"][key]["accuracy"],
-                 percent(row["models"][key]["accuracy"], row["recordings"]), key,
-                 wilson(row["models"][key]["accuracy"], row["recordings"])) for row in found], top=1.0))
-    for what, field, scale, unit in (("Latency: slowest device and fusion", "median", 1, "ms"),
-                                     ("Memory: model files on the fullest device", "device_bytes", 2**20, "MiB"),
-                                     ("Memory: model files of all devices", "total_bytes", 2**20, "MiB")):
-        charts.append(bars(f"{what}, {unit}", [
-            (_named(row, rows), row["models"]["fused"][field] / scale, number(row["models"]["fused"][field] / scale),
-             "fused", None) for row in rows]))
+    charts = [chart for way in dict.fromkeys(row["strategy"] for row in rows) for chart in _charts(rows, way)]
     banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>' \
         if any(row["synthetic"] for row in rows) else ""
     return f"""<!DOCTYPE html>
@@ -55,10 +44,11 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 <title>{escape(title)}</title><style>{CSS}</style></head><body><main>{banner}
 <h1>{escape(title)}</h1>
 <p class="soft">{escape(first["data"])}, {first["recordings"]} test {escape(first["noun"])}s, measured on the .tflite
-files, one thread, on {escape(first["machine"])}; the network is not included. Whiskers: 95 % Wilson intervals.</p>
+files, one thread, on {escape(first["machine"])}; the network is not included. Whiskers: deviation over
+the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accuracies does not start at zero.</p>
 <section><h2>Against the number of devices</h2>{panels(charts)}</section>
 <section><h2>Figures</h2>{table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))}
-{note(_spread(rows))}</section>
+{_seeds(rows)}{note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
 </main></body></html>
 """
@@ -72,10 +62,49 @@ def sweep_text(rows: list[dict]) -> str:
     return "\n".join([*lines, _spread(rows)])
 
 
-def _named(row: dict, rows: list[dict]) -> str:
-    seeds, ways = {r["seed"] for r in rows}, {r["strategy"] for r in rows}
-    way = f", {row['strategy']}" if len(ways) > 1 else ""
-    return f"N = {row['devices']}{way}" + (f", seed {row['seed']}" if len(seeds) > 1 else "")
+def _charts(rows: list[dict], way: str) -> list[str]:
+    """Accuracy, latency and memory against N, of the runs whose classes were grouped by `way`."""
+    own = [row for row in rows if row["strategy"] == way]
+    more = f", groups: {way}" if len({row["strategy"] for row in rows}) > 1 else ""
+    figures = [curves(f"Test accuracy, %{more}", _series(own, SHORT, "accuracy", 0.01), from_zero=False)]
+    for what, field, scale in (("Latency: slowest device and fusion, ms", "median", 1),
+                               ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
+                               ("Memory: files of all devices, MiB", "total_bytes", 2**20)):
+        figures.append(curves(f"{what}{more}", _series(own, [k for k in SHORT if k != "average"], field, scale)))
+    return figures
+
+
+def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> list[tuple]:
+    """What `curves` takes: of each model the mean over the seeds of every N, in units of `scale`, with its whiskers."""
+    series = []
+    for key in keys:
+        found = {}
+        for count in {row["devices"] for row in rows}:
+            values = [row["models"][key][field] for row in rows
+                      if row["devices"] == count and row["models"].get(key, {}).get(field) is not None]
+            if values:
+                mean, spread = mean_and_deviation(values)
+                low, high = mean - spread, mean + spread
+                if field == "accuracy" and len(values) == 1:
+                    low, high = wilson(mean, next(row["recordings"] for row in rows if row["devices"] == count))
+                found[count] = (mean / scale, low / scale, high / scale)
+        if found:
+            series.append((SHORT[key], key, found))
+    return series
+
+
+def _seeds(rows: list[dict]) -> str:
+    """Mean and deviation of every model's accuracy over the seeds, where there are several."""
+    lines, keys = [], [key for key in SHORT if any(key in row["models"] for row in rows)]
+    for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
+        own = [row for row in rows if (row["devices"], row["strategy"]) == (count, way)]
+        shares = {key: [100 * row["models"][key]["accuracy"] for row in own if key in row["models"]] for key in keys}
+        lines.append([count, way, len(own), *("{:.2f} \u00b1 {:.2f}".format(*mean_and_deviation(shares[key]))
+                                              if shares[key] else "-" for key in keys)])
+    if max(line[2] for line in lines) == 1:
+        return ""
+    return table(["N", "classes\ngrouped", "seeds", *(SHORT[key] for key in keys)], lines, text=(1,),
+                 caption="Accuracy in %, mean and deviation over the seeds")
 
 
 def _cells(row: dict) -> list:
@@ -86,7 +115,8 @@ def _cells(row: dict) -> list:
         return percent(models[key]["accuracy"], count) if key in models else "-"
 
     return [
-        row["devices"], row["strategy"], row["seed"], share("fused"), share("average"), share("single"), share("base"),
+        row["devices"], row["strategy"], row["seed"],
+        *(share(key) for key in ("fused", "average", "single", "plain", "total", "base")),
         points(fused["accuracy"] - single["accuracy"], count) if single else "-", mib(fused["device_bytes"]),
         mib(fused["total_bytes"]), mib(single["device_bytes"]) if single else "-", number(fused["device_macs"] / 1e6),
         number(fused["median"]), number(single["median"]) if single else "-",
@@ -102,8 +132,7 @@ def _spread(rows: list[dict]) -> str:
         return "One seed a row: the spread between seeds is not in these figures."
     said = []
     for (devices, way), shares in sorted(by.items()):
-        mean = sum(shares) / len(shares)
-        spread = (sum((s - mean) ** 2 for s in shares) / max(1, len(shares) - 1)) ** 0.5
+        mean, spread = mean_and_deviation(shares)
         name = f"N = {devices}" + (f", {way}" if len({w for _, w in by}) > 1 else "")
         said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."
