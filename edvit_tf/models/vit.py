@@ -24,7 +24,7 @@ def build_vit(
     `features` is the class token after the final LayerNorm (with gamma and beta, not L2-normalised); for
     pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d). With `kept_patches` K (training alone) the
     model takes a dictionary of `input` and `kept` (B, K), the numbers of the patches that the blocks see. `fused`
-    (training alone) takes the layers of `models.fused`: the same function and weights, a faster step.
+    (never for figures or saved models) takes the layers of `models.fused`: the same function and weights, faster.
     """
     layers = keras.layers
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
