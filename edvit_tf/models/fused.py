@@ -1,9 +1,10 @@
 """The two parts of a ViT that a training step computes faster than with Keras's layers: GELU, and the patch embedding.
 
-Same weights, same function up to rounding (tests hold values and gradients against Keras's layers); for training and for
-a teacher's answers in bfloat16, so these layers are in no saved model. An exact GELU of TensorFlow is a dozen passes over the widest tensor of a block,
-and in bfloat16 each converts; here XLA makes one loop forward and one backward, and only what enters is kept. A
-convolution whose stride is its kernel is one matrix product, and so is its gradient by the weights.
+Same weights, same function up to rounding (tests hold values and gradients against Keras's layers); for training, and
+for a teacher's answers in bfloat16: these layers are in no saved model. An exact GELU of TensorFlow is a dozen passes
+over the widest tensor of a block, and in bfloat16 each converts; here XLA makes one loop forward and one backward, and
+only what enters is kept. A convolution whose stride is its kernel is one matrix product, and so is its gradient by the
+weights.
 """
 
 import keras
