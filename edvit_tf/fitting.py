@@ -6,7 +6,7 @@ from edvit_tf.checked import Checked
 
 AUGMENTS = ("none", "shift", "shift_flip", "mask", "randaugment")  # none; digits; pictures; log-mel; keras-cv's
 MIXES = ("none", "mixup", "cutmix")
-PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine has matrix units for it
+PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine multiplies it faster
 STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")

@@ -103,3 +103,24 @@ def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
     assert manifest["fusion"]["kind"] == "average" and results["parity"]["fused"]["ok"]
     done = run_python("-m", "edvit_tf.device", out, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_grouping_takes_the_shared_model_and_ends_with_the_same_files(shared_bundle, tmp_path):
+    work = shared_bundle.with_name("mnist.work")
+    other = ("-c", SHARED, "--smoke", "--synthetic", "--strategy", "dissimilar", "--baselines", "none")
+    alone = run_python(*other, "--out", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    done = run_python(*other, "--reuse", work, "--out", tmp_path / "taken")
+    assert done.returncode == 0, done.stderr
+    label = min(path.name for path in work.glob("shared-*.ffn"))  # of the sub-models; the other is a rival's
+    taken = [line for line in done.stdout.splitlines() if line.startswith("[shared-") and "taken from" in line]
+    assert len(taken) == 4 and taken[-1].startswith(f"[{label}]"), done.stdout
+    assert (work / label / "weights.npz").samefile(tmp_path / "taken.work" / label / "weights.npz")
+    files = sorted(path.name for path in (tmp_path / "alone").glob("*.tflite"))
+    assert len(files) == 4
+    for name in files:
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "taken" / name).read_bytes(), name
+    changed = run_python(*[part.replace("patch_dropout=0.5", "patch_dropout=0.25") for part in other],
+                         "--reuse", work, "--out", tmp_path / "changed")
+    assert changed.returncode == 0 and "[shared-" in changed.stdout, changed.stderr
+    assert "[teacher] taken from" in changed.stdout and f"[{label}] taken from" not in changed.stdout

@@ -10,14 +10,14 @@ from edvit_tf.errors import ConfigError
 def fresh():
     from edvit_tf.training import precision
 
-    precision.has_matrix_bfloat16.cache_clear()
+    precision.has_fast_bfloat16.cache_clear()
     yield precision
-    precision.has_matrix_bfloat16.cache_clear()
+    precision.has_fast_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize(("flags", "expected"), [
     ("flags\t\t: fpu avx2 avx512f amx_bf16 amx_tile", "bfloat16"),
-    ("flags\t\t: fpu avx2 avx512f avx512_bf16", "float32"),
+    ("flags\t\t: fpu avx2 avx512f avx512_bf16", "bfloat16"), ("flags\t\t: fpu avx2 avx512f", "float32"),
     ("Features\t: fp asimd bf16", "float32"), (None, "float32")])
 def test_auto_is_bfloat16_where_the_processor_multiplies_matrices_in_it(fresh, tmp_path, monkeypatch, flags, expected):
     path = tmp_path / "cpuinfo"

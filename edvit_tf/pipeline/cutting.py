@@ -80,7 +80,8 @@ def cut_and_fit(
         if pruned.repaired is not None:
             accuracy["repair"] = _group_accuracy(widths, pruned.repaired, validation, classes)
         weights, history = fitting.fit(widths, pruned.weights, name)
-    accuracy["fit"] = _group_accuracy(widths, weights, validation, classes)
+    accuracy["fit"] = (_group_accuracy(widths, weights, validation, classes) if stage == "head" or training.epochs else
+                       accuracy.get("repair", accuracy["cut"]))
     np.savez(folder / "weights.npz", **weights)
     return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
             "accuracy": accuracy}

@@ -1,8 +1,11 @@
 """The plan of a run: class groups from its base's confusions, Algorithms 1 and 3; where its members start."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
+from edvit_tf.config import STAGES, Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.errors import DataError
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.rivals import Rival
@@ -62,6 +65,18 @@ def shared_plans(members: list[SubModelPlan], base_config: ViTConfig, cut_heads:
                            cost.macs(widths), ())
         plans[label_of(sub)] = sub
     return plans
+
+
+def shared_stages(config: RunConfig, plan: Plan, other: Path) -> list[str]:
+    """Names of the stages of shared models that the run of another work folder has made of widths of this plan, for
+    widths that its own sub-models have: trained on all samples, which a rival's own shared model is not.
+    """
+    stored = other / "plan" / "stage.json"
+    if config.shared_training is None or not stored.is_file():
+        return []
+    theirs = Plan.from_dict(json.loads(stored.read_text(encoding="utf-8"))["result"]["plan"])
+    widths = {sub.kept_heads for sub in theirs.sub_models} & {sub.kept_heads for sub in plan.sub_models}
+    return [f"shared-{kept}.{stage}" for kept in sorted(widths) for stage in ("head", *STAGES)]
 
 
 def shared_of(sub: SubModelPlan) -> str:

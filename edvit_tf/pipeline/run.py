@@ -25,13 +25,15 @@ from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.members import fit_members, training_macs_of
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
 from edvit_tf.pipeline.rivals import Rival, rivals
-from edvit_tf.pipeline.store import check_reusable, lock, open_stages, preflight
+from edvit_tf.pipeline.store import check_reusable, differing, lock, open_stages, preflight
 from edvit_tf.planning import cost
 from edvit_tf.report.tables import plan_table
 
 # What does not depend on the fleet, and the fields of a configuration that it does depend on.
 BEGINNING = ("data", "base", "teacher")
 _READ_BY_BEGINNING = ("data", "model", "patch_size", "base_training", "teacher_precision", "seed")
+# What shared models depend on besides: not on how classes are grouped, nor on the fits after them.
+_READ_BY_SHARED = (*_READ_BY_BEGINNING, "shared_training", "pruning", "calibration_samples", "repair_samples")
 
 
 def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None, overwrite: bool = False,
@@ -40,8 +42,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
 
     Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a .keras file of
     ours, a checkpoint folder or a hub name (`edvit_tf.models.pretrained`); where its head is new it is fine-tuned.
-    `reuse` is the work folder of an earlier run, of another fleet from the same start: its inputs, base and the base's
-    answers are taken, which come out the same.
+    `reuse` is the work folder of an earlier run, of another fleet from the same start: its inputs, base, the base's
+    answers, and shared models of widths that both fleets have are taken, which come out the same.
 
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ExportError, ConfigError,
     DataError, and RuntimeMissing when there is no TFLite runtime to measure with.
@@ -91,6 +93,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     planned = stages.run("plan", lambda folder: fleet.plan_fleet(config, base_config, stages))
     plan = Plan.from_dict(planned["plan"])
     print(plan_table(plan, list(dataset.labels)), flush=True)
+    if reuse is not None and not differing(reuse, description, _READ_BY_SHARED):
+        stages.take(reuse, fleet.shared_stages(config, plan, reuse))
     members = [*plan.sub_models, *rivals(config, plan, base_config)]
     histories, shared = fit_members(stages, config, base_config, plan, members)
     num_classes = len(dataset.labels)

@@ -159,19 +159,24 @@ def check_reusable(other: Path, description: dict, fields: Sequence[str]) -> Non
     """Raises OutputError unless the run of another work folder began as this one of `description` does: the same data,
     version, threads and given base, and the same `fields` of the configuration.
     """
-    record = other / "run.json"
-    if not record.is_file():
+    if not (other / "run.json").is_file():
         raise OutputError(f"--reuse is {other}, which is no work folder of a run (no run.json). Give the folder "
                           "<bundle>.work of an earlier run, or leave it out.")
-
-    def start(whole: dict) -> dict:
-        return {**whole, "config": {name: whole["config"].get(name) for name in fields}}
-
-    stored = json.loads(record.read_text(encoding="utf-8"))["description"]
-    changed = differences(start(stored), start(description))
+    changed = differing(other, description, fields)
     if changed:
         raise OutputError(f"--reuse is {other}, whose base is not this run's; it differs in: {'; '.join(changed[:6])}. "
                           "Leave it out, or give a run with the same data, base and seed.")
+
+
+def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str]:
+    """In what the run of another work folder differs from this one of `description`, of the configuration only in its
+    `fields`; empty where stages that read nothing else come out the same.
+    """
+    def start(whole: dict) -> dict:
+        return {**whole, "config": {name: whole["config"].get(name) for name in fields}}
+
+    stored = json.loads((other / "run.json").read_text(encoding="utf-8"))["description"]
+    return differences(start(stored), start(description))
 
 
 def preflight(out: Path, work: Path, needed_bytes: int) -> None:
