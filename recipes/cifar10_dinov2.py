@@ -12,28 +12,24 @@ The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparab
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.recipe import main, paper_profile, smoke_profile
 
-FIT = TrainConfig(epochs=2, batch_size=64, learning_rate=5e-4, augment="shift_flip", label_smoothing=0.1,
-                  patch_dropout=0.5, feature_distillation=1.0)
+FIT = TrainConfig(epochs=2, batch_size=64, learning_rate=2e-4, augment="shift_flip", label_smoothing=0.1,
+                  feature_distillation=2.0, precision="auto")
 CONFIG = RunConfig(
     name="cifar10-dinov2",
     data=DataConfig("cifar10", image_size=(98, 98)),
     model="vit_small", patch_size=14,
     base_training=TrainConfig(epochs=3, batch_size=64, learning_rate=4e-5, augment="shift_flip", label_smoothing=0.1,
                               precision="bfloat16"),
-    shared_training=FIT.replace(epochs=14, feature_distillation=4.0),
+    shared_training=FIT.replace(epochs=7, learning_rate=4e-4, feature_distillation=4.0),
     stage_training=FIT,
     fusion_training=TrainConfig(epochs=20, batch_size=128, learning_rate=1e-3),
-    fusion="joint",
-    joint_training=FIT.replace(epochs=1, feature_distillation=4.0),
     calibration_samples=64, repair_samples=2048, teacher_precision="bfloat16",
-    num_devices=10,
+    num_devices=5,
 )
 SMOKE = smoke_profile(
     DataConfig("cifar10", image_size=(98, 98), options={"max_per_class": 8, "validation_count": 1000}),
-    patch_size=14, shared_training=FIT.replace(epochs=1, batch_size=16),
-    joint_training=FIT.replace(epochs=1, batch_size=16))
-PAPER = paper_profile(DataConfig("cifar10", image_size=(224, 224)), epochs=10) | {
-    "num_devices": 5, "shared_training": None, "fusion": "tower", "joint_training": None}
+    patch_size=14, shared_training=FIT.replace(epochs=1, batch_size=16))
+PAPER = paper_profile(DataConfig("cifar10", image_size=(224, 224)), epochs=10) | {"shared_training": None}
 
 if __name__ == "__main__":
     raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))

@@ -10,8 +10,9 @@ from tests.conftest import ROOT, run_python
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
-def test_there_are_six():
-    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "cifar10_dinov2", "gtzan", "mnist", "speech_commands"]
+def test_there_are_seven():
+    assert [p.stem for p in RECIPES] == ["caltech256", "cifar10", "cifar10_dinov2", "gtzan", "mnist",
+                                         "speech_commands", "speech_commands_dinov2"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
@@ -30,7 +31,7 @@ def test_one_structure(recipe):
 def test_papers_profile_builds_and_plans(recipe):
     done = run_python(recipe, "--profile", "paper", "--dry-run")
     assert done.returncode == 0, done.stderr
-    channels = 1 if recipe.stem in ("gtzan", "mnist", "speech_commands") else 3
+    channels = 1 if recipe.stem.startswith(("gtzan", "mnist", "speech_commands")) else 3
     parameters = {1: 85_413_130, 3: 85_806_346}[channels]  # ViT-Base at 224 / 16 with 10 classes
     assert f"Keras counts {parameters:,} parameters" in done.stdout
     assert len(re.findall(r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[5-7]\d\.\d", done.stdout, re.M)) == 5

@@ -95,6 +95,7 @@ def specialise(
     Without distillation it starts from one of its own that was trained so.
     """
     from edvit_tf.pruning.prune import group_head
+    from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict, softmax
 
     before = f"{PLAIN if label_of(sub) == PLAIN else shared_of(sub)}.ffn"
@@ -108,7 +109,9 @@ def specialise(
     accuracy["cut"] = _group_accuracy(widths, weights, validation, sub.classes)
     if widths.num_classes > len(sub.classes):
         rows = np.sort(fitting.rows(0))
-        fitting.fit_head(weights, rows, predict(widths, weights, fitting.train.x[rows])["features"])
+        precision = resolved(config.stage_training.precision)
+        features = predict(widths, weights, fitting.train.x[rows], precision=precision)["features"]
+        fitting.fit_head(weights, rows, features)
     weights, history = fitting.fit(widths, weights, name)
     accuracy["fit"] = _group_accuracy(widths, weights, validation, sub.classes)
     np.savez(folder / "weights.npz", **weights)

@@ -68,11 +68,15 @@ def teacher(folder: Path, stages: Stages, base_config: ViTConfig, precision: str
 
 
 def features(folder: Path, stages: Stages, config: RunConfig, plan: Plan) -> dict:
+    """All sub-models' features side by side: of training inputs, on which the MLP is fitted, in the precision of the
+    sub-models' fits, of validation inputs in float32, as the files have them.
+    """
+    from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict
 
-    for split in ("train", "validation"):
+    for split, precision in (("train", resolved(config.stage_training.precision)), ("validation", "float32")):
         x = Split(stages, split).x
-        parts = [predict(sub.config, stages.arrays(fitted_stage(config, sub)), x)["features"]
+        parts = [predict(sub.config, stages.arrays(fitted_stage(config, sub)), x, precision=precision)["features"]
                  for sub in plan.sub_models]
         np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
     return {}
