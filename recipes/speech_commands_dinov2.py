@@ -2,8 +2,9 @@
 
 Command:    python recipes/speech_commands_dinov2.py --base WEIGHTS --data-dir DIR
             (WEIGHTS: facebook/dinov2-small, or a folder in its layout; it is fine-tuned on log-mel spectrograms first)
-Time:       not measured
-Accuracy:   not measured
+Time:       1.6 hours summed over the stages, half of one core of an AMD EPYC, three baselines; 5.8 GB
+Accuracy:   test split, .tflite files, seed 0, 310 clips (+-3.8 points at 95 %): fused 86.45 %; unsplit base 91.94 %;
+            one model of a device's size 86.77 %, the same by labels alone 87.42 %: the split gains nothing
 Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, tested on 310 clips of unseen speakers
 The paper:  over 90 %, on the ten most populous words with a ViT-Base; not comparable: other words, 30 times the data
 """
