@@ -101,6 +101,8 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
                         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned")
     parser.add_argument("--reuse", type=Path, metavar="WORK", help="take inputs, base and the base's answers from the "
                         "work folder of an earlier run with the same data, base and seed")
+    parser.add_argument("--jobs", type=_jobs, default=1, help="processes that fit sub-models at once; they share out "
+                        "the cores, and each takes memory of its own (default 1)")
     parser.add_argument("--out", type=Path, help=f"bundle folder (default exports/{config.name}); stages lie beside it")
     parser.add_argument("--seed", type=int, help=f"default {config.seed}")
     parser.add_argument("--min-accuracy", type=float, help="required fused validation accuracy, 0..1 (A_re of Eq. 1)")
@@ -155,6 +157,12 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     return resolved
 
 
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of processes; give 1 or more")
+    return int(text)
+
+
 def _listed(devices) -> dict:
     return {"devices": devices, "num_devices": len(devices)}
 
@@ -179,7 +187,8 @@ def _run(args, config: RunConfig) -> int:
     sizes = ", ".join(f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
                       for split in ("train", "validation", "test"))
     print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
-    results = run(config, dataset, out, base=args.base, overwrite=args.overwrite, reuse=args.reuse)
+    results = run(config, dataset, out, base=args.base, overwrite=args.overwrite, reuse=args.reuse,
+                  jobs=args.jobs)
     print(f"\n{results_table(results)}\n\n{stages_table(results)}\n\nbundle: {out}\nreport: {out / 'report.html'}")
     return 0
 

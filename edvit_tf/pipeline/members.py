@@ -1,5 +1,10 @@
 """All members of a run, cut and fitted in turn: shared models, the fleet's sub-models, the rivals beside them."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.pipeline import cutting, fleet
 from edvit_tf.pipeline.inputs import Split
@@ -7,49 +12,79 @@ from edvit_tf.pipeline.rivals import PLAIN, SINGLE, Rival, equal_samples
 from edvit_tf.pipeline.store import Stages
 
 
-def fit_members(
-    stages: Stages, config: RunConfig, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]
-) -> tuple[dict[str, list], dict[str, list]]:
-    """Results of the stages of every member, by `fleet.label_of`, and those of the shared models.
+@dataclass(frozen=True)
+class Task:
+    """One stage of one member: its name in the work folder, and what makes it there."""
 
-    A rival of a sub-model's size sees as many samples as the fleet's sub-models together, one of another size as many
-    as cost the same MACs. Stage by stage, not member by member: one compiled model serves all of a width.
+    stage: str
+    name: str
+    build: Callable[[Path], dict]
+
+
+def tasks(
+    stages: Stages, config: RunConfig, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan]
+) -> tuple[dict[str, list[Task]], dict[str, list[Task]]]:
+    """The stages of the shared models and those of the members, each in their order, by `fleet.label_of`.
+
+    Members need what the shared models end with, and nothing of each other. A rival of a sub-model's size sees as many
+    samples as the fleet's sub-models together, one of another size as many as cost the same MACs.
     """
-    histories: dict[str, list] = {fleet.label_of(sub): [] for sub in members}
-    shared: dict[str, list] = {}
     largest = max(plan.sub_models, key=lambda sub: sub.kept_heads)
     scale, whole = cutting.fleet_samples(stages, config, plan), len(Split(stages, "train").labels)
 
-    def cut(sub: SubModelPlan, stage: str, samples: int, into: list) -> None:
+    def cut(sub: SubModelPlan, stage: str, samples: int) -> Task:
         name = f"{fleet.label_of(sub)}.{stage}"
-        result = stages.run(name, lambda folder: cutting.cut_and_fit(
+        return Task(stage, name, lambda folder: cutting.cut_and_fit(
             folder, stages, config, base_config, sub, stage, name, samples))
-        into.append({"stage": stage, **result})
+
+    def own(sub: SubModelPlan, samples: int) -> Task:
+        name = f"{fleet.label_of(sub)}.{cutting.GROUP}"
+        return Task(cutting.GROUP, name, lambda folder: cutting.specialise(folder, stages, config, sub, name, samples))
 
     def samples(sub: SubModelPlan) -> int:
         return scale if sub.kept_heads == largest.kept_heads else equal_samples(scale, largest.macs, sub.macs)
 
     if config.shared_training is None:
-        for stage in cutting.PRUNING_STAGES:
-            for sub in members:
-                cut(sub, stage, samples(sub), histories[fleet.label_of(sub)])
-        return histories, shared
+        return {}, {fleet.label_of(sub): [cut(sub, stage, samples(sub)) for stage in cutting.PRUNING_STAGES]
+                    for sub in members}
     fleets = {sub.kept_heads for sub in plan.sub_models}
+    shared, each = {}, {}
     for label, sub in fleet.shared_plans(
             [one for one in members if not _is(one, PLAIN)], base_config, config.pruning.heads).items():
-        shared[label] = []
         count = whole if sub.kept_heads in fleets else equal_samples(whole, largest.macs, sub.macs)
-        for stage in cutting.PRUNING_STAGES:
-            cut(sub, stage, count, shared[label])
+        shared[label] = [cut(sub, stage, count) for stage in cutting.PRUNING_STAGES]
     for sub in members:
-        label = fleet.label_of(sub)
-        for stage in cutting.PRUNING_STAGES if _is(sub, PLAIN) else ():
-            cut(sub, stage, whole, histories[label])
-        name = f"{label}.{cutting.GROUP}"
-        result = stages.run(name, lambda folder, s=sub, n=name: cutting.specialise(
-            folder, stages, config, s, n, samples(s)))
-        histories[label].append({"stage": cutting.GROUP, **result})
-    return histories, shared
+        before = [cut(sub, stage, whole) for stage in cutting.PRUNING_STAGES] if _is(sub, PLAIN) else []
+        each[fleet.label_of(sub)] = [*before, own(sub, samples(sub))]
+    return shared, each
+
+
+def fit_members(
+    stages: Stages, config: RunConfig, base_config: ViTConfig, plan: Plan, members: list[SubModelPlan], jobs: int = 1
+) -> tuple[dict[str, list], dict[str, list]]:
+    """Results of the stages of every member, by `fleet.label_of`, and those of the shared models.
+
+    Shared models come first, here. Then members are fitted by `jobs` processes at once, which share the cores
+    (`fitting_process`), or here, stage by stage and not member by member: one compiled model serves all of a width.
+    """
+    from edvit_tf.pipeline.fitting_process import fit_in_processes
+
+    shared, each = tasks(stages, config, base_config, plan, members)
+    started = _run(stages, shared)
+    if jobs > 1:
+        fit_in_processes(stages, min(jobs, len(each)), {label: [task.name for task in todo]
+                                                         for label, todo in each.items()})
+    return _run(stages, each), started
+
+
+def _run(stages: Stages, todo: dict[str, list[Task]]) -> dict[str, list]:
+    """Runs the stages of all, the first of each, then the second; their results by label."""
+    done: dict[str, list] = {label: [] for label in todo}
+    for row in zip_longest(*todo.values()):
+        for label, task in zip(todo, row, strict=True):
+            if task is not None:
+                done[label].append({"stage": task.stage, **stages.run(task.name, task.build)})
+    return done
 
 
 def training_macs_of(shared: dict, histories: dict, members: list[SubModelPlan], joint: dict | None) -> dict:

@@ -37,13 +37,14 @@ _READ_BY_SHARED = (*_READ_BY_BEGINNING, "shared_training", "pruning", "calibrati
 
 
 def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None, overwrite: bool = False,
-        reuse: Path | None = None) -> dict:
+        reuse: Path | None = None, jobs: int = 1) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
 
     Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a .keras file of
     ours, a checkpoint folder or a hub name (`edvit_tf.models.pretrained`); where its head is new it is fine-tuned.
     `reuse` is the work folder of an earlier run, of another fleet from the same start: its inputs, base, the base's
-    answers, and shared models of widths that both fleets have are taken, which come out the same.
+    answers, and shared models of widths that both fleets have are taken, which come out the same. `jobs` processes fit
+    members at once; as they have fewer threads each, their weights may differ in rounding from those of one process.
 
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError, ExportError, ConfigError,
     DataError, and RuntimeMissing when there is no TFLite runtime to measure with.
@@ -60,6 +61,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     description = {
         "config": config.replace(min_accuracy=None).to_dict(), "data": dataset.describe(), "splits": digest(splits),
         "files": _file_sizes(dataset), "version": __version__, "base": origin, "threads": os.cpu_count(),
+        **({} if jobs == 1 else {"jobs": jobs}),
     }
     key = digest(description)
     again = stored_key(out) == key
@@ -96,7 +98,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     if reuse is not None and not differing(reuse, description, _READ_BY_SHARED):
         stages.take(reuse, fleet.shared_stages(config, plan, reuse))
     members = [*plan.sub_models, *rivals(config, plan, base_config)]
-    histories, shared = fit_members(stages, config, base_config, plan, members)
+    histories, shared = fit_members(stages, config, base_config, plan, members, jobs)
     num_classes = len(dataset.labels)
     stages.run("features", lambda folder: steps.features(folder, stages, config, plan))
     fused = stages.run("fusion", lambda folder: fusing.fusion(folder, stages, config, plan, num_classes))

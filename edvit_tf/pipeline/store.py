@@ -173,6 +173,7 @@ def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str
     `fields`; empty where stages that read nothing else come out the same.
     """
     def start(whole: dict) -> dict:
+        whole = {name: value for name, value in whole.items() if name != "jobs"}  # which fit members alone
         return {**whole, "config": {name: whole["config"].get(name) for name in fields}}
 
     stored = json.loads((other / "run.json").read_text(encoding="utf-8"))["description"]
