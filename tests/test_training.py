@@ -268,8 +268,10 @@ def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
     base = ViTConfig((8, 8, 1), 4, 2, 16, 8, 2, 32, 5)
     planned = plan(base, [(0, 1), (2, 3), (4,)], [DeviceSpec(name) for name in "abc"])
     train = TrainConfig(1)
-    for weight, samples in ((1.0, 30 + 30 - 10 + 30), (2.0, 80 + 30), (0.5, 80 - 15)):
-        run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train, train.replace(other_weight=weight), train)
+    for weight, batch, samples in ((1.0, 1, 30 + 30 - 10 + 30), (2.0, 1, 80 + 30), (0.5, 1, 80 - 15),
+                                   (1.0, 16, 32 + 32 + 32), (1.0, 64, 3 * 64)):
+        run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train,
+                        train.replace(other_weight=weight, batch_size=batch), train)
         assert fleet_samples(stages, run, planned) == samples
 
 

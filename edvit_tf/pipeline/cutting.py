@@ -21,14 +21,16 @@ GROUP = "group"  # the stage of a member that starts from a shared model
 
 
 def fleet_samples(stages: Stages, config: RunConfig, plan: Plan) -> int:
-    """Training samples that the sub-models see together in an epoch of their own fits: as many as the single baseline
-    gets in one, and as many more as a joint training costs (its inputs pass through every sub-model)."""
+    """Training samples that the sub-models see together in an epoch of their own fits, the last batch of each filled
+    up: as many as the single baseline gets in one, and as many more as a joint training costs (its inputs pass through
+    every sub-model)."""
     from edvit_tf.training.batches import group_epoch
 
     labels = Split(stages, "train").labels
     num_classes = int(labels.max()) + 1
-    weight = config.stage_training.other_weight
-    count = sum(len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) for sub in plan.sub_models)
+    weight, batch = config.stage_training.other_weight, config.stage_training.batch_size
+    count = sum(-(-len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) // batch) * batch
+                for sub in plan.sub_models)
     if config.joint_training is not None and config.stage_training.epochs:
         joint = config.joint_training.epochs * len(labels) * len(plan.sub_models) * (
             1 - config.joint_training.patch_dropout) / (1 - config.stage_training.patch_dropout)
