@@ -287,8 +287,16 @@ def test_a_fit_lets_go_of_its_data():
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     gone = weakref.ref(x)
+
+    class Rows:  # as the pipeline's: what says which rows an epoch sees holds the data too
+        def __init__(self, held):
+            self.x = held
+
+        def of(self, epoch):
+            return np.arange(len(self.x))[:160]
+
     fit(vit, initial_weights(vit, 1), x, np.eye(2, dtype=np.float32)[labels], TrainConfig(epochs=2, batch_size=16),
-        seed=5, epoch_indices=lambda epoch: np.arange(160))
+        seed=5, epoch_indices=Rows(x).of)
     del x
     for _ in range(50):
         gc.collect()

@@ -136,9 +136,10 @@ def fit(
     if patches:
         x_spec = {"input": x_spec, "kept": tf.TensorSpec((train.batch_size, kept), tf.int32)}
     specs = tuple(tf.TensorSpec((train.batch_size, goal.shape[1]), tf.float32) for goal in goals)
-    held = [inputs, goals]  # TensorFlow never lets go of a generator's function: what it reads is taken away afterwards
+    # TensorFlow never lets go of a generator's function: what it reads is taken away afterwards
+    held = [inputs, goals, epoch_indices]
     stream = tf.data.Dataset.from_generator(
-        lambda: itertools.islice(batches(*held, epoch_indices, train.batch_size, train.augment, seed, patches,
+        lambda: itertools.islice(batches(*held, train.batch_size, train.augment, seed, patches,
                                          train.mix), train.epochs * steps),
         output_signature=(x_spec, specs),
     ).map(lambda x, y: (_as_float(x), dict(zip(names, y, strict=True)))).prefetch(2)
