@@ -23,7 +23,7 @@ CONFIG = RunConfig(
     shared_training=FIT.replace(epochs=20, learning_rate=2e-3),
     stage_training=FIT,
     fusion_training=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
-    fusion_lambda=2.0,
+    fusion_lambda=2.0,  # from an earlier form of this recipe, where 0.5 had 0.3 points less on validation
     repair_samples=2048,
     num_devices=10,
 )
