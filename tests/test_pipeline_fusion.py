@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.fusion import measured_losses
+from edvit_tf.config import Plan, TrainConfig, ViTConfig
 from edvit_tf.device.bundle import open_bundle
+from edvit_tf.pipeline import cutting
+from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.report.tables import stages_table
+from edvit_tf.training.train import predict
 from tests.conftest import SMOKE, run_python
 
 SHARED = """
@@ -46,6 +52,34 @@ def test_sub_models_start_from_one_shared_model_and_are_trained_together(shared_
     assert np.abs(two - one).max() < np.abs(one).max()  # and started from where the other left
     assert results["fusion"]["kind"] == "joint" and results["fusion"]["joint"]["samples"] > 0
     assert all(entry["ok"] for entry in results["parity"].values())
+
+
+def test_the_head_alone_is_measured_before_a_sub_models_own_fit(shared_bundle):
+    results = json.loads((shared_bundle / "results.json").read_text())
+    steps = [list(sub["stages"][0]["accuracy"]) for sub in results["sub_models"]]
+    assert all(sorted(names) == ["before", "cut", "fit", "repair"] for names in steps)
+    assert sorted(results["single"]["stages"][0]["accuracy"]) == ["before", "cut", "fit"]  # it has no "other" to fit
+    assert "before -> cut -> repair -> fit" in stages_table(results)
+    dashed = next(line for line in stages_table(results).splitlines() if line.startswith("single"))
+    assert dashed.split().count("-") == 1
+
+    stages = Stages(shared_bundle.with_name("mnist.work"), "")
+    stored = json.loads(stages.path("submodel-00.group", "stage.json").read_text())["result"]
+    widths, weights = ViTConfig.from_dict(stored["config"]), stages.arrays("submodel-00.group")
+    plan = Plan.from_dict(json.loads(stages.path("plan", "stage.json").read_text())["result"]["plan"])
+    classes, validation = plan.sub_models[0].classes, Split(stages, "validation")
+    features = predict(widths, weights, validation.x)["features"]
+    assert cutting._head_accuracy(weights, features, validation, classes) == stored["accuracy"]["fit"]
+
+
+def test_a_fit_that_loses_is_told(capsys):
+    def told(start: float, end: float, **repair) -> str:
+        cutting._tell_a_loss("submodel-00.group", {"cut": {"all": start}, **repair, "fit": {"all": end}},
+                             TrainConfig(epochs=1, learning_rate=4e-4))
+        return capsys.readouterr().out
+
+    assert "lost 5.2 points" in told(0.2, 0.824, repair={"all": 0.876}) and not told(0.8, 0.795) and not told(0.2, 0.9)
+    assert "lower than 0.0004" in told(0.9, 0.8)
 
 
 def test_every_rival_gets_the_fleets_training(shared_bundle):

@@ -84,6 +84,8 @@ def cut_and_fit(
         weights, history = fitting.fit(widths, pruned.weights, name)
     accuracy["fit"] = (_group_accuracy(widths, weights, validation, classes) if stage == "head" or training.epochs else
                        accuracy.get("repair", accuracy["cut"]))
+    if stage != "head" and training.epochs:
+        _tell_a_loss(name, accuracy, training)
     np.savez(folder / "weights.npz", **weights)
     return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
             "accuracy": accuracy}
@@ -105,17 +107,19 @@ def specialise(
     num_classes, weights = shared.num_classes, stages.arrays(before)
     fitting = _Fitting(stages, config.stage_training, sub, num_classes, stage_seed(config, name), samples)
     validation = Split(stages, "validation")
-    p = softmax(predict(shared, weights, validation.x)["logits"])
-    accuracy = {"before": _base_accuracy(p, validation.labels, sub.classes)}
+    said = predict(shared, weights, validation.x)
+    accuracy = {"before": _base_accuracy(softmax(said["logits"]), validation.labels, sub.classes)}
     widths, weights = group_head(shared, weights, sub.classes)
-    accuracy["cut"] = _group_accuracy(widths, weights, validation, sub.classes)
+    accuracy["cut"] = _head_accuracy(weights, said["features"], validation, sub.classes)
     if widths.num_classes > len(sub.classes):
         rows = np.sort(fitting.rows(0))
         precision = resolved(config.stage_training.precision)
         features = predict(widths, weights, fitting.train.x[rows], precision=precision)["features"]
         fitting.fit_head(weights, rows, features)
+        accuracy["repair"] = _head_accuracy(weights, said["features"], validation, sub.classes)
     weights, history = fitting.fit(widths, weights, name)
     accuracy["fit"] = _group_accuracy(widths, weights, validation, sub.classes)
+    _tell_a_loss(name, accuracy, config.stage_training)
     np.savez(folder / "weights.npz", **weights)
     return {"config": widths.to_dict(), "params": cost.params(widths), "macs": cost.macs(widths), "history": history,
             "accuracy": accuracy}
@@ -171,9 +175,28 @@ def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tup
     """Accuracy of a sub-model on a split's windows, as `_accuracies` gives it."""
     from edvit_tf.training.train import predict
 
+    return _accuracies(_truth(split, classes), predict(widths, weights, split.x)["logits"].argmax(axis=1), len(classes))
+
+
+def _head_accuracy(weights: dict, features: np.ndarray, split: Split, classes: tuple[int, ...]) -> dict:
+    """The same of a head alone, on the split's features (n, d) that are known."""
+    answers = (features @ weights["head.kernel"] + weights["head.bias"]).argmax(axis=1)
+    return _accuracies(_truth(split, classes), answers, len(classes))
+
+
+def _truth(split: Split, classes: tuple[int, ...]) -> np.ndarray:
+    """The split's labels as rows of a group's head; all other classes are "other", the row after its own."""
     rows = {c: i for i, c in enumerate(classes)}
-    truth = np.array([rows.get(int(label), len(classes)) for label in split.labels])
-    return _accuracies(truth, predict(widths, weights, split.x)["logits"].argmax(axis=1), len(classes))
+    return np.array([rows.get(int(label), len(classes)) for label in split.labels])
+
+
+def _tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) -> None:
+    """Prints that a fit lost more than a point of balanced accuracy against the weights it started from."""
+    start, end = accuracy.get("repair", accuracy["cut"])["all"], accuracy["fit"]["all"]
+    if end < start - 0.01:
+        print(f"[{name}] the fit lost {100 * (start - end):.1f} points of balanced accuracy on the validation split "
+              f"({100 * start:.1f} -> {100 * end:.1f} %). A learning rate lower than {training.learning_rate:g} may "
+              "keep them.", flush=True)
 
 
 def _base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[int, ...]) -> dict:

@@ -3,7 +3,7 @@
 from html import escape
 
 from edvit_tf.report.figures import bars, matrix, mib, number, percent, points, stage_chart, table, wilson
-from edvit_tf.report.tables import RIVALS, stage_steps
+from edvit_tf.report.tables import RIVALS, stage_cell, stage_steps
 from edvit_tf.report.verdict import counted, noun
 
 SHORT = {"base": "base", "single": "single model", "plain": "not distilled", "total": "of all files' size",
@@ -69,21 +69,22 @@ def stages(results: dict) -> str:
     members = [(sub["name"], ", ".join(sub["labels"]), sub["stages"]) for sub in results["sub_models"]]
     names = [stage["stage"] for stage in members[0][2]]
     members += [(SHORT[key], "all classes", results[key]["stages"][-len(names):]) for key in RIVALS if results.get(key)]
+    keys = [list(stage_steps(stage)) for stage in members[0][2]]
 
     def rows(which):
-        return [[name, *(f" {ARROW} ".join("-" if v is None else f"{100 * v:.1f}"
-                                           for v in stage_steps(s, which).values()) for s in history),
-                 labels] for name, labels, history in members]
+        return [[name, *(stage_cell(s, steps, f" {ARROW} ", which, width=0)
+                         for s, steps in zip(history, keys, strict=True)), labels] for name, labels, history in members]
 
     last = len(names) + 1
-    columns = [f"{stage['stage']}\n{f' {ARROW} '.join(stage_steps(stage))}" for stage in members[0][2]]
+    columns = [f"{name}\n{f' {ARROW} '.join(steps)}" for name, steps in zip(names, keys, strict=True)]
     return panels(
         [stage_chart(f"{name}, %", history, 1 / history[-1]["config"]["num_classes"]) for name, _, history in members],
         small=True,
     ) + table(["balanced, %", *columns, "classes"], rows("all"), text=(0, last), wrap=last) + note(
         'Validation windows, balanced accuracy over the sub-model\'s classes and "other" (dashed: guessing). '
         "Hollow: before (of the head stage: the base) and after the cut; half: after the least-squares repair, before "
-        'any training; full: after the fit. The head stage cuts no widths: the rows of the group and "other" are taken '
+        'any training (of the stage "group": the head alone fitted); full: after the fit. The head stage cuts no '
+        'widths: the rows of the group and "other" are taken '
         "from the base, and the head alone is fitted. Thin line: the table below.") + table(
         ["own classes, %", *columns, "classes"], rows("group"), text=(0, last), wrap=last) + note(
         "Share of the validation windows of the sub-model's own classes alone that is named right.")

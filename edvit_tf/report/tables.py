@@ -1,5 +1,7 @@
 """Text tables for a terminal, from a bundle's results and plans; MiB = 2^20 bytes, MACs without attention products."""
 
+from collections.abc import Sequence
+
 from edvit_tf.config import Plan
 from edvit_tf.errors import OutputError
 
@@ -63,22 +65,27 @@ def stages_table(results: dict) -> str:
     rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
     names = [stage["stage"] for stage in rows[0][2]]
     rows += [(key, "all classes", results[key]["stages"][-len(names):]) for key in RIVALS if results.get(key)]
-    steps = {name: " -> ".join(stage_steps(stage)) for name, stage in zip(names, rows[0][2], strict=True)}
-    widths = {name: 3 + max(len(steps[name]), len("100.0 -> 100.0 -> 100.0")) for name in names}
+    keys = {name: list(stage_steps(stage)) for name, stage in zip(names, rows[0][2], strict=True)}
+    steps = {name: " -> ".join(keys[name]) for name in names}
+    widths = {name: 3 + max(len(steps[name]), len(" -> ".join(["100.0"] * len(keys[name])))) for name in names}
     lines = [f"{'validation, balanced %':<24}" + "".join(f"{name:>{widths[name]}}" for name in names),
              f"{'':<24}" + "".join(f"{steps[name]:>{widths[name]}}" for name in names)]
     for name, labels, stages in rows:
-        cells = "".join(
-            f"{' -> '.join(f'{100 * value:5.1f}' for value in stage_steps(s).values()):>{widths[s['stage']]}}"
-            for s in stages)
+        cells = "".join(f"{stage_cell(s, keys[s['stage']], ' -> '):>{widths[s['stage']]}}" for s in stages)
         lines.append(f"{name:<24}{cells}  {labels}")
     return "\n".join(lines)
 
 
+def stage_cell(stage: dict, steps: Sequence[str], arrow: str, which: str = "all", width: int = 5) -> str:
+    """The accuracies of `stage_steps` in percent in the order of `steps`; "-" for one that this stage has not."""
+    known = stage_steps(stage, which)
+    return arrow.join(f"{'-' if known.get(step) is None else f'{100 * known[step]:.1f}':>{width}}" for step in steps)
+
+
 def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
     """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's or the shared model's; of the
-    others it is the fit of the stage before), "cut", "repair" (where there was one), "fit". `which`: "all", or "group"
-    (None: no samples).
+    others it is the fit of the stage before), "cut", "repair" (where there was one; in the stage "group" the fit of the
+    head alone), "fit". `which`: "all", or "group" (None: no samples).
 
     Raises OutputError for results of a version that did not store them so.
     """
