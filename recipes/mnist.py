@@ -1,10 +1,10 @@
 """MNIST: ten digits, split over ten devices, each with one digit and one head's share of six.
 
 Command:    python recipes/mnist.py --data-dir DIR     (DIR holds the four IDX files; without it: Keras's download)
-Time:       34 minutes summed over the stages, one core of an Intel Xeon (AMX); 2.8 GB
-Accuracy:   test split, .tflite files, seed 0 alone (2,000 images, +-0.5 points): fused 98.95 %, softmax average
-            99.10 %; base 98.70 %; one model of a device's size with as much training 99.10 %: as good. Without any
-            one device 98.85 % or more; an earlier form of this recipe, five devices: docs/accuracy.md
+Time:       34 to 38 minutes summed over the stages, one core of an Intel Xeon (AMX); 2.8 GB
+Accuracy:   test split, .tflite files, seeds 0, 1, 2 (2,000 images): fused 98.85 +- 0.13 %; base 98.63 +- 0.16 %;
+            one model of a device's size with as much training 98.85 +- 0.22 %: as good; softmax average 98.75 +- 0.38.
+            Without any one device 98.60 % or more; an earlier form of this recipe, five devices: docs/accuracy.md
 Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the 10,000 test images
 The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test images
 """
