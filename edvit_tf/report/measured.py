@@ -84,8 +84,8 @@ def stages(results: dict) -> str:
         'Validation windows, balanced accuracy over the sub-model\'s classes and "other" (dashed: guessing). '
         "Hollow: before (of the head stage: the base) and after the cut; half: after the least-squares repair, before "
         'any training (of the stage "group": the head alone fitted); full: after the fit. The head stage cuts no '
-        'widths: the rows of the group and "other" are taken '
-        "from the base, and the head alone is fitted. Thin line: the table below.") + table(
+        'widths: the rows of the group and "other" are taken from the base, and the head alone is '
+        "fitted. Thin line: the table below.") + table(
         ["own classes, %", *columns, "classes"], rows("group"), text=(0, last), wrap=last) + note(
         "Share of the validation windows of the sub-model's own classes alone that is named right.")
 
