@@ -25,7 +25,7 @@ AGGREGATOR = [
 HOST = [
     "tensorflow>=2.21,<2.22",  # training, and the converter to .tflite
     "keras>=3.15,<4",  # the models are ordinary Keras 3 models
-    "keras-cv==0.9.0",  # image augmentation of the accuracy work; not imported yet (frozen upstream, last version)
+    "keras-cv==0.9.0",  # RandAugment of training (frozen upstream: last version)
     "tensorflow-model-optimization>=0.8,<0.9",  # weights on few values, in a process of its own
     "tf_keras>=2.21,<2.22",  # Keras 2, which it needs
     "librosa>=0.11,<2",  # loads and resamples audio, makes the mel filter bank

@@ -237,6 +237,10 @@ class RunConfig(Checked):
         self._require(self.fusion in FUSIONS, "fusion", f"it must be one of {', '.join(FUSIONS)}")
         self._require((self.joint_training is not None) == (self.fusion == "joint"), "joint_training",
                       'it is given with fusion = "joint" and only then')
+        for name in ("fusion_training", "joint_training"):
+            fit = getattr(self, name)
+            self._require(fit is None or fit.optimizer != "muon", name,
+                          'optimizer = "muon" is for fits of one ViT; here it must be "adamw" or "adam"')
         self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
         self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
                       and len(set(self.flavours)) == len(self.flavours), "flavours",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from edvit_tf.checked import Checked
 
 AUGMENTS = ("none", "shift", "shift_flip", "mask", "randaugment")  # none; digits; pictures; log-mel; keras-cv's
+OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
 PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine multiplies it faster
 STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
@@ -15,12 +16,12 @@ HEADS = ("merge", "whole", "keep")
 
 @dataclass(frozen=True)
 class TrainConfig(Checked):
-    """One fit: AdamW with linear warm-up and cosine decay, or the paper's Adam decaying from 1e-4."""
+    """One fit: AdamW or Muon with linear warm-up and cosine decay, or the paper's Adam decaying from 1e-4."""
 
     epochs: int
     batch_size: int = 64
     learning_rate: float = 1e-4
-    optimizer: str = "adamw"  # "adamw" (cosine) or "adam" (the paper's: exponential decay)
+    optimizer: str = "adamw"  # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
@@ -37,7 +38,7 @@ class TrainConfig(Checked):
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
-        self._require(self.optimizer in ("adamw", "adam"), "optimizer", 'it must be "adamw" or "adam"')
+        self._require(self.optimizer in OPTIMIZERS, "optimizer", f"it must be one of {', '.join(OPTIMIZERS)}")
         self._require(self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}")
         self._require(self.mix in MIXES, "mix", f"it must be one of {', '.join(MIXES)}")
         self._require(self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more")

@@ -56,6 +56,15 @@ def test_wrong_values_say_what_is_wrong(change, message):
         VIT.replace(**change)
 
 
+def test_muon_is_for_fits_of_one_vit():
+    fit = TrainConfig(1, optimizer="muon")
+    run = RunConfig("r", DataConfig("mnist", (28, 28)), "vit_smoke", fit, fit, TrainConfig(1), shared_training=fit)
+    assert RunConfig.from_dict(run.to_dict()) == run
+    for change in ({"fusion_training": fit}, {"fusion": "joint", "joint_training": fit}):
+        with pytest.raises(ConfigError, match=f"{list(change)[-1]} .*muon.*one ViT.*adamw"):
+            run.replace(**change)
+
+
 def test_unknown_and_missing_keys():
     with pytest.raises(ConfigError, match="no field 'epoch'; its fields are: epochs"):
         TrainConfig.from_dict({"epoch": 3})

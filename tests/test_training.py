@@ -157,7 +157,7 @@ def test_patches_that_are_kept_in_order_and_all_change_nothing():
 
 
 @pytest.mark.parametrize("option", [{"feature_distillation": 1.0}, {"patch_dropout": 0.5}, {"ema": 0.9},
-                                    {"mix": "cutmix"}, {"precision": "bfloat16"}])
+                                    {"mix": "cutmix"}, {"precision": "bfloat16"}, {"optimizer": "muon"}])
 def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     from edvit_tf.models.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, predict
@@ -175,6 +175,29 @@ def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     assert any((results[0][name] != results[2][name]).any() for name in start)  # the option does something
     unseen, truth = toy(1)
     assert (predict(vit, results[0], unseen)["logits"].argmax(axis=1) == truth).mean() > 0.9
+
+
+def test_muon_moves_the_blocks_matrices_by_orthogonal_steps_and_the_rest_by_adamws():
+    from edvit_tf.models.presets import vit_config
+    from edvit_tf.training.train import fit, initial_weights
+
+    x, labels = toy()
+    vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    start, ends = initial_weights(vit, 1), {}
+    for name in ("muon", "adamw"):
+        train = TrainConfig(epochs=1, batch_size=160, learning_rate=1e-3, optimizer=name, weight_decay=0.0,
+                            warmup_fraction=0.0)
+        ends[name] = fit(vit, start, x, np.eye(2, dtype=np.float32)[labels], train, seed=5,
+                         epoch_indices=lambda e: np.arange(160))[0]
+    matrices = [name for name in start if name.startswith("block_") and name.endswith(".kernel")]
+    assert len(matrices) == 6 * vit.num_layers
+    for name in start:
+        step = ends["muon"][name] - start[name]
+        if name in matrices:  # the root mean square of AdamW's step is about 0.2 of the rate (Liu et al. 2025)
+            values = np.linalg.svd(step / (0.2e-3 * max(step.shape) ** 0.5), compute_uv=False)
+            assert 0.5 < values[1] <= values[0] < 1.3, (name, values)  # AdamW's largest: five times the width's root
+        elif not name.endswith("key.bias"):  # that of the keys has no gradient but rounding
+            np.testing.assert_allclose(ends["muon"][name], ends["adamw"][name], rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_features_of_the_base_are_learnt_through_a_linear_map():

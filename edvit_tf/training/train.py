@@ -46,16 +46,22 @@ class Schedule(keras.callbacks.Callback):
 
 
 def optimizer(name: str, weight_decay: float, ema: float = 0.0) -> keras.optimizers.Optimizer:
-    """AdamW (no decay on biases, norms and embeddings, gradients clipped to norm 1 a tensor), or plain Adam.
+    """AdamW (no decay on biases, norms and embeddings, gradients clipped to norm 1 a tensor), Muon, or plain Adam.
 
-    With `ema` the weights become, when Keras's fit ends, their average of that momentum over the steps.
+    "muon" (Jordan et al. 2024, scaled to AdamW's step as Liu et al. 2025 do): the matrices of the blocks take
+    orthogonalised momentum; all else (patches, head, map of features, vectors) AdamW's step, unclipped. With `ema`
+    the weights become, when Keras's fit ends, their average of that momentum over the steps.
     """
     averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
     if name == "adam":
         return keras.optimizers.Adam(1e-4, **averaged)
-    adamw = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
-    adamw.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
-    return adamw
+    if name == "muon":
+        chosen = keras.optimizers.Muon(1e-4, weight_decay=weight_decay, adam_weight_decay=weight_decay,
+                                       exclude_layers=["^head/", "^feature_map/"], **averaged)
+    else:
+        chosen = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
+    chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
+    return chosen
 
 
 def trainer_of(
