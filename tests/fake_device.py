@@ -17,8 +17,11 @@ def good(name: str, digest: str, width: int, request) -> object:
 
 
 @contextlib.contextmanager
-def fake_device(name: str, digest: str, infer: Callable) -> Iterator[str]:
-    """The address of a device that says it hosts `name` of bundle `digest` and answers ModelInfer by `infer`."""
+def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) -> Iterator[str]:
+    """The address of a device that says it hosts `name` of bundle `digest` and answers ModelInfer by `infer`.
+
+    With `streams` it takes requests over ModelStreamInfer alone; None of `infer` ends the stream.
+    """
     def index(request, context):
         response = wire.message("RepositoryIndexResponse")()
         response.models.add(name=name, version="1", state="READY")
@@ -26,12 +29,26 @@ def fake_device(name: str, digest: str, infer: Callable) -> Iterator[str]:
 
     def metadata(request, context):
         response = wire.message("ModelMetadataResponse")(name=name)
-        response.properties.update(bundle_digest=digest)
+        response.properties.update(bundle_digest=digest, **({wire.STREAMS: "1"} if streams else {}))
         return response
+
+    def stream(requests, context):
+        for request in requests:
+            if "cancel" in request.parameters:
+                continue
+            response = infer(request)
+            if response is None:
+                return
+            yield response if isinstance(response, bytes) else wire.message("ModelStreamInferResponse")(
+                infer_response=response)
 
     calls = {"RepositoryIndex": index, "ModelMetadata": metadata, "ModelInfer": lambda request, _: infer(request)}
     made = {method: grpc.unary_unary_rpc_method_handler(
         call, wire.deserialiser(wire.METHODS[method][0]), wire.serialise) for method, call in calls.items()}
+    if streams:
+        del made["ModelInfer"]
+        made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            stream, wire.deserialiser("ModelInferRequest"), wire.serialise)
     server = grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(wire.INFERENCE, made)])
     port = server.add_insecure_port("127.0.0.1:0")

@@ -25,7 +25,7 @@ PYTHON = os.environ.get("EDVIT_TRITON_PYTHON") or (
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="tritonclient is not installed and EDVIT_TRITON_PYTHON not set")
 
 CLIENT = """
-import asyncio, inspect, json, sys
+import asyncio, inspect, json, queue, sys
 import numpy as np
 import tritonclient.grpc as sync
 import tritonclient.grpc.aio as aio
@@ -58,6 +58,23 @@ async def talk(module, address, model, outputs, identity, picture):
         said["degraded"] = result.get_response().parameters["degraded"].bool_param
         bad = sync.InferInput("image", [2, 16, 16, 1], "UINT8")
         bad.set_data_from_numpy(np.repeat(picture, 2, 0))
+        both = [dict(model_name=model, inputs=[one], request_id=name) for name, one in (("s1", given), ("s2", bad))]
+        if module is sync:
+            came = queue.Queue()
+            client.start_stream(lambda result, error: came.put((result, error)))
+            for one in both:
+                client.async_stream_infer(**one)
+            streamed = [came.get(timeout=10) for _ in both]
+            client.stop_stream()
+        else:
+            async def asked():
+                for one in both:
+                    yield one
+                await asyncio.sleep(1)
+
+            streamed = [pair async for pair in client.stream_infer(asked())]
+        said["streamed"] = {r.get_response().id: r.as_numpy(outputs[0]).tolist() for r, e in streamed if e is None}
+        said["stream errors"] = [str(e) for r, e in streamed if e is not None]
         try:
             await value(client.infer(model, [bad]))
         except Exception as error:
@@ -110,6 +127,8 @@ def check_common(one, said: dict) -> None:
     assert said["is_server_live"] and said["is_server_ready"] and said["ready"] and not said["other ready"]
     assert said["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": ["1", "16", "16", "1"]}]
     assert said["id"] == "r7" and said["digest"] == one.serving["bundle_digest"]
+    assert list(said["streamed"].items()) == [("s1", said["all"][next(iter(said["all"]))])]
+    assert len(said["stream errors"]) == 1 and "got [2, 16, 16, 1]" in said["stream errors"][0]
     assert "INVALID_ARGUMENT" in said["error"] and "got [2, 16, 16, 1]" in said["error"]
 
 

@@ -93,16 +93,14 @@ class Fanout:
         if not able:
             return self.why_missing(name)
         able = able[turn % len(able):] + able[: turn % len(able)]
-        # Fields of a message may come in any order, so the name is put before what all requests share.
-        request = wire.message("ModelInferRequest")(model_name=name).SerializeToString() + shared
         if len(able) == 1:
-            return await self._attempt(able[0], name, request, request_id, until, 1, hasty)
-        attempts = [functools.partial(self._attempt, link, name, request, request_id, until, len(able) - place, hasty)
+            return await self._attempt(able[0], name, shared, request_id, until, 1, hasty)
+        attempts = [functools.partial(self._attempt, link, name, shared, request_id, until, len(able) - place, hasty)
                     for place, link in enumerate(able)]
         return await first_good(attempts, lambda result: isinstance(result, Answer),
                                 delay_seconds(able[0].round_trips.p95(), until - time.monotonic()), self.budget)
 
-    async def _attempt(self, link: Link, name: str, request: bytes, request_id: str, until: float,
+    async def _attempt(self, link: Link, name: str, shared: bytes, request_id: str, until: float,
                        shares: int, hasty: bool) -> "Answer | str":
         """One device's checked answer, or why there is none; it gets its share of the time left."""
         seconds = (until - time.monotonic()) / shares
@@ -112,7 +110,8 @@ class Fanout:
             return f"{link.device.name} {link.breaker}"
         trial, started, ends = link.breaker.start(), time.perf_counter(), time.monotonic() + seconds
         try:
-            answer = self._checked(name, await link.infer(request, seconds), request_id, link.device.name, started)
+            answer = self._checked(name, await link.infer(name, shared, request_id, seconds), request_id,
+                                   link.device.name, started)
         except grpc.aio.AioRpcError as error:
             why = _REFUSED.get(error.code(), error.code().name)
             link.unanswered(why, trial, seconds if hasty else None)

@@ -14,6 +14,7 @@ import grpc
 
 from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.exchange import Exchange
 from edvit_tf.aggregate.hedge import RoundTrips
 from edvit_tf.device import tls, wire
 from edvit_tf.device.jsonlog import log
@@ -37,7 +38,8 @@ class Link:
         self.hosted: frozenset[str] = frozenset()
         self.channel = (grpc.aio.insecure_channel(device.address, options=_CHANNEL) if own is None else
                         grpc.aio.secure_channel(device.address, tls.channel_credentials(own), options=_CHANNEL))
-        self._infer = wire.stub(self.channel, "ModelInfer")
+        self._infer, self._exchange = wire.stub(self.channel, "ModelInfer"), Exchange(self.channel)
+        self._streams = False  # whether the device says that it takes requests over one stream
         self.breaker, self.round_trips = Breaker(self._breaker_changed), RoundTrips()
         self.failures: collections.Counter[str] = collections.Counter()  # requests without an answer, by reason
         self.returns = 0  # times that it was ready again
@@ -47,9 +49,16 @@ class Link:
         """Whether this device can be asked for a sub-model now."""
         return self.state == "ready" and name in self.hosted
 
-    async def infer(self, request: bytes, timeout_seconds: float):
-        """The device's answer (a message or Garbage). Raises grpc.aio.AioRpcError."""
-        return await self._infer(request, timeout=timeout_seconds)
+    async def infer(self, name: str, shared: bytes, request_id: str, seconds: float):
+        """A sub-model's answer (a message or Garbage); `shared` is the serialised request without the model's name.
+
+        Raises grpc.aio.AioRpcError.
+        """
+        if self._streams:
+            return await self._exchange.infer(shared, name, request_id, seconds)
+        # Fields of a message may come in any order, so the name is put before what all requests share.
+        named = wire.message("ModelInferRequest")(model_name=name).SerializeToString()
+        return await self._infer(named + shared, timeout=seconds)
 
     def answered(self, seconds: float) -> None:
         """A request was answered well after so long."""
@@ -92,6 +101,7 @@ class Link:
             await asyncio.sleep(PROBE_SECONDS)
 
     async def close(self) -> None:
+        self._exchange.close()
         with contextlib.suppress(Exception):
             await self.channel.close()
 
@@ -114,6 +124,7 @@ class Link:
                         return "wrong-bundle", f"it has the bundle {digest[:12] or '(none)'}, this is " \
                                                f"{self.digest[:12]}; copy this bundle there", frozenset()
                     found.add(model.name)
+                    self._streams = metadata.properties.get(wire.STREAMS) == "1"
             if not found:
                 return "not-serving", "it hosts no sub-model of this bundle that is ready", frozenset()
             return "ready", "", frozenset(found)

@@ -14,7 +14,7 @@ from edvit_tf.device.bundle import Bundle
 from edvit_tf.device.inputs import InputRule, request_input
 from edvit_tf.device.jsonlog import log_seldom
 from edvit_tf.device.metrics import Sample
-from edvit_tf.device.serving import Service, package_version, wanted
+from edvit_tf.device.serving import Service, package_version, seconds_left, wanted
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
@@ -59,8 +59,7 @@ class AggregatorService(Service):
         if self.in_flight > MAX_IN_FLIGHT:
             raise wire.WireError(f"requests in flight: got {self.in_flight}; expected at most {MAX_IN_FLIGHT}. Send "
                                  "less at a time.", grpc.StatusCode.RESOURCE_EXHAUSTED)
-        left = context.time_remaining()
-        left = self.deadline_seconds if left is None else min(left, self.deadline_seconds)
+        left = seconds_left(request, context, self.deadline_seconds)
         reserve = min(left / 4, max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds)
         answers, missing = await self.fanout.ask(self.rule.name, value, now + left - reserve,
                                                  self.min_submodels)

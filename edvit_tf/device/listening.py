@@ -5,8 +5,9 @@ from http.server import ThreadingHTTPServer
 
 import grpc
 
+from edvit_tf.device.gate import handlers
 from edvit_tf.device.metrics import serve_metrics
-from edvit_tf.device.serving import Service, handlers
+from edvit_tf.device.serving import Service
 
 _CONCURRENT = 256  # calls at once, health included; more are refused by gRPC itself with RESOURCE_EXHAUSTED
 _CONNECTIONS = (  # peers vanish without a word: cut cables must not eat descriptors over months

@@ -16,6 +16,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
+STATUS = "grpc_status"  # parameter of a stream's answer that is an error: the name of the code that a call would have
+STREAMS = "stream_infer"  # property of a model's metadata: "1" where the server has ModelStreamInfer
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3  # HealthCheckResponse.status, an enum: an int32 on the wire
 
 _PARAMETERS = "map<InferParameter> parameters = 4"
@@ -51,6 +53,7 @@ _FIELDS = {
     "ModelInferResponse": (
         "string model_name = 1", "string model_version = 2", "string id = 3", _PARAMETERS,
         "repeated InferTensor outputs = 5", "repeated bytes raw_output_contents = 6"),
+    "ModelStreamInferResponse": ("string error_message = 1", "ModelInferResponse infer_response = 2"),  # Triton's
     "RepositoryIndexRequest": ("string repository_name = 1", "bool ready = 2"),
     "ModelIndex": ("string name = 1", "string version = 2", "string state = 3", "string reason = 4"),
     "RepositoryIndexResponse": ("repeated ModelIndex models = 1",),
@@ -59,6 +62,7 @@ _FIELDS = {
 }
 METHODS = {name: (f"{name}Request", f"{name}Response") for name in (
     "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer", "RepositoryIndex")}
+METHODS["ModelStreamInfer"] = ("ModelInferRequest", "ModelStreamInferResponse")
 METHODS |= {name: ("HealthCheckRequest", "HealthCheckResponse") for name in ("Check", "Watch")}
 
 
@@ -139,7 +143,7 @@ def deserialiser(name: str) -> Callable[[bytes], Message | Garbage]:
 def stub(channel, method: str):
     """A callable of a method on a channel (grpc or grpc.aio), taking a message or its bytes, giving message or Garbage.
 
-    Watch gives a stream of answers; all others give one.
+    Watch gives a stream of answers, ModelStreamInfer takes one of requests too; all others take and give one.
     """
-    kind = channel.unary_stream if method == "Watch" else channel.unary_unary
+    kind = {"Watch": channel.unary_stream, "ModelStreamInfer": channel.stream_stream}.get(method, channel.unary_unary)
     return kind(path(method), request_serializer=serialise, response_deserializer=deserialiser(METHODS[method][1]))

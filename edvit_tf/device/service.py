@@ -12,7 +12,7 @@ from edvit_tf.device.executor import Executor
 from edvit_tf.device.hosted import Hosted
 from edvit_tf.device.inputs import InputRule, decoded, request_input
 from edvit_tf.device.metrics import Sample
-from edvit_tf.device.serving import Service, package_version, wanted
+from edvit_tf.device.serving import Service, package_version, seconds_left, wanted
 
 PLATFORM = "edvit_tf_tflite"
 
@@ -39,7 +39,7 @@ class WorkerService(Service):
         for name, shape in one.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
         response.properties.update(bundle_digest=self.bundle.digest, submodel=str(one.index), runtime=one.model.runtime,
-                                   flavour=one.chosen.flavour, threads=str(one.chosen.threads))
+                                   flavour=one.chosen.flavour, threads=str(one.chosen.threads), **{wire.STREAMS: "1"})
         return response
 
     async def model_infer(self, request, context):
@@ -47,8 +47,7 @@ class WorkerService(Service):
         one = self.hosted[self.model("model_name", request.model_name, request.model_version)]
         names = wanted(request, list(one.outputs))
         given = request_input(wire.tensors(request), self.rule)
-        left = context.time_remaining()
-        left = self.default_seconds if left is None else min(left, self.default_seconds)
+        left = seconds_left(request, context, self.default_seconds)
         done = await self.executors[one.name].submit(given, left)
         for name, value in done.value.items():
             if not np.isfinite(value).all():

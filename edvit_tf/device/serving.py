@@ -1,18 +1,15 @@
-"""What every server of ours has in common: the Open Inference Protocol's small calls, health, and the gate.
+"""What every server of ours has in common: the Open Inference Protocol's small calls, and health.
 
-Every call passes the gate (`_gate`): the peer's role, then the bytes, then the method; a WireError becomes the call's
-status, anything unforeseen becomes INTERNAL and a line in the log. Nothing of a request is kept.
+`gate.py` stands before all of them.
 """
 
 import asyncio
 import sys
-import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 
 from edvit_tf.device import expiry, tls, wire
-from edvit_tf.device.jsonlog import log, log_seldom
 from edvit_tf.device.metrics import Metrics, Sample
 
 
@@ -123,6 +120,21 @@ class Service:
             status=wire.SERVING if self.availability.serving else wire.NOT_SERVING)
 
 
+def seconds_left(request, context, most: float) -> float:
+    """What a request has: its call's deadline, and its parameter `timeout` (microseconds, as Triton's; 0: none).
+
+    `most` seconds at most, and without either. Raises WireError for a timeout that is no such number.
+    """
+    left = context.time_remaining()
+    left = most if left is None else min(left, most)
+    if "timeout" not in request.parameters:  # reading a map's entry would make one
+        return left
+    given = wire.parameters(request).get("timeout")
+    if type(given) is not int or given < 0:
+        raise wire.wrong("parameter 'timeout'", repr(given)[:64], "microseconds, an integer of 0 or more")
+    return min(left, given / 1e6) if given else left
+
+
 def wanted(request, outputs: Sequence[str]) -> list[str]:
     """The outputs that a request names, or all. Raises WireError for unknown ones."""
     for output in request.outputs:
@@ -132,64 +144,6 @@ def wanted(request, outputs: Sequence[str]) -> list[str]:
             raise wire.wrong(f"output '{output.name}', parameters", f"{sorted(output.parameters)[:4]}",
                              "none: there is no classification and no shared memory here")
     return list(dict.fromkeys(output.name for output in request.outputs)) or list(outputs)
-
-
-def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
-    """The two services, for `add_generic_rpc_handlers` of a grpc.aio server."""
-    inference = {"ServerLive": service.server_live, "ServerReady": service.server_ready,
-                 "ModelReady": service.model_ready, "ServerMetadata": service.server_metadata,
-                 "ModelMetadata": service.model_metadata, "ModelInfer": service.model_infer,
-                 "RepositoryIndex": service.repository_index}
-    made = {name: grpc.unary_unary_rpc_method_handler(_gate(service, name, call), *_bytes(name))
-            for name, call in (*inference.items(), ("Check", service.check))}
-    health = {"Check": made.pop("Check"),
-              "Watch": grpc.unary_stream_rpc_method_handler(_gate(service, "Watch", service.watch), *_bytes("Watch"))}
-    return [grpc.method_handlers_generic_handler(wire.INFERENCE, made),
-            grpc.method_handlers_generic_handler(wire.HEALTH, health)]
-
-
-def _bytes(method: str) -> tuple[Callable, Callable]:
-    return wire.deserialiser(wire.METHODS[method][0]), wire.serialise
-
-
-def _gate(service: Service, method: str, call: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
-    """Checks the peer and the message around a handler, counts the call, and gives errors their status."""
-    async def handle(request, context):
-        model, code, counted = "", "OK", method == "ModelInfer"
-        service.in_flight += counted
-        try:
-            if service.check_roles:
-                _authorise(context, service.accepted_roles)
-            if counted and getattr(request, "model_name", "") in service.names:
-                model = request.model_name
-            return await call(wire.checked(request), context)
-        except wire.WireError as error:
-            code, refusal = error.code.name, (error.code, str(error))
-            log_seldom("refused", f"{method} {code}", method=method, code=code, peer=context.peer(), detail=str(error))
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except Exception:
-            code, refusal = "INTERNAL", (grpc.StatusCode.INTERNAL,
-                                         f"{method} failed inside the server; its log says how.")
-            log("failed", "error", method=method, traceback=traceback.format_exc())
-        finally:
-            service.in_flight -= counted
-            service.metrics.count(method, model, code)
-        await context.abort(*refusal)  # last: whoever reads the metrics after an answer finds it counted
-
-    return handle
-
-
-def _authorise(context, accepted: Sequence[str]) -> None:
-    """Raises WireError unless the peer's certificate has a role that may ask here."""
-    peer = tls.peer_role(context)
-    if peer is not None and peer[0] in accepted:
-        return
-    got = "a certificate without one" if peer is None else f"{peer[0]} ({peer[1][:64]})"
-    code = grpc.StatusCode.UNAUTHENTICATED if peer is None else grpc.StatusCode.PERMISSION_DENIED
-    raise wire.WireError(f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
-                         "one with `edvit certs issue`.", code)
 
 
 def package_version() -> str:

@@ -19,6 +19,8 @@ from edvit_tf.device.protocol import (  # noqa: F401 (given on)
     NOT_SERVING,
     SERVICE_UNKNOWN,
     SERVING,
+    STATUS,
+    STREAMS,
     Garbage,
     deserialiser,
     message,

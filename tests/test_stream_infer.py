@@ -1,0 +1,239 @@
+"""ModelStreamInfer, with real workers: each answer bound to its request, deadlines, taking back, breaks, draining."""
+
+import asyncio
+import contextlib
+import queue
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+
+from edvit_tf import certs
+from edvit_tf.aggregate.exchange import Exchange
+from edvit_tf.device import tls, wire
+from edvit_tf.device.process import run_model
+from tests.fake_device import fake_device, good
+from tests.test_worker_faults import metrics
+from tests.worker_process import SLOW, ask, wait_for, worker
+
+RNG = np.random.default_rng(3)
+NAME = "submodel-00"
+
+
+def picture() -> np.ndarray:
+    return RNG.integers(0, 256, (1, 16, 16, 1), np.uint8)
+
+
+def request(request_id: str, x=None, **parameters):
+    return wire.infer_request(NAME, {"image": picture() if x is None else x}, request_id=request_id,
+                              parameters=parameters)
+
+
+@contextlib.contextmanager
+def stream(channel) -> Iterator[tuple]:
+    """(put a request, None ends; the call, which gives answers)."""
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    call = wire.stub(channel, "ModelStreamInfer")(iter(waiting.get, None), timeout=60)
+    try:
+        yield waiting.put, call
+    finally:
+        waiting.put(None)
+        call.cancel()
+
+
+def by_id(call) -> dict:
+    """All answers until the stream's end, by id."""
+    found: dict = {}
+    for one in map(wire.checked, call):
+        assert one.infer_response.id not in found
+        found[one.infer_response.id] = one
+    return found
+
+
+def status(answer) -> str:
+    return wire.parameters(answer.infer_response).get(wire.STATUS, "OK")
+
+
+@pytest.fixture(scope="module")
+def running(tiny_bundle, tmp_path_factory):
+    with worker(tiny_bundle, tmp_path_factory.mktemp("streams"), "--insecure", "--metrics", "127.0.0.1:0") as one:
+        yield one
+
+
+def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, running):
+    pictures = {f"good {i}": picture() for i in range(20)}
+    bad = {"shape": (request("shape", np.zeros((1, 8, 8, 1), np.uint8)), "INVALID_ARGUMENT", "[1, 16, 16, 1]"),
+           "type": (request("type", np.zeros((1, 16, 16, 1), np.float64)), "INVALID_ARGUMENT", "FP64"),
+           "": (b"\xff\xff\xff", "INVALID_ARGUMENT", "no protobuf message"),
+           "timeout": (request("timeout", timeout="soon"), "INVALID_ARGUMENT", "microseconds"),
+           "other": (wire.infer_request("other", {}, request_id="other"), "INVALID_ARGUMENT", "submodel-00")}
+    with running.channel() as channel, stream(channel) as (put, call):
+        for (name, x), (_, case) in zip(pictures.items(), [*bad.items()] * 4, strict=True):
+            put(request(name, x))
+            if name in list(pictures)[: len(bad)]:
+                put(case[0])
+        put(None)
+        answers = by_id(call)
+        assert ask(channel, request("a call of its own")).id == "a call of its own"
+    assert answers.keys() == pictures.keys() | bad.keys()
+    for name, x in pictures.items():
+        assert status(answers[name]) == "OK" and not answers[name].error_message
+        expected, _ = run_model(tiny_bundle / f"{NAME}.tflite", {"image": x})
+        np.testing.assert_array_equal(wire.tensors(answers[name].infer_response)["features"], expected["features"])
+    for name, (_, code, text) in bad.items():
+        assert status(answers[name]) == code and text in answers[name].error_message, answers[name]
+    assert 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"}' in metrics(running)
+
+
+def test_a_timeout_holds_in_calls_too(running):
+    with running.channel() as channel:
+        for wrong in (-1, True, 0.5, "soon"):
+            with pytest.raises(grpc.RpcError) as error:
+                ask(channel, request("r", timeout=wrong))
+            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'timeout'" in error.value.details()
+        assert ask(channel, request("r", timeout=0)).id == "r"  # none
+        with pytest.raises(grpc.RpcError) as error:
+            ask(channel, request("r", timeout=1))
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_flood_is_answered_to_the_last_request(running):
+    """More than a stream's room and a queue's: each gets its answer or its refusal, the next one is served."""
+    with running.channel() as channel, stream(channel) as (put, call):
+        for i in range(1000):
+            put(request(str(i), timeout=30_000_000))
+        put(None)
+        answers = by_id(call)
+        assert answers.keys() == {str(i) for i in range(1000)}
+        assert {status(a) for a in answers.values()} <= {"OK", "RESOURCE_EXHAUSTED"}
+        assert ask(channel, request("next")).id == "next"
+    wait_for(lambda: "edvit_in_flight 0" in metrics(running))
+
+
+def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundle, tmp_path):
+    arguments = ("--insecure", "--metrics", "127.0.0.1:0")
+    with (worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one, one.channel() as channel,
+          stream(channel) as (put, call)):
+        put(request("learns"))  # how long it takes
+        assert next(call).infer_response.id == "learns"
+        put(request("first"))
+        wait_for(lambda: "edvit_in_flight 1" in metrics(one))
+        put(request("taken back"))
+        put(request("hasty", timeout=300_000))
+        put(request("patient"))
+        put(wire.message("ModelInferRequest")(model_name=NAME, id="unknown"))
+        taken_back = wire.message("ModelInferRequest")(model_name=NAME, id="taken back")
+        wire.set_parameters(taken_back, {"cancel": True})
+        put(taken_back)
+        put(None)
+        answers = by_id(call)
+        counted = metrics(one)
+    assert {name: status(a) for name, a in answers.items()} == {
+        "first": "OK", "hasty": "RESOURCE_EXHAUSTED", "patient": "OK", "unknown": "INVALID_ARGUMENT"}
+    assert 'edvit_compute_seconds_count{model="submodel-00"} 3' in counted  # learns, first, patient
+    assert 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="CANCELLED"} 1' in counted
+
+
+def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle, tmp_path):
+    with (worker(tiny_bundle, tmp_path, "--insecure", "--deadline-ms", "60000", prelude=SLOW.format(seconds=1)) as one,
+          one.channel() as channel, stream(channel) as (put, call), stream(channel) as (_, idle)):
+        put(request("in flight"))
+        wait_for(lambda: not one.events("draining") and call.is_active())
+        time.sleep(0.5)
+        started = time.monotonic()
+        one.process.send_signal(signal.SIGTERM)
+        answers = by_id(call)
+        assert list(answers) == ["in flight"] and status(answers["in flight"]) == "OK"
+        assert not list(idle) and idle.code() is grpc.StatusCode.OK
+        assert one.process.wait(20) == 0
+        assert "Traceback" not in one.log_file.read_text()
+        assert time.monotonic() - started < 10  # no grace of 60 s for a stream that nobody ends
+
+
+def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
+    certs.init(tmp_path / "ca")
+    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+           for role, hosts in (("worker", ["127.0.0.1"]), ("aggregator", ["127.0.0.1"]))}
+    with worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"])) as one:
+        for role, code in (("aggregator", grpc.StatusCode.OK), ("worker", grpc.StatusCode.PERMISSION_DENIED)):
+            with one.channel(tls.identity(ids[role])) as channel, stream(channel) as (put, call):
+                put(request("r"))
+                put(None)
+                with contextlib.nullcontext() if code is grpc.StatusCode.OK else pytest.raises(grpc.RpcError):
+                    assert list(by_id(call)) == ["r"]
+                assert call.code() is code
+
+
+async def outcome(exchange: Exchange, request_id: str, seconds: float = 5.0):
+    """The id of the answer, or the code of the error."""
+    shared = wire.serialise(wire.infer_request("", {"image": picture()}, request_id=request_id))
+    try:
+        return wire.checked(await exchange.infer(shared, NAME, request_id, seconds)).id
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+
+
+def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_nobody_s(tiny_bundle, tmp_path):
+    async def talk(one):
+        async with grpc.aio.insecure_channel(one.address) as channel:
+            exchange = Exchange(channel)
+            assert await outcome(exchange, "before") == "before"
+            one.process.send_signal(signal.SIGSTOP)
+            started = time.monotonic()
+            late = await asyncio.gather(*(outcome(exchange, f"late {i}", 0.3) for i in range(200)))
+            assert set(late) == {grpc.StatusCode.DEADLINE_EXCEEDED} and time.monotonic() - started < 1.5
+            one.process.send_signal(signal.SIGCONT)
+            assert await asyncio.gather(*(outcome(exchange, f"after {i}") for i in range(5))) == [
+                f"after {i}" for i in range(5)]
+            exchange.close()
+
+    with worker(tiny_bundle, tmp_path) as one:
+        asyncio.run(talk(one))
+
+
+def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_bundle, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    async def talk():
+        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
+            exchange = Exchange(channel)
+            with worker(tiny_bundle, tmp_path, "--insecure", "--listen", address,
+                        prelude=SLOW.format(seconds=1)) as one:
+                asked = [asyncio.ensure_future(outcome(exchange, str(i), 30)) for i in range(3)]
+                await asyncio.sleep(0.3)
+                one.process.kill()
+                started = time.monotonic()
+                assert set(await asyncio.gather(*asked)) == {grpc.StatusCode.UNAVAILABLE}
+                assert await outcome(exchange, "nobody there") == grpc.StatusCode.UNAVAILABLE
+                assert time.monotonic() - started < 5
+            with worker(tiny_bundle, tmp_path, "--insecure", "--listen", address):
+                end = time.monotonic() + 10
+                while (got := await outcome(exchange, "again")) != "again":
+                    assert got is grpc.StatusCode.UNAVAILABLE and time.monotonic() < end
+                    await asyncio.sleep(0.05)
+            exchange.close()
+
+    asyncio.run(talk())
+
+
+def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
+    answers = {"good": lambda asked: good(NAME, "d", 4, asked), "ends": lambda asked: None}
+
+    async def talk(address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            exchange, started = Exchange(channel), time.monotonic()
+            for request_id in ("good", "ends", "good"):
+                expected = grpc.StatusCode.UNAVAILABLE if request_id == "ends" else "good"
+                assert await outcome(exchange, request_id, 20) == expected
+            assert time.monotonic() - started < 10
+            exchange.close()
+
+    with fake_device(NAME, "d", lambda asked: answers[asked.id](asked), streams=True) as address:
+        asyncio.run(talk(address))
