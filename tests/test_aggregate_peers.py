@@ -49,16 +49,11 @@ FAULTS = {
 }
 
 
-UNBOUND = ("another request's answer", "another model's answer", "garbage")  # on a stream: nobody's
-
-
 @pytest.mark.parametrize("streams", [False, True], ids=["a call each", "one stream"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_answer_counts_as_missing(tiny_bundle, tmp_path, fault, streams):
     bundle = open_bundle(tiny_bundle)
     make, words = FAULTS[fault]
-    if streams and fault in UNBOUND:
-        words = "deadline"
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         bad = stack.enter_context(fake_device("submodel-01", bundle.digest,

@@ -5,6 +5,7 @@ import contextlib
 import queue
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from edvit_tf import certs
+from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.exchange import Exchange
+from edvit_tf.aggregate.link import Link
 from edvit_tf.device import tls, wire
+from edvit_tf.device.executor import Executor
 from edvit_tf.device.process import run_model
 from tests.fake_device import fake_device, good
 from tests.test_worker_faults import metrics
@@ -142,16 +146,74 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
     with (worker(tiny_bundle, tmp_path, "--insecure", "--deadline-ms", "60000", prelude=SLOW.format(seconds=1)) as one,
           one.channel() as channel, stream(channel) as (put, call), stream(channel) as (_, idle)):
         put(request("in flight"))
-        wait_for(lambda: not one.events("draining") and call.is_active())
-        time.sleep(0.5)
+        put(wire.message("ModelInferRequest")(model_name="other", id="read"))
+        assert next(call).infer_response.id == "read"  # so what came before it was too
         started = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: one.events("draining"))
+        put(request("too late"))
         answers = by_id(call)
-        assert list(answers) == ["in flight"] and status(answers["in flight"]) == "OK"
+        assert {name: status(a) for name, a in answers.items()} == {"too late": "UNAVAILABLE", "in flight": "OK"}
+        assert next(iter(answers)) == "too late"  # at once
         assert not list(idle) and idle.code() is grpc.StatusCode.OK
         assert one.process.wait(20) == 0
         assert "Traceback" not in one.log_file.read_text()
         assert time.monotonic() - started < 10  # no grace of 60 s for a stream that nobody ends
+
+
+def test_a_peer_that_does_not_read_fills_no_memory(running):
+    """300 refusals fill what gRPC sends ahead of a reader; then large requests come, each of which is refused too."""
+    large = request("large", np.zeros((1, 2000, 2000, 1), np.uint8))
+    with running.channel() as channel:
+        ask(channel, request("before"))
+        before = running.resident_bytes()
+        with stream(channel) as (put, call):
+            for _ in range(300):
+                put(wire.message("ModelInferRequest")(model_name="other", id="r"))
+            for _ in range(100):
+                put(large)
+            refused = 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"} '
+            counts = []
+            wait_for(lambda: counts.append(metrics(running).partition(refused)[2].split("\n")[0])
+                     or len(counts) > 20 and len(set(counts[-20:])) == 1)
+            grown = running.resident_bytes() - before
+            put(None)
+            assert len(list(call)) == 400
+        assert grown < 150 << 20, grown
+        assert ask(channel, request("next")).id == "next"
+
+
+def test_streams_that_are_open_are_limited_and_leave_room_for_others(running):
+    with running.channel() as channel, contextlib.ExitStack() as stack:
+        for i in range(64):
+            put, call = stack.enter_context(stream(channel))
+            put(request(str(i)))
+            assert next(call).infer_response.id == str(i)
+        with stream(channel) as (put, call), pytest.raises(grpc.RpcError) as error:
+            put(request("one more"))
+            next(call)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "64 at most" in error.value.details()
+        assert ask(channel, request("a call")).id == "a call"
+
+
+def test_what_is_given_up_in_the_queue_holds_up_nobody():
+    async def talk():
+        executor = Executor("model", lambda seconds: time.sleep(seconds), 0.5)
+        running = asyncio.ensure_future(executor.submit(0.5, 5))
+        await asyncio.sleep(0.1)
+        waiting = [asyncio.ensure_future(executor.submit(60, 100)) for _ in range(40)]
+        await asyncio.sleep(0)
+        assert executor.waiting == 40
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert executor.waiting == 0 and executor.expected_wait() < 0.5
+        assert (await executor.submit(0.0, 1.5)).compute_ms < 400  # refused, were the forty still counted
+        await running
+        assert executor.unfinished == 0
+        executor.close()
+
+    asyncio.run(talk())
 
 
 def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
@@ -236,4 +298,67 @@ def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
             exchange.close()
 
     with fake_device(NAME, "d", lambda asked: answers[asked.id](asked), streams=True) as address:
+        asyncio.run(talk(address))
+
+
+@pytest.mark.parametrize("status_said, expected", [("OK", "UNKNOWN"), ("", "UNKNOWN"), ("INTERNAL", "INTERNAL")])
+def test_an_error_on_a_stream_has_its_code(status_said, expected):
+    def infer(asked):
+        answer = wire.message("ModelStreamInferResponse")(error_message="no")
+        answer.infer_response.model_name, answer.infer_response.id = asked.model_name, asked.id
+        wire.set_parameters(answer.infer_response, {wire.STATUS: status_said})
+        return wire.serialise(answer)
+
+    async def talk(address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            exchange = Exchange(channel)
+            assert (await outcome(exchange, "r", 20)).name == expected
+            exchange.close()
+
+    with fake_device(NAME, "d", infer, streams=True) as address:
+        asyncio.run(talk(address))
+
+
+def test_a_device_that_reads_no_more_gets_another_stream_and_nothing_piles_up():
+    wedged, asked_so_far = threading.Event(), []
+
+    def infer(asked):
+        asked_so_far.append(asked.id)
+        if len(asked_so_far) == 1:
+            wedged.wait(60)
+        return good(asked.model_name, "d", 4, asked)
+
+    async def talk(address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            exchange = Exchange(channel)
+            shared = wire.serialise(wire.infer_request("", {"image": bytes(200 << 10)}, request_id="large"))
+            for i in range(40):
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await exchange.infer(shared, f"model {i}", "large", 0.02)
+                assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                if i == 20:
+                    assert not exchange._stream._unsent and not exchange._stream._waiting
+            first = exchange._stream
+            await asyncio.sleep(3.1)
+            assert await outcome(exchange, "again", 20) == "again"
+            assert exchange._stream is not first and first._ended
+            exchange.close()
+
+    with fake_device(NAME, "d", infer, streams=True) as address:
+        asyncio.run(talk(address))
+        wedged.set()
+
+
+def test_large_requests_and_older_workers_are_asked_by_calls():
+    """The device has calls alone: a small request finds no stream there, a large one does not try it."""
+    async def talk(address):
+        link = Link(Device("one", address), "d", [NAME], None)
+        for bytes_of_it, streams in ((300 << 10, True), (300, False)):
+            link._streams = True
+            shared = wire.serialise(wire.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r"))
+            assert wire.checked(await link.infer(NAME, shared, "r", 20)).id == "r"
+            assert link._streams is streams
+        await link.close()
+
+    with fake_device(NAME, "d", lambda asked: good(NAME, "d", 4, asked)) as address:
         asyncio.run(talk(address))

@@ -14,7 +14,7 @@ import grpc
 
 from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.devices import Device
-from edvit_tf.aggregate.exchange import Exchange
+from edvit_tf.aggregate.exchange import LARGEST_BYTES, Exchange
 from edvit_tf.aggregate.hedge import RoundTrips
 from edvit_tf.device import tls, wire
 from edvit_tf.device.jsonlog import log
@@ -52,10 +52,15 @@ class Link:
     async def infer(self, name: str, shared: bytes, request_id: str, seconds: float):
         """A sub-model's answer (a message or Garbage); `shared` is the serialised request without the model's name.
 
-        Raises grpc.aio.AioRpcError.
+        Raises grpc.aio.AioRpcError, and WireError for what is no answer.
         """
-        if self._streams:
-            return await self._exchange.infer(shared, name, request_id, seconds)
+        if self._streams and len(shared) <= LARGEST_BYTES:
+            try:
+                return await self._exchange.infer(shared, name, request_id, seconds)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+                self._streams = False  # an older worker runs there now; it says so at once
         # Fields of a message may come in any order, so the name is put before what all requests share.
         named = wire.message("ModelInferRequest")(model_name=name).SerializeToString()
         return await self._infer(named + shared, timeout=seconds)

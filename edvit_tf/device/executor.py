@@ -39,6 +39,8 @@ class _Job:
     queued: bool  # behind another
     future: asyncio.Future
     loop: asyncio.AbstractEventLoop
+    taken: bool = False  # by the thread
+    counted: bool = True  # among the unfinished
 
 
 class Executor:
@@ -94,6 +96,10 @@ class Executor:
             raise WireError(f"deadline: got no end of {self.name} within {seconds_left * 1e3:.0f} ms; expected one. "
                             "Give more time, or look at the server's log.",
                             grpc.StatusCode.DEADLINE_EXCEEDED) from None
+        finally:
+            if not job.taken:  # given up in the queue: others do not wait for it
+                job.counted, job.argument = False, None
+                self.unfinished -= 1
 
     def close(self) -> None:
         """Ends the thread after the jobs that are queued."""
@@ -101,6 +107,7 @@ class Executor:
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
+            job.taken, argument = True, job.argument
             started = time.perf_counter()
             outcome: Done | Exception
             if job.future.cancelled():
@@ -110,14 +117,14 @@ class Executor:
                                     f"{self.name}; expected an end before the request's time is over. Not run.",
                                     grpc.StatusCode.DEADLINE_EXCEEDED)
             else:
-                outcome = self._run(job, started)
+                outcome = self._run(job, argument, started)
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
 
-    def _run(self, job: _Job, started: float) -> "Done | Exception":
+    def _run(self, job: _Job, argument: Any, started: float) -> "Done | Exception":
         self._started = started
         self.turns += 1
         try:
-            value = self._work(job.argument)
+            value = self._work(argument)
         except Exception as error:  # noqa: BLE001 (the request's to report; the thread goes on)
             return error
         finally:
@@ -129,7 +136,7 @@ class Executor:
 
     def _finish(self, job: _Job, outcome: "Done | Exception") -> None:
         """In the loop: hands the outcome over, if the request is still there."""
-        self.unfinished -= 1
+        self.unfinished -= job.counted
         if job.future.done():
             return
         if isinstance(outcome, Done):

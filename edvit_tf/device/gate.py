@@ -17,6 +17,8 @@ from edvit_tf.device.jsonlog import log, log_seldom
 from edvit_tf.device.serving import Service
 
 _AT_ONCE = 256  # requests of a stream that are not answered yet; more are not read
+_STREAMS = 64  # at once: each holds one of the server's calls (listening.py), which all share
+_ID_LENGTH = 1024  # characters of a request's id that a refusal repeats
 _INFER = "ModelInfer"  # how inferences are counted, those of streams too
 
 
@@ -54,25 +56,37 @@ def _gate(service: Service, method: str, call: Callable[..., Awaitable]) -> Call
 def _stream_gate(service: Service) -> Callable[..., Awaitable]:
     """The handler of ModelStreamInfer, until the peer ends the stream or the server stops.
 
-    A server that stops reads no more, answers what it has read, and ends the stream.
+    A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE), and ends the stream.
     """
+    method, open_streams = "ModelStreamInfer", 0
+
+    async def refused(context, error: wire.WireError) -> None:
+        service.metrics.count(method, "", error.code.name)
+        log_seldom("refused", f"{method} {error.code.name}", method=method, code=error.code.name, peer=context.peer(),
+                   detail=str(error))
+        await context.abort(error.code, str(error))
+
     async def handle(_, context):
-        if service.check_roles:
-            try:
+        nonlocal open_streams
+        try:
+            if service.check_roles:
                 _authorise(context, service.accepted_roles)
-            except wire.WireError as error:
-                service.metrics.count("ModelStreamInfer", "", error.code.name)
-                log_seldom("refused", f"ModelStreamInfer {error.code.name}", method="ModelStreamInfer",
-                           code=error.code.name, peer=context.peer(), detail=str(error))
-                await context.abort(error.code, str(error))
+            if open_streams >= _STREAMS:
+                raise wire.WireError(f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
+                                     "some, or send calls.", grpc.StatusCode.RESOURCE_EXHAUSTED)
+        except wire.WireError as error:
+            await refused(context, error)
+        open_streams += 1
         stream = _Stream(service, context)
         reading, over = asyncio.ensure_future(stream.read()), asyncio.ensure_future(_over(service))
         try:
             await asyncio.wait([reading, over], return_when=asyncio.FIRST_COMPLETED)
-            reading.cancel()
-            if stream.answering:
+            while stream.answering:
                 await asyncio.wait(stream.answering)
+            if reading.done():
+                reading.result()
         finally:  # cancelled: the peer is gone, and nobody waits for what it asked
+            open_streams -= 1
             for task in (reading, over, *stream.answering):
                 task.cancel()
 
@@ -96,30 +110,34 @@ class _Stream:
     async def read(self) -> None:
         """Reads requests until there are no more, and answers each in a task of its own."""
         while (request := await self.context.read()) is not grpc.aio.EOF:
-            key = (getattr(request, "model_name", ""), getattr(request, "id", ""))
-            if isinstance(request, wire.Garbage) or "cancel" not in request.parameters:
-                await self._room.acquire()
-                task = asyncio.ensure_future(self._answer(request, key))
-                self.answering.add(task)
-                if key[1]:
-                    self._of_id[key] = task
-                task.add_done_callback(functools.partial(self._ended, key))
-            elif key in self._of_id:
-                self._of_id[key].cancel()
+            key = (getattr(request, "model_name", "")[:_ID_LENGTH], getattr(request, "id", "")[:_ID_LENGTH])
+            if _takes_back(request):
+                if key in self._of_id:
+                    self._of_id[key].cancel()
+                continue
+            await self._room.acquire()
+            task = asyncio.ensure_future(self._answer([request], key))
+            self.answering.add(task)
+            if key[1]:
+                self._of_id[key] = task
+            task.add_done_callback(functools.partial(self._ended, key))
 
-    async def _answer(self, request, key: tuple[str, str]) -> None:
-        service = self.service
-        response, refusal = await _passed(service, _INFER, service.model_infer, request, self.context, False)
-        if refusal is None:
-            message = wire.message("ModelStreamInferResponse")(infer_response=response)
-        else:
-            message = wire.message("ModelStreamInferResponse")(error_message=str(refusal))
-            message.infer_response.model_name = getattr(request, "model_name", "")[:64]
-            message.infer_response.id = getattr(request, "id", "")[:64]
-            wire.set_parameters(message.infer_response, {wire.STATUS: refusal.code.name})
+    async def _answer(self, given: list, key: tuple[str, str]) -> None:
+        # The request goes before its answer is written: a peer that does not read must not fill the memory.
+        message = await self._answered(given.pop(), key)
         self._forget(key, asyncio.current_task())  # an answer that is being written is not cancelled
         async with self._writing:
             await self.context.write(message)
+
+    async def _answered(self, request, key: tuple[str, str]):
+        call = _stopped if self.service.availability.over else self.service.model_infer
+        response, refusal = await _passed(self.service, _INFER, call, request, self.context, False)
+        if refusal is None:
+            return wire.message("ModelStreamInferResponse")(infer_response=response)
+        message = wire.message("ModelStreamInferResponse")(error_message=str(refusal))
+        message.infer_response.model_name, message.infer_response.id = key
+        wire.set_parameters(message.infer_response, {wire.STATUS: refusal.code.name})
+        return message
 
     def _forget(self, key: tuple[str, str], task: asyncio.Task) -> None:
         if self._of_id.get(key) is task:
@@ -131,6 +149,16 @@ class _Stream:
         self._forget(key, task)
         if not task.cancelled():
             task.exception()  # a peer that went away while it was answered
+
+
+def _takes_back(request) -> bool:
+    """Whether a message of a stream takes an earlier request back: it has `cancel` (true), and nothing to infer."""
+    return (not isinstance(request, wire.Garbage) and "cancel" in request.parameters and not request.inputs
+            and wire.parameters(request).get("cancel") is True)
+
+
+async def _stopped(request, context):
+    raise wire.WireError("this server stops and takes no more requests.", grpc.StatusCode.UNAVAILABLE)
 
 
 async def _passed(service: Service, method: str, call: Callable[..., Awaitable], request, context,
