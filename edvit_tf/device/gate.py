@@ -58,24 +58,18 @@ def _stream_gate(service: Service) -> Callable[..., Awaitable]:
 
     A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE), and ends the stream.
     """
-    method, open_streams = "ModelStreamInfer", 0
+    open_streams = 0
 
-    async def refused(context, error: wire.WireError) -> None:
-        service.metrics.count(method, "", error.code.name)
-        log_seldom("refused", f"{method} {error.code.name}", method=method, code=error.code.name, peer=context.peer(),
-                   detail=str(error))
-        await context.abort(error.code, str(error))
+    async def admit(_, context) -> None:
+        if open_streams >= _STREAMS:
+            raise wire.WireError(f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
+                                 "some, or send calls.", grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     async def handle(_, context):
         nonlocal open_streams
-        try:
-            if service.check_roles:
-                _authorise(context, service.accepted_roles)
-            if open_streams >= _STREAMS:
-                raise wire.WireError(f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
-                                     "some, or send calls.", grpc.StatusCode.RESOURCE_EXHAUSTED)
-        except wire.WireError as error:
-            await refused(context, error)
+        _, refusal = await _passed(service, "ModelStreamInfer", admit, None, context, service.check_roles)
+        if refusal is not None:
+            await context.abort(refusal.code, str(refusal))
         open_streams += 1
         stream = _Stream(service, context)
         reading, over = asyncio.ensure_future(stream.read()), asyncio.ensure_future(_over(service))
