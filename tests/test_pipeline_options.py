@@ -24,7 +24,10 @@ def optional_bundle(tmp_path_factory):
 
 def test_sub_models_keep_every_head_and_lie_on_two_devices_each(optional_bundle):
     results = json.loads((optional_bundle / "results.json").read_text())
-    assert results["base"]["config"]["pool"] == "cls_mean" and results["base"]["training"] == {}
+    base = results["base"]
+    assert base["config"]["pool"] == "cls_mean" and base["training"] == {}
+    assert base["parity"]["ok"] and base["parity"]["max_relative_error"] < 1e-3 and base["tflite"] == base["keras"]
+    assert base["process"]["invoke_ms"]["median"] > 0 and base["process"]["tensorflow_loaded"] is False
     assert len(results["sub_models"]) == 4 and all(entry["ok"] for entry in results["parity"].values())
     for sub in results["sub_models"]:
         last = sub["stages"][-1]["config"]

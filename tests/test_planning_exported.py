@@ -16,6 +16,8 @@ CONFIGS = {
     "narrow": ViTConfig((64, 64, 1), 8, 3, 64, 1, 8, 16, 3),  # LayerNorm is the peak
     "the paper's": vit_config("vit_base", (224, 224, 3), 10).pruned(2, 10),
     "audio": vit_config("vit_small", (224, 224, 1), 10).pruned(1, 3),
+    "a DINOv2 base": vit_config("vit_smoke", (64, 64, 3), 10, pool="cls_mean"),
+    "its like of one block": ViTConfig((32, 24, 3), 8, 1, 20, 3, 8, 28, 4, pool="cls_mean"),
 }
 
 

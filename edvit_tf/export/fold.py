@@ -21,7 +21,7 @@ Weights = dict[str, np.ndarray]
 def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     """Folded weights, float32, under the names of `edvit_tf.models.vit`: kernels and biases of Dense layers and of the
     patch embedding, "class_token.token" (1, d) with its position, "position_embedding.embedding" (T - 1, d), and gamma
-    and beta of "norm". `weights` are those of a model with pool="cls", by name.
+    and beta of "norm". `weights` are a model's, by name.
     """
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
     mean, std = (np.broadcast_to(np.float64(values), config.image_shape[2:]) for values in

@@ -1,8 +1,8 @@
 """The deployment graphs: what a device runs, written over numpy constants with a static batch of 1.
 
-The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`) and run the
-last block for the class token only (exact, since no later layer reads the other rows). Their operators differ by
-target, by what the XNNPACK delegate of a runtime takes over (docs/latency.md):
+The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`); where the
+class token alone is read after the last block (pool "cls"), that block runs for it only, which is exact. Their
+operators differ by target, by what the XNNPACK delegate of a runtime takes over (docs/latency.md):
 
     portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
     litert    native GELU, means as such, product with a reciprocal root, adjoint product with the keys
@@ -24,12 +24,10 @@ def sub_model_graph(
 ) -> tuple[Callable, list]:
     """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C), and its signature.
 
-    It returns {"features": (1, d), "logits": (1, num_classes)}. `target` "portable" is of operators that tflite-runtime
-    delegates too (within 1e-3 of Keras); "litert" of those that are faster in ai-edge-litert, and slow in
-    tflite-runtime (within 1e-5). Raises ValueError for another target, and for pool="cls_mean": a base is not deployed.
+    It returns {"features": (1, d), "logits": (1, num_classes)}, features (1, 2 d) for pool="cls_mean". `target`
+    "portable" is of operators that tflite-runtime delegates too (within 1e-3 of Keras); "litert" of those that are
+    faster in ai-edge-litert, and slow in tflite-runtime (within 1e-5). Raises ValueError for another target.
     """
-    if config.pool != "cls":
-        raise ValueError(f'pool is {config.pool!r}; only a sub-model (pool "cls") is exported. Prune the base first.')
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; it must be one of: {', '.join(TARGETS)}.")
     w = fold(config, weights)
@@ -45,8 +43,11 @@ def sub_model_graph(
         x = tf.reshape(x, (config.num_patches, config.hidden_dim)) + w["position_embedding.embedding"]
         x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
         for i in range(config.num_layers):
-            x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=i == config.num_layers - 1)
-        features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d): the class token alone is left
+            alone = config.pool == "cls" and i == config.num_layers - 1
+            x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=alone)
+        features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d), or (T, d)
+        if config.pool == "cls_mean":
+            features = tf.concat([features[:1], tf.reduce_mean(features[1:], axis=0, keepdims=True)], axis=1)
         return {"features": features, "logits": _dense(features, w, "head")}
 
     dtype = {"image": tf.uint8, "mel": tf.float32}[input_name]

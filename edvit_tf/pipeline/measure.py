@@ -119,8 +119,6 @@ def _one_model(
 
     logits = predict(widths, weights, test.x)["logits"]
     figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
-    if widths.pool != "cls":
-        return figures  # a base with the mean of its patch tokens beside the class token is not deployed
     file = folder / f"{name}.tflite"
     input_name = "image" if test.x.dtype == np.uint8 else "mel"
     size = convert(*sub_model_graph(widths, weights, input_name, target), file, weights)

@@ -6,13 +6,14 @@ d hidden_dim, a = num_heads * head_dim, c mlp_dim, n head rows, w = d (pool "cls
     params   = (p p C + 1) d + d + T d + L (4 d + 3 (d + 1) a + (a + 1) d + (d + 1) c + (c + 1) d) + 2 d + (w + 1) n
     macs     = (T - 1) p p C d + L T (4 d a + 2 d c) + w n
     full     = macs + L 2 T T a
-    deployed = full - (T - 1) (2 d a + 2 d c + 2 T a)
+    deployed = full - (T - 1) (2 d a + 2 d c + 2 T a), and full for "cls_mean"
 
 `macs` is the paper's convention: patch embedding, the four projections of attention, the MLP and the head count; the
 products Q K^T and A V do not (ViT-Base 16.85 G against the paper's 16.86 G); `macs_full` adds them, and is what Keras
 computes. `macs_deployed` is what an exported .tflite file computes, operator by operator: its last block asks, projects
-and runs the MLP for the class token alone. Bias additions, LayerNorm, softmax, GELU, the input normalisation and
-residual additions count in none. In the first two the blocks run on all T tokens; the head runs once.
+and runs the MLP for the class token alone, where nothing else is read. Bias additions, LayerNorm, softmax, GELU, the
+input normalisation and residual additions count in none. In the first two the blocks run on all T tokens; the head runs
+once.
 
 Bytes. `size_bytes` are the weights, 4 bytes each, as the paper has them. `file_bytes` are what lies on a device and
 what plans count: weights and graph, an upper bound of the exported file, 8 KiB over at most. The deployment graph folds
@@ -58,7 +59,9 @@ def macs_full(config: ViTConfig) -> int:
 
 
 def macs_deployed(config: ViTConfig) -> int:
-    """MACs that the exported file executes on one sample: `macs_full`, the last block for the class token alone."""
+    """MACs that the exported file executes on one sample: `macs_full`, the last block for what the head reads alone."""
+    if config.pool == "cls_mean":
+        return macs_full(config)
     d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
     return macs_full(config) - (tokens - 1) * (2 * d * a + 2 * d * c + 2 * tokens * a)
 
@@ -112,7 +115,7 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     ]
     if input_bytes < 4:
         steps.append(values + values * input_bytes / 4)  # the cast
-    if config.num_layers > 1:
+    if config.num_layers > 1 or config.pool == "cls_mean":  # a block of all tokens
         steps += [
             x + 4 * rows,  # q, k, v beside x; one of them transposed
             x + 3 * rows + scores * tokens, x + rows + 2 * scores * tokens,  # Q K^T, softmax
