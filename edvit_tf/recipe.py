@@ -140,6 +140,8 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
             changes[field] = getattr(args, option)
     if args.fusion is not None:
         joint = config.joint_training or changes.get("stage_training", config.stage_training)
+        if joint.optimizer == "muon":
+            joint = joint.replace(optimizer="adamw")  # muon is for fits of one ViT
         changes |= {"fusion": args.fusion, "joint_training": joint if args.fusion == "joint" else None}
     if args.flavours is not None:
         changes["flavours"] = tuple(name.strip() for name in args.flavours.split(",") if name.strip())
@@ -213,6 +215,7 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     print(f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} parameters.\n")
     print(cost_table({name: base, **{sub.name: sub.config for sub in planned.sub_models}}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")
-    for name in ("base_training", "stage_training", "fusion_training"):
-        print(f"{name}: {getattr(config, name).to_dict()}")
+    for name in ("base_training", "shared_training", "stage_training", "fusion_training", "joint_training"):
+        if getattr(config, name) is not None:
+            print(f"{name}: {getattr(config, name).to_dict()}")
     return 0

@@ -14,15 +14,15 @@ The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparab
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.recipe import main, paper_profile, smoke_profile
 
-FIT = TrainConfig(epochs=2, batch_size=64, learning_rate=2e-4, augment="shift_flip", label_smoothing=0.1,
-                  feature_distillation=2.0, precision="auto")
+FIT = TrainConfig(epochs=1, batch_size=64, learning_rate=1e-4, optimizer="muon", augment="shift_flip",
+                  label_smoothing=0.1, feature_distillation=2.0, precision="auto")
 CONFIG = RunConfig(
     name="cifar10-dinov2",
     data=DataConfig("cifar10", image_size=(98, 98)),
     model="vit_small", patch_size=14,
     base_training=TrainConfig(epochs=3, batch_size=64, learning_rate=4e-5, augment="shift_flip", label_smoothing=0.1,
                               precision="bfloat16"),
-    shared_training=FIT.replace(epochs=7, learning_rate=4e-4, feature_distillation=4.0),
+    shared_training=FIT.replace(epochs=10, learning_rate=4e-4, feature_distillation=4.0),
     stage_training=FIT,
     fusion_training=TrainConfig(epochs=20, batch_size=128, learning_rate=1e-3),
     calibration_samples=64, repair_samples=2048, teacher_precision="bfloat16",

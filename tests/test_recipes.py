@@ -50,6 +50,13 @@ def test_wrong_options_say_what_to_do(tmp_path):
     assert done.returncode == 2 and "do not go together" in done.stderr
 
 
+def test_a_joint_fit_after_muon_is_adamws():
+    done = run_python("recipes/cifar10_dinov2.py", "--fusion", "joint", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'optimizer': 'muon'") == 2  # of the shared model and of the sub-models
+    assert re.search(r"^joint_training: .*'optimizer': 'adamw'", done.stdout, re.M)
+
+
 def test_a_plan_that_cannot_be_is_found_before_training(tmp_path):
     done = run_python("recipes/mnist.py", "--smoke", "--synthetic", "--budget", "1kB", "--out", tmp_path / "out")
     assert done.returncode == 5 and "budget" in done.stderr and "[data]" not in done.stdout
