@@ -1,8 +1,9 @@
 """Latency, memory and load time of a sub-model in the TFLite runtimes, beside other runtimes on the same architecture.
 
 Every engine runs in a process of its own; the engines take turns, so that a slow moment of the machine hits all of
-them, and ratios are taken turn by turn. One input, batch 1. In our files the last block runs for the class token alone;
-Keras's own export and the rivals run it on all tokens (the figures say how many MACs each computes).
+them, and ratios are taken turn by turn. One input, batch 1. In our files the last block runs for the class token alone,
+where the head reads nothing else; Keras's own export and the rivals run it on all tokens (the figures say how many MACs
+each computes).
 """
 
 import contextlib
@@ -163,7 +164,8 @@ def latency_text(result: dict) -> str:
     lines.append(
         f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, batch 1, each turn "
         "in a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention products included; "
-        f"in our graphs the last block\nruns for the class token alone. sgemm: {rates} (numpy, 1,536 squared).")
+        "in our graphs the last block\nruns for the class token alone, where the head reads nothing else. "
+        f"sgemm: {rates} (numpy, 1,536 squared).")
     return "\n".join(lines)
 
 
