@@ -26,7 +26,7 @@ Nothing heavy is imported here: names come when they are asked for.
 
 import importlib
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.3.0.dev1"
 
 _NAMES = {
     "ViTConfig": "edvit_tf.config",

@@ -241,6 +241,11 @@ class RunConfig(Checked):
             fit = getattr(self, name)
             self._require(fit is None or fit.optimizer != "muon", name,
                           'optimizer = "muon" is for fits of one ViT; here it must be "adamw" or "adam"')
+            self._require(fit is None or fit.epochs >= 1, name, "its epochs must be 1 or more")
+        for name, off in (("label_smoothing", 0), ("feature_distillation", 0), ("patch_dropout", 0), ("ema", 0),
+                          ("augment", "none"), ("mix", "none")):
+            self._require(getattr(self.fusion_training, name) == off, "fusion_training",
+                          f"its {name} must be {off!r}: the MLP is fitted on stored features and labels, without it")
         self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
         self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
                       and len(set(self.flavours)) == len(self.flavours), "flavours",

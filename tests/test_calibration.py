@@ -28,6 +28,12 @@ def test_the_temperature_that_spoilt_probabilities_is_found_again():
     assert (tempered(p, 4.0).argmax(axis=1) == p.argmax(axis=1)).all()
 
 
+def test_few_samples_without_an_error_make_no_answer_surer():
+    p = np.tile([0.6, 0.4], (90, 1))
+    assert best_temperature(p, np.zeros(90, int)) == pytest.approx(1.0)
+    assert best_temperature(p, np.r_[np.ones(1, int), np.zeros(89, int)]) < 0.5  # one error, and a bound is none
+
+
 def test_losses_are_all_subsets_of_a_small_fleet_and_a_seeded_sample_of_a_large_one():
     assert losses(1, 0) == []
     assert losses(3, 0) == [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]

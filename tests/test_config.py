@@ -65,6 +65,22 @@ def test_muon_is_for_fits_of_one_vit():
             run.replace(**change)
 
 
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"label_smoothing": 0.1}, {"mix": "mixup"}, {"augment": "shift"},
+                                    {"patch_dropout": 0.5}, {"feature_distillation": 1.0}])
+def test_what_the_mlps_fit_would_not_heed_is_refused(change):
+    fit = TrainConfig(1)
+    with pytest.raises(ConfigError, match=f"fusion_training .*{next(iter(change))} must be"):
+        RunConfig("r", DataConfig("mnist", (28, 28)), "vit_smoke", fit, fit, fit.replace(**change))
+
+
+def test_the_mlp_and_a_joint_training_have_epochs():
+    fit, none = TrainConfig(1), TrainConfig(0)
+    run = RunConfig("r", DataConfig("mnist", (28, 28)), "vit_smoke", none, none, fit)
+    for change in ({"fusion_training": none}, {"fusion": "joint", "joint_training": none}):
+        with pytest.raises(ConfigError, match="epochs must be 1 or more"):
+            run.replace(**change)
+
+
 def test_unknown_and_missing_keys():
     with pytest.raises(ConfigError, match="no field 'epoch'; its fields are: epochs"):
         TrainConfig.from_dict({"epoch": 3})

@@ -51,6 +51,29 @@ def test_mnist_manifest_is_short_and_tells_splits_apart(tmp_path):
     assert a.split_ids("test") == b.split_ids("test")
 
 
+def test_other_pixels_are_other_contents(tmp_path):
+    folder = write_mnist(tmp_path / "m")
+    a, again = (data.load("mnist", folder, image_size=(28, 28)) for _ in range(2))
+    name = next(path for path in sorted(folder.rglob("*")) if "train-images" in path.name)
+    name.write_bytes(gzip.compress(gzip.decompress(name.read_bytes())[:-1] + b"!"))
+    b = data.load("mnist", folder, image_size=(28, 28))
+    assert a.contents() == again.contents() != b.contents() and a.describe() == b.describe()
+
+
+def test_a_file_replaced_by_one_of_the_same_size_is_other_contents(tmp_path):
+    from edvit_tf.device.preprocess import ImageSpec
+
+    paths = [tmp_path / name for name in ("a", "b", "gone")]
+    for path in paths[:2]:
+        path.write_bytes(bytes(20_000))
+    splits = {"train": tuple(data.dataset.Recording(p.name, 0, p.name, 1, p) for p in paths)}
+    loaded = data.dataset.Dataset("x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, splits, read=lambda r: None)
+    before = loaded.contents()
+    for place, other in ((0, True), (19_999, True), (10_000, False)):  # the middle of a large file is not looked at
+        paths[1].write_bytes(bytes(place) + b"!" + bytes(19_999 - place))
+        assert (loaded.contents() != before) == other
+
+
 def test_mnist_npz_of_keras(tmp_path, monkeypatch):
     y = np.arange(100, dtype=np.uint8) % 10
     x = np.zeros((100, 28, 28), np.uint8) + y[:, None, None]

@@ -43,6 +43,20 @@ def test_results_hold_every_figure(smoke_bundle):
     assert "SYNTHETIC" in (smoke_bundle / "report.html").read_text().upper()
 
 
+def test_the_single_model_has_the_fleets_training(smoke_bundle):
+    results = json.loads((smoke_bundle / "results.json").read_text())
+    spent, batch = results["training_macs"], 3 * 16 * results["base"]["macs"]  # the last of three fits is filled up
+    assert results["fusion"]["history"]["macs"] > 0
+    assert spent["single"] == pytest.approx(spent["fleet"], rel=1e-6, abs=3 * batch) and spent["fleet"] > 6 * batch
+
+
+def test_a_run_may_not_reuse_what_it_overwrites(smoke_bundle):
+    work = smoke_bundle.with_name(f"{smoke_bundle.name}.work")
+    done = run_python(*SMOKE, "--out", smoke_bundle, "--overwrite", "--reuse", work)
+    assert done.returncode == 6 and "own work folder, which --overwrite empties" in done.stderr
+    assert (work / "base" / "stage.json").is_file() and (smoke_bundle / "results.json").is_file()
+
+
 def test_a_finished_run_is_left_alone(smoke_bundle):
     before = {p: p.stat().st_mtime_ns for p in smoke_bundle.iterdir()}
     done = run_python(*SMOKE, "--out", smoke_bundle)

@@ -166,6 +166,22 @@ def test_the_fleet_is_charged_for_replicas_and_for_devices_with_two_sub_models()
     assert fused["macs"] == sum(sizes) + 36 * (72 + 4)
 
 
+def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fleets():
+    manifest, results = figures(count=3)
+    manifest["fusion"]["kind"] = "average"
+    sizes = [sub["file_bytes"] for sub in results["sub_models"]]
+    rows = [len(sub["labels"]) + 1 for sub in results["sub_models"]]
+    assert next(row for row in compared(manifest, results) if row["key"] == "fused")["macs"] == \
+        sum(sizes) + 24 * sum(rows)
+
+    for sub in results["sub_models"]:
+        sub["kept_heads"], sub["stages"] = 2, [{"stage": "group", "history": {"samples": 100}, "accuracy": {}}]
+    results["base"]["training"] = {"samples": 7}
+    results["shared"] = {f"shared-{k}": [{"history": {"samples": k * 1000}}] for k in (2, 4)}
+    results["fusion"]["joint"] = {"samples": 10}
+    assert "goes on from the base: 2,330 training samples" in " ".join(verdict(results, compared(manifest, results)))
+
+
 def test_one_sub_model_and_a_base_without_a_file(tmp_path):
     manifest, results = figures(count=1)
     for key in ("tflite", "process", "file_bytes", "parity"):

@@ -278,26 +278,6 @@ def test_fusion_learns_and_survives_a_missing_sub_model():
     np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
 
-def test_the_run_draws_others_by_its_stage_trainings_weight(tmp_path):
-    from types import SimpleNamespace
-
-    from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, ViTConfig
-    from edvit_tf.pipeline.cutting import fleet_samples
-    from edvit_tf.planning.plan import plan
-
-    np.save(tmp_path / "train.npy", np.zeros((50, 1)))
-    index = {"train_labels": np.repeat(np.arange(5), 10), "train_recordings": np.arange(50)}
-    stages = SimpleNamespace(arrays=lambda *_: index, path=lambda *_: tmp_path / "train.npy")
-    base = ViTConfig((8, 8, 1), 4, 2, 16, 8, 2, 32, 5)
-    planned = plan(base, [(0, 1), (2, 3), (4,)], [DeviceSpec(name) for name in "abc"])
-    train = TrainConfig(1)
-    for weight, batch, samples in ((1.0, 1, 30 + 30 - 10 + 30), (2.0, 1, 80 + 30), (0.5, 1, 80 - 15),
-                                   (1.0, 16, 32 + 32 + 32), (1.0, 64, 3 * 64)):
-        run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train,
-                        train.replace(other_weight=weight, batch_size=batch), train)
-        assert fleet_samples(stages, run, planned) == samples
-
-
 def test_a_fit_lets_go_of_its_data():
     """Ten fits in one process held ten memory maps and ten copies of the base's features: 11 GB."""
     import gc

@@ -17,6 +17,7 @@ from edvit_tf.device.preprocess import ImageSpec, MelSpec
 from edvit_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+_SAMPLED = 4096  # bytes at either end of a file that its digest covers
 SKIP_LIMIT = 0.05  # share of a split's recordings that may be unreadable; a single one is always forgiven
 
 
@@ -69,6 +70,7 @@ class Dataset:
     synthetic: bool = False
     chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
     id_rule: str | None = None  # how the ids follow from the source, where listing them all says no more
+    rows_digest: str = ""  # of the pixels and labels, where recordings are rows in memory
     padded: int = 0  # recordings shorter than the window
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -209,6 +211,20 @@ class Dataset:
             return ids
         return {"rule": self.id_rule, "count": len(ids), "sha256": sha256("\n".join(ids).encode()).hexdigest()}
 
+    def contents(self) -> str:
+        """Digest of what lies behind the recordings: replaced files or rows are not taken for the old ones.
+
+        Of a file its size, its first and its last bytes; of rows all pixels and labels. A file that cannot be read is
+        told when it is decoded.
+        """
+        found = sha256(self.rows_digest.encode())
+        for split in self.splits:
+            for recording in self.recordings(split):
+                where = recording.where if isinstance(recording.where, tuple) else (recording.where,)
+                for path in (one for one in where if isinstance(one, Path)):
+                    found.update(_ends(path))
+        return found.hexdigest()
+
     def describe(self) -> dict:
         """Plain JSON: name, source, whether synthetic, labels, sizes by split and class, notes, what was skipped."""
         splits = {}
@@ -229,3 +245,16 @@ class Dataset:
             "seed": self.seed, "labels": list(self.labels), "splits": splits, "notes": list(self.notes),
             "padded": self.padded, "skipped": len(self.skipped), "skipped_files": [s.path for s in self.skipped[:20]],
         }  # fmt: skip
+
+
+def _ends(path: Path) -> bytes:
+    """Size, first and last bytes of a file."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            first = file.read(_SAMPLED)
+            file.seek(max(len(first), size - _SAMPLED))
+            return size.to_bytes(8, "little") + first + file.read(_SAMPLED)
+    except OSError:
+        return b"unreadable"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.config import RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.fleet import label_of, shared_of
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.rivals import PLAIN
@@ -18,25 +19,6 @@ from edvit_tf.planning import cost
 
 PRUNING_STAGES = ("head", "residual", "attention", "ffn")
 GROUP = "group"  # the stage of a member that starts from a shared model
-
-
-def fleet_samples(stages: Stages, config: RunConfig, plan: Plan) -> int:
-    """Training samples that the sub-models see together in an epoch of their own fits, the last batch of each filled
-    up: as many as the single baseline gets in one, and as many more as a joint training costs (its inputs pass through
-    every sub-model)."""
-    from edvit_tf.training.batches import group_epoch
-
-    labels = Split(stages, "train").labels
-    num_classes = int(labels.max()) + 1
-    weight, batch = config.stage_training.other_weight, config.stage_training.batch_size
-    count = sum(-(-len(group_epoch(labels, sub.classes, num_classes, 0, 0, weight)) // batch) * batch
-                for sub in plan.sub_models)
-    if config.joint_training is not None and config.stage_training.epochs:
-        joint = config.joint_training.epochs * len(labels) * len(plan.sub_models) * (
-            1 - config.joint_training.patch_dropout) / (1 - config.stage_training.patch_dropout)
-        fits = config.stage_training.epochs * (1 if config.shared_training is not None else len(PRUNING_STAGES) - 1)
-        count += round(joint / fits)
-    return count
 
 
 def cut_and_fit(
@@ -50,7 +32,7 @@ def cut_and_fit(
     """
     from edvit_tf.pruning.prune import group_head
     from edvit_tf.pruning.stage import prune_stage
-    from edvit_tf.training.batches import group_epoch
+    from edvit_tf.training.batches import group_epoch, repeated_epoch
 
     seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
     training = config.shared_training or config.stage_training
@@ -72,7 +54,8 @@ def cut_and_fit(
     else:
         before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
         previous = json.loads(stages.path(before, "stage.json").read_text())["result"]
-        mixture = group_epoch(train.labels, classes, num_classes, seed, 0) if sub.devices else fitting.rows(0)
+        mixture = (group_epoch(train.labels, classes, num_classes, seed, 0) if sub.devices else
+                   repeated_epoch(len(train.labels), len(train.labels), seed, 0))
         chosen, mending = (np.sort(mixture[:count]) for count in (
             config.calibration_samples, config.repair_samples or config.calibration_samples))
         pruned = prune_stage(ViTConfig.from_dict(previous["config"]), stages.arrays(before), train.x[chosen], stage,
@@ -163,12 +146,6 @@ class _Fitting:
                                seed=self.seed, features=self.stored["train_features"], title=title)
         history["macs"] = training_macs(widths, self.training, history["samples"])
         return weights, history
-
-
-def training_macs(widths: ViTConfig, training: TrainConfig, samples: int) -> int:
-    """MACs of a fit: forward and backward (three times forward), for the share of the tokens that its steps keep."""
-    kept = round(widths.num_patches * (1 - training.patch_dropout)) + 1
-    return round(3 * samples * cost.macs(widths) * kept / widths.num_tokens)
 
 
 def _group_accuracy(widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig
-from edvit_tf.pipeline.cutting import training_macs
+from edvit_tf.pipeline.budget import fusion_macs, training_macs
 from edvit_tf.pipeline.fleet import final_weights, fitted_stage
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages, stage_seed
@@ -33,6 +33,7 @@ def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_clas
         missing_rate = config.missing_rate if len(plan.sub_models) > 1 else 0.0
         history = fit_fusion(model, np.load(stages.path("features", "train.npy")), labels, config.fusion_training,
                              missing_rate, seed)
+        history["macs"] = fusion_macs(config, _widths(plan), num_classes, history["samples"])
     p = _fused(model, np.load(stages.path("features", "validation.npy")), len(plan.sub_models))
     np.savez(folder / "weights.npz", **get_weights(model))
     np.savez(folder / "validation.npz", probabilities=p)
@@ -62,7 +63,8 @@ def joint(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_class
         targets(tuple(range(num_classes))), [targets(sub.classes) for sub in plan.sub_models], training,
         config.missing_rate if len(plan.sub_models) > 1 else 0.0, seed=seed, features=stored["train_features"],
         epoch_indices=lambda epoch: repeated_epoch(count, count, seed, epoch))
-    history["macs"] = sum(training_macs(sub.config, training, history["samples"]) for sub in plan.sub_models)
+    history["macs"] = fusion_macs(config, _widths(plan), num_classes, history["samples"]) + sum(
+        training_macs(sub.config, training, history["samples"]) for sub in plan.sub_models)
     validation = Split(stages, "validation")
     features = [predict(sub.config, own, validation.x)["features"]
                 for sub, own in zip(plan.sub_models, weights, strict=True)]
@@ -84,17 +86,21 @@ def calibration(folder: Path, stages: Stages, config: RunConfig) -> dict:
     np.savez(folder / "weights.npz", **cooled(stages.arrays(last), temperature))
     after = tempered(p, temperature)
     return {"temperature": temperature, "samples": len(p), "before": calibration_figures(p, validation.labels),
-            "after": calibration_figures(after, validation.labels)}
+            "after": calibration_figures(after, validation.labels), "validation": _figures(after, validation)}
 
 
 def build_fused(config: RunConfig, plan: Plan, num_classes: int):
     """The fusion model of a run, with weights of its own."""
     from edvit_tf.training.fuse import build_average, build_fusion
 
-    widths = tuple(sub.config.hidden_dim for sub in plan.sub_models)
+    widths = tuple(_widths(plan))
     if config.fusion == "average":
         return build_average(widths, [sub.classes for sub in plan.sub_models], num_classes)
     return build_fusion(widths, num_classes, config.fusion_lambda)
+
+
+def _widths(plan: Plan) -> list[int]:
+    return [sub.config.hidden_dim for sub in plan.sub_models]
 
 
 def _fused(model, features: np.ndarray, count: int) -> np.ndarray:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.pipeline import cutting, fleet
+from edvit_tf.pipeline.budget import Budget
 from edvit_tf.pipeline.inputs import Split
-from edvit_tf.pipeline.rivals import PLAIN, SINGLE, Rival, equal_samples
+from edvit_tf.pipeline.rivals import PLAIN, SINGLE, Rival
 from edvit_tf.pipeline.store import Stages
 
 
@@ -26,11 +27,11 @@ def tasks(
 ) -> tuple[dict[str, list[Task]], dict[str, list[Task]]]:
     """The stages of the shared models and those of the members, each in their order, by `fleet.label_of`.
 
-    Members need what the shared models end with, and nothing of each other. A rival of a sub-model's size sees as many
-    samples as the fleet's sub-models together, one of another size as many as cost the same MACs.
+    Members need what the shared models end with, and nothing of each other. A rival's fits cost together what all of
+    the fleet's training does (`budget`).
     """
-    largest = max(plan.sub_models, key=lambda sub: sub.kept_heads)
-    scale, whole = cutting.fleet_samples(stages, config, plan), len(Split(stages, "train").labels)
+    labels = Split(stages, "train").labels
+    budget, whole = Budget(config, base_config, plan, labels), len(labels)
 
     def cut(sub: SubModelPlan, stage: str, samples: int) -> Task:
         name = f"{fleet.label_of(sub)}.{stage}"
@@ -41,21 +42,20 @@ def tasks(
         name = f"{fleet.label_of(sub)}.{cutting.GROUP}"
         return Task(cutting.GROUP, name, lambda folder: cutting.specialise(folder, stages, config, sub, name, samples))
 
-    def samples(sub: SubModelPlan) -> int:
-        return scale if sub.kept_heads == largest.kept_heads else equal_samples(scale, largest.macs, sub.macs)
+    def samples(sub: SubModelPlan, stage: str) -> int:
+        return budget.rival(sub.config, stage) if isinstance(sub, Rival) and stage != "head" else whole
 
     if config.shared_training is None:
-        return {}, {fleet.label_of(sub): [cut(sub, stage, samples(sub)) for stage in cutting.PRUNING_STAGES]
+        return {}, {fleet.label_of(sub): [cut(sub, stage, samples(sub, stage)) for stage in cutting.PRUNING_STAGES]
                     for sub in members}
-    fleets = {sub.kept_heads for sub in plan.sub_models}
     shared, each = {}, {}
     for label, sub in fleet.shared_plans(
             [one for one in members if not _is(one, PLAIN)], base_config, config.pruning.heads).items():
-        count = whole if sub.kept_heads in fleets else equal_samples(whole, largest.macs, sub.macs)
-        shared[label] = [cut(sub, stage, count) for stage in cutting.PRUNING_STAGES]
+        shared[label] = [cut(sub, stage, budget.rival_shared(sub)) for stage in cutting.PRUNING_STAGES]
     for sub in members:
-        before = [cut(sub, stage, whole) for stage in cutting.PRUNING_STAGES] if _is(sub, PLAIN) else []
-        each[fleet.label_of(sub)] = [*before, own(sub, samples(sub))]
+        before = [cut(sub, stage, budget.rival_shared(sub)) for stage in cutting.PRUNING_STAGES] \
+            if _is(sub, PLAIN) else []
+        each[fleet.label_of(sub)] = [*before, own(sub, budget.rival_own(sub) if isinstance(sub, Rival) else whole)]
     return shared, each
 
 
@@ -87,10 +87,11 @@ def _run(stages: Stages, todo: dict[str, list[Task]]) -> dict[str, list]:
     return done
 
 
-def training_macs_of(shared: dict, histories: dict, members: list[SubModelPlan], joint: dict | None) -> dict:
+def training_macs_of(shared: dict, histories: dict, members: list[SubModelPlan], last: list[dict]) -> dict:
     """MACs of all fits after the cuts, by "fleet" and kind of rival ("single": None where there is none).
 
-    A shared model counts once for each that starts from it.
+    `last` are the results of the fusion and of a joint training, which are the fleet's. A shared model counts once for
+    each that starts from it.
     """
     def spent(rows: list) -> int:
         return sum(row["history"].get("macs", 0) for row in rows)
@@ -100,7 +101,7 @@ def training_macs_of(shared: dict, histories: dict, members: list[SubModelPlan],
         return sum(spent(shared[label]) for label in labels) if shared else 0
 
     subs = [sub for sub in members if not isinstance(sub, Rival)]
-    own = sum(spent(histories[sub.name]) for sub in subs) + (joint["history"]["macs"] if joint else 0)
+    own = sum(spent(histories[sub.name]) for sub in subs) + spent(last)
     return {"fleet": started(subs) + own, SINGLE: None, **{one.kind: started([one]) + spent(histories[one.kind])
                                               for one in members if isinstance(one, Rival)}}
 

@@ -55,8 +55,3 @@ def most_heads(base_config: ViTConfig, size_bytes: int, cut_heads: str) -> int:
     """The most heads of an all-class model whose file is no more than `size_bytes`; 0: not even one."""
     return max((kept for kept in range(1, base_config.num_heads + 1) if cost.file_bytes(
         base_config.pruned(kept, base_config.num_classes, cut_heads)) <= size_bytes), default=0)
-
-
-def equal_samples(count: int, macs_each: int, own_macs: int) -> int:
-    """Samples that cost a model of `own_macs` what `count` samples cost one of `macs_each`."""
-    return max(1, round(count * macs_each / own_macs))

@@ -15,7 +15,7 @@ from edvit_tf import __version__
 from edvit_tf.checked import digest
 from edvit_tf.config import BASELINES, Plan, RunConfig, ViTConfig
 from edvit_tf.device.runtime import runtime_name
-from edvit_tf.errors import AccuracyError, ExportError
+from edvit_tf.errors import AccuracyError, ExportError, OutputError
 from edvit_tf.export.parity import TOLERANCES
 from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
@@ -60,8 +60,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     origin = None if base is None else base_origin(base, digest(splits))
     description = {
         "config": config.replace(min_accuracy=None).to_dict(), "data": dataset.describe(), "splits": digest(splits),
-        "files": _file_sizes(dataset), "version": __version__, "base": origin, "threads": os.cpu_count(),
-        **({} if jobs == 1 else {"jobs": jobs}),
+        "files": dataset.contents(), "version": __version__, "base": origin, "threads": os.cpu_count(),
+        **({} if jobs == 1 else {"jobs": jobs}), **_arithmetic(config),
     }
     key = digest(description)
     again = stored_key(out) == key
@@ -75,6 +75,9 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     fleet.check_strategy(config, dataset)
     fleet.plan_groups(config, expected, None)  # a plan that cannot be is found before training
     if reuse is not None:
+        if overwrite and reuse.resolve() == work:
+            raise OutputError(f"--reuse is {reuse}, this run's own work folder, which --overwrite empties. Leave one "
+                              "of them out, or take another --out.")
         check_reusable(reuse, description, _READ_BY_BEGINNING)
     preflight(out, work, _needed_bytes(config, dataset, expected))
     check_replaceable(out)
@@ -105,9 +108,8 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     joint = None
     if config.fusion == "joint":
         joint = stages.run("joint", lambda folder: fusing.joint(folder, stages, config, plan, num_classes))
-    last = joint or fused
-    _check_accuracy(config, last["validation"], teacher["validation"])
     calibrated = stages.run("calibration", lambda folder: fusing.calibration(folder, stages, config))
+    _check_accuracy(config, calibrated["validation"], teacher["validation"])
     stages.run("bundle", lambda folder: steps.bundle(
         folder, stages, config, plan, dataset, data["description"], splits))
     figures = stages.run("measure", lambda folder: measure(
@@ -115,6 +117,10 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     _check_parity(figures, config.target)
     done = {path.name: json.loads((path / "stage.json").read_text(encoding="utf-8"))["result"]
             for path in sorted(work.iterdir()) if (path / "stage.json").is_file()}
+    codes = stages.codes(done)
+    if len(codes) > 1:
+        print(f"WARNING: stages of this run were made by {len(codes)} versions of the code; --overwrite makes them "
+              "anew.", flush=True)
     seconds = {name: result["seconds"] for name, result in done.items()}
     results = {
         "name": config.name, "seed": config.seed, "data": data["description"], "machine": machine(),
@@ -123,8 +129,9 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         "sub_models": [{**entry, "stages": histories[entry["name"]]} for entry in figures["sub_models"]],
         "single": None, **{one.kind: {**_costs(one.config), "stages": histories[one.kind], **figures[one.kind]}
                            for one in members if isinstance(one, Rival)},
-        "shared": shared, "training_macs": training_macs_of(shared, histories, members, joint),
-        "fusion": {"kind": config.fusion, "history": fused["history"], "validation": last["validation"],
+        "shared": shared, "training_macs": training_macs_of(
+            shared, histories, members, [fused, *([joint] if joint else [])]),
+        "fusion": {"kind": config.fusion, "history": fused["history"], "validation": calibrated["validation"],
                    "frozen_validation": fused["validation"], "joint": joint and joint["history"],
                    "temperature": calibrated["temperature"], "validation_calibration": {
                        name: calibrated[name] for name in ("samples", "before", "after")}, **figures["fusion"]},
@@ -134,6 +141,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
         "stage_seconds": seconds, "seconds": round(sum(seconds.values()), 1),
         "this_process_seconds": round(time.perf_counter() - started, 1),
         "peak_rss_bytes": max(result["peak_rss_bytes"] or 0 for result in done.values()), "key": key,
+        "code": codes,
     }
     publish(stages, out, results)
     held.close()
@@ -169,14 +177,13 @@ def _check_parity(figures: dict, target: str) -> None:
         )
 
 
-def _file_sizes(dataset) -> str:
-    """Digest of the sizes of the files behind the recordings: replaced files are not taken for the old ones."""
-    sizes = []
-    for split in ("train", "validation", "test"):
-        for recording in dataset.recordings(split):
-            where = recording.where if isinstance(recording.where, tuple) else (recording.where,)
-            sizes += [path.stat().st_size for path in where if isinstance(path, Path)]
-    return digest(sizes)
+def _arithmetic(config: RunConfig) -> dict:
+    """What precision "auto" is on this machine, where a fit or the base's answers are taken in it."""
+    from edvit_tf.training.precision import resolved
+
+    fits = (config.base_training, config.shared_training, config.stage_training, config.joint_training)
+    asked = {config.teacher_precision, *(fit.precision for fit in fits if fit is not None)}
+    return {"auto": resolved("auto")} if "auto" in asked else {}
 
 
 def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:

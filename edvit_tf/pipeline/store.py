@@ -1,16 +1,18 @@
 """A folder of finished stages: each is there whole or not at all, and knows from which configuration it came."""
 
 import fcntl
+import functools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+import edvit_tf
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
 from edvit_tf.device.memory import peak_rss
@@ -21,6 +23,15 @@ from edvit_tf.errors import OutputError
 def stage_seed(run: RunConfig, name: str) -> int:
     """A seed of its own for each stage, from the run's seed and the stage's name."""
     return int(digest([run.seed, name])[:7], 16)
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the sources that make stages: all of the package but what serves, reports and measures speed."""
+    package = Path(edvit_tf.__file__).parent
+    files = (path for path in sorted(package.rglob("*.py"))
+             if path.relative_to(package).parts[0] not in ("aggregate", "bench", "report", "study"))
+    return digest([[path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")] for path in files])[:12]
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,8 @@ class Stages:
         if stored.is_file():
             record = json.loads(stored.read_text(encoding="utf-8"))
             if record["key"] == self.key:
-                print(f"[{name}] done earlier, {record['result']['seconds']:.1f} s", flush=True)
+                other = "" if record.get("code") == code_digest() else ", by another version of the code"
+                print(f"[{name}] done earlier, {record['result']['seconds']:.1f} s{other}", flush=True)
                 return record["result"]
             raise OutputError(
                 f"{done} came from another configuration ({record['key'][:12]}; this one is {self.key[:12]}). "
@@ -55,7 +67,7 @@ class Stages:
             result = build(partial)
             result["seconds"] = round(time.perf_counter() - started, 2)
             result["peak_rss_bytes"] = peak_rss()
-            record = json.dumps({"key": self.key, "result": result}, ensure_ascii=False)
+            record = json.dumps({"key": self.key, "code": code_digest(), "result": result}, ensure_ascii=False)
             (partial / "stage.json").write_text(record, encoding="utf-8")
         except OSError as error:
             raise OutputError(f"stage {name} failed in {partial}: {error}. Make room, or choose another --out; "
@@ -91,6 +103,11 @@ class Stages:
             sync(partial)
             os.replace(partial, self.folder / name)
             print(f"[{name}] taken from {other}", flush=True)
+
+    def codes(self, names: Iterable[str]) -> list[str]:
+        """The versions of the code (`code_digest`) that made these stages; "unknown" for those of older ones."""
+        return sorted({json.loads(self.path(name, "stage.json").read_text(encoding="utf-8")).get("code", "unknown")
+                       for name in names})
 
     def path(self, name: str, file: str) -> Path:
         """A file of a finished stage."""

@@ -22,7 +22,7 @@ def sweep_row(bundle: Path) -> dict:
     by = {row["key"]: row for row in compared(manifest, results)}
     lost = [row["tflite"]["recording"] for row in results["missing_one"]]
     return {
-        "devices": len(results["sub_models"]), "strategy": manifest["plan"]["strategy"], "seed": results["seed"],
+        "devices": len(manifest["plan"]["devices"]), "strategy": manifest["plan"]["strategy"], "seed": results["seed"],
         "bundle": bundle.name,
         "data": results["data"]["name"], "synthetic": results["data"]["synthetic"], "noun": noun(results["data"]),
         "recordings": by["fused"]["accuracy"]["recordings"], "machine": results["machine"]["cpu"],

@@ -24,8 +24,11 @@ def compared(manifest: dict, results: dict) -> list[dict]:
     for sub in results["sub_models"]:
         for device in sub["devices"]:
             held.setdefault(device, []).append(sub)
-    hidden = math.ceil(manifest["fusion"]["lambda"] * sum(manifest["fusion"]["widths"]))
-    fusion, extra = results["fusion"], hidden * (sum(manifest["fusion"]["widths"]) + len(results["labels"]))
+    fusion, widths = results["fusion"], manifest["fusion"]["widths"]
+    extra = math.ceil(manifest["fusion"]["lambda"] * sum(widths)) * (sum(widths) + len(results["labels"]))
+    if manifest["fusion"].get("kind") == "average":  # the sub-models' heads once more, in the fusion's file
+        extra = sum(width * (len(sub["labels"]) + (len(sub["labels"]) < len(results["labels"])))
+                    for width, sub in zip(widths, results["sub_models"], strict=True))
     fleet = {
         "device_bytes": max(sum(sub["file_bytes"] for sub in subs) for subs in held.values()),
         "total_bytes": sum(sub["file_bytes"] for subs in held.values() for sub in subs),
@@ -69,8 +72,11 @@ def verdict(results: dict, rows: list[dict]) -> list[str]:
         said = ["No single model was trained beside the fleet: whether one would do as well is not known.", *said]
     said.append(f"Against the unsplit base ({percent(base['accuracy']['recording'], count)}) the difference is "
                 f"{_change(accuracy, base['accuracy']['recording'], count)}.")
-    fits = [s["history"] for sub in results["sub_models"] for s in sub["stages"]]
-    fits += [s["history"] for rows in results.get("shared", {}).values() for s in rows]
+    subs = results["sub_models"]
+    starts = {f"shared-{sub['kept_heads']}" for sub in subs}  # other shared models are the rivals'
+    fits = [s["history"] for sub in subs for s in sub["stages"]]
+    fits += [s["history"] for name, rows in results.get("shared", {}).items() if name in starts for s in rows]
+    fits += len(subs) * [results["fusion"].get("joint") or {}]  # each input passes through every sub-model
     trained = [sum(history.get("samples", 0) for history in fits),
                results["base"]["training"].get("samples", 0)]
     if all(trained):

@@ -29,8 +29,13 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def best_temperature(probabilities: np.ndarray, labels: np.ndarray, low: float = 0.1, high: float = 10.0) -> float:
-    """T in `low`..`high` with the least negative log-likelihood of `labels` (n,): golden section over log T."""
+    """T in `low`..`high` with the least negative log-likelihood of `labels` (n,): golden section over log T.
+
+    Not below 1 where all labels are named right: the likelihood then grows to T = 0, however few samples say so.
+    """
     ratio = (5**0.5 - 1) / 2
+    if (probabilities.argmax(axis=1) == labels).all():
+        low = max(low, 1.0)
     left, right = np.log(low), np.log(high)
 
     def loss(log_temperature):

@@ -40,7 +40,8 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
 
 
 def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
-    """Weights of a fusion whose logits are divided by `temperature`: the same answer, other probabilities."""
+    """Weights of a fusion whose logits are divided by `temperature`: the same answer to each
+    window, other probabilities (so the mean over a recording's windows may name another class)."""
     if "average.temperature" in weights:
         return {**weights, "average.temperature": weights["average.temperature"] * np.float32(temperature)}
     return {**weights, **{f"probabilities.{part}": weights[f"probabilities.{part}"] / np.float32(temperature)
@@ -52,7 +53,7 @@ def fit_fusion(
 ) -> dict:
     """Trains the MLP on stored features (n, sum d_j) of frozen sub-models, each missing at random with `missing_rate`.
 
-    At least one sub-model is always present. Returns {"loss": [...], "accuracy": [...]} per epoch.
+    At least one sub-model is always present. Returns {"loss": [...], "accuracy": [...]} per epoch, and "samples".
     """
     import keras
     import tensorflow as tf
@@ -82,7 +83,8 @@ def fit_fusion(
     data = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
     fitted = model.fit(data, epochs=config.epochs, steps_per_epoch=steps, shuffle=False, verbose=0,
                        callbacks=[Schedule(config, config.epochs * steps)])
-    return {name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")}
+    return {**{name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")},
+            "samples": config.epochs * steps * config.batch_size}
 
 
 def average(logits: list[np.ndarray | None], groups: list[tuple[int, ...]], num_classes: int) -> np.ndarray:
