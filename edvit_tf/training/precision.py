@@ -17,7 +17,7 @@ def has_fast_bfloat16() -> bool:
     """Whether the first GPU, or else the processor, multiplies matrices faster in bfloat16.
 
     Of processors those do whose flags name matrix units (amx_bf16) or vector products (avx512_bf16) for it: with the
-    fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32 (docs/accuracy.md). Where there is
+    fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32 (docs/training.md). Where there is
     no /proc/cpuinfo the answer is False.
     """
     gpus = tf.config.list_physical_devices("GPU")
