@@ -226,6 +226,25 @@ def test_sigterm_while_it_is_still_checking(tiny_bundle, tmp_path):
         process.wait()
 
 
+def test_sigterm_at_the_moment_that_a_temporary_folder_is_made(tmp_path):
+    code = '''
+import os, signal, sys, tempfile
+from pathlib import Path
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+made = tempfile.mkdtemp
+def mkdtemp(*args, **kwargs):
+    folder = made(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return folder
+tempfile.mkdtemp = mkdtemp
+from edvit_tf.device.process import run_model
+run_model(Path("none.tflite"), {}, timeout_seconds=1, scratch=Path(sys.argv[1]))
+print("went on")
+'''
+    done = run_python("-c", code, tmp_path, timeout=60)
+    assert done.returncode == 0 and not done.stdout and not list(tmp_path.iterdir()), done.stderr
+
+
 def test_a_port_that_is_taken_is_an_error_of_its_own(running, tiny_bundle):
     done = run_python("-m", "edvit_tf.device", tiny_bundle, "--listen", running.address, "--insecure", timeout=60)
     assert done.returncode == 17 and "another server" in done.stderr

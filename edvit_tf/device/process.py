@@ -1,11 +1,13 @@
 """Run a .tflite file over stored inputs in a process of its own: a file that crashes the runtime crashes only that."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ def run_model(
     with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
     run, ten times what ViT-Base takes).
     """
-    with tempfile.TemporaryDirectory(prefix="edvit-", dir=scratch) as folder:
+    with _temporary_folder(scratch) as folder:
         source = inputs
         if isinstance(inputs, dict):
             source = Path(folder) / "inputs.npz"
@@ -59,6 +61,18 @@ def run_model(
     report["times_ms"] = outputs.pop("invoke_ms").tolist()
     report |= {"first_ms": report["times_ms"][0], "samples": len(report["times_ms"]) // repeat}
     return outputs, report
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path | None) -> Iterator[str]:
+    """A folder that goes again, also when the process is told to end at the very moment that it is made."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edvit-", dir=parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what was held back comes now, and `folder` knows its end
+    with folder as name:
+        yield name
 
 
 def _how(code: int) -> str:
