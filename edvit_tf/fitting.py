@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edvit_tf.checked import Checked
 
-AUGMENTS = ("none", "shift", "shift_flip", "mask", "randaugment")  # none; digits; pictures; log-mel; keras-cv's
+AUGMENTS = ("none", "shift", "affine", "shift_flip", "mask", "randaugment")  # digits: 2; pictures; log-mel; keras-cv's
 OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
 PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine multiplies it faster

@@ -1,13 +1,16 @@
 """Which samples an epoch sees, and how they are varied: every draw from (seed, epoch, batch), in numpy.
 
-"randaugment" alone is keras-cv's (`randaugment.py`): its draws follow from the seed and the batches before.
+"affine" turns the pictures with Keras (`affine.py`), by draws from here. "randaugment" alone is keras-cv's
+(`randaugment.py`): its draws follow from the seed and the batches before.
 """
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edvit_tf.training.randaugment import check_pictures, randaugment
+from edvit_tf.errors import ConfigError
+from edvit_tf.training.affine import affine
+from edvit_tf.training.randaugment import randaugment
 
 
 def group_epoch(
@@ -91,6 +94,13 @@ def batches(
         epoch += 1
 
 
+def check_pictures(augment: str, dtype: np.dtype) -> None:
+    """Raises ConfigError if a variation of pictures alone ("affine", "randaugment") is asked for with other inputs."""
+    if augment in ("affine", "randaugment") and dtype != np.uint8:
+        raise ConfigError(f"TrainConfig.augment is {augment!r} and the inputs are {dtype}; it is for pictures "
+                          '(uint8, 0..255). Take "mask" for sound.')
+
+
 def mixed(
     x: np.ndarray, targets: tuple[np.ndarray, ...], mix: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
@@ -117,9 +127,9 @@ def mixed(
 
 
 def vary(x: np.ndarray, augment: str, rng: np.random.Generator) -> np.ndarray:
-    """Random variations of a batch (B, H, W, C), in place where it can: shifts, flips, or SpecAugment masks.
+    """Random variations of a batch (B, H, W, C), in place where it can: shifts, flips, turns, or SpecAugment masks.
 
-    Shifts and flips keep the type; "mask" gives float32.
+    Shifts, flips and turns ("affine") keep the type; "mask" gives float32.
     "mask" (Park et al. 2019): one band of mel channels and one of frames, at most a fifth of each, take the sample's
     mean; before that a circular shift in time and a gain of up to 6 decibels either way.
     """
@@ -132,6 +142,8 @@ def vary(x: np.ndarray, augment: str, rng: np.random.Generator) -> np.ndarray:
         for i in range(batch):
             view = padded[i, tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
             x[i] = view[:, ::-1] if flips[i] else view
+    elif augment == "affine":
+        x = affine(x, rng)
     elif augment == "mask":
         x = x.astype(np.float32)
         shifts, gains = rng.integers(0, width, batch), rng.uniform(-6, 6, batch)

@@ -38,10 +38,3 @@ def randaugment(seed: int, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.
         return varied(np.repeat(x, 3 // channels, axis=3)).numpy()[..., :channels]
 
     return vary
-
-
-def check_pictures(augment: str, dtype: np.dtype) -> None:
-    """Raises ConfigError if "randaugment" is asked for where the inputs are no pictures."""
-    if augment == "randaugment" and dtype != np.uint8:
-        raise ConfigError(f"TrainConfig.augment is 'randaugment' and the inputs are {dtype}; it is for pictures "
-                          '(uint8, 0..255). Take "mask" for sound.')

@@ -16,9 +16,8 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig, ViTConfig
 from edvit_tf.models.vit import build_vit, get_weights, set_weights
-from edvit_tf.training.batches import batches
+from edvit_tf.training.batches import batches, check_pictures
 from edvit_tf.training.precision import precision_policy, resolved
-from edvit_tf.training.randaugment import check_pictures
 
 Weights = dict[str, np.ndarray]
 
