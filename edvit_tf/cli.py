@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--strategy", choices=("random", "similar", "dissimilar"), default="random",
                       help="similar and dissimilar need a trained base: give them to a recipe")
     plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
+    plan.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model before the budget "
+                      "takes any (default: h / N, rounded up)")
     plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
                       help="of the files that are counted (default float32, which is what recipes export)")
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
@@ -115,7 +117,8 @@ def _plan(args) -> int:
     count = len(devices) if args.groups is None else args.groups
     groups = partition(args.classes, count, "random", args.seed)
     planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
-                   args.assignment, "random", args.replicas, flavour=args.flavour, cut_heads=args.heads)
+                   args.assignment, "random", args.replicas, flavour=args.flavour, cut_heads=args.heads,
+                   start_heads=args.start_heads)
     print(json.dumps(planned.to_dict(), indent=1) if args.json else plan_table(planned))
     return 0
 

@@ -200,6 +200,7 @@ class RunConfig(Checked):
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
     num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
     budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
+    start_heads: int | None = None  # of each sub-model, before budget and devices take any; None: ceil(h / N)
     strategy: str = "random"
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1
@@ -223,6 +224,7 @@ class RunConfig(Checked):
         self._require(self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
         self._require(self.budget_bytes is None or self.budget_bytes > 0, "budget_bytes", "it must be positive")
+        self._require(self.start_heads is None or self.start_heads >= 1, "start_heads", "it must be at least 1")
         self._require(self.strategy in ("random", "similar", "dissimilar"), "strategy",
                       'it must be "random", "similar" or "dissimilar"')
         self._require(self.assignment in ("greedy", "optimal"), "assignment", 'it must be "greedy" or "optimal"')

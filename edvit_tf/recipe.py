@@ -48,7 +48,8 @@ def main(card: str, config: RunConfig, smoke: dict, paper: dict, argv: list[str]
 def smoke_profile(data: DataConfig, **changes) -> dict:
     """Fields of a run of seconds: two devices, a tiny model, an epoch or two; `data` should keep few recordings."""
     return {
-        "model": "vit_smoke", "data": data.replace(stand_in=True), "num_devices": 2, "calibration_samples": 16,
+        "model": "vit_smoke", "data": data.replace(stand_in=True), "num_devices": 2, "start_heads": None,
+        "calibration_samples": 16,
         "base_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
         "stage_training": TrainConfig(epochs=1, batch_size=16),
         "fusion_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3), **changes,
@@ -64,7 +65,7 @@ def paper_profile(data: DataConfig, epochs: int) -> dict:
     return {
         "model": "vit_base", "patch_size": 16, "data": data.replace(image_size=(224, 224)), "base_training": training,
         "stage_training": training, "fusion_training": training, "budget_bytes": 180 * 2**20, "missing_rate": 0.0,
-        "pruning": PruneConfig(residual="channels", heads="merge", repair=False),
+        "start_heads": None, "pruning": PruneConfig(residual="channels", heads="merge", repair=False),
     }
 
 
@@ -73,6 +74,8 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
     parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
     parser.add_argument("--budget", help="bytes of all deployed files together, e.g. 50MiB (default: no budget)")
+    parser.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model before the budget takes "
+                        f"any (default {config.start_heads or 'h / N, rounded up'})")
     parser.add_argument("--groups", type=int, help="sub-models (default: one a device)")
     parser.add_argument("--strategy", choices=STRATEGIES, help=f"how classes are grouped (default {config.strategy})")
     parser.add_argument("--assignment", choices=METHODS, help=f"default {config.assignment}")
@@ -133,7 +136,8 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
         changes["pruning"] = changes.get("pruning", config.pruning).replace(**pruning)
     if args.budget is not None:
         changes["budget_bytes"] = parse_size(args.budget)
-    for option, field in (("groups", "num_groups"), ("strategy", "strategy"), ("assignment", "assignment"),
+    for option, field in (("groups", "num_groups"), ("start_heads", "start_heads"), ("strategy", "strategy"),
+                          ("assignment", "assignment"),
                           ("replicas", "replicas"), ("samples", "samples"), ("seed", "seed"),
                           ("min_accuracy", "min_accuracy"), ("target", "target")):
         if getattr(args, option) is not None:

@@ -49,6 +49,8 @@ def test_groups_replicas_and_flavour(capsys):
     assert len(result["sub_models"]) == 6 and result["flavour"] == "int8" and result["replicas"] == 2
     assert all(len(set(s["devices"])) == 2 for s in result["sub_models"])
     assert len(planned(capsys, "--devices", "12", "--groups", "10")["sub_models"]) == 10
+    wide = planned(capsys, "--devices", "10", "--start-heads", "3")
+    assert {s["kept_heads"] for s in wide["sub_models"]} == {3}
 
 
 @pytest.mark.parametrize("arguments, code, message", [
@@ -57,6 +59,7 @@ def test_groups_replicas_and_flavour(capsys):
     (("--groups", "11"), 5, "11 groups .* 10 classes"),
     (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
     (("--groups", "0"), 5, "0 groups"),
+    (("--start-heads", "13"), 3, "start_heads is 13.*12 heads"),
     (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),
     (("--budget", "1 megabyte"), 3, "KiB"),
 ])
@@ -94,8 +97,9 @@ def test_bench_instances_come_from_the_seed_alone():
 def test_a_recipe_plans_as_its_options_say():
     done = run_python("recipes/gtzan.py", "--dry-run", "--profile", "paper", "--devices", "4", "--groups", "5",
                       "--replicas", "2", "--samples", "3", "--assignment", "optimal", "--strategy", "similar",
-                      "--budget", "400MiB", "--other-weight", "1.5")
+                      "--budget", "400MiB", "--other-weight", "1.5", "--start-heads", "2")
     assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^submodel-\d\d +2 +128 ", done.stdout, re.M)) == 5
     rows = [line for line in done.stdout.splitlines() if line.startswith("submodel-") and "device-" in line]
     assert len(rows) == 5 and all(row.count("device-") == 2 for row in rows)
     assert "2 copies of each (budget 400.00 MiB)" in done.stdout and "assignment: optimal" in done.stdout

@@ -83,6 +83,21 @@ def test_heads_fall_until_the_devices_hold():
     assert [(s.kept_heads, s.devices) for s in result.sub_models] == [(4, ("a",)), (5, ("b",))]
 
 
+def test_sub_models_start_with_more_heads_where_devices_have_room():
+    groups, devices = partition(10, 10), equal_devices(10)
+    usual, wide = plan(BASES["small"], groups, devices), plan(BASES["small"], groups, devices, start_heads=3)
+    assert {s.kept_heads for s in usual.sub_models} == {1} and {s.kept_heads for s in wide.sub_models} == {3}
+    assert all(s.config == BASES["small"].pruned(3, 2) for s in wide.sub_models)
+    assert plan(BASES["small"], groups, devices, start_heads=1) == usual
+    tight = plan(BASES["small"], groups, devices, wide.total_bytes - 1, start_heads=3)  # the budget takes them as ever
+    assert sorted(s.kept_heads for s in tight.sub_models) == [2] + [3] * 9
+    small = [DeviceSpec(d.name, usual.sub_models[0].size_bytes) for d in devices]
+    assert plan(BASES["small"], groups, small, start_heads=6).sub_models == usual.sub_models
+    for heads in (0, 7):
+        with pytest.raises(ConfigError, match=f"start_heads is {heads}; it must be .* 1 and the base's 6 heads"):
+            plan(BASES["small"], groups, devices, start_heads=heads)
+
+
 def test_other_is_left_out_of_a_single_sub_model_alone():
     groups = partition(10, 1)
     assert plan(BASES["toy"], groups, equal_devices(1)).sub_models[0].config.num_classes == 10
@@ -230,5 +245,7 @@ def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_sin
     assert single.devices == ()
     assert [gone for _, gone in lost_with_device(result)] == [(), (), ()]
     alone = plan_groups(run.replace(replicas=1, devices=(DeviceSpec("a"), DeviceSpec("b"))), BASES["toy"], None)
+    wide = plan_groups(run.replace(devices=None, num_devices=4, start_heads=5), BASES["toy"], None)
+    assert {s.kept_heads for s in wide.sub_models} == {5}
     lost = dict(lost_with_device(alone))
     assert set(lost) == {"a", "b"} and sorted(lost["a"] + lost["b"]) == [0, 1, 2, 3]

@@ -44,7 +44,7 @@ def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarra
     strategy = "random" if similarity is None else config.strategy
     groups = partition(base_config.num_classes, config.group_count, strategy, config.seed, similarity)
     return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy,
-                config.replicas, cut_heads=config.pruning.heads)
+                config.replicas, cut_heads=config.pruning.heads, start_heads=config.start_heads)
 
 
 def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:

@@ -27,6 +27,7 @@ from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stor
 from edvit_tf.pipeline.rivals import Rival, rivals
 from edvit_tf.pipeline.store import check_reusable, differing, lock, open_stages, preflight
 from edvit_tf.planning import cost
+from edvit_tf.planning.plan import starting_heads
 from edvit_tf.report.tables import plan_table
 
 # What does not depend on the fleet, and the fields of a configuration that it does depend on.
@@ -191,7 +192,7 @@ def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
     one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
     count = config.group_count
-    kept = base.pruned(max(1, -(-base.num_heads // count)), len(dataset.labels))
+    kept = base.pruned(starting_heads(base, count, config.start_heads), len(dataset.labels))
     between = cost.size_bytes(base)  # the stages before the last are wider than the result
     features = 8 * base.hidden_dim * sum(dataset.size(split) for split in ("train", "validation"))
     return 2 * inputs + features + 2 * between + (count + 1) * (3 * between + 3 * cost.size_bytes(kept)) + (64 << 20)

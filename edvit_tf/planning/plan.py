@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
-from edvit_tf.errors import PlanError
+from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.planning import cost
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.explain import certain, explain
@@ -22,23 +22,25 @@ def plan(
     single_outputs: bool = True,
     flavour: str = "float32",
     cut_heads: str = "merge",
+    start_heads: int | None = None,
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
-    Every sub-model starts with k = ceil(h / N) heads, N groups (any number: devices may hold several, or none); the
-    biggest (the first of equals) loses one head until the files of all deployed copies (a replica counts again) take
-    at most `budget_bytes` and an assignment exists. Bytes are those of the files in `flavour` (cost.file_bytes).
+    Every sub-model starts with k = ceil(h / N) heads, N groups (any number: devices may hold several, or none), or
+    with `start_heads` where devices have room for more than the paper's Nth part; the biggest (the first of equals)
+    loses one head until the files of all deployed copies (a replica counts again) take at most `budget_bytes` and an
+    assignment exists. Bytes are those of the files in `flavour` (cost.file_bytes).
     Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the last row being "other"; a single group has no "other" while
     `single_outputs`; `cut_heads` is how heads go (PruneConfig.heads). MACs are the paper's (cost.macs).
 
     Raises PlanError when one head each is still too much (which constraint failed, by how much, what would fit) and
-    ConfigError for another flavour. Source: ED-ViT, Algorithm 1.
+    ConfigError for another flavour or `start_heads` that the base does not have. Source: ED-ViT, Algorithm 1.
     """
     groups = tuple(tuple(int(c) for c in group) for group in groups)
     if not groups or not all(groups):
         raise PlanError(f"The class groups are {groups}; each group needs at least one class. Ask for fewer groups.")
     other = 0 if len(groups) == 1 and single_outputs else 1
-    heads = [-(-base.num_heads // len(groups))] * len(groups)
+    heads = [starting_heads(base, len(groups), start_heads)] * len(groups)
     while True:
         configs = [base.pruned(k, len(group) + other, cut_heads) for k, group in zip(heads, groups, strict=True)]
         sizes = [cost.file_bytes(config, flavour) for config in configs]
@@ -61,6 +63,16 @@ def plan(
         devices=problem.devices, budget_bytes=budget_bytes, strategy=strategy, assignment=assignment, samples=samples,
         replicas=replicas, flavour=flavour,
     )
+
+
+def starting_heads(base: ViTConfig, groups: int, start_heads: int | None = None) -> int:
+    """k of every sub-model before Algorithm 1 takes any: ceil(h / N), or `start_heads`: 1 to h (ConfigError)."""
+    if start_heads is None:
+        return -(-base.num_heads // groups)
+    if not 1 <= start_heads <= base.num_heads:
+        raise ConfigError(f"start_heads is {start_heads}; it must be between 1 and the base's {base.num_heads} heads. "
+                          f"Leave it out for {-(-base.num_heads // groups)}, the part of {groups} sub-models.")
+    return start_heads
 
 
 def _nothing_left(base: ViTConfig, problem: Problem, assignment: str, budget_bytes: int | None, flavour: str) -> str:
