@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--strategy", choices=("random", "similar", "dissimilar"), default="random",
                       help="similar and dissimilar need a trained base: give them to a recipe")
     plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
-    plan.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model before the budget "
-                      "takes any (default: h / N, rounded up)")
+    plan.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model, if more than h / N, "
+                      "before the budget takes any")
     plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
                       help="of the files that are counted (default float32, which is what recipes export)")
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")

@@ -200,7 +200,7 @@ class RunConfig(Checked):
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
     num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
     budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
-    start_heads: int | None = None  # of each sub-model, before budget and devices take any; None: ceil(h / N)
+    start_heads: int | None = None  # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
     strategy: str = "random"
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1

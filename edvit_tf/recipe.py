@@ -74,8 +74,8 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder of the data set (see the README, Data)")
     parser.add_argument("--devices", help=f"number of equal devices, or a devices.toml (default {config.num_devices})")
     parser.add_argument("--budget", help="bytes of all deployed files together, e.g. 50MiB (default: no budget)")
-    parser.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model before the budget takes "
-                        f"any (default {config.start_heads or 'h / N, rounded up'})")
+    parser.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model, if more than h / N, "
+                        f"before the budget takes any (default {config.start_heads or 'h / N, rounded up'})")
     parser.add_argument("--groups", type=int, help="sub-models (default: one a device)")
     parser.add_argument("--strategy", choices=STRATEGIES, help=f"how classes are grouped (default {config.strategy})")
     parser.add_argument("--assignment", choices=METHODS, help=f"default {config.assignment}")

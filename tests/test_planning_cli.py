@@ -97,9 +97,9 @@ def test_bench_instances_come_from_the_seed_alone():
 def test_a_recipe_plans_as_its_options_say():
     done = run_python("recipes/gtzan.py", "--dry-run", "--profile", "paper", "--devices", "4", "--groups", "5",
                       "--replicas", "2", "--samples", "3", "--assignment", "optimal", "--strategy", "similar",
-                      "--budget", "400MiB", "--other-weight", "1.5", "--start-heads", "2")
+                      "--budget", "400MiB", "--other-weight", "1.5", "--start-heads", "4")
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^submodel-\d\d +2 +128 ", done.stdout, re.M)) == 5
+    assert len(re.findall(r"^submodel-\d\d +4 +256 ", done.stdout, re.M)) == 5
     rows = [line for line in done.stdout.splitlines() if line.startswith("submodel-") and "device-" in line]
     assert len(rows) == 5 and all(row.count("device-") == 2 for row in rows)
     assert "2 copies of each (budget 400.00 MiB)" in done.stdout and "assignment: optimal" in done.stdout

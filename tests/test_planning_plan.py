@@ -89,6 +89,8 @@ def test_sub_models_start_with_more_heads_where_devices_have_room():
     assert {s.kept_heads for s in usual.sub_models} == {1} and {s.kept_heads for s in wide.sub_models} == {3}
     assert all(s.config == BASES["small"].pruned(3, 2) for s in wide.sub_models)
     assert plan(BASES["small"], groups, devices, start_heads=1) == usual
+    pair = partition(10, 2), equal_devices(2)
+    assert plan(BASES["small"], *pair, start_heads=2) == plan(BASES["small"], *pair)  # 3 of 6: the share is more
     tight = plan(BASES["small"], groups, devices, wide.total_bytes - 1, start_heads=3)  # the budget takes them as ever
     assert sorted(s.kept_heads for s in tight.sub_models) == [2] + [3] * 9
     small = [DeviceSpec(d.name, usual.sub_models[0].size_bytes) for d in devices]

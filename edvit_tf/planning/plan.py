@@ -27,9 +27,9 @@ def plan(
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
     Every sub-model starts with k = ceil(h / N) heads, N groups (any number: devices may hold several, or none), or
-    with `start_heads` where devices have room for more than the paper's Nth part; the biggest (the first of equals)
-    loses one head until the files of all deployed copies (a replica counts again) take at most `budget_bytes` and an
-    assignment exists. Bytes are those of the files in `flavour` (cost.file_bytes).
+    with `start_heads` if that is more, for devices with room for more than the paper's Nth part; the biggest (the
+    first of equals) loses one head until the files of all deployed copies (a replica counts again) take at most
+    `budget_bytes` and an assignment exists. Bytes are those of the files in `flavour` (cost.file_bytes).
     Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the last row being "other"; a single group has no "other" while
     `single_outputs`; `cut_heads` is how heads go (PruneConfig.heads). MACs are the paper's (cost.macs).
 
@@ -66,13 +66,14 @@ def plan(
 
 
 def starting_heads(base: ViTConfig, groups: int, start_heads: int | None = None) -> int:
-    """k of every sub-model before Algorithm 1 takes any: ceil(h / N), or `start_heads`: 1 to h (ConfigError)."""
+    """k of each sub-model before Algorithm 1 takes any: ceil(h / N), or `start_heads` (1 to h: ConfigError) if more."""
+    share = -(-base.num_heads // groups)
     if start_heads is None:
-        return -(-base.num_heads // groups)
+        return share
     if not 1 <= start_heads <= base.num_heads:
         raise ConfigError(f"start_heads is {start_heads}; it must be between 1 and the base's {base.num_heads} heads. "
-                          f"Leave it out for {-(-base.num_heads // groups)}, the part of {groups} sub-models.")
-    return start_heads
+                          f"Leave it out for {share}, the part of {groups} sub-models.")
+    return max(share, start_heads)
 
 
 def _nothing_left(base: ViTConfig, problem: Problem, assignment: str, budget_bytes: int | None, flavour: str) -> str:
