@@ -73,5 +73,5 @@ setup(
     install_requires=BASE,
     extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST,
                     "reference": REFERENCE, "bench": BENCH},
-    entry_points={"console_scripts": ["edvit = edvit_tf.cli:main"]},
+    entry_points={"console_scripts": ["edvit = edvit_tf.cli.main:main"]},
 )

@@ -36,12 +36,12 @@ _NAMES = {
     "TrainConfig": "edvit_tf.config",
     "PruneConfig": "edvit_tf.config",
     "DataConfig": "edvit_tf.config",
-    "build_vit": "edvit_tf.models.vit",
-    "load_pretrained": "edvit_tf.models.pretrained",
-    "vit_config": "edvit_tf.models.presets",
+    "build_vit": "edvit_tf.models.vit.keras_model",
+    "load_pretrained": "edvit_tf.models.vit.pretrained",
+    "vit_config": "edvit_tf.models.vit.presets",
     "load": "edvit_tf.data",
     "run": "edvit_tf.pipeline.run",
-    "evaluate": "edvit_tf.evaluate",
+    "evaluate": "edvit_tf.evaluation.evaluate",
 }
 
 __all__ = ["__version__", *_NAMES]

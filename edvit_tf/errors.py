@@ -1,7 +1,7 @@
 """Errors that a user can act on, each with the exit code of the command that meets it.
 
 Every message gives the value seen, the rule broken and the next thing to do. The device side has its own
-errors (`edvit_tf.device.bundle.BundleError`), because it imports nothing from here.
+errors (`edvit_tf.device.model.bundle.BundleError`), because it imports nothing from here.
 """
 
 

@@ -9,8 +9,8 @@ Data:       to hand: Caltech-101's ten biggest classes, 1,408 pictures (1,013 / 
 The paper:  over 90 %, on 4,525 pictures of Caltech-256 with a ViT-Base; not comparable: other pictures, another base
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="caltech256",

@@ -9,8 +9,8 @@ Data:       to hand: a sample with exact pixels: 2,700 training, 300 validation,
 The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the data, no pretraining
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="cifar10",

@@ -11,8 +11,8 @@ Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 t
 The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparable: another base, lossy pictures
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 FIT = TrainConfig(epochs=1, batch_size=64, learning_rate=1e-4, optimizer="muon", augment="shift_flip",
                   label_smoothing=0.1, feature_distillation=2.0, precision="auto")

@@ -9,8 +9,8 @@ Data:       a sample: 80 tracks' first 12 s and 259 excerpts of 2-3 s; the base 
 The paper:  over 84 %, on 1,000 whole tracks with a ViT-Base; not comparable: other data, another base
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 CONFIG = RunConfig(
     name="gtzan",

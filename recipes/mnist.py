@@ -9,8 +9,8 @@ Data:       55,000 of the 60,000 training images (5,000 are for validation); the
 The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test images
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 FIT = TrainConfig(epochs=1, batch_size=128, learning_rate=5e-5, optimizer="muon", augment="affine",
                   label_smoothing=0.05, feature_distillation=1.0, precision="auto")

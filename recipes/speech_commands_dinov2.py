@@ -10,8 +10,8 @@ Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, t
 The paper:  over 90 %, on the ten most populous words with a ViT-Base; not comparable: other words, 30 times the data
 """
 
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.recipe import main, paper_profile, smoke_profile
 
 # the repaired cuts are nearly as good as the base: higher rates lose what they have (docs/accuracy.md)
 FIT = TrainConfig(epochs=15, batch_size=32, learning_rate=5e-5, augment="shift", label_smoothing=0.1,

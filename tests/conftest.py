@@ -1,38 +1,12 @@
-"""A finished smoke run, made once a session the way a user makes it: by a recipe, in a process of its own."""
+"""Bundles and stores that many tests share, made once a session, each in a process of its own."""
 
 import hashlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def run_python(*arguments: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
-    """`python ARGUMENTS...` in the project's folder, without EDVIT_DATA; output as text."""
-    kept = {k: v for k, v in os.environ.items() if k != "EDVIT_DATA"}
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env={**kept, **environment}, text=True,
-                          capture_output=True, timeout=timeout, check=False)
-
-
-def rewrite_manifest(bundle: Path, change) -> None:
-    """`change` is called with the manifest of a bundle, which is then stored."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-
-
-def write_made_bundle(folder: Path, **options) -> Path:
-    """`made_bundle.write` in a process of its own: TensorFlow stays out of this one."""
-    code = f"import pathlib; from tests import made_bundle; made_bundle.write(pathlib.{folder!r}, **{options})"
-    done = run_python("-c", code)
-    assert done.returncode == 0, done.stderr
-    return folder
+from tests.support.commands import SMOKE, rewrite_manifest, run_python, write_made_bundle
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +56,6 @@ def made_store(bundles, tmp_path_factory) -> Path:
 def store(made_store, tmp_path) -> Path:
     """A store of versions with the first of `bundles`, to be changed."""
     return shutil.copytree(made_store, tmp_path / "store", symlinks=True)
-
-
-SMOKE = ("recipes/mnist.py", "--smoke", "--synthetic")
 
 
 @pytest.fixture(scope="session")

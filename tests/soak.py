@@ -25,14 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf import certs
-from edvit_tf.device import tls
-from tests import chaos
-from tests.aggregator_process import aggregator
-from tests.conftest import write_made_bundle
-from tests.fleet_process import Place, healthy, oracle, states
-from tests.traffic import Traffic, distinct
-from tests.worker_process import wait_for
+from edvit_tf.device.rpc import tls
+from edvit_tf.operate import certs
+from tests.support import chaos
+from tests.support.aggregator_process import aggregator
+from tests.support.commands import write_made_bundle
+from tests.support.fleet_process import Place, healthy, oracle, states
+from tests.support.traffic import Traffic, distinct
+from tests.support.worker_process import wait_for
 
 DEVICES, LEAST, DEADLINE_SECONDS = 5, 3, 1.5
 AVAILABILITY, BACK = 0.999, 8

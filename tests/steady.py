@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf import certs
-from edvit_tf.device import tls
-from tests.aggregator_process import aggregator
-from tests.conftest import write_made_bundle
-from tests.fleet_process import healthy, oracle, places
-from tests.traffic import Traffic
-from tests.worker_process import wait_for
+from edvit_tf.device.rpc import tls
+from edvit_tf.operate import certs
+from tests.support.aggregator_process import aggregator
+from tests.support.commands import write_made_bundle
+from tests.support.fleet_process import healthy, oracle, places
+from tests.support.traffic import Traffic
+from tests.support.worker_process import wait_for
 
 GROWTH, DESCRIPTORS, CLIENTS = 0.05, 2, 8
 

@@ -6,9 +6,11 @@ import grpc
 import numpy as np
 
 from edvit_tf.aggregate.service import MODEL
-from edvit_tf.device import preprocess, tls, wire
-from edvit_tf.device.answer import mel_filters
-from edvit_tf.device.bundle import Bundle
+from edvit_tf.device.model import preprocess
+from edvit_tf.device.model.bundle import Bundle
+from edvit_tf.device.model.predict import mel_filters
+from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tls
 from edvit_tf.errors import ConfigError, EdvitError
 
 

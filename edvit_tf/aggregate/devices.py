@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device.listening import AddressError, bracketed, split_address
+from edvit_tf.device.rpc.ports import AddressError, bracketed, split_address
 from edvit_tf.errors import ConfigError
 
 PORT = 8001  # where a devices.toml gives none

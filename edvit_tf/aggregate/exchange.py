@@ -12,7 +12,7 @@ import time
 
 import grpc
 
-from edvit_tf.device import wire
+from edvit_tf.device.rpc import tensors as wire
 
 LARGEST_BYTES = 256 << 10  # of a request on a stream
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened

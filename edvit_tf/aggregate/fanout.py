@@ -13,7 +13,7 @@ import numpy as np
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Link
-from edvit_tf.device import wire
+from edvit_tf.device.rpc import tensors as wire
 
 _OVERLOADED = "overloaded"
 _REFUSED = {grpc.StatusCode.DEADLINE_EXCEEDED: "deadline", grpc.StatusCode.UNAVAILABLE: "down",

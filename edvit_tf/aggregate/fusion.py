@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from edvit_tf.device.bundle import Bundle, verified_path
-from edvit_tf.device.executor import Executor
-from edvit_tf.device.golden import expected_answers, golden_error, tolerance
-from edvit_tf.device.hosted import WrongAnswers
-from edvit_tf.device.process import run_model
-from edvit_tf.device.runtime import load
+from edvit_tf.device.model.bundle import Bundle, verified_path
+from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
+from edvit_tf.device.model.runtime import load
+from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.rpc.executor import Executor
+from edvit_tf.device.worker.hosted import WrongAnswers
 
 
 class Fusion:

@@ -16,9 +16,10 @@ from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.exchange import LARGEST_BYTES, Exchange
 from edvit_tf.aggregate.hedge import RoundTrips
-from edvit_tf.device import tls, wire
-from edvit_tf.device.jsonlog import log
-from edvit_tf.device.listening import split_address
+from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.ports import split_address
 
 PROBE_SECONDS, PROBE_TIMEOUT_SECONDS = 1.0, 1.0
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),

@@ -12,14 +12,15 @@ from edvit_tf.aggregate.fanout import Fanout
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.service import AggregatorService
-from edvit_tf.device import expiry, tls
-from edvit_tf.device.bundle import open_bundle
-from edvit_tf.device.inputs import input_rule, message_limit
-from edvit_tf.device.jsonlog import log
-from edvit_tf.device.limits import check_descriptors
-from edvit_tf.device.listening import bracketed, listening_address, open_metrics, open_port
-from edvit_tf.device.serving import package_version
-from edvit_tf.device.watchdog import leave, watch
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.rpc import certificate_expiry as expiry
+from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc.base_service import package_version
+from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.ports import bracketed, listening_address, open_metrics, open_port
+from edvit_tf.device.rpc.process_limits import check_descriptors
+from edvit_tf.device.rpc.request_input import input_rule, message_limit
+from edvit_tf.device.rpc.watchdog import leave, watch
 from edvit_tf.errors import ConfigError
 
 _STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond

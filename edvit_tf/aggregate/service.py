@@ -9,12 +9,13 @@ from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.fanout import Fanout, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES
-from edvit_tf.device import tls, wire
-from edvit_tf.device.bundle import Bundle
-from edvit_tf.device.inputs import InputRule, request_input
-from edvit_tf.device.jsonlog import log_seldom
-from edvit_tf.device.metrics import Sample
-from edvit_tf.device.serving import Service, package_version, seconds_left, wanted
+from edvit_tf.device.model.bundle import Bundle
+from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc.base_service import Service, package_version, seconds_left, wanted
+from edvit_tf.device.rpc.jsonlog import log_seldom
+from edvit_tf.device.rpc.metrics import Sample
+from edvit_tf.device.rpc.request_input import InputRule, request_input
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")

@@ -6,8 +6,8 @@ from typing import BinaryIO
 import numpy as np
 
 from edvit_tf.aggregate.client import Client, RequestFailed
-from edvit_tf.device import wire
-from edvit_tf.device.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.rpc import tensors as wire
 from edvit_tf.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.bundle import open_bundle
+from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.errors import ConfigError
 
 WARM_UP = 20  # requests that are not counted
@@ -33,9 +33,10 @@ def bench_fleet(bundle_path: Path, devices: int, runs: int = 200) -> dict:
     The bundle's sub-models go round the devices in turn. Raises ConfigError for fewer sub-models than devices, or when
     a process does not start.
     """
-    from edvit_tf import certs
     from edvit_tf.aggregate.client import Client
-    from edvit_tf.device import tls, wire
+    from edvit_tf.device.rpc import tensors as wire
+    from edvit_tf.device.rpc import tls
+    from edvit_tf.operate import certs
 
     bundle = open_bundle(bundle_path)
     count = len(bundle.sub_models)
@@ -95,7 +96,7 @@ def _asked(client, x: np.ndarray) -> dict:
 
 
 def _direct(call, request) -> float:
-    from edvit_tf.device import wire
+    from edvit_tf.device.rpc import tensors as wire
 
     started = time.perf_counter()
     answer = wire.checked(call(request, timeout=5))

@@ -19,9 +19,9 @@ import numpy as np
 
 from edvit_tf.bench import rivals
 from edvit_tf.config import ViTConfig
-from edvit_tf.device.process import ModelFailed, run_model
-from edvit_tf.device.runtime import installed_runtimes
-from edvit_tf.planning import cost
+from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.models.vit import cost
 
 WARM_UP = 5  # runs of every process that are not counted
 EXPORTED = (("portable", "portable", "float32"), ("litert", "litert", "float32"), ("int8", "litert", "int8"))
@@ -54,7 +54,7 @@ def subjects(
     adds Keras's own export. The first row is what others are compared with.
     """
     from edvit_tf.export.convert import RUNTIMES, convert
-    from edvit_tf.export.graph import sub_model_graph
+    from edvit_tf.models.vit.deployed import sub_model_graph
 
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
     given, floats = folder / "given.npy", folder / "input.npy"
@@ -198,7 +198,7 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     """The .tflite file that TensorFlow's converter makes of the Keras model, batch 1."""
     import tensorflow as tf
 
-    from edvit_tf.models.vit import build_vit, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit, set_weights
 
     file = folder / "keras.tflite"
     if not file.is_file():

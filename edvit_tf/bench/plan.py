@@ -11,8 +11,8 @@ import numpy as np
 
 from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.presets import vit_config
-from edvit_tf.planning import cost
+from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.presets import vit_config
 from edvit_tf.planning.explain import certain
 from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.optimal import Optimum, optimal

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.decode import decode_audio, probe_audio
-from edvit_tf.device.preprocess import MelSpec, mel_windows, windows
+from edvit_tf.device.model.decode import decode_audio, probe_audio
+from edvit_tf.device.model.preprocess import MelSpec, mel_windows, windows
 from edvit_tf.errors import DataError
 
 from .dataset import Skipped, check_skipped, report_skipped

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.decode import decode_image
-from edvit_tf.device.preprocess import ImageSpec, image_batch, image_input
+from edvit_tf.device.model.decode import decode_image
+from edvit_tf.device.model.preprocess import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 
 from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped

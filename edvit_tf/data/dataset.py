@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
 from edvit_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")

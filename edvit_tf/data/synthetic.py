@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edvit_tf.device.preprocess import ImageSpec, image_input, mel_windows, windows
+from edvit_tf.device.model.preprocess import ImageSpec, image_input, mel_windows, windows
 
 from .audio import mel_filters, mel_spec
 from .dataset import SPLITS, Dataset, Recording

@@ -21,11 +21,11 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.device.bundle import BundleError
-from edvit_tf.device.limits import DescriptorsShort, check_limits, ends_without_memory
-from edvit_tf.device.process import ModelFailed
-from edvit_tf.device.runtime import RuntimeMissing
-from edvit_tf.device.tune import TuneError
+from edvit_tf.device.model.bundle import BundleError
+from edvit_tf.device.model.runtime import RuntimeMissing
+from edvit_tf.device.model.subprocess_run import ModelFailed
+from edvit_tf.device.model.tune import TuneError
+from edvit_tf.device.rpc.process_limits import DescriptorsShort, check_limits, ends_without_memory
 
 EXIT_BAD_INPUT = 10
 
@@ -105,19 +105,19 @@ def _listen(args) -> int:
     if not args.print_unit:
         check_limits()
     try:
-        from edvit_tf.device.listening import AddressError
-        from edvit_tf.device.worker import WorkerOptions, serve
+        from edvit_tf.device.rpc.ports import AddressError
+        from edvit_tf.device.worker.server import WorkerOptions, serve
     except ImportError as error:
         raise RuntimeMissing(f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
                              "pip install '.[device]'.") from error
-    from edvit_tf.device.hosted import WrongAnswers
-    from edvit_tf.device.tls import IdentityError
+    from edvit_tf.device.rpc.tls import IdentityError
+    from edvit_tf.device.worker.hosted import WrongAnswers
 
     options = WorkerOptions(Path(args.bundle), args.submodel, args.listen, args.identity, args.insecure_anywhere,
                             args.metrics, args.deadline_ms, args.stuck_seconds, args.flavour)
     try:
         if args.print_unit:
-            from edvit_tf.device.unit import unit, unreadable
+            from edvit_tf.device.worker.systemd_unit import unit, unreadable
 
             print(unit(options), end="")
             for folder in unreadable(options):
@@ -131,7 +131,7 @@ def _listen(args) -> int:
 
 
 def _check(args) -> int:
-    from edvit_tf.device.selfcheck import check, table
+    from edvit_tf.device.worker.selfcheck import check, table
 
     result = check(args.bundle, args.submodel, identity=args.identity)
     print(json.dumps(result, indent=1) if args.json else table(result))
@@ -139,8 +139,8 @@ def _check(args) -> int:
 
 
 def _tune(args) -> int:
-    from edvit_tf.device.bundle import open_bundle
-    from edvit_tf.device.tune import table, tune
+    from edvit_tf.device.model.bundle import open_bundle
+    from edvit_tf.device.model.tune import table, tune
 
     bundle = open_bundle(args.bundle)
     results, failed = [], None
@@ -156,7 +156,7 @@ def _tune(args) -> int:
 
 
 def _predict(args) -> int:
-    from edvit_tf.device.answer import answer_file, load_fleet
+    from edvit_tf.device.model.predict import answer_file, load_fleet
 
     fleet = load_fleet(args.bundle, args.missing, args.flavour)
     for file in args.predict:

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig
-from edvit_tf.device.bundle import SCHEMA_VERSION, sha256
-from edvit_tf.device.golden import golden_error, tolerance
-from edvit_tf.device.runtime import installed_runtimes
+from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
+from edvit_tf.device.model.golden import golden_error, tolerance
+from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
-from edvit_tf.export.graph import average_graph, fusion_graph, sub_model_graph
 from edvit_tf.export.process import run_in_process
-from edvit_tf.models.vit import set_weights, vit_from_weights
-from edvit_tf.planning import cost
+from edvit_tf.models.vit import cost, set_weights, vit_from_weights
+from edvit_tf.models.vit.deployed import average_graph, fusion_graph, sub_model_graph
 from edvit_tf.training.fuse import build_average, build_fusion
 
 Weights = dict[str, np.ndarray]
@@ -31,7 +30,7 @@ class BundleParts:
     run: RunConfig
     plan: Plan
     labels: tuple[str, ...]
-    input_spec: dict  # of edvit_tf.device.preprocess, with "kind"
+    input_spec: dict  # of edvit_tf.device.model.preprocess, with "kind"
     mel_filters: np.ndarray | None
     data: dict  # Dataset.describe()
     splits: dict  # split -> ids or rule

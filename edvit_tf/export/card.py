@@ -37,6 +37,6 @@ it returns `probabilities`.
     edvit evaluate THIS_FOLDER --data-dir DATA                 # on the host
     edvit audit THIS_FOLDER
 
-`.keras` files open with `keras.models.load_model` after `import edvit_tf.models.vit`. \
+`.keras` files open with `keras.models.load_model` after `import edvit_tf.models.vit.keras_model`. \
 Figures: `results.json`, `report.html`.
 """

@@ -61,7 +61,7 @@ class DotProductAttention(keras.layers.Layer):
 
 
 def build(c: dict) -> keras.Model:
-    """The twin of `edvit_tf.models.vit.build_vit`, layer by layer of the same name: -> [features, logits]."""
+    """The twin of `edvit_tf.models.vit.keras_model.build_vit`, layer by layer of the same name: -> [features, logits]."""
     layers, d = keras.layers, c["hidden_dim"]
     inputs = keras.Input(c["image_shape"])
     std = np.array(c["input_std"], np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.errors import ExportError
-from edvit_tf.planning.cost import INT8_MIN_VALUES
+from edvit_tf.models.vit.cost import INT8_MIN_VALUES
 
 # Which runtimes load a flavour. "int8" is dynamic range, a scale an output channel: tflite-runtime 2.14 does not load
 # it, and its per-tensor form, which loads, is ten times slower than float32 there.

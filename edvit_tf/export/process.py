@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.process import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 from edvit_tf.errors import ExportError
 
 
@@ -12,7 +12,7 @@ def run_in_process(
     model: Path, inputs: Path | dict[str, np.ndarray], threads: int = 1, timeout_seconds: float | None = None,
     runtime: str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Outputs (n, ...) by name and a report, as of `edvit_tf.device.process.run_model`.
+    """Outputs (n, ...) by name and a report, as of `edvit_tf.device.model.subprocess_run.run_model`.
 
     The report has runtime, threads, load_ms, invoke_ms (median, p95), samples, peak_rss_bytes, tensorflow_loaded
     (False, checked in there). Raises ExportError with the process's own words when it fails.

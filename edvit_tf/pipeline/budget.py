@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.config import STAGES, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
-from edvit_tf.planning import cost
+from edvit_tf.models.vit import cost
 
 
 def training_macs(widths: ViTConfig, training: TrainConfig, samples: int) -> int:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.models.vit import cost
 from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.fleet import label_of, shared_of
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.rivals import PLAIN
 from edvit_tf.pipeline.store import Stages, stage_seed
-from edvit_tf.planning import cost
 
 PRUNING_STAGES = ("head", "residual", "attention", "ffn")
 GROUP = "group"  # the stage of a member that starts from a shared model
@@ -30,7 +30,7 @@ def cut_and_fit(
     A model on no device gets `samples` an epoch, of all classes. With config.shared_training a model is cut three
     times without a fit, and then trained as that says.
     """
-    from edvit_tf.pruning.prune import group_head
+    from edvit_tf.models.vit.cuts import group_head
     from edvit_tf.pruning.stage import prune_stage
     from edvit_tf.training.batches import group_epoch, repeated_epoch
 
@@ -81,7 +81,7 @@ def specialise(
 
     Without distillation it starts from one of its own that was trained so.
     """
-    from edvit_tf.pruning.prune import group_head
+    from edvit_tf.models.vit.cuts import group_head
     from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict, softmax
 

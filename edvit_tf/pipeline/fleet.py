@@ -7,10 +7,10 @@ import numpy as np
 
 from edvit_tf.config import STAGES, Plan, RunConfig, SubModelPlan, ViTConfig
 from edvit_tf.errors import DataError
+from edvit_tf.models.vit import cost
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.rivals import Rival
 from edvit_tf.pipeline.store import Stages
-from edvit_tf.planning import cost
 
 
 def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:

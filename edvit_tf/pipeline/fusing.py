@@ -17,7 +17,7 @@ def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_clas
     """The tower MLP, trained on the stored features of frozen sub-models; for "average" their heads, as they are."""
     import keras
 
-    from edvit_tf.models.vit import get_weights, set_weights
+    from edvit_tf.models.vit.keras_model import get_weights, set_weights
     from edvit_tf.training.fuse import fit_fusion
 
     seed = stage_seed(config, "fusion")
@@ -42,7 +42,7 @@ def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_clas
 
 def joint(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_classes: int) -> dict:
     """Sub-models and MLP trained on together, from where the stages before left them, distilled from the base."""
-    from edvit_tf.models.vit import get_weights, set_weights
+    from edvit_tf.models.vit.keras_model import get_weights, set_weights
     from edvit_tf.training.batches import group_targets, repeated_epoch
     from edvit_tf.training.joint import fit_joint
     from edvit_tf.training.train import predict
@@ -109,6 +109,6 @@ def _fused(model, features: np.ndarray, count: int) -> np.ndarray:
 
 
 def _figures(p: np.ndarray, split: Split) -> dict:
-    from edvit_tf.evaluate import accuracy
+    from edvit_tf.evaluation.evaluate import accuracy
 
     return accuracy(p, split.labels, split.recordings)

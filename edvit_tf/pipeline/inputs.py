@@ -8,7 +8,7 @@ from edvit_tf.pipeline.store import Stages
 
 
 def store_inputs(folder: Path, dataset) -> dict:
-    from edvit_tf.evaluate import materialise
+    from edvit_tf.evaluation.evaluate import materialise
 
     counts, index = {}, {}
     for split in ("train", "validation", "test"):

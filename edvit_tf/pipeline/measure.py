@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
-from edvit_tf.device.bundle import Bundle, open_bundle
-from edvit_tf.device.runtime import installed_runtimes
-from edvit_tf.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, losses, per_recording
+from edvit_tf.device.model.bundle import Bundle, open_bundle
+from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.evaluation.evaluate import Answers, accuracy, ask, averaged, confusion, fuse, losses, per_recording
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.pipeline.fleet import final_weights, label_of, lost_with_device
@@ -114,7 +114,7 @@ def _one_model(
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
-    from edvit_tf.export.graph import sub_model_graph
+    from edvit_tf.models.vit.deployed import sub_model_graph
     from edvit_tf.training.train import predict, softmax
 
     logits = predict(widths, weights, test.x)["logits"]
@@ -133,7 +133,7 @@ def _keras_fusion(stages: Stages, features: np.ndarray, count: int) -> np.ndarra
     """Probabilities (n, classes) of the Keras fusion with every sub-model present."""
     import keras
 
-    import edvit_tf.models.layers  # noqa: F401  (registers PresenceMask)
+    import edvit_tf.models.vit.layers  # noqa: F401  (registers PresenceMask)
 
     model = keras.models.load_model(stages.path("bundle", "fusion.keras"))
     return np.asarray(model({"features": features, "present": np.ones((len(features), count), np.float32)}))

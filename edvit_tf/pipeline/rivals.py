@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
-from edvit_tf.planning import cost
+from edvit_tf.models.vit import cost
 
 SINGLE = "single"  # as large as what the fullest device holds
 PLAIN = "plain"  # the same, trained by labels alone

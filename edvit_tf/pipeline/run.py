@@ -14,11 +14,12 @@ from pathlib import Path
 from edvit_tf import __version__
 from edvit_tf.checked import digest
 from edvit_tf.config import BASELINES, Plan, RunConfig, ViTConfig
-from edvit_tf.device.runtime import runtime_name
+from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.errors import AccuracyError, ExportError, OutputError
 from edvit_tf.export.parity import TOLERANCES
-from edvit_tf.models.pretrained import base_origin, load_base
 from edvit_tf.models.sources import find_base
+from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.pretrained import base_origin, load_base
 from edvit_tf.pipeline import fleet, fusing, steps
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
@@ -26,7 +27,6 @@ from edvit_tf.pipeline.members import fit_members, training_macs_of
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
 from edvit_tf.pipeline.rivals import Rival, rivals
 from edvit_tf.pipeline.store import check_reusable, differing, lock, open_stages, preflight
-from edvit_tf.planning import cost
 from edvit_tf.planning.plan import starting_heads
 from edvit_tf.report.tables import plan_table
 
@@ -42,7 +42,7 @@ def run(config: RunConfig, dataset, out: Path, *, base: str | Path | None = None
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`, whole, at the end.
 
     Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a .keras file of
-    ours, a checkpoint folder or a hub name (`edvit_tf.models.pretrained`); where its head is new it is fine-tuned.
+    ours, a checkpoint folder or a hub name (`edvit_tf.models.vit.pretrained`); where its head is new it is fine-tuned.
     `reuse` is the work folder of an earlier run, of another fleet from the same start: its inputs, base, the base's
     answers, and shared models of widths that both fleets have are taken, which come out the same. `jobs` processes fit
     members at once; as they have fewer threads each, their weights may differ in rounding from those of one process.

@@ -16,7 +16,7 @@ from edvit_tf.pipeline.store import Stages, stage_seed
 
 def base_vit_config(run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std) -> ViTConfig:
     """The base ViT's configuration: the preset at the data's shape, normalised by the training data's mean and std."""
-    from edvit_tf.models.presets import vit_config
+    from edvit_tf.models.vit.presets import vit_config
 
     changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
     return vit_config(run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes)
@@ -26,8 +26,8 @@ def base(
     folder: Path, stages: Stages, config: RunConfig, base_config: ViTConfig, given: Path | None, labels: tuple[str, ...]
 ) -> dict:
     """The base: trained, or `given` as it is, or `given` with a new head and trained as config.base_training says."""
-    from edvit_tf.models.pretrained import load_base
-    from edvit_tf.models.vit import vit_from_weights
+    from edvit_tf.models.vit.keras_model import vit_from_weights
+    from edvit_tf.models.vit.pretrained import load_base
     from edvit_tf.training.batches import group_targets
     from edvit_tf.training.train import fit, initial_weights
 
@@ -54,7 +54,7 @@ def base(
 
 
 def teacher(folder: Path, stages: Stages, base_config: ViTConfig, precision: str) -> dict:
-    from edvit_tf.evaluate import accuracy
+    from edvit_tf.evaluation.evaluate import accuracy
     from edvit_tf.training.train import predict, softmax
 
     stored = {}

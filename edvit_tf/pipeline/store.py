@@ -15,8 +15,8 @@ import numpy as np
 import edvit_tf
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
-from edvit_tf.device.memory import peak_rss
-from edvit_tf.device.versions import sync
+from edvit_tf.device.model.memory import peak_rss
+from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 
 

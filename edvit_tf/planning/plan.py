@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
 from edvit_tf.errors import ConfigError, PlanError
-from edvit_tf.planning import cost
+from edvit_tf.models.vit import cost
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.explain import certain, explain
 from edvit_tf.planning.problem import Problem, make_problem

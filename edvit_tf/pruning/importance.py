@@ -11,8 +11,8 @@ import numpy as np
 
 from edvit_tf.config import SCORES, ViTConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.pruning.exact import exact
-from edvit_tf.pruning.forward import mask_shapes
+from edvit_tf.models.vit.functions import mask_shapes
+from edvit_tf.models.vit.leave_one_out import exact
 from edvit_tf.pruning.slopes import from_slopes
 
 Scores = dict[str, np.ndarray]

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import STAGES, ViTConfig
+from edvit_tf.models.vit.functions import as_constants, forward, mask_shapes
 from edvit_tf.pruning.divergence import half_variance, kl_divergence
-from edvit_tf.pruning.forward import as_constants, forward, mask_shapes
 
 
 def from_slopes(

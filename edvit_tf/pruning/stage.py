@@ -10,11 +10,11 @@ import numpy as np
 
 from edvit_tf.config import PruneConfig, ViTConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.pruning import rotation
+from edvit_tf.models.vit import rotation
+from edvit_tf.models.vit.cuts import cut, cut_attention, cut_residual, kept_dims, top
+from edvit_tf.models.vit.queries import repair_queries
+from edvit_tf.models.vit.repair import repair
 from edvit_tf.pruning.importance import importance
-from edvit_tf.pruning.prune import cut, cut_attention, cut_residual, kept_dims, top
-from edvit_tf.pruning.queries import repair_queries
-from edvit_tf.pruning.repair import repair
 
 Weights = dict[str, np.ndarray]
 

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 from edvit_tf.config import ViTConfig
-from edvit_tf.device.bundle import Bundle, open_bundle, verified_path
-from edvit_tf.planning import cost
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.models.vit import cost
 from edvit_tf.report.audit_runs import running, running_text
 
 LINE_LENGTH = 110  # of the Keras summaries
@@ -81,7 +81,7 @@ def text(result: dict) -> str:
 
 
 def _sub_model(bundle: Bundle, entry: dict) -> dict:
-    from edvit_tf.models.vit import config_of
+    from edvit_tf.models.vit.keras_model import config_of
 
     config = ViTConfig.from_dict(entry["config"])
     model, found = _files(bundle, entry["name"], entry)
@@ -100,7 +100,7 @@ def _sub_model(bundle: Bundle, entry: dict) -> dict:
 
 def _fusion(bundle: Bundle) -> dict:
     """The tower MLP: sum d_j -> ceil(lambda sum d_j) -> classes."""
-    import edvit_tf.models.layers  # noqa: F401  (registers PresenceMask)
+    import edvit_tf.models.vit.layers  # noqa: F401  (registers PresenceMask)
 
     entry = bundle.manifest["fusion"]
     width, classes = sum(entry["widths"]), len(bundle.labels)

@@ -2,11 +2,11 @@
 
 import textwrap
 
-from edvit_tf.device.bundle import Bundle, verified_path
-from edvit_tf.device.golden import expected_answers
-from edvit_tf.device.memory import needed_memory
-from edvit_tf.device.process import ModelFailed, run_model
-from edvit_tf.device.runtime import installed_runtimes
+from edvit_tf.device.model.bundle import Bundle, verified_path
+from edvit_tf.device.model.golden import expected_answers
+from edvit_tf.device.model.memory import needed_memory
+from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 
 WIDTH = 116  # of the lines that list operators
 RUNS = 3  # of each file: the peak of memory is reached in the first

@@ -8,7 +8,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from edvit_tf.device.bundle import Bundle, BundleError, open_bundle
+from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle
 from edvit_tf.report import lost, measured
 from edvit_tf.report.figures import CSS, mib, number, table
 from edvit_tf.report.measured import note

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import ViTConfig
-from edvit_tf.device.bundle import Bundle, verified_path
-from edvit_tf.evaluate import Answers, accuracy, fuse, materialise
+from edvit_tf.device.model.bundle import Bundle, verified_path
+from edvit_tf.evaluation.evaluate import Answers, accuracy, fuse, materialise
 from edvit_tf.study.common import Rows
 
 LINK_BITS_PER_SECOND = 2_000_000
@@ -32,7 +32,7 @@ def clusters_study(
     `samples` training windows are what centroids are trained on. Raises ExportError, DataError.
     """
     from edvit_tf.export.clustering import cluster
-    from edvit_tf.models.vit import get_weights
+    from edvit_tf.models.vit.keras_model import get_weights
     from edvit_tf.training.train import predict
 
     configs = [ViTConfig.from_dict(entry["config"]) for entry in bundle.sub_models]
@@ -62,8 +62,8 @@ def _figures(bundle: Bundle, configs: list[ViTConfig], weights: list[Weights], f
              folder: Path) -> dict:
     """Exports these weights, weighs the files and asks them."""
     from edvit_tf.export.convert import convert
-    from edvit_tf.export.graph import sub_model_graph
     from edvit_tf.export.process import run_in_process
+    from edvit_tf.models.vit.deployed import sub_model_graph
 
     inputs, labels, recordings = held_out
     target = "portable" if flavour == "float32" else "litert"
@@ -94,6 +94,6 @@ def clusters_table(rows: list[dict]) -> str:
 def _keras_model(path: Path):
     import keras
 
-    import edvit_tf.models.layers  # noqa: F401  (registers what .keras files hold)
+    import edvit_tf.models.vit.layers  # noqa: F401  (registers what .keras files hold)
 
     return keras.models.load_model(path, compile=False)

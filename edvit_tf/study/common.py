@@ -49,8 +49,8 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     import tensorflow as tf
 
     from edvit_tf.data import load
-    from edvit_tf.models.pretrained import load_pretrained
     from edvit_tf.models.sources import find_base
+    from edvit_tf.models.vit.pretrained import load_pretrained
 
     tf.config.experimental.enable_op_determinism()
     path = find_base(source)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from edvit_tf.config import STAGES, PruneConfig, TrainConfig, ViTConfig
-from edvit_tf.pruning.prune import group_head
+from edvit_tf.models.vit.cuts import group_head
 from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw
 

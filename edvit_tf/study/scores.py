@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edvit_tf.config import STAGES, ViTConfig
-from edvit_tf.pruning.exact import exact
-from edvit_tf.pruning.forward import mask_shapes
+from edvit_tf.models.vit.functions import mask_shapes
+from edvit_tf.models.vit.leave_one_out import exact
 from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.slopes import from_slopes
 from edvit_tf.study.common import Base, Rows, draw
@@ -51,7 +51,7 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     linearised one forward pass and num_classes backward passes (derivatives of activations alone, about one forward
     pass each). Peak memory is this process's, in bytes.
     """
-    from edvit_tf.device.memory import peak_rss
+    from edvit_tf.device.model.memory import peak_rss
     from edvit_tf.training.train import initial_weights
 
     weights, rng = initial_weights(config, seed), np.random.default_rng(seed)

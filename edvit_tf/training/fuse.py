@@ -15,7 +15,7 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     """
     import keras
 
-    from edvit_tf.models.layers import PresenceMask
+    from edvit_tf.models.vit.layers import PresenceMask
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")
@@ -31,7 +31,7 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
     """
     import keras
 
-    from edvit_tf.models.layers import SoftmaxAverage
+    from edvit_tf.models.vit.layers import SoftmaxAverage
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")

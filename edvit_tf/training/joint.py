@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import TrainConfig, ViTConfig
-from edvit_tf.training import stacked
+from edvit_tf.models.vit import stacked
 from edvit_tf.training.batches import batches
 from edvit_tf.training.precision import resolved
 from edvit_tf.training.train import Weights, learning_rate, linear_map, optimizer, predict, standardised

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import TrainConfig, ViTConfig
-from edvit_tf.models.vit import build_vit, get_weights, set_weights
+from edvit_tf.models.vit.keras_model import build_vit, get_weights, set_weights
 from edvit_tf.training.batches import batches, check_pictures
 from edvit_tf.training.precision import precision_policy, resolved
 

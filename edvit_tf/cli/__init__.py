@@ -1,0 +1,1 @@
+"""The command line `edvit` and that of every recipe."""

@@ -1,0 +1,1 @@
+"""A bundle and its files on this device: opened, verified, decoded, run."""

@@ -1,0 +1,1 @@
+"""What a server of ours needs to be asked: messages, tensors, handlers, ports, identities."""

@@ -1,0 +1,211 @@
+"""Versions of a bundle side by side in one folder, the store, and two links that say which is current and which was.
+
+    STORE/versions/<first 12 digits of the digest>/    a version: manifest and files, never changed once it has its name
+    STORE/current, STORE/previous                      links to versions; a new link is renamed over the old one
+    STORE/.partial/                                    what is being made or removed; deleted at the next change
+
+Every step is on the disk (fsync) before the next one that builds on it, so that a power cut or a full disk at any
+moment leaves the old version or the new one.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle, verified_path
+
+LINKS = ("current", "previous")
+SPARE_BYTES = 2 << 20  # kept free beside the files: folders, links, the golden input of the trial
+_VERSIONS, _PARTIAL = "versions", ".partial"
+_NAME = re.compile(r"[0-9a-f]{12}(-[1-9]\d*)?")
+
+
+class StoreError(Exception):
+    """The folder is no store, another process changes it, or it has no such version."""
+
+    exit_code = 20
+
+
+class DiskError(Exception):
+    """Too little room, or the disk cannot be written."""
+
+    exit_code = 21
+
+
+@contextlib.contextmanager
+def changing(store: Path, make: bool = False) -> Iterator[Path]:
+    """Holds the store for this process, and gives its folder for what is temporary, which is deleted before and after.
+
+    `make` creates a store where nothing is. Raises StoreError; an OSError of the block is raised as DiskError.
+    """
+    try:
+        if make and not (store / _VERSIONS).is_dir():
+            if store.is_dir() and (found := sorted(path.name for path in store.iterdir())):
+                raise StoreError(f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty folder.")
+            (store / _VERSIONS).mkdir(parents=True)
+            _readable(store, store / _VERSIONS)
+            sync(store)
+            sync(store.absolute().parent)
+        opened = _open(store)
+    except OSError as error:
+        raise _disk_error(store, error) from error
+    partial = store / _PARTIAL
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"another process is changing {store}. Wait for it, and give the command again."
+                             ) from error
+        try:
+            _delete(partial)
+            partial.mkdir()
+            yield partial
+        except OSError as error:
+            raise _disk_error(store, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                _delete(partial)
+    finally:
+        os.close(opened)
+
+
+def versions(store: Path) -> list[Path]:
+    """Folders of the versions, by name. Raises StoreError where there is no store."""
+    folder = store / _VERSIONS
+    if not folder.is_dir():
+        raise StoreError(f"{store} is no store of versions (no folder {_VERSIONS}). `install` makes one.")
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def linked(store: Path, link: str) -> Path | None:
+    """The version that a link leads to, None without the link; StoreError if it leads elsewhere or is no link."""
+    try:
+        target = Path(os.readlink(store / link))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{store / link} is no link ({error.strerror}). Move it away; `install` makes one.") from error
+    if target.parent != Path(_VERSIONS) or not _NAME.fullmatch(target.name):
+        raise StoreError(f"{store / link} leads to {target}; it must lead to {_VERSIONS}/<version>. Remove the link, "
+                         "and install the version again.")
+    return store / target
+
+
+def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
+    """The version of this digest that has all these files, unchanged; None if there is none."""
+    for path in versions(store):
+        if path.name.startswith(digest[:12]):
+            with contextlib.suppress(BundleError):
+                bundle = open_bundle(path)
+                if bundle.digest == digest:
+                    for name in files:
+                        verified_path(bundle, name)
+                    return path
+    return None
+
+
+def copied(partial: Path, bundle: Bundle, files: Sequence[str], extra: Sequence[str] = ()) -> Bundle:
+    """A verified copy of a bundle's manifest and files below `partial`, written through to the disk.
+
+    `extra` are files that the manifest does not list; they are copied where they exist. Raises DiskError before
+    anything is written if there is no room, BundleError if a copy is not what the manifest says.
+    """
+    sources = [bundle.path / "manifest.json", *(verified_path(bundle, name) for name in files)]
+    sources += [bundle.path / name for name in extra if (bundle.path / name).is_file()]
+    need = sum(path.stat().st_size for path in sources) + SPARE_BYTES
+    free = free_bytes(partial)
+    if free < need:
+        raise DiskError(f"{partial.parent} has {free / 2**20:.1f} MiB free; this version needs {need / 2**20:.1f} MiB "
+                        "beside the others. Make room: `prune` removes all versions but the current and the previous.")
+    folder = partial / "version"
+    folder.mkdir()
+    for source in sources:
+        _copy(source, folder / source.name)
+    _readable(folder)
+    sync(folder)
+    copy = open_bundle(folder)
+    if copy.digest != bundle.digest:
+        raise BundleError(f"{bundle.path}/manifest.json changed while it was copied. Give the command again.")
+    for name in files:
+        verified_path(copy, name)
+    return copy
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that can be written there."""
+    return shutil.disk_usage(folder).free
+
+
+def keep(store: Path, copy: Bundle) -> Path:
+    """Gives the copy its name among the versions. An existing version is never touched: a damaged or incomplete one
+    of the same digest keeps its name, the new one gets -2, -3, ...
+    """
+    taken = {path.name for path in versions(store)}
+    name, number = copy.digest[:12], 1
+    while name in taken:
+        number += 1
+        name = f"{copy.digest[:12]}-{number}"
+    target = store / _VERSIONS / name
+    os.rename(copy.path, target)
+    sync(store / _VERSIONS)
+    return target
+
+
+def point(store: Path, partial: Path, **links: Path) -> None:
+    """Lets links lead to versions, one after the other in the given order: point(store, ..., current=version)."""
+    for link, version in links.items():  # all are made before the first is used: a full disk is met here
+        os.symlink(Path(_VERSIONS) / version.name, partial / link)
+    for link in links:
+        os.replace(partial / link, store / link)
+        sync(store)
+
+
+def remove(store: Path, partial: Path, version: Path) -> None:
+    """Deletes a version; half deleted it would have its name no more."""
+    doomed = partial / version.name
+    os.rename(version, doomed)
+    sync(store / _VERSIONS)
+    shutil.rmtree(doomed)
+
+
+def sync(folder: Path) -> None:
+    """Makes the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as read, open(target, "xb") as written:
+        shutil.copyfileobj(read, written, 1 << 20)
+        written.flush()
+        os.fsync(written.fileno())
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # sha256 then reads the card, not the memory
+    os.chmod(target, 0o644)
+
+
+def _readable(*folders: Path) -> None:
+    """Whatever the umask of root is: workers run as users of their own."""
+    for folder in folders:
+        os.chmod(folder, 0o755)
+
+
+def _delete(partial: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(partial)
+
+
+def _open(store: Path) -> int:
+    versions(store)
+    return os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _disk_error(store: Path, error: OSError) -> DiskError:
+    return DiskError(f"{store} cannot be changed ({error}). Make room (`prune`), mend the permissions (sudo?) or the "
+                     "disk; what was current stays so.")

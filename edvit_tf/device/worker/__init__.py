@@ -1,0 +1,1 @@
+"""The worker: sub-models that answer over the network."""

@@ -1,0 +1,1 @@
+"""Accuracy of a bundle, measured on its .tflite files (`evaluate.py`)."""

@@ -1,0 +1,1 @@
+"""The Vision Transformer: all that knows how one of its blocks is wired."""

@@ -1,0 +1,180 @@
+"""An unmodified tritonclient.grpc, and its asyncio twin, against a worker and an aggregator.
+
+It runs in the Python that EDVIT_TRITON_PYTHON names, or in this one if tritonclient is installed here.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.rpc import tls
+from edvit_tf.operate import certs
+from tests.support.aggregator_process import aggregator, fused, wait_ready
+from tests.support.worker_process import worker
+
+PYTHON = os.environ.get("EDVIT_TRITON_PYTHON") or (
+    sys.executable if importlib.util.find_spec("tritonclient") else None)
+pytestmark = pytest.mark.skipif(PYTHON is None, reason="tritonclient is not installed and EDVIT_TRITON_PYTHON not set")
+
+CLIENT = """
+import asyncio, inspect, json, queue, sys
+import numpy as np
+import tritonclient.grpc as sync
+import tritonclient.grpc.aio as aio
+
+async def talk(module, address, model, outputs, identity, picture):
+    async def value(of):
+        return await of if inspect.isawaitable(of) else of
+
+    files = {"ssl": True, "root_certificates": f"{identity}/ca.pem", "private_key": f"{identity}/key.pem",
+             "certificate_chain": f"{identity}/cert.pem"} if identity else {}
+    client, said = module.InferenceServerClient(address, **files), {}
+    try:
+        for name in ("is_server_live", "is_server_ready"):
+            said[name] = await value(getattr(client, name)())
+        said["ready"] = await value(client.is_model_ready(model))
+        said["other ready"] = await value(client.is_model_ready("other"))
+        said["server"] = await value(client.get_server_metadata(as_json=True))
+        said["model"] = await value(client.get_model_metadata(model, as_json=True))
+        said["index"] = await value(client.get_model_repository_index(as_json=True))
+        given = sync.InferInput("image", picture.shape, "UINT8")
+        given.set_data_from_numpy(picture)
+        wanted = [sync.InferRequestedOutput(name) for name in reversed(outputs)]
+        for kind, asked in (("all", None), ("asked", wanted)):
+            result = await value(client.infer(model, [given], outputs=asked, request_id="r7", client_timeout=10))
+            arrays = {name: result.as_numpy(name) for name in outputs}
+            said[kind] = {name: array.tolist() for name, array in arrays.items() if array.dtype != object}
+            said["texts"] = {name: array[0].decode() for name, array in arrays.items() if array.dtype == object}
+        said["id"] = result.get_response().id
+        said["digest"] = result.get_response().parameters["bundle_digest"].string_param
+        said["degraded"] = result.get_response().parameters["degraded"].bool_param
+        bad = sync.InferInput("image", [2, 16, 16, 1], "UINT8")
+        bad.set_data_from_numpy(np.repeat(picture, 2, 0))
+        both = [dict(model_name=model, inputs=[one], request_id=name) for name, one in (("s1", given), ("s2", bad))]
+        if module is sync:
+            came = queue.Queue()
+            client.start_stream(lambda result, error: came.put((result, error)))
+            for one in both:
+                client.async_stream_infer(**one)
+            streamed = [came.get(timeout=10) for _ in both]
+            client.stop_stream()
+        else:
+            async def asked():
+                for one in both:
+                    yield one
+                await asyncio.sleep(1)
+
+            streamed = [pair async for pair in client.stream_infer(asked())]
+        said["streamed"] = {r.get_response().id: r.as_numpy(outputs[0]).tolist() for r, e in streamed if e is None}
+        said["stream errors"] = [str(e) for r, e in streamed if e is not None]
+        try:
+            await value(client.infer(model, [bad]))
+        except Exception as error:
+            said["error"] = str(error)
+    except Exception as error:
+        said["refused"] = str(error)
+    await value(client.close())
+    return said
+
+address, model, outputs, identity = sys.argv[1:]
+picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+print(json.dumps([asyncio.run(talk(module, address, model, outputs.split(","), identity, picture))
+                  for module in (sync, aio)]))
+"""
+PICTURE = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+
+
+def triton(one, model: str, outputs: str, identity=None) -> list[dict]:
+    """What tritonclient.grpc and tritonclient.grpc.aio say of a server; a failure before the end is "refused"."""
+    done = subprocess.run([PYTHON, "-c", CLIENT, one.address, model, outputs, str(identity or "")],
+                          capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check_worker(one, bundle, identity=None) -> None:
+    expected, _ = run_model(bundle / "submodel-00.tflite", {"image": PICTURE})
+    for said in triton(one, "submodel-00", "features,logits", identity):
+        check_common(one, said)
+        assert said["server"]["name"] == "edvit_tf worker"
+        assert [m["name"] for m in said["index"]["models"]] == ["submodel-00", "submodel-01"]
+        for kind in ("all", "asked"):
+            for name, value in expected.items():
+                np.testing.assert_array_equal(np.array(said[kind][name], np.float32), value)
+
+
+def check_aggregator(one, bundle, identity=None) -> None:
+    expected = fused(bundle, PICTURE)
+    for said in triton(one, "edvit", "probabilities,label", identity):
+        check_common(one, said)
+        assert said["server"]["name"] == "edvit_tf aggregator" and said["degraded"] is False
+        assert [m["name"] for m in said["index"]["models"]] == ["edvit"]
+        for kind in ("all", "asked"):
+            np.testing.assert_array_equal(np.array(said[kind]["probabilities"], np.float32), expected)
+        assert said["texts"]["label"] == open_bundle(bundle).labels[int(expected.argmax())]
+
+
+def check_common(one, said: dict) -> None:
+    assert "refused" not in said, said
+    assert said["is_server_live"] and said["is_server_ready"] and said["ready"] and not said["other ready"]
+    assert said["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": ["1", "16", "16", "1"]}]
+    assert said["id"] == "r7" and said["digest"] == one.serving["bundle_digest"]
+    assert list(said["streamed"].items()) == [("s1", said["all"][next(iter(said["all"]))])]
+    assert len(said["stream errors"]) == 1 and "got [2, 16, 16, 1]" in said["stream errors"][0]
+    assert "INVALID_ARGUMENT" in said["error"] and "got [2, 16, 16, 1]" in said["error"]
+
+
+def test_an_unmodified_tritonclient_talks_to_worker_and_aggregator(tiny_bundle, tmp_path):
+    with (worker(tiny_bundle, tmp_path) as device, aggregator(tiny_bundle, tmp_path, [device.address]) as hub,
+          hub.channel() as channel):
+        wait_ready(channel)
+        check_worker(device, tiny_bundle)
+        check_aggregator(hub, tiny_bundle)
+
+
+def test_over_mutual_tls_too_and_roles_hold(tiny_bundle, tmp_path):
+    certs.init(tmp_path / "ca")
+    certs.init(tmp_path / "rogue")
+    here = ["127.0.0.1"]
+    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+           for role, hosts in (("worker", here), ("aggregator", here), ("client", []))}
+    rogue = certs.issue(tmp_path / "rogue", "client", "me", [], 10, tmp_path / "rogue-client")
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"])))
+        hub = stack.enter_context(aggregator(tiny_bundle, tmp_path, [device.address], "--identity",
+                                             str(ids["aggregator"])))
+        wait_ready(stack.enter_context(hub.channel(tls.identity(ids["client"]))))
+        check_worker(device, tiny_bundle, ids["client"])  # a client may ask one worker
+        check_worker(device, tiny_bundle, ids["aggregator"])
+        check_aggregator(hub, tiny_bundle, ids["client"])
+        for one, role in ((device, "worker"), (hub, "worker"), (hub, "aggregator")):
+            for said in triton(one, "submodel-00", "features", ids[role]):
+                assert "PERMISSION_DENIED" in said["refused"] and f"role: got {role} (me)" in said["refused"], said
+        for one in (device, hub):
+            for identity in (rogue, None):  # another authority's, plaintext
+                for said in triton(one, "submodel-00", "features", identity):
+                    assert not said.get("is_server_live") and "UNAVAILABLE" in said["refused"], said
+
+
+def test_wire_stands_beside_tritonclient_in_one_process(tmp_path):
+    """Both describe messages of the same names; what one writes the other reads."""
+    code = ("import numpy as np\nfrom edvit_tf.device import wire\n"
+            "from tritonclient.grpc import service_pb2 as theirs\n"
+            "x = np.ones((1, 2), np.float32)\n"
+            "ours = wire.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"
+            "read = theirs.ModelInferRequest.FromString(wire.serialise(ours))\n"
+            "assert (read.model_name, read.id, read.inputs[0].name) == ('m', 'i', 'x')\n"
+            "assert read.parameters['p'].bool_param and len(read.raw_input_contents[0]) == 8\n"
+            "back = wire.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
+            "assert wire.tensors(back)['x'].tolist() == [[1, 1]] and wire.parameters(back) == {'p': True}\n")
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.returncode == 0, done.stderr

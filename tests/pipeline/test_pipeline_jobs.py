@@ -1,0 +1,82 @@
+"""Members fitted by two processes at once: killed, gone on with, and the files of a run that fits one by one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edvit_tf.device.model.bundle import sha256
+from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.fitting_process import fit_in_processes
+from edvit_tf.pipeline.store import open_stages
+from tests.support.commands import ROOT, SMOKE, run_python
+
+HALF = str(max(1, (os.cpu_count() or 1) // 2))
+
+
+def _fitting(work: Path) -> list[str]:
+    """Processes that fit members of a work folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:  # it ended
+            continue
+        if b"edvit_tf.pipeline.fitting_process" in words and str(work).encode() in words:
+            found.append(entry.parent.name)
+    return found
+
+
+def _wait(what, seconds: float = 200.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _sub_models(bundle: Path) -> dict[str, str]:
+    return {p.name: sha256(p) for p in sorted(bundle.glob("submodel-*.tflite"))}
+
+
+def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bundle, tmp_path):
+    start = smoke_bundle.with_name("mnist.work")
+    out, work = tmp_path / "two", tmp_path / "two.work"
+    command = (*SMOKE, "--reuse", start, "--jobs", "2", "--out", out)
+    killed = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    _wait(lambda: any(work.glob("*.residual/stage.json")) or killed.poll() is not None)
+    assert len(_fitting(work)) == 2
+    killed.kill()
+    killed.wait()
+    _wait(lambda: not _fitting(work), 30)  # nobody trains on for a run that is gone
+    assert not out.exists()
+
+    done = run_python(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"3 members are fitted by 2 processes of {HALF} thread(s) each" in done.stdout
+    one = run_python(*SMOKE, "--reuse", start, "--out", tmp_path / "one", TF_NUM_INTRAOP_THREADS=HALF,
+                     TF_NUM_INTEROP_THREADS="1")
+    assert one.returncode == 0, one.stderr
+    assert _sub_models(out) == _sub_models(tmp_path / "one") and len(_sub_models(out)) == 2
+    again = run_python(*SMOKE, "--reuse", start, "--out", out)  # how the members are fitted belongs to a run
+    assert again.returncode == 6 and "jobs" in again.stderr
+
+
+def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
+    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {}}, overwrite=False)
+    with pytest.raises(OutputError, match="ended with 3 .*what it said stands above.*finished stages are kept"):
+        fit_in_processes(stages, 2, {"submodel-00": ["submodel-00.head"]})
+    assert "error: RunConfig needs a value for 'name'" in capfd.readouterr().err
+    (tmp_path / "work" / "submodel-00.head").mkdir()
+    (tmp_path / "work" / "submodel-00.head" / "stage.json").write_text(json.dumps({}))
+    fit_in_processes(stages, 2, {"submodel-00": ["submodel-00.head"]})  # nothing left: none is started
+
+
+@pytest.mark.parametrize("jobs", ["0", "two", "-1"])
+def test_a_number_of_processes_that_is_none_is_refused(jobs):
+    done = run_python(*SMOKE, "--jobs", jobs)
+    assert done.returncode == 2 and f"{jobs} is no number of processes; give 1 or more" in done.stderr

@@ -1,0 +1,106 @@
+"""`edvit sweep`: two runs of a recipe from one base, the page over them, and going on after a stop."""
+
+import json
+import re
+
+import pytest
+
+from edvit_tf.report.curves import ticks
+from edvit_tf.report.sweep import sweep_page, sweep_text
+from tests.support.commands import SMOKE, run_python
+
+COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2", "--json")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    done = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)
+
+
+def test_every_row_is_what_its_bundle_stores(swept):
+    out, rows = swept
+    assert [row["devices"] for row in rows] == [1, 2] and json.loads((out / "sweep.json").read_text()) == rows
+    for row in rows:
+        results = json.loads((out / row["bundle"] / "results.json").read_text())
+        assert row["models"]["fused"]["accuracy"] == results["fusion"]["tflite"]["recording"]
+        assert ("single" in row["models"]) == (row["devices"] > 1) == (row["one_lost"] is not None)
+    first, second = (out / f"{row['bundle']}.work" for row in rows)
+    for stage in ("data/train.npy", "base/weights.npz", "teacher/teacher.npz"):
+        assert (first / stage).samefile(second / stage)  # made once
+    assert "[teacher] taken from" in (out / f"{rows[1]['bundle']}.log").read_text()
+    html = (out / "report.html").read_text()
+    assert "SYNTHETIC" in html and html.count("<svg") == 4 and str(out) not in html
+    for tag in ("table", "svg", "section", "tr", "td", "text"):
+        assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
+
+
+def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, tmp_path):
+    out, rows = swept
+    done = run_python(*SMOKE, "--devices", "2", "--out", tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    reused = out / rows[1]["bundle"]
+    files = sorted(path.name for path in reused.glob("*.tflite"))
+    assert files == ["fusion.tflite", "submodel-00.tflite", "submodel-01.tflite"]
+    for name in files:
+        assert (tmp_path / "alone" / name).read_bytes() == (reused / name).read_bytes(), name
+
+
+def test_stages_of_a_run_that_began_otherwise_are_refused(swept, tmp_path):
+    out, rows = swept
+    other = out / f"{rows[0]['bundle']}.work"
+    done = run_python(*SMOKE, "--seed", "1", "--reuse", other, "--out", tmp_path / "x")
+    assert done.returncode == 6 and "config.seed: 0 -> 1" in done.stderr, done.stderr
+    done = run_python(*SMOKE, "--reuse", tmp_path, "--out", tmp_path / "x")
+    assert done.returncode == 6 and "no work folder" in done.stderr
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(swept):
+    out, rows = swept
+    again = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    assert again.returncode == 0 and json.loads(again.stdout) == rows
+    assert all("finished already" in (out / f"{row['bundle']}.log").read_text() for row in rows)
+
+
+def test_a_run_that_fails_is_named_with_its_last_words(tmp_path):
+    done = run_python(*COMMAND, "--out", tmp_path / "out", "--", "--smoke", "--synthetic", "--budget", "1kB")
+    assert done.returncode == 6 and "seed-0-n1 ended with 5" in done.stderr and "budget" in done.stderr
+    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/none.py", "--out", tmp_path / "none")
+    assert done.returncode == 6 and "not a file" in done.stderr
+
+
+def test_several_seeds_give_mean_and_deviation(swept):
+    _, rows = swept
+    one = rows[1]
+    other = {**one, "seed": 1, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.75}}}
+    first = {**one, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}}}
+    for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
+        assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
+    page = sweep_page("x", [first, other], "y")
+    assert "<td class=\"\">70.00 \u00b1 7.07</td>" in page and "fleet, average" in page and "single model" in page
+    assert "fleet, fused, N = 2: 70</title>" in page  # the mean, in percent
+    assert "One seed a row" in sweep_text(rows)
+
+
+def test_axes_have_round_marks_that_hold_every_value():
+    assert ticks(0, 82.2) == [0, 50, 100] and ticks(0, 0.75) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    for low, high in ((80.8, 94.1), (0, 1e-3), (5, 5), (0.31, 0.32)):
+        marks = ticks(low, high)
+        assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and len(marks) <= 7
+
+
+def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
+    out, rows = swept
+    base = out / f"{rows[0]['bundle']}.work" / "base" / "base.keras"
+    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "2", "--strategies",
+                      "random,similar", "--jobs", "2", "--out", tmp_path / "out", "--json", "--", "--smoke",
+                      "--synthetic", "--base", base, "--groups", "3")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)  # N is the number of devices, whatever they hold
+    assert [(row["devices"], row["strategy"]) for row in found] == [(2, "random"), (2, "similar")]
+    log = (tmp_path / "out" / "seed-0-n2-similar.log").read_text()
+    assert f"[teacher] taken from {tmp_path / 'out' / 'seed-0-n2-random.work'}" in log
+    assert "Test accuracy, %, groups: similar" in (tmp_path / "out" / "report.html").read_text()

@@ -1,0 +1,253 @@
+"""What becomes of requests when devices die, fall silent, get slow or hang: real workers, a real aggregator.
+
+A process that is stopped (SIGSTOP) is to the aggregator what a pulled cable is: the connection stands, nothing answers.
+test_network.py pulls a real one. Times are asserted with room for a busy machine; what was measured is printed (-s).
+"""
+
+import contextlib
+import signal
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.support.aggregator_process import aggregator, infer, wait_ready
+from tests.support.fleet_process import health, healthy, metric, oracle, places, states
+from tests.support.traffic import Traffic, distinct
+from tests.support.worker_process import wait_for
+
+PICTURES = np.random.default_rng(3).integers(0, 256, (16, 1, 16, 16, 1), np.uint8)
+BUSY = 0.3  # seconds that a busy machine may add
+METRICS = ("--metrics", "127.0.0.1:0")
+
+
+@contextlib.contextmanager
+def served(bundle, folder, hosted, *options, worker_options=("--insecure",)):
+    """(aggregator, its channel, places), all of them ready."""
+    with contextlib.ExitStack() as stack:
+        devices = stack.enter_context(places(bundle, folder, hosted, *worker_options))
+        one = stack.enter_context(aggregator(bundle, folder, [d.address for d in devices], *METRICS, *options))
+        channel = stack.enter_context(one.channel())
+        wait_ready(channel)
+        wait_for(lambda: healthy(one, len(devices)))
+        yield one, channel, devices
+
+
+@pytest.fixture(scope="module")
+def five(five_bundle):
+    wanted = oracle(five_bundle, PICTURES)
+    assert distinct(wanted)
+    return five_bundle, wanted
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_bundle, tmp_path_factory):
+    """Two devices, one sub-model each; a deadline of 0.3 s. Tests leave it whole."""
+    with served(tiny_bundle, tmp_path_factory.mktemp("pair"), [[0], [1]], "--min-submodels", "1", "--deadline-ms",
+                "300", worker_options=("--insecure", "--stuck-seconds", "1", *METRICS)) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def replicas(tiny_bundle, tmp_path_factory):
+    """Two devices, both sub-models on each. Tests leave it whole."""
+    with served(tiny_bundle, tmp_path_factory.mktemp("replicas"), [[0, 1], [0, 1]], "--deadline-ms", "3000") as fleet:
+        yield fleet
+
+
+def p99(rows, of) -> float:
+    return float(np.quantile([row.device_ms[j] for row in rows for j in of if j in row.device_ms], 0.99))
+
+
+def test_two_of_five_are_killed_under_load(five, tmp_path):
+    """Each request is answered in time, and flagged; after a restart answers are whole within 5 s, untouched."""
+    bundle, wanted = five
+    with (served(bundle, tmp_path, [[j] for j in range(5)], "--min-submodels", "3", "--deadline-ms", "2000")
+          as (one, channel, devices), Traffic(one.address, PICTURES, wanted, pause_seconds=0.01) as traffic):
+        time.sleep(1)
+        warm = time.monotonic()
+        time.sleep(2)
+        killed = time.monotonic()
+        for device in devices[:2]:
+            device.end(signal.SIGKILL)
+        time.sleep(2)
+        before = [row for row in traffic.since(warm) if row.started < killed - 0.1]
+        after = traffic.since(killed + 0.1)
+        wait_for(lambda: metric(one, "edvit_device_state", state="down") == 2, 5)
+        for device in devices[:2]:
+            device.start()
+        back = time.monotonic()
+        wait_for(lambda: any(row.whole for row in traffic.since(back)), 5)
+        wait_for(lambda: healthy(one, 5), 5)
+        assert metric(one, "edvit_device_returns_total") == 2
+        settled = time.monotonic()
+        time.sleep(0.5)
+    assert traffic.wrong() == []
+    assert {row.code for row in traffic.rows} <= {"OK", "UNAVAILABLE"}
+    assert max(row.seconds for row in traffic.rows) <= 2.2 + BUSY
+    assert all(row.missing == {0, 1} for row in after) and len(after) > 50
+    assert all(row.whole for row in traffic.since(settled))
+    ratio = p99(after, (2, 3, 4)) / p99(before, (2, 3, 4))
+    print(f"\nkill -9 of 2 of 5: {len(before)} requests before, {len(after)} after, longest "
+          f"{max(row.seconds for row in traffic.rows):.3f} s; p99 of the others {p99(before, (2, 3, 4)):.2f} -> "
+          f"{p99(after, (2, 3, 4)):.2f} ms ({ratio:.2f})")
+    assert p99(after, (2, 3, 4)) < 3 * p99(before, (2, 3, 4)) + 200
+
+
+def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
+    one, channel, devices = pair
+
+    def timed():
+        started = time.perf_counter()
+        said = infer(channel, PICTURES[0])[1]
+        return time.perf_counter() - started, said
+
+    usual = np.median([timed()[0] for _ in range(50)])
+    devices[1].send(signal.SIGSTOP)
+    rows = [timed() for _ in range(40)]
+    assert all(said["missing"] == "submodel-01" for _, said in rows)
+    why = [said["submodel-01.missing"] for _, said in rows]
+    sent = [n for n, reason in enumerate(why) if "breaker" not in reason and not reason.endswith(" down")]
+    assert sent[:3] == [0, 1, 2] and len(sent) <= 6  # three, then the breaker's trials: nothing is sent to it otherwise
+    slow = [seconds for seconds, _ in rows if seconds > 0.15]
+    rest = np.median([seconds for seconds, _ in rows[4:]])
+    print(f"\nsilent device: {len(slow)} requests took {max(slow):.3f} s at most, then {1e3 * rest:.2f} ms; usual "
+          f"{1e3 * usual:.2f} ms")
+    assert 1 <= len(slow) <= 6 and max(slow) <= 0.33 + BUSY  # trials may be among them
+    assert rest < usual + 0.02
+    assert rows[-1][1]["submodel-01.missing"].startswith(devices[1].address)
+    opened = [event for event in one.events("breaker") if event["state"] == "open"]
+    assert opened[0]["device"] == devices[1].address and opened[0]["failures"] == 3
+    assert metric(one, "edvit_device_failures_total", device=devices[1].address, reason="deadline") >= 3
+    assert metric(one, "edvit_breaker_state", state="open") == 1
+    assert metric(one, "edvit_degraded_answers") >= len(rows)
+    assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
+    wait_for(lambda: (devices[1].address, "down", "open") in states(one), 5)
+    assert health(one)["status"] == "SERVING" and one.events("degraded")
+    devices[1].send(signal.SIGCONT)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
+    assert metric(one, "edvit_breaker_state", state="closed") == 2
+
+
+def test_a_slow_device_is_left_out_at_the_deadline_and_asked_again_later(pair):
+    """Probes are answered all the while, so only the breaker's trials tell."""
+    one, channel, devices = pair
+    devices[1].slow(0.02)
+    for x in PICTURES:
+        assert infer(channel, x)[1]["missing"] == ""
+    devices[1].slow(0.6)
+    rows = []
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        started = time.monotonic()
+        said = infer(channel, PICTURES[0])[1]
+        rows.append((time.monotonic() - started, said["missing"]))
+    assert {missing for _, missing in rows} == {"submodel-01"}
+    assert max(seconds for seconds, _ in rows) <= 0.33 + BUSY
+    slow = sum(seconds > 0.15 for seconds, _ in rows)
+    assert 2 <= slow <= 6 and len(rows) > 20  # its own queue refuses some at once, trials are few
+    assert metric(one, "edvit_device_state", state="ready") == 2
+    devices[1].slow(0)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)
+
+
+def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
+    one, channel, devices = pair
+    begun = metric(devices[1].worker, "process_start_time_seconds")
+    returns = metric(one, "edvit_device_returns_total", device=devices[1].address)
+    devices[1].slow(1000)
+    started = time.monotonic()
+    said = infer(channel, PICTURES[0])[1]
+    assert said["missing"] == "submodel-01" and time.monotonic() - started < 0.33 + BUSY
+    assert devices[1].worker.process.wait(10) == 18
+    assert devices[1].worker.events("stuck")[0]["model"] == "submodel-01"
+    devices[1].slow(0)
+    devices[1].close()
+    wait_for(lambda: metric(one, "edvit_device_state", device=devices[1].address, state="down"))
+    devices[1].start()
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
+    assert metric(devices[1].worker, "process_start_time_seconds") > begun + 1  # an operator sees the restart
+    assert metric(one, "edvit_device_returns_total", device=devices[1].address) == returns + 1
+
+
+def test_a_rolling_restart_of_replicas_fails_no_request(replicas, tiny_bundle):
+    one, _, devices = replicas
+    with Traffic(one.address, PICTURES, oracle(tiny_bundle, PICTURES), clients=3, pause_seconds=0.005) as traffic:
+        time.sleep(0.5)
+        for device in devices:
+            assert device.end(signal.SIGTERM) == 0
+            time.sleep(1)
+            device.start()
+            wait_for(lambda: healthy(one, 2), 10)
+        time.sleep(0.5)
+    print(f"\nrolling restart: {len(traffic.rows)} requests")
+    assert len(traffic.rows) > 200 and traffic.wrong() == []
+    assert [row for row in traffic.rows if not row.whole] == []
+
+
+def test_a_replica_is_asked_when_the_first_device_is_slow_and_not_for_every_request(replicas):
+    one, channel, devices = replicas
+    for _ in range(2):
+        for x in PICTURES:
+            infer(channel, x)
+    before, asked, times = metric(one, "edvit_hedges_total"), metric(one, "edvit_device_seconds_count"), []
+    devices[0].slow(0.5)
+    for _ in range(16):  # every other one starts at the slow device
+        started = time.monotonic()
+        assert infer(channel, PICTURES[0])[1]["missing"] == ""
+        times.append(time.monotonic() - started)
+    assert sum(seconds < 0.4 for seconds in times) > 8
+    devices[0].slow(0)
+    copies = metric(one, "edvit_hedges_total") - before
+    asked = metric(one, "edvit_device_seconds_count") - asked
+    assert 1 <= copies <= 4 + 0.1 * asked, (copies, asked)
+
+
+def test_a_hasty_client_opens_no_breaker(pair):
+    """A client that gives up too soon must not take a device away from others."""
+    one, channel, devices = pair
+    before = len(one.events("breaker"))
+    for device in devices:
+        device.slow(0.1)
+    for x in PICTURES:
+        infer(channel, x)
+    for _ in range(4):
+        with contextlib.suppress(grpc.RpcError):
+            infer(channel, PICTURES[0], timeout=0.15)
+    for device in devices:
+        device.slow(0)
+    assert infer(channel, PICTURES[0])[1]["missing"] == "" and len(one.events("breaker")) == before
+
+
+def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle, tmp_path, pair):
+    prelude = ("import threading, time\nfrom edvit_tf.aggregate import server\nfrom edvit_tf.device import runtime\n"
+               "server._STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
+               "def stuck(self, **arrays):\n"
+               "    if threading.current_thread().name == 'fusion': time.sleep(1000)\n"
+               "    return run(self, **arrays)\n"
+               "runtime.Model.run = stuck")
+    addresses = [device.address for device in pair[2]]
+    with (aggregator(tiny_bundle, tmp_path, addresses, "--deadline-ms", "500", prelude=prelude) as one,
+          one.channel() as channel):
+        wait_ready(channel)
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError) as error:
+            infer(channel, PICTURES[0])
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 1
+        assert one.process.wait(10) == 18 and one.events("stuck")[0]["model"] == "fusion"
+
+
+def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_hangs(pair):
+    """What is too short for its round trips is the fleet's own deadline here, so failures count."""
+    one, channel, devices = pair
+    devices[1].slow(0.2)
+    for _ in range(2):
+        for x in PICTURES:
+            with contextlib.suppress(grpc.RpcError):  # a busy machine has no time left for the fusion
+                infer(channel, x)
+    devices[1].slow(0.7)
+    rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]
+    devices[1].slow(0)
+    assert any("breaker" in why for why in rows), rows
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)

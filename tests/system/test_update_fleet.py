@@ -1,0 +1,76 @@
+"""A fleet with replicas goes over to a new bundle under load, device by device, and no request fails or is mixed."""
+
+import contextlib
+import shutil
+import signal
+import time
+
+import numpy as np
+
+from edvit_tf.device.model.bundle import open_bundle, sha256
+from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.update import commands as update
+from tests.support.aggregator_process import aggregator, wait_ready
+from tests.support.commands import rewrite_manifest
+from tests.support.fleet_process import healthy, metric, oracle, places
+from tests.support.traffic import Traffic
+from tests.support.worker_process import wait_for
+
+PICTURES = np.random.default_rng(3).integers(0, 256, (8, 1, 16, 16, 1), np.uint8)
+FILES = ("submodel-00.tflite", "submodel-01.tflite", "golden.npz")
+
+
+def exchanged(bundle, folder):
+    """A bundle that answers otherwise: its sub-models have changed places, golden answers and all."""
+    new = shutil.copytree(bundle, folder)
+    for name, source in zip(FILES, (FILES[1], FILES[0]), strict=False):
+        shutil.copy(bundle / source, new / name)
+    with np.load(bundle / "golden.npz") as file:
+        golden = dict(file)
+    for part in ("features", "logits"):
+        names = f"submodel-00.{part}", f"submodel-01.{part}"
+        golden |= dict(zip(names, [golden[name] for name in reversed(names)], strict=True))
+    features = np.concatenate([golden[f"submodel-0{j}.features"] for j in (0, 1)], axis=1)
+    inputs = {"features": features, "present": np.ones((1, 2), np.float32)}
+    golden["fusion.probabilities"] = run_model(new / "fusion.tflite", inputs)[0]["probabilities"]
+    np.savez(new / "golden.npz", **golden)
+    rewrite_manifest(new, lambda m: [m["files"][name].update(
+        bytes=(new / name).stat().st_size, sha256=sha256(new / name)) for name in FILES])
+    return new
+
+
+def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):
+    """As docs/pi.md says: one half of the devices, a new aggregator, its clients, the other half."""
+    new_bundle, store = exchanged(tiny_bundle, tmp_path / "new"), tmp_path / "store"
+    wanted, wanted_new = oracle(tiny_bundle, PICTURES), oracle(new_bundle, PICTURES)
+    everything = frozenset()
+    assert np.abs(wanted[everything] - wanted_new[everything]).max() > 1e-4  # or a mixture would not be seen
+    assert update.main([str(store), "install", str(tiny_bundle)]) == 0
+    metrics = ("--metrics", "127.0.0.1:0")
+    with contextlib.ExitStack() as stack:
+        first, second = stack.enter_context(places(store / "current", tmp_path, [[0, 1], [0, 1]]))
+        addresses = [first.address, second.address]
+        old = stack.enter_context(aggregator(store / "current", tmp_path, addresses, *metrics))
+        wait_ready(stack.enter_context(old.channel()))
+        wait_for(lambda: healthy(old, 2))
+        with Traffic(old.address, PICTURES, wanted, pause_seconds=0.005) as before:
+            time.sleep(0.3)
+            assert update.main([str(store), "install", str(new_bundle)]) == 0
+            time.sleep(0.3)
+            assert second.end(signal.SIGTERM) == 0
+            second.start()
+            wait_for(lambda: metric(old, "edvit_device_state", state="wrong-bundle") == 1)
+            new = stack.enter_context(aggregator(store / "current", tmp_path, addresses, *metrics))
+            wait_ready(stack.enter_context(new.channel()))
+            time.sleep(0.3)
+        with Traffic(new.address, PICTURES, wanted_new, pause_seconds=0.005) as after:
+            time.sleep(0.3)
+            assert old.stop() == 0
+            assert first.end(signal.SIGTERM) == 0
+            first.start()
+            wait_for(lambda: healthy(new, 2))
+            time.sleep(0.3)
+        assert new.serving["bundle_digest"] == open_bundle(new_bundle).digest != old.serving["bundle_digest"]
+    for traffic in (before, after):
+        assert len(traffic.rows) > 50 and traffic.wrong() == []
+        assert [row for row in traffic.rows if not row.whole] == []
