@@ -1,4 +1,6 @@
-"""Packaging of edvit_tf: what each kind of machine installs. A Pi takes [device] and never resolves TensorFlow."""
+"""Packaging of edvit_tf: what each kind of machine installs. A Pi takes [device] and never resolves
+TensorFlow.
+"""
 
 import re
 from pathlib import Path
@@ -6,15 +8,19 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "edvit_tf" / "__init__.py").read_text("utf-8"), re.M)[1]
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (ROOT / "edvit_tf" / "__init__.py").read_text("utf-8"), re.M
+)[1]
 
 BASE = [
-    'numpy>=1.26,<2; python_version < "3.12"',  # arrays everywhere; tflite-runtime 2.14.0 breaks with numpy 2
+    # arrays everywhere; tflite-runtime 2.14.0 breaks with numpy 2
+    'numpy>=1.26,<2; python_version < "3.12"',
     'numpy>=1.26; python_version >= "3.12"',
 ]
 DEVICE = [
     'tflite-runtime==2.14.0; python_version < "3.12"',  # runs .tflite files on a Pi, 64 and 32 bits
-    'ai-edge-litert>=2.1,<3; python_version >= "3.12"',  # its successor, where tflite-runtime has no wheels
+    # its successor, where tflite-runtime has no wheels
+    'ai-edge-litert>=2.1,<3; python_version >= "3.12"',
     "grpcio>=1.62,<2",  # the wire between clients, aggregator and workers
     "protobuf>=6,<8",  # its messages, described by ourselves
 ]
@@ -35,7 +41,8 @@ HOST = [
     "safetensors>=0.8,<1",  # reads pretrained weights (Hugging Face) without running code
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
     "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
-    *AGGREGATOR,  # evaluation runs what the devices run; the aggregator and `edvit certs` may live here
+    # evaluation runs what the devices run; the aggregator and `edvit certs` may live here
+    *AGGREGATOR,
     "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
 TEST = [
@@ -46,7 +53,8 @@ TEST = [
     "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]
-REFERENCE = [  # the independent implementation that the pretrained loaders are compared with; only tests need it
+# the independent implementation that the pretrained loaders are compared with; only tests need it
+REFERENCE = [
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does
     "transformers>=5,<6",  # ViT, DINOv2 and AST
 ]
@@ -62,8 +70,11 @@ BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missi
 setup(
     name="edvit-tf",
     version=VERSION,
-    description="Vision Transformers split by classes over groups of small devices (ED-ViT), in TensorFlow",
-    long_description=(ROOT / "README.md").read_text("utf-8") if (ROOT / "README.md").exists() else "",
+    description="Vision Transformers split by classes over groups of small devices (ED-ViT), in "
+    "TensorFlow",
+    long_description=(ROOT / "README.md").read_text("utf-8")
+    if (ROOT / "README.md").exists()
+    else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="The edvit_tf developers",
@@ -71,7 +82,13 @@ setup(
     packages=find_packages(include=["edvit_tf", "edvit_tf.*"]),
     include_package_data=True,
     install_requires=BASE,
-    extras_require={"host": HOST, "device": DEVICE, "aggregator": AGGREGATOR, "test": TEST,
-                    "reference": REFERENCE, "bench": BENCH},
+    extras_require={
+        "host": HOST,
+        "device": DEVICE,
+        "aggregator": AGGREGATOR,
+        "test": TEST,
+        "reference": REFERENCE,
+        "bench": BENCH,
+    },
     entry_points={"console_scripts": ["edvit = edvit_tf.cli.main:main"]},
 )

@@ -1,4 +1,5 @@
-"""edvit_tf: Vision Transformers split by classes over groups of small devices (ED-ViT, Liu et al. 2024).
+"""edvit_tf: Vision Transformers split by classes over groups of small devices (ED-ViT, Liu et al.
+2024).
 
 Read the package in the order in which the data flows:
 
@@ -51,4 +52,6 @@ def __getattr__(name: str):
     """Imports a public name when it is first used (PEP 562)."""
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'edvit_tf' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    raise AttributeError(
+        f"module 'edvit_tf' has no attribute {name!r}; it has: {', '.join(__all__)}"
+    )

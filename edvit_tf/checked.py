@@ -1,4 +1,6 @@
-"""Dataclasses that check their own types, and their plain JSON form, whose sha256 names a configuration."""
+"""Dataclasses that check their own types, and their plain JSON form, whose sha256 names a
+configuration.
+"""
 
 import dataclasses
 import hashlib
@@ -24,7 +26,9 @@ def _matches(value: Any, hint: Any) -> bool:
         args = typing.get_args(hint)
         if len(args) == 2 and args[1] is Ellipsis:
             return all(_matches(v, args[0]) for v in value)
-        return len(value) == len(args) and all(_matches(v, a) for v, a in zip(value, args, strict=True))
+        return len(value) == len(args) and all(
+            _matches(v, a) for v, a in zip(value, args, strict=True)
+        )
     if origin in (dict, Mapping):
         return isinstance(value, Mapping)
     if hint is float:
@@ -44,7 +48,8 @@ class Checked:
             if not _matches(value, hints[f.name]):
                 raise ConfigError(
                     f"{type(self).__name__}.{f.name} is {value!r} ({type(value).__name__}); "
-                    f"it must be of type {hints[f.name]}. Change it where the configuration is built."
+                    f"it must be of type {hints[f.name]}. Change it where the configuration is "
+                    "built."
                 )
         self.check()
 
@@ -69,9 +74,12 @@ class Checked:
         known = {f.name: f for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}; its fields are: {', '.join(known)}.")
+            raise ConfigError(
+                f"{cls.__name__} has no field {unknown[0]!r}; its fields are: {', '.join(known)}."
+            )
         required = [
-            name for name, f in known.items()
+            name
+            for name, f in known.items()
             if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         ]
         missing = [name for name in required if name not in values]
@@ -84,7 +92,9 @@ class Checked:
         names = {f.name for f in dataclasses.fields(self)}
         for name in changes:
             if name not in names:
-                raise ConfigError(f"{type(self).__name__} has no field {name!r}; its fields are: {sorted(names)}.")
+                raise ConfigError(
+                    f"{type(self).__name__} has no field {name!r}; its fields are: {sorted(names)}."
+                )
         return dataclasses.replace(self, **changes)
 
 

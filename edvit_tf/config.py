@@ -1,6 +1,7 @@
 """Frozen dataclasses that cross rooms: the model, the devices, the plan, the run. No TensorFlow.
 
-Each checks its own types and ranges when it is made, so that a wrong value is found where it was written.
+Each checks its own types and ranges when it is made, so that a wrong value is found where it was
+written.
 """
 
 from collections.abc import Mapping
@@ -9,27 +10,45 @@ from dataclasses import dataclass, field
 from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
-AUGMENTS = ("none", "shift", "affine", "shift_flip", "mask", "randaugment")  # digits: 2; pictures; log-mel; keras-cv's
+AUGMENTS = (
+    "none",
+    "shift",
+    "affine",
+    "shift_flip",
+    "mask",
+    "randaugment",
+)  # digits: 2; pictures; log-mel; keras-cv's
 OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
-PRECISIONS = ("float32", "bfloat16", "auto")  # auto: bfloat16 where the machine multiplies it faster
+PRECISIONS = (
+    "float32",
+    "bfloat16",
+    "auto",
+)  # auto: bfloat16 where the machine multiplies it faster
 STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
 FUSIONS = ("tower", "joint", "average")
-BASELINES = ("single", "plain", "total")  # of a device's size; the same without distillation; of all files' size
+BASELINES = (
+    "single",
+    "plain",
+    "total",
+)  # of a device's size; the same without distillation; of all files' size
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
-TARGETS = ("portable", "litert")  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
+TARGETS = (
+    "portable",
+    "litert",
+)  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
 
 
 @dataclass(frozen=True)
 class ViTConfig(Checked):
     """Widths of one Vision Transformer (Dosovitskiy et al. 2021), base or sub-model.
 
-    head_dim is a field of its own: between the pruning stages hidden_dim (d), num_heads * head_dim and mlp_dim (c)
-    shrink independently. The input is 0..255 for images or log-mel decibels for audio; the model itself computes
-    (x - input_mean) / input_std, per channel.
+    head_dim is a field of its own: between the pruning stages hidden_dim (d), num_heads * head_dim
+    and mlp_dim (c) shrink independently. The input is 0..255 for images or log-mel decibels for
+    audio; the model itself computes (x - input_mean) / input_std, per channel.
     """
 
     image_shape: tuple[int, int, int]  # (H, W, C)
@@ -40,23 +59,36 @@ class ViTConfig(Checked):
     head_dim: int
     mlp_dim: int  # c
     num_classes: int  # rows of the head; a sub-model's last row is "other"
-    pool: str = "cls"  # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
+    pool: str = (
+        "cls"  # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
+    )
     layer_norm_epsilon: float = 1e-6
     input_mean: tuple[float, ...] = (127.5,)
     input_std: tuple[float, ...] = (127.5,)
 
     def check(self) -> None:
-        for name in ("patch_size", "num_layers", "hidden_dim", "num_heads", "head_dim", "mlp_dim", "num_classes"):
+        for name in (
+            "patch_size",
+            "num_layers",
+            "hidden_dim",
+            "num_heads",
+            "head_dim",
+            "mlp_dim",
+            "num_classes",
+        ):
             self._require(getattr(self, name) >= 1, name, "it must be at least 1")
         self._require(min(self.image_shape) >= 1, "image_shape", "(H, W, C) must be positive")
         height, width, channels = self.image_shape
         self._require(
-            height % self.patch_size == 0 and width % self.patch_size == 0, "image_shape",
+            height % self.patch_size == 0 and width % self.patch_size == 0,
+            "image_shape",
             f"height and width must be multiples of patch_size = {self.patch_size}",
         )
         self._require(self.pool in ("cls", "cls_mean"), "pool", 'it must be "cls" or "cls_mean"')
         for name in ("input_mean", "input_std"):
-            self._require(len(getattr(self, name)) in (1, channels), name, f"it needs 1 or {channels} values")
+            self._require(
+                len(getattr(self, name)) in (1, channels), name, f"it needs 1 or {channels} values"
+            )
         self._require(min(self.input_std) > 0, "input_std", "every value must be positive")
 
     @property
@@ -75,20 +107,24 @@ class ViTConfig(Checked):
         return self.num_heads * self.head_dim
 
     def pruned(self, kept_heads: int, num_classes: int, heads: str = "merge") -> "ViTConfig":
-        """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h (Appendix B).
+        """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h
+        (Appendix B).
 
-        With heads="keep" all h heads stay, each of s head_dim (rounded down). Raises ConfigError if kept_heads is not
-        in 1..num_heads.
+        With heads="keep" all h heads stay, each of s head_dim (rounded down). Raises ConfigError if
+        kept_heads is not in 1..num_heads.
         """
         if not 1 <= kept_heads <= self.num_heads:
             raise ConfigError(
-                f"kept_heads is {kept_heads}; it must be between 1 and the base's {self.num_heads} heads. "
+                f"kept_heads is {kept_heads}; it must be between 1 and the base's {self.num_heads} "
+                "heads. "
                 "Ask for fewer devices or a larger base."
             )
         return self.replace(
             hidden_dim=max(1, round(self.hidden_dim * kept_heads / self.num_heads)),
             num_heads=self.num_heads if heads == "keep" else kept_heads,
-            head_dim=max(1, self.head_dim * kept_heads // self.num_heads) if heads == "keep" else self.head_dim,
+            head_dim=max(1, self.head_dim * kept_heads // self.num_heads)
+            if heads == "keep"
+            else self.head_dim,
             mlp_dim=max(1, round(self.mlp_dim * kept_heads / self.num_heads)),
             num_classes=num_classes,
             pool="cls",
@@ -97,9 +133,11 @@ class ViTConfig(Checked):
 
 @dataclass(frozen=True)
 class DeviceSpec(Checked):
-    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq. 1).
+    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq.
+    1).
 
-    A reserve is for memory alone: bytes kept free for others of a budget that is known. For compute, write less.
+    A reserve is for memory alone: bytes kept free for others of a budget that is known. For
+    compute, write less.
     """
 
     name: str
@@ -111,13 +149,21 @@ class DeviceSpec(Checked):
         self._require(bool(self.name), "name", "it must not be empty")
         for name in ("memory_bytes", "compute_macs"):
             value = getattr(self, name)
-            self._require(value is None or value > 0, name, "it must be positive, or left out for no limit")
+            self._require(
+                value is None or value > 0, name, "it must be positive, or left out for no limit"
+            )
         self._require(self.reserve_bytes >= 0, "reserve_bytes", "it must be 0 or more")
         if self.reserve_bytes:
-            self._require(self.memory_bytes is not None, "reserve_bytes",
-                          f"{self.name} has no memory limit to keep it free of: give memory_bytes too")
-            self._require(self.reserve_bytes < self.memory_bytes, "reserve_bytes",
-                          f"it must be less than the {self.memory_bytes} bytes of memory of {self.name}")
+            self._require(
+                self.memory_bytes is not None,
+                "reserve_bytes",
+                f"{self.name} has no memory limit to keep it free of: give memory_bytes too",
+            )
+            self._require(
+                self.reserve_bytes < self.memory_bytes,
+                "reserve_bytes",
+                f"it must be less than the {self.memory_bytes} bytes of memory of {self.name}",
+            )
 
     @property
     def usable_bytes(self) -> int | None:
@@ -127,13 +173,17 @@ class DeviceSpec(Checked):
 
 @dataclass(frozen=True)
 class SubModelPlan(Checked):
-    """One sub-model of a plan: its classes, widths, deployed bytes, MACs, and the devices that hold it."""
+    """One sub-model of a plan: its classes, widths, deployed bytes, MACs, and the devices that hold
+    it.
+    """
 
     index: int
     classes: tuple[int, ...]  # class indices, C_j
     kept_heads: int  # k
     config: ViTConfig
-    size_bytes: int  # of the deployed file in the plan's flavour, at most (planning.cost.file_bytes)
+    size_bytes: (
+        int  # of the deployed file in the plan's flavour, at most (planning.cost.file_bytes)
+    )
     macs: int  # the paper's convention: without the attention matmuls
     devices: tuple[str, ...]  # one name a replica
 
@@ -175,36 +225,59 @@ class Plan(Checked):
 
 @dataclass(frozen=True)
 class TrainConfig(Checked):
-    """One fit: AdamW or Muon with linear warm-up and cosine decay, or the paper's Adam decaying from 1e-4."""
+    """One fit: AdamW or Muon with linear warm-up and cosine decay, or the paper's Adam decaying
+    from 1e-4.
+    """
 
     epochs: int
     batch_size: int = 64
     learning_rate: float = 1e-4
-    optimizer: str = "adamw"  # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
+    optimizer: str = (
+        "adamw"  # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
+    )
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
-    feature_distillation: float = 0.0  # weight of the distance between the base's features and a linear map of ours
+    feature_distillation: float = (
+        0.0  # weight of the distance between the base's features and a linear map of ours
+    )
     augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches
     mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
-    patch_dropout: float = 0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
-    ema: float = 0.0  # momentum of the average of the weights over the steps, which is kept; 0: the last weights
-    precision: str = "float32"  # of the products and activations, one of PRECISIONS; weights stay float32
-    other_weight: float = 1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
+    patch_dropout: float = (
+        0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
+    )
+    # momentum of the average of the weights over the steps, which is kept; 0: the last weights
+    ema: float = 0.0
+    precision: str = (
+        "float32"  # of the products and activations, one of PRECISIONS; weights stay float32
+    )
+    other_weight: float = (
+        1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
+    )
 
     def check(self) -> None:
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
-        self._require(self.optimizer in OPTIMIZERS, "optimizer", f"it must be one of {', '.join(OPTIMIZERS)}")
-        self._require(self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}")
+        self._require(
+            self.optimizer in OPTIMIZERS, "optimizer", f"it must be one of {', '.join(OPTIMIZERS)}"
+        )
+        self._require(
+            self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}"
+        )
         self._require(self.mix in MIXES, "mix", f"it must be one of {', '.join(MIXES)}")
-        self._require(self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more")
+        self._require(
+            self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more"
+        )
         self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
         self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")
-        self._require(self.precision in PRECISIONS, "precision", f"it must be one of {', '.join(PRECISIONS)}")
-        self._require(0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite")
+        self._require(
+            self.precision in PRECISIONS, "precision", f"it must be one of {', '.join(PRECISIONS)}"
+        )
+        self._require(
+            0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite"
+        )
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
@@ -212,22 +285,34 @@ class TrainConfig(Checked):
 
 @dataclass(frozen=True)
 class PruneConfig(Checked):
-    """How units are scored, chosen and repaired (edvit_tf.pruning); the defaults are what measured best."""
+    """How units are scored, chosen and repaired (edvit_tf.pruning); the defaults are what measured
+    best.
+    """
 
     score: str = "linearised"  # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"
-    residual: str = "directions"  # "channels" (the paper), "directions" (principal), "scored_directions"
+    residual: str = (
+        "directions"  # "channels" (the paper), "directions" (principal), "scored_directions"
+    )
     rounds: int = 1  # channels go in so many rounds, scored anew before each
-    heads: str = "keep"  # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
+    # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
+    heads: str = "keep"
     repair: bool = True  # least-squares repair of what follows each cut
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
-    class_token_counts_as_all: bool = True  # in repairs and directions, as much as all patch tokens together
+    class_token_counts_as_all: bool = (
+        True  # in repairs and directions, as much as all patch tokens together
+    )
 
     def check(self) -> None:
         for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
-            self._require(getattr(self, name) in choices, name, f"it must be one of {', '.join(choices)}")
+            self._require(
+                getattr(self, name) in choices, name, f"it must be one of {', '.join(choices)}"
+            )
         self._require(self.rounds >= 1, "rounds", "it must be at least 1")
-        self._require(self.rounds == 1 or self.residual == "channels", "rounds",
-                      'more than one round is for residual = "channels"')
+        self._require(
+            self.rounds == 1 or self.residual == "channels",
+            "rounds",
+            'more than one round is for residual = "channels"',
+        )
         self._require(self.ridge > 0, "ridge", "it must be positive")
 
 
@@ -238,12 +323,16 @@ class DataConfig(Checked):
     name: str
     image_size: tuple[int, int]  # (H, W) of the model's input
     options: Mapping = field(default_factory=dict)  # e.g. {"window_seconds": 3.0}
-    stand_in: bool = False  # without data, a synthetic stand-in is used (and announced) in the place of an error
+    stand_in: bool = (
+        False  # without data, a synthetic stand-in is used (and announced) in the place of an error
+    )
 
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """A whole run, as a recipe builds it. Saved, resolved, with the run's stages and in the manifest."""
+    """A whole run, as a recipe builds it. Saved, resolved, with the run's stages and in the
+    manifest.
+    """
 
     name: str
     data: DataConfig
@@ -257,60 +346,126 @@ class RunConfig(Checked):
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
     num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
     budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
-    start_heads: int | None = None  # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
+    start_heads: int | None = (
+        None  # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
+    )
     strategy: str = "random"
     assignment: str = "greedy"
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
-    shared_training: TrainConfig | None = None  # of one all-class model, where sub-models start; None: no such
-    fusion: str = "tower"  # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
+    shared_training: TrainConfig | None = (
+        None  # of one all-class model, where sub-models start; None: no such
+    )
+    # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
+    fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
-    repair_samples: int | None = None  # on which repairs are fitted and directions found; None: the calibration samples
-    teacher_precision: str = "float32"  # of the base's answers that are distilled, one of PRECISIONS
-    flavours: tuple[str, ...] = ("float32",)  # of the exported files; fusion and plans count float32
-    target: str = "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
+    repair_samples: int | None = (
+        None  # on which repairs are fitted and directions found; None: the calibration samples
+    )
+    teacher_precision: str = (
+        "float32"  # of the base's answers that are distilled, one of PRECISIONS
+    )
+    flavours: tuple[str, ...] = (
+        "float32",
+    )  # of the exported files; fusion and plans count float32
+    target: str = (
+        "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
+    )
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
-    baselines: tuple[str, ...] = ("single",)  # models of all classes beside the fleet, any of BASELINES
+    baselines: tuple[str, ...] = (
+        "single",
+    )  # models of all classes beside the fleet, any of BASELINES
     seed: int = 0
 
     def check(self) -> None:
         self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
-        self._require(self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1")
+        self._require(
+            self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1"
+        )
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
-        self._require(self.budget_bytes is None or self.budget_bytes > 0, "budget_bytes", "it must be positive")
-        self._require(self.start_heads is None or self.start_heads >= 1, "start_heads", "it must be at least 1")
-        self._require(self.strategy in ("random", "similar", "dissimilar"), "strategy",
-                      'it must be "random", "similar" or "dissimilar"')
-        self._require(self.assignment in ("greedy", "optimal"), "assignment", 'it must be "greedy" or "optimal"')
+        self._require(
+            self.budget_bytes is None or self.budget_bytes > 0,
+            "budget_bytes",
+            "it must be positive",
+        )
+        self._require(
+            self.start_heads is None or self.start_heads >= 1,
+            "start_heads",
+            "it must be at least 1",
+        )
+        self._require(
+            self.strategy in ("random", "similar", "dissimilar"),
+            "strategy",
+            'it must be "random", "similar" or "dissimilar"',
+        )
+        self._require(
+            self.assignment in ("greedy", "optimal"),
+            "assignment",
+            'it must be "greedy" or "optimal"',
+        )
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
-        self._require(self.repair_samples is None or self.repair_samples >= 1, "repair_samples",
-                      "it must be at least 1")
-        self._require(self.teacher_precision in PRECISIONS, "teacher_precision",
-                      f"it must be one of {', '.join(PRECISIONS)}")
+        self._require(
+            self.repair_samples is None or self.repair_samples >= 1,
+            "repair_samples",
+            "it must be at least 1",
+        )
+        self._require(
+            self.teacher_precision in PRECISIONS,
+            "teacher_precision",
+            f"it must be one of {', '.join(PRECISIONS)}",
+        )
         self._require(self.fusion in FUSIONS, "fusion", f"it must be one of {', '.join(FUSIONS)}")
-        self._require((self.joint_training is not None) == (self.fusion == "joint"), "joint_training",
-                      'it is given with fusion = "joint" and only then')
+        self._require(
+            (self.joint_training is not None) == (self.fusion == "joint"),
+            "joint_training",
+            'it is given with fusion = "joint" and only then',
+        )
         for name in ("fusion_training", "joint_training"):
             fit = getattr(self, name)
-            self._require(fit is None or fit.optimizer != "muon", name,
-                          'optimizer = "muon" is for fits of one ViT; here it must be "adamw" or "adam"')
+            self._require(
+                fit is None or fit.optimizer != "muon",
+                name,
+                'optimizer = "muon" is for fits of one ViT; here it must be "adamw" or "adam"',
+            )
             self._require(fit is None or fit.epochs >= 1, name, "its epochs must be 1 or more")
-        for name, off in (("label_smoothing", 0), ("feature_distillation", 0), ("patch_dropout", 0), ("ema", 0),
-                          ("augment", "none"), ("mix", "none")):
-            self._require(getattr(self.fusion_training, name) == off, "fusion_training",
-                          f"its {name} must be {off!r}: the MLP is fitted on stored features and labels, without it")
-        self._require(self.min_accuracy is None or 0 < self.min_accuracy <= 1, "min_accuracy", "it must be in (0, 1]")
-        self._require(self.flavours[:1] == ("float32",) and set(self.flavours) <= set(FLAVOURS)
-                      and len(set(self.flavours)) == len(self.flavours), "flavours",
-                      f"it must be float32 and then any of {', '.join(FLAVOURS[1:])}, each once")
-        self._require(set(self.baselines) <= set(BASELINES) and len(set(self.baselines)) == len(self.baselines),
-                      "baselines", f"it must be any of {', '.join(BASELINES)}, each once")
+        for name, off in (
+            ("label_smoothing", 0),
+            ("feature_distillation", 0),
+            ("patch_dropout", 0),
+            ("ema", 0),
+            ("augment", "none"),
+            ("mix", "none"),
+        ):
+            self._require(
+                getattr(self.fusion_training, name) == off,
+                "fusion_training",
+                f"its {name} must be {off!r}: the MLP is fitted on stored features and labels, "
+                "without it",
+            )
+        self._require(
+            self.min_accuracy is None or 0 < self.min_accuracy <= 1,
+            "min_accuracy",
+            "it must be in (0, 1]",
+        )
+        self._require(
+            self.flavours[:1] == ("float32",)
+            and set(self.flavours) <= set(FLAVOURS)
+            and len(set(self.flavours)) == len(self.flavours),
+            "flavours",
+            f"it must be float32 and then any of {', '.join(FLAVOURS[1:])}, each once",
+        )
+        self._require(
+            set(self.baselines) <= set(BASELINES)
+            and len(set(self.baselines)) == len(self.baselines),
+            "baselines",
+            f"it must be any of {', '.join(BASELINES)}, each once",
+        )
         self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")
 

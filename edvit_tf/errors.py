@@ -1,12 +1,14 @@
 """Errors that a user can act on, each with the exit code of the command that meets it.
 
-Every message gives the value seen, the rule broken and the next thing to do. The device side has its own
-errors (`edvit_tf.device.model.bundle.BundleError`), because it imports nothing from here.
+Every message gives the value seen, the rule broken and the next thing to do. The device side has
+its own errors (`edvit_tf.device.model.bundle.BundleError`), because it imports nothing from here.
 """
 
 
 class EdvitError(Exception):
-    """Base of all errors that are the user's to mend; `exit_code` is what the command line returns."""
+    """Base of all errors that are the user's to mend; `exit_code` is what the command line
+    returns.
+    """
 
     exit_code = 1
 

@@ -3,8 +3,9 @@
 Command:    python recipes/cifar10.py --data-dir DIR     (cifar-10-batches-py/; without it: Keras's download)
 Time:       4 minutes a seed on the sample below, on one core of an Intel Xeon (AMX); 2.0 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (500 images: +-4 points), mean and deviation:
-            fused 29.8 / 33.8 / 30.8, 31.5 +- 2.1 %; base 31.4 / 34.8 / 32.6, 32.9 +- 1.7 %; one model of a device's
-            size 33.6 / 33.6 / 34.2, 33.8 +- 0.3 %. A base from scratch on so few learns little: cifar10_dinov2.py
+            fused 29.8 / 33.8 / 30.8, 31.5 +- 2.1 %; base 31.4 / 34.8 / 32.6, 32.9 +- 1.7 %; one
+            model of a device's size 33.6 / 33.6 / 34.2, 33.8 +- 0.3 %. A base from scratch on so
+            few learns little: cifar10_dinov2.py
 Data:       to hand: a sample with exact pixels: 2,700 training, 300 validation, 500 test images
 The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the data, no pretraining
 """
@@ -15,14 +16,21 @@ from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 CONFIG = RunConfig(
     name="cifar10",
     data=DataConfig("cifar10", image_size=(32, 32)),
-    model="vit_cpu", patch_size=8,
-    base_training=TrainConfig(epochs=6, batch_size=128, learning_rate=1e-3, augment="shift_flip", label_smoothing=0.1),
+    model="vit_cpu",
+    patch_size=8,
+    base_training=TrainConfig(
+        epochs=6, batch_size=128, learning_rate=1e-3, augment="shift_flip", label_smoothing=0.1
+    ),
     stage_training=TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3, augment="shift_flip"),
     fusion_training=TrainConfig(epochs=30, batch_size=128, learning_rate=1e-3),
     num_devices=5,
 )
 SMOKE = smoke_profile(
-    DataConfig("cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000}), patch_size=8)
+    DataConfig(
+        "cifar10", image_size=(32, 32), options={"max_per_class": 8, "validation_count": 1000}
+    ),
+    patch_size=8,
+)
 PAPER = paper_profile(DataConfig("cifar10", image_size=(224, 224)), epochs=10)
 
 if __name__ == "__main__":

@@ -37,7 +37,10 @@ def bundles(tiny_bundle, tmp_path_factory) -> tuple[Path, Path]:
 
     def change(manifest):
         manifest["labels"] = labels
-        manifest["files"]["labels.txt"] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+        manifest["files"]["labels.txt"] = {
+            "bytes": len(text),
+            "sha256": hashlib.sha256(text).hexdigest(),
+        }
 
     rewrite_manifest(second, change)
     return tiny_bundle, second
@@ -60,7 +63,9 @@ def store(made_store, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_bundle(tmp_path_factory) -> Path:
-    """Bundle of `recipes/mnist.py --smoke --synthetic`: two sub-models, made in one unbroken run."""
+    """Bundle of `recipes/mnist.py --smoke --synthetic`: two sub-models, made in one unbroken
+    run.
+    """
     out = tmp_path_factory.mktemp("smoke") / "mnist"
     done = run_python(*SMOKE, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr

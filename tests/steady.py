@@ -2,8 +2,9 @@
 
     python -m tests.steady --requests 100000 [--out steady.json]
 
-Two workers and an aggregator, mutual TLS, eight clients, no faults. The first tenth of the requests warms up; exit code
-1 if a process then grows by more than 5 %, keeps descriptors, or an answer is wrong or missing.
+Two workers and an aggregator, mutual TLS, eight clients, no faults. The first tenth of the requests
+warms up; exit code 1 if a process then grows by more than 5 %, keeps descriptors, or an answer is
+wrong or missing.
 """
 
 import argparse
@@ -28,8 +29,11 @@ GROWTH, DESCRIPTORS, CLIENTS = 0.05, 2, 8
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.steady", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.steady",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--bundle", type=Path, help="with two sub-models; made if left out")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
@@ -37,13 +41,20 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="edvit-steady-") as name:
         bundle = args.bundle or write_made_bundle(Path(name) / "two")
         result = steady(bundle, Path(name), args.requests)
-    print(f"{result['requests']} requests in {result['seconds']:.0f} s; not whole {result['not_whole']}, wrong "
-          f"{result['wrong']}")
+    print(
+        f"{result['requests']} requests in {result['seconds']:.0f} s; not whole "
+        f"{result['not_whole']}, wrong "
+        f"{result['wrong']}"
+    )
     for process, samples in result["processes"].items():
         first, last = samples[0], samples[-1]
-        print(f"{process:<12}{first['rss_bytes'] / 2**20:7.1f} -> {last['rss_bytes'] / 2**20:.1f} MiB "
-              f"({100 * (last['rss_bytes'] / first['rss_bytes'] - 1):+.2f} %), descriptors {first['descriptors']} -> "
-              f"{last['descriptors']}")
+        print(
+            f"{process:<12}{first['rss_bytes'] / 2**20:7.1f} -> {last['rss_bytes'] / 2**20:.1f} "
+            "MiB "
+            f"({100 * (last['rss_bytes'] / first['rss_bytes'] - 1):+.2f} %), descriptors "
+            f"{first['descriptors']} -> "
+            f"{last['descriptors']}"
+        )
     for words in result["failed"]:
         print(f"FAILED: {words}")
     if args.out:
@@ -52,31 +63,73 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def steady(bundle: Path, folder: Path, requests: int) -> dict:
-    """Runs it; a sample a tenth of the requests, the first after the first tenth. "failed" lists what must not be."""
+    """Runs it; a sample a tenth of the requests, the first after the first tenth. "failed" lists
+    what must not be.
+    """
     pictures = np.random.default_rng(0).integers(0, 256, (16, 1, 16, 16, 1), np.uint8)
     certs.init(folder / "ca")
-    ids = {role: certs.issue(folder / "ca", role, "steady", [] if role == "client" else ["127.0.0.1"], 10,
-                             folder / role) for role in ("worker", "aggregator", "client")}
+    ids = {
+        role: certs.issue(
+            folder / "ca",
+            role,
+            "steady",
+            [] if role == "client" else ["127.0.0.1"],
+            10,
+            folder / role,
+        )
+        for role in ("worker", "aggregator", "client")
+    }
     with contextlib.ExitStack() as stack:
-        devices = stack.enter_context(places(bundle, folder, [[0], [1]], "--identity", str(ids["worker"])))
-        one = stack.enter_context(aggregator(bundle, folder, [d.address for d in devices], "--identity",
-                                             str(ids["aggregator"]), "--metrics", "127.0.0.1:0", "--deadline-ms",
-                                             "10000"))
+        devices = stack.enter_context(
+            places(bundle, folder, [[0], [1]], "--identity", str(ids["worker"]))
+        )
+        one = stack.enter_context(
+            aggregator(
+                bundle,
+                folder,
+                [d.address for d in devices],
+                "--identity",
+                str(ids["aggregator"]),
+                "--metrics",
+                "127.0.0.1:0",
+                "--deadline-ms",
+                "10000",
+            )
+        )
         wait_for(lambda: healthy(one, 2))
-        processes = {"aggregator": one, "worker 0": devices[0].worker, "worker 1": devices[1].worker}
+        processes = {
+            "aggregator": one,
+            "worker 0": devices[0].worker,
+            "worker 1": devices[1].worker,
+        }
         samples, started = {name: [] for name in processes}, time.monotonic()
-        traffic = Traffic(one.address, pictures, oracle(bundle, pictures), clients=CLIENTS,
-                          own=tls.identity(ids["client"]))
+        traffic = Traffic(
+            one.address,
+            pictures,
+            oracle(bundle, pictures),
+            clients=CLIENTS,
+            own=tls.identity(ids["client"]),
+        )
         with traffic:
             for tenth in range(1, 11):
                 wait_for(lambda tenth=tenth: len(traffic.rows) >= requests * tenth / 10, 3600)
                 for name, process in processes.items():
-                    samples[name].append({"requests": len(traffic.rows), "rss_bytes": process.resident_bytes(),
-                                          "descriptors": process.open_files()})
+                    samples[name].append(
+                        {
+                            "requests": len(traffic.rows),
+                            "rss_bytes": process.resident_bytes(),
+                            "descriptors": process.open_files(),
+                        }
+                    )
         seconds = time.monotonic() - started
     not_whole = sum(not row.whole for row in traffic.rows)
-    result = {"requests": len(traffic.rows), "seconds": seconds, "not_whole": not_whole,
-              "wrong": len(traffic.wrong()), "processes": samples}
+    result = {
+        "requests": len(traffic.rows),
+        "seconds": seconds,
+        "not_whole": not_whole,
+        "wrong": len(traffic.wrong()),
+        "processes": samples,
+    }
     result["failed"] = [f"{result[key]} {key}" for key in ("not_whole", "wrong") if result[key]]
     for name, of in samples.items():
         if of[-1]["rss_bytes"] > (1 + GROWTH) * of[0]["rss_bytes"]:

@@ -12,8 +12,16 @@ VIT = ViTConfig((224, 224, 3), 16, 12, 768, 12, 64, 3072, 10)
 
 
 def test_round_trip_through_json():
-    run = RunConfig("x", DataConfig("gtzan", (64, 64), {"window_seconds": 3.0}), "vit_cpu", TrainConfig(1),
-                    TrainConfig(2), TrainConfig(3), devices=(DeviceSpec("pi", 10_000_000, None),), min_accuracy=0.5)
+    run = RunConfig(
+        "x",
+        DataConfig("gtzan", (64, 64), {"window_seconds": 3.0}),
+        "vit_cpu",
+        TrainConfig(1),
+        TrainConfig(2),
+        TrainConfig(3),
+        devices=(DeviceSpec("pi", 10_000_000, None),),
+        min_accuracy=0.5,
+    )
     again = RunConfig.from_dict(json.loads(json.dumps(run.to_dict())))
     assert again == run and digest(again.to_dict()) == digest(run.to_dict())
     assert ViTConfig.from_dict(VIT.to_dict()) == VIT
@@ -21,21 +29,37 @@ def test_round_trip_through_json():
 
 def test_pruned_widths():
     sub = VIT.pruned(2, 3)
-    assert (sub.hidden_dim, sub.num_heads, sub.head_dim, sub.mlp_dim, sub.num_classes) == (128, 2, 64, 512, 3)
+    assert (sub.hidden_dim, sub.num_heads, sub.head_dim, sub.mlp_dim, sub.num_classes) == (
+        128,
+        2,
+        64,
+        512,
+        3,
+    )
     with pytest.raises(ConfigError, match="kept_heads is 13.*12 heads"):
         VIT.pruned(13, 3)
 
 
 def test_a_reserve_is_kept_of_the_memory():
     assert DeviceSpec("pi", 10, None, 3).usable_bytes == 7 and DeviceSpec("pi").usable_bytes is None
-    for wrong, message in (((10, None, 10), "less than the 10 bytes"), ((None, None, 1), "no memory limit"),
-                           ((10, None, -1), "0 or more")):
+    for wrong, message in (
+        ((10, None, 10), "less than the 10 bytes"),
+        ((None, None, 1), "no memory limit"),
+        ((10, None, -1), "0 or more"),
+    ):
         with pytest.raises(ConfigError, match=f"reserve_bytes.*{message}"):
             DeviceSpec("pi", *wrong)
 
 
 def test_sub_models_are_one_a_device_or_as_many_as_asked():
-    run = RunConfig("x", DataConfig("gtzan", (64, 64)), "vit_cpu", TrainConfig(1), TrainConfig(2), TrainConfig(3))
+    run = RunConfig(
+        "x",
+        DataConfig("gtzan", (64, 64)),
+        "vit_cpu",
+        TrainConfig(1),
+        TrainConfig(2),
+        TrainConfig(3),
+    )
     assert [run.replace(num_devices=n).group_count for n in (1, 5, 12)] == [1, 5, 12]
     assert run.replace(num_groups=7).group_count == 7
 
@@ -46,11 +70,17 @@ def test_other_weight_must_be_positive(weight):
         TrainConfig(1, other_weight=weight)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"mlp_dim": "3072"}, "mlp_dim is '3072' .*int"), ({"mlp_dim": True}, "mlp_dim is True"),
-    ({"image_shape": (225, 224, 3)}, "multiples of patch_size = 16"), ({"pool": "max"}, "cls_mean"),
-    ({"input_std": (0.0,)}, "positive"), ({"heads": 3}, "no field 'heads'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mlp_dim": "3072"}, "mlp_dim is '3072' .*int"),
+        ({"mlp_dim": True}, "mlp_dim is True"),
+        ({"image_shape": (225, 224, 3)}, "multiples of patch_size = 16"),
+        ({"pool": "max"}, "cls_mean"),
+        ({"input_std": (0.0,)}, "positive"),
+        ({"heads": 3}, "no field 'heads'"),
+    ],
+)
 def test_wrong_values_say_what_is_wrong(change, message):
     with pytest.raises(ConfigError, match=message):
         VIT.replace(**change)
@@ -58,15 +88,32 @@ def test_wrong_values_say_what_is_wrong(change, message):
 
 def test_muon_is_for_fits_of_one_vit():
     fit = TrainConfig(1, optimizer="muon")
-    run = RunConfig("r", DataConfig("mnist", (28, 28)), "vit_smoke", fit, fit, TrainConfig(1), shared_training=fit)
+    run = RunConfig(
+        "r",
+        DataConfig("mnist", (28, 28)),
+        "vit_smoke",
+        fit,
+        fit,
+        TrainConfig(1),
+        shared_training=fit,
+    )
     assert RunConfig.from_dict(run.to_dict()) == run
     for change in ({"fusion_training": fit}, {"fusion": "joint", "joint_training": fit}):
         with pytest.raises(ConfigError, match=f"{list(change)[-1]} .*muon.*one ViT.*adamw"):
             run.replace(**change)
 
 
-@pytest.mark.parametrize("change", [{"ema": 0.9}, {"label_smoothing": 0.1}, {"mix": "mixup"}, {"augment": "shift"},
-                                    {"patch_dropout": 0.5}, {"feature_distillation": 1.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ema": 0.9},
+        {"label_smoothing": 0.1},
+        {"mix": "mixup"},
+        {"augment": "shift"},
+        {"patch_dropout": 0.5},
+        {"feature_distillation": 1.0},
+    ],
+)
 def test_what_the_mlps_fit_would_not_heed_is_refused(change):
     fit = TrainConfig(1)
     with pytest.raises(ConfigError, match=f"fusion_training .*{next(iter(change))} must be"):

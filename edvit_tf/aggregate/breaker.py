@@ -1,10 +1,13 @@
-"""When a device is left alone: after failures in a row nothing is sent to it, but for one trial after each pause.
+"""When a device is left alone: after failures in a row nothing is sent to it, but for one trial
+after each pause.
 
-    closed --(3 failures in a row)--> open --(pause over)--> half-open: one trial --(answered)--> closed
+    closed --(3 failures in a row)--> open --(pause over)--> half-open: one trial --(answered)-->
+    closed
                                         ^---------(failed: the pause doubles)--------'
 
-A device that hangs behind a connection that stands still answers probes, so a good probe alone does not close the
-breaker. Only the change from silent to found again does, and then the first failure opens it.
+A device that hangs behind a connection that stands still answers probes, so a good probe alone does
+not close the breaker. Only the change from silent to found again does, and then the first failure
+opens it.
 """
 
 import time
@@ -18,12 +21,15 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 8.0
 class Breaker:
     """The breaker of one device. Belongs to one event loop.
 
-    `changed(state, failures, reason)` hears when it opens, when a trial failed and when it closes, so at most every
-    PAUSE_SECONDS or so, whatever clients do.
+    `changed(state, failures, reason)` hears when it opens, when a trial failed and when it closes,
+    so at most every PAUSE_SECONDS or so, whatever clients do.
     """
 
-    def __init__(self, changed: Callable[[str, int, str], None] = lambda *_: None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        changed: Callable[[str, int, str], None] = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.state, self.failures, self.reason = "closed", 0, ""  # failures in a row; why it opened
         self._changed, self._clock = changed, clock
         self._pause, self._until = PAUSE_SECONDS, 0.0
@@ -33,11 +39,15 @@ class Breaker:
         return f"breaker {self.state}" + (f" ({self.reason})" if self.state != "closed" else "")
 
     def allows(self) -> bool:
-        """Whether a request may be sent now: always when closed, as the one trial when a pause is over."""
+        """Whether a request may be sent now: always when closed, as the one trial when a pause is
+        over.
+        """
         return self.state == "closed" or (self.state == "open" and self._clock() >= self._until)
 
     def start(self) -> bool:
-        """A request is sent, which `allows` permitted. Returns whether it is the trial: for `failed` and `dropped`."""
+        """A request is sent, which `allows` permitted. Returns whether it is the trial: for
+        `failed` and `dropped`.
+        """
         if self.state == "closed":
             return False
         self.state = "half-open"
@@ -49,7 +59,9 @@ class Breaker:
         self._close("it answered")
 
     def failed(self, trial: bool, reason: str) -> None:
-        """The device was silent until the deadline, not there, or wrong. While open, only the trial counts."""
+        """The device was silent until the deadline, not there, or wrong. While open, only the trial
+        counts.
+        """
         if self.state == "closed":
             self.failures += 1
             if self.failures >= FAILURES:
@@ -60,12 +72,16 @@ class Breaker:
             self._open(reason)
 
     def dropped(self, trial: bool) -> None:
-        """A request ended without saying anything of the device: its client went away, or another was faster."""
+        """A request ended without saying anything of the device: its client went away, or another
+        was faster.
+        """
         if trial and self.state == "half-open":
             self.state = "open"  # the pause is over: the next request is a trial
 
     def found_again(self) -> None:
-        """A probe found the device after others had not: it may be asked, and the next failure opens again."""
+        """A probe found the device after others had not: it may be asked, and the next failure
+        opens again.
+        """
         if self.state != "closed":
             self.failures, self._pause = FAILURES - 1, PAUSE_SECONDS
             self._close("found again")

@@ -1,4 +1,6 @@
-"""Asks an aggregator, for arrays and for files. Needs a bundle only to cut recordings into windows."""
+"""Asks an aggregator, for arrays and for files. Needs a bundle only to cut recordings into
+windows.
+"""
 
 from pathlib import Path
 
@@ -25,33 +27,49 @@ class Client:
 
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         """Raises RequestFailed if no aggregator answers there in time."""
-        self._channel = (grpc.insecure_channel(server) if own is None
-                         else grpc.secure_channel(server, tls.channel_credentials(own)))
+        self._channel = (
+            grpc.insecure_channel(server)
+            if own is None
+            else grpc.secure_channel(server, tls.channel_credentials(own))
+        )
         self._timeout, self._server = timeout_seconds, server
         metadata = self._call("ModelMetadata", wire.message("ModelMetadataRequest")(name=MODEL))
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
         self.bundle_digest = metadata.properties.get("bundle_digest", "")
 
     def ask(self, value: np.ndarray | bytes) -> dict:
-        """{"label", "probability", "probabilities": array (classes,), "parameters"} for one input or encoded file.
+        """{"label", "probability", "probabilities": array (classes,), "parameters"} for one input
+        or encoded file.
 
-        Raises RequestFailed with the aggregator's words, and when it has another bundle than at the start.
+        Raises RequestFailed with the aggregator's words, and when it has another bundle than at the
+        start.
         """
         response = self._call("ModelInfer", wire.infer_request(MODEL, {self.input.name: value}))
         found, said = wire.tensors(response), wire.parameters(response)
         if said["bundle_digest"] != self.bundle_digest:
-            raise RequestFailed(f"{self._server} serves the bundle {said['bundle_digest'][:12]} now, and "
-                                f"{self.bundle_digest[:12]} when this began. Begin again.")
+            raise RequestFailed(
+                f"{self._server} serves the bundle {said['bundle_digest'][:12]} now, and "
+                f"{self.bundle_digest[:12]} when this began. Begin again."
+            )
         probabilities = found["probabilities"][0]
-        return {"label": found["label"][0].decode(), "probability": float(probabilities.max()),
-                "probabilities": probabilities, "parameters": said}
+        return {
+            "label": found["label"][0].decode(),
+            "probability": float(probabilities.max()),
+            "probabilities": probabilities,
+            "parameters": said,
+        }
 
     def check_bundle(self, bundle: Bundle) -> None:
-        """Raises ConfigError unless the aggregator serves this bundle: another one has other windows or labels."""
+        """Raises ConfigError unless the aggregator serves this bundle: another one has other
+        windows or labels.
+        """
         if self.bundle_digest != bundle.digest:
-            raise ConfigError(f"--bundle {bundle.path} is {bundle.digest[:12]}; {self._server} serves "
-                              f"{self.bundle_digest[:12]}. Give the bundle that is served, or none for files as they "
-                              "are.")
+            raise ConfigError(
+                f"--bundle {bundle.path} is {bundle.digest[:12]}; {self._server} serves "
+                f"{self.bundle_digest[:12]}. Give the bundle that is served, or none for files as "
+                "they "
+                "are."
+            )
 
     def close(self) -> None:
         self._channel.close()
@@ -60,11 +78,15 @@ class Client:
         try:
             return wire.checked(wire.stub(self._channel, method)(request, timeout=self._timeout))
         except grpc.RpcError as error:
-            raise RequestFailed(f"{self._server} answered {error.code().name}: {error.details()}") from error
+            raise RequestFailed(
+                f"{self._server} answered {error.code().name}: {error.details()}"
+            ) from error
 
 
 def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
-    """The answer for a file: sent as it is, or, with a bundle, as the tensors that it is cut into (the mean counts)."""
+    """The answer for a file: sent as it is, or, with a bundle, as the tensors that it is cut into
+    (the mean counts).
+    """
     if bundle is None:
         return {"file": path.name, "windows": 1, **client.ask(path.read_bytes())}
     spec = preprocess.spec_from_dict(bundle.manifest["input"]["spec"])
@@ -75,5 +97,11 @@ def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
     answers = [client.ask(x[np.newaxis]) for x in inputs]
     mean = np.mean([answer["probabilities"] for answer in answers], axis=0)
     worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))
-    return {"file": path.name, "windows": len(answers), "label": bundle.labels[int(mean.argmax())],
-            "probability": float(mean.max()), "probabilities": mean, "parameters": worst["parameters"]}
+    return {
+        "file": path.name,
+        "windows": len(answers),
+        "label": bundle.labels[int(mean.argmax())],
+        "probability": float(mean.max()),
+        "probabilities": mean,
+        "parameters": worst["parameters"],
+    }

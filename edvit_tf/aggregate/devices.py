@@ -1,4 +1,6 @@
-"""The devices of a fleet: a list of addresses, or the devices.toml that plans read, with host and port in each."""
+"""The devices of a fleet: a list of addresses, or the devices.toml that plans read, with host and
+port in each.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +20,34 @@ class Device:
 
 
 def fleet_devices(text: str) -> tuple[Device, ...]:
-    """Devices from "host:port,host:port" or the path of a devices.toml (`edvit_tf.planning.devices`).
+    """Devices from "host:port,host:port" or the path of a devices.toml
+    (`edvit_tf.planning.devices`).
 
-    Raises ConfigError for an address that is none, one that is given twice, and as `load_devices` for the file.
+    Raises ConfigError for an address that is none, one that is given twice, and as `load_devices`
+    for the file.
     """
-    devices = _from_file(Path(text)) if text.endswith(".toml") else tuple(
-        Device(part, _address(part, part)) for part in filter(None, map(str.strip, text.split(","))))
+    devices = (
+        _from_file(Path(text))
+        if text.endswith(".toml")
+        else tuple(
+            Device(part, _address(part, part))
+            for part in filter(None, map(str.strip, text.split(",")))
+        )
+    )
     if not devices:
-        raise ConfigError(f"--devices is {text!r}; it must be HOST:PORT,HOST:PORT,... or a devices.toml. Name one "
-                          "device at least.")
+        raise ConfigError(
+            f"--devices is {text!r}; it must be HOST:PORT,HOST:PORT,... or a devices.toml. Name "
+            "one "
+            "device at least."
+        )
     seen: dict[str, str] = {}
     for device in devices:
         if device.address in seen:
-            raise ConfigError(f"{device.name} and {seen[device.address]} have the same address {device.address}; each "
-                              "device has its own. Drop one, or mend its port.")
+            raise ConfigError(
+                f"{device.name} and {seen[device.address]} have the same address {device.address}; "
+                "each "
+                "device has its own. Drop one, or mend its port."
+            )
         seen[device.address] = device.name
     return devices
 
@@ -45,9 +61,17 @@ def _from_file(path: Path) -> tuple[Device, ...]:
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["device"]:
         host, port = entry.get("host"), entry.get("port", PORT)
-        if not isinstance(host, str) or not host or isinstance(port, bool) or not isinstance(port, int):
-            raise ConfigError(f"{path.name}, {entry['name']}: host is {host!r}, port {port!r}; an aggregator needs "
-                              f'both of every device. Add host = "192.168.1.20" and port = {PORT}.')
+        if (
+            not isinstance(host, str)
+            or not host
+            or isinstance(port, bool)
+            or not isinstance(port, int)
+        ):
+            raise ConfigError(
+                f"{path.name}, {entry['name']}: host is {host!r}, port {port!r}; an aggregator "
+                "needs "
+                f'both of every device. Add host = "192.168.1.20" and port = {PORT}.'
+            )
         found.append(Device(entry["name"], _address(bracketed(host, port), entry["name"])))
     return tuple(found)
 
@@ -56,7 +80,9 @@ def _address(text: str, name: str) -> str:
     try:
         host, port = split_address(text)
         if port == 0:
-            raise AddressError(f"{text!r} has port 0; a device needs the port that its worker listens on.")
+            raise AddressError(
+                f"{text!r} has port 0; a device needs the port that its worker listens on."
+            )
     except AddressError as error:
         raise ConfigError(f"device {name}: {error}") from error
     return bracketed(host, port)

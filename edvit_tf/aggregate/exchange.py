@@ -1,9 +1,11 @@
-"""Many requests to one device over one ModelStreamInfer call, each with its own deadline; broken streams are renewed.
+"""Many requests to one device over one ModelStreamInfer call, each with its own deadline; broken
+streams are renewed.
 
-An answer is bound to its request by the sub-model's name and the request's id. A request that is given up is taken
-back: out of what is not sent yet, or by a message to the device; its answer, should one come, is dropped. An answer to
-nobody else ends the stream. Large requests are for calls of their own: on a stream one that is sent slowly holds up all
-behind it, and one that the device finds too long would end all.
+An answer is bound to its request by the sub-model's name and the request's id. A request that is
+given up is taken back: out of what is not sent yet, or by a message to the device; its answer,
+should one come, is dropped. An answer to nobody else ends the stream. Large requests are for calls
+of their own: on a stream one that is sent slowly holds up all behind it, and one that the device
+finds too long would end all.
 """
 
 import asyncio
@@ -17,20 +19,26 @@ from edvit_tf.device.rpc import tensors as wire
 LARGEST_BYTES = 256 << 10  # of a request on a stream
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened
 _Key = tuple[str, str]  # sub-model, id
-_OWN_CODES = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED,
-              grpc.StatusCode.UNIMPLEMENTED)  # of a stream that the device refuses; others say that it broke
+_OWN_CODES = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)  # of a stream that the device refuses; others say that it broke
 
 
 class Exchange:
-    """The stream to a device. It belongs to one event loop; the first request opens it, and the first after a break."""
+    """The stream to a device. It belongs to one event loop; the first request opens it, and the
+    first after a break.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = wire.stub(channel, "ModelStreamInfer")
         self._stream: _OneStream | None = None
 
     async def infer(self, request: bytes, name: str, request_id: str, seconds: float):
-        """The device's answer, a ModelInferResponse, within `seconds`. Raises grpc.aio.AioRpcError, and WireError when
-        the device sends what is no answer to anything.
+        """The device's answer, a ModelInferResponse, within `seconds`. Raises grpc.aio.AioRpcError,
+        and WireError when the device sends what is no answer to anything.
         """
         if self._stream is not None and self._stream.to_be_left():
             self._stream.retire()
@@ -58,7 +66,10 @@ class _OneStream:
 
     def to_be_left(self) -> bool:
         """Whether the next request is better sent on another stream."""
-        silent = self._silent_since is not None and time.monotonic() - self._silent_since > _SILENT_SECONDS
+        silent = (
+            self._silent_since is not None
+            and time.monotonic() - self._silent_since > _SILENT_SECONDS
+        )
         return self._ended or self._stops or silent
 
     async def infer(self, request: bytes, key: _Key, seconds: float):
@@ -102,7 +113,9 @@ class _OneStream:
             task.cancel()
 
     async def _write(self) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader says what it was
+        with contextlib.suppress(
+            grpc.aio.AioRpcError, asyncio.InvalidStateError
+        ):  # the reader says what it was
             while True:
                 await self._to_send.wait()
                 while self._taken_back or self._unsent:
@@ -119,7 +132,8 @@ class _OneStream:
         until, request = self._unsent.pop(key)
         message = wire.message("ModelInferRequest")(model_name=key[0])
         wire.set_parameters(message, {"timeout": max(1, int(1e6 * (until - time.monotonic())))})
-        # Fields of a message may come in any order, so what is this request's own stands before what all share.
+        # Fields of a message may come in any order, so what is this request's own stands before
+        # what all share.
         return message.SerializeToString() + request
 
     async def _read(self) -> None:
@@ -131,7 +145,11 @@ class _OneStream:
         except wire.WireError as wrong:
             error = wrong
         except grpc.aio.AioRpcError as broken:  # a write that failed makes it INTERNAL
-            error = broken if broken.code() in _OWN_CODES else _error(grpc.StatusCode.UNAVAILABLE, broken.details())
+            error = (
+                broken
+                if broken.code() in _OWN_CODES
+                else _error(grpc.StatusCode.UNAVAILABLE, broken.details())
+            )
         finally:
             self.end(error)
 
@@ -143,16 +161,23 @@ class _OneStream:
         if answer is None or key in self._unsent:
             self._given_up -= 1
             if self._given_up < 0:
-                field, got = ("id", response.id) if all(key[1] != asked for _, asked in self._waiting) else (
-                    "model_name", response.model_name)
+                field, got = (
+                    ("id", response.id)
+                    if all(key[1] != asked for _, asked in self._waiting)
+                    else ("model_name", response.model_name)
+                )
                 raise wire.wrong(field, repr(got[:80]), "that of a request on this stream")
         elif not answer.done():
             if received.error_message:
                 status = str(wire.parameters(response).get(wire.STATUS, ""))
                 code = grpc.StatusCode.__members__.get(status, grpc.StatusCode.UNKNOWN)
                 self._stops |= code is grpc.StatusCode.UNAVAILABLE
-                answer.set_exception(_error(code if code is not grpc.StatusCode.OK else grpc.StatusCode.UNKNOWN,
-                                            received.error_message))
+                answer.set_exception(
+                    _error(
+                        code if code is not grpc.StatusCode.OK else grpc.StatusCode.UNKNOWN,
+                        received.error_message,
+                    )
+                )
             else:
                 answer.set_result(response)
 

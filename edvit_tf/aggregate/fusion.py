@@ -1,4 +1,6 @@
-"""The fusion MLP of a bundle, loaded and run as a device does: verified, right on the golden input, in an executor."""
+"""The fusion MLP of a bundle, loaded and run as a device does: verified, right on the golden input,
+in an executor.
+"""
 
 import json
 import time
@@ -22,8 +24,11 @@ class Fusion:
         golden, expected = expected_answers(bundle, None)
         error = golden_error(run_model(path, golden)[0], expected)
         if error > tolerance("float32"):
-            raise WrongAnswers(f"{path.name} answers the golden input with a relative error of {error:.1e}. Do not use "
-                               "this machine with this file: copy the bundle again.")
+            raise WrongAnswers(
+                f"{path.name} answers the golden input with a relative error of {error:.1e}. Do "
+                "not use "
+                "this machine with this file: copy the bundle again."
+            )
         self._model, self._widths = load(path), bundle.widths
         self._names = [entry["name"] for entry in bundle.sub_models]
         self._model.run(**golden)
@@ -32,24 +37,33 @@ class Fusion:
         self.seconds = time.perf_counter() - started
         self.executor = Executor("fusion", self._run, self.seconds)
 
-    async def probabilities(self, features: dict[str, np.ndarray], seconds_left: float) -> np.ndarray:
-        """(1, classes) from the features (1, d_j) of some sub-models by name; those that are missing count as zeros.
+    async def probabilities(
+        self, features: dict[str, np.ndarray], seconds_left: float
+    ) -> np.ndarray:
+        """(1, classes) from the features (1, d_j) of some sub-models by name; those that are
+        missing count as zeros.
 
         Raises WireError as `Executor.submit` does.
         """
         return (await self.executor.submit(features, seconds_left)).value
 
     def _run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        parts = [features.get(name, np.zeros((1, width), np.float32))
-                 for name, width in zip(self._names, self._widths, strict=True)]
+        parts = [
+            features.get(name, np.zeros((1, width), np.float32))
+            for name, width in zip(self._names, self._widths, strict=True)
+        ]
         present = np.array([[name in features for name in self._names]], np.float32)
-        return self._model.run(features=np.concatenate(parts, axis=1), present=present)["probabilities"]
+        return self._model.run(features=np.concatenate(parts, axis=1), present=present)[
+            "probabilities"
+        ]
 
 
 def measured_losses(bundle: Bundle) -> dict[frozenset[str], float]:
-    """Accuracy 0..1 of the bundle by the sub-models that were missing, as results.json has it; {} without one.
+    """Accuracy 0..1 of the bundle by the sub-models that were missing, as results.json has it; {}
+    without one.
 
-    "losses" has sets of any size, a sample of the large ones; bundles of earlier versions have "missing_one" alone.
+    "losses" has sets of any size, a sample of the large ones; bundles of earlier versions have
+    "missing_one" alone.
     """
     try:
         results = json.loads((bundle.path / "results.json").read_text(encoding="utf-8"))

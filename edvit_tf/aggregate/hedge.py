@@ -1,8 +1,10 @@
-"""Which of several devices with the same sub-model is asked, and when another: on failure, or when the first is slow.
+"""Which of several devices with the same sub-model is asked, and when another: on failure, or when
+the first is slow.
 
-A second copy of a request is sent after the time in which the device answers 95 of 100 requests, the first good answer
-counts, the other copy is cancelled. A budget holds such copies to BUDGET_SHARE of the requests, so that a fleet that is
-slow because it is busy does not get twice the load. Source: Dean and Barroso, The Tail at Scale, 2013.
+A second copy of a request is sent after the time in which the device answers 95 of 100 requests,
+the first good answer counts, the other copy is cancelled. A budget holds such copies to
+BUDGET_SHARE of the requests, so that a fleet that is slow because it is busy does not get twice the
+load. Source: Dean and Barroso, The Tail at Scale, 2013.
 """
 
 import asyncio
@@ -60,12 +62,17 @@ def delay_seconds(p95: float | None, left_seconds: float) -> float:
     return min(max(p95, LEAST_DELAY_SECONDS), left_seconds / 2)
 
 
-async def first_good(attempts: Sequence[Callable[[], Awaitable[Any]]], good: Callable[[Any], bool],
-                     delay: float, budget: Budget) -> Any:
+async def first_good(
+    attempts: Sequence[Callable[[], Awaitable[Any]]],
+    good: Callable[[Any], bool],
+    delay: float,
+    budget: Budget,
+) -> Any:
     """The first good result of `attempts`, or the last bad one.
 
-    They start one after the other: the next when none is running, or once, `delay` seconds after the first, beside it
-    if the budget has a copy left. What still runs at the end is cancelled. Raises what an attempt raises.
+    They start one after the other: the next when none is running, or once, `delay` seconds after
+    the first, beside it if the budget has a copy left. What still runs at the end is cancelled.
+    Raises what an attempt raises.
     """
     budget.request()
     waiting, running, may_copy = list(attempts), set(), True
@@ -74,8 +81,11 @@ async def first_good(attempts: Sequence[Callable[[], Awaitable[Any]]], good: Cal
         while waiting or running:
             if not running:
                 running.add(asyncio.ensure_future(waiting.pop(0)()))
-            done, running = await asyncio.wait(running, timeout=delay if may_copy and waiting else None,
-                                               return_when=asyncio.FIRST_COMPLETED)
+            done, running = await asyncio.wait(
+                running,
+                timeout=delay if may_copy and waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not done:
                 may_copy = False
                 if budget.take():

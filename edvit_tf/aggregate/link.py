@@ -1,8 +1,10 @@
-"""One device: a channel that reconnects by itself, what the device hosts, and whether it may be asked.
+"""One device: a channel that reconnects by itself, what the device hosts, and whether it may be
+asked.
 
-A probe asks once a second which sub-models are there and from which bundle; nothing is sent to a device before that is
-known, or when a probe found it silent. So a device that comes back serves again within two probes. Between probes, and
-where a device answers probes but not requests, `breaker.py` keeps requests from it.
+A probe asks once a second which sub-models are there and from which bundle; nothing is sent to a
+device before that is known, or when a probe found it silent. So a device that comes back serves
+again within two probes. Between probes, and where a device answers probes but not requests,
+`breaker.py` keeps requests from it.
 """
 
 import asyncio
@@ -22,10 +24,19 @@ from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
 
 PROBE_SECONDS, PROBE_TIMEOUT_SECONDS = 1.0, 1.0
-_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", 2000), ("grpc.enable_retries", 0)]
-_SILENT = ("deadline", "down", "wrong answer")  # open the breaker; a refusal costs no time and says that it lives
+_CHANNEL = [
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.enable_retries", 0),
+]
+_SILENT = (
+    "deadline",
+    "down",
+    "wrong answer",
+)  # open the breaker; a refusal costs no time and says that it lives
 _FAIR_ROUND_TRIPS = 2.0  # a deadline below so many usual round trips is the client's fault
 STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving")
 
@@ -33,16 +44,25 @@ STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving")
 class Link:
     """A device as the aggregator sees it. Belongs to one event loop."""
 
-    def __init__(self, device: Device, digest: str, names: list[str], own: tls.Identity | None) -> None:
+    def __init__(
+        self, device: Device, digest: str, names: list[str], own: tls.Identity | None
+    ) -> None:
         self.device, self.digest, self.names, self.own = device, digest, names, own
         self.state, self.reason = "unknown", "not asked yet"
         self.hosted: frozenset[str] = frozenset()
-        self.channel = (grpc.aio.insecure_channel(device.address, options=_CHANNEL) if own is None else
-                        grpc.aio.secure_channel(device.address, tls.channel_credentials(own), options=_CHANNEL))
+        self.channel = (
+            grpc.aio.insecure_channel(device.address, options=_CHANNEL)
+            if own is None
+            else grpc.aio.secure_channel(
+                device.address, tls.channel_credentials(own), options=_CHANNEL
+            )
+        )
         self._infer, self._exchange = wire.stub(self.channel, "ModelInfer"), Exchange(self.channel)
         self._streams = False  # whether the device says that it takes requests over one stream
         self.breaker, self.round_trips = Breaker(self._breaker_changed), RoundTrips()
-        self.failures: collections.Counter[str] = collections.Counter()  # requests without an answer, by reason
+        self.failures: collections.Counter[str] = (
+            collections.Counter()
+        )  # requests without an answer, by reason
         self.returns = 0  # times that it was ready again
         self._last_answer = 0.0  # time.monotonic()
 
@@ -51,7 +71,8 @@ class Link:
         return self.state == "ready" and name in self.hosted
 
     async def infer(self, name: str, shared: bytes, request_id: str, seconds: float):
-        """A sub-model's answer (a message or Garbage); `shared` is the serialised request without the model's name.
+        """A sub-model's answer (a message or Garbage); `shared` is the serialised request without
+        the model's name.
 
         Raises grpc.aio.AioRpcError, and WireError for what is no answer.
         """
@@ -62,7 +83,8 @@ class Link:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                     raise
                 self._streams = False  # an older worker runs there now; it says so at once
-        # Fields of a message may come in any order, so the name is put before what all requests share.
+        # Fields of a message may come in any order, so the name is put before what all requests
+        # share.
         named = wire.message("ModelInferRequest")(model_name=name).SerializeToString()
         return await self._infer(named + shared, timeout=seconds)
 
@@ -75,12 +97,18 @@ class Link:
     def unanswered(self, why: str, trial: bool, hasty_seconds: float | None = None) -> None:
         """A request had no answer; `why` is "" when nobody waits for it any more.
 
-        `hasty_seconds` is the time that it had, where a client gave it less than the fleet's deadline.
+        `hasty_seconds` is the time that it had, where a client gave it less than the fleet's
+        deadline.
         """
         if why:
             self.failures[why] += 1
         usual = self.round_trips.p95()
-        if why == "deadline" and usual and hasty_seconds and hasty_seconds < _FAIR_ROUND_TRIPS * usual:
+        if (
+            why == "deadline"
+            and usual
+            and hasty_seconds
+            and hasty_seconds < _FAIR_ROUND_TRIPS * usual
+        ):
             self.breaker.dropped(trial)
         elif why in _SILENT:
             self.breaker.failed(trial, why)
@@ -90,19 +118,32 @@ class Link:
             self.breaker.dropped(trial)
 
     async def keep_watch(self, changed) -> None:
-        """Probes until cancelled; calls `changed()` when the state or what is hosted has changed."""
+        """Probes until cancelled; calls `changed()` when the state or what is hosted has
+        changed.
+        """
         while True:
             before, started = (self.state, self.hosted), time.monotonic()
             state, reason, hosted = await self._probe()
             if state == "down" and self.state == "ready" and self._last_answer > started:
-                state, reason, hosted = self.state, self.reason, self.hosted  # it answered a request meanwhile
+                state, reason, hosted = (
+                    self.state,
+                    self.reason,
+                    self.hosted,
+                )  # it answered a request meanwhile
             self.state, self.reason, self.hosted = state, reason, hosted
             if before != (state, hosted):
                 if state == "ready" and before[0] not in ("ready", "unknown"):
                     self.returns += 1
                     self.breaker.found_again()
-                log("device", "info" if state == "ready" else "warning", device=self.device.name,
-                    address=self.device.address, state=state, reason=reason, hosts=sorted(hosted))
+                log(
+                    "device",
+                    "info" if state == "ready" else "warning",
+                    device=self.device.name,
+                    address=self.device.address,
+                    state=state,
+                    reason=reason,
+                    hosts=sorted(hosted),
+                )
                 changed()
             await asyncio.sleep(PROBE_SECONDS)
 
@@ -112,8 +153,14 @@ class Link:
             await self.channel.close()
 
     def _breaker_changed(self, state: str, failures: int, reason: str) -> None:
-        log("breaker", "warning" if state == "open" else "info", device=self.device.name, state=state,
-            failures=failures, reason=reason)
+        log(
+            "breaker",
+            "warning" if state == "open" else "info",
+            device=self.device.name,
+            state=state,
+            failures=failures,
+            reason=reason,
+        )
 
     async def _probe(self) -> tuple[str, str, frozenset[str]]:
         """(state, reason, hosted)."""
@@ -127,12 +174,20 @@ class Link:
                     metadata = await self._call("ModelMetadata", name=model.name)
                     digest = metadata.properties.get("bundle_digest", "")
                     if digest != self.digest:
-                        return "wrong-bundle", f"it has the bundle {digest[:12] or '(none)'}, this is " \
-                                               f"{self.digest[:12]}; copy this bundle there", frozenset()
+                        return (
+                            "wrong-bundle",
+                            f"it has the bundle {digest[:12] or '(none)'}, this is "
+                            f"{self.digest[:12]}; copy this bundle there",
+                            frozenset(),
+                        )
                     found.add(model.name)
                     self._streams = metadata.properties.get(wire.STREAMS) == "1"
             if not found:
-                return "not-serving", "it hosts no sub-model of this bundle that is ready", frozenset()
+                return (
+                    "not-serving",
+                    "it hosts no sub-model of this bundle that is ready",
+                    frozenset(),
+                )
             return "ready", "", frozenset(found)
         except tls.AuthFailed as error:
             return "auth", str(error), frozenset()
@@ -140,17 +195,31 @@ class Link:
             code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 return "auth", error.details() or code.name, frozenset()
-            text = f"{code.name}: {error.details()}" if code is not None else f"{type(error).__name__}: {error}"
-            return "down", text.partition("\n")[0][:300], frozenset()  # gRPC's words may have rubbish behind
+            text = (
+                f"{code.name}: {error.details()}"
+                if code is not None
+                else f"{type(error).__name__}: {error}"
+            )
+            return (
+                "down",
+                text.partition("\n")[0][:300],
+                frozenset(),
+            )  # gRPC's words may have rubbish behind
 
     async def _check_peer(self) -> None:
-        """Raises AuthFailed unless a worker answers at the address; gRPC alone does not tell refused from down."""
+        """Raises AuthFailed unless a worker answers at the address; gRPC alone does not tell
+        refused from down.
+        """
         host, port = split_address(self.device.address)
         role = await asyncio.to_thread(tls.peer_of, self.own, host, port, PROBE_TIMEOUT_SECONDS)
         if role is None or role[0] != "worker":
-            raise tls.AuthFailed(f"{self.device.address} has the role {role and role[0]!r}; a device is a worker. "
-                                 "Issue it a worker's certificate.")
+            raise tls.AuthFailed(
+                f"{self.device.address} has the role {role and role[0]!r}; a device is a worker. "
+                "Issue it a worker's certificate."
+            )
 
     async def _call(self, method: str, **fields):
         request = wire.message(wire.METHODS[method][0])(**fields)
-        return wire.checked(await wire.stub(self.channel, method)(request, timeout=PROBE_TIMEOUT_SECONDS))
+        return wire.checked(
+            await wire.stub(self.channel, method)(request, timeout=PROBE_TIMEOUT_SECONDS)
+        )

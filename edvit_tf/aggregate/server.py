@@ -1,4 +1,6 @@
-"""The life of an aggregator: the fusion is proved, the port opens, devices are probed for good, SIGTERM drains."""
+"""The life of an aggregator: the fusion is proved, the port opens, devices are probed for good,
+SIGTERM drains.
+"""
 
 import asyncio
 import functools
@@ -41,10 +43,11 @@ class AggregatorOptions:
 
 
 def serve(options: AggregatorOptions) -> int:
-    """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends it with EXIT_STUCK.
+    """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends
+    it with EXIT_STUCK.
 
-    Raises ConfigError, BundleError, RuntimeMissing, MemoryShort, DescriptorsShort, ModelFailed, WrongAnswers,
-    IdentityError, AddressError.
+    Raises ConfigError, BundleError, RuntimeMissing, MemoryShort, DescriptorsShort, ModelFailed,
+    WrongAnswers, IdentityError, AddressError.
     """
     address = bracketed(*listening_address(options))
     devices = fleet_devices(options.devices)
@@ -53,36 +56,60 @@ def serve(options: AggregatorOptions) -> int:
     count = len(bundle.sub_models)
     least = count if options.min_submodels is None else options.min_submodels
     if not 1 <= least <= count:
-        raise ConfigError(f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}.")
+        raise ConfigError(
+            f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
+        )
     own = None if options.identity is None else tls.identity(options.identity)
     fusion = Fusion(bundle)
     return asyncio.run(_serve(options, address, devices, bundle, least, own, fusion))
 
 
-async def _serve(options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion) -> int:
+async def _serve(
+    options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion
+) -> int:
     rule, names = input_rule(bundle), [entry["name"] for entry in bundle.sub_models]
     links = [Link(device, bundle.digest, names, own) for device in devices]
     deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(
-        bundle, rule, Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds), fusion,
-        min_submodels=least, deadline_seconds=deadline_seconds, own=own)
-    server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
-                             message_limit(rule))
+        bundle,
+        rule,
+        Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds),
+        fusion,
+        min_submodels=least,
+        deadline_seconds=deadline_seconds,
+        own=own,
+    )
+    server, port = open_port(
+        service, address, None if own is None else tls.server_credentials(own), message_limit(rule)
+    )
     shown = open_metrics(options.metrics, service)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    end_watch = watch([fusion.executor], _STUCK_SECONDS, functools.partial(
-        leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
+    end_watch = watch(
+        [fusion.executor],
+        _STUCK_SECONDS,
+        functools.partial(leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)),
+    )
     certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
     await server.start()
-    log("serving", address=f"{address.rpartition(':')[0]}:{port}", pid=os.getpid(), version=package_version(),
-        tls=own is not None, metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
-        bundle=bundle.path.name, bundle_digest=bundle.digest, min_submodels=least,
-        devices={device.name: device.address for device in devices})
+    log(
+        "serving",
+        address=f"{address.rpartition(':')[0]}:{port}",
+        pid=os.getpid(),
+        version=package_version(),
+        tls=own is not None,
+        metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
+        bundle=bundle.path.name,
+        bundle_digest=bundle.digest,
+        min_submodels=least,
+        devices={device.name: device.address for device in devices},
+    )
     watches = [asyncio.create_task(link.keep_watch(service.devices_changed)) for link in links]
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopping, *watches], return_when=asyncio.FIRST_COMPLETED)  # a watch ends by a fault alone
+    await asyncio.wait(
+        [stopping, *watches], return_when=asyncio.FIRST_COMPLETED
+    )  # a watch ends by a fault alone
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
     await server.stop(deadline_seconds)

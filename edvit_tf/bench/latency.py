@@ -1,9 +1,10 @@
-"""Latency, memory and load time of a sub-model in the TFLite runtimes, beside other runtimes on the same architecture.
+"""Latency, memory and load time of a sub-model in the TFLite runtimes, beside other runtimes on the
+same architecture.
 
-Every engine runs in a process of its own; the engines take turns, so that a slow moment of the machine hits all of
-them, and ratios are taken turn by turn. One input, batch 1. In our files the last block runs for the class token alone,
-where the head reads nothing else; Keras's own export and the rivals run it on all tokens (the figures say how many MACs
-each computes).
+Every engine runs in a process of its own; the engines take turns, so that a slow moment of the
+machine hits all of them, and ratios are taken turn by turn. One input, batch 1. In our files the
+last block runs for the class token alone, where the head reads nothing else; Keras's own export and
+the rivals run it on all tokens (the figures say how many MACs each computes).
 """
 
 import contextlib
@@ -24,7 +25,11 @@ from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 from edvit_tf.models.vit import cost
 
 WARM_UP = 5  # runs of every process that are not counted
-EXPORTED = (("portable", "portable", "float32"), ("litert", "litert", "float32"), ("int8", "litert", "int8"))
+EXPORTED = (
+    ("portable", "portable", "float32"),
+    ("litert", "litert", "float32"),
+    ("int8", "litert", "int8"),
+)
 KERAS = "Keras as it is"  # the graph that Keras's own exporter writes
 
 
@@ -45,13 +50,20 @@ class Subject:
 
 
 def subjects(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path, threads: Sequence[int], against: Sequence[str],
-    files: Mapping[str, Path] | None = None, input_name: str = "image", naive: bool = False,
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    folder: Path,
+    threads: Sequence[int],
+    against: Sequence[str],
+    files: Mapping[str, Path] | None = None,
+    input_name: str = "image",
+    naive: bool = False,
 ) -> list[Subject]:
-    """Rows to measure; what they need is written into `folder`. Our files take uint8 ("image") or float32 ("mel").
+    """Rows to measure; what they need is written into `folder`. Our files take uint8 ("image") or
+    float32 ("mel").
 
-    `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names rivals; `naive`
-    adds Keras's own export. The first row is what others are compared with.
+    `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names
+    rivals; `naive` adds Keras's own export. The first row is what others are compared with.
     """
     from edvit_tf.export.convert import RUNTIMES, convert
     from edvit_tf.models.vit.deployed import sub_model_graph
@@ -64,30 +76,42 @@ def subjects(
         files = {}
         for name, target, flavour in EXPORTED:
             files[name] = folder / f"{name}.tflite"
-            convert(*sub_model_graph(config, weights, input_name, target), files[name], weights, flavour)
+            convert(
+                *sub_model_graph(config, weights, input_name, target), files[name], weights, flavour
+            )
     rows = []
     runtimes, loads = installed_runtimes(), {**RUNTIMES, "litert": ("ai-edge-litert",)}
     for count in threads:
         for graph, file in files.items():
-            rows += [Subject(runtime, graph, file, given, count, cost.macs_deployed(config)) for runtime in runtimes
-                     if runtime in loads.get(graph, runtimes)]
+            rows += [
+                Subject(runtime, graph, file, given, count, cost.macs_deployed(config))
+                for runtime in runtimes
+                if runtime in loads.get(graph, runtimes)
+            ]
         if naive:
             file = _naive(config, weights, folder)
-            rows += [Subject(runtime, KERAS, file, floats, count, cost.macs_full(config)) for runtime in runtimes]
+            rows += [
+                Subject(runtime, KERAS, file, floats, count, cost.macs_full(config))
+                for runtime in runtimes
+            ]
     if against:
         _rival_files(config, weights, folder, onnx=set(against) != {"torch"})
         graphs = {engine: "eager" if engine == "torch" else "ONNX" for engine in against}
-        rows += [Subject(engine, graph, folder, floats, count, cost.macs_full(config))
-                 for count in threads for engine, graph in graphs.items()]
+        rows += [
+            Subject(engine, graph, folder, floats, count, cost.macs_full(config))
+            for count in threads
+            for engine, graph in graphs.items()
+        ]
     return rows
 
 
 def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dict]:
-    """Each row's figures over `turns` alternating turns of `runs` after warm-up, in milliseconds; plain JSON.
+    """Each row's figures over `turns` alternating turns of `runs` after warm-up, in milliseconds;
+    plain JSON.
 
-    engine (with version), graph, threads, median, p95, min, load_ms (median over turns), first_ms, peak_rss_bytes (None
-    for rivals), gmacs, gflops (2 MACs / median), ratio (median over turns of own median / the first row's in the same
-    turn, with its least and largest), or failure.
+    engine (with version), graph, threads, median, p95, min, load_ms (median over turns), first_ms,
+    peak_rss_bytes (None for rivals), gmacs, gflops (2 MACs / median), ratio (median over turns of
+    own median / the first row's in the same turn, with its least and largest), or failure.
     """
     found: list[list[dict | str]] = [[] for _ in rows]
     for _ in range(turns):
@@ -96,34 +120,65 @@ def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dic
                 reports.append(_once(row, runs))
     result = []
     for row, reports in zip(rows, found, strict=True):
-        entry = {"engine": row.engine, "graph": row.graph, "threads": row.threads, "gmacs": row.macs / 1e9,
-                 "file_bytes": row.file.stat().st_size if row.ours else None}
+        entry = {
+            "engine": row.engine,
+            "graph": row.graph,
+            "threads": row.threads,
+            "gmacs": row.macs / 1e9,
+            "file_bytes": row.file.stat().st_size if row.ours else None,
+        }
         failed = next((r for r in reports if isinstance(r, str)), None)
         if failed:
             result.append({**entry, "failure": failed})
             continue
         times = np.concatenate([r["times_ms"][WARM_UP:] for r in reports])
         median = float(np.median(times))
-        ratios = [np.median(r["times_ms"][WARM_UP:]) / np.median(first["times_ms"][WARM_UP:])
-                  for r, first in zip(reports, found[0], strict=True)] if not isinstance(found[0][-1], str) else []
-        result.append({
-            **entry, "engine": reports[0]["engine"], "median": median, "p95": float(np.quantile(times, 0.95)),
-            "min": float(times.min()), "load_ms": statistics.median(r["load_ms"] for r in reports),
-            "first_ms": statistics.median(r["times_ms"][0] for r in reports),
-            "peak_rss_bytes": max((r["peak_rss_bytes"] or 0 for r in reports), default=0) or None,
-            "gflops": 2 * row.macs / median / 1e6,
-            "ratio": {"median": float(np.median(ratios)), "min": float(min(ratios)), "max": float(max(ratios))}
-            if ratios else None,
-        })
+        ratios = (
+            [
+                np.median(r["times_ms"][WARM_UP:]) / np.median(first["times_ms"][WARM_UP:])
+                for r, first in zip(reports, found[0], strict=True)
+            ]
+            if not isinstance(found[0][-1], str)
+            else []
+        )
+        result.append(
+            {
+                **entry,
+                "engine": reports[0]["engine"],
+                "median": median,
+                "p95": float(np.quantile(times, 0.95)),
+                "min": float(times.min()),
+                "load_ms": statistics.median(r["load_ms"] for r in reports),
+                "first_ms": statistics.median(r["times_ms"][0] for r in reports),
+                "peak_rss_bytes": max((r["peak_rss_bytes"] or 0 for r in reports), default=0)
+                or None,
+                "gflops": 2 * row.macs / median / 1e6,
+                "ratio": {
+                    "median": float(np.median(ratios)),
+                    "min": float(min(ratios)),
+                    "max": float(max(ratios)),
+                }
+                if ratios
+                else None,
+            }
+        )
     return result
 
 
 def bench_latency(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], *, threads: Sequence[int] = (1,), runs: int = 40,
-    turns: int = 5, against: Sequence[str] | None = None, files: Mapping[str, Path] | None = None,
-    input_name: str = "image", naive: bool = False,
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    *,
+    threads: Sequence[int] = (1,),
+    runs: int = 40,
+    turns: int = 5,
+    against: Sequence[str] | None = None,
+    files: Mapping[str, Path] | None = None,
+    input_name: str = "image",
+    naive: bool = False,
 ) -> dict:
-    """`measure` of a model in every engine that is there (`against`: these rivals), and the machine's sgemm rate.
+    """`measure` of a model in every engine that is there (`against`: these rivals), and the
+    machine's sgemm rate.
 
     Raises ConfigError for a rival that is not installed.
     """
@@ -132,22 +187,41 @@ def bench_latency(
     known = rivals.installed()
     missing = [name for name in against or () if name not in known]
     if missing:
-        raise ConfigError(f"{', '.join(missing)} cannot be measured here; installed: {', '.join(known) or 'none'}. "
-                          "Run: pip install -e '.[bench]'.")
+        raise ConfigError(
+            f"{', '.join(missing)} cannot be measured here; installed: "
+            f"{', '.join(known) or 'none'}. "
+            "Run: pip install -e '.[bench]'."
+        )
     with tempfile.TemporaryDirectory(prefix="edvit-bench-") as name:
         folder = Path(name)
-        rows = subjects(config, weights, folder, threads, known if against is None else against, files,
-                        input_name, naive)
+        rows = subjects(
+            config,
+            weights,
+            folder,
+            threads,
+            known if against is None else against,
+            files,
+            input_name,
+            naive,
+        )
         measured = measure(rows, runs, turns)
         peak = {count: rivals.run_rival("sgemm", folder, count, 10)["gflops"] for count in threads}
-    return {"config": config.to_dict(), "params": cost.params(config), "runs": runs, "turns": turns, "rows": measured,
-            "sgemm_gflops": peak}
+    return {
+        "config": config.to_dict(),
+        "params": cost.params(config),
+        "runs": runs,
+        "turns": turns,
+        "rows": measured,
+        "sgemm_gflops": peak,
+    }
 
 
 def latency_text(result: dict) -> str:
     """The result as a text table; ratios are to the first row, over turns."""
-    lines = [f"{'engine':<24}{'graph':<16}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}{'load':>8}{'first':>8}"
-             f"{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}{'ratio (least-largest)':>24}"]
+    lines = [
+        f"{'engine':<24}{'graph':<16}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}{'load':>8}{'first':>8}"
+        f"{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}{'ratio (least-largest)':>24}"
+    ]
     for row in result["rows"]:
         head = f"{row['engine']:<24}{row['graph']:<16}{row['threads']:>4}"
         if "failure" in row:
@@ -158,28 +232,39 @@ def latency_text(result: dict) -> str:
         shown = f"{ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})" if ratio else "-"
         lines.append(
             f"{head}{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}"
-            f"{rss:>9}{row['gmacs']:>8.3f}{row['gflops'] / result['sgemm_gflops'][row['threads']]:>10.0%}{shown:>24}")
-    rates = ", ".join(f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}"
-                      for count, rate in result["sgemm_gflops"].items())
+            f"{rss:>9}{row['gmacs']:>8.3f}{row['gflops'] / result['sgemm_gflops'][row['threads']]:>10.0%}{shown:>24}"
+        )
+    rates = ", ".join(
+        f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}"
+        for count, rate in result["sgemm_gflops"].items()
+    )
     lines.append(
-        f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, batch 1, each turn "
-        "in a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention products included; "
-        "in our graphs the last block\nruns for the class token alone, where the head reads nothing else. "
-        f"sgemm: {rates} (numpy, 1,536 squared).")
+        f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, "
+        "batch 1, each turn "
+        "in a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention "
+        "products included; "
+        "in our graphs the last block\nruns for the class token alone, where the head reads "
+        "nothing else. "
+        f"sgemm: {rates} (numpy, 1,536 squared)."
+    )
     return "\n".join(lines)
 
 
 def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random weights of a model whose pre-GELU values spread as a trained one's do (standard deviation `pre_gelu`).
+    """Random weights of a model whose pre-GELU values spread as a trained one's do (standard
+    deviation `pre_gelu`).
 
-    Freshly initialised models have values near 0 there, on which the erf of a native GELU is several times faster.
+    Freshly initialised models have values near 0 there, on which the erf of a native GELU is
+    several times faster.
     """
     from edvit_tf.training.train import initial_weights
 
     weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
     for i in range(config.num_layers):
         name = f"block_{i:02d}.mlp.expand.kernel"
-        weights[name] = rng.normal(0, pre_gelu / config.hidden_dim**0.5, weights[name].shape).astype(np.float32)
+        weights[name] = rng.normal(
+            0, pre_gelu / config.hidden_dim**0.5, weights[name].shape
+        ).astype(np.float32)
     return weights
 
 
@@ -187,11 +272,16 @@ def _once(row: Subject, runs: int) -> dict | str:
     """One process: times_ms, load_ms, engine; or how it failed."""
     if row.ours:
         try:
-            _, report = run_model(row.file, row.inputs, threads=row.threads, repeat=WARM_UP + runs, runtime=row.engine)
+            _, report = run_model(
+                row.file, row.inputs, threads=row.threads, repeat=WARM_UP + runs, runtime=row.engine
+            )
         except ModelFailed as failure:
             return str(failure)
         return {**report, "engine": report["runtime"]}
-    return {"peak_rss_bytes": None, **rivals.run_rival(row.engine, row.file, row.threads, WARM_UP + runs)}
+    return {
+        "peak_rss_bytes": None,
+        **rivals.run_rival(row.engine, row.file, row.threads, WARM_UP + runs),
+    }
 
 
 def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -> Path:
@@ -204,12 +294,16 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     if not file.is_file():
         model = build_vit(config, batch_size=1)
         set_weights(model, weights)
-        with contextlib.redirect_stdout(sys.stderr):  # Keras lists every variable; figures alone go to standard output
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # Keras lists every variable; figures alone go to standard output
             file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
     return file
 
 
-def _rival_files(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path, onnx: bool) -> None:
+def _rival_files(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path, onnx: bool
+) -> None:
     if onnx:
         from edvit_tf.bench.onnx_graph import write_onnx
 

@@ -1,7 +1,8 @@
-"""A ViT as an ONNX file, for runtimes that are compared with ours: the plain graph, as an exporter would write it.
+"""A ViT as an ONNX file, for runtimes that are compared with ours: the plain graph, as an exporter
+would write it.
 
-LayerNormalization and Gelu are ONNX's own operators (opset 20), which is what the runtimes fuse best; all blocks run on
-all tokens. Source: https://onnx.ai/onnx/operators/.
+LayerNormalization and Gelu are ONNX's own operators (opset 20), which is what the runtimes fuse
+best; all blocks run on all tokens. Source: https://onnx.ai/onnx/operators/.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ OPSET = 20
 
 
 def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path) -> None:
-    """Writes the model: "image" uint8 or "mel" float32, here always float32 (1, H, W, C) 0..255 -> features, logits."""
+    """Writes the model: "image" uint8 or "mel" float32, here always float32 (1, H, W, C) 0..255 ->
+    features, logits.
+    """
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     nodes, constants = [], {}
@@ -37,8 +40,12 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
         return op("Add", [op("MatMul", [x, weight(f"{name}.kernel")]), weight(f"{name}.bias")])
 
     def norm(x: str, name: str) -> str:
-        return op("LayerNormalization", [x, weight(f"{name}.gamma"), weight(f"{name}.beta")], axis=-1,
-                  epsilon=config.layer_norm_epsilon)
+        return op(
+            "LayerNormalization",
+            [x, weight(f"{name}.gamma"), weight(f"{name}.beta")],
+            axis=-1,
+            epsilon=config.layer_norm_epsilon,
+        )
 
     def split(x: str, order: list[int]) -> str:
         shape = constant(np.int64([1, config.num_tokens, config.num_heads, config.head_dim]))
@@ -48,8 +55,11 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
     x = op("Div", [op("Sub", ["input", constant(mean)]), constant(std)])
     x = op("Transpose", [x], perm=[0, 3, 1, 2])
     kernel = weights["patch_embedding.kernel"].transpose(3, 2, 0, 1)  # (d, C, p, p)
-    x = op("Conv", [x, weight("patch_embedding.kernel", kernel), weight("patch_embedding.bias")],
-           strides=[config.patch_size] * 2)
+    x = op(
+        "Conv",
+        [x, weight("patch_embedding.kernel", kernel), weight("patch_embedding.bias")],
+        strides=[config.patch_size] * 2,
+    )
     x = op("Reshape", [x, constant(np.int64([1, config.hidden_dim, config.num_patches]))])
     x = op("Concat", [weight("class_token.token"), op("Transpose", [x], perm=[0, 2, 1])], axis=1)
     x = op("Add", [x, weight("position_embedding.embedding")])
@@ -60,7 +70,9 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
         k = split(dense(y, f"{block}.attention.key"), [0, 2, 3, 1])
         v = split(dense(y, f"{block}.attention.value"), [0, 2, 1, 3])
         scores = op("Mul", [op("MatMul", [q, k]), constant(np.float32(config.head_dim**-0.5))])
-        y = op("Transpose", [op("MatMul", [op("Softmax", [scores], axis=-1), v])], perm=[0, 2, 1, 3])
+        y = op(
+            "Transpose", [op("MatMul", [op("Softmax", [scores], axis=-1), v])], perm=[0, 2, 1, 3]
+        )
         y = op("Reshape", [y, constant(np.int64([1, config.num_tokens, config.attention_dim]))])
         x = op("Add", [x, dense(y, f"{block}.attention.output")])
         y = op("Gelu", [dense(norm(x, f"{block}.mlp.norm"), f"{block}.mlp.expand")])
@@ -73,8 +85,12 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     graph = helper.make_graph(
-        nodes, "vit", [value("input", [1, *config.image_shape])],
-        [value("features", [1, config.hidden_dim]), value("logits", [1, config.num_classes])], list(constants.values()))
+        nodes,
+        "vit",
+        [value("input", [1, *config.image_shape])],
+        [value("features", [1, config.hidden_dim]), value("logits", [1, config.num_classes])],
+        list(constants.values()),
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     checker.check_model(model)
     save(model, path)

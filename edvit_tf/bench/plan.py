@@ -1,4 +1,5 @@
-"""Benchmarks of this machine, with warm-up, median and spread. Planning so far; latency and memory of bundles to come.
+"""Benchmarks of this machine, with warm-up, median and spread. Planning so far; latency and memory
+of bundles to come.
 
 Everything runs in this process, greedy in one thread; the MILP solver (HiGHS) decides for itself.
 """
@@ -24,22 +25,35 @@ MAX_DEVICES = 12  # of the random instances
 
 
 def bench_plan(
-    num_sub_models: int = 1000, num_devices: int = 1000, runs: int = 20, instances: int = 200, seed: int = 0
+    num_sub_models: int = 1000,
+    num_devices: int = 1000,
+    runs: int = 20,
+    instances: int = 200,
+    seed: int = 0,
 ) -> dict:
-    """Seconds of greedy planning at scale, and how far greedy is from optimal on random instances; plain JSON.
+    """Seconds of greedy planning at scale, and how far greedy is from optimal on random instances;
+    plain JSON.
 
-    "scale": greedy (Algorithm 3) on sub-models of ViT-Base over devices whose limits leave a third free or more
-    ("usual"), over devices of which nine in ten have the most energy and no room, so that each sub-model tries them all
-    in vain ("crowded"), and the whole of Algorithm 1 over devices without limits ("plan"; one class a sub-model).
+    "scale": greedy (Algorithm 3) on sub-models of ViT-Base over devices whose limits leave a third
+    free or more ("usual"), over devices of which nine in ten have the most energy and no room, so
+    that each sub-model tries them all in vain ("crowded"), and the whole of Algorithm 1 over
+    devices without limits ("plan"; one class a sub-model).
 
-    "gap": an instance has 2 to 12 devices (all equal in every other instance) and 1 to 2 sub-models a device, of
-    ViT-Base with 1 to 4 heads; the limits sum to at least 1.05 to 2 times what is needed. With least = the smallest
-    E_i - MACs over all devices, idle ones too (planning.assign.least_remaining_energy), gap = (least_optimal -
-    least_greedy) / least_optimal where both place everything: 0 is as good, 1 leaves some device nothing; it is 0 too
-    where the optimum itself is 0. Instances that nothing can place are drawn again and counted ("neither"). Optima that
-    the solver did not prove before its deadline are counted and still compared. Raises ConfigError for a count below 1.
+    "gap": an instance has 2 to 12 devices (all equal in every other instance) and 1 to 2 sub-models
+    a device, of ViT-Base with 1 to 4 heads; the limits sum to at least 1.05 to 2 times what is
+    needed. With least = the smallest E_i - MACs over all devices, idle ones too
+    (planning.assign.least_remaining_energy), gap = (least_optimal - least_greedy) / least_optimal
+    where both place everything: 0 is as good, 1 leaves some device nothing; it is 0 too where the
+    optimum itself is 0. Instances that nothing can place are drawn again and counted ("neither").
+    Optima that the solver did not prove before its deadline are counted and still compared. Raises
+    ConfigError for a count below 1.
     """
-    counts = {"sub_models": num_sub_models, "devices": num_devices, "runs": runs, "instances": instances}
+    counts = {
+        "sub_models": num_sub_models,
+        "devices": num_devices,
+        "runs": runs,
+        "instances": instances,
+    }
     for name, value in counts.items():
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1. Give a larger number.")
@@ -51,26 +65,39 @@ def bench_plan(
     scale = {
         "usual": _timed(lambda: greedy(usual), runs),
         "crowded": _timed(lambda: greedy(crowded), runs),
-        "plan": _timed(lambda: plan(base, single, [DeviceSpec(d.name) for d in usual.devices]), runs),
+        "plan": _timed(
+            lambda: plan(base, single, [DeviceSpec(d.name) for d in usual.devices]), runs
+        ),
     }
-    return {"seed": seed, **counts, "scale": scale,
-            "gap": _gap(np.random.default_rng([seed, 1]), instances)}
+    return {
+        "seed": seed,
+        **counts,
+        "scale": scale,
+        "gap": _gap(np.random.default_rng([seed, 1]), instances),
+    }
 
 
 def plan_text(result: dict) -> str:
     """What `bench_plan` found, as text."""
-    lines = [f"greedy planning, {result['sub_models']} sub-models on {result['devices']} devices; seconds, one thread, "
-             f"{result['runs']} runs after {WARM_UP} to warm up:",
-             f"  {'':<10}{'median':>9}{'min':>9}{'max':>9}  placed"]
+    lines = [
+        f"greedy planning, {result['sub_models']} sub-models on {result['devices']} devices; "
+        "seconds, one thread, "
+        f"{result['runs']} runs after {WARM_UP} to warm up:",
+        f"  {'':<10}{'median':>9}{'min':>9}{'max':>9}  placed",
+    ]
     for name, row in result["scale"].items():
-        lines.append(f"  {name:<10}{row['median']:>9.4f}{row['min']:>9.4f}{row['max']:>9.4f}  "
-                     f"{'all' if row['placed'] else 'NOT all'}")
+        lines.append(
+            f"  {name:<10}{row['median']:>9.4f}{row['min']:>9.4f}{row['max']:>9.4f}  "
+            f"{'all' if row['placed'] else 'NOT all'}"
+        )
     gap = result["gap"]
     lines += [
-        "  usual: limits leave a third free; crowded: nine devices in ten have the most energy and no room;",
+        "  usual: limits leave a third free; crowded: nine devices in ten have the most energy "
+        "and no room;",
         "  plan: the whole of Algorithm 1, devices without limits",
         "",
-        f"greedy against optimal, {result['instances']} random instances of 2 to {MAX_DEVICES} devices, seed "
+        f"greedy against optimal, {result['instances']} random instances of 2 to {MAX_DEVICES} "
+        "devices, seed "
         f"{result['seed']} ({gap['neither']} more had no placement):",
         f"  both place all sub-models      {gap['both']:>5}",
         f"  optimal alone                  {gap['optimal_only']:>5}",
@@ -78,17 +105,24 @@ def plan_text(result: dict) -> str:
         f"  greedy as good, where both do  {gap['equal']:>5}",
     ]
     if gap["mean"] is not None:
-        lines.append(f"  gap in least remaining energy: mean {100 * gap['mean']:.2f} %, median "
-                     f"{100 * gap['median']:.2f} %, worst {100 * gap['worst']:.2f} % (of the optimum's)")
+        lines.append(
+            f"  gap in least remaining energy: mean {100 * gap['mean']:.2f} %, median "
+            f"{100 * gap['median']:.2f} %, worst {100 * gap['worst']:.2f} % (of the optimum's)"
+        )
     for name in ("greedy", "optimal"):
         row = gap["seconds"][name]
-        lines.append(f"  {name:<8} seconds an instance: median {row['median']:.5f}, worst {row['max']:.5f}, all "
-                     f"{row['sum']:.2f}")
+        lines.append(
+            f"  {name:<8} seconds an instance: median {row['median']:.5f}, worst {row['max']:.5f}, "
+            "all "
+            f"{row['sum']:.2f}"
+        )
     return "\n".join(lines)
 
 
 def _timed(work: Callable, runs: int) -> dict:
-    """Seconds of `work`: median, min, max of `runs` after WARM_UP, and whether it placed everything."""
+    """Seconds of `work`: median, min, max of `runs` after WARM_UP, and whether it placed
+    everything.
+    """
     for _ in range(WARM_UP):
         result = work()
     seconds = []
@@ -96,17 +130,26 @@ def _timed(work: Callable, runs: int) -> dict:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds),
-            "placed": not isinstance(result, Stuck)}
+    return {
+        "median": statistics.median(seconds),
+        "min": min(seconds),
+        "max": max(seconds),
+        "placed": not isinstance(result, Stuck),
+    }
 
 
 def _instance(
-    rng: np.random.Generator, num_sub_models: int, num_devices: int, slack: float = 1.5, spread: float = 0.5
+    rng: np.random.Generator,
+    num_sub_models: int,
+    num_devices: int,
+    slack: float = 1.5,
+    spread: float = 0.5,
 ) -> Problem:
-    """Sub-models of ViT-Base with 1 to 4 heads kept, and devices whose limits sum to `slack` times what they need.
+    """Sub-models of ViT-Base with 1 to 4 heads kept, and devices whose limits sum to `slack` times
+    what they need.
 
-    Limits of single devices lie within `spread` of their mean either way (0.5: up to threefold apart; 0: all equal),
-    but not below 0.9 to 1.3 times what the largest sub-model takes.
+    Limits of single devices lie within `spread` of their mean either way (0.5: up to threefold
+    apart; 0: all equal), but not below 0.9 to 1.3 times what the largest sub-model takes.
     """
     base = vit_config("vit_base", (224, 224, 3), 10)
     kinds = [base.pruned(heads, 2) for heads in (1, 2, 3, 4)]
@@ -118,8 +161,10 @@ def _instance(
         least = max(needs) * rng.uniform(0.9, 1.3, num_devices if spread else 1)
         return np.maximum(slack * sum(needs) * shares / shares.sum(), least)
 
-    devices = [DeviceSpec(f"device-{i:04d}", int(m), int(c))
-               for i, (m, c) in enumerate(zip(limits(sizes), limits(macs), strict=True))]
+    devices = [
+        DeviceSpec(f"device-{i:04d}", int(m), int(c))
+        for i, (m, c) in enumerate(zip(limits(sizes), limits(macs), strict=True))
+    ]
     return make_problem(sizes, macs, devices)
 
 
@@ -127,14 +172,18 @@ def _crowded(problem: Problem) -> Problem:
     """Nine devices in ten hold no sub-model and rank first; the tenth part holds everything."""
     total, most = sum(problem.sizes), sum(problem.demands)
     devices = [
-        DeviceSpec(d.name, min(problem.sizes) - 1, 2 * most) if i % 10 else DeviceSpec(d.name, total, most)
+        DeviceSpec(d.name, min(problem.sizes) - 1, 2 * most)
+        if i % 10
+        else DeviceSpec(d.name, total, most)
         for i, d in enumerate(problem.devices)
     ]
     return make_problem(problem.sizes, problem.demands, devices)
 
 
 def _gap(rng: np.random.Generator, instances: int) -> dict:
-    """Greedy and optimal on seeded random instances: who places everything, and the gap where both do."""
+    """Greedy and optimal on seeded random instances: who places everything, and the gap where both
+    do.
+    """
     seconds: dict[str, list[float]] = {"greedy": [], "optimal": []}
     counts = dict.fromkeys(("both", "optimal_only", "neither", "unproven", "equal"), 0)
     gaps = []
@@ -142,8 +191,13 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
     while counts["both"] + counts["optimal_only"] < instances:
         number += 1
         num_devices = int(rng.integers(2, MAX_DEVICES + 1))
-        problem = _instance(rng, int(rng.integers(num_devices, 2 * num_devices + 1)), num_devices,
-                            slack=rng.uniform(1.05, 2.0), spread=0.5 * (number % 2))
+        problem = _instance(
+            rng,
+            int(rng.integers(num_devices, 2 * num_devices + 1)),
+            num_devices,
+            slack=rng.uniform(1.05, 2.0),
+            spread=0.5 * (number % 2),
+        )
         start = time.perf_counter()
         quick = greedy(problem)
         between = time.perf_counter()
@@ -159,13 +213,20 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
             counts["optimal_only"] += 1
         else:
             counts["both"] += 1
-            most, reached = least_remaining(problem, best.placement), least_remaining(problem, quick)
+            most, reached = (
+                least_remaining(problem, best.placement),
+                least_remaining(problem, quick),
+            )
             counts["equal"] += reached == most
             gaps.append((most - reached) / most if most > 0 else 0.0)
             assert max(energies(problem)) >= most >= reached
     return {
-        **counts, "mean": statistics.fmean(gaps) if gaps else None, "median": statistics.median(gaps) if gaps else None,
+        **counts,
+        "mean": statistics.fmean(gaps) if gaps else None,
+        "median": statistics.median(gaps) if gaps else None,
         "worst": max(gaps, default=None),
-        "seconds": {name: {"median": statistics.median(v), "max": max(v), "sum": sum(v)}
-                    for name, v in seconds.items()},
+        "seconds": {
+            name: {"median": statistics.median(v), "max": max(v), "sum": sum(v)}
+            for name, v in seconds.items()
+        },
     }

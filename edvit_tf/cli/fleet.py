@@ -1,4 +1,6 @@
-"""`edvit serve`, `edvit predict`, `edvit push`: the aggregator of a fleet, its client, bundles for its devices."""
+"""`edvit serve`, `edvit predict`, `edvit push`: the aggregator of a fleet, its client, bundles for
+its devices.
+"""
 
 import argparse
 import json
@@ -13,40 +15,89 @@ from edvit_tf.device.rpc.process_limits import check_limits, ends_without_memory
 
 def add_fleet(commands) -> None:
     """Adds `serve`, `predict` and `push` to the subparsers of `edvit`."""
-    serve = commands.add_parser("serve", help="the aggregator: asks the devices, fuses, answers clients")
+    serve = commands.add_parser(
+        "serve", help="the aggregator: asks the devices, fuses, answers clients"
+    )
     serve.add_argument("bundle", type=Path)
-    serve.add_argument("--devices", required=True, help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port")
+    serve.add_argument(
+        "--devices",
+        required=True,
+        help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port",
+    )
     serve.add_argument("--listen", required=True, metavar="HOST:PORT")
     _add_identity(serve, "no TLS, to clients and devices; on loopback addresses only")
-    serve.add_argument("--insecure-anywhere", action="store_true", help="with --insecure: on any address")
-    serve.add_argument("--min-submodels", type=int, metavar="N", help="with fewer a request is UNAVAILABLE, with N or "
-                       "more it is answered, and flagged where some are missing (default: all)")
-    serve.add_argument("--deadline-ms", type=positive, default=1000.0, help="of requests that bring none, and the "
-                       "most that one gets (default 1000)")
-    serve.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP")
+    serve.add_argument(
+        "--insecure-anywhere", action="store_true", help="with --insecure: on any address"
+    )
+    serve.add_argument(
+        "--min-submodels",
+        type=int,
+        metavar="N",
+        help="with fewer a request is UNAVAILABLE, with N or "
+        "more it is answered, and flagged where some are missing (default: all)",
+    )
+    serve.add_argument(
+        "--deadline-ms",
+        type=positive,
+        default=1000.0,
+        help="of requests that bring none, and the most that one gets (default 1000)",
+    )
+    serve.add_argument(
+        "--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP"
+    )
     serve.set_defaults(run=_serve)
 
-    predict = commands.add_parser("predict", help="ask an aggregator for files, folders, or a stream of frames")
-    predict.add_argument("files", type=Path, nargs="*", metavar="FILE", help="pictures, recordings, folders of them")
+    predict = commands.add_parser(
+        "predict", help="ask an aggregator for files, folders, or a stream of frames"
+    )
+    predict.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="pictures, recordings, folders of them"
+    )
     predict.add_argument("--server", required=True, metavar="HOST:PORT")
     _add_identity(predict, "no TLS")
-    predict.add_argument("--bundle", type=Path, help="cut recordings into its windows here; without it files are sent "
-                         "as they are, and a recording longer than a window is refused")
-    predict.add_argument("--stream", nargs="?", const="frames", choices=("frames", "pcm"), help="from standard input: "
-                         "frames (the default) are raw inputs of the model's shape; pcm is sound, signed 16-bit "
-                         "little-endian mono at the rate of --bundle, an answer a window")
-    predict.add_argument("--hop", type=positive, metavar="SECONDS", help="with --stream pcm: from one window's start "
-                         "to the next one's (default: a window)")
-    predict.add_argument("--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)")
+    predict.add_argument(
+        "--bundle",
+        type=Path,
+        help="cut recordings into its windows here; without it files are sent "
+        "as they are, and a recording longer than a window is refused",
+    )
+    predict.add_argument(
+        "--stream",
+        nargs="?",
+        const="frames",
+        choices=("frames", "pcm"),
+        help="from standard input: "
+        "frames (the default) are raw inputs of the model's shape; pcm is sound, signed 16-bit "
+        "little-endian mono at the rate of --bundle, an answer a window",
+    )
+    predict.add_argument(
+        "--hop",
+        type=positive,
+        metavar="SECONDS",
+        help="with --stream pcm: from one window's start to the next one's (default: a window)",
+    )
+    predict.add_argument(
+        "--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)"
+    )
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
 
-    push = commands.add_parser("push", help="copy a bundle to a device (rsync over ssh) and install it there")
+    push = commands.add_parser(
+        "push", help="copy a bundle to a device (rsync over ssh) and install it there"
+    )
     push.add_argument("bundle", type=Path)
     push.add_argument("device", metavar="[USER@]HOST:STORE", help="e.g. pi-0.local:/opt/gtzan")
-    push.add_argument("--submodel", type=int, action="append", help="only this sub-model (may be given again)")
-    push.add_argument("--sudo", action="store_true", help="install with sudo, for a store that belongs to root")
-    push.add_argument("--python", default="/opt/edvit/bin/python", help="of the device (default /opt/edvit/bin/python)")
+    push.add_argument(
+        "--submodel", type=int, action="append", help="only this sub-model (may be given again)"
+    )
+    push.add_argument(
+        "--sudo", action="store_true", help="install with sudo, for a store that belongs to root"
+    )
+    push.add_argument(
+        "--python",
+        default="/opt/edvit/bin/python",
+        help="of the device (default /opt/edvit/bin/python)",
+    )
     push.set_defaults(run=_push)
 
 
@@ -57,7 +108,9 @@ def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
 
 
 def _serve(args) -> int:
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines would stand between those of the JSON log
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "ERROR"
+    )  # its own lines would stand between those of the JSON log
     with ends_without_memory():
         return _served(args)
 
@@ -72,10 +125,22 @@ def _served(args) -> int:
     from edvit_tf.errors import ConfigError
 
     if args.insecure_anywhere and not args.insecure:
-        raise ConfigError("--insecure-anywhere is the second word after --insecure; give both, or --identity.")
+        raise ConfigError(
+            "--insecure-anywhere is the second word after --insecure; give both, or --identity."
+        )
     try:
-        return serve(AggregatorOptions(args.bundle, args.devices, args.listen, args.identity, args.insecure_anywhere,
-                                       args.min_submodels, args.deadline_ms, args.metrics))
+        return serve(
+            AggregatorOptions(
+                args.bundle,
+                args.devices,
+                args.listen,
+                args.identity,
+                args.insecure_anywhere,
+                args.min_submodels,
+                args.deadline_ms,
+                args.metrics,
+            )
+        )
     except (AddressError, IdentityError, ModelFailed, WrongAnswers) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -99,10 +164,16 @@ def _predict(args) -> int:
     if args.hop and args.stream != "pcm":
         raise ConfigError("--hop goes with --stream pcm; recordings in files are cut side by side.")
     if args.stream == "pcm" and args.bundle is None:
-        raise ConfigError("--stream pcm needs --bundle FOLDER: its windows and its mel filter bank make the inputs "
-                          "here.")
-    files = [file for path in args.files for file in (sorted(p for p in path.rglob("*") if p.is_file())
-                                                      if path.is_dir() else [path])]
+        raise ConfigError(
+            "--stream pcm needs --bundle FOLDER: its windows and its mel filter bank make the "
+            "inputs "
+            "here."
+        )
+    files = [
+        file
+        for path in args.files
+        for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
+    ]
     bundle = None if args.bundle is None else open_bundle(args.bundle)
     sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
     try:
@@ -114,8 +185,11 @@ def _predict(args) -> int:
     try:
         if bundle is not None:
             client.check_bundle(bundle)
-        for answer in ((predict_file(client, file, bundle) for file in files) if files
-                       else _streamed(client, sound)):
+        for answer in (
+            (predict_file(client, file, bundle) for file in files)
+            if files
+            else _streamed(client, sound)
+        ):
             _show(answer, args.json)
     finally:
         client.close()
@@ -123,7 +197,9 @@ def _predict(args) -> int:
 
 
 def _sound(bundle, hop_seconds: float | None) -> tuple:
-    """How a stream of sound is cut for a bundle: its rule, and samples from window to window. Raises ConfigError."""
+    """How a stream of sound is cut for a bundle: its rule, and samples from window to window.
+    Raises ConfigError.
+    """
     from edvit_tf.aggregate.streams import hop_samples
     from edvit_tf.device.rpc.request_input import input_rule
 
@@ -143,20 +219,34 @@ def _streamed(client, sound: tuple | None) -> Iterator[dict]:
     rule, hop = sound
     for start, samples in pcm_windows(sys.stdin.buffer, rule.spec.window_samples, hop):
         seconds = start / rule.spec.sample_rate_hz
-        yield {"file": f"{seconds:.3f} s", "start_seconds": seconds, "windows": 1,
-               **client.ask(mel_input(samples, rule.spec, rule.mel_filters)[None])}
+        yield {
+            "file": f"{seconds:.3f} s",
+            "start_seconds": seconds,
+            "windows": 1,
+            **client.ask(mel_input(samples, rule.spec, rule.mel_filters)[None]),
+        }
 
 
 def _show(answer: dict, as_json: bool) -> None:
     said = answer["parameters"]
     if as_json:
-        print(json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}), flush=True)
+        print(
+            json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}),
+            flush=True,
+        )
         return
-    times = {key.removesuffix(".device"): (value, said[key.replace(".device", ".compute_ms")])
-             for key, value in sorted(said.items()) if key.endswith(".device")}
+    times = {
+        key.removesuffix(".device"): (value, said[key.replace(".device", ".compute_ms")])
+        for key, value in sorted(said.items())
+        if key.endswith(".device")
+    }
     devices = ", ".join(f"{name} {device} {ms:.1f} ms" for name, (device, ms) in times.items())
     degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
     if "expected_accuracy" in said:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
-    print(f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}  [{said['total_ms']:.1f} ms; "
-          f"{devices}]", flush=True)
+    print(
+        f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}  "
+        f"[{said['total_ms']:.1f} ms; "
+        f"{devices}]",
+        flush=True,
+    )

@@ -1,7 +1,8 @@
-"""`edvit ...`: what is done with a bundle and with plans. Recipes have a command line of their own (edvit_tf.recipe).
+"""`edvit ...`: what is done with a bundle and with plans. Recipes have a command line of their own
+(edvit_tf.recipe).
 
-Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 7 bundle,
-9 no usable TFLite runtime.
+Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6
+output, 7 bundle, 9 no usable TFLite runtime.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from edvit_tf.errors import EdvitError, OutputError
 def main(argv: list[str] | None = None) -> int:
     """Parses the arguments, runs one command, returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    own = given.index("--") if given[:1] == ["sweep"] and "--" in given else len(given)  # the rest is the recipe's
+    own = (
+        given.index("--") if given[:1] == ["sweep"] and "--" in given else len(given)
+    )  # the rest is the recipe's
     args = _parser().parse_args(given[:own])
     args.options = given[own + 1 :]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -38,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; no bundle was changed, and rows that a study had finished are kept.", file=sys.stderr)
+        print(
+            "\ninterrupted; no bundle was changed, and rows that a study had finished are kept.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -48,25 +54,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    plan = commands.add_parser("plan", help="heads, bytes and devices of every sub-model, from cost figures alone")
+    plan = commands.add_parser(
+        "plan", help="heads, bytes and devices of every sub-model, from cost figures alone"
+    )
     plan.add_argument("--model", default="vit_base", help="preset (default vit_base)")
     plan.add_argument("--classes", type=int, default=10)
     plan.add_argument("--channels", type=int, default=3, help="3 for pictures, 1 for audio")
-    plan.add_argument("--image-size", type=int, default=224, help="height and width of the input (default 224)")
+    plan.add_argument(
+        "--image-size", type=int, default=224, help="height and width of the input (default 224)"
+    )
     plan.add_argument("--devices", default="5", help="number of equal devices, or a devices.toml")
     plan.add_argument("--groups", type=int, help="sub-models (default: one a device)")
-    plan.add_argument("--strategy", choices=("random", "similar", "dissimilar"), default="random",
-                      help="similar and dissimilar need a trained base: give them to a recipe")
+    plan.add_argument(
+        "--strategy",
+        choices=("random", "similar", "dissimilar"),
+        default="random",
+        help="similar and dissimilar need a trained base: give them to a recipe",
+    )
     plan.add_argument("--budget", help="bytes of all deployed files together, e.g. 180MiB")
-    plan.add_argument("--start-heads", type=int, metavar="K", help="heads of each sub-model, if more than h / N, "
-                      "before the budget takes any")
-    plan.add_argument("--flavour", choices=("float32", "float16", "int8"), default="float32",
-                      help="of the files that are counted (default float32, which is what recipes export)")
+    plan.add_argument(
+        "--start-heads",
+        type=int,
+        metavar="K",
+        help="heads of each sub-model, if more than h / N, before the budget takes any",
+    )
+    plan.add_argument(
+        "--flavour",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="of the files that are counted (default float32, which is what recipes export)",
+    )
     plan.add_argument("--assignment", choices=("greedy", "optimal"), default="greedy")
-    plan.add_argument("--heads", choices=HEADS, default="merge",
-                      help="how heads are cut: merge and whole give the paper's widths (default merge); the head "
-                      "widths of keep are rounded down")
-    plan.add_argument("--samples", type=int, default=1, help="L of Eq. 1: inferences that the compute limits must hold")
+    plan.add_argument(
+        "--heads",
+        choices=HEADS,
+        default="merge",
+        help="how heads are cut: merge and whole give the paper's widths (default merge); the head "
+        "widths of keep are rounded down",
+    )
+    plan.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        help="L of Eq. 1: inferences that the compute limits must hold",
+    )
     plan.add_argument("--replicas", type=int, default=1, help="devices that hold each sub-model")
     plan.add_argument("--seed", type=natural, default=0)
     plan.add_argument("--json", action="store_true")
@@ -80,13 +111,19 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
     evaluate.add_argument("bundle", type=Path)
-    evaluate.add_argument("--data-dir", type=Path, help="folder of the data set that the bundle was made from")
+    evaluate.add_argument(
+        "--data-dir", type=Path, help="folder of the data set that the bundle was made from"
+    )
     evaluate.add_argument("--split", choices=("test", "validation", "train", "all"), default="test")
-    evaluate.add_argument("--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 0,3")
+    evaluate.add_argument(
+        "--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 0,3"
+    )
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=_evaluate)
 
-    audit = commands.add_parser("audit", help="Keras summaries; params, MACs and bytes reconciled with the files")
+    audit = commands.add_parser(
+        "audit", help="Keras summaries; params, MACs and bytes reconciled with the files"
+    )
     audit.add_argument("bundle", type=Path)
     audit.add_argument("--json", action="store_true")
     audit.set_defaults(run=_audit)
@@ -108,17 +145,32 @@ def _plan(args) -> int:
 
     if args.strategy != "random":
         raise PlanError(
-            f"strategy is {args.strategy!r}; it groups by the confusions of a trained base, which `edvit plan` does "
-            "not have. Leave it out (random groups have the same sizes and cost the same), or give it to a recipe."
+            f"strategy is {args.strategy!r}; it groups by the confusions of a trained base, which "
+            "`edvit plan` does "
+            "not have. Leave it out (random groups have the same sizes and cost the same), or give "
+            "it to a recipe."
         )
-    devices = (tuple(DeviceSpec(f"device-{i:02d}") for i in range(int(args.devices))) if args.devices.isdecimal()
-               else load_devices(args.devices))
+    devices = (
+        tuple(DeviceSpec(f"device-{i:02d}") for i in range(int(args.devices)))
+        if args.devices.isdecimal()
+        else load_devices(args.devices)
+    )
     base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
     count = len(devices) if args.groups is None else args.groups
     groups = partition(args.classes, count, "random", args.seed)
-    planned = plan(base, groups, devices, None if args.budget is None else parse_size(args.budget), args.samples,
-                   args.assignment, "random", args.replicas, flavour=args.flavour, cut_heads=args.heads,
-                   start_heads=args.start_heads)
+    planned = plan(
+        base,
+        groups,
+        devices,
+        None if args.budget is None else parse_size(args.budget),
+        args.samples,
+        args.assignment,
+        "random",
+        args.replicas,
+        flavour=args.flavour,
+        cut_heads=args.heads,
+        start_heads=args.start_heads,
+    )
     print(json.dumps(planned.to_dict(), indent=1) if args.json else plan_table(planned))
     return 0
 
@@ -133,18 +185,24 @@ def _evaluate(args) -> int:
     if result["data"]["synthetic"]:
         print("SYNTHETIC stand-in: these accuracies mean nothing.")
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""
-    print(f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
-          f"{result['split']} split{lost}, measured on the .tflite files:")
+    print(
+        f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
+        f"{result['split']} split{lost}, measured on the .tflite files:"
+    )
     if result["note"]:
         print(f"  note: {result['note']}")
     for name, key in (("fused", "accuracy"), ("softmax average", "average")):
         a = result[key]
-        print(f"  {name:<16}{a['recording'] * 100:>7.2f} % of {a['recordings']} recordings, "
-              f"{a['window'] * 100:>7.2f} % of {a['windows']} windows")
+        print(
+            f"  {name:<16}{a['recording'] * 100:>7.2f} % of {a['recordings']} recordings, "
+            f"{a['window'] * 100:>7.2f} % of {a['windows']} windows"
+        )
     for entry, process in enumerate(result["processes"]):
-        print(f"  submodel-{entry:02d}: {process['runtime']}, {process['threads']} thread, median "
-              f"{process['invoke_ms']['median']:.2f} ms, p95 {process['invoke_ms']['p95']:.2f} ms, "
-              f"peak RSS {process['peak_rss_bytes'] / 2**20:.0f} MiB, no TensorFlow in the process")
+        print(
+            f"  submodel-{entry:02d}: {process['runtime']}, {process['threads']} thread, median "
+            f"{process['invoke_ms']['median']:.2f} ms, p95 {process['invoke_ms']['p95']:.2f} ms, "
+            f"peak RSS {process['peak_rss_bytes'] / 2**20:.0f} MiB, no TensorFlow in the process"
+        )
     return 0
 
 
@@ -168,4 +226,6 @@ def _indices(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3"
+        ) from None

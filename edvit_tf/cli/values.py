@@ -7,7 +7,9 @@ def counts(text: str) -> tuple[int, ...]:
     """ "3,2" -> (3, 2), each 1 or more."""
     found = naturals(text)
     if 0 in found:
-        raise argparse.ArgumentTypeError(f"{text!r} holds 0; each number must be 1 or more, e.g. 3,2")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} holds 0; each number must be 1 or more, e.g. 3,2"
+        )
     return found
 
 
@@ -40,7 +42,9 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1, e.g. 0.5")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of at least 0 and below 1, e.g. 0.5"
+        )
     return value
 
 

@@ -1,4 +1,5 @@
-"""Sound files -> mel windows: the spec, the mel filter bank (librosa), header probes, and the reader.
+"""Sound files -> mel windows: the spec, the mel filter bank (librosa), header probes, and the
+reader.
 
 librosa is slow to import: only the filter bank and resampling need it.
 """
@@ -22,43 +23,68 @@ SUFFIXES = (".wav", ".au", ".flac")
 
 
 def mel_spec(settings, sample_rate_hz: int, window_seconds: float, extra_frame: bool) -> MelSpec:
-    """The spec of a data set's options; frames = window // hop, plus one for the centred last frame if asked."""
+    """The spec of a data set's options; frames = window // hop, plus one for the centred last frame
+    if asked.
+    """
     window_samples = round(window_seconds * sample_rate_hz)
     frames = window_samples // settings["hop_length"] + extra_frame
     try:
         return MelSpec(
-            sample_rate_hz=sample_rate_hz, window_samples=window_samples, n_fft=settings["n_fft"],
-            hop_length=settings["hop_length"], n_mels=settings["n_mels"], frames=frames, fmin_hz=0.0,
-            fmax_hz=sample_rate_hz / 2, height=settings.image_size[0], width=settings.image_size[1],
-        )  # fmt: skip
+            sample_rate_hz=sample_rate_hz,
+            window_samples=window_samples,
+            n_fft=settings["n_fft"],
+            hop_length=settings["hop_length"],
+            n_mels=settings["n_mels"],
+            frames=frames,
+            fmin_hz=0.0,
+            fmax_hz=sample_rate_hz / 2,
+            height=settings.image_size[0],
+            width=settings.image_size[1],
+        )
     except ValueError as error:
-        raise DataError(f"{settings.name}: {error} Change window_seconds, n_fft, hop_length or n_mels.") from error
+        raise DataError(
+            f"{settings.name}: {error} Change window_seconds, n_fft, hop_length or n_mels."
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
 def mel_filters(spec: MelSpec) -> np.ndarray:
-    """float32 (n_mels, 1 + n_fft // 2): Slaney's mel scale and area norm, as librosa's defaults are."""
+    """float32 (n_mels, 1 + n_fft // 2): Slaney's mel scale and area norm, as librosa's defaults
+    are.
+    """
     import librosa
 
     filters = librosa.filters.mel(
-        sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin=spec.fmin_hz, fmax=spec.fmax_hz,
-        htk=False, norm="slaney", dtype=np.float32,
-    )  # fmt: skip
+        sr=spec.sample_rate_hz,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin_hz,
+        fmax=spec.fmax_hz,
+        htk=False,
+        norm="slaney",
+        dtype=np.float32,
+    )
     filters.setflags(write=False)  # cached: shared by all callers
     return filters
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What the headers say: windows of each readable file, and what a reader of the results should know."""
+    """What the headers say: windows of each readable file, and what a reader of the results should
+    know.
+    """
 
     num_windows: dict[Path, int]
     padded: int
     notes: list[str]
 
 
-def scan(files: Iterable[tuple[str, Path]], spec: MelSpec, skipped: list[Skipped], what: str) -> Scan:
-    """Probes the header of each (shown name, path); unreadable files are named and counted in `skipped`."""
+def scan(
+    files: Iterable[tuple[str, Path]], spec: MelSpec, skipped: list[Skipped], what: str
+) -> Scan:
+    """Probes the header of each (shown name, path); unreadable files are named and counted in
+    `skipped`.
+    """
     num_windows, rates, padded, total = {}, Counter(), 0, 0
     for shown, path in files:
         total += 1
@@ -67,7 +93,11 @@ def scan(files: Iterable[tuple[str, Path]], spec: MelSpec, skipped: list[Skipped
                 raise ValueError(f"not a {', '.join(SUFFIXES)} file")
             frames, rate = probe_audio(path)
         except (ValueError, OSError) as error:
-            reason = str(error) if isinstance(error, ValueError) else (error.strerror or type(error).__name__)
+            reason = (
+                str(error)
+                if isinstance(error, ValueError)
+                else (error.strerror or type(error).__name__)
+            )
             report_skipped(skipped, shown, reason)
             continue
         rates[rate] += 1
@@ -77,27 +107,38 @@ def scan(files: Iterable[tuple[str, Path]], spec: MelSpec, skipped: list[Skipped
     check_skipped(skipped, total, what)
     notes = [
         f"{n} recordings of {rate} Hz are resampled to {spec.sample_rate_hz} Hz"
-        for rate, n in sorted(rates.items()) if rate != spec.sample_rate_hz
+        for rate, n in sorted(rates.items())
+        if rate != spec.sample_rate_hz
     ]
     if padded:
-        notes.append(f"{padded} of {len(num_windows)} recordings are shorter than the window of "
-                     f"{spec.window_samples / spec.sample_rate_hz:g} s and are padded with silence")
+        notes.append(
+            f"{padded} of {len(num_windows)} recordings are shorter than the window of "
+            f"{spec.window_samples / spec.sample_rate_hz:g} s and are padded with silence"
+        )
     return Scan(num_windows, padded, notes)
 
 
 def reader(spec: MelSpec) -> Callable[[Sequence], np.ndarray]:
-    """`Dataset.read` for recordings whose `where` is a Path: (n windows, height, width, 1) float32."""
+    """`Dataset.read` for recordings whose `where` is a Path: (n windows, height, width, 1)
+    float32.
+    """
     filters = mel_filters(spec)
 
     def read(recordings: Sequence) -> np.ndarray:
-        return np.concatenate([mel_windows(load_samples(r.where, spec.sample_rate_hz), spec, filters)
-                               for r in recordings])
+        return np.concatenate(
+            [
+                mel_windows(load_samples(r.where, spec.sample_rate_hz), spec, filters)
+                for r in recordings
+            ]
+        )
 
     return read
 
 
 def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
-    """Mono float32 samples of a file, resampled if it has another rate (host only: a device refuses)."""
+    """Mono float32 samples of a file, resampled if it has another rate (host only: a device
+    refuses).
+    """
     samples, rate = decode_audio(path)
     if rate == sample_rate_hz:
         return samples

@@ -1,4 +1,6 @@
-"""Caltech-256 (Griffin et al. 2007), or Caltech-101 in its place: class folders of pictures, the ten biggest."""
+"""Caltech-256 (Griffin et al. 2007), or Caltech-101 in its place: class folders of pictures, the
+ten biggest.
+"""
 
 import re
 from pathlib import Path
@@ -33,7 +35,8 @@ def class_name(folder: str) -> str:
 
 
 def load_folders(found: list[Found], settings) -> Dataset:
-    """The biggest folders (ties: alphabetical), 80/20 into train and test, then a tenth of train for validation.
+    """The biggest folders (ties: alphabetical), 80/20 into train and test, then a tenth of train
+    for validation.
 
     Stratified and seeded. DataError: too few classes, an empty class, too many unreadable files.
     """
@@ -44,9 +47,11 @@ def load_folders(found: list[Found], settings) -> Dataset:
         folders = {f: p for f, p in folders.items() if class_name(f.name) not in CLUTTER}
     empty = sorted(f.name for f, paths in folders.items() if not paths)
     if len(folders) - len(empty) < wanted:
-        raise DataError(f"{len(folders) - len(empty)} class folders with pictures in {place.folder} (empty: "
-                        f"{', '.join(empty) or 'none'}); {wanted} are needed. Fill them, or set num_classes. "
-                        f"Expected:\n{LAYOUT}")
+        raise DataError(
+            f"{len(folders) - len(empty)} class folders with pictures in {place.folder} (empty: "
+            f"{', '.join(empty) or 'none'}); {wanted} are needed. Fill them, or set num_classes. "
+            f"Expected:\n{LAYOUT}"
+        )
     chosen = sorted(sorted(folders, key=lambda f: (-len(folders[f]), f.name))[:wanted])
     skipped: list[Skipped] = []
     recordings = []
@@ -55,7 +60,9 @@ def load_folders(found: list[Found], settings) -> Dataset:
             key = f"{class_name(folder.name)}/{path.name}"
             recordings.append(Recording(key, label, key, 1, path))
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
-    splits = split_stratified(recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed)
+    splits = split_stratified(
+        recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
+    )
     labels = tuple(class_name(f.name) for f in chosen)
     spec = ImageSpec(*settings.image_size, channels=3)
 
@@ -66,12 +73,26 @@ def load_folders(found: list[Found], settings) -> Dataset:
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):
         notes.append("these are Caltech-101's folders, an easier set than Caltech-256")
     check_classes(splits, labels, place.shown, notes)
-    return Dataset("caltech256", labels, spec, None, place.shown, settings.seed, splits, read, notes=notes,
-                   skipped=skipped)
+    return Dataset(
+        "caltech256",
+        labels,
+        spec,
+        None,
+        place.shown,
+        settings.seed,
+        splits,
+        read,
+        notes=notes,
+        skipped=skipped,
+    )
 
 
-def split_stratified(recordings: list[Recording], test: float, validation: float, seed: int) -> dict[str, tuple]:
-    """The test fraction of all, then the validation fraction of what is left; each recording is a group of its own."""
+def split_stratified(
+    recordings: list[Recording], test: float, validation: float, seed: int
+) -> dict[str, tuple]:
+    """The test fraction of all, then the validation fraction of what is left; each recording is a
+    group of its own.
+    """
     mask = stratified_mask([r.label for r in recordings], round(test * len(recordings)), seed)
     rest = [r for r, m in zip(recordings, mask, strict=True) if not m]
     held = stratified_mask([r.label for r in rest], round(validation * len(rest)), seed + 1)

@@ -1,4 +1,6 @@
-"""`load`: from a data set's name to a Dataset, looking in the folder given, $EDVIT_DATA, Keras, and the stand-ins."""
+"""`load`: from a data set's name to a Dataset, looking in the folder given, $EDVIT_DATA, Keras, and
+the stand-ins.
+"""
 
 import dataclasses
 import importlib
@@ -15,8 +17,9 @@ from .dataset import Dataset
 from .folders import Found, MissingData, find_layouts, wrong_layout
 from .split import limit_per_class
 
-# Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA), is_layout(folder),
-# load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras has the data set.
+# Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA),
+# is_layout(folder), load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras
+# has the data set.
 NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256")
 SYNTHETIC = ("never", "fallback", "only")
 
@@ -44,12 +47,14 @@ def load(
     max_per_class: int | None = None,
     **options: Any,
 ) -> Dataset:
-    """Loads a data set: finds its folder, reads file headers, splits recordings; decodes nothing yet.
+    """Loads a data set: finds its folder, reads file headers, splits recordings; decodes nothing
+    yet.
 
-    image_size: (H, W) of the model's input. synthetic: "never", "fallback" (when no data are found; said on stderr)
-    or "only". max_per_class: recordings of each class kept in each split. Options are the data set's own.
-    Looks in data_dir alone if it is given, else in $EDVIT_DATA/<name> and $EDVIT_DATA/<name>*, then in Keras' cache
-    or download (mnist, cifar10). DataError: unknown name or option, missing data, wrong layout, unreadable files.
+    image_size: (H, W) of the model's input. synthetic: "never", "fallback" (when no data are found;
+    said on stderr) or "only". max_per_class: recordings of each class kept in each split. Options
+    are the data set's own. Looks in data_dir alone if it is given, else in $EDVIT_DATA/<name> and
+    $EDVIT_DATA/<name>*, then in Keras' cache or download (mnist, cifar10). DataError: unknown name
+    or option, missing data, wrong layout, unreadable files.
     """
     if name not in NAMES:
         raise DataError(f"Data set {name!r} is unknown; choose from {', '.join(NAMES)}.")
@@ -60,9 +65,13 @@ def load(
     if not isinstance(seed, int) or seed < 0:
         raise DataError(f"seed is {seed!r}; it must be an integer, 0 or more.")
     if max_per_class is not None and max_per_class < 1:
-        raise DataError(f"max_per_class is {max_per_class}; it must be at least 1, or None for all.")
+        raise DataError(
+            f"max_per_class is {max_per_class}; it must be at least 1, or None for all."
+        )
     module = importlib.import_module(f".{name}", __package__)
-    settings = Settings(name, tuple(image_size), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS))
+    settings = Settings(
+        name, tuple(image_size), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS)
+    )
     if synthetic == "only":
         data = stand_in.make(settings)
     else:
@@ -70,25 +79,35 @@ def load(
         try:
             data = module.load_folders(_find(name, module, data_dir, looked), settings)
         except MissingData:
-            # a folder that was named and is wrong is a mistake to mend, not a reason to make data up
+            # a folder that was named and is wrong is a mistake to mend, not a reason to make data
+            # up
             if synthetic != "fallback" or data_dir is not None:
                 raise
             data = stand_in.make(settings)
             places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
-            print(f"WARNING: no {name} data found (looked in {places}): using a SYNTHETIC stand-in; "
-                  "accuracies mean nothing", file=sys.stderr)
+            print(
+                f"WARNING: no {name} data found (looked in {places}): using a SYNTHETIC stand-in; "
+                "accuracies mean nothing",
+                file=sys.stderr,
+            )
     if max_per_class is not None:
-        data.notes.append(f"at most {max_per_class} recordings per class and split were kept (max_per_class)")
+        data.notes.append(
+            f"at most {max_per_class} recordings per class and split were kept (max_per_class)"
+        )
         splits = {s: limit_per_class(r, max_per_class, seed) for s, r in data.splits.items()}
         data = dataclasses.replace(data, splits=splits)
     return data
 
 
 def _options(name: str, given: dict, known: dict) -> dict:
-    """The defaults with `given` over them; DataError on an unknown name, a wrong type, a value out of range."""
+    """The defaults with `given` over them; DataError on an unknown name, a wrong type, a value out
+    of range.
+    """
     for key, value in given.items():
         if key not in known:
-            raise DataError(f"{name} has no option {key!r}; its options are {', '.join(sorted(known))}.")
+            raise DataError(
+                f"{name} has no option {key!r}; its options are {', '.join(sorted(known))}."
+            )
         wanted = type(known[key])
         fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not fits or (isinstance(value, bool) and wanted is not bool):
@@ -98,7 +117,9 @@ def _options(name: str, given: dict, known: dict) -> dict:
     options = {**known, **given}
     fractions = {k: v for k, v in options.items() if k.endswith("_fraction")}
     if sum(fractions.values()) >= 1:
-        raise DataError(f"{name}: {fractions} leave nothing to train on; their sum must be below 1.")
+        raise DataError(
+            f"{name}: {fractions} leave nothing to train on; their sum must be below 1."
+        )
     return options
 
 
@@ -108,7 +129,9 @@ def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) ->
         starts = [[Path(data_dir)]]
     elif os.environ.get("EDVIT_DATA"):
         root = Path(os.environ["EDVIT_DATA"]).expanduser()
-        alike = [p for prefix in module.PREFIXES for p in sorted(root.glob(f"{prefix}*")) if p.is_dir()]
+        alike = [
+            p for prefix in module.PREFIXES for p in sorted(root.glob(f"{prefix}*")) if p.is_dir()
+        ]
         starts = [[root / name], [p for p in alike if p.name != name]]
     else:
         starts = []

@@ -1,7 +1,8 @@
-"""What every data set is: labels, an input spec, splits of recordings, and how to read them, lazily.
+"""What every data set is: labels, an input spec, splits of recordings, and how to read them,
+lazily.
 
-A recording is what is split, shuffled and scored: a track, an utterance, a picture. It gives one or more windows, each
-an input of the model. Nothing is decoded before it is asked for.
+A recording is what is split, shuffled and scored: a track, an utterance, a picture. It gives one or
+more windows, each an input of the model. Nothing is decoded before it is asked for.
 """
 
 import sys
@@ -18,7 +19,9 @@ from edvit_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 _SAMPLED = 4096  # bytes at either end of a file that its digest covers
-SKIP_LIMIT = 0.05  # share of a split's recordings that may be unreadable; a single one is always forgiven
+SKIP_LIMIT = (
+    0.05  # share of a split's recordings that may be unreadable; a single one is always forgiven
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,9 @@ class Recording:
     label: int
     group: str  # what must stay together: the track and its repeats, the speaker
     num_windows: int
-    where: Any = field(repr=False)  # a Path, a row, or a seed: only the data set's `read` looks at it
+    where: Any = field(
+        repr=False
+    )  # a Path, a row, or a seed: only the data set's `read` looks at it
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,22 @@ def report_skipped(skipped: list[Skipped], path: str, reason: str) -> None:
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int, what: str) -> None:
-    """DataError, naming the first files, if more than one and more than 5 % of `total` recordings are unreadable."""
+    """DataError, naming the first files, if more than one and more than 5 % of `total` recordings
+    are unreadable.
+    """
     if len(skipped) > max(1, SKIP_LIMIT * total):
         first = "; ".join(f"{s.path} ({s.reason})" for s in skipped[:3])
-        raise DataError(f"{len(skipped)} of {total} recordings of {what} cannot be read, more than "
-                        f"{SKIP_LIMIT:.0%}: {first}. Get a complete copy of these files, or remove them.")
+        raise DataError(
+            f"{len(skipped)} of {total} recordings of {what} cannot be read, more than "
+            f"{SKIP_LIMIT:.0%}: {first}. Get a complete copy of these files, or remove them."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A loaded data set. `read` takes recordings and gives all their windows, (n, H, W, C), ValueError or OSError."""
+    """A loaded data set. `read` takes recordings and gives all their windows, (n, H, W, C),
+    ValueError or OSError.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -69,12 +80,16 @@ class Dataset:
     read: Callable[[Sequence[Recording]], np.ndarray] = field(repr=False)
     synthetic: bool = False
     chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
-    id_rule: str | None = None  # how the ids follow from the source, where listing them all says no more
+    id_rule: str | None = (
+        None  # how the ids follow from the source, where listing them all says no more
+    )
     rows_digest: str = ""  # of the pixels and labels, where recordings are rows in memory
     padded: int = 0  # recordings shorter than the window
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    failed: dict[str, dict[str, Skipped]] = field(default_factory=dict, repr=False)  # split -> id -> met at decoding
+    failed: dict[str, dict[str, Skipped]] = field(
+        default_factory=dict, repr=False
+    )  # split -> id -> met at decoding
 
     @property
     def kind(self) -> str:
@@ -84,7 +99,11 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of one window."""
-        return (self.spec.height, self.spec.width, self.spec.channels if self.kind == "image" else 1)
+        return (
+            self.spec.height,
+            self.spec.width,
+            self.spec.channels if self.kind == "image" else 1,
+        )
 
     @property
     def input_dtype(self) -> str:
@@ -98,21 +117,28 @@ class Dataset:
         return self.splits[split]
 
     def size(self, split: str) -> int:
-        """Windows in the split, as far as is known: files found unreadable while decoding are not counted."""
+        """Windows in the split, as far as is known: files found unreadable while decoding are not
+        counted.
+        """
         bad = self.failed.get(split, {})
         return sum(r.num_windows for r in self.recordings(split) if r.id not in bad)
 
     def iterate(self, split: str) -> Iterator[tuple[np.ndarray, int, int]]:
-        """Yields (x (H, W, C), label, recording index) window by window, in the split's order, decoding lazily.
+        """Yields (x (H, W, C), label, recording index) window by window, in the split's order,
+        decoding lazily.
 
-        x: uint8 0..255 or float32 decibels, C-contiguous. A file that cannot be decoded is named on stderr and in
-        `skipped` and gives nothing; DataError when more than 5 % of the split are so.
+        x: uint8 0..255 or float32 decibels, C-contiguous. A file that cannot be decoded is named on
+        stderr and in `skipped` and gives nothing; DataError when more than 5 % of the split are so.
         """
         for x, label, index in self._chunks(split, range(len(self.recordings(split)))):
             yield from zip(x, label.tolist(), index.tolist(), strict=True)
 
-    def _chunks(self, split: str, order: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(windows (n, H, W, C), labels (n,), recording indices (n,)) in the given order of recordings."""
+    def _chunks(
+        self, split: str, order: Sequence[int]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(windows (n, H, W, C), labels (n,), recording indices (n,)) in the given order of
+        recordings.
+        """
         recordings = self.recordings(split)
         for start in range(0, len(order), self.chunk):
             indices = order[start : start + self.chunk]
@@ -121,7 +147,11 @@ class Dataset:
             except (ValueError, OSError) as error:
                 for i in indices:  # find the one that fails
                     try:
-                        yield self._read(recordings, [i]) if len(indices) > 1 else self._fail(split, i, error)
+                        yield (
+                            self._read(recordings, [i])
+                            if len(indices) > 1
+                            else self._fail(split, i, error)
+                        )
                     except (ValueError, OSError) as one:
                         yield self._fail(split, i, one)
 
@@ -131,7 +161,11 @@ class Dataset:
         x = self.read(chosen)
         if len(x) != sum(counts):
             raise ValueError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
-        return x, np.repeat(np.array([r.label for r in chosen]), counts), np.repeat(np.array(indices), counts)
+        return (
+            x,
+            np.repeat(np.array([r.label for r in chosen]), counts),
+            np.repeat(np.array(indices), counts),
+        )
 
     def _fail(self, split: str, index: int, error: Exception) -> tuple:
         recording, reason = self.recordings(split)[index], str(error) or type(error).__name__
@@ -142,15 +176,20 @@ class Dataset:
         failed = self.failed.setdefault(split, {})
         failed[recording.id] = Skipped(shown, reason)
         report_skipped(self.skipped, shown, reason)
-        check_skipped(list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)")
+        check_skipped(
+            list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)"
+        )
         none = np.zeros(0, np.int64)
         return np.zeros((0, *self.input_shape), self.input_dtype), none, none
 
-    def batches(self, split: str, batch_size: int, shuffle_seed: Sequence[int] | None = None) -> Iterator[tuple]:
-        """(x (B, H, W, C), labels (B,) int32, recording indices (B,) int32); only the last B may be smaller.
+    def batches(
+        self, split: str, batch_size: int, shuffle_seed: Sequence[int] | None = None
+    ) -> Iterator[tuple]:
+        """(x (B, H, W, C), labels (B,) int32, recording indices (B,) int32); only the last B may be
+        smaller.
 
-        With a seed, recordings come in random order, and windows are mixed over about eight batches, so that those
-        of one long recording do not stay together.
+        With a seed, recordings come in random order, and windows are mixed over about eight
+        batches, so that those of one long recording do not stay together.
         """
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1.")
@@ -182,10 +221,11 @@ class Dataset:
             yield from cut(last=True)
 
     def stream(self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0):
-        """tf.data.Dataset of `batches`, decoded on the fly and prefetched; each pass shuffles anew from (seed, pass).
+        """tf.data.Dataset of `batches`, decoded on the fly and prefetched; each pass shuffles anew
+        from (seed, pass).
 
-        Element: x (None, H, W, C), labels (None,) int32, recording indices (None,) int32. A DataError met on the way
-        comes out as a TensorFlow error with the same text.
+        Element: x (None, H, W, C), labels (None,) int32, recording indices (None,) int32. A
+        DataError met on the way comes out as a TensorFlow error with the same text.
         """
         import tensorflow as tf
 
@@ -205,28 +245,39 @@ class Dataset:
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
 
     def split_ids(self, split: str) -> list[str] | dict:
-        """The ids of a split for the manifest; where a rule gives them: the rule, their count and their sha256."""
+        """The ids of a split for the manifest; where a rule gives them: the rule, their count and
+        their sha256.
+        """
         ids = [r.id for r in self.recordings(split)]
         if self.id_rule is None:
             return ids
-        return {"rule": self.id_rule, "count": len(ids), "sha256": sha256("\n".join(ids).encode()).hexdigest()}
+        return {
+            "rule": self.id_rule,
+            "count": len(ids),
+            "sha256": sha256("\n".join(ids).encode()).hexdigest(),
+        }
 
     def contents(self) -> str:
-        """Digest of what lies behind the recordings: replaced files or rows are not taken for the old ones.
+        """Digest of what lies behind the recordings: replaced files or rows are not taken for the
+        old ones.
 
-        Of a file its size, its first and its last bytes; of rows all pixels and labels. A file that cannot be read is
-        told when it is decoded.
+        Of a file its size, its first and its last bytes; of rows all pixels and labels. A file that
+        cannot be read is told when it is decoded.
         """
         found = sha256(self.rows_digest.encode())
         for split in self.splits:
             for recording in self.recordings(split):
-                where = recording.where if isinstance(recording.where, tuple) else (recording.where,)
+                where = (
+                    recording.where if isinstance(recording.where, tuple) else (recording.where,)
+                )
                 for path in (one for one in where if isinstance(one, Path)):
                     found.update(_ends(path))
         return found.hexdigest()
 
     def describe(self) -> dict:
-        """Plain JSON: name, source, whether synthetic, labels, sizes by split and class, notes, what was skipped."""
+        """Plain JSON: name, source, whether synthetic, labels, sizes by split and class, notes,
+        what was skipped.
+        """
         splits = {}
         for split, recordings in self.splits.items():
             label = np.array([r.label for r in recordings], int)
@@ -241,10 +292,18 @@ class Dataset:
                 },
             }
         return {
-            "name": self.name, "kind": self.kind, "synthetic": self.synthetic, "source": self.source,
-            "seed": self.seed, "labels": list(self.labels), "splits": splits, "notes": list(self.notes),
-            "padded": self.padded, "skipped": len(self.skipped), "skipped_files": [s.path for s in self.skipped[:20]],
-        }  # fmt: skip
+            "name": self.name,
+            "kind": self.kind,
+            "synthetic": self.synthetic,
+            "source": self.source,
+            "seed": self.seed,
+            "labels": list(self.labels),
+            "splits": splits,
+            "notes": list(self.notes),
+            "padded": self.padded,
+            "skipped": len(self.skipped),
+            "skipped_files": [s.path for s in self.skipped[:20]],
+        }
 
 
 def _ends(path: Path) -> bytes:

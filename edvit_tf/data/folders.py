@@ -1,4 +1,6 @@
-"""Where a data set's files are: layouts looked for in folders, and messages that show what was expected and found."""
+"""Where a data set's files are: layouts looked for in folders, and messages that show what was
+expected and found.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +21,9 @@ class MissingData(DataError):
 
 @dataclass(frozen=True)
 class Found:
-    """A folder that has a data set's layout, and its name to show: relative, since it goes into manifests."""
+    """A folder that has a data set's layout, and its name to show: relative, since it goes into
+    manifests.
+    """
 
     folder: Path
     shown: str
@@ -33,7 +37,9 @@ def subfolders(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out; none if it is not a folder or may not be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(e.path) for e in entries if not e.name.startswith((".", "__")) and e.is_dir())
+            return sorted(
+                Path(e.path) for e in entries if not e.name.startswith((".", "__")) and e.is_dir()
+            )
     except OSError:
         return []
 
@@ -42,14 +48,18 @@ def files(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows)."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return [folder / name for name in sorted(names) if name.lower() not in ("thumbs.db", "desktop.ini")]
+    return [
+        folder / name for name in sorted(names) if name.lower() not in ("thumbs.db", "desktop.ini")
+    ]
 
 
 def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:
     """Whether the folder itself holds a file with one of the suffixes."""
     try:
         with os.scandir(folder) as entries:
-            return any(e.name.lower().endswith(tuple(suffixes)) and contains in e.name for e in entries)
+            return any(
+                e.name.lower().endswith(tuple(suffixes)) and contains in e.name for e in entries
+            )
     except OSError:
         return False
 
@@ -81,14 +91,22 @@ def listing(folder: Path, limit: int = 8) -> str:
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     if not names:
         return "it is empty"
-    return "it holds " + ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return (
+        "it holds "
+        + ", ".join(names[:limit])
+        + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    )
 
 
 def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
     """The error for: looked here, found that, expected this."""
-    places = "\n".join(f"  {p}: {listing(p)}" for p in looked) or "  nowhere: no --data-dir, and $EDVIT_DATA is not set"
+    places = (
+        "\n".join(f"  {p}: {listing(p)}" for p in looked)
+        or "  nowhere: no --data-dir, and $EDVIT_DATA is not set"
+    )
     return MissingData(
-        f"No {name} data found. Looked in (and two levels below):\n{places}\nExpected:\n{layout.rstrip()}\n"
+        f"No {name} data found. Looked in (and two levels "
+        f"below):\n{places}\nExpected:\n{layout.rstrip()}\n"
         f"Put the files there and give the folder with --data-dir, or as $EDVIT_DATA/{name}."
     )
 
@@ -96,19 +114,25 @@ def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
 def only_one(name: str, found: Sequence[Found]) -> Found:
     """The folder, or DataError that names the several."""
     if len(found) > 1:
-        raise DataError(f"Several {name} folders found: {', '.join(str(f.folder) for f in found)}. "
-                        "Give one of them with --data-dir.")
+        raise DataError(
+            f"Several {name} folders found: {', '.join(str(f.folder) for f in found)}. "
+            "Give one of them with --data-dir."
+        )
     return found[0]
 
 
 def readable_images(paths: Sequence[Path], place: Found, skipped: list[Skipped]) -> list[Path]:
-    """The paths that are pictures by their first bytes; the others are named and added to `skipped`."""
+    """The paths that are pictures by their first bytes; the others are named and added to
+    `skipped`.
+    """
     good = []
     for path in paths:
         try:
             probe_image(path)
         except (ValueError, OSError) as error:
-            reason = str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
+            reason = (
+                str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
+            )
             report_skipped(skipped, place.relative(path), reason)
             continue
         good.append(path)
@@ -116,7 +140,9 @@ def readable_images(paths: Sequence[Path], place: Found, skipped: list[Skipped])
 
 
 def probe_image(path: Path) -> None:
-    """ValueError if a file is no picture by its first bytes; damage further inside is met when it is decoded."""
+    """ValueError if a file is no picture by its first bytes; damage further inside is met when it
+    is decoded.
+    """
     with open(path, "rb") as file:
         head = file.read(4)
     if not head.startswith(IMAGE_SIGNATURES):

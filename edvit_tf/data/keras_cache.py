@@ -1,4 +1,6 @@
-"""Keras' cached copies of MNIST and CIFAR-10, and their download, which fails soon and clearly without a network."""
+"""Keras' cached copies of MNIST and CIFAR-10, and their download, which fails soon and clearly
+without a network.
+"""
 
 import os
 import socket
@@ -13,7 +15,9 @@ URLS = {
     "mnist": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 }
-PROBE_SECONDS = 15.0  # for the server's first answer; a name server alone may take longer, hence the thread
+PROBE_SECONDS = (
+    15.0  # for the server's first answer; a name server alone may take longer, hence the thread
+)
 
 
 def cache_folder() -> Path:
@@ -21,8 +25,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
 
 
-def cached_or_downloaded(name: str, is_layout: Callable, looked: list[Path], layout: str) -> list[Found]:
-    """The data set's folder in Keras' cache, downloaded by Keras if need be; MissingData if that fails."""
+def cached_or_downloaded(
+    name: str, is_layout: Callable, looked: list[Path], layout: str
+) -> list[Found]:
+    """The data set's folder in Keras' cache, downloaded by Keras if need be; MissingData if that
+    fails.
+    """
     looked.append(cache_folder())
     found = find_layouts(cache_folder(), is_layout)
     if found:
@@ -42,7 +50,9 @@ def cached_or_downloaded(name: str, is_layout: Callable, looked: list[Path], lay
         found = find_layouts(cache_folder(), is_layout)
         if found:
             return [Found(f.folder, f"keras {f.folder.name}") for f in found[:1]]
-    raise MissingData(f"{wrong_layout(name, looked, layout)}\nThe download from {URLS[name]} failed: {problem}.")
+    raise MissingData(
+        f"{wrong_layout(name, looked, layout)}\nThe download from {URLS[name]} failed: {problem}."
+    )
 
 
 def _unreachable(url: str) -> str | None:

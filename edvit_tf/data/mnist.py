@@ -40,7 +40,9 @@ def keras_folders(looked: list[Path]) -> list[Found]:
 
 
 def load_folders(found: list[Found], settings) -> Dataset:
-    """The official split, with a validation split drawn from train. DataError: a file missing, damaged or odd."""
+    """The official split, with a validation split drawn from train. DataError: a file missing,
+    damaged or odd.
+    """
     place = only_one("mnist", found)
     paths = [_find(place.folder, stem) for stem in FILES]
     if all(paths):
@@ -48,23 +50,42 @@ def load_folders(found: list[Found], settings) -> Dataset:
     elif (place.folder / "mnist.npz").is_file():
         try:
             with np.load(place.folder / "mnist.npz", allow_pickle=False) as file:
-                train_x, train_y, test_x, test_y = (file[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+                train_x, train_y, test_x, test_y = (
+                    file[k] for k in ("x_train", "y_train", "x_test", "y_test")
+                )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{place.folder / 'mnist.npz'} cannot be read ({error}); it must be the file that Keras "
-                            "downloads. Remove it to have it downloaded again.") from error
+            raise DataError(
+                f"{place.folder / 'mnist.npz'} cannot be read ({error}); it must be the file that "
+                "Keras "
+                "downloads. Remove it to have it downloaded again."
+            ) from error
     else:
         lost = [f"{stem}-ubyte" for stem, path in zip(FILES, paths, strict=True) if path is None]
-        raise DataError(f"{place.folder} lacks {', '.join(lost)}; all four files are needed. Expected:\n{LAYOUT}")
+        raise DataError(
+            f"{place.folder} lacks {', '.join(lost)}; all four files are needed. "
+            f"Expected:\n{LAYOUT}"
+        )
     for name, x, y in (("train", train_x, train_y), ("t10k", test_x, test_y)):
-        if x.ndim != 3 or x.shape[1:] != (28, 28) or y.shape != (len(x),) or not len(x) or y.max() > 9:
-            raise DataError(f"{name} images {x.shape} and labels {y.shape} in {place.folder}; (n, 28, 28) images and n "
-                            "labels 0..9 are needed, n at least 1. Get complete copies of both files.")
+        if (
+            x.ndim != 3
+            or x.shape[1:] != (28, 28)
+            or y.shape != (len(x),)
+            or not len(x)
+            or y.max() > 9
+        ):
+            raise DataError(
+                f"{name} images {x.shape} and labels {y.shape} in {place.folder}; (n, 28, 28) "
+                "images and n "
+                "labels 0..9 are needed, n at least 1. Get complete copies of both files."
+            )
     rows = {"train": (train_x[..., None], train_y), "test": (test_x[..., None], test_y)}
     return from_rows("mnist", LABELS, rows, place.shown, settings)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """uint8 array of an IDX file, gz or not; DataError if its magic, dimensions or length are wrong."""
+    """uint8 array of an IDX file, gz or not; DataError if its magic, dimensions or length are
+    wrong.
+    """
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
@@ -74,10 +95,14 @@ def read_idx(path: Path) -> np.ndarray:
     rank = 3 if "idx3" in path.name else 1
     header = 4 + 4 * rank
     if len(data) < header or struct.unpack(">I", data[:4])[0] != 0x0800 + rank:
-        raise DataError(f"{path} starts with {data[:4].hex()!r}; an IDX file of rank {rank} starts with "
-                        f"{0x0800 + rank:08x}. Get the original file.")
+        raise DataError(
+            f"{path} starts with {data[:4].hex()!r}; an IDX file of rank {rank} starts with "
+            f"{0x0800 + rank:08x}. Get the original file."
+        )
     shape = struct.unpack(f">{rank}I", data[4:header])
     if len(data) - header != int(np.prod(shape, dtype=np.int64)):
-        raise DataError(f"{path} holds {len(data) - header} bytes of data; its header says {shape}, "
-                        f"{np.prod(shape, dtype=np.int64)}. Get a complete copy of it.")
+        raise DataError(
+            f"{path} holds {len(data) - header} bytes of data; its header says {shape}, "
+            f"{np.prod(shape, dtype=np.int64)}. Get a complete copy of it."
+        )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

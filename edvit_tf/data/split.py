@@ -1,4 +1,6 @@
-"""Who is trained on and who is tested on: seeded, stratified by label, and never through the middle of a group."""
+"""Who is trained on and who is tested on: seeded, stratified by label, and never through the middle
+of a group.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,12 @@ from edvit_tf.errors import DataError
 def split_groups(
     labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str, float], seed: int
 ) -> list[str]:
-    """Split name of each recording: those of `fractions`, the rest "train"; a group goes to one split as a whole.
+    """Split name of each recording: those of `fractions`, the rest "train"; a group goes to one
+    split as a whole.
 
-    Groups come in seeded random order; each goes to the first split that still has room for all of it in all of its
-    labels, else to train. A split left without a label then takes train's smallest group of it, if train has two.
+    Groups come in seeded random order; each goes to the first split that still has room for all of
+    it in all of its labels, else to train. A split left without a label then takes train's smallest
+    group of it, if train has two.
     """
     members = defaultdict(list)
     for i, group in enumerate(groups):
@@ -35,8 +39,10 @@ def split_groups(
                 break
     for split in fractions:
         for label in sorted(total):
-            have = {s: {groups[i] for i in range(len(labels)) if (labels[i], result[i]) == (label, s)}
-                    for s in (split, "train")}
+            have = {
+                s: {groups[i] for i in range(len(labels)) if (labels[i], result[i]) == (label, s)}
+                for s in (split, "train")
+            }
             if not have[split] and len(have["train"]) > 1:
                 for i in members[min(have["train"], key=lambda g: (len(members[g]), g))]:
                     result[i] = split
@@ -44,7 +50,9 @@ def split_groups(
 
 
 def stratified_mask(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
-    """bool (n,): `count` rows chosen at random, each label in proportion (largest remainders get the odd ones)."""
+    """bool (n,): `count` rows chosen at random, each label in proportion (largest remainders get
+    the odd ones).
+    """
     labels = np.asarray(labels)
     classes, totals = np.unique(labels, return_counts=True)
     exact = totals * (count / len(labels))
@@ -57,15 +65,23 @@ def stratified_mask(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
     return mask
 
 
-def check_classes(splits: Mapping[str, Sequence], labels: Sequence[str], where: str, notes: list[str]) -> None:
-    """DataError if a class is not in train, or a split is empty; a note if a class is not in validation or test."""
+def check_classes(
+    splits: Mapping[str, Sequence], labels: Sequence[str], where: str, notes: list[str]
+) -> None:
+    """DataError if a class is not in train, or a split is empty; a note if a class is not in
+    validation or test.
+    """
     for split, recordings in splits.items():
         have = {r.label for r in recordings}
         empty = [name for i, name in enumerate(labels) if i not in have]
         if empty and (split == "train" or not have):
-            raise DataError(f"Class {', '.join(map(repr, empty))} has no recording in the {split} split of {where}; "
-                            "every class is needed. Add recordings (three a class at least), or change the fractions "
-                            "or lists.")
+            raise DataError(
+                f"Class {', '.join(map(repr, empty))} has no recording in the {split} split of "
+                f"{where}; "
+                "every class is needed. Add recordings (three a class at least), or change the "
+                "fractions "
+                "or lists."
+            )
         if empty:
             notes.append(f"no recordings of {', '.join(empty)} in {split}")
 
@@ -76,13 +92,19 @@ def check_disjoint(splits: Mapping[str, Sequence], where: str) -> None:
     for split, recordings in splits.items():
         for r in recordings:
             if side.setdefault(r.group, split) != split:
-                raise DataError(f"{r.group!r} is both in the {side[r.group]} and in the {split} split of {where} "
-                                f"(e.g. {r.id}); one side only is honest. Correct the lists, or remove them to have "
-                                "the split drawn.")
+                raise DataError(
+                    f"{r.group!r} is both in the {side[r.group]} and in the {split} split of "
+                    f"{where} "
+                    f"(e.g. {r.id}); one side only is honest. Correct the lists, or remove them to "
+                    "have "
+                    "the split drawn."
+                )
 
 
 def limit_per_class(recordings: Sequence, maximum: int, seed: int) -> tuple:
-    """At most `maximum` recordings a class: the first of a seeded permutation, in their old order."""
+    """At most `maximum` recordings a class: the first of a seeded permutation, in their old
+    order.
+    """
     taken, kept = Counter(), []
     for i in np.random.default_rng(seed).permutation(len(recordings)):
         if taken[recordings[i].label] < maximum:

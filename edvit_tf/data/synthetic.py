@@ -1,8 +1,9 @@
-"""Stand-ins for runs without data: ten made-up classes of sound or pictures, made when read, never stored.
+"""Stand-ins for runs without data: ten made-up classes of sound or pictures, made when read, never
+stored.
 
-Every recording follows from (seed, class, index). What differs between classes is rhythm, timbre, harmony, formants or
-shape; loudness, key, pitch, place, colour and noise are random in each, so that they tell nothing. Accuracies on them
-mean nothing but that the machinery works.
+Every recording follows from (seed, class, index). What differs between classes is rhythm, timbre,
+harmony, formants or shape; loudness, key, pitch, place, colour and noise are random in each, so
+that they tell nothing. Accuracies on them mean nothing but that the machinery works.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,9 @@ FRACTIONS = {"test": 0.2, "validation": 0.1}
 SPEAKERS = 20
 LOUDNESS_DB = (-48.0, -24.0)  # RMS below full scale, uniform: 24 dB of spread, and no clipping
 
-# beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its harmonics, step between
-# harmonics (2: odd ones, hollow), register (Hz), kicks a beat, snare, hats a beat, colour of the noise (1/f^a)
+# beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its
+# harmonics, step between harmonics (2: odd ones, hollow), register (Hz), kicks a beat, snare, hats
+# a beat, colour of the noise (1/f^a)
 GENRES = (
     (70, 1, 1.5, (0, 4, 7, 10), 1.6, 1, 110, 0.5, 0.2, 3, 1.0),
     (60, 2, 1.0, (0, 4, 7), 2.5, 1, 262, 0.0, 0.0, 0, 2.0),
@@ -35,7 +37,8 @@ GENRES = (
     (76, 1, 9.0, (0, 5, 9), 1.2, 1, 131, 0.5, 0.5, 1, 2.0),
     (132, 2, 1.0, (0, 7), 0.6, 1, 123, 1.0, 0.9, 2, 0.5),
 )
-# (F1, F2) in Hz at the start, middle and end; level of the noise before and after (s, f, ...), and its lowest Hz
+# (F1, F2) in Hz at the start, middle and end; level of the noise before and after (s, f, ...), and
+# its lowest Hz
 WORDS = (
     (((300, 2300), (300, 2300), (300, 2300)), 0.0, 0.0, 0),
     (((750, 1200), (750, 1200), (750, 1200)), 0.0, 0.0, 0),
@@ -48,20 +51,37 @@ WORDS = (
     (((700, 1100), (500, 900), (300, 700)), 0.0, 0.8, 1500),
     (((300, 2300), (750, 1200), (300, 2300)), 0.5, 0.5, 3000),
 )
-SHAPES = ("disc", "ring", "square", "cross", "triangle", "rows", "columns", "checks", "diagonals", "dots")
+SHAPES = (
+    "disc",
+    "ring",
+    "square",
+    "cross",
+    "triangle",
+    "rows",
+    "columns",
+    "checks",
+    "diagonals",
+    "dots",
+)
 
 
-def _noise(rng: np.random.Generator, n: int, exponent: float, lowest_hz: float = 0.0, rate: int = 1) -> np.ndarray:
+def _noise(
+    rng: np.random.Generator, n: int, exponent: float, lowest_hz: float = 0.0, rate: int = 1
+) -> np.ndarray:
     """(n,) noise of RMS 1 whose power falls as 1/f^exponent, without what lies below lowest_hz."""
     frequency = np.fft.rfftfreq(n, 1 / rate)
-    spectrum = np.fft.rfft(rng.standard_normal(n, np.float32)) / np.maximum(frequency, frequency[1]) ** (exponent / 2)
+    spectrum = np.fft.rfft(rng.standard_normal(n, np.float32)) / np.maximum(
+        frequency, frequency[1]
+    ) ** (exponent / 2)
     spectrum[frequency < lowest_hz] = 0
     noise = np.fft.irfft(spectrum, n)
     return noise / np.sqrt(np.mean(noise**2))
 
 
 def _sines(angle: np.ndarray, step: int) -> Iterator[np.ndarray]:
-    """sin(angle), sin((1 + step) angle), ... by the recurrence, a tenth of the time of calling sin."""
+    """sin(angle), sin((1 + step) angle), ... by the recurrence, a tenth of the time of calling
+    sin.
+    """
     turn, before, now = 2 * np.cos(step * angle), np.sin((1 - step) * angle), np.sin(angle)
     while True:
         yield now
@@ -91,13 +111,17 @@ def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) 
     tone *= np.exp(-decay * (beat * strokes % 1)) / np.sqrt(len(chord))
     drums = 2 * np.exp(-12 * (beat * kicks % 1)) * np.sin(2 * np.pi * 60 * t) * (kicks > 0)
     drums += snare * np.exp(-10 * ((beat / 2 + 0.5) % 1)) * _noise(rng, len(t), 0.5)
-    drums += 0.3 * np.exp(-15 * (beat * hats % 1)) * _noise(rng, len(t), 0.0, 5000, rate) * (hats > 0)
+    drums += (
+        0.3 * np.exp(-15 * (beat * hats % 1)) * _noise(rng, len(t), 0.0, 5000, rate) * (hats > 0)
+    )
     noise = 10 ** (rng.uniform(-30, -15) / 20) * _noise(rng, len(t), colour)
     return _set_loudness(rng, tone + rng.uniform(0.6, 1.2) * drums + noise)
 
 
 def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> np.ndarray:
-    """float32 (rate,): one second with one of ten "words" in it, in the speaker's pitch and size of throat."""
+    """float32 (rate,): one second with one of ten "words" in it, in the speaker's pitch and size of
+    throat.
+    """
     formants, before, after, lowest_hz = WORDS[label]
     voice = np.random.default_rng(speaker)
     pitch, size = voice.uniform(90, 240), voice.uniform(0.92, 1.1)
@@ -121,8 +145,12 @@ def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> 
     return _set_loudness(rng, samples + 10 ** (rng.uniform(-35, -20) / 20) * _noise(rng, rate, 1.0))
 
 
-def picture(rng: np.random.Generator, label: int, height: int, width: int, channels: int) -> np.ndarray:
-    """uint8 (height, width, channels): one of ten shapes and textures, anywhere, in two colours at odds, with noise."""
+def picture(
+    rng: np.random.Generator, label: int, height: int, width: int, channels: int
+) -> np.ndarray:
+    """uint8 (height, width, channels): one of ten shapes and textures, anywhere, in two colours at
+    odds, with noise.
+    """
     unit = min(height, width)
     y, x = np.mgrid[:height, :width] / unit
     radius = rng.uniform(0.22, 0.36)
@@ -131,22 +159,31 @@ def picture(rng: np.random.Generator, label: int, height: int, width: int, chann
     far, box, period = np.hypot(u, v), np.maximum(abs(u), abs(v)), rng.uniform(0.18, 0.3)
     wave = [np.sin(2 * np.pi * a / period) > 0 for a in (v, u, (u + v) / 2**0.5)]
     shape = {
-        "disc": far < radius, "ring": abs(far - 0.8 * radius) < 0.25 * radius, "square": box < 0.85 * radius,
+        "disc": far < radius,
+        "ring": abs(far - 0.8 * radius) < 0.25 * radius,
+        "square": box < 0.85 * radius,
         "cross": (np.minimum(abs(u), abs(v)) < 0.25 * radius) & (box < radius),
-        "triangle": (v < 0.8 * radius) & (v > 2 * abs(u) - radius), "rows": wave[0], "columns": wave[1],
-        "checks": wave[0] ^ wave[1], "diagonals": wave[2],
+        "triangle": (v < 0.8 * radius) & (v > 2 * abs(u) - radius),
+        "rows": wave[0],
+        "columns": wave[1],
+        "checks": wave[0] ^ wave[1],
+        "diagonals": wave[2],
         "dots": np.hypot(u % period - period / 2, v % period - period / 2) < 0.3 * period,
-    }[SHAPES[label]]  # fmt: skip
+    }[SHAPES[label]]
     ground = rng.uniform(0, 90, channels)
     colour = ground + rng.uniform(90, 160, channels)
     if channels == 3 and rng.random() < 0.5:
         ground, colour = colour, ground
-    pixels = np.where(shape[..., None], colour, ground) + rng.normal(0, 12, (height, width, channels))
+    pixels = np.where(shape[..., None], colour, ground) + rng.normal(
+        0, 12, (height, width, channels)
+    )
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def make(settings) -> Dataset:
-    """The stand-in of a data set, with its input spec and split fractions; DataError with under three a class."""
+    """The stand-in of a data set, with its input spec and split fractions; DataError with under
+    three a class.
+    """
     name, count, seed = settings.name, settings["synthetic_per_class"], settings.seed
     pixels = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "caltech256": (96, 128, 3)}.get(name)
     filters, num_windows, padded = None, 1, 0
@@ -156,13 +193,21 @@ def make(settings) -> Dataset:
     else:
         words = name == "speech_commands"
         labels = tuple(f"{'word' if words else 'genre'}-{i}" for i in range(10))
-        spec = mel_spec(settings, 16_000 if words else 22_050, settings["window_seconds"], extra_frame=words)
+        spec = mel_spec(
+            settings, 16_000 if words else 22_050, settings["window_seconds"], extra_frame=words
+        )
         filters = mel_filters(spec)
-        length = spec.sample_rate_hz if words else round(settings["synthetic_seconds"] * spec.sample_rate_hz)
+        length = (
+            spec.sample_rate_hz
+            if words
+            else round(settings["synthetic_seconds"] * spec.sample_rate_hz)
+        )
         num_windows = len(windows(length, spec.window_samples))
         padded = 10 * count if length < spec.window_samples else 0
     group: Callable[[int, int], str] = (  # speakers say every word, as in the real data
-        (lambda c, i: f"speaker-{i % SPEAKERS:02d}") if name == "speech_commands" else (lambda c, i: f"{c}/{i}")
+        (lambda c, i: f"speaker-{i % SPEAKERS:02d}")
+        if name == "speech_commands"
+        else (lambda c, i: f"{c}/{i}")
     )
 
     def read(chosen: Sequence[Recording]) -> np.ndarray:
@@ -173,7 +218,11 @@ def make(settings) -> Dataset:
             if pixels:
                 result.append(image_input(picture(rng, label, *pixels), spec)[None])
             elif name == "speech_commands":
-                result.append(mel_windows(word_clip(rng, label, spec.sample_rate_hz, index % SPEAKERS), spec, filters))
+                result.append(
+                    mel_windows(
+                        word_clip(rng, label, spec.sample_rate_hz, index % SPEAKERS), spec, filters
+                    )
+                )
             else:
                 clip = genre_clip(rng, label, spec.sample_rate_hz, settings["synthetic_seconds"])
                 result.append(mel_windows(clip, spec, filters))
@@ -181,12 +230,35 @@ def make(settings) -> Dataset:
 
     recordings = [
         Recording(f"synthetic/{label}/{i:04d}", c, group(c, i), num_windows, (c, i))
-        for c, label in enumerate(labels) for i in range(count)
+        for c, label in enumerate(labels)
+        for i in range(count)
     ]
-    sides = split_groups([r.label for r in recordings], [r.group for r in recordings], FRACTIONS, seed)
-    splits = {s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS}
-    notes = [NOTE] + ([f"the clips are shorter than the window of {settings['window_seconds']:g} s and are padded "
-                       "with silence"] if padded else [])
+    sides = split_groups(
+        [r.label for r in recordings], [r.group for r in recordings], FRACTIONS, seed
+    )
+    splits = {
+        s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS
+    }
+    notes = [NOTE] + (
+        [
+            f"the clips are shorter than the window of {settings['window_seconds']:g} s and are "
+            "padded "
+            "with silence"
+        ]
+        if padded
+        else []
+    )
     check_classes(splits, labels, "the synthetic stand-in", notes)
-    return Dataset(name, labels, spec, filters, "synthetic stand-in", seed, splits, read, synthetic=True,
-                   padded=padded, notes=notes)
+    return Dataset(
+        name,
+        labels,
+        spec,
+        filters,
+        "synthetic stand-in",
+        seed,
+        splits,
+        read,
+        synthetic=True,
+        padded=padded,
+        notes=notes,
+    )

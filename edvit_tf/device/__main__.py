@@ -3,16 +3,19 @@
     python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER [--submodel 0 ...]   the worker, until SIGTERM
     python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER --print-unit   its systemd unit, to be stored
     python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--identity FOLDER] [--json]  versions, memory, sha256,
-                                                                               golden answers, the certificate's end
+                                                                               golden answers, the
+                                                                               certificate's end
     python -m edvit_tf.device BUNDLE --tune [--submodel 0 ...] [--json]        the fastest file and thread count here
     python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, on this device
 
-BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, which installs and takes back versions.
+BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, which installs and takes
+back versions.
 
-Exit codes: 0 done, or a worker stopped by SIGTERM; 1 a check failed, or the whole worker hung; 2 wrong usage; 7 the
-bundle is missing or was changed; 9 no usable runtime, or no grpcio; 10 a file cannot be used as input; 12 too little
-memory; 13 a model failed in its process; 14 tuning cannot be stored; 15 the identity cannot be used; 16 wrong golden
-answers; 17 an address cannot be listened on; 18 an inference did not come back; 22 too few file descriptors.
+Exit codes: 0 done, or a worker stopped by SIGTERM; 1 a check failed, or the whole worker hung; 2
+wrong usage; 7 the bundle is missing or was changed; 9 no usable runtime, or no grpcio; 10 a file
+cannot be used as input; 12 too little memory; 13 a model failed in its process; 14 tuning cannot be
+stored; 15 the identity cannot be used; 16 wrong golden answers; 17 an address cannot be listened
+on; 18 an inference did not come back; 22 too few file descriptors.
 """
 
 import argparse
@@ -50,57 +53,105 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edvit_tf.device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m edvit_tf.device",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", help="folder that a recipe exported, or a copy of it")
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--listen", metavar="HOST:PORT", help="be a worker: answer requests at this address")
+    action.add_argument(
+        "--listen", metavar="HOST:PORT", help="be a worker: answer requests at this address"
+    )
     action.add_argument("--check", action="store_true", help="check this device with this bundle")
     action.add_argument("--predict", nargs="+", metavar="FILE", help="pictures or recordings")
-    action.add_argument("--tune", action="store_true", help="measure, and remember for workers and --predict")
-    parser.add_argument("--flavour", help="run this flavour of the files, e.g. float32 (default: the fastest)")
-    parser.add_argument("--submodel", type=int, action="append", help="only this sub-model (may be given again)")
-    parser.add_argument("--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 1,3")
+    action.add_argument(
+        "--tune", action="store_true", help="measure, and remember for workers and --predict"
+    )
+    parser.add_argument(
+        "--flavour", help="run this flavour of the files, e.g. float32 (default: the fastest)"
+    )
+    parser.add_argument(
+        "--submodel", type=int, action="append", help="only this sub-model (may be given again)"
+    )
+    parser.add_argument(
+        "--missing", type=_indices, default=(), help="sub-models to leave out, e.g. 1,3"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     worker = parser.add_argument_group("worker (with --listen)")
-    worker.add_argument("--identity", type=Path, metavar="FOLDER",
-                        help="ca.pem, cert.pem and key.pem of `edvit certs issue`")
-    worker.add_argument("--insecure", action="store_true", help="no TLS; on loopback addresses only")
-    worker.add_argument("--insecure-anywhere", action="store_true", help="with --insecure: on any address")
-    worker.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP")
-    worker.add_argument("--deadline-ms", type=positive, default=10_000.0, help="of requests that bring none, the most "
-                        "that one gets, and the time to drain (default 10000)")
-    worker.add_argument("--stuck-seconds", type=positive, help="a longer inference ends the worker (default: 20 times "
-                        "what one takes at the start, at least 10)")
-    worker.add_argument("--print-unit", action="store_true", help="print a systemd unit for this worker and end")
+    worker.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FOLDER",
+        help="ca.pem, cert.pem and key.pem of `edvit certs issue`",
+    )
+    worker.add_argument(
+        "--insecure", action="store_true", help="no TLS; on loopback addresses only"
+    )
+    worker.add_argument(
+        "--insecure-anywhere", action="store_true", help="with --insecure: on any address"
+    )
+    worker.add_argument(
+        "--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP"
+    )
+    worker.add_argument(
+        "--deadline-ms",
+        type=positive,
+        default=10_000.0,
+        help="of requests that bring none, the most "
+        "that one gets, and the time to drain (default 10000)",
+    )
+    worker.add_argument(
+        "--stuck-seconds",
+        type=positive,
+        help="a longer inference ends the worker (default: 20 times "
+        "what one takes at the start, at least 10)",
+    )
+    worker.add_argument(
+        "--print-unit", action="store_true", help="print a systemd unit for this worker and end"
+    )
     return parser
 
 
-def _refuse_what_does_not_go_together(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def _refuse_what_does_not_go_together(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
     if not args.predict and args.missing:
         parser.error("--missing goes with --predict; --check, --tune and --listen take --submodel")
     if args.predict and args.submodel:
         parser.error("--submodel goes with --check, --tune and --listen; --predict takes --missing")
     if args.flavour and not (args.predict or args.listen):
-        parser.error("--flavour goes with --predict and --listen; --check and --tune run every flavour")
+        parser.error(
+            "--flavour goes with --predict and --listen; --check and --tune run every flavour"
+        )
     if args.listen and args.json:
         parser.error("--json goes with the other actions; a worker's log is JSON anyway")
     if args.listen and bool(args.identity) == args.insecure:
-        parser.error("--listen takes either --identity FOLDER (mutual TLS) or --insecure (none, on loopback)")
+        parser.error(
+            "--listen takes either --identity FOLDER (mutual TLS) or --insecure (none, on loopback)"
+        )
     if args.insecure_anywhere and not args.insecure:
-        parser.error("--insecure-anywhere is the second word after --insecure; give both, or --identity")
+        parser.error(
+            "--insecure-anywhere is the second word after --insecure; give both, or --identity"
+        )
     if args.identity and not (args.listen or args.check):
-        parser.error("--identity goes with --listen, and with --check, which says when its certificate ends")
-    worker_only = {"--insecure": args.insecure, "--metrics": args.metrics,
-                   "--stuck-seconds": args.stuck_seconds, "--print-unit": args.print_unit}
+        parser.error(
+            "--identity goes with --listen, and with --check, which says when its certificate ends"
+        )
+    worker_only = {
+        "--insecure": args.insecure,
+        "--metrics": args.metrics,
+        "--stuck-seconds": args.stuck_seconds,
+        "--print-unit": args.print_unit,
+    }
     given = [name for name, value in worker_only.items() if value]
     if given and not args.listen:
         parser.error(f"{given[0]} goes with --listen")
 
 
 def _listen(args) -> int:
-    # gRPC's core writes lines of its own beside the JSON otherwise; GRPC_VERBOSITY=INFO shows refused handshakes.
+    # gRPC's core writes lines of its own beside the JSON otherwise; GRPC_VERBOSITY=INFO shows
+    # refused handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if not args.print_unit:
         check_limits()
@@ -108,21 +159,36 @@ def _listen(args) -> int:
         from edvit_tf.device.rpc.ports import AddressError
         from edvit_tf.device.worker.server import WorkerOptions, serve
     except ImportError as error:
-        raise RuntimeMissing(f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
-                             "pip install '.[device]'.") from error
+        raise RuntimeMissing(
+            f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
+            "pip install '.[device]'."
+        ) from error
     from edvit_tf.device.rpc.tls import IdentityError
     from edvit_tf.device.worker.hosted import WrongAnswers
 
-    options = WorkerOptions(Path(args.bundle), args.submodel, args.listen, args.identity, args.insecure_anywhere,
-                            args.metrics, args.deadline_ms, args.stuck_seconds, args.flavour)
+    options = WorkerOptions(
+        Path(args.bundle),
+        args.submodel,
+        args.listen,
+        args.identity,
+        args.insecure_anywhere,
+        args.metrics,
+        args.deadline_ms,
+        args.stuck_seconds,
+        args.flavour,
+    )
     try:
         if args.print_unit:
             from edvit_tf.device.worker.systemd_unit import unit, unreadable
 
             print(unit(options), end="")
             for folder in unreadable(options):
-                print(f"warning: {folder} may be entered by its owner alone, and the unit runs as a user of its own. "
-                      "Put the bundle and the environment under /opt, or chmod o+x it.", file=sys.stderr)
+                print(
+                    f"warning: {folder} may be entered by its owner alone, and the unit runs as a "
+                    "user of its own. "
+                    "Put the bundle and the environment under /opt, or chmod o+x it.",
+                    file=sys.stderr,
+                )
             return 0
         return serve(options)
     except (AddressError, IdentityError, WrongAnswers) as error:
@@ -162,8 +228,12 @@ def _predict(args) -> int:
     for file in args.predict:
         answer = answer_file(fleet, file)
         degraded = f"  (without sub-models {answer['missing']})" if answer["missing"] else ""
-        print(json.dumps(answer) if args.json
-              else f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}", flush=True)
+        print(
+            json.dumps(answer)
+            if args.json
+            else f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}",
+            flush=True,
+        )
     return 0
 
 
@@ -183,7 +253,9 @@ def _indices(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sub-models; write numbers, e.g. 1,3") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of sub-models; write numbers, e.g. 1,3"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Writes a bundle folder: .tflite and .keras files, labels, golden input, splits, card, and the manifest over them."""
+"""Writes a bundle folder: .tflite and .keras files, labels, golden input, splits, card, and the
+manifest over them.
+"""
 
 import importlib.metadata
 import json
@@ -40,7 +42,15 @@ class BundleParts:
 
 def versions() -> dict[str, str]:
     """Versions of what shaped the result."""
-    names = ("edvit-tf", "tensorflow", "keras", "numpy", "librosa", "tflite-runtime", "ai-edge-litert")
+    names = (
+        "edvit-tf",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "librosa",
+        "tflite-runtime",
+        "ai-edge-litert",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -51,28 +61,51 @@ def versions() -> dict[str, str]:
 
 
 def write_bundle(folder: Path, parts: BundleParts) -> dict:
-    """Fills an empty `folder` and returns the manifest, which lists every file with its bytes and sha256."""
+    """Fills an empty `folder` and returns the manifest, which lists every file with its bytes and
+    sha256.
+    """
     run, plan = parts.run, parts.plan
     input_name = {"image": "image", "mel": "mel"}[parts.input_spec["kind"]]
     image_shape = plan.sub_models[0].config.image_shape
     entries = []
     for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
-        vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(folder / f"{sub.name}.keras")
+        vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(
+            folder / f"{sub.name}.keras"
+        )
         flavours = {}
         for flavour in run.flavours:
             file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
             target = "litert" if RUNTIMES[flavour] == ("ai-edge-litert",) else run.target
-            convert(*sub_model_graph(sub.config, weights, input_name, target), folder / file, weights, flavour)
-            flavours[flavour] = {"file": file, "target": target, "runtimes": list(RUNTIMES[flavour])}
-        entries.append({
-            "index": sub.index, "name": sub.name, "file": f"{sub.name}.tflite", "keras": f"{sub.name}.keras",
-            "flavours": flavours,
-            "classes": list(sub.classes), "labels": [parts.labels[c] for c in sub.classes],
-            "other": sub.config.num_classes > len(sub.classes), "kept_heads": sub.kept_heads,
-            "config": sub.config.to_dict(), "params": cost.params(sub.config), "macs": cost.macs(sub.config),
-            "macs_full": cost.macs_full(sub.config), "weight_bytes": cost.size_bytes(sub.config),
-            "devices": list(sub.devices),
-        })
+            convert(
+                *sub_model_graph(sub.config, weights, input_name, target),
+                folder / file,
+                weights,
+                flavour,
+            )
+            flavours[flavour] = {
+                "file": file,
+                "target": target,
+                "runtimes": list(RUNTIMES[flavour]),
+            }
+        entries.append(
+            {
+                "index": sub.index,
+                "name": sub.name,
+                "file": f"{sub.name}.tflite",
+                "keras": f"{sub.name}.keras",
+                "flavours": flavours,
+                "classes": list(sub.classes),
+                "labels": [parts.labels[c] for c in sub.classes],
+                "other": sub.config.num_classes > len(sub.classes),
+                "kept_heads": sub.kept_heads,
+                "config": sub.config.to_dict(),
+                "params": cost.params(sub.config),
+                "macs": cost.macs(sub.config),
+                "macs_full": cost.macs_full(sub.config),
+                "weight_bytes": cost.size_bytes(sub.config),
+                "devices": list(sub.devices),
+            }
+        )
     widths = tuple(sub.config.hidden_dim for sub in plan.sub_models)
     groups = [sub.classes for sub in plan.sub_models]
     if run.fusion == "average":
@@ -85,42 +118,66 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     fusion.save(folder / "fusion.keras")
     convert(*graph, folder / "fusion.tflite", parts.fusion)
 
-    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in parts.labels), encoding="utf-8")
+    (folder / "labels.txt").write_text(
+        "".join(f"{label}\n" for label in parts.labels), encoding="utf-8"
+    )
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
     if parts.mel_filters is not None:
         np.save(folder / "mel_filters.npy", parts.mel_filters.astype(np.float32))
     _write_golden(folder, entries, input_name, image_shape, parts)
 
     manifest = {
-        "schema_version": SCHEMA_VERSION, "name": run.name,
+        "schema_version": SCHEMA_VERSION,
+        "name": run.name,
         "task": f"{'audio' if input_name == 'mel' else 'image'}-classification",
         "labels": list(parts.labels),
         "input": {
-            "name": input_name, "dtype": "uint8" if input_name == "image" else "float32", "shape": list(image_shape),
-            "spec": parts.input_spec, "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
+            "name": input_name,
+            "dtype": "uint8" if input_name == "image" else "float32",
+            "shape": list(image_shape),
+            "spec": parts.input_spec,
+            "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
         },
         "sub_models": entries,
-        "fusion": {"kind": run.fusion, "file": "fusion.tflite", "keras": "fusion.keras", "lambda": run.fusion_lambda,
-                   "widths": list(widths)},
-        "plan": {"devices": [d.to_dict() for d in plan.devices], "budget_bytes": plan.budget_bytes,
-                 "strategy": plan.strategy, "assignment": plan.assignment, "samples": plan.samples,
-                 "replicas": plan.replicas, "flavour": plan.flavour},
-        "data": parts.data, "run": run.to_dict(), "seed": run.seed, "versions": versions(),
+        "fusion": {
+            "kind": run.fusion,
+            "file": "fusion.tflite",
+            "keras": "fusion.keras",
+            "lambda": run.fusion_lambda,
+            "widths": list(widths),
+        },
+        "plan": {
+            "devices": [d.to_dict() for d in plan.devices],
+            "budget_bytes": plan.budget_bytes,
+            "strategy": plan.strategy,
+            "assignment": plan.assignment,
+            "samples": plan.samples,
+            "replicas": plan.replicas,
+            "flavour": plan.flavour,
+        },
+        "data": parts.data,
+        "run": run.to_dict(),
+        "seed": run.seed,
+        "versions": versions(),
         "files": {},
     }
     listed = sorted(p for p in folder.iterdir() if p.name != "README.md")
     manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in listed}
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "manifest.json").write_text(
+        json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
     return manifest
 
 
 def _write_golden(
     folder: Path, entries: list[dict], input_name: str, shape: tuple[int, ...], parts: BundleParts
 ) -> None:
-    """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for self-checks.
+    """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for
+    self-checks.
 
-    The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or music.
+    The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or
+    music.
     """
     config = parts.plan.sub_models[0].config
     rng = np.random.default_rng(parts.run.seed)
@@ -140,16 +197,20 @@ def _write_golden(
 
 
 def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> None:
-    """Runs each file in every runtime that it lists and that is installed here; ExportError if one does not answer, so
-    that it is not found out on a device.
+    """Runs each file in every runtime that it lists and that is installed here; ExportError if one
+    does not answer, so that it is not found out on a device.
     """
     for flavour, listed in entry["flavours"].items():
         for runtime in set(listed["runtimes"]) & set(installed_runtimes()):
             try:
                 out, _ = run_in_process(folder / listed["file"], inputs, runtime=runtime)
             except ExportError as error:
-                raise ExportError(f"{listed['file']} does not run in {runtime}: {error} Leave out flavour {flavour}."
-                                  ) from error
+                raise ExportError(
+                    f"{listed['file']} does not run in {runtime}: {error} Leave out flavour "
+                    f"{flavour}."
+                ) from error
             if (off := golden_error(out, expected)) > tolerance(flavour):
-                raise ExportError(f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
-                                  f"{tolerance(flavour):g}. Leave out flavour {flavour}.")
+                raise ExportError(
+                    f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
+                    f"{tolerance(flavour):g}. Leave out flavour {flavour}."
+                )

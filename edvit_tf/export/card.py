@@ -1,4 +1,6 @@
-"""The bundle's README.md: what is in the folder, for which input, how to run it. Figures stand in results.json."""
+"""The bundle's README.md: what is in the folder, for which input, how to run it. Figures stand in
+results.json.
+"""
 
 
 def card(manifest: dict) -> str:
@@ -6,21 +8,32 @@ def card(manifest: dict) -> str:
     labels, entry = manifest["labels"], manifest["input"]
     devices = len({name for s in manifest["sub_models"] for name in s["devices"]})
     synthetic = (
-        "\n> **The data were a synthetic stand-in**, made because no real data were found. Accuracies mean nothing.\n"
-        if manifest["data"]["synthetic"] else ""
+        "\n> **The data were a synthetic stand-in**, made because no real data were found. "
+        "Accuracies mean nothing.\n"
+        if manifest["data"]["synthetic"]
+        else ""
     )
     rows = "\n".join(
-        f"| {s['name']} | {', '.join(s['labels'])} | {s['config']['num_heads']} | {s['params']:,} | "
+        f"| {s['name']} | {', '.join(s['labels'])} | {s['config']['num_heads']} | {s['params']:,} "
+        "| "
         f"{s['macs'] / 1e6:.1f} | "
         f"{manifest['files'][s['file']]['bytes']:,} | {', '.join(s['devices'])} |"
         for s in manifest["sub_models"]
     )
-    kind = "picture (uint8, 0-255)" if entry["name"] == "image" else "log-mel spectrogram (float32, decibels)"
-    return f"""# {manifest['name']}: a Vision Transformer split over {devices} device{"s" * (devices != 1)}
+    kind = (
+        "picture (uint8, 0-255)"
+        if entry["name"] == "image"
+        else "log-mel spectrogram (float32, decibels)"
+    )
+    return f"""# {manifest["name"]}: a Vision Transformer split over {devices} device{
+        "s" * (devices != 1)
+    }
 {synthetic}
-Task: {manifest['task']}, {len(labels)} classes: {', '.join(labels)}.
-Data: {manifest['data']['name']} ({manifest['data']['source']}), seed {manifest['seed']}.
-Input of each sub-model: `{entry['name']}`, {entry['dtype']} [1, {', '.join(map(str, entry['shape']))}], a {kind};
+Task: {manifest["task"]}, {len(labels)} classes: {", ".join(labels)}.
+Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
+Input of each sub-model: `{entry["name"]}`, {entry["dtype"]} [1, {
+        ", ".join(map(str, entry["shape"]))
+    }], a {kind};
 how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the models.
 
 | sub-model | classes | heads | parameters | MACs (M, no attention products) | file bytes | planned on |
@@ -28,7 +41,8 @@ how it is made from a file is in `manifest.json` under `input.spec`. Normalisati
 {rows}
 
 Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; the last logit is "other"{
-    " (not here: one sub-model holds all classes)" if len(manifest["sub_models"]) == 1 else ""}.
+        " (not here: one sub-model holds all classes)" if len(manifest["sub_models"]) == 1 else ""
+    }.
 `fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; \
 it returns `probabilities`.
 

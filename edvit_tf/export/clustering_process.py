@@ -1,5 +1,6 @@
-"""The process behind `clustering.py`: python clustering_process.py FOLDER. Imports nothing of ours: Keras 3 may not be
-in here, since tensorflow-model-optimization needs Keras 2 (the package tf_keras).
+"""The process behind `clustering.py`: python clustering_process.py FOLDER. Imports nothing of ours:
+Keras 3 may not be in here, since tensorflow-model-optimization needs Keras 2 (the package
+tf_keras).
 
 Reads FOLDER/settings.json, weights.npz, x.npy, outputs.npz; writes clustered.npz and report.json.
 """
@@ -51,28 +52,43 @@ class DotProductAttention(keras.layers.Layer):
 
     def call(self, inputs):
         tokens, width = inputs[0].shape[1:]
-        q, k, v = (tf.transpose(tf.reshape(x, (-1, tokens, self.num_heads, width // self.num_heads)), (0, 2, 1, 3))
-                   for x in inputs)
+        q, k, v = (
+            tf.transpose(
+                tf.reshape(x, (-1, tokens, self.num_heads, width // self.num_heads)), (0, 2, 1, 3)
+            )
+            for x in inputs
+        )
         scores = tf.matmul(q, k, transpose_b=True) * (width // self.num_heads) ** -0.5
-        return tf.reshape(tf.transpose(tf.matmul(tf.nn.softmax(scores), v), (0, 2, 1, 3)), (-1, tokens, width))
+        return tf.reshape(
+            tf.transpose(tf.matmul(tf.nn.softmax(scores), v), (0, 2, 1, 3)), (-1, tokens, width)
+        )
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
 def build(c: dict) -> keras.Model:
-    """The twin of `edvit_tf.models.vit.keras_model.build_vit`, layer by layer of the same name: -> [features, logits]."""
+    """The twin of `edvit_tf.models.vit.keras_model.build_vit`, layer by layer of the same name: ->
+    [features, logits].
+    """
     layers, d = keras.layers, c["hidden_dim"]
     inputs = keras.Input(c["image_shape"])
     std = np.array(c["input_std"], np.float32)
-    x = layers.Rescaling(1 / std, offset=-np.array(c["input_mean"], np.float32) / std, name="normalise")(inputs)
+    x = layers.Rescaling(
+        1 / std, offset=-np.array(c["input_mean"], np.float32) / std, name="normalise"
+    )(inputs)
     x = layers.Conv2D(d, c["patch_size"], strides=c["patch_size"], name="patch_embedding")(x)
     x = layers.Reshape((-1, d))(x)
     x = PositionEmbedding(name="position_embedding")(ClassToken(name="class_token")(x))
     for i in range(c["num_layers"]):
         name, width = f"block_{i:02d}", c["num_heads"] * c["head_dim"]
-        y = layers.LayerNormalization(epsilon=c["layer_norm_epsilon"], name=f"{name}.attention.norm")(x)
-        qkv = [layers.Dense(width, name=f"{name}.attention.{part}")(y) for part in ("query", "key", "value")]
+        y = layers.LayerNormalization(
+            epsilon=c["layer_norm_epsilon"], name=f"{name}.attention.norm"
+        )(x)
+        qkv = [
+            layers.Dense(width, name=f"{name}.attention.{part}")(y)
+            for part in ("query", "key", "value")
+        ]
         y = DotProductAttention(c["num_heads"], name=f"{name}.attention.heads")(qkv)
         x = layers.Add()([x, layers.Dense(d, name=f"{name}.attention.output")(y)])
         y = layers.LayerNormalization(epsilon=c["layer_norm_epsilon"], name=f"{name}.mlp.norm")(x)
@@ -85,18 +101,29 @@ def build(c: dict) -> keras.Model:
 
 def variables(model: keras.Model) -> dict:
     """Variables by "layer.weight", as the weights are named."""
-    return {f"{layer.name}.{v.name.split('/')[-1].split(':')[0]}": v for layer in model.layers for v in layer.weights}
+    return {
+        f"{layer.name}.{v.name.split('/')[-1].split(':')[0]}": v
+        for layer in model.layers
+        for v in layer.weights
+    }
 
 
 def clustered(model: keras.Model, clusters: int, min_values: int) -> keras.Model:
-    """The model with the matrices of `min_values` values or more tied to `clusters` centroids each."""
+    """The model with the matrices of `min_values` values or more tied to `clusters` centroids
+    each.
+    """
     start = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
 
     def wrap(layer):
         matrix = isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
         large = matrix and np.prod(layer.kernel.shape) >= min_values
-        return tfmot.clustering.keras.cluster_weights(
-            layer, number_of_clusters=clusters, cluster_centroids_init=start) if large else layer
+        return (
+            tfmot.clustering.keras.cluster_weights(
+                layer, number_of_clusters=clusters, cluster_centroids_init=start
+            )
+            if large
+            else layer
+        )
 
     return keras.models.clone_model(model, clone_function=wrap)
 
@@ -111,28 +138,49 @@ def main(folder: Path) -> None:
     for name, variable in variables(model).items():
         variable.assign(weights[name])
     few = np.asarray(x[:8], np.float32)
-    error = max(float(np.abs(a.numpy() - wanted[name][:8]).max() / np.abs(wanted[name][:8]).max())
-                for name, a in zip(("features", "logits"), model(few), strict=True))
+    error = max(
+        float(np.abs(a.numpy() - wanted[name][:8]).max() / np.abs(wanted[name][:8]).max())
+        for name, a in zip(("features", "logits"), model(few), strict=True)
+    )
     if not error <= TWIN_ERROR:
-        raise SystemExit(f"the twin answers {error:.1e} off the model, beyond {TWIN_ERROR:g}; nothing was clustered")
+        raise SystemExit(
+            f"the twin answers {error:.1e} off the model, beyond {TWIN_ERROR:g}; nothing was "
+            "clustered"
+        )
     model = clustered(model, settings["clusters"], settings["min_values"])
 
     def distil(truth, answer):  # cross-entropy with the model's own soft answers
         return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(truth), answer)
 
     scale = 1 / float(np.mean(np.square(wanted["features"])))
-    model.compile(keras.optimizers.Adam(settings["learning_rate"]),
-                  loss=[lambda truth, answer: scale * tf.reduce_mean(tf.square(truth - answer), -1), distil])
+    model.compile(
+        keras.optimizers.Adam(settings["learning_rate"]),
+        loss=[lambda truth, answer: scale * tf.reduce_mean(tf.square(truth - answer), -1), distil],
+    )
     rng, losses = np.random.default_rng(settings["seed"]), []
     for _ in range(settings["epochs"]):
         order = rng.permutation(len(x))
         order = order[: len(order) // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE)
-        losses.append(float(np.mean([
-            model.train_on_batch(np.asarray(x[rows], np.float32), [wanted["features"][rows], wanted["logits"][rows]])[0]
-            for rows in map(np.sort, order)])))
+        losses.append(
+            float(
+                np.mean(
+                    [
+                        model.train_on_batch(
+                            np.asarray(x[rows], np.float32),
+                            [wanted["features"][rows], wanted["logits"][rows]],
+                        )[0]
+                        for rows in map(np.sort, order)
+                    ]
+                )
+            )
+        )
     model = tfmot.clustering.keras.strip_clustering(model)
     np.savez(folder / "clustered.npz", **{name: v.numpy() for name, v in variables(model).items()})
-    report = {"twin_error": error, "loss": losses, "seconds": round(time.perf_counter() - started, 1)}
+    report = {
+        "twin_error": error,
+        "loss": losses,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
     (folder / "report.json").write_text(json.dumps(report))
 
 

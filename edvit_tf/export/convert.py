@@ -1,4 +1,6 @@
-"""A graph over numpy constants -> a .tflite file of builtin operators, named inputs and outputs, in some flavour."""
+"""A graph over numpy constants -> a .tflite file of builtin operators, named inputs and outputs, in
+some flavour.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,24 +11,40 @@ import tensorflow as tf
 from edvit_tf.errors import ExportError
 from edvit_tf.models.vit.cost import INT8_MIN_VALUES
 
-# Which runtimes load a flavour. "int8" is dynamic range, a scale an output channel: tflite-runtime 2.14 does not load
-# it, and its per-tensor form, which loads, is ten times slower than float32 there.
-RUNTIMES = {"float32": ("tflite-runtime", "ai-edge-litert"), "float16": ("tflite-runtime", "ai-edge-litert"),
-            "int8": ("ai-edge-litert",)}
+# Which runtimes load a flavour. "int8" is dynamic range, a scale an output channel: tflite-runtime
+# 2.14 does not load it, and its per-tensor form, which loads, is ten times slower than float32
+# there.
+RUNTIMES = {
+    "float32": ("tflite-runtime", "ai-edge-litert"),
+    "float16": ("tflite-runtime", "ai-edge-litert"),
+    "int8": ("ai-edge-litert",),
+}
 
 
 def convert(
-    graph: Callable, signature: list, path: Path, weights: Mapping[str, np.ndarray], flavour: str = "float32"
+    graph: Callable,
+    signature: list,
+    path: Path,
+    weights: Mapping[str, np.ndarray],
+    flavour: str = "float32",
 ) -> int:
-    """Writes the .tflite file of `graph` over `weights` in a flavour of RUNTIMES and returns its bytes.
+    """Writes the .tflite file of `graph` over `weights` in a flavour of RUNTIMES and returns its
+    bytes.
 
-    "float16" stores the weights in half the bytes and computes in float32; "int8" stores matrices of 1,024 values or
-    more in a quarter and multiplies in int8, with the range of each input row taken as it runs. Inputs and outputs stay
-    as they are. Raises ExportError if the file is smaller than the weight matrices (the converter can drop weights and
-    say nothing; equal vectors, such as zero biases, are rightly stored once), or if an operator is no TFLite builtin.
+    "float16" stores the weights in half the bytes and computes in float32; "int8" stores matrices
+    of 1,024 values or more in a quarter and multiplies in int8, with the range of each input row
+    taken as it runs. Inputs and outputs stay as they are. Raises ExportError if the file is smaller
+    than the weight matrices (the converter can drop weights and say nothing; equal vectors, such as
+    zero biases, are rightly stored once), or if an operator is no TFLite builtin.
     """
+
     def stored(values: np.ndarray) -> int:
-        return values.size * {"float32": 4, "float16": 2, "int8": 1 if values.size >= INT8_MIN_VALUES else 4}[flavour]
+        return (
+            values.size
+            * {"float32": 4, "float16": 2, "int8": 1 if values.size >= INT8_MIN_VALUES else 4}[
+                flavour
+            ]
+        )
 
     weight_bytes = sum(stored(w) for w in weights.values() if w.ndim > 1)
     function = tf.function(graph, input_signature=signature).get_concrete_function()
@@ -39,10 +57,13 @@ def convert(
     try:
         content = converter.convert()
     except Exception as error:  # the converter raises a class of its own that it does not export
-        raise ExportError(f"{path.name} cannot be converted with TFLite's builtin operators alone: {error}") from error
+        raise ExportError(
+            f"{path.name} cannot be converted with TFLite's builtin operators alone: {error}"
+        ) from error
     if len(content) < weight_bytes:
         raise ExportError(
-            f"{path.name} has {len(content)} bytes, fewer than its weights' {weight_bytes}: the converter dropped some."
+            f"{path.name} has {len(content)} bytes, fewer than its weights' {weight_bytes}: the "
+            "converter dropped some."
         )
     path.write_bytes(content)
     return len(content)

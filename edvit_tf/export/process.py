@@ -1,4 +1,6 @@
-"""A .tflite file over stored inputs in a process that has no TensorFlow, with the figures that a report shows."""
+"""A .tflite file over stored inputs in a process that has no TensorFlow, with the figures that a
+report shows.
+"""
 
 from pathlib import Path
 
@@ -9,20 +11,28 @@ from edvit_tf.errors import ExportError
 
 
 def run_in_process(
-    model: Path, inputs: Path | dict[str, np.ndarray], threads: int = 1, timeout_seconds: float | None = None,
+    model: Path,
+    inputs: Path | dict[str, np.ndarray],
+    threads: int = 1,
+    timeout_seconds: float | None = None,
     runtime: str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Outputs (n, ...) by name and a report, as of `edvit_tf.device.model.subprocess_run.run_model`.
+    """Outputs (n, ...) by name and a report, as of
+    `edvit_tf.device.model.subprocess_run.run_model`.
 
-    The report has runtime, threads, load_ms, invoke_ms (median, p95), samples, peak_rss_bytes, tensorflow_loaded
-    (False, checked in there). Raises ExportError with the process's own words when it fails.
+    The report has runtime, threads, load_ms, invoke_ms (median, p95), samples, peak_rss_bytes,
+    tensorflow_loaded (False, checked in there). Raises ExportError with the process's own words
+    when it fails.
     """
     try:
-        outputs, report = run_model(model, inputs, threads=threads, timeout_seconds=timeout_seconds,
-                                    runtime=runtime)
+        outputs, report = run_model(
+            model, inputs, threads=threads, timeout_seconds=timeout_seconds, runtime=runtime
+        )
     except ModelFailed as error:
         raise ExportError(str(error)) from error
     times = report.pop("times_ms")
-    report["invoke_ms"] = {"median": round(float(np.median(times)), 3),
-                           "p95": round(float(np.quantile(times, 0.95)), 3)}
+    report["invoke_ms"] = {
+        "median": round(float(np.median(times)), 3),
+        "p95": round(float(np.quantile(times, 0.95)), 3),
+    }
     return outputs, report

@@ -1,7 +1,7 @@
 """Where pretrained weights are: a .keras file, a folder, or a name on the Hugging Face hub.
 
-Only formats that hold plain numbers are taken (safetensors, HDF5); pickled files are refused, because opening one runs
-whatever code its author put in.
+Only formats that hold plain numbers are taken (safetensors, HDF5); pickled files are refused,
+because opening one runs whatever code its author put in.
 """
 
 import json
@@ -12,14 +12,22 @@ from edvit_tf.errors import ConfigError
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WANTED = "Give a base.keras of an earlier run, a checkpoint folder, or a hub name such as facebook/dinov2-small."
-HUB_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json",
-             "task.json", "image_converter.json", "*.weights.h5")
+HUB_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "task.json",
+    "image_converter.json",
+    "*.weights.h5",
+)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def find_base(source: str | Path) -> Path:
-    """The .keras file or checkpoint folder that `source` means; a name such as "facebook/dinov2-small" that is no path
-    here is fetched from the Hugging Face hub (or taken from its cache).
+    """The .keras file or checkpoint folder that `source` means; a name such as
+    "facebook/dinov2-small" that is no path here is fetched from the Hugging Face hub (or taken from
+    its cache).
 
     Raises ConfigError if nothing is there, if it is a pickled file, or if it cannot be fetched.
     """
@@ -30,12 +38,25 @@ def find_base(source: str | Path) -> Path:
         return path
     if path.is_file():
         inside = path.name.endswith((".safetensors", ".weights.h5", ".json"))
-        raise ConfigError(f"--base {source} is not a .keras file. " + (
-            f"Give its folder, {path.parent}: the weights are read with the config.json beside them." if inside
-            else WANTED))
-    if _HUB_NAME.fullmatch(str(source)) and path.suffix not in (".keras", ".h5", ".safetensors", ".json"):
+        raise ConfigError(
+            f"--base {source} is not a .keras file. "
+            + (
+                f"Give its folder, {path.parent}: the weights are read with the config.json beside "
+                "them."
+                if inside
+                else WANTED
+            )
+        )
+    if _HUB_NAME.fullmatch(str(source)) and path.suffix not in (
+        ".keras",
+        ".h5",
+        ".safetensors",
+        ".json",
+    ):
         return _download(str(source))
-    raise ConfigError(f"--base {source} is not there, so it is not a .keras file or a folder. {WANTED}")
+    raise ConfigError(
+        f"--base {source} is not there, so it is not a .keras file or a folder. {WANTED}"
+    )
 
 
 def read_json(path: Path) -> dict:
@@ -44,41 +65,65 @@ def read_json(path: Path) -> dict:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path.parent} has no {path.name}; a checkpoint is a folder with config.json and its weights. {WANTED}"
+            f"{path.parent} has no {path.name}; a checkpoint is a folder with config.json and its "
+            f"weights. {WANTED}"
         ) from None
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{path} is not readable JSON ({error}). Fetch the checkpoint again.") from error
+        raise ConfigError(
+            f"{path} is not readable JSON ({error}). Fetch the checkpoint again."
+        ) from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds a {type(value).__name__}; it must be a JSON object. Fetch it again.")
+        raise ConfigError(
+            f"{path} holds a {type(value).__name__}; it must be a JSON object. Fetch it again."
+        )
     return value
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights: model.safetensors, the shards that its index names, or model.weights.h5."""
+    """The files that hold the weights: model.safetensors, the shards that its index names, or
+    model.weights.h5.
+    """
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if index.is_file():
         names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
-            raise ConfigError(f"{index} has no weight_map of tensor names to files. Fetch the checkpoint again.")
+        if (
+            not isinstance(names, dict)
+            or not names
+            or not all(isinstance(n, str) for n in names.values())
+        ):
+            raise ConfigError(
+                f"{index} has no weight_map of tensor names to files. Fetch the checkpoint again."
+            )
         for tensor, name in names.items():
             if Path(name).name != name or not (folder / name).is_file():
-                raise ConfigError(f"{index} puts {tensor} into {name!r}, which is not a file of {folder}. "
-                                  "Fetch that shard as well.")
+                raise ConfigError(
+                    f"{index} puts {tensor} into {name!r}, which is not a file of {folder}. "
+                    "Fetch that shard as well."
+                )
         return [folder / name for name in sorted(set(names.values()))]
     if (folder / "model.weights.h5").is_file():
-        return [folder / f for f in ("model.weights.h5", "task.weights.h5") if (folder / f).is_file()]
+        return [
+            folder / f for f in ("model.weights.h5", "task.weights.h5") if (folder / f).is_file()
+        ]
     pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
     if pickled:
         raise ConfigError(f"{folder} holds its weights as {pickled[0]}, which {_refusal()}")
-    raise ConfigError(f"{folder} has no model.safetensors, model.safetensors.index.json or model.weights.h5 (a hub "
-                      f"repository may hold pickled weights only, which are not read). {WANTED}")
+    raise ConfigError(
+        f"{folder} has no model.safetensors, model.safetensors.index.json or model.weights.h5 (a "
+        "hub "
+        f"repository may hold pickled weights only, which are not read). {WANTED}"
+    )
 
 
 def _refusal() -> str:
-    return ("is a pickled file: opening one can run any code, so none is opened. Convert it to safetensors, e.g. by "
-            "transformers' from_pretrained and save_pretrained on a machine that may run it, and give that folder.")
+    return (
+        "is a pickled file: opening one can run any code, so none is opened. Convert it to "
+        "safetensors, e.g. by "
+        "transformers' from_pretrained and save_pretrained on a machine that may run it, and give "
+        "that folder."
+    )
 
 
 def _download(name: str) -> Path:
@@ -86,11 +131,17 @@ def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise ConfigError(f"--base {name} is no folder here, and fetching it by name needs huggingface_hub, which is "
-                          f"not installed. Run `pip install huggingface-hub`, {by_hand}") from error
+        raise ConfigError(
+            f"--base {name} is no folder here, and fetching it by name needs huggingface_hub, "
+            "which is "
+            f"not installed. Run `pip install huggingface-hub`, {by_hand}"
+        ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the client's errors have no base of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ConfigError(f"--base {name} is no folder here, and the hub did not give it ({type(error).__name__}: "
-                          f"{reason}). Check the name and the network, {by_hand}") from error
+        raise ConfigError(
+            f"--base {name} is no folder here, and the hub did not give it "
+            f"({type(error).__name__}: "
+            f"{reason}). Check the name and the network, {by_hand}"
+        ) from error

@@ -1,1 +1,3 @@
-"""What an operator does from the workstation: keys and certificates (`certs.py`), bundles sent to devices (`push.py`)."""
+"""What an operator does from the workstation: keys and certificates (`certs.py`), bundles sent to
+devices (`push.py`).
+"""

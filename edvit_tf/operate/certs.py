@@ -1,8 +1,10 @@
-"""A small certificate authority for a fleet: `edvit certs init` makes it, `certs issue` the identity of a machine.
+"""A small certificate authority for a fleet: `edvit certs init` makes it, `certs issue` the
+identity of a machine.
 
-An identity is a folder with ca.pem, cert.pem and key.pem, which `edvit_tf.device.rpc.tls` reads. The authority's own key,
-ca.key, stays on the host. Certificates start in 2020: a Raspberry Pi has no clock chip and may boot in the past.
-Keys are EC P-256, which every TLS library takes (gRPC's refuses Ed25519 unless told otherwise).
+An identity is a folder with ca.pem, cert.pem and key.pem, which `edvit_tf.device.rpc.tls` reads.
+The authority's own key, ca.key, stays on the host. Certificates start in 2020: a Raspberry Pi has
+no clock chip and may boot in the past. Keys are EC P-256, which every TLS library takes (gRPC's
+refuses Ed25519 unless told otherwise).
 """
 
 import datetime
@@ -25,69 +27,120 @@ CA_DAYS, DAYS = 7300, 1825
 
 
 def init(folder: Path) -> Path:
-    """Makes `folder` with ca.pem and ca.key (mode 0600). Raises OutputError if there is an authority already."""
+    """Makes `folder` with ca.pem and ca.key (mode 0600). Raises OutputError if there is an
+    authority already.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edvit fleet CA")])
-    builder = _builder(name, name, key, CA_DAYS).add_extension(x509.BasicConstraints(True, 0), critical=True)
+    builder = _builder(name, name, key, CA_DAYS).add_extension(
+        x509.BasicConstraints(True, 0), critical=True
+    )
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, {"ca.key": _pem_key(key), "ca.pem": certificate.public_bytes(serialization.Encoding.PEM)})
+    _write(
+        folder,
+        {"ca.key": _pem_key(key), "ca.pem": certificate.public_bytes(serialization.Encoding.PEM)},
+    )
     return folder
 
 
-def issue(folder: Path, role: str, name: str, hosts: Sequence[str] = (), days: int = DAYS,
-          out: Path | None = None) -> Path:
-    """Writes the identity of one machine to `out` (default folder/ROLE-NAME), signed by the authority in `folder`.
+def issue(
+    folder: Path,
+    role: str,
+    name: str,
+    hosts: Sequence[str] = (),
+    days: int = DAYS,
+    out: Path | None = None,
+) -> Path:
+    """Writes the identity of one machine to `out` (default folder/ROLE-NAME), signed by the
+    authority in `folder`.
 
-    hosts: names and addresses at which a worker or an aggregator is reached (default NAME and NAME.local). `days` count
-    from today. Raises ConfigError on an unknown role or a bad name, OutputError if the files exist already.
+    hosts: names and addresses at which a worker or an aggregator is reached (default NAME and
+    NAME.local). `days` count from today. Raises ConfigError on an unknown role or a bad name,
+    OutputError if the files exist already.
     """
     if role not in ROLES:
         raise ConfigError(f"role {role!r}; a certificate is for one of {', '.join(ROLES)}.")
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", name):
-        raise ConfigError(f"name {name!r}; use letters, digits, dots, dashes and underscores, 63 at most.")
+        raise ConfigError(
+            f"name {name!r}; use letters, digits, dots, dashes and underscores, 63 at most."
+        )
     if role == "client" and hosts:
-        raise ConfigError(f"host {hosts[0]!r} for a client; nothing connects to a client. Leave it out.")
+        raise ConfigError(
+            f"host {hosts[0]!r} for a client; nothing connects to a client. Leave it out."
+        )
     try:
         authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
         signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} holds no authority ({error}). Make one: edvit certs init {folder}") from error
+        raise ConfigError(
+            f"{folder} holds no authority ({error}). Make one: edvit certs init {folder}"
+        ) from error
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{role} {name}")])
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role_uri(role, name))]
     if role != "client":
         names += [_host(host) for host in hosts or (name, f"{name}.local")]
-    # A worker's certificate may open connections as far as TLS goes: the answer to one that does then names its role,
-    # where a failed handshake would look like a machine that is down. An aggregator opens and answers them.
-    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if role != "client" else [])]
-    builder = (_builder(subject, authority.subject, key, days)
-               .add_extension(x509.BasicConstraints(False, None), critical=True)
-               .add_extension(_usage(signs_certificates=False), critical=True)
-               .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-               .add_extension(x509.SubjectAlternativeName(names), critical=False)
-               .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False))
+    # A worker's certificate may open connections as far as TLS goes: the answer to one that does
+    # then names its role, where a failed handshake would look like a machine that is down. An
+    # aggregator opens and answers them.
+    purposes = [
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        *([ExtendedKeyUsageOID.SERVER_AUTH] if role != "client" else []),
+    ]
+    builder = (
+        _builder(subject, authority.subject, key, days)
+        .add_extension(x509.BasicConstraints(False, None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
     certificate = builder.sign(signer, hashes.SHA256())
     target = folder / f"{role}-{name}" if out is None else out
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(target, {"key.pem": _pem_key(key), "cert.pem": certificate.public_bytes(serialization.Encoding.PEM),
-                    "ca.pem": authority.public_bytes(serialization.Encoding.PEM)})
+    _write(
+        target,
+        {
+            "key.pem": _pem_key(key),
+            "cert.pem": certificate.public_bytes(serialization.Encoding.PEM),
+            "ca.pem": authority.public_bytes(serialization.Encoding.PEM),
+        },
+    )
     return target
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey,
-             days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+) -> x509.CertificateBuilder:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    return (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(START).not_valid_after(end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False))
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(START)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
 
 
 def _usage(signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(digital_signature=not signs_certificates, key_cert_sign=signs_certificates,
-                         crl_sign=signs_certificates, content_commitment=False, key_encipherment=False,
-                         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False)
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -95,21 +148,29 @@ def _host(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         if not re.fullmatch(r"[A-Za-z0-9*]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", host):
-            raise ConfigError(f"host {host!r} is neither an address nor a host name; write it without port or "
-                              "scheme.") from None
+            raise ConfigError(
+                f"host {host!r} is neither an address nor a host name; write it without port or "
+                "scheme."
+            ) from None
         return x509.DNSName(host)
 
 
 def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                             serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files that must not exist yet, none if one does; the names that hold keys with mode 0600."""
+    """Writes files that must not exist yet, none if one does; the names that hold keys with mode
+    0600.
+    """
     there = [name for name in files if (folder / name).exists()]
     if there:
-        raise OutputError(f"{folder / there[0]} exists; keys are never overwritten. Move it away, or name another.")
+        raise OutputError(
+            f"{folder / there[0]} exists; keys are never overwritten. Move it away, or name "
+            "another."
+        )
     for name, content in files.items():
         mode = 0o600 if "key" in name else 0o644
         with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

@@ -1,6 +1,8 @@
-"""Brings a bundle to a device over ssh, and installs it there: rsync, then `edvit_tf.device.update` on the device.
+"""Brings a bundle to a device over ssh, and installs it there: rsync, then `edvit_tf.device.update`
+on the device.
 
-What may be current is decided there alone: files are verified and tried before the switch, whatever the way they came.
+What may be current is decided there alone: files are verified and tried before the switch, whatever
+the way they came.
 """
 
 import shlex
@@ -22,36 +24,67 @@ class PushFailed(EdvitError):
     exit_code = 23
 
 
-def push(path: Path, target: str, sub_models: Sequence[int] | None = None, *, python: str, sudo: bool = False) -> int:
-    """Copies the files that a device needs to the folder edvit-push-<digest> of the user's home there, installs them
-    in the store, and deletes the folder when that went well: a push that is given again sends what is missing.
+def push(
+    path: Path,
+    target: str,
+    sub_models: Sequence[int] | None = None,
+    *,
+    python: str,
+    sudo: bool = False,
+) -> int:
+    """Copies the files that a device needs to the folder edvit-push-<digest> of the user's home
+    there, installs them in the store, and deletes the folder when that went well: a push that is
+    given again sends what is missing.
 
-    `target` is [USER@]HOST:STORE. Returns the code of `edvit_tf.device.update`, whose words went to the terminal; all
-    but 0 left what was current there. Raises BundleError, ConfigError, PushFailed.
+    `target` is [USER@]HOST:STORE. Returns the code of `edvit_tf.device.update`, whose words went to
+    the terminal; all but 0 left what was current there. Raises BundleError, ConfigError,
+    PushFailed.
     """
     host, _, store = target.partition(":")
     if not host or host.startswith("-") or not store.startswith("/"):
-        raise ConfigError(f"the device is {target!r}; it must be [USER@]HOST:STORE, the store with its whole path. "
-                          "Write for instance pi-0.local:/opt/gtzan.")
+        raise ConfigError(
+            f"the device is {target!r}; it must be [USER@]HOST:STORE, the store with its whole "
+            "path. "
+            "Write for instance pi-0.local:/opt/gtzan."
+        )
     bundle = open_bundle(path)
     names = _names(bundle, sub_models)
     folder = f"edvit-push-{bundle.digest[:12]}"
-    _run("rsync", ["--archive", "--partial", "--files-from=-", f"{bundle.path}/", f"{host}:{folder}/"], host,
-         "".join(f"{name}\n" for name in names))
+    _run(
+        "rsync",
+        ["--archive", "--partial", "--files-from=-", f"{bundle.path}/", f"{host}:{folder}/"],
+        host,
+        "".join(f"{name}\n" for name in names),
+    )
     chosen = [word for index in sub_models or () for word in ("--submodel", str(index))]
-    update = [*(["sudo"] if sudo else []), python, "-m", "edvit_tf.device.update", store, "install", folder, *chosen]
+    update = [
+        *(["sudo"] if sudo else []),
+        python,
+        "-m",
+        "edvit_tf.device.update",
+        store,
+        "install",
+        folder,
+        *chosen,
+    ]
     return _run("ssh", [host, f"{shlex.join(update)} && rm -r {folder}"], host)
 
 
 def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
-    """Files of the bundle for a device, verified: of each sub-model all flavours, for only the device knows which it
-    takes; without `sub_models` all files that the manifest lists.
+    """Files of the bundle for a device, verified: of each sub-model all flavours, for only the
+    device knows which it takes; without `sub_models` all files that the manifest lists.
     """
     if sub_models is None:
         listed = list(bundle.manifest["files"])
-        extra = ["results.json"] if (bundle.path / "results.json").is_file() else []  # an aggregator reads it
+        extra = (
+            ["results.json"] if (bundle.path / "results.json").is_file() else []
+        )  # an aggregator reads it
     else:
-        listed = [flavour["file"] for index in sub_models for flavour in bundle.entry(index)["flavours"].values()]
+        listed = [
+            flavour["file"]
+            for index in sub_models
+            for flavour in bundle.entry(index)["flavours"].values()
+        ]
         listed += ["golden.npz", *filter(None, [bundle.manifest["input"].get("mel_filters")])]
         extra = []
     for name in listed:
@@ -62,17 +95,33 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
 def _run(program: str, arguments: list[str], host: str, given: str | None = None) -> int:
     """The exit code of a command that ran on the host; PushFailed where it did not."""
     if shutil.which(program) is None:
-        raise PushFailed(f"{program} is not installed here. Run: sudo apt-get install "
-                         f"{'rsync' if program == 'rsync' else 'openssh-client'}; or copy the bundle by hand "
-                         "(docs/pi.md, Updates).")
-    code = subprocess.run([program, *arguments], input=given, stdin=None if given is not None else subprocess.DEVNULL,
-                          text=True, check=False).returncode
+        raise PushFailed(
+            f"{program} is not installed here. Run: sudo apt-get install "
+            f"{'rsync' if program == 'rsync' else 'openssh-client'}; or copy the bundle by hand "
+            "(docs/pi.md, Updates)."
+        )
+    code = subprocess.run(
+        [program, *arguments],
+        input=given,
+        stdin=None if given is not None else subprocess.DEVNULL,
+        text=True,
+        check=False,
+    ).returncode
     if program == "rsync" and code != 0:
-        raise PushFailed(f"rsync to {host} ended with {code}, its words are above. Is rsync installed there, can `ssh "
-                         f"{host}` log in, is there room? What is current there stays so; the same command goes on.")
+        raise PushFailed(
+            f"rsync to {host} ended with {code}, its words are above. Is rsync installed there, "
+            "can `ssh "
+            f"{host}` log in, is there room? What is current there stays so; the same command goes "
+            "on."
+        )
     if code == _CANNOT_CONNECT:
-        raise PushFailed(f"ssh to {host} failed, its words are above. Try `ssh {host}`; then give the command again.")
+        raise PushFailed(
+            f"ssh to {host} failed, its words are above. Try `ssh {host}`; then give the command "
+            "again."
+        )
     if code == _NOT_FOUND:
-        raise PushFailed(f"a command is missing on {host}, the words above say which. Install edvit_tf there "
-                         "(docs/pi.md), or say where its Python is: --python.")
+        raise PushFailed(
+            f"a command is missing on {host}, the words above say which. Install edvit_tf there "
+            "(docs/pi.md), or say where its Python is: --python."
+        )
     return code

@@ -1,4 +1,6 @@
-"""The plan of a run: class groups from its base's confusions, Algorithms 1 and 3; where its members start."""
+"""The plan of a run: class groups from its base's confusions, Algorithms 1 and 3; where its members
+start.
+"""
 
 import json
 from pathlib import Path
@@ -14,7 +16,9 @@ from edvit_tf.pipeline.store import Stages
 
 
 def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:
-    """The plan; groups by similarity follow the base's confusions on validation data, symmetrised."""
+    """The plan; groups by similarity follow the base's confusions on validation data,
+    symmetrised.
+    """
     similarity = None
     if config.strategy != "random":
         labels = Split(stages, "validation").labels
@@ -25,57 +29,91 @@ def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dic
 
 
 def check_strategy(config: RunConfig, dataset) -> None:
-    """DataError unless the validation split has every class, where groups are made by the base's confusions on it."""
+    """DataError unless the validation split has every class, where groups are made by the base's
+    confusions on it.
+    """
     seen = {recording.label for recording in dataset.recordings("validation")}
     missing = [name for label, name in enumerate(dataset.labels) if label not in seen]
     if config.strategy != "random" and missing:
-        raise DataError(f"strategy is {config.strategy!r}, which needs validation samples of every class; "
-                        f"{', '.join(missing)} have none. Add recordings of them, or take --strategy random.")
+        raise DataError(
+            f"strategy is {config.strategy!r}, which needs validation samples of every class; "
+            f"{', '.join(missing)} have none. Add recordings of them, or take --strategy random."
+        )
 
 
 def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarray | None) -> Plan:
-    """Algorithms 1 and 3 over the run's class groups; without `similarity` the groups are random ones, of the same
-    sizes and so of the same cost. Raises PlanError.
+    """Algorithms 1 and 3 over the run's class groups; without `similarity` the groups are random
+    ones, of the same sizes and so of the same cost. Raises PlanError.
     """
     from edvit_tf.planning.partition import partition
     from edvit_tf.planning.plan import plan
 
     devices = config.device_specs
     strategy = "random" if similarity is None else config.strategy
-    groups = partition(base_config.num_classes, config.group_count, strategy, config.seed, similarity)
-    return plan(base_config, groups, devices, config.budget_bytes, config.samples, config.assignment, strategy,
-                config.replicas, cut_heads=config.pruning.heads, start_heads=config.start_heads)
+    groups = partition(
+        base_config.num_classes, config.group_count, strategy, config.seed, similarity
+    )
+    return plan(
+        base_config,
+        groups,
+        devices,
+        config.budget_bytes,
+        config.samples,
+        config.assignment,
+        strategy,
+        config.replicas,
+        cut_heads=config.pruning.heads,
+        start_heads=config.start_heads,
+    )
 
 
 def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
-    """(device, indices of the sub-models that no other one holds): what is missing without it, for each in use."""
+    """(device, indices of the sub-models that no other one holds): what is missing without it, for
+    each in use.
+    """
     used = sorted({name for sub in plan.sub_models for name in sub.devices})
-    return [(name, tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name})) for name in used]
+    return [
+        (name, tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name}))
+        for name in used
+    ]
 
 
-def shared_plans(members: list[SubModelPlan], base_config: ViTConfig, cut_heads: str) -> dict[str, SubModelPlan]:
-    """The all-class models from which `members` start, one for each number of kept heads, by stage name (`shared_of`).
+def shared_plans(
+    members: list[SubModelPlan], base_config: ViTConfig, cut_heads: str
+) -> dict[str, SubModelPlan]:
+    """The all-class models from which `members` start, one for each number of kept heads, by stage
+    name (`shared_of`).
 
     They are on no device, and their index is below zero.
     """
     num_classes, plans = base_config.num_classes, {}
     for kept in sorted({sub.kept_heads for sub in members}):
         widths = base_config.pruned(kept, num_classes, cut_heads)
-        sub = SubModelPlan(-kept, tuple(range(num_classes)), kept, widths, cost.file_bytes(widths),
-                           cost.macs(widths), ())
+        sub = SubModelPlan(
+            -kept,
+            tuple(range(num_classes)),
+            kept,
+            widths,
+            cost.file_bytes(widths),
+            cost.macs(widths),
+            (),
+        )
         plans[label_of(sub)] = sub
     return plans
 
 
 def shared_stages(config: RunConfig, plan: Plan, other: Path) -> list[str]:
-    """Names of the stages of shared models that the run of another work folder has made of widths of this plan, for
-    widths that its own sub-models have: trained on all samples, which a rival's own shared model is not.
+    """Names of the stages of shared models that the run of another work folder has made of widths
+    of this plan, for widths that its own sub-models have: trained on all samples, which a rival's
+    own shared model is not.
     """
     stored = other / "plan" / "stage.json"
     if config.shared_training is None or not stored.is_file():
         return []
     theirs = Plan.from_dict(json.loads(stored.read_text(encoding="utf-8"))["result"]["plan"])
-    widths = {sub.kept_heads for sub in theirs.sub_models} & {sub.kept_heads for sub in plan.sub_models}
+    widths = {sub.kept_heads for sub in theirs.sub_models} & {
+        sub.kept_heads for sub in plan.sub_models
+    }
     return [f"shared-{kept}.{stage}" for kept in sorted(widths) for stage in ("head", *STAGES)]
 
 

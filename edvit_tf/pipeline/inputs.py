@@ -1,4 +1,6 @@
-"""The inputs of a run, stored once: every window decoded once into a memory map a split, from which all fits read."""
+"""The inputs of a run, stored once: every window decoded once into a memory map a split, from which
+all fits read.
+"""
 
 from pathlib import Path
 
@@ -12,7 +14,9 @@ def store_inputs(folder: Path, dataset) -> dict:
 
     counts, index = {}, {}
     for split in ("train", "validation", "test"):
-        _, index[f"{split}_labels"], index[f"{split}_recordings"] = materialise(dataset, split, folder)
+        _, index[f"{split}_labels"], index[f"{split}_recordings"] = materialise(
+            dataset, split, folder
+        )
         counts[split] = len(index[f"{split}_labels"])
     np.savez(folder / "index.npz", **index)
     train = np.load(folder / "train.npy", mmap_mode="r")
@@ -24,8 +28,12 @@ def store_inputs(folder: Path, dataset) -> dict:
     total = train[..., 0].size
     mean = sums / total
     std = np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
-    return {"windows": counts, "description": dataset.describe(), "mean": [float(v) for v in mean],
-            "std": [float(v) for v in std]}
+    return {
+        "windows": counts,
+        "description": dataset.describe(),
+        "mean": [float(v) for v in mean],
+        "std": [float(v) for v in std],
+    }
 
 
 class Split:

@@ -22,32 +22,51 @@ def stored_key(out: Path) -> str | None:
 
 
 def finished(out: Path, work: Path, key: str, description: dict) -> dict:
-    """The results at `out` if they are of this key; OutputError, with what changed, for anything else there."""
+    """The results at `out` if they are of this key; OutputError, with what changed, for anything
+    else there.
+    """
     if stored_key(out) == key:
-        print(f"{out} is finished already, from this configuration; nothing to do (--overwrite runs it again).")
+        print(
+            f"{out} is finished already, from this configuration; nothing to do (--overwrite runs "
+            "it again)."
+        )
         return json.loads((out / RESULTS).read_text(encoding="utf-8"))
     record = work / "run.json"
-    stored = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"description": description}
+    stored = (
+        json.loads(record.read_text(encoding="utf-8"))
+        if record.is_file()
+        else {"description": description}
+    )
     changed = differences(stored["description"], description)
     raise OutputError(
-        f"{out} exists and is not this run's result ({'; '.join(changed[:6]) or 'nothing beside it says what it is'}). "
+        f"{out} exists and is not this run's result "
+        f"({'; '.join(changed[:6]) or 'nothing beside it says what it is'}). "
         "Pass --overwrite to replace it, or another --out."
     )
 
 
 def check_replaceable(out: Path) -> None:
-    """OutputError if `out` is something else than a bundle: --overwrite replaces bundles and nothing else."""
+    """OutputError if `out` is something else than a bundle: --overwrite replaces bundles and
+    nothing else.
+    """
     if out.exists() and not (out / "manifest.json").is_file():
-        raise OutputError(f"{out} exists and is no bundle (no manifest.json); it is not replaced. Take another --out.")
+        raise OutputError(
+            f"{out} exists and is no bundle (no manifest.json); it is not replaced. Take another "
+            "--out."
+        )
 
 
 def publish(stages: Stages, out: Path, results: dict) -> None:
-    """Puts the finished bundle with its results and report at `out` by renaming; an older bundle goes only then."""
+    """Puts the finished bundle with its results and report at `out` by renaming; an older bundle
+    goes only then.
+    """
     partial, old = stages.folder / "publish.partial", stages.folder / "replaced.partial"
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns("stage.json"))
-    (partial / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    (partial / RESULTS).write_text(
+        json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
     write_report(partial)
     for file in partial.iterdir():
         with open(file, "rb") as opened:

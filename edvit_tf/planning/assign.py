@@ -1,4 +1,6 @@
-"""Sub-models onto devices: one verb over greedy (Algorithm 3) and optimal (MILP); what fits is in problem.py."""
+"""Sub-models onto devices: one verb over greedy (Algorithm 3) and optimal (MILP); what fits is in
+problem.py.
+"""
 
 from collections.abc import Sequence
 
@@ -22,12 +24,14 @@ def assign(
 ) -> tuple[tuple[str, ...], ...]:
     """Device names of each sub-model, `replicas` of them, never two replicas on one device.
 
-    `greedy` is Algorithm 3: sub-models by size, descending, each onto the device with the most remaining energy where
-    it fits; ties and devices without a limit go by memory left, then fewest sub-models placed, then order. `optimal`
-    maximises the least remaining energy by a MILP (scipy); see `least_remaining_energy`.
+    `greedy` is Algorithm 3: sub-models by size, descending, each onto the device with the most
+    remaining energy where it fits; ties and devices without a limit go by memory left, then fewest
+    sub-models placed, then order. `optimal` maximises the least remaining energy by a MILP (scipy);
+    see `least_remaining_energy`.
 
-    Raises PlanError when nothing fits (it names the constraint, the amount, and what would make it fit) or when an
-    argument is out of range. Greedy may miss a packing that `optimal` finds. Source: ED-ViT, Algorithm 3 and Eq. 1.
+    Raises PlanError when nothing fits (it names the constraint, the amount, and what would make it
+    fit) or when an argument is out of range. Greedy may miss a packing that `optimal` finds.
+    Source: ED-ViT, Algorithm 3 and Eq. 1.
     """
     task = make_problem(sizes_bytes, macs, devices, samples, replicas, method)
     placement = place(task, method)
@@ -37,17 +41,22 @@ def assign(
 
 
 def least_remaining_energy(
-    placement: Sequence[Sequence[str]], macs: Sequence[int], devices: Sequence[DeviceSpec], samples: int = 1
+    placement: Sequence[Sequence[str]],
+    macs: Sequence[int],
+    devices: Sequence[DeviceSpec],
+    samples: int = 1,
 ) -> int:
     """The smallest E_i - L * MACs over the devices, in MACs: what `optimal` maximises.
 
-    A device without a compute limit counts as one with the largest limit among the devices, or with the whole demand
-    if that is more; with no limits at all this balances the MACs placed.
+    A device without a compute limit counts as one with the largest limit among the devices, or with
+    the whole demand if that is more; with no limits at all this balances the MACs placed.
     """
     replicas = max(map(len, placement))
     problem = Problem((0,) * len(macs), tuple(samples * m for m in macs), tuple(devices), replicas)
     order = {device.name: i for i, device in enumerate(problem.devices)}
-    return least_remaining(problem, tuple(tuple(order[name] for name in names) for names in placement))
+    return least_remaining(
+        problem, tuple(tuple(order[name] for name in names) for names in placement)
+    )
 
 
 def place(problem: Problem, method: str) -> Placement | None:

@@ -1,12 +1,12 @@
 """devices.toml: what each device offers to the plan.
 
-    [[device]]
-    name = "pi-kitchen"
-    memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; left out: no limit
-    reserve = "2 MB"        # of that memory, kept free; left out: 0
-    compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
-    host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
-    port = 8500
+[[device]]
+name = "pi-kitchen"
+memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; left out: no limit
+reserve = "2 MB"        # of that memory, kept free; left out: 0
+compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
+host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
+port = 8500
 """
 
 import re
@@ -23,7 +23,8 @@ _KEYS = ("name", "memory", "reserve", "compute", "host", "port")
 
 
 def parse_size(text: str) -> int:
-    """Bytes in `text`: "180MiB", "30 MB", "9.6 MiB", "512 kB", "1000 B"; rounded down to whole bytes.
+    """Bytes in `text`: "180MiB", "30 MB", "9.6 MiB", "512 kB", "1000 B"; rounded down to whole
+    bytes.
 
     Raises ConfigError for anything else, a bare number without a unit included.
     """
@@ -33,25 +34,38 @@ def parse_size(text: str) -> int:
 def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
     """The devices of a devices.toml file, in its order (form: at the head of this module).
 
-    Raises ConfigError if the file is missing or no TOML, has no [[device]], an unknown key, a value of a wrong type
-    or two devices of one name; the message says which device.
+    Raises ConfigError if the file is missing or no TOML, has no [[device]], an unknown key, a value
+    of a wrong type or two devices of one name; the message says which device.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             content = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"Devices file {str(path)!r} cannot be read ({error.strerror}). Check the path.") from error
+        raise ConfigError(
+            f"Devices file {str(path)!r} cannot be read ({error.strerror}). Check the path."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Devices file {str(path)!r} is not TOML: {error}. Mend that line.") from error
+        raise ConfigError(
+            f"Devices file {str(path)!r} is not TOML: {error}. Mend that line."
+        ) from error
     unknown = sorted(set(content) - {"device"})
     entries = content.get("device")
-    if unknown or not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+    if (
+        unknown
+        or not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(e, dict) for e in entries)
+    ):
         raise ConfigError(
-            f"Devices file {str(path)!r} has the top-level keys {sorted(content)}; it must hold one [[device]] table "
+            f"Devices file {str(path)!r} has the top-level keys {sorted(content)}; it must hold "
+            "one [[device]] table "
             "a device and nothing else. Write [[device]] and a name line for each."
         )
-    specs = tuple(_device(entry, f"{path.name}, device {number}") for number, entry in enumerate(entries, start=1))
+    specs = tuple(
+        _device(entry, f"{path.name}, device {number}")
+        for number, entry in enumerate(entries, start=1)
+    )
     names = [spec.name for spec in specs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -66,18 +80,26 @@ def _device(entry: dict, where: str) -> DeviceSpec:
     """One [[device]] table as a DeviceSpec; `where` opens the message of a ConfigError."""
     unknown = sorted(set(entry) - set(_KEYS))
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; the keys are: {', '.join(_KEYS)}. Correct or drop it.")
+        raise ConfigError(
+            f"{where}: unknown key {unknown[0]!r}; the keys are: {', '.join(_KEYS)}. Correct or "
+            "drop it."
+        )
     name = entry.get("name")
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where}: name is {name!r}; every device needs a name. Add a line name = \"...\".")
+        raise ConfigError(
+            f'{where}: name is {name!r}; every device needs a name. Add a line name = "...".'
+        )
     limits = {
         field: _limit(entry.get(key), units, whole, f"{where} ({name}): {key}")
         for key, field, units, whole in (
-            ("memory", "memory_bytes", _BYTES, True), ("compute", "compute_macs", _MACS, False),
+            ("memory", "memory_bytes", _BYTES, True),
+            ("compute", "compute_macs", _MACS, False),
         )
     }
     if "reserve" in entry:
-        limits["reserve_bytes"] = _reserve(entry["reserve"], limits["memory_bytes"], f"{where} ({name}): reserve")
+        limits["reserve_bytes"] = _reserve(
+            entry["reserve"], limits["memory_bytes"], f"{where} ({name}): reserve"
+        )
     return DeviceSpec(name=name, **limits)
 
 
@@ -85,10 +107,14 @@ def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:
     """The bytes that a device keeps free of its memory; 0 keeps none."""
     reserve = 0 if type(value) is int and value == 0 else _limit(value, _BYTES, True, where)
     if reserve and memory_bytes is None:
-        raise ConfigError(f"{where} is {value!r}, but the device has no memory limit. Add a line memory = \"...\".")
+        raise ConfigError(
+            f'{where} is {value!r}, but the device has no memory limit. Add a line memory = "...".'
+        )
     if reserve and reserve >= memory_bytes:
-        raise ConfigError(f"{where} is {value!r} ({reserve} bytes); it must be less than the device's memory of "
-                          f"{memory_bytes} bytes, else no file fits. Lower it, or drop the device.")
+        raise ConfigError(
+            f"{where} is {value!r} ({reserve} bytes); it must be less than the device's memory of "
+            f"{memory_bytes} bytes, else no file fits. Lower it, or drop the device."
+        )
     return reserve
 
 
@@ -98,21 +124,33 @@ def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
         return None
     if isinstance(value, str):
         number = _quantity(value, units, where)
-    elif isinstance(value, bool) or not isinstance(value, int if whole else int | float) or abs(value) == float("inf"):
-        raise ConfigError(f"{where} is {value!r}; it must be a number or a string such as \"30 {list(units)[2]}\".")
+    elif (
+        isinstance(value, bool)
+        or not isinstance(value, int if whole else int | float)
+        or abs(value) == float("inf")
+    ):
+        raise ConfigError(
+            f'{where} is {value!r}; it must be a number or a string such as "30 {list(units)[2]}".'
+        )
     else:
         number = int(value) if value == value else 0
     if number <= 0:
-        raise ConfigError(f"{where} is {value!r}; it must be positive. Leave the line out for no limit.")
+        raise ConfigError(
+            f"{where} is {value!r}; it must be positive. Leave the line out for no limit."
+        )
     return number
 
 
 def _quantity(text: str, units: dict, what: str) -> int:
     """`text` = number and unit, as an integer of the first unit of `units`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text) if isinstance(text, str) else None
+    match = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+        if isinstance(text, str)
+        else None
+    )
     if not match or match[2] not in units:
         raise ConfigError(
             f"{what} is {text!r}; it must be a number and a unit, one of {', '.join(units)}. "
-            f"Write for instance \"30 {list(units)[2]}\"."
+            f'Write for instance "30 {list(units)[2]}".'
         )
     return int(float(match[1]) * units[match[2]])

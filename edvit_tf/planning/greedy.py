@@ -1,4 +1,6 @@
-"""Algorithm 3, with the retry that its print forgets: a sub-model that does not fit tries the next device."""
+"""Algorithm 3, with the retry that its print forgets: a sub-model that does not fit tries the next
+device.
+"""
 
 import bisect
 from typing import NamedTuple
@@ -7,7 +9,9 @@ from edvit_tf.planning.problem import Placement, Problem
 
 
 class Stuck(NamedTuple):
-    """Where greedy stopped: the sub-model, what the devices had left, and the devices that it is on already."""
+    """Where greedy stopped: the sub-model, what the devices had left, and the devices that it is on
+    already.
+    """
 
     index: int
     memory: list[float]  # bytes
@@ -16,15 +20,22 @@ class Stuck(NamedTuple):
 
 
 def greedy(problem: Problem) -> Placement | Stuck:
-    """Sub-models by size, descending, each onto the device with the most remaining energy where it fits.
+    """Sub-models by size, descending, each onto the device with the most remaining energy where it
+    fits.
 
-    Ties, and devices without a compute limit, go by memory left, then fewest sub-models placed, then order. A thousand
-    sub-models on a thousand devices take milliseconds (`edvit bench plan`). Source: ED-ViT, Algorithm 3.
+    Ties, and devices without a compute limit, go by memory left, then fewest sub-models placed,
+    then order. A thousand sub-models on a thousand devices take milliseconds (`edvit bench plan`).
+    Source: ED-ViT, Algorithm 3.
     """
     memory, compute, placed = problem.memory, problem.compute, [0] * len(problem.devices)
 
     def entry(i: int) -> tuple:
-        return (-compute[i], -memory[i], placed[i], i)  # first: most energy, memory, fewest placed, order
+        return (
+            -compute[i],
+            -memory[i],
+            placed[i],
+            i,
+        )  # first: most energy, memory, fewest placed, order
 
     ranked = sorted(map(entry, range(len(problem.devices))))
     placement: list[tuple[int, ...]] = [()] * len(problem.sizes)

@@ -1,4 +1,6 @@
-"""The placement whose least remaining energy is the largest, by a mixed-integer linear program (scipy's HiGHS)."""
+"""The placement whose least remaining energy is the largest, by a mixed-integer linear program
+(scipy's HiGHS).
+"""
 
 import contextlib
 import os
@@ -13,25 +15,32 @@ from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.problem import Placement, Problem, energies, least_remaining
 
 SECONDS = 20.0  # the solver's deadline a solve; what it has found by then is used
-# HiGHS can end with a "solve error", 1e-6 off a bound, that other units or no presolve do not meet: (unit, presolve).
+# HiGHS can end with a "solve error", 1e-6 off a bound, that other units or no presolve do not meet:
+# (unit, presolve).
 ATTEMPTS = ((1.0, True), (1.0, False), (0.01, True), (1.37, True))
 SOLVE_ERROR = 4  # scipy's status
-CUTS = 20  # solves at most: each but the first forbids a placement that was over a limit by the solver's tolerance
+# solves at most: each but the first forbids a placement that was over a limit by the solver's
+# tolerance
+CUTS = 20
 
 
 class Optimum(NamedTuple):
-    """`placement` is None if none was found; `proven` says that no other is better (or that there is none)."""
+    """`placement` is None if none was found; `proven` says that no other is better (or that there
+    is none).
+    """
 
     placement: Placement | None
     proven: bool
 
 
 def optimal(problem: Problem) -> Optimum:
-    """max t, t <= E_i - sum_j demand_j x_ij, sum_i x_ij = replicas, memory and compute rows, x binary.
+    """max t, t <= E_i - sum_j demand_j x_ij, sum_i x_ij = replicas, memory and compute rows, x
+    binary.
 
-    The solver works in floats to a tolerance: a device that comes out over its limit gets an exact cut (not all of
-    these sub-models on it) and the solver runs again; greedy's answer stands where the solver finds nothing better.
-    Raises PlanError if scipy is not installed. Source: ED-ViT, Eq. 1.
+    The solver works in floats to a tolerance: a device that comes out over its limit gets an exact
+    cut (not all of these sub-models on it) and the solver runs again; greedy's answer stands where
+    the solver finds nothing better. Raises PlanError if scipy is not installed. Source: ED-ViT, Eq.
+    1.
     """
     quick = greedy(problem)
     best = None if isinstance(quick, Stuck) else quick
@@ -42,7 +51,9 @@ def optimal(problem: Problem) -> Optimum:
             if result.status != SOLVE_ERROR:
                 break
         if result.x is None:
-            return Optimum(best, proven=result.status == 2)  # 2: infeasible; then greedy has found nothing either
+            return Optimum(
+                best, proven=result.status == 2
+            )  # 2: infeasible; then greedy has found nothing either
         x = np.round(result.x[:-1]).astype(int).reshape(len(problem.sizes), len(problem.devices))
         over = _over_limits(problem, x)
         if not over:
@@ -58,7 +69,9 @@ def optimal(problem: Problem) -> Optimum:
 
 
 def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool):
-    """scipy's result over x (num_sub, num_dev), row by row, then t; MACs and bytes are in `unit` of their largest."""
+    """scipy's result over x (num_sub, num_dev), row by row, then t; MACs and bytes are in `unit` of
+    their largest.
+    """
     try:
         from scipy import optimize, sparse
     except ImportError as error:
@@ -75,7 +88,9 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
 
     def rows(matrix, t: float, low, high):
         column = np.full((matrix.shape[0], 1), t)
-        return optimize.LinearConstraint(sparse.hstack([sparse.csr_array(matrix), column], format="csr"), low, high)
+        return optimize.LinearConstraint(
+            sparse.hstack([sparse.csr_array(matrix), column], format="csr"), low, high
+        )
 
     # t >= 0 keeps every limited device within E_i; the stand-ins of the others never bind.
     constraints = [
@@ -87,15 +102,18 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
     is_x = np.append(np.ones(num_sub * num_dev), 0.0)
     with _mute():
         return optimize.milp(
-            is_x - 1, integrality=is_x, bounds=(0, np.where(is_x, 1, ceilings.min())), constraints=constraints,
+            is_x - 1,
+            integrality=is_x,
+            bounds=(0, np.where(is_x, 1, ceilings.min())),
+            constraints=constraints,
             options={"time_limit": SECONDS, "mip_rel_gap": 1e-6, "presolve": presolve},
         )
 
 
 @contextlib.contextmanager
 def _mute() -> Iterator[None]:
-    """Nothing reaches the process's standard output: HiGHS prints there at times, whatever its options, and would
-    spoil a command's --json."""
+    """Nothing reaches the process's standard output: HiGHS prints there at times, whatever its
+    options, and would spoil a command's --json."""
     try:
         sys.stdout.flush()
         kept = os.dup(1)
@@ -113,9 +131,12 @@ def _mute() -> Iterator[None]:
 
 
 def _over_limits(problem: Problem, x: np.ndarray) -> list[int]:
-    """Devices whose memory or compute the placement x (num_sub, num_dev) exceeds, in exact integers."""
+    """Devices whose memory or compute the placement x (num_sub, num_dev) exceeds, in exact
+    integers.
+    """
     return [
-        i for i in range(x.shape[1])
+        i
+        for i in range(x.shape[1])
         if sum(s for s, on in zip(problem.sizes, x[:, i], strict=True) if on) > problem.memory[i]
         or sum(d for d, on in zip(problem.demands, x[:, i], strict=True) if on) > problem.compute[i]
     ]

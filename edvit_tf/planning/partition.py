@@ -16,41 +16,52 @@ def partition(
     seed: int = 0,
     similarity: Sequence[Sequence[float]] | np.ndarray | None = None,
 ) -> tuple[tuple[int, ...], ...]:
-    """Splits the classes 0..num_classes-1 into `num_groups` sorted groups whose sizes differ by one at most.
+    """Splits the classes 0..num_classes-1 into `num_groups` sorted groups whose sizes differ by one
+    at most.
 
-    `random` (the paper's) shuffles by `seed`. `similar` puts classes that resemble each other into one group,
-    `dissimilar` keeps them apart; both read `similarity` (num_classes, num_classes), for instance the base model's
-    confusions (symmetrised here, diagonal ignored), fill one group after another greedily, and do not use `seed`;
-    ties go to the lower class index.
+    `random` (the paper's) shuffles by `seed`. `similar` puts classes that resemble each other into
+    one group, `dissimilar` keeps them apart; both read `similarity` (num_classes, num_classes), for
+    instance the base model's confusions (symmetrised here, diagonal ignored), fill one group after
+    another greedily, and do not use `seed`; ties go to the lower class index.
 
-    Raises PlanError for another strategy, for groups outside 1..num_classes, for a similarity that is missing, of
-    another shape or not finite. Source: ED-ViT, Algorithm 1, lines 3-5.
+    Raises PlanError for another strategy, for groups outside 1..num_classes, for a similarity that
+    is missing, of another shape or not finite. Source: ED-ViT, Algorithm 1, lines 3-5.
     """
     if not 1 <= num_groups <= num_classes:
         raise PlanError(
-            f"{num_groups} groups were asked for {num_classes} classes; each group needs at least one class of its "
+            f"{num_groups} groups were asked for {num_classes} classes; each group needs at least "
+            "one class of its "
             f"own. Ask for 1 to {num_classes} groups (sub-models): --groups, or as many devices."
         )
     if strategy not in STRATEGIES:
-        raise PlanError(f"strategy is {strategy!r}; it must be one of: {', '.join(STRATEGIES)}. Choose one of them.")
+        raise PlanError(
+            f"strategy is {strategy!r}; it must be one of: {', '.join(STRATEGIES)}. Choose one of "
+            "them."
+        )
     if strategy == "random":
         order = np.random.default_rng(seed).permutation(num_classes)
-        return tuple(tuple(sorted(int(c) for c in group)) for group in np.array_split(order, num_groups))
+        return tuple(
+            tuple(sorted(int(c) for c in group)) for group in np.array_split(order, num_groups)
+        )
     affinity = _affinity(num_classes, strategy, similarity)
     return _greedy_groups(affinity if strategy == "similar" else -affinity, num_groups)
 
 
 def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:
-    """The symmetric part of `similarity` with a zero diagonal, (num_classes, num_classes); checks it."""
+    """The symmetric part of `similarity` with a zero diagonal, (num_classes, num_classes); checks
+    it.
+    """
     if similarity is None:
         raise PlanError(
-            f"strategy {strategy!r} got no similarity; it needs a ({num_classes}, {num_classes}) array. "
+            f"strategy {strategy!r} got no similarity; it needs a ({num_classes}, {num_classes}) "
+            "array. "
             "Pass the base model's confusions, or use strategy 'random'."
         )
     matrix = np.asarray(similarity, dtype=np.float64)
     if matrix.shape != (num_classes, num_classes):
         raise PlanError(
-            f"similarity has the shape {matrix.shape}; it must be ({num_classes}, {num_classes}), one row and one "
+            f"similarity has the shape {matrix.shape}; it must be ({num_classes}, {num_classes}), "
+            "one row and one "
             "column a class. Pass the confusions of all classes."
         )
     if not np.isfinite(matrix).all():
@@ -65,7 +76,9 @@ def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:
 
 
 def _greedy_groups(affinity: np.ndarray, num_groups: int) -> tuple[tuple[int, ...], ...]:
-    """Fills groups in turn: first the free class closest to all free ones, then the one closest to the group."""
+    """Fills groups in turn: first the free class closest to all free ones, then the one closest to
+    the group.
+    """
     num_classes = len(affinity)
     free = list(range(num_classes))
     groups = []

@@ -1,7 +1,9 @@
-"""What is to be placed on which devices, in whole numbers, and what a placement leaves: shared by greedy and optimal.
+"""What is to be placed on which devices, in whole numbers, and what a placement leaves: shared by
+greedy and optimal.
 
-A device with memory M_i, reserve R_i and compute E_i may hold the sub-models whose bytes sum to at most M_i - R_i and
-whose demand, samples * MACs (L of Eq. 1), sums to at most E_i. Its remaining energy is E_i minus that demand.
+A device with memory M_i, reserve R_i and compute E_i may hold the sub-models whose bytes sum to at
+most M_i - R_i and whose demand, samples * MACs (L of Eq. 1), sums to at most E_i. Its remaining
+energy is E_i minus that demand.
 """
 
 import math
@@ -36,32 +38,54 @@ class Problem(NamedTuple):
 
 
 def make_problem(
-    sizes_bytes: Sequence[int], macs: Sequence[int], devices: Sequence[DeviceSpec], samples: int = 1,
-    replicas: int = 1, method: str = "greedy",
+    sizes_bytes: Sequence[int],
+    macs: Sequence[int],
+    devices: Sequence[DeviceSpec],
+    samples: int = 1,
+    replicas: int = 1,
+    method: str = "greedy",
 ) -> Problem:
     """The problem of these arguments. Raises PlanError for one that is out of range."""
     devices = tuple(devices)
     names = [d.name for d in devices]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = (
+        sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    )
     for ok, seen, rule in (
         (method in METHODS, f"method is {method!r}", f"it must be one of: {', '.join(METHODS)}"),
         (samples >= 1, f"samples is {samples}", "it must be at least 1"),
         (replicas >= 1, f"replicas is {replicas}", "it must be at least 1"),
-        (len(sizes_bytes) == len(macs) > 0, f"{len(sizes_bytes)} sizes and {len(macs)} MAC counts were given",
-         "there must be one of each for every sub-model"),
+        (
+            len(sizes_bytes) == len(macs) > 0,
+            f"{len(sizes_bytes)} sizes and {len(macs)} MAC counts were given",
+            "there must be one of each for every sub-model",
+        ),
         (len(devices) > 0, "no devices were given", "a plan needs at least one"),
-        (not twice, f"the device names {', '.join(map(repr, twice))} come more than once", "each must be unique"),
-        (replicas <= len(devices), f"number of devices: {len(devices)} for {replicas} replicas of each sub-model",
-         f"two replicas are never on one device, so {replicas - len(devices)} more devices are needed, or "
-         f"{len(devices)} replicas at most"),
+        (
+            not twice,
+            f"the device names {', '.join(map(repr, twice))} come more than once",
+            "each must be unique",
+        ),
+        (
+            replicas <= len(devices),
+            f"number of devices: {len(devices)} for {replicas} replicas of each sub-model",
+            f"two replicas are never on one device, so {replicas - len(devices)} more devices are "
+            "needed, or "
+            f"{len(devices)} replicas at most",
+        ),
     ):
         if not ok:
             raise PlanError(f"{seen}; {rule}. Change it where the plan is asked for.")
-    return Problem(tuple(map(int, sizes_bytes)), tuple(samples * int(m) for m in macs), devices, replicas)
+    return Problem(
+        tuple(map(int, sizes_bytes)), tuple(samples * int(m) for m in macs), devices, replicas
+    )
 
 
 def energies(problem: Problem) -> list[int]:
-    """E_i in MACs; a device without a limit counts as one with the largest limit, or the whole demand if that is more.
+    """E_i in MACs; a device without a limit counts as one with the largest limit, or the whole
+    demand if that is more.
     """
     limits = [d.compute_macs for d in problem.devices if d.compute_macs is not None]
     free = max([problem.replicas * sum(problem.demands), *limits])
@@ -69,7 +93,9 @@ def energies(problem: Problem) -> list[int]:
 
 
 def least_remaining(problem: Problem, placement: Placement) -> int:
-    """The smallest E_i - demand over all devices (idle ones too) of a placement, in MACs, exactly."""
+    """The smallest E_i - demand over all devices (idle ones too) of a placement, in MACs,
+    exactly.
+    """
     left = energies(problem)
     for demand, chosen in zip(problem.demands, placement, strict=True):
         for i in chosen:

@@ -10,7 +10,9 @@ def kl_divergence(p_logits: np.ndarray, q_logits: np.ndarray) -> np.ndarray:
 
 
 def half_variance(p_logits: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Half of Var_{y ~ softmax(p)}(change_y) over the last axis: KL(P || Q) of q = p - change to second order."""
+    """Half of Var_{y ~ softmax(p)}(change_y) over the last axis: KL(P || Q) of q = p - change to
+    second order.
+    """
     p = np.exp(log_softmax(p_logits))
     mean = (p * change).sum(axis=-1, keepdims=True)
     return 0.5 * (p * (change - mean) ** 2).sum(axis=-1)

@@ -1,4 +1,5 @@
-"""One pruning stage as a run does it: score the units, cut the weakest, repair what follows. Trains nothing.
+"""One pruning stage as a run does it: score the units, cut the weakest, repair what follows. Trains
+nothing.
 
 A pure function of weights, calibration samples, options and a seed.
 """
@@ -21,7 +22,9 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Pruned:
-    """Result of a stage: the smaller config, the weights right after the cut, and after the repair (None without)."""
+    """Result of a stage: the smaller config, the weights right after the cut, and after the repair
+    (None without).
+    """
 
     config: ViTConfig
     cut: Weights
@@ -33,13 +36,20 @@ class Pruned:
 
 
 def prune_stage(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str, target: ViTConfig,
-    options: PruneConfig, seed: int = 0, repair_inputs: np.ndarray | None = None,
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    inputs: np.ndarray,
+    stage: str,
+    target: ViTConfig,
+    options: PruneConfig,
+    seed: int = 0,
+    repair_inputs: np.ndarray | None = None,
 ) -> Pruned:
-    """Cuts `stage` ("residual", "attention", "ffn") to `target`'s widths; `inputs` (n, H, W, C) are the group's
-    calibration samples, on which scores are taken, and repairs and directions too unless `repair_inputs` gives more of
-    them (a repair is one forward pass, a score one backward pass a class). Where the widths are the target's already,
-    nothing is done. Raises ValueError on an unknown stage, ConfigError for fewer than 3 channels made of directions.
+    """Cuts `stage` ("residual", "attention", "ffn") to `target`'s widths; `inputs` (n, H, W, C) are
+    the group's calibration samples, on which scores are taken, and repairs and directions too
+    unless `repair_inputs` gives more of them (a repair is one forward pass, a score one backward
+    pass a class). Where the widths are the target's already, nothing is done. Raises ValueError on
+    an unknown stage, ConfigError for fewer than 3 channels made of directions.
     """
     mending = inputs if repair_inputs is None else repair_inputs
     if _uncut(config, stage, target):
@@ -47,7 +57,9 @@ def prune_stage(
     before: tuple[ViTConfig, Mapping] = (config, weights)
     spread, kept = None, None
     if stage == "residual":
-        before, (small, after), spread = _residual(config, weights, inputs, mending, target, options, seed)
+        before, (small, after), spread = _residual(
+            config, weights, inputs, mending, target, options, seed
+        )
     else:
         scores = importance(config, weights, inputs, stage, options.score, seed=seed)
         if stage == "attention":
@@ -60,32 +72,53 @@ def prune_stage(
     fitted = after
     if kept is not None and options.heads == "keep":
         fitted = repair_queries(before, (small, after), kept, mending, options.ridge)
-    repaired = repair(before, (small, fitted), mending, stage, spread=spread, ridge=options.ridge,
-                      class_weight=_class_weight(config, options))
+    repaired = repair(
+        before,
+        (small, fitted),
+        mending,
+        stage,
+        spread=spread,
+        ridge=options.ridge,
+        class_weight=_class_weight(config, options),
+    )
     return Pruned(small, after, repaired)
 
 
 def _residual(config, weights, inputs, mending, target, options, seed):
-    """(config, weights) to compare with, the same after the cut, and how the old stream stands in the new one."""
+    """(config, weights) to compare with, the same after the cut, and how the old stream stands in
+    the new one.
+    """
     if options.residual == "channels":
         keep = np.arange(config.hidden_dim)
         small, after = config, dict(weights)
         for width in _widths(config.hidden_dim, target.hidden_dim, options.rounds):
-            scores = importance(small, after, inputs, "residual", options.score, seed=seed)["residual"]
+            scores = importance(small, after, inputs, "residual", options.score, seed=seed)[
+                "residual"
+            ]
             chosen = top(scores, width)
             small, after = cut_residual(small, after, chosen)
             keep = keep[chosen]
-        return (config, weights), (small, after), np.eye(config.hidden_dim, dtype=np.float32)[:, keep]
+        return (
+            (config, weights),
+            (small, after),
+            np.eye(config.hidden_dim, dtype=np.float32)[:, keep],
+        )
     if target.hidden_dim < 3:
-        raise ConfigError(f"the residual stage is to leave {target.hidden_dim} channels; directions need 3 or "
-                          'more (one is spent on their zero sum). Keep more heads, or take residual = "channels".')
+        raise ConfigError(
+            f"the residual stage is to leave {target.hidden_dim} channels; directions need 3 or "
+            'more (one is spent on their zero sum). Keep more heads, or take residual = "channels".'
+        )
     folded = rotation.fold_norms(config, weights)
     basis = rotation.principal_basis(config, folded, mending, _class_weight(config, options))
     chosen = np.arange(basis.shape[1])
     if options.residual == "scored_directions":
-        scores = importance(config, folded, inputs, "residual", options.score, basis=basis, seed=seed)["residual"]
+        scores = importance(
+            config, folded, inputs, "residual", options.score, basis=basis, seed=seed
+        )["residual"]
         chosen = top(scores, target.hidden_dim - 1)
-    small, after, spread = rotation.cut_directions(config, folded, basis[:, chosen[: target.hidden_dim - 1]])
+    small, after, spread = rotation.cut_directions(
+        config, folded, basis[:, chosen[: target.hidden_dim - 1]]
+    )
     return (config, folded), (small, after), spread.astype(np.float32)
 
 

@@ -1,10 +1,12 @@
-"""Does a bundle weigh what it says? Keras, the config, the manifest and the files, reconciled per model.
+"""Does a bundle weigh what it says? Keras, the config, the manifest and the files, reconciled per
+model.
 
     weights = parameters x 4 bytes (float32);  overhead = bytes of the .tflite file - weights: its graph and names
 
 Needs TensorFlow, which loads the .keras files; `audit_runs.py` runs the .tflite files, without it.
-Limits: a file smaller than its weights is right as long as it holds all matrices, since the converter stores equal
-vectors (zero biases) once; the last block of a .tflite file runs for the class token alone, the MACs count all tokens.
+Limits: a file smaller than its weights is right as long as it holds all matrices, since the
+converter stores equal vectors (zero biases) once; the last block of a .tflite file runs for the
+class token alone, the MACs count all tokens.
 """
 
 import math
@@ -22,34 +24,54 @@ ASCII = str.maketrans("…─━│┃┏┓┗┛┡┩└┘├┤┬┴┼╇
 
 
 def audit(bundle_dir: Path) -> dict:
-    """The models of a bundle, reconciled: {"models", "totals", "runs", "reconciled": bool, "digest": str}.
+    """The models of a bundle, reconciled: {"models", "totals", "runs", "reconciled": bool,
+    "digest": str}.
 
-    A model (each sub-model, then the fusion): name, summary (Keras's text), params_keras, params_config,
-    params_manifest (None for the fusion), weight_bytes, matrix_bytes, tflite_bytes, overhead_bytes, overhead_percent,
-    macs (the paper's convention, without Q K^T and A V), macs_full (with them), sha256 by file, reconciled, reasons
-    (what does not fit). "runs" are the rows of `audit_runs.running`: a file that does not run, or takes more memory
-    than devices reserve, is not reconciled. Raises BundleError for a file that is missing or not the one exported.
+    A model (each sub-model, then the fusion): name, summary (Keras's text), params_keras,
+    params_config, params_manifest (None for the fusion), weight_bytes, matrix_bytes, tflite_bytes,
+    overhead_bytes, overhead_percent, macs (the paper's convention, without Q K^T and A V),
+    macs_full (with them), sha256 by file, reconciled, reasons (what does not fit). "runs" are the
+    rows of `audit_runs.running`: a file that does not run, or takes more memory than devices
+    reserve, is not reconciled. Raises BundleError for a file that is missing or not the one
+    exported.
     """
     bundle = open_bundle(bundle_dir)
     models = [*(_sub_model(bundle, entry) for entry in bundle.sub_models), _fusion(bundle)]
-    totals = {key: sum(model[key] for model in models)
-              for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes", "macs", "macs_full")}
+    totals = {
+        key: sum(model[key] for model in models)
+        for key in (
+            "params_keras",
+            "weight_bytes",
+            "tflite_bytes",
+            "overhead_bytes",
+            "macs",
+            "macs_full",
+        )
+    }
     runs = running(bundle)
-    return {"bundle": bundle.path.resolve().name, "digest": bundle.digest, "models": models, "totals": totals,
-            "runs": runs,
-            "reconciled": all(m["reconciled"] for m in models) and not any(run["reasons"] for run in runs)}
+    return {
+        "bundle": bundle.path.resolve().name,
+        "digest": bundle.digest,
+        "models": models,
+        "totals": totals,
+        "runs": runs,
+        "reconciled": all(m["reconciled"] for m in models)
+        and not any(run["reasons"] for run in runs),
+    }
 
 
 def audit_text(bundle_dir: Path) -> str:
-    """The Keras summaries, each of equal ones once, and the reconciliation of `audit` as one table of plain ASCII."""
+    """The Keras summaries, each of equal ones once, and the reconciliation of `audit` as one table
+    of plain ASCII.
+    """
     return text(audit(bundle_dir))
 
 
 def text(result: dict) -> str:
     """What `audit` found, as text:
 
-        model            params     weights B    .tflite B   overhead B     %    MACs M    full M  reconciled
-        submodel-00      16,542        66,168       80,432       14,264  21.6      0.26      0.28  yes
+    model            params     weights B    .tflite B   overhead B     %    MACs M    full M  reconciled
+    submodel-00      16,542        66,168       80,432       14,264  21.6      0.26      0.28  yes
     """
     seen: dict[str, str] = {}
     lines = []
@@ -61,20 +83,43 @@ def text(result: dict) -> str:
             seen[table] = model["name"]
             lines.append(model["summary"])
     row = "{:<14}{:>12}{:>14}{:>13}{:>13}{:>6}{:>10}{:>10}  {}"
-    lines.append(row.format(
-        "model", "params", "weights B", ".tflite B", "overhead B", "%", "MACs M", "full M", "reconciled"))
+    lines.append(
+        row.format(
+            "model",
+            "params",
+            "weights B",
+            ".tflite B",
+            "overhead B",
+            "%",
+            "MACs M",
+            "full M",
+            "reconciled",
+        )
+    )
     fit = all(m["reconciled"] for m in result["models"])
     for m in [*result["models"], {"name": "total", "reconciled": fit, **result["totals"]}]:
-        lines.append(row.format(
-            m["name"], *(f"{m[key]:,}" for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")),
-            f"{100 * m['overhead_bytes'] / m['weight_bytes']:.1f}", f"{m['macs'] / 1e6:.2f}",
-            f"{m['macs_full'] / 1e6:.2f}", "yes" if m["reconciled"] else "NO"))
+        lines.append(
+            row.format(
+                m["name"],
+                *(
+                    f"{m[key]:,}"
+                    for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")
+                ),
+                f"{100 * m['overhead_bytes'] / m['weight_bytes']:.1f}",
+                f"{m['macs'] / 1e6:.2f}",
+                f"{m['macs_full'] / 1e6:.2f}",
+                "yes" if m["reconciled"] else "NO",
+            )
+        )
     named = [*result["models"], *result["runs"]]
     lines += [f"NOT reconciled: {m['name']}: {reason}" for m in named for reason in m["reasons"]]
     lines.append(
-        "params: Keras's count, the config's and the manifest's where reconciled; weights = params x 4 bytes;\n"
-        "overhead = file - weights (graph, names); MACs: the paper's convention (no Q K^T, A V); full: with them.\n"
-        f"sha256 of all {2 * len(result['models'])} files equal to the manifest's; bundle {result['digest']}\n"
+        "params: Keras's count, the config's and the manifest's where reconciled; weights = params "
+        "x 4 bytes;\n"
+        "overhead = file - weights (graph, names); MACs: the paper's convention (no Q K^T, A V); "
+        "full: with them.\n"
+        f"sha256 of all {2 * len(result['models'])} files equal to the manifest's; bundle "
+        f"{result['digest']}\n"
     )
     lines.append(running_text(result["runs"]))
     return "\n".join(lines)
@@ -85,17 +130,37 @@ def _sub_model(bundle: Bundle, entry: dict) -> dict:
 
     config = ViTConfig.from_dict(entry["config"])
     model, found = _files(bundle, entry["name"], entry)
-    expected = {"params": cost.params(config), "macs": cost.macs(config), "macs_full": cost.macs_full(config),
-                "weight_bytes": cost.size_bytes(config)}
-    reasons = [f"the manifest says {key} {entry[key]:,}; its config gives {value:,}"
-               for key, value in expected.items() if entry[key] != value]
+    expected = {
+        "params": cost.params(config),
+        "macs": cost.macs(config),
+        "macs_full": cost.macs_full(config),
+        "weight_bytes": cost.size_bytes(config),
+    }
+    reasons = [
+        f"the manifest says {key} {entry[key]:,}; its config gives {value:,}"
+        for key, value in expected.items()
+        if entry[key] != value
+    ]
     in_keras = config_of(model)
-    for field in ("image_shape", "patch_size", "num_layers", "hidden_dim", "num_heads", "head_dim", "mlp_dim",
-                  "num_classes", "pool"):
+    for field in (
+        "image_shape",
+        "patch_size",
+        "num_layers",
+        "hidden_dim",
+        "num_heads",
+        "head_dim",
+        "mlp_dim",
+        "num_classes",
+        "pool",
+    ):
         if getattr(in_keras, field) != getattr(config, field):
-            reasons.append(f"the .keras file has {field} {getattr(in_keras, field)}; "
-                           f"the manifest's config says {getattr(config, field)}")
-    return _reconciled(found, expected["params"], entry["params"], expected["macs"], expected["macs_full"], reasons)
+            reasons.append(
+                f"the .keras file has {field} {getattr(in_keras, field)}; "
+                f"the manifest's config says {getattr(config, field)}"
+            )
+    return _reconciled(
+        found, expected["params"], entry["params"], expected["macs"], expected["macs_full"], reasons
+    )
 
 
 def _fusion(bundle: Bundle) -> dict:
@@ -107,19 +172,28 @@ def _fusion(bundle: Bundle) -> dict:
     hidden = math.ceil(entry["lambda"] * width)
     reasons = []
     if entry["widths"] != bundle.widths:
-        reasons.append(f"the manifest's fusion has the widths {entry['widths']}; its sub-models have {bundle.widths}")
+        reasons.append(
+            f"the manifest's fusion has the widths {entry['widths']}; its sub-models have "
+            f"{bundle.widths}"
+        )
     macs = width * hidden + hidden * classes
-    return _reconciled(_files(bundle, "fusion", entry)[1], macs + hidden + classes, None, macs, macs, reasons)
+    return _reconciled(
+        _files(bundle, "fusion", entry)[1], macs + hidden + classes, None, macs, macs, reasons
+    )
 
 
 def _files(bundle: Bundle, name: str, entry: dict) -> tuple:
-    """The Keras model of an entry, and what its two files say; both verified before they are read."""
+    """The Keras model of an entry, and what its two files say; both verified before they are
+    read.
+    """
     import keras
 
     paths = [verified_path(bundle, entry[kind]) for kind in ("keras", "file")]
     model = keras.models.load_model(paths[0], compile=False)
     return model, {
-        "name": name, "summary": _summary(model), "params_keras": model.count_params(),
+        "name": name,
+        "summary": _summary(model),
+        "params_keras": model.count_params(),
         "weight_bytes": 4 * model.count_params(),
         "matrix_bytes": 4 * sum(math.prod(v.shape) for v in model.weights if len(v.shape) > 1),
         "tflite_bytes": paths[1].stat().st_size,
@@ -131,9 +205,15 @@ def _summary(model) -> str:
     """Keras's own summary, in ASCII, without the rulings between its rows."""
     printed: list[str] = []
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(LINE_LENGTH)  # else Keras cuts the table off at the terminal's width, 80 in a pipe
+    os.environ["COLUMNS"] = str(
+        LINE_LENGTH
+    )  # else Keras cuts the table off at the terminal's width, 80 in a pipe
     try:
-        model.summary(LINE_LENGTH, positions=[0.45, 0.61, 0.71, 1.0], print_fn=lambda line, **_: printed.append(line))
+        model.summary(
+            LINE_LENGTH,
+            positions=[0.45, 0.61, 0.71, 1.0],
+            print_fn=lambda line, **_: printed.append(line),
+        )
     finally:
         if before is None:
             del os.environ["COLUMNS"]
@@ -143,19 +223,40 @@ def _summary(model) -> str:
     return "\n".join(line for line in lines if line.strip("│ ")).translate(ASCII) + "\n"
 
 
-def _reconciled(found: dict, params_config: int, params_manifest: int | None, macs: int, macs_full: int,
-                reasons: list[str]) -> dict:
+def _reconciled(
+    found: dict,
+    params_config: int,
+    params_manifest: int | None,
+    macs: int,
+    macs_full: int,
+    reasons: list[str],
+) -> dict:
     """`found` with the figures of the config beside it, and every rule that is broken in words."""
     if found["params_keras"] != params_config:
-        reasons.append(f"Keras counts {found['params_keras']:,} parameters; the config gives {params_config:,}")
+        reasons.append(
+            f"Keras counts {found['params_keras']:,} parameters; the config gives {params_config:,}"
+        )
     size, weights, matrices = found["tflite_bytes"], found["weight_bytes"], found["matrix_bytes"]
     if size < matrices:
-        reasons.append(f"the .tflite file has {size:,} bytes, fewer than its weight matrices' {matrices:,}: "
-                       "weights are missing, export it again")
+        reasons.append(
+            f"the .tflite file has {size:,} bytes, fewer than its weight matrices' {matrices:,}: "
+            "weights are missing, export it again"
+        )
     allowed = OVERHEAD_SHARE * weights + OVERHEAD_BYTES
     if size - weights > allowed:
-        reasons.append(f"the .tflite file is {size - weights:,} bytes larger than its weights; {allowed:,.0f} are "
-                       "allowed (5 % + 64 KiB): something is stored twice")
-    return {**found, "params_config": params_config, "params_manifest": params_manifest, "macs": macs,
-            "macs_full": macs_full, "overhead_bytes": size - weights,
-            "overhead_percent": 100 * (size - weights) / weights, "reconciled": not reasons, "reasons": reasons}
+        reasons.append(
+            f"the .tflite file is {size - weights:,} bytes larger than its weights; {allowed:,.0f} "
+            "are "
+            "allowed (5 % + 64 KiB): something is stored twice"
+        )
+    return {
+        **found,
+        "params_config": params_config,
+        "params_manifest": params_manifest,
+        "macs": macs,
+        "macs_full": macs_full,
+        "overhead_bytes": size - weights,
+        "overhead_percent": 100 * (size - weights) / weights,
+        "reconciled": not reasons,
+        "reasons": reasons,
+    }

@@ -1,4 +1,6 @@
-"""How the files of a bundle run here: operators, what each runtime delegates, memory against the estimate."""
+"""How the files of a bundle run here: operators, what each runtime delegates, memory against the
+estimate.
+"""
 
 import textwrap
 
@@ -13,30 +15,43 @@ RUNS = 3  # of each file: the peak of memory is reached in the first
 
 
 def running(bundle: Bundle) -> list[dict]:
-    """Every file of a bundle in every installed runtime that it lists, on the golden input, each in its own process.
+    """Every file of a bundle in every installed runtime that it lists, on the golden input, each in
+    its own process.
 
-    A row: name, flavour, file, runtime (with version), operators {name: count}, partitions, undelegated {name: count}
-    (the three are None where the runtime does not tell), rss_bytes (the peak, above the process before the model was
-    loaded), estimated_bytes (what `memory.check_memory` reserves), reasons: what is wrong. Linux tells the memory.
+    A row: name, flavour, file, runtime (with version), operators {name: count}, partitions,
+    undelegated {name: count} (the three are None where the runtime does not tell), rss_bytes (the
+    peak, above the process before the model was loaded), estimated_bytes (what
+    `memory.check_memory` reserves), reasons: what is wrong. Linux tells the memory.
     """
-    fusion = {"flavours": {"float32": {"file": bundle.manifest["fusion"]["file"], "runtimes": installed_runtimes()}}}
+    fusion = {
+        "flavours": {
+            "float32": {"file": bundle.manifest["fusion"]["file"], "runtimes": installed_runtimes()}
+        }
+    }
     rows = []
     for index, entry in [*enumerate(bundle.sub_models), (None, {"name": "fusion", **fusion})]:
         inputs, _ = expected_answers(bundle, index)
         for flavour, listed in entry["flavours"].items():
-            rows += [_row(bundle, entry["name"], flavour, listed["file"], inputs, runtime)
-                     for runtime in installed_runtimes() if runtime in listed["runtimes"]]
+            rows += [
+                _row(bundle, entry["name"], flavour, listed["file"], inputs, runtime)
+                for runtime in installed_runtimes()
+                if runtime in listed["runtimes"]
+            ]
     return rows
 
 
 def running_text(rows: list[dict]) -> str:
     """The rows as plain ASCII, and the operators of each kind of file once:
 
-        file                     runtime                 operators  pieces  not delegated    RSS MiB  estimate MiB
-        submodel-00.tflite       tflite-runtime 2.14.0         118       7  BATCH_MATMUL 6       5.1          24.2
+    file                     runtime                 operators  pieces  not delegated    RSS MiB  estimate MiB
+    submodel-00.tflite       tflite-runtime 2.14.0         118       7  BATCH_MATMUL 6       5.1          24.2
     """
     line = "{:<26}{:<22}{:>10}{:>7}  {:<30}{:>8}{:>14}"
-    lines = [line.format("file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB").rstrip()]
+    lines = [
+        line.format(
+            "file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB"
+        ).rstrip()
+    ]
     kinds: dict[str, list[str]] = {}
     for row in rows:
         operators = _counted(row["operators"])
@@ -45,19 +60,43 @@ def running_text(rows: list[dict]) -> str:
         total = "-" if row["operators"] is None else f"{sum(row['operators'].values())}"
         pieces = "-" if row["partitions"] is None else f"{row['partitions']}"
         rss = "-" if row["rss_bytes"] is None else f"{row['rss_bytes'] / 2**20:.1f}"
-        lines.append(line.format(row["file"], row["runtime"], total, pieces, _counted(row["undelegated"]), rss,
-                                 f"{row['estimated_bytes'] / 2**20:.1f}"))
+        lines.append(
+            line.format(
+                row["file"],
+                row["runtime"],
+                total,
+                pieces,
+                _counted(row["undelegated"]),
+                rss,
+                f"{row['estimated_bytes'] / 2**20:.1f}",
+            )
+        )
     for operators, files in kinds.items():
-        lines += textwrap.wrap(f"operators of {', '.join(files)}: {operators}", WIDTH, subsequent_indent="    ")
-    lines.append("pieces: delegated to XNNPACK as one; RSS: the peak in a process of its own, less what it held "
-                 "before;\nestimate: what a device wants free before it loads the file")
+        lines += textwrap.wrap(
+            f"operators of {', '.join(files)}: {operators}", WIDTH, subsequent_indent="    "
+        )
+    lines.append(
+        "pieces: delegated to XNNPACK as one; RSS: the peak in a process of its own, less what it "
+        "held "
+        "before;\nestimate: what a device wants free before it loads the file"
+    )
     return "\n".join(lines)
 
 
 def _row(bundle: Bundle, name: str, flavour: str, file: str, inputs: dict, runtime: str) -> dict:
     path = verified_path(bundle, file)
-    row = {"name": name, "flavour": flavour, "file": file, "runtime": runtime, "operators": None, "partitions": None,
-           "undelegated": None, "rss_bytes": None, "estimated_bytes": needed_memory(path.stat().st_size), "reasons": []}
+    row = {
+        "name": name,
+        "flavour": flavour,
+        "file": file,
+        "runtime": runtime,
+        "operators": None,
+        "partitions": None,
+        "undelegated": None,
+        "rss_bytes": None,
+        "estimated_bytes": needed_memory(path.stat().st_size),
+        "reasons": [],
+    }
     try:
         _, report = run_model(path, inputs, repeat=RUNS, runtime=runtime)
     except ModelFailed as failure:
@@ -66,8 +105,10 @@ def _row(bundle: Bundle, name: str, flavour: str, file: str, inputs: dict, runti
     if report["peak_rss_bytes"] is not None:
         row["rss_bytes"] = report["peak_rss_bytes"] - report["start_rss_bytes"]
         if row["rss_bytes"] > row["estimated_bytes"]:
-            row["reasons"].append(f"{file} took {row['rss_bytes']:,} bytes of memory in {runtime}; a device reserves "
-                                  f"{row['estimated_bytes']:,}")
+            row["reasons"].append(
+                f"{file} took {row['rss_bytes']:,} bytes of memory in {runtime}; a device reserves "
+                f"{row['estimated_bytes']:,}"
+            )
     return row
 
 
@@ -75,4 +116,9 @@ def _counted(operators: dict[str, int] | None) -> str:
     """ "FULLY_CONNECTED 98, RESHAPE 49", most first; "none", or "unknown"."""
     if operators is None:
         return "unknown"
-    return ", ".join(f"{name} {n}" for name, n in sorted(operators.items(), key=lambda o: (-o[1], o[0]))) or "none"
+    return (
+        ", ".join(
+            f"{name} {n}" for name, n in sorted(operators.items(), key=lambda o: (-o[1], o[0]))
+        )
+        or "none"
+    )

@@ -15,7 +15,9 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Up to about `count` round numbers, 1, 2 or 5 times a power of ten apart, that hold `low` and `high`."""
+    """Up to about `count` round numbers, 1, 2 or 5 times a power of ten apart, that hold `low` and
+    `high`.
+    """
     span = max(high - low, 1e-9)
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(power * m for m in (1, 2, 5, 10) if power * m * count >= span * 0.999)
@@ -23,10 +25,14 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [step * i for i in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
-def curves(title: str, series: Sequence[tuple[str, str, dict[int, tuple[float, float, float]]]],
-           from_zero: bool = True) -> str:
-    """An SVG figure. A series: (name, colour of the style sheet, {N: (value, low, high)}); low and high are whiskers,
-    equal to the value for none. N are set at even steps. The axis starts at 0, or near the smallest value.
+def curves(
+    title: str,
+    series: Sequence[tuple[str, str, dict[int, tuple[float, float, float]]]],
+    from_zero: bool = True,
+) -> str:
+    """An SVG figure. A series: (name, colour of the style sheet, {N: (value, low, high)}); low and
+    high are whiskers, equal to the value for none. N are set at even steps. The axis starts at 0,
+    or near the smallest value.
     """
     counts = sorted({n for _, _, found in series for n in found})
     every = [v for _, _, found in series for each in found.values() for v in each]
@@ -39,20 +45,39 @@ def curves(title: str, series: Sequence[tuple[str, str, dict[int, tuple[float, f
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom)
 
-    parts = [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(m):.1f}" y2="{y(m):.1f}"/>'
-             f'<text class="dim" x="{LEFT - 6}" y="{y(m) + 4:.1f}" text-anchor="end">{m:.10g}</text>' for m in marks]
-    parts += [f'<text class="dim" x="{x(n, 0):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{n}</text>' for n in counts]
+    parts = [
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(m):.1f}" y2="{y(m):.1f}"/>'
+        f'<text class="dim" x="{LEFT - 6}" y="{y(m) + 4:.1f}" text-anchor="end">{m:.10g}</text>'
+        for m in marks
+    ]
+    parts += [
+        f'<text class="dim" x="{x(n, 0):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{n}</text>'
+        for n in counts
+    ]
     parts.append(f'<text class="dim" x="{LEFT - 6}" y="{HEIGHT - 8}" text-anchor="end">N =</text>')
     for i, (name, colour, found) in enumerate(series):
-        place = 5 * (i - (len(series) - 1) / 2)  # beside each other, so that whiskers do not hide one another
+        place = 5 * (
+            i - (len(series) - 1) / 2
+        )  # beside each other, so that whiskers do not hide one another
         path = "L".join(f"{x(n, place):.1f} {y(found[n][0]):.1f}" for n in sorted(found))
-        parts.append(f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>')
+        parts.append(
+            f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>'
+        )
         for n, (value, low, high) in sorted(found.items()):
             if high > low:
-                parts.append(f'<path d="M{x(n, place):.1f} {y(low):.1f}V{y(high):.1f}" '
-                             f'style="stroke:var(--{colour});stroke-width:1.2"/>')
-            parts.append(f'<circle cx="{x(n, place):.1f}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
-                         f"<title>{escape(name)}, N = {n}: {value:.4g}</title></circle>")
-    keys = " ".join(f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}' for name, colour, _ in series)
-    return (f'<figure><figcaption>{escape(title)}<br>{keys}</figcaption><svg role="img" aria-label="{escape(title)}" '
-            f'viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg></figure>')
+                parts.append(
+                    f'<path d="M{x(n, place):.1f} {y(low):.1f}V{y(high):.1f}" '
+                    f'style="stroke:var(--{colour});stroke-width:1.2"/>'
+                )
+            parts.append(
+                f'<circle cx="{x(n, place):.1f}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
+                f"<title>{escape(name)}, N = {n}: {value:.4g}</title></circle>"
+            )
+    keys = " ".join(
+        f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}'
+        for name, colour, _ in series
+    )
+    return (
+        f'<figure><figcaption>{escape(title)}<br>{keys}</figcaption><svg role="img" aria-label="{escape(title)}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg></figure>'
+    )

@@ -1,7 +1,8 @@
-"""The pieces of the page: numbers with their intervals, tables, SVG charts, the style sheet. Every text is escaped.
+"""The pieces of the page: numbers with their intervals, tables, SVG charts, the style sheet. Every
+text is escaped.
 
-Colours are CSS variables, so that dark mode and print need no second drawing. Each chart is about 340 units wide and is
-shown at about that many pixels: its letters stay readable on a phone.
+Colours are CSS variables, so that dark mode and print need no second drawing. Each chart is about
+340 units wide and is shown at about that many pixels: its letters stay readable on a phone.
 """
 
 import math
@@ -61,7 +62,9 @@ Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % score interval (Wilson 1927) of a share seen on `count` independent trials; (0, 1) without trials."""
+    """95 % score interval (Wilson 1927) of a share seen on `count` independent trials; (0, 1)
+    without trials.
+    """
     if count == 0:
         return 0.0, 1.0
     z2 = Z95**2 / count
@@ -70,7 +73,9 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def difference(a: float, b: float, count: int) -> tuple[float, float]:
-    """95 % interval of a - b, each seen on `count` trials (Newcombe 1998, method 10), taken as independent samples."""
+    """95 % interval of a - b, each seen on `count` trials (Newcombe 1998, method 10), taken as
+    independent samples.
+    """
     (low_a, high_a), (low_b, high_b) = wilson(a, count), wilson(b, count)
     return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
 
@@ -88,32 +93,52 @@ def mib(size_bytes: float) -> str:
 
 
 def percent(share: float, count: int) -> str:
-    """"15.0 %"; a second decimal where `count` trials carry it."""
+    """ "15.0 %"; a second decimal where `count` trials carry it."""
     return f"{100 * share:.{2 if count >= 1000 else 1}f} %"
 
 
 def points(change: float, count: int) -> str:
-    """A difference of shares as signed percentage points, without the unit: "+1.2", "−0.4", "0.0"."""
+    """A difference of shares as signed percentage points, without the unit: "+1.2", "−0.4",
+    "0.0".
+    """
     text = f"{100 * change:+.{2 if count >= 1000 else 1}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def table(head: list[str], rows: list[list], text: tuple[int, ...] = (0,), wrap: int | None = None,
-          strong: tuple[int, ...] = (), caption: str = "") -> str:
-    """An HTML table; columns in `text` are set left, column `wrap` may break lines, rows in `strong` are bold."""
+def table(
+    head: list[str],
+    rows: list[list],
+    text: tuple[int, ...] = (0,),
+    wrap: int | None = None,
+    strong: tuple[int, ...] = (),
+    caption: str = "",
+) -> str:
+    """An HTML table; columns in `text` are set left, column `wrap` may break lines, rows in
+    `strong` are bold.
+    """
+
     def cells(tag: str, values: list) -> str:
         kinds = [" ".join(["t"] * (i in text) + ["w"] * (i == wrap)) for i in range(len(values))]
-        return "".join(f'<{tag} class="{kind}">{escape(str(value))}</{tag}>'
-                       for value, kind in zip(values, kinds, strict=True))
+        return "".join(
+            f'<{tag} class="{kind}">{escape(str(value))}</{tag}>'
+            for value, kind in zip(values, kinds, strict=True)
+        )
 
-    body = "".join(f'<tr{" class=strong" if i in strong else ""}>{cells("td", row)}</tr>' for i, row in enumerate(rows))
+    body = "".join(
+        f"<tr{' class=strong' if i in strong else ''}>{cells('td', row)}</tr>"
+        for i, row in enumerate(rows)
+    )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (f'<div class="wide"><table>{title}<thead><tr>{cells("th", head)}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+    return (
+        f'<div class="wide"><table>{title}<thead><tr>{cells("th", head)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | None = None) -> str:
-    """Horizontal bars from zero. A row: (name, value, text, colour, (low, high) or None); `mark`: a dashed line."""
+    """Horizontal bars from zero. A row: (name, value, text, colour, (low, high) or None); `mark`: a
+    dashed line.
+    """
     left = min(150, 12 + 6 * max(len(short(row[0])) for row in rows))
     room = 340 - left - 56
     top = top or max(max(row[1] for row in rows), 1e-12)
@@ -121,33 +146,52 @@ def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | 
     for i, (name, value, shown, colour, interval) in enumerate(rows):
         y, width = 24 * i + 5, room * value / top
         end = width
-        parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{colour})"/>')
+        parts.append(
+            f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{colour})"/>'
+        )
         if interval:
             low, high = (left + room * v / top for v in interval)
             end = max(end, high - left)
-            parts.append(f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8'
-                         f'M{high:.1f} {y + 4}v8"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(name)}</text>'
-                     f'<text x="{left + end + 5:.1f}" y="{y + 12}">{escape(shown)}</text>')
+            parts.append(
+                f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8'
+                f'M{high:.1f} {y + 4}v8"/>'
+            )
+        parts.append(
+            f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(name)}</text>'
+            f'<text x="{left + end + 5:.1f}" y="{y + 12}">{escape(shown)}</text>'
+        )
     if mark is not None:
-        parts.append(f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{24 * len(rows) + 2}"/>')
+        parts.append(
+            f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{24 * len(rows) + 2}"/>'
+        )
     return _figure(title, 340, 24 * len(rows) + 4, parts)
 
 
 def stage_chart(title: str, stages: list[dict], chance: float) -> str:
-    """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and fit (full).
+    """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and
+    fit (full).
 
     The thin line is the accuracy on the group's own classes.
     """
+
     def y(share: float) -> float:
         return 112 - 100 * share
 
     step = 200 / max(1, len(stages))
-    parts = [f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
-             f'text-anchor="end">{100 * s:.0f}</text>' for s in (0, 0.5, 1)]
-    parts.append(f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>')
-    looks = {"before": 'class="hollow"', "cut": 'class="hollow"', "fit": 'fill="var(--fused)"',
-             "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"'}
+    parts = [
+        f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
+        f'text-anchor="end">{100 * s:.0f}</text>'
+        for s in (0, 0.5, 1)
+    ]
+    parts.append(
+        f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>'
+    )
+    looks = {
+        "before": 'class="hollow"',
+        "cut": 'class="hollow"',
+        "fit": 'fill="var(--fused)"',
+        "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"',
+    }
     dots, last, own = [], None, []
     for i, stage in enumerate(stages):
         accuracies, group = stage_steps(stage), stage_steps(stage, "group")
@@ -157,42 +201,66 @@ def stage_chart(title: str, stages: list[dict], chance: float) -> str:
             if group[name] is not None:
                 own.append(f"{point[0]:.1f} {y(group[name]):.1f}")
             if last:
-                parts.append(f'<path class="{"cut" if name == "cut" else "fit"}" '
-                             f'd="M{last[0]:.1f} {last[1]:.1f}L{point[0]:.1f} {point[1]:.1f}"/>')
+                parts.append(
+                    f'<path class="{"cut" if name == "cut" else "fit"}" '
+                    f'd="M{last[0]:.1f} {last[1]:.1f}L{point[0]:.1f} {point[1]:.1f}"/>'
+                )
             dots.append(f'<circle {looks[name]} cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="3.5"/>')
             last = point
-        dots.append(f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
-                    f'{escape(stage["stage"])}</text>')
+        dots.append(
+            f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
+            f"{escape(stage['stage'])}</text>"
+        )
     if own:
         parts.append(f'<path class="own" d="M{"L".join(own)}"/>')
     return _figure(title, 240, 136, parts + dots)
 
 
 def matrix(counts: list[list[int]], labels: list[str]) -> str:
-    """Confusion counts as a heat map: rows true, columns predicted, shaded by share of the row; recall at the right."""
+    """Confusion counts as a heat map: rows true, columns predicted, shaded by share of the row;
+    recall at the right.
+    """
     size, widest = 32, max(len(short(label)) for label in labels)
     left, top = 14 + 6.6 * widest, 26 + 5 * widest
     width, height = left + size * len(labels) + 104, top + size * len(labels) + 6
-    parts = [f'<text class="dim" x="{left + size * len(labels) + 8}" y="{top - 8}">recall</text>',
-             f'<text class="dim" x="{left - 6}" y="{top - 8}" text-anchor="end">true</text>',
-             f'<text class="dim" x="{left}" y="12">predicted</text>']
+    parts = [
+        f'<text class="dim" x="{left + size * len(labels) + 8}" y="{top - 8}">recall</text>',
+        f'<text class="dim" x="{left - 6}" y="{top - 8}" text-anchor="end">true</text>',
+        f'<text class="dim" x="{left}" y="12">predicted</text>',
+    ]
     for r, row in enumerate(counts):
         y, total = top + size * r, sum(row)
-        parts.append(f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{_named(labels[r])}</text>')
+        parts.append(
+            f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{_named(labels[r])}</text>'
+        )
         x = left + size * (r + 0.6)
-        parts.append(f'<text transform="translate({x:.1f} {top - 7:.1f}) rotate(-45)">{_named(labels[r])}</text>')
+        parts.append(
+            f'<text transform="translate({x:.1f} {top - 7:.1f}) rotate(-45)">{_named(labels[r])}</text>'
+        )
         for c, count in enumerate(row):
             share = count / total if total else 0
             x, colour = left + size * c, "fused" if r == c else "single"
-            ink = ' style="fill:var(--over)"' if share > 0.5 else "" if count else ' class="dim" opacity=".5"'
-            parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
-                         f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>true {escape(labels[r])}, predicted '
-                         f'{escape(labels[c])}: {count}</title></rect><text x="{x + size / 2:.1f}" y="{y + 20:.1f}" '
-                         f'text-anchor="middle"{ink}>{count}</text>')
+            ink = (
+                ' style="fill:var(--over)"'
+                if share > 0.5
+                else ""
+                if count
+                else ' class="dim" opacity=".5"'
+            )
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
+                f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>true {escape(labels[r])}, predicted '
+                f'{escape(labels[c])}: {count}</title></rect><text x="{x + size / 2:.1f}" y="{y + 20:.1f}" '
+                f'text-anchor="middle"{ink}>{count}</text>'
+            )
         recall = f"{100 * row[r] / total:.0f} % of {total}" if total else "none"
-        parts.append(f'<text x="{left + size * len(labels) + 8:.1f}" y="{y + 20:.1f}">{recall}</text>')
-    return (f'<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" width="{width:.0f}" '
-            f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{"".join(parts)}</svg></div>')
+        parts.append(
+            f'<text x="{left + size * len(labels) + 8:.1f}" y="{y + 20:.1f}">{recall}</text>'
+        )
+    return (
+        f'<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" width="{width:.0f}" '
+        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{"".join(parts)}</svg></div>'
+    )
 
 
 def short(text: str, limit: int = 22) -> str:
@@ -206,5 +274,7 @@ def _named(text: str) -> str:
 
 
 def _figure(title: str, width: int, height: int, parts: list[str]) -> str:
-    return (f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" aria-label="{escape(title)}" '
-            f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg></figure>')
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" aria-label="{escape(title)}" '
+        f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg></figure>'
+    )

@@ -1,4 +1,6 @@
-"""One page over several bundles of one recipe: accuracy, latency and memory against the number of devices N."""
+"""One page over several bundles of one recipe: accuracy, latency and memory against the number of
+devices N.
+"""
 
 import json
 from collections.abc import Iterable
@@ -10,35 +12,72 @@ from edvit_tf.report.figures import CSS, mib, number, percent, points, table, wi
 from edvit_tf.report.measured import SHORT, note, panels
 from edvit_tf.report.verdict import compared, noun
 
-COLUMNS = ("N", "classes\ngrouped", "seed", "fused", "average", "single", "not\ndistilled", "of all\nfiles' size",
-           "base", "fleet less\nsingle", "device\nMiB", "all files\nMiB", "single\nMiB", "M MACs a\ndevice",
-           "ms, device\nand fusion", "single\nms", "one lost,\nmean", "worst")
+COLUMNS = (
+    "N",
+    "classes\ngrouped",
+    "seed",
+    "fused",
+    "average",
+    "single",
+    "not\ndistilled",
+    "of all\nfiles' size",
+    "base",
+    "fleet less\nsingle",
+    "device\nMiB",
+    "all files\nMiB",
+    "single\nMiB",
+    "M MACs a\ndevice",
+    "ms, device\nand fusion",
+    "single\nms",
+    "one lost,\nmean",
+    "worst",
+)
 
 
 def sweep_row(bundle: Path) -> dict:
-    """What the tables and figures need of one finished bundle: plain JSON. Shares 0..1, bytes, ms, MACs."""
+    """What the tables and figures need of one finished bundle: plain JSON. Shares 0..1, bytes, ms,
+    MACs.
+    """
     results = json.loads((bundle / "results.json").read_text(encoding="utf-8"))
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     by = {row["key"]: row for row in compared(manifest, results)}
     lost = [row["tflite"]["recording"] for row in results["missing_one"]]
     return {
-        "devices": len(manifest["plan"]["devices"]), "strategy": manifest["plan"]["strategy"], "seed": results["seed"],
+        "devices": len(manifest["plan"]["devices"]),
+        "strategy": manifest["plan"]["strategy"],
+        "seed": results["seed"],
         "bundle": bundle.name,
-        "data": results["data"]["name"], "synthetic": results["data"]["synthetic"], "noun": noun(results["data"]),
-        "recordings": by["fused"]["accuracy"]["recordings"], "machine": results["machine"]["cpu"],
-        "models": {key: {"accuracy": row["accuracy"]["recording"], **{k: row[k] for k in (
-            "device_bytes", "total_bytes", "device_macs", "median")}} for key, row in by.items()},
+        "data": results["data"]["name"],
+        "synthetic": results["data"]["synthetic"],
+        "noun": noun(results["data"]),
+        "recordings": by["fused"]["accuracy"]["recordings"],
+        "machine": results["machine"]["cpu"],
+        "models": {
+            key: {
+                "accuracy": row["accuracy"]["recording"],
+                **{k: row[k] for k in ("device_bytes", "total_bytes", "device_macs", "median")},
+            }
+            for key, row in by.items()
+        },
         "one_lost": {"mean": sum(lost) / len(lost), "worst": min(lost)} if lost else None,
-        "training_macs": results.get("training_macs"), "seconds": results["seconds"],
+        "training_macs": results.get("training_macs"),
+        "seconds": results["seconds"],
     }
 
 
 def sweep_page(title: str, rows: list[dict], command: str) -> str:
     """The HTML text: accuracy, latency and memory against N, and the table behind them."""
     first = rows[0]
-    charts = [chart for way in dict.fromkeys(row["strategy"] for row in rows) for chart in _charts(rows, way)]
-    banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>' \
-        if any(row["synthetic"] for row in rows) else ""
+    charts = [
+        chart
+        for way in dict.fromkeys(row["strategy"] for row in rows)
+        for chart in _charts(rows, way)
+    ]
+    banner = (
+        '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
+        if any(row["synthetic"] for row in rows)
+        else ""
+    )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{escape(title)}</title><style>{CSS}</style></head><body><main>{banner}
@@ -56,9 +95,15 @@ the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accu
 
 def sweep_text(rows: list[dict]) -> str:
     """The same table for a terminal."""
-    cells = [[name.replace("\n", " ") for name in COLUMNS], *([str(c) for c in _cells(row)] for row in rows)]
+    cells = [
+        [name.replace("\n", " ") for name in COLUMNS],
+        *([str(c) for c in _cells(row)] for row in rows),
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    lines = ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
+    lines = [
+        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+        for line in cells
+    ]
     return "\n".join([*lines, _spread(rows)])
 
 
@@ -66,27 +111,42 @@ def _charts(rows: list[dict], way: str) -> list[str]:
     """Accuracy, latency and memory against N, of the runs whose classes were grouped by `way`."""
     own = [row for row in rows if row["strategy"] == way]
     more = f", groups: {way}" if len({row["strategy"] for row in rows}) > 1 else ""
-    figures = [curves(f"Test accuracy, %{more}", _series(own, SHORT, "accuracy", 0.01), from_zero=False)]
-    for what, field, scale in (("Latency: slowest device and fusion, ms", "median", 1),
-                               ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
-                               ("Memory: files of all devices, MiB", "total_bytes", 2**20)):
-        figures.append(curves(f"{what}{more}", _series(own, [k for k in SHORT if k != "average"], field, scale)))
+    figures = [
+        curves(f"Test accuracy, %{more}", _series(own, SHORT, "accuracy", 0.01), from_zero=False)
+    ]
+    for what, field, scale in (
+        ("Latency: slowest device and fusion, ms", "median", 1),
+        ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
+        ("Memory: files of all devices, MiB", "total_bytes", 2**20),
+    ):
+        figures.append(
+            curves(
+                f"{what}{more}", _series(own, [k for k in SHORT if k != "average"], field, scale)
+            )
+        )
     return figures
 
 
 def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> list[tuple]:
-    """What `curves` takes: of each model the mean over the seeds of every N, in units of `scale`, with its whiskers."""
+    """What `curves` takes: of each model the mean over the seeds of every N, in units of `scale`,
+    with its whiskers.
+    """
     series = []
     for key in keys:
         found = {}
         for count in {row["devices"] for row in rows}:
-            values = [row["models"][key][field] for row in rows
-                      if row["devices"] == count and row["models"].get(key, {}).get(field) is not None]
+            values = [
+                row["models"][key][field]
+                for row in rows
+                if row["devices"] == count and row["models"].get(key, {}).get(field) is not None
+            ]
             if values:
                 mean, spread = mean_and_deviation(values)
                 low, high = mean - spread, mean + spread
                 if field == "accuracy" and len(values) == 1:
-                    low, high = wilson(mean, next(row["recordings"] for row in rows if row["devices"] == count))
+                    low, high = wilson(
+                        mean, next(row["recordings"] for row in rows if row["devices"] == count)
+                    )
                 found[count] = (mean / scale, low / scale, high / scale)
         if found:
             series.append((SHORT[key], key, found))
@@ -98,13 +158,31 @@ def _seeds(rows: list[dict]) -> str:
     lines, keys = [], [key for key in SHORT if any(key in row["models"] for row in rows)]
     for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
         own = [row for row in rows if (row["devices"], row["strategy"]) == (count, way)]
-        shares = {key: [100 * row["models"][key]["accuracy"] for row in own if key in row["models"]] for key in keys}
-        lines.append([count, way, len(own), *("{:.2f} \u00b1 {:.2f}".format(*mean_and_deviation(shares[key]))
-                                              if shares[key] else "-" for key in keys)])
+        shares = {
+            key: [100 * row["models"][key]["accuracy"] for row in own if key in row["models"]]
+            for key in keys
+        }
+        lines.append(
+            [
+                count,
+                way,
+                len(own),
+                *(
+                    "{:.2f} \u00b1 {:.2f}".format(*mean_and_deviation(shares[key]))
+                    if shares[key]
+                    else "-"
+                    for key in keys
+                ),
+            ]
+        )
     if max(line[2] for line in lines) == 1:
         return ""
-    return table(["N", "classes\ngrouped", "seeds", *(SHORT[key] for key in keys)], lines, text=(1,),
-                 caption="Accuracy in %, mean and deviation over the seeds")
+    return table(
+        ["N", "classes\ngrouped", "seeds", *(SHORT[key] for key in keys)],
+        lines,
+        text=(1,),
+        caption="Accuracy in %, mean and deviation over the seeds",
+    )
 
 
 def _cells(row: dict) -> list:
@@ -115,19 +193,28 @@ def _cells(row: dict) -> list:
         return percent(models[key]["accuracy"], count) if key in models else "-"
 
     return [
-        row["devices"], row["strategy"], row["seed"],
+        row["devices"],
+        row["strategy"],
+        row["seed"],
         *(share(key) for key in ("fused", "average", "single", "plain", "total", "base")),
-        points(fused["accuracy"] - single["accuracy"], count) if single else "-", mib(fused["device_bytes"]),
-        mib(fused["total_bytes"]), mib(single["device_bytes"]) if single else "-", number(fused["device_macs"] / 1e6),
-        number(fused["median"]), number(single["median"]) if single else "-",
-        *((percent(lost[key], count) for key in ("mean", "worst")) if lost else "--")]
+        points(fused["accuracy"] - single["accuracy"], count) if single else "-",
+        mib(fused["device_bytes"]),
+        mib(fused["total_bytes"]),
+        mib(single["device_bytes"]) if single else "-",
+        number(fused["device_macs"] / 1e6),
+        number(fused["median"]),
+        number(single["median"]) if single else "-",
+        *((percent(lost[key], count) for key in ("mean", "worst")) if lost else "--"),
+    ]
 
 
 def _spread(rows: list[dict]) -> str:
     """Mean and deviation over the seeds, where there are several."""
     by: dict[tuple[int, str], list[float]] = {}
     for row in rows:
-        by.setdefault((row["devices"], row["strategy"]), []).append(100 * row["models"]["fused"]["accuracy"])
+        by.setdefault((row["devices"], row["strategy"]), []).append(
+            100 * row["models"]["fused"]["accuracy"]
+        )
     if max(map(len, by.values())) == 1:
         return "One seed a row: the spread between seeds is not in these figures."
     said = []

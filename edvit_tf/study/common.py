@@ -1,4 +1,6 @@
-"""What every study starts from: a trained base, samples of its data set by split, and a file of finished rows."""
+"""What every study starts from: a trained base, samples of its data set by split, and a file of
+finished rows.
+"""
 
 import hashlib
 import json
@@ -24,12 +26,18 @@ class Base:
 
     @property
     def identity(self) -> dict:
-        """What rows of a study depend on, for `Rows`: digests of weights and splits, and the package's version."""
+        """What rows of a study depend on, for `Rows`: digests of weights and splits, and the
+        package's version.
+        """
         content = hashlib.sha256()
         for name in sorted(self.weights):
             content.update(name.encode() + np.ascontiguousarray(self.weights[name]).tobytes())
         splits = {split: self.dataset.split_ids(split) for split in ("train", "validation", "test")}
-        return {"base": content.hexdigest()[:16], "splits": digest(splits)[:16], "version": __version__}
+        return {
+            "base": content.hexdigest()[:16],
+            "splits": digest(splits)[:16],
+            "version": __version__,
+        }
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,8 @@ class Samples:
 
 
 def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Base:
-    """The base `source` (.keras, checkpoint folder or hub name) and the data set it was fine-tuned on; TensorFlow's
-    operations are deterministic from here on.
+    """The base `source` (.keras, checkpoint folder or hub name) and the data set it was fine-tuned
+    on; TensorFlow's operations are deterministic from here on.
 
     Raises ConfigError or DataError; a base without a head for this data set's classes is refused.
     """
@@ -58,14 +66,18 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
     loaded = load_pretrained(path, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
     if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
-        raise ConfigError(f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base that was "
-                          "fine-tuned on this data set.")
+        raise ConfigError(
+            f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base "
+            "that was "
+            "fine-tuned on this data set."
+        )
     return Base(loaded.config, loaded.weights, dataset)
 
 
 def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Samples:
-    """`count` windows of a split, the classes in equal shares (each class's first ones of a seeded shuffle, `skip` of
-    all being left for another draw). Raises DataError when the split has too few.
+    """`count` windows of a split, the classes in equal shares (each class's first ones of a seeded
+    shuffle, `skip` of all being left for another draw). Raises DataError when the split has too
+    few.
     """
     dataset = base.dataset
     labels = np.array([r.label for r in dataset.recordings(split)])
@@ -74,16 +86,23 @@ def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Sample
     by_class = [order[labels[order] == c] for c in range(classes)]
     first, last = -(-skip // classes), -(-skip // classes) + -(-count // classes)
     if min(map(len, by_class)) < last:
-        raise DataError(f"{count} samples of the {split} split, {skip} being left out, need {last} of each class; the "
-                        f"smallest class has {min(map(len, by_class))}. Ask for fewer.")
-    chosen = np.random.default_rng([seed, 78]).permutation(np.concatenate([c[first:last] for c in by_class]))[:count]
+        raise DataError(
+            f"{count} samples of the {split} split, {skip} being left out, need {last} of each "
+            "class; the "
+            f"smallest class has {min(map(len, by_class))}. Ask for fewer."
+        )
+    chosen = np.random.default_rng([seed, 78]).permutation(
+        np.concatenate([c[first:last] for c in by_class])
+    )[:count]
     recordings = [dataset.recordings(split)[i] for i in chosen]
     x = [dataset.read([r])[:1] for r in recordings]  # a long recording's first window
     return Samples(np.concatenate(x), labels[chosen])
 
 
 class Rows:
-    """Finished rows of a study in a JSON-lines file: a study that was stopped goes on after its last row."""
+    """Finished rows of a study in a JSON-lines file: a study that was stopped goes on after its
+    last row.
+    """
 
     def __init__(self, path: Path | None, settings: dict):
         """Raises OutputError if `path` holds rows that were measured with other settings."""
@@ -95,11 +114,17 @@ class Rows:
                 first, *lines = [json.loads(line) for line in whole.splitlines()]
                 stored, self.done = first["settings"], {line["key"]: line["row"] for line in lines}
             except (ValueError, KeyError, TypeError) as error:
-                raise OutputError(f"{path} is not a file of finished rows ({error}); take another --out, or move it "
-                                  "away.") from error
+                raise OutputError(
+                    f"{path} is not a file of finished rows ({error}); take another --out, or move "
+                    "it "
+                    "away."
+                ) from error
             if stored != settings:
-                raise OutputError(f"{path} holds rows of other settings ({'; '.join(differences(stored, settings))}); "
-                                  "take another --out, or move it away.")
+                raise OutputError(
+                    f"{path} holds rows of other settings "
+                    f"({'; '.join(differences(stored, settings))}); "
+                    "take another --out, or move it away."
+                )
             if whole != text:
                 path.write_text(whole, encoding="utf-8")
         elif path is not None:

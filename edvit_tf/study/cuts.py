@@ -1,7 +1,9 @@
-"""Accuracy after each cut, with and without repair, and after a short fit: by score, residual method and heads.
+"""Accuracy after each cut, with and without repair, and after a short fit: by score, residual
+method and heads.
 
-One model of all classes goes through the three stages at once, without training in between, and is then fitted for one
-epoch, distilling from the base. `residual_study` looks at the first stage alone, `grid_study` at the whole way.
+One model of all classes goes through the three stages at once, without training in between, and is
+then fitted for one epoch, distilling from the base. `residual_study` looks at the first stage
+alone, `grid_study` at the whole way.
 """
 
 import itertools
@@ -16,19 +18,28 @@ from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw
 
 RESIDUAL_GRID = (
-    *(PruneConfig(residual="channels", score=score) for score in ("linearised", "fisher", "magnitude", "random")),
-    PruneConfig(residual="channels", rounds=4), PruneConfig(residual="scored_directions"), PruneConfig(),
+    *(
+        PruneConfig(residual="channels", score=score)
+        for score in ("linearised", "fisher", "magnitude", "random")
+    ),
+    PruneConfig(residual="channels", rounds=4),
+    PruneConfig(residual="scored_directions"),
+    PruneConfig(),
     PruneConfig(class_token_counts_as_all=False),
 )
-# Rate chosen on 600 validation images, after a repaired cut to s = 1/2 with all heads kept (80.0 %): one epoch gives
-# 85.3 / 85.0 / 79.3 % at 1e-5 / 3e-5 / 1e-4.
+# Rate chosen on 600 validation images, after a repaired cut to s = 1/2 with all heads kept (80.0
+# %): one epoch gives 85.3 / 85.0 / 79.3 % at 1e-5 / 3e-5 / 1e-4.
 FIT = TrainConfig(epochs=1, batch_size=50, learning_rate=3e-5, augment="shift_flip")
 
 
 class Bench:
-    """The samples and the starting model that all rows share; `seed` draws the training and calibration samples."""
+    """The samples and the starting model that all rows share; `seed` draws the training and
+    calibration samples.
+    """
 
-    def __init__(self, base: Base, *, calibration: int, train: int, test: int, split: str, seed: int):
+    def __init__(
+        self, base: Base, *, calibration: int, train: int, test: int, split: str, seed: int
+    ):
         from edvit_tf.training.train import fit_head, predict, softmax
 
         self.base, self.seed = base, seed
@@ -36,13 +47,18 @@ class Bench:
         self.calibration = self.train.x[:calibration]
         self.held_out: Samples = draw(base, split, test, 0)
         self.teacher = predict(base.config, base.weights, self.train.x)
-        self.targets = (np.eye(base.config.num_classes, dtype=np.float32)[self.train.labels]
-                        + softmax(self.teacher["logits"])) / 2
-        config, weights = group_head(base.config, base.weights, tuple(range(base.config.num_classes)))
+        self.targets = (
+            np.eye(base.config.num_classes, dtype=np.float32)[self.train.labels]
+            + softmax(self.teacher["logits"])
+        ) / 2
+        config, weights = group_head(
+            base.config, base.weights, tuple(range(base.config.num_classes))
+        )
         if base.config.pool != "cls":
             features = self.teacher["features"][:, : config.hidden_dim]
             weights["head.kernel"], weights["head.bias"] = fit_head(
-                features, self.targets, weights["head.kernel"], weights["head.bias"])
+                features, self.targets, weights["head.kernel"], weights["head.bias"]
+            )
         self.start = (config, weights)
         self._kept: dict = {}
 
@@ -55,18 +71,27 @@ class Bench:
 
     def whole(self) -> dict:
         """Accuracy of the base, and of the same with a head that reads the class token alone."""
-        return {"base": self.accuracy(self.base.config, self.base.weights), "start": self.accuracy(*self.start)}
+        return {
+            "base": self.accuracy(self.base.config, self.base.weights),
+            "start": self.accuracy(*self.start),
+        }
 
     def prune(self, before: tuple, stage: str, target: ViTConfig, options: PruneConfig) -> Pruned:
-        """One stage; the first, which every row of the same residual options shares, is done once."""
+        """One stage; the first, which every row of the same residual options shares, is done
+        once.
+        """
         if stage != "residual":
             return prune_stage(*before, self.calibration, stage, target, options, self.seed)
-        shared = options.replace(heads="merge", repair=True)  # what the first stage does not look at, or gives anyway
+        shared = options.replace(
+            heads="merge", repair=True
+        )  # what the first stage does not look at, or gives anyway
         if options.residual == "directions":
             shared = shared.replace(score="linearised")
         key = (target.hidden_dim, shared)
         if key not in self._kept:
-            self._kept = {key: prune_stage(*before, self.calibration, stage, target, shared, self.seed)}
+            self._kept = {
+                key: prune_stage(*before, self.calibration, stage, target, shared, self.seed)
+            }
         done = self._kept[key]
         return done if options.repair else replace(done, repaired=None)
 
@@ -77,26 +102,48 @@ class Bench:
         def order(epoch):
             return np.random.default_rng([self.seed, epoch]).permutation(len(self.train.labels))
 
-        weights, _ = fit(config, weights, self.train.x, self.targets, FIT, epoch_indices=order, seed=self.seed,
-                         title="one epoch")
+        weights, _ = fit(
+            config,
+            weights,
+            self.train.x,
+            self.targets,
+            FIT,
+            epoch_indices=order,
+            seed=self.seed,
+            title="one epoch",
+        )
         return self.accuracy(config, weights)
 
 
 def residual_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...]) -> Iterator[dict]:
     """The residual stage alone, one row a method: accuracy after the cut and after the repair."""
     for kept, options in itertools.product(kept_heads, RESIDUAL_GRID):
+
         def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes)
-            done = prune_stage(*bench.start, bench.calibration, "residual", target, options, bench.seed)
-            return {"cut": bench.accuracy(done.config, done.cut), "repair": bench.accuracy(done.config, done.repaired)}
+            done = prune_stage(
+                *bench.start, bench.calibration, "residual", target, options, bench.seed
+            )
+            return {
+                "cut": bench.accuracy(done.config, done.cut),
+                "repair": bench.accuracy(done.config, done.repaired),
+            }
 
-        name = {"study": "residual", "kept_heads": kept, "seed": bench.seed, "options": options.to_dict()}
+        name = {
+            "study": "residual",
+            "kept_heads": kept,
+            "seed": bench.seed,
+            "options": options.to_dict(),
+        }
         yield rows.row(name, measure)
 
 
-def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list[PruneConfig]) -> Iterator[dict]:
+def grid_study(
+    bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list[PruneConfig]
+) -> Iterator[dict]:
     """All three stages by every option of `grid`, then the fit; one row a choice."""
     for kept, options in itertools.product(kept_heads, grid):
+
         def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes, options.heads)
             model, row = bench.start, {}
@@ -108,21 +155,36 @@ def grid_study(bench: Bench, rows: Rows, kept_heads: tuple[int, ...], grid: list
                 model = (done.config, done.weights)
             return {**row, "fit": bench.fitted(*model)}
 
-        name = {"study": "grid", "kept_heads": kept, "seed": bench.seed, "options": options.to_dict()}
+        name = {
+            "study": "grid",
+            "kept_heads": kept,
+            "seed": bench.seed,
+            "options": options.to_dict(),
+        }
         yield rows.row(name, measure)
 
 
 def full_grid() -> list[PruneConfig]:
-    """Scores x heads x repair on the default residual stage; by the default score whole heads, and channels."""
-    grid = [PruneConfig(score=score, heads=heads, repair=repair)
-            for score, heads, repair in itertools.product(
-                ("linearised", "magnitude", "random"), ("merge", "keep"), (True, False))]
-    return grid + [PruneConfig(heads="whole"), PruneConfig(residual="channels", heads="merge"),
-                   PruneConfig(residual="channels", heads="merge", repair=False)]
+    """Scores x heads x repair on the default residual stage; by the default score whole heads, and
+    channels.
+    """
+    grid = [
+        PruneConfig(score=score, heads=heads, repair=repair)
+        for score, heads, repair in itertools.product(
+            ("linearised", "magnitude", "random"), ("merge", "keep"), (True, False)
+        )
+    ]
+    return grid + [
+        PruneConfig(heads="whole"),
+        PruneConfig(residual="channels", heads="merge"),
+        PruneConfig(residual="channels", heads="merge", repair=False),
+    ]
 
 
 def best_two() -> list[PruneConfig]:
-    """The two rows of the full grid that come out best, s = 1/2 and 1/3 alike: measured with more seeds."""
+    """The two rows of the full grid that come out best, s = 1/2 and 1/3 alike: measured with more
+    seeds.
+    """
     return [PruneConfig(heads="keep"), PruneConfig(heads="keep", score="magnitude")]
 
 
@@ -134,20 +196,32 @@ def cuts_table(rows: list[dict], num_heads: int) -> str:
         lines.append(f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}")
     for row in residual:
         o = row["options"]
-        how = {"channels": f"channels, {o['score']}" + (f", {o['rounds']} rounds" if o["rounds"] > 1 else ""),
-               "directions": "principal directions", "scored_directions": f"directions, {o['score']}"}[o["residual"]]
+        how = {
+            "channels": f"channels, {o['score']}"
+            + (f", {o['rounds']} rounds" if o["rounds"] > 1 else ""),
+            "directions": "principal directions",
+            "scored_directions": f"directions, {o['score']}",
+        }[o["residual"]]
         how += "" if o["class_token_counts_as_all"] else ", all tokens alike"
-        lines.append(f"{how:<44}{row['kept_heads']}/{num_heads:<4}" + "".join(
-            f"{_percent(row[key]):>8}" for key in ("cut", "repair")))
+        lines.append(
+            f"{how:<44}{row['kept_heads']}/{num_heads:<4}"
+            + "".join(f"{_percent(row[key]):>8}" for key in ("cut", "repair"))
+        )
     grid = [row for row in rows if row["study"] == "grid"]
     if grid:
         steps = [f"{stage}_{step}" for stage in STAGES for step in ("cut", "repair")] + ["fit"]
-        lines += ["", f"{'all three stages':<36}{'s':>6}" + "".join(f"{s.replace('_', ' '):>18}" for s in steps)]
+        lines += [
+            "",
+            f"{'all three stages':<36}{'s':>6}"
+            + "".join(f"{s.replace('_', ' '):>18}" for s in steps),
+        ]
     for row in grid:
         o = row["options"]
         how = f"{o['score']}, {o['heads']}, {'repair' if o['repair'] else 'no repair'}, seed {row['seed']}"
-        lines.append(f"{how:<36}{row['kept_heads']:>3}/{num_heads:<2}" + "".join(
-            f"{_percent(row.get(step)):>18}" for step in steps))
+        lines.append(
+            f"{how:<36}{row['kept_heads']:>3}/{num_heads:<2}"
+            + "".join(f"{_percent(row.get(step)):>18}" for step in steps)
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,6 @@
-"""The precision of a training step's products: what "auto" stands for on this machine, and Keras's policy for it."""
+"""The precision of a training step's products: what "auto" stands for on this machine, and Keras's
+policy for it.
+"""
 
 import contextlib
 import functools
@@ -16,13 +18,16 @@ AMPERE = (8, 0)  # the first compute capability of NVIDIA's whose matrix units t
 def has_fast_bfloat16() -> bool:
     """Whether the first GPU, or else the processor, multiplies matrices faster in bfloat16.
 
-    Of processors those do whose flags name matrix units (amx_bf16) or vector products (avx512_bf16) for it: with the
-    fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32 (docs/training.md). Where there is
-    no /proc/cpuinfo the answer is False.
+    Of processors those do whose flags name matrix units (amx_bf16) or vector products (avx512_bf16)
+    for it: with the fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32
+    (docs/training.md). Where there is no /proc/cpuinfo the answer is False.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) >= AMPERE
+        return (
+            tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+            >= AMPERE
+        )
     try:
         return not CPU_FLAGS.isdisjoint(CPU_INFO.read_text().split())
     except OSError:
@@ -30,7 +35,9 @@ def has_fast_bfloat16() -> bool:
 
 
 def resolved(precision: str) -> str:
-    """ "float32" or "bfloat16": the precision as given, or for "auto" the one that this machine is faster with."""
+    """ "float32" or "bfloat16": the precision as given, or for "auto" the one that this machine is
+    faster with.
+    """
     if precision != "auto":
         return precision
     return "bfloat16" if has_fast_bfloat16() else "float32"
@@ -38,7 +45,9 @@ def resolved(precision: str) -> str:
 
 @contextlib.contextmanager
 def precision_policy(precision: str):
-    """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32 weights."""
+    """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32
+    weights.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
     try:

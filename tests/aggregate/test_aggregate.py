@@ -30,9 +30,15 @@ def fleet(tiny_bundle, tmp_path_factory):
     """(aggregator, channel): two workers, one sub-model each, all answers wanted."""
     folder = tmp_path_factory.mktemp("fleet")
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(worker(tiny_bundle, folder, "--insecure", "--submodel", str(j))) for j in (0, 1)]
-        one = stack.enter_context(aggregator(tiny_bundle, folder, [w.address for w in workers], "--metrics",
-                                             "127.0.0.1:0"))
+        workers = [
+            stack.enter_context(worker(tiny_bundle, folder, "--insecure", "--submodel", str(j)))
+            for j in (0, 1)
+        ]
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle, folder, [w.address for w in workers], "--metrics", "127.0.0.1:0"
+            )
+        )
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
         yield one, channel
@@ -49,10 +55,15 @@ def test_the_answer_is_the_one_of_a_single_process(fleet, tiny_bundle):
         np.testing.assert_array_equal(outputs["probabilities"][0], expected(tiny_bundle, x))
         label = open_bundle(tiny_bundle).labels[int(outputs["probabilities"].argmax())]
         assert outputs["label"] == [label.encode()] and request_id == "mine"
-        assert said["degraded"] is False and said["missing"] == "" and "expected_accuracy" not in said
+        assert (
+            said["degraded"] is False and said["missing"] == "" and "expected_accuracy" not in said
+        )
         assert said["bundle_digest"] == one.serving["bundle_digest"]
         for j in (0, 1):
-            assert 0 < said[f"submodel-0{j}.compute_ms"] < said["total_ms"] and said[f"submodel-0{j}.wire_ms"] >= 0
+            assert (
+                0 < said[f"submodel-0{j}.compute_ms"] < said["total_ms"]
+                and said[f"submodel-0{j}.wire_ms"] >= 0
+            )
 
 
 def test_many_clients_at_once_get_their_own_answers(fleet, tiny_bundle):
@@ -61,19 +72,24 @@ def test_many_clients_at_once_get_their_own_answers(fleet, tiny_bundle):
     with ThreadPoolExecutor(20) as pool:
         for turn in range(3):
             names = [f"{turn}-{i}" for i in range(20)]
-            found = list(pool.map(lambda x, name: infer(channel, x, request_id=name), PICTURES, names))
+            found = list(
+                pool.map(lambda x, name: infer(channel, x, request_id=name), PICTURES, names)
+            )
             for i, (outputs, said, request_id) in enumerate(found):
                 assert request_id == names[i] and not said["degraded"]
                 np.testing.assert_array_equal(outputs["probabilities"][0], wanted[i])
 
 
-@pytest.mark.parametrize("value, model, name, words", [
-    (PICTURES[0].repeat(2, 0), "edvit", "image", "got [2, 16, 16, 1]"),
-    (PICTURES[0].astype(np.float32), "edvit", "image", "got FP32"),
-    (PICTURES[0], "other", "image", "model_name: got 'other'"),
-    (PICTURES[0], "edvit", "mel", "inputs: got ['mel']"),
-    (b"no picture", "edvit", "image", "encoded file"),
-])
+@pytest.mark.parametrize(
+    "value, model, name, words",
+    [
+        (PICTURES[0].repeat(2, 0), "edvit", "image", "got [2, 16, 16, 1]"),
+        (PICTURES[0].astype(np.float32), "edvit", "image", "got FP32"),
+        (PICTURES[0], "other", "image", "model_name: got 'other'"),
+        (PICTURES[0], "edvit", "mel", "inputs: got ['mel']"),
+        (b"no picture", "edvit", "image", "encoded file"),
+    ],
+)
 def test_a_bad_request_is_the_clients_fault(fleet, value, model, name, words):
     _, channel = fleet
     with pytest.raises(grpc.RpcError) as error:
@@ -90,12 +106,20 @@ def test_metrics_and_health_over_http(fleet):
         assert answer.status == 200 and answer.readline() == b"SERVING\n"
         said = json.loads(answer.read())
     assert said["bundle_digest"] == one.serving["bundle_digest"] and said["min_submodels"] == 2
-    assert [(d["state"], d["breaker"], d["reason"]) for d in said["devices"]] == [("ready", "closed", "")] * 2
+    assert [(d["state"], d["breaker"], d["reason"]) for d in said["devices"]] == [
+        ("ready", "closed", "")
+    ] * 2
     assert [d["hosts"] for d in said["devices"]] == [["submodel-00"], ["submodel-01"]]
     with urllib.request.urlopen(f"{base}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-    assert text.count('state="ready"} 1') == 2 and 'edvit_submodel_available{model="submodel-01"} 1' in text
-    assert 'edvit_wire_seconds_count{model="submodel-00"}' in text and "edvit_degraded_answers 0" in text
+    assert (
+        text.count('state="ready"} 1') == 2
+        and 'edvit_submodel_available{model="submodel-01"} 1' in text
+    )
+    assert (
+        'edvit_wire_seconds_count{model="submodel-00"}' in text
+        and "edvit_degraded_answers 0" in text
+    )
 
 
 def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
@@ -112,9 +136,17 @@ def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["file"] for answer in answers] == ["0.png", "1.png"]
     for i, answer in enumerate(answers):
-        np.testing.assert_allclose(answer["probabilities"], expected(tiny_bundle, PICTURES[i]), rtol=1e-6)
-    streamed = subprocess.run([sys.executable, *command, "--stream"], cwd=ROOT, input=PICTURES[:3].tobytes() + b"half",
-                              capture_output=True, timeout=60, check=False)
+        np.testing.assert_allclose(
+            answer["probabilities"], expected(tiny_bundle, PICTURES[i]), rtol=1e-6
+        )
+    streamed = subprocess.run(
+        [sys.executable, *command, "--stream"],
+        cwd=ROOT,
+        input=PICTURES[:3].tobytes() + b"half",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert len(streamed.stdout.splitlines()) == 3 and streamed.returncode == 19
     assert b"ended within a frame, after 4 of 256 bytes" in streamed.stderr
     missing = run_python(*command, tmp_path / "no.png")
@@ -122,7 +154,9 @@ def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
 
 
 def test_a_device_that_dies_is_flagged_and_comes_back_by_itself(tiny_bundle, tmp_path):
-    """Down at the start, killed, back: degraded and UNAVAILABLE by policy, full answers within 5 s of its return."""
+    """Down at the start, killed, back: degraded and UNAVAILABLE by policy, full answers within 5 s
+    of its return.
+    """
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     losses = [{"missing": 1, "name": "submodel-01", "tflite": {"recording": 0.625}}]
@@ -132,8 +166,10 @@ def test_a_device_that_dies_is_flagged_and_comes_back_by_itself(tiny_bundle, tmp
         late = f"127.0.0.1:{held.getsockname()[1]}"
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(bundle, tmp_path, "--insecure", "--submodel", "0"))
-        able, strict = (stack.enter_context(aggregator(bundle, tmp_path, [first.address, late], *options))
-                        for options in (("--min-submodels", "1"), ()))
+        able, strict = (
+            stack.enter_context(aggregator(bundle, tmp_path, [first.address, late], *options))
+            for options in (("--min-submodels", "1"), ())
+        )
         channel, other = stack.enter_context(able.channel()), stack.enter_context(strict.channel())
         wait_ready(channel)
 
@@ -142,15 +178,28 @@ def test_a_device_that_dies_is_flagged_and_comes_back_by_itself(tiny_bundle, tmp
         def degraded():
             outputs, said, _ = infer(channel, PICTURES[0])
             np.testing.assert_array_equal(outputs["probabilities"][0], without)
-            assert said["degraded"] and said["missing"] == "submodel-01" and said["expected_accuracy"] == 0.625
+            assert (
+                said["degraded"]
+                and said["missing"] == "submodel-01"
+                and said["expected_accuracy"] == 0.625
+            )
             with pytest.raises(grpc.RpcError) as error:
                 infer(other, PICTURES[0])
             assert error.value.code() == grpc.StatusCode.UNAVAILABLE
             assert "submodel-01" in error.value.details() and "down" in error.value.details()
 
         degraded()
-        command = [sys.executable, "-m", "edvit_tf.device", str(bundle), "--submodel", "1", "--listen", late,
-                   "--insecure"]
+        command = [
+            sys.executable,
+            "-m",
+            "edvit_tf.device",
+            str(bundle),
+            "--submodel",
+            "1",
+            "--listen",
+            late,
+            "--insecure",
+        ]
         for _ in range(2):
             log = tmp_path / f"late-{time.monotonic_ns()}.log"
             with open(log, "wb") as file:
@@ -180,7 +229,9 @@ def test_a_replica_takes_over_and_nothing_is_degraded(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(tiny_bundle, tmp_path))
         second = stack.enter_context(worker(tiny_bundle, tmp_path))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, second.address]))
+        one = stack.enter_context(
+            aggregator(tiny_bundle, tmp_path, [first.address, second.address])
+        )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: len(one.events("device")) == 2)
         seen = {infer(channel, x)[1]["submodel-00.device"] for x in PICTURES[:6]}
@@ -195,25 +246,57 @@ def test_a_replica_takes_over_and_nothing_is_degraded(tiny_bundle, tmp_path):
 def test_a_slow_device_costs_the_deadline_and_no_more(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(worker(tiny_bundle, tmp_path, "--insecure", "--submodel", "0"))
-        slow = stack.enter_context(worker(tiny_bundle, tmp_path, "--insecure", "--submodel", "1",
-                                          prelude=SLOW.format(seconds=9)))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, slow.address], "--min-submodels",
-                                             "1", "--deadline-ms", "2000"))
+        slow = stack.enter_context(
+            worker(
+                tiny_bundle,
+                tmp_path,
+                "--insecure",
+                "--submodel",
+                "1",
+                prelude=SLOW.format(seconds=9),
+            )
+        )
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [first.address, slow.address],
+                "--min-submodels",
+                "1",
+                "--deadline-ms",
+                "2000",
+            )
+        )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: len(one.events("device")) == 2)
-        for timeout, limit in ((10, 2.0), (1.5, 1.5)):  # the aggregator's own deadline, the client's shorter one
+        for timeout, limit in (
+            (10, 2.0),
+            (1.5, 1.5),
+        ):  # the aggregator's own deadline, the client's shorter one
             started = time.monotonic()
             _, said, _ = infer(channel, PICTURES[0], timeout=timeout)
             assert time.monotonic() - started <= 1.1 * limit  # deadline and 10 %
             assert said["missing"] == "submodel-01"
-            assert said["submodel-01.missing"].removeprefix(f"{slow.address} ") in ("deadline", "overloaded")
+            assert said["submodel-01.missing"].removeprefix(f"{slow.address} ") in (
+                "deadline",
+                "overloaded",
+            )
 
 
 def test_sigterm_drains(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         both = stack.enter_context(worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=1)))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [both.address], "--deadline-ms", "5000",
-                                             "--metrics", "127.0.0.1:0"))
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [both.address],
+                "--deadline-ms",
+                "5000",
+                "--metrics",
+                "127.0.0.1:0",
+            )
+        )
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
         with ThreadPoolExecutor(1) as pool:
@@ -230,13 +313,36 @@ def _busy(one) -> bool:
         return "edvit_in_flight 1" in answer.read().decode()
 
 
-@pytest.mark.parametrize("arguments, code, words", [
-    (["--devices", "127.0.0.1:1,127.0.0.1:1", "--listen", "127.0.0.1:0", "--insecure"], 3, "the same address"),
-    (["--devices", "pi", "--listen", "127.0.0.1:0", "--insecure"], 3, "write HOST:PORT"),
-    (["--devices", "127.0.0.1:1", "--listen", "0.0.0.0:0", "--insecure"], 17, "without TLS"),
-    (["--devices", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--insecure", "--min-submodels", "3"], 3, "Give 1 to 2"),
-    (["--devices", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--identity", "/nowhere"], 15, "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (
+            ["--devices", "127.0.0.1:1,127.0.0.1:1", "--listen", "127.0.0.1:0", "--insecure"],
+            3,
+            "the same address",
+        ),
+        (["--devices", "pi", "--listen", "127.0.0.1:0", "--insecure"], 3, "write HOST:PORT"),
+        (["--devices", "127.0.0.1:1", "--listen", "0.0.0.0:0", "--insecure"], 17, "without TLS"),
+        (
+            [
+                "--devices",
+                "127.0.0.1:1",
+                "--listen",
+                "127.0.0.1:0",
+                "--insecure",
+                "--min-submodels",
+                "3",
+            ],
+            3,
+            "Give 1 to 2",
+        ),
+        (
+            ["--devices", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--identity", "/nowhere"],
+            15,
+            "cannot be read",
+        ),
+    ],
+)
 def test_what_cannot_start_says_why(tiny_bundle, arguments, code, words):
     done = run_python("-m", "edvit_tf.cli", "serve", tiny_bundle, *arguments)
     assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr
@@ -247,8 +353,10 @@ def test_a_devices_toml_serves_plans_and_the_aggregator(tmp_path):
     from edvit_tf.errors import ConfigError
 
     file = tmp_path / "devices.toml"
-    file.write_text('[[device]]\nname = "a"\nhost = "10.0.0.1"\nmemory = "30 MB"\n[[device]]\nname = "b"\n'
-                    'host = "fd00::1"\nport = 9\n')
+    file.write_text(
+        '[[device]]\nname = "a"\nhost = "10.0.0.1"\nmemory = "30 MB"\n[[device]]\nname = "b"\n'
+        'host = "fd00::1"\nport = 9\n'
+    )
     assert [d.address for d in fleet_devices(str(file))] == ["10.0.0.1:8001", "[fd00::1]:9"]
     file.write_text('[[device]]\nname = "a"\n')
     with pytest.raises(ConfigError, match="a: host is None"):

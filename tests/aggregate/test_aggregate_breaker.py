@@ -24,7 +24,11 @@ def test_three_failures_in_a_row_open_it_and_an_answer_between_them_does_not():
         one.answered()
     assert one.state == "closed" and one.allows()
     one, _, told = opened()
-    assert str(one) == "breaker open (deadline)" and not one.allows() and told == [("open", FAILURES, "deadline")]
+    assert (
+        str(one) == "breaker open (deadline)"
+        and not one.allows()
+        and told == [("open", FAILURES, "deadline")]
+    )
 
 
 def test_one_trial_after_the_pause_closes_it_or_doubles_the_pause():
@@ -87,10 +91,13 @@ def tried(seconds, results, delay=0.05, saved=2.0):
                 cancelled.append(place)
                 raise
             return results[place]
+
         return run
 
     async def all_of_it():
-        found = await hedge.first_good([attempt(i) for i in range(len(seconds))], str.isupper, delay, budget)
+        found = await hedge.first_good(
+            [attempt(i) for i in range(len(seconds))], str.isupper, delay, budget
+        )
         await asyncio.sleep(0)
         return found
 
@@ -108,7 +115,12 @@ def test_the_first_good_answer_counts_and_the_other_is_cancelled():
 
 def test_a_bad_answer_moves_on_without_the_budget():
     assert tried([0.0, 0.0], ["a", "B"], saved=0.0) == ("B", [0, 1], [], 0)
-    assert tried([0.1, 0.0], ["A", "b"]) == ("A", [0, 1], [], 1)  # a bad copy does not end the first
+    assert tried([0.1, 0.0], ["A", "b"]) == (
+        "A",
+        [0, 1],
+        [],
+        1,
+    )  # a bad copy does not end the first
     assert tried([0.0, 0.0], ["a", "b"]) == ("b", [0, 1], [], 0)
 
 
@@ -133,4 +145,7 @@ def test_the_delay_is_the_devices_95th_percentile_once_it_is_known():
     for n in range(100):
         trips.add(n / 1000)  # the last 64: 36 to 99 ms
     assert trips.p95() == 0.096 and hedge.delay_seconds(0.096, 1.0) == 0.096
-    assert hedge.delay_seconds(0.0001, 1.0) == hedge.LEAST_DELAY_SECONDS and hedge.delay_seconds(9.0, 1.0) == 0.5
+    assert (
+        hedge.delay_seconds(0.0001, 1.0) == hedge.LEAST_DELAY_SECONDS
+        and hedge.delay_seconds(9.0, 1.0) == 0.5
+    )

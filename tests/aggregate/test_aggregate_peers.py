@@ -1,4 +1,6 @@
-"""Devices that answer wrongly, or are not who they should be: they count as missing, their answer is never fused."""
+"""Devices that answer wrongly, or are not who they should be: they count as missing, their answer
+is never fused.
+"""
 
 import contextlib
 import urllib.error
@@ -32,20 +34,42 @@ def _changed(change):
 
 def _features(value):
     return lambda response, width: wire.infer_response(
-        response.model_name, {"features": value(width)}, request_id=response.id,
-        parameters={**wire.parameters(response)})
+        response.model_name,
+        {"features": value(width)},
+        request_id=response.id,
+        parameters={**wire.parameters(response)},
+    )
 
 
 FAULTS = {
     "NaN": (_changed(_features(lambda n: np.full((1, n), np.nan, np.float32))), "NaN"),
-    "wrong length": (_changed(_features(lambda n: np.ones((1, n + 1), np.float32))), "float32 [1, 25]"),
+    "wrong length": (
+        _changed(_features(lambda n: np.ones((1, n + 1), np.float32))),
+        "float32 [1, 25]",
+    ),
     "wrong type": (_changed(_features(lambda n: np.ones((1, n)))), "float64"),
-    "wrong digest": (_changed(lambda r, _: wire.set_parameters(r, {"bundle_digest": "f" * 64})), "bundle_digest"),
-    "another request's answer": (_changed(lambda r, _: setattr(r, "id", "stale")), "id: got 'stale'"),
-    "another model's answer": (_changed(lambda r, _: setattr(r, "model_name", "submodel-00")), "model_name"),
-    "no features": (_changed(lambda r, _: (r.ClearField("outputs"), r.ClearField("raw_output_contents")) and None),
-                    "no array"),
-    "too few bytes": (_changed(lambda r, _: r.raw_output_contents.__setitem__(0, b"1234")), "bytes"),
+    "wrong digest": (
+        _changed(lambda r, _: wire.set_parameters(r, {"bundle_digest": "f" * 64})),
+        "bundle_digest",
+    ),
+    "another request's answer": (
+        _changed(lambda r, _: setattr(r, "id", "stale")),
+        "id: got 'stale'",
+    ),
+    "another model's answer": (
+        _changed(lambda r, _: setattr(r, "model_name", "submodel-00")),
+        "model_name",
+    ),
+    "no features": (
+        _changed(
+            lambda r, _: (r.ClearField("outputs"), r.ClearField("raw_output_contents")) and None
+        ),
+        "no array",
+    ),
+    "too few bytes": (
+        _changed(lambda r, _: r.raw_output_contents.__setitem__(0, b"1234")),
+        "bytes",
+    ),
     "garbage": (lambda *_: lambda request: b"\xff\xff\xff", "message"),
 }
 
@@ -57,13 +81,25 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, tmp_path, fault, streams)
     make, words = FAULTS[fault]
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
-        bad = stack.enter_context(fake_device("submodel-01", bundle.digest,
-                                              make("submodel-01", bundle.digest, bundle.widths[1]), streams))
-        able = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, bad], "--min-submodels", "1"))
+        bad = stack.enter_context(
+            fake_device(
+                "submodel-01",
+                bundle.digest,
+                make("submodel-01", bundle.digest, bundle.widths[1]),
+                streams,
+            )
+        )
+        able = stack.enter_context(
+            aggregator(tiny_bundle, tmp_path, [first.address, bad], "--min-submodels", "1")
+        )
         channel = stack.enter_context(able.channel())
         wait_for(lambda: [e["state"] for e in able.events("device")] == ["ready", "ready"])
         outputs, said, _ = infer(channel, X)
-        assert said["degraded"] and said["missing"] == "submodel-01" and words in said["submodel-01.missing"]
+        assert (
+            said["degraded"]
+            and said["missing"] == "submodel-01"
+            and words in said["submodel-01.missing"]
+        )
         np.testing.assert_array_equal(outputs["probabilities"][0], fused(tiny_bundle, X, (1,))[0])
 
 
@@ -73,12 +109,23 @@ def _shared_worker(bundle, folder):
         yield one
 
 
-def test_a_good_made_up_device_is_accepted_so_that_the_faults_are_what_is_refused(tiny_bundle, tmp_path):
+def test_a_good_made_up_device_is_accepted_so_that_the_faults_are_what_is_refused(
+    tiny_bundle, tmp_path
+):
     bundle = open_bundle(tiny_bundle)
     with contextlib.ExitStack() as stack:
-        addresses = [stack.enter_context(fake_device(
-            f"submodel-0{j}", bundle.digest,
-            lambda request, j=j: good(f"submodel-0{j}", bundle.digest, bundle.widths[j], request))) for j in (0, 1)]
+        addresses = [
+            stack.enter_context(
+                fake_device(
+                    f"submodel-0{j}",
+                    bundle.digest,
+                    lambda request, j=j: good(
+                        f"submodel-0{j}", bundle.digest, bundle.widths[j], request
+                    ),
+                )
+            )
+            for j in (0, 1)
+        ]
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses))
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
@@ -90,7 +137,9 @@ def test_another_bundles_device_is_never_asked(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         other = stack.enter_context(fake_device("submodel-01", "e" * 64, asked.append))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [first.address, other], "--metrics", "127.0.0.1:0"))
+        one = stack.enter_context(
+            aggregator(tiny_bundle, tmp_path, [first.address, other], "--metrics", "127.0.0.1:0")
+        )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: any(e["state"] == "wrong-bundle" for e in one.events("device")))
         with pytest.raises(urllib.error.HTTPError) as probe:
@@ -101,7 +150,10 @@ def test_another_bundles_device_is_never_asked(tiny_bundle, tmp_path):
         assert said["status"] == "NOT_SERVING" and said["devices"][1]["state"] == "wrong-bundle"
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, X)
-        assert error.value.code() == grpc.StatusCode.UNAVAILABLE and "wrong-bundle" in error.value.details()
+        assert (
+            error.value.code() == grpc.StatusCode.UNAVAILABLE
+            and "wrong-bundle" in error.value.details()
+        )
         assert asked == []
 
 
@@ -112,32 +164,70 @@ def test_certificates_tell_who_may_ask_whom_and_health_tells_auth_from_down(bund
     certs.init(tmp_path / "ca")
     certs.init(tmp_path / "rogue")
     here = ["127.0.0.1"]
-    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
-           for role, hosts in (("worker", here), ("aggregator", here), ("client", []))}
-    rogue = certs.issue(tmp_path / "rogue", "worker", "me", ["127.0.0.1"], 10, tmp_path / "rogue-worker")
+    ids = {
+        role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+        for role, hosts in (("worker", here), ("aggregator", here), ("client", []))
+    }
+    rogue = certs.issue(
+        tmp_path / "rogue", "worker", "me", ["127.0.0.1"], 10, tmp_path / "rogue-worker"
+    )
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"]), "--submodel", "0"))
-        second = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(rogue), "--submodel", "1"))
-        other = stack.enter_context(worker(other_bundle, tmp_path, "--identity", str(ids["worker"])))
+        first = stack.enter_context(
+            worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"]), "--submodel", "0")
+        )
+        second = stack.enter_context(
+            worker(tiny_bundle, tmp_path, "--identity", str(rogue), "--submodel", "1")
+        )
+        other = stack.enter_context(
+            worker(other_bundle, tmp_path, "--identity", str(ids["worker"]))
+        )
         addresses = [first.address, second.address, other.address, "127.0.0.1:1"]
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, "--min-submodels", "1", "--identity",
-                                             str(ids["aggregator"]), "--metrics", "127.0.0.1:0"))
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                addresses,
+                "--min-submodels",
+                "1",
+                "--identity",
+                str(ids["aggregator"]),
+                "--metrics",
+                "127.0.0.1:0",
+            )
+        )
         channel = stack.enter_context(one.channel(tls.identity(ids["client"])))
         wait_for(lambda: len(one.events("device")) == 4)
         states = dict(zip(addresses, ("ready", "auth", "wrong-bundle", "down"), strict=True))
         assert {event["device"]: event["state"] for event in one.events("device")} == states
         said = health(one)
-        assert said["status"] == "SERVING" and said["submodels"] == {"submodel-00": True, "submodel-01": False}
+        assert said["status"] == "SERVING" and said["submodels"] == {
+            "submodel-00": True,
+            "submodel-01": False,
+        }
         rows = {device["address"]: device for device in said["devices"]}
         assert {address: row["state"] for address, row in rows.items()} == states
         assert [rows[address]["hosts"] for address in addresses] == [["submodel-00"], [], [], []]
-        assert "certificate" in rows[second.address]["reason"] and rows[first.address]["reason"] == ""
+        assert (
+            "certificate" in rows[second.address]["reason"] and rows[first.address]["reason"] == ""
+        )
         assert other.serving["bundle_digest"][:12] in rows[other.address]["reason"]
         said = infer(channel, X)[1]
-        assert said["missing"] == "submodel-01" and f"{second.address} auth" in said["submodel-01.missing"]
-        with one.channel(tls.identity(ids["worker"])) as thief, pytest.raises(grpc.RpcError) as error:
+        assert (
+            said["missing"] == "submodel-01"
+            and f"{second.address} auth" in said["submodel-01.missing"]
+        )
+        with (
+            one.channel(tls.identity(ids["worker"])) as thief,
+            pytest.raises(grpc.RpcError) as error,
+        ):
             infer(thief, X)
-        assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED and "worker (me)" in error.value.details()
+        assert (
+            error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+            and "worker (me)" in error.value.details()
+        )
         with one.channel() as plain, pytest.raises(grpc.RpcError) as error:
             infer(plain, X, timeout=3)
-        assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert error.value.code() in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        )

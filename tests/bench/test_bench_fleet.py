@@ -9,7 +9,11 @@ def test_the_figures_add_up(tiny_bundle):
     done = run_python("-m", "edvit_tf.cli", "bench", "fleet", tiny_bundle, "--runs", "10", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["devices"] == 2 and result["input_bytes"] == 256 and result["worker_rss_bytes"] > 20 << 20
+    assert (
+        result["devices"] == 2
+        and result["input_bytes"] == 256
+        and result["worker_rss_bytes"] > 20 << 20
+    )
     for key in ("total_ms", "compute_ms", "overhead_ms", "worker_overhead_ms"):
         assert 0 < result[key]["min"] <= result[key]["median"] <= result[key]["p95"]
     assert result["compute_ms"]["min"] < result["total_ms"]["median"]

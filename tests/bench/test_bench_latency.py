@@ -1,4 +1,6 @@
-"""`edvit bench latency`: every engine computes the same model, alternating, in processes of their own."""
+"""`edvit bench latency`: every engine computes the same model, alternating, in processes of their
+own.
+"""
 
 import json
 import shutil
@@ -9,8 +11,18 @@ import pytest
 from edvit_tf.bench import rivals
 from edvit_tf.config import ViTConfig
 
-CONFIG = ViTConfig((32, 24, 3), patch_size=8, num_layers=2, hidden_dim=24, num_heads=2, head_dim=8, mlp_dim=40,
-                   num_classes=4, input_mean=(90.0, 100.0, 110.0), input_std=(40.0, 50.0, 60.0))
+CONFIG = ViTConfig(
+    (32, 24, 3),
+    patch_size=8,
+    num_layers=2,
+    hidden_dim=24,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=40,
+    num_classes=4,
+    input_mean=(90.0, 100.0, 110.0),
+    input_std=(40.0, 50.0, 60.0),
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +30,10 @@ def weights():
     from edvit_tf.bench.latency import spread_weights
 
     rng = np.random.default_rng(3)
-    return {n: (w + rng.normal(0, 0.05, w.shape)).astype(np.float32) for n, w in spread_weights(CONFIG, 1.5).items()}
+    return {
+        n: (w + rng.normal(0, 0.05, w.shape)).astype(np.float32)
+        for n, w in spread_weights(CONFIG, 1.5).items()
+    }
 
 
 @pytest.mark.parametrize("engine", rivals.MODULES)
@@ -42,10 +57,18 @@ def test_rows_alternate_and_ratios_are_to_the_first(weights):
 
     result = bench_latency(CONFIG, weights, runs=3, turns=2, against=(), naive=True)
     rows = result["rows"]
-    assert rows[0]["graph"] == "portable" and rows[0]["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
-    assert {row["graph"] for row in rows} >= {"portable", KERAS} and all("failure" not in row for row in rows)
+    assert rows[0]["graph"] == "portable" and rows[0]["ratio"] == {
+        "median": 1.0,
+        "min": 1.0,
+        "max": 1.0,
+    }
+    assert {row["graph"] for row in rows} >= {"portable", KERAS} and all(
+        "failure" not in row for row in rows
+    )
     assert not {(row["graph"], row["engine"].split()[0]) for row in rows} & {
-        ("int8", "tflite-runtime"), ("litert", "tflite-runtime")}
+        ("int8", "tflite-runtime"),
+        ("litert", "tflite-runtime"),
+    }
     for row in rows:
         assert 0 < row["min"] <= row["median"] <= row["p95"] and row["peak_rss_bytes"] > 10 << 20
         assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
@@ -67,7 +90,10 @@ def test_a_rival_that_is_not_there_is_named(monkeypatch, capsys):
     from edvit_tf.cli.main import main
 
     monkeypatch.setattr(rivals, "installed", lambda: ("torch",))
-    assert main(["bench", "latency", "--model", "vit_tiny", "--heads", "1", "--against", "openvino"]) == 3
+    assert (
+        main(["bench", "latency", "--model", "vit_tiny", "--heads", "1", "--against", "openvino"])
+        == 3
+    )
     assert "openvino cannot be measured here; installed: torch" in capsys.readouterr().err
 
 
@@ -76,10 +102,30 @@ def test_figures_are_stored_and_shown_in_the_report(smoke_bundle, tmp_path, caps
 
     copy = tmp_path / "bundle"
     shutil.copytree(smoke_bundle, copy)
-    assert main(["bench", "latency", str(copy), "--threads", "1,2", "--runs", "2", "--turns", "1", "--against", "none",
-                 "--store"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "latency",
+                str(copy),
+                "--threads",
+                "1,2",
+                "--runs",
+                "2",
+                "--turns",
+                "1",
+                "--against",
+                "none",
+                "--store",
+            ]
+        )
+        == 0
+    )
     result = json.loads((copy / "latency.json").read_text())
-    assert result["submodel"] == "submodel-00" and {row["threads"] for row in result["rows"]} == {1, 2}
+    assert result["submodel"] == "submodel-00" and {row["threads"] for row in result["rows"]} == {
+        1,
+        2,
+    }
     page = (copy / "report.html").read_text()
     assert "Latency beside other runtimes" in page and "median ms, 2 threads" in page
     assert main(["audit", str(copy), "--json"]) == 0  # the manifest's files are as they were
@@ -100,8 +146,25 @@ def test_a_keras_file_is_measured(smoke_bundle, tmp_path, capsys):
 def test_a_bundle_is_measured_file_by_file(smoke_bundle, capsys):
     from edvit_tf.cli.main import main
 
-    assert main(["bench", "latency", str(smoke_bundle), "--submodel", "1", "--runs", "2", "--turns", "1",
-                 "--against", "none", "--json"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "latency",
+                str(smoke_bundle),
+                "--submodel",
+                "1",
+                "--runs",
+                "2",
+                "--turns",
+                "1",
+                "--against",
+                "none",
+                "--json",
+            ]
+        )
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert result["rows"][0]["graph"] == "float32" and result["config"]["hidden_dim"] < 48
     assert result["rows"][0]["file_bytes"] == (smoke_bundle / "submodel-01.tflite").stat().st_size

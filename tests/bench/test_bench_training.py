@@ -6,17 +6,45 @@ import sys
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "edvit_tf.cli", "bench", "training", "--model", "vit_smoke", "--image-size", "16",
-           "--patch-size", "8", "--batch", "4", "--turns", "2", "--steps", "1", "--json"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "edvit_tf.cli",
+    "bench",
+    "training",
+    "--model",
+    "vit_smoke",
+    "--image-size",
+    "16",
+    "--patch-size",
+    "8",
+    "--batch",
+    "4",
+    "--turns",
+    "2",
+    "--steps",
+    "1",
+    "--json",
+]
 
 
 def test_four_ways_to_step_take_turns():
-    out = subprocess.run([*COMMAND, "--patch-dropout", "0.25"], capture_output=True, text=True, timeout=300)
+    out = subprocess.run(
+        [*COMMAND, "--patch-dropout", "0.25"], capture_output=True, text=True, timeout=300
+    )
     assert out.returncode == 0, out.stderr
     result = json.loads(out.stdout)
     assert [(row["precision"], row["layers"]) for row in result["rows"]] == [
-        ("float32", "Keras's"), ("float32", "fused"), ("bfloat16", "Keras's"), ("bfloat16", "fused")]
-    assert result["patches"] == 3 and result["threads"] == 1 and result["config"]["image_shape"] == [16, 16, 3]
+        ("float32", "Keras's"),
+        ("float32", "fused"),
+        ("bfloat16", "Keras's"),
+        ("bfloat16", "fused"),
+    ]
+    assert (
+        result["patches"] == 3
+        and result["threads"] == 1
+        and result["config"]["image_shape"] == [16, 16, 3]
+    )
     assert set(result["rows"][0]["ratio"].values()) == {1.0}
     for row in result["rows"]:
         rate = row["samples_per_second"]

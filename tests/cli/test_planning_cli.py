@@ -17,25 +17,38 @@ def planned(capsys, *arguments) -> dict:
 def test_the_papers_plan_as_a_table(capsys):
     assert main(["plan", "--devices", "10", "--budget", "180MiB"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.split()[:6] == [f"submodel-{j:02d}", "2", "128", "512", "9.59", "484.0"]
-               for j, line in enumerate(lines[1:11]))
+    assert all(
+        line.split()[:6] == [f"submodel-{j:02d}", "2", "128", "512", "9.59", "484.0"]
+        for j, line in enumerate(lines[1:11])
+    )
     assert lines[-1].startswith("total 95.92 MiB of float32 files at most (budget 180.00 MiB)")
 
 
 def test_kept_heads_are_planned_by_their_own_widths(capsys):
-    """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have 128."""
-    keep = planned(capsys, "--devices", "10", "--budget", "180MiB", "--heads", "keep")["sub_models"][0]
+    """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have
+    128.
+    """
+    keep = planned(capsys, "--devices", "10", "--budget", "180MiB", "--heads", "keep")[
+        "sub_models"
+    ][0]
     merge = planned(capsys, "--devices", "10", "--budget", "180MiB")["sub_models"][0]
     assert (keep["config"]["num_heads"], keep["config"]["head_dim"]) == (12, 10)
     assert (merge["config"]["num_heads"], merge["config"]["head_dim"]) == (2, 64)
-    assert keep["size_bytes"] < merge["size_bytes"] and keep["config"]["mlp_dim"] == merge["config"]["mlp_dim"]
+    assert (
+        keep["size_bytes"] < merge["size_bytes"]
+        and keep["config"]["mlp_dim"] == merge["config"]["mlp_dim"]
+    )
 
 
 def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     path = tmp_path / "devices.toml"
-    small = "".join(f'[[device]]\nname = "small-{i}"\nmemory = "11 MiB"\nreserve = "1 MiB"\ncompute = "0.5 GMAC"\n'
-                    for i in range(9))
-    path.write_text(small + '[[device]]\nname = "big"\nmemory = "30 MiB"\ncompute = "1.6 GMAC"\n', "utf-8")
+    small = "".join(
+        f'[[device]]\nname = "small-{i}"\nmemory = "11 MiB"\nreserve = "1 MiB"\ncompute = "0.5 GMAC"\n'
+        for i in range(9)
+    )
+    path.write_text(
+        small + '[[device]]\nname = "big"\nmemory = "30 MiB"\ncompute = "1.6 GMAC"\n', "utf-8"
+    )
     arguments = ("--devices", str(path), "--budget", "180MiB")
     result = planned(capsys, *arguments)
     assert [s["devices"] for s in result["sub_models"]].count(["big"]) == 3
@@ -44,25 +57,45 @@ def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
 
 
 def test_groups_replicas_and_flavour(capsys):
-    result = planned(capsys, "--devices", "4", "--groups", "6", "--classes", "12", "--replicas", "2",
-                     "--flavour", "int8")
-    assert len(result["sub_models"]) == 6 and result["flavour"] == "int8" and result["replicas"] == 2
+    result = planned(
+        capsys,
+        "--devices",
+        "4",
+        "--groups",
+        "6",
+        "--classes",
+        "12",
+        "--replicas",
+        "2",
+        "--flavour",
+        "int8",
+    )
+    assert (
+        len(result["sub_models"]) == 6 and result["flavour"] == "int8" and result["replicas"] == 2
+    )
     assert all(len(set(s["devices"])) == 2 for s in result["sub_models"])
     assert len(planned(capsys, "--devices", "12", "--groups", "10")["sub_models"]) == 10
     wide = planned(capsys, "--devices", "10", "--start-heads", "3")
     assert {s["kept_heads"] for s in wide["sub_models"]} == {3}
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (("--strategy", "similar"), 5, "strategy is 'similar'.*confusions of a trained base.*recipe"),
-    (("--devices", "2", "--replicas", "3"), 5, "2 for 3 replicas"),
-    (("--groups", "11"), 5, "11 groups .* 10 classes"),
-    (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
-    (("--groups", "0"), 5, "0 groups"),
-    (("--start-heads", "13"), 3, "start_heads is 13.*12 heads"),
-    (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),
-    (("--budget", "1 megabyte"), 3, "KiB"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (
+            ("--strategy", "similar"),
+            5,
+            "strategy is 'similar'.*confusions of a trained base.*recipe",
+        ),
+        (("--devices", "2", "--replicas", "3"), 5, "2 for 3 replicas"),
+        (("--groups", "11"), 5, "11 groups .* 10 classes"),
+        (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
+        (("--groups", "0"), 5, "0 groups"),
+        (("--start-heads", "13"), 3, "start_heads is 13.*12 heads"),
+        (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),
+        (("--budget", "1 megabyte"), 3, "KiB"),
+    ],
+)
 def test_what_cannot_be_is_said(capsys, arguments, code, message):
     assert main(["plan", *arguments]) == code
     error = capsys.readouterr().err
@@ -71,16 +104,32 @@ def test_what_cannot_be_is_said(capsys, arguments, code, message):
 
 
 def test_bench_plan_counts_every_instance(capsys):
-    small = ["bench", "plan", "--sub-models", "20", "--devices", "20", "--runs", "2", "--instances", "12"]
+    small = [
+        "bench",
+        "plan",
+        "--sub-models",
+        "20",
+        "--devices",
+        "20",
+        "--runs",
+        "2",
+        "--instances",
+        "12",
+    ]
     assert main([*small, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     gap = result["gap"]
     assert gap["both"] + gap["optimal_only"] == 12 and gap["equal"] <= gap["both"]
     assert 0 <= gap["median"] <= gap["worst"] <= 1 and 0 <= gap["mean"] <= gap["worst"]
-    assert all(row["placed"] and 0 < row["min"] <= row["median"] <= row["max"] for row in result["scale"].values())
+    assert all(
+        row["placed"] and 0 < row["min"] <= row["median"] <= row["max"]
+        for row in result["scale"].values()
+    )
     assert main(small) == 0
     text = capsys.readouterr().out
-    assert "20 sub-models on 20 devices" in text and "12 random instances" in text and "worst" in text
+    assert (
+        "20 sub-models on 20 devices" in text and "12 random instances" in text and "worst" in text
+    )
     assert main(["bench", "plan", "--instances", "0"]) == 3
     assert "instances is 0" in capsys.readouterr().err
 
@@ -95,14 +144,42 @@ def test_bench_instances_come_from_the_seed_alone():
 
 
 def test_a_recipe_plans_as_its_options_say():
-    done = run_python("recipes/gtzan.py", "--dry-run", "--profile", "paper", "--devices", "4", "--groups", "5",
-                      "--replicas", "2", "--samples", "3", "--assignment", "optimal", "--strategy", "similar",
-                      "--budget", "400MiB", "--other-weight", "1.5", "--start-heads", "4")
+    done = run_python(
+        "recipes/gtzan.py",
+        "--dry-run",
+        "--profile",
+        "paper",
+        "--devices",
+        "4",
+        "--groups",
+        "5",
+        "--replicas",
+        "2",
+        "--samples",
+        "3",
+        "--assignment",
+        "optimal",
+        "--strategy",
+        "similar",
+        "--budget",
+        "400MiB",
+        "--other-weight",
+        "1.5",
+        "--start-heads",
+        "4",
+    )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^submodel-\d\d +4 +256 ", done.stdout, re.M)) == 5
-    rows = [line for line in done.stdout.splitlines() if line.startswith("submodel-") and "device-" in line]
+    rows = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("submodel-") and "device-" in line
+    ]
     assert len(rows) == 5 and all(row.count("device-") == 2 for row in rows)
-    assert "2 copies of each (budget 400.00 MiB)" in done.stdout and "assignment: optimal" in done.stdout
+    assert (
+        "2 copies of each (budget 400.00 MiB)" in done.stdout
+        and "assignment: optimal" in done.stdout
+    )
     assert "'other_weight': 1.5" in done.stdout
     done = run_python("recipes/gtzan.py", "--dry-run", "--devices", "2", "--replicas", "3")
     assert done.returncode == 5 and "2 for 3 replicas" in done.stderr

@@ -7,7 +7,16 @@ from edvit_tf import data
 from edvit_tf.data import audio, gtzan
 from edvit_tf.device.model import preprocess
 from edvit_tf.errors import DataError
-from tests.support.data_files import GENRES, WORDS, cut_off, tone, write_gtzan, write_sound, write_speech, write_wav
+from tests.support.data_files import (
+    GENRES,
+    WORDS,
+    cut_off,
+    tone,
+    write_gtzan,
+    write_sound,
+    write_speech,
+    write_wav,
+)
 
 SMALL = {"image_size": (16, 16), "window_seconds": 0.1}  # of gtzan: windows of 2205 samples
 
@@ -23,21 +32,32 @@ def test_gtzan_gives_every_window_of_every_track(tmp_path, suffix):
     loaded = data.load("gtzan", folder, **SMALL)
     assert loaded.labels == GENRES and loaded.kind == "audio" and not loaded.synthetic
     assert loaded.source == "gtzan/genres"
-    assert {s: len(r) for s, r in loaded.splits.items()} == {"train": 40, "validation": 10, "test": 10}
+    assert {s: len(r) for s, r in loaded.splits.items()} == {
+        "train": 40,
+        "validation": 10,
+        "test": 10,
+    }
     x, y, index = everything(loaded, "test")
     assert x.shape == (30, 16, 16, 1) and x.dtype == np.float32 and x.flags.c_contiguous
     assert loaded.size("test") == 30 and index == np.repeat(range(10), 3).tolist()
     recording = loaded.recordings("test")[4]
     assert y[12] == recording.label and recording.id.startswith(GENRES[recording.label])
     samples, _ = preprocess.decode_audio(recording.where)
-    window = preprocess.mel_input(samples[-2205:], loaded.spec, loaded.mel_filters)  # right-aligned third window
+    window = preprocess.mel_input(
+        samples[-2205:], loaded.spec, loaded.mel_filters
+    )  # right-aligned third window
     np.testing.assert_array_equal(x[14], window)
 
 
 def test_gtzan_spec_is_the_papers(tmp_path):
     spec = data.load("gtzan", write_gtzan(tmp_path), image_size=(224, 224)).spec
     assert (spec.n_fft, spec.hop_length, spec.n_mels, spec.frames) == (2048, 512, 128, 1291)
-    assert (spec.sample_rate_hz, spec.window_samples, spec.height, spec.width) == (22_050, 661_500, 224, 224)
+    assert (spec.sample_rate_hz, spec.window_samples, spec.height, spec.width) == (
+        22_050,
+        661_500,
+        224,
+        224,
+    )
 
 
 @pytest.mark.parametrize("given", ["gtzan", "gtzan/genres", "."])
@@ -51,7 +71,9 @@ def test_no_absolute_path_gets_out(tmp_path, capsys):
     folder = write_gtzan(tmp_path / "gtzan", tracks=range(30))
     cut_off(folder / "genres/rock/rock.00003.wav")
     loaded = data.load("gtzan", folder, **SMALL)
-    assert str(tmp_path) not in str(loaded.describe()) + str(loaded.split_ids("train")) + loaded.source
+    assert (
+        str(tmp_path) not in str(loaded.describe()) + str(loaded.split_ids("train")) + loaded.source
+    )
     assert str(tmp_path) not in capsys.readouterr().err
 
 
@@ -85,7 +107,9 @@ def test_gtzan_repeats_are_never_on_two_sides(tmp_path):
 
 def test_repeat_groups_join_chains():
     groups = gtzan.repeat_groups()
-    assert groups["reggae.00075"] == groups["reggae.00091"] == groups["reggae.00092"] == "reggae.00075"
+    assert (
+        groups["reggae.00075"] == groups["reggae.00091"] == groups["reggae.00092"] == "reggae.00075"
+    )
     assert groups["classical.00026"] == groups["classical.00080"] == "classical.00021"
     assert groups["metal.00040"] != groups["metal.00044"] and "blues.00000" not in groups
 
@@ -114,7 +138,10 @@ def test_truncated_file_is_named_and_counted(tmp_path, capsys):
     (folder / "genres/pop/intro.wav").write_bytes(b"")
     loaded = data.load("gtzan", folder, **SMALL)
     assert sorted(s.path for s in loaded.skipped) == [
-        "g/genres/jazz/jazz.00004.wav", "g/genres/pop/intro.wav", "g/genres/pop/pop.00002.wav"]
+        "g/genres/jazz/jazz.00004.wav",
+        "g/genres/pop/intro.wav",
+        "g/genres/pop/pop.00002.wav",
+    ]
     assert loaded.describe()["skipped"] == 3
     err = capsys.readouterr().err
     assert err.count("jazz.00004.wav") == 1 and "Truncated" in err
@@ -123,7 +150,9 @@ def test_truncated_file_is_named_and_counted(tmp_path, capsys):
 
 
 def test_damage_met_while_decoding_is_named_and_counted(tmp_path, capsys):
-    folder = write_gtzan(tmp_path, tracks=range(3), suffix=".flac")  # a FLAC header does not tell the file's length
+    folder = write_gtzan(
+        tmp_path, tracks=range(3), suffix=".flac"
+    )  # a FLAC header does not tell the file's length
     loaded = data.load("gtzan", folder, **SMALL)
     victim = loaded.recordings("test")[3]
     cut_off(victim.where)
@@ -169,8 +198,10 @@ def test_speech_commands_follow_the_lists(tmp_path):
     assert x.shape == (10, 32, 32, 1) and y == list(range(10))
 
 
-@pytest.mark.parametrize("missing", [("testing_list.txt",), ("validation_list.txt",),
-                                     ("testing_list.txt", "validation_list.txt")])
+@pytest.mark.parametrize(
+    "missing",
+    [("testing_list.txt",), ("validation_list.txt",), ("testing_list.txt", "validation_list.txt")],
+)
 def test_missing_lists_are_drawn_by_speaker(tmp_path, missing):
     folder = write_speech(tmp_path)
     for name in missing:

@@ -27,15 +27,28 @@ def rows(dataset, split):
     return list(dataset.iterate(split))
 
 
-@pytest.mark.parametrize(("end", "dotted"), [("-ubyte.gz", False), ("-ubyte", False), ("-ubyte", True)])
+@pytest.mark.parametrize(
+    ("end", "dotted"), [("-ubyte.gz", False), ("-ubyte", False), ("-ubyte", True)]
+)
 def test_mnist_files(tmp_path, end, dotted):
-    loaded = data.load("mnist", write_mnist(tmp_path / "m", end=end, dotted=dotted), image_size=(28, 28))
-    assert {s: loaded.size(s) for s in loaded.splits} == {"train": 180, "validation": 20, "test": 50}
+    loaded = data.load(
+        "mnist", write_mnist(tmp_path / "m", end=end, dotted=dotted), image_size=(28, 28)
+    )
+    assert {s: loaded.size(s) for s in loaded.splits} == {
+        "train": 180,
+        "validation": 20,
+        "test": 50,
+    }
     seen = []
     for split in ("train", "validation"):
         for x, label, index in loaded.iterate(split):
             row = int(loaded.recordings(split)[index].id.split("/")[1])
-            assert x.shape == (28, 28, 1) and x.dtype == np.uint8 and (x == row).all() and label == row % 10
+            assert (
+                x.shape == (28, 28, 1)
+                and x.dtype == np.uint8
+                and (x == row).all()
+                and label == row % 10
+            )
             seen.append(row)
     assert sorted(seen) == list(range(200))
     per_class = loaded.describe()["splits"]["validation"]["per_class"]
@@ -67,9 +80,15 @@ def test_a_file_replaced_by_one_of_the_same_size_is_other_contents(tmp_path):
     for path in paths[:2]:
         path.write_bytes(bytes(20_000))
     splits = {"train": tuple(data.dataset.Recording(p.name, 0, p.name, 1, p) for p in paths)}
-    loaded = data.dataset.Dataset("x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, splits, read=lambda r: None)
+    loaded = data.dataset.Dataset(
+        "x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, splits, read=lambda r: None
+    )
     before = loaded.contents()
-    for place, other in ((0, True), (19_999, True), (10_000, False)):  # the middle of a large file is not looked at
+    for place, other in (
+        (0, True),
+        (19_999, True),
+        (10_000, False),
+    ):  # the middle of a large file is not looked at
         paths[1].write_bytes(bytes(place) + b"!" + bytes(19_999 - place))
         assert (loaded.contents() != before) == other
 
@@ -90,9 +109,11 @@ def test_mnist_damage(tmp_path):
     path = folder / "train-images-idx3-ubyte.gz"
     good = path.read_bytes()
     for bad, message in [
-        (good[:200], "cannot be read"), (gzip.compress(gzip.decompress(good)[:-1]), "header says"),
-        (gzip.compress(b"\0\0\x08\x01" + gzip.decompress(good)[4:]), "starts with '00000801'"), (b"", "starts with"),
-    ]:  # fmt: skip
+        (good[:200], "cannot be read"),
+        (gzip.compress(gzip.decompress(good)[:-1]), "header says"),
+        (gzip.compress(b"\0\0\x08\x01" + gzip.decompress(good)[4:]), "starts with '00000801'"),
+        (b"", "starts with"),
+    ]:
         path.write_bytes(bad)
         with pytest.raises(DataError, match=message):
             data.load("mnist", folder, image_size=(28, 28))
@@ -115,7 +136,11 @@ def test_mnist_empty_class(tmp_path):
 def test_cifar_batches(tmp_path):
     loaded = data.load("cifar10", write_cifar_batches(tmp_path), image_size=(32, 32))
     assert loaded.labels == CIFAR
-    assert {s: loaded.size(s) for s in loaded.splits} == {"train": 90, "validation": 10, "test": 100}
+    assert {s: loaded.size(s) for s in loaded.splits} == {
+        "train": 90,
+        "validation": 10,
+        "test": 100,
+    }
     for x, label, _ in loaded.iterate("test"):
         assert x.shape == (32, 32, 3)  # planes became channels, rows stayed rows
         assert (x[..., 0] == 10 * label).all() and (x[..., 2] == 9).all()
@@ -129,7 +154,9 @@ def test_cifar_batches_run_no_code(tmp_path):
         def __reduce__(self):
             return print, ("ran code",)
 
-    (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(pickle.dumps({"data": Trap(), "labels": [0]}))
+    (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(
+        pickle.dumps({"data": Trap(), "labels": [0]})
+    )
     with pytest.raises(DataError, match="builtins.print"):
         data.load("cifar10", tmp_path, image_size=(32, 32))
 
@@ -150,7 +177,11 @@ def test_cifar_batches_damage(tmp_path):
 
 def test_cifar_folders(tmp_path):
     loaded = data.load("cifar10", write_cifar_folders(tmp_path), image_size=(32, 32))
-    assert {s: loaded.size(s) for s in loaded.splits} == {"train": 108, "validation": 12, "test": 120}
+    assert {s: loaded.size(s) for s in loaded.splits} == {
+        "train": 108,
+        "validation": 12,
+        "test": 120,
+    }
     for x, label, index in loaded.iterate("test"):
         name = loaded.recordings("test")[index].id
         assert name.split("/")[1] == CIFAR[label] and (x == 10 * label + int(name[-8:-4])).all()
@@ -220,10 +251,16 @@ def test_caltech_converts_odd_pictures(tmp_path, mode):
     suffix = "png" if mode == "RGBA" else "jpg"
     for i in range(40):
         (folder / f"256_ObjectCategories/257.clutter/{i:03d}.jpg").unlink()
-        write_picture(folder / f"256_ObjectCategories/257.clutter/{i:03d}.{suffix}", (50, 20), mode, value=200)
+        write_picture(
+            folder / f"256_ObjectCategories/257.clutter/{i:03d}.{suffix}", (50, 20), mode, value=200
+        )
     loaded = data.load("caltech256", folder, image_size=(8, 8))
     clutter = [x for x, label, _ in loaded.iterate("test") if loaded.labels[label] == "clutter"]
-    assert len(clutter) == 8 and all(abs(x.astype(int) - 200).max() < 4 for x in clutter) and loaded.skipped == []
+    assert (
+        len(clutter) == 8
+        and all(abs(x.astype(int) - 200).max() < 4 for x in clutter)
+        and loaded.skipped == []
+    )
 
 
 def test_caltech_errors(tmp_path):
@@ -233,7 +270,11 @@ def test_caltech_errors(tmp_path):
         data.load("caltech256", folder, image_size=(8, 8))
     few = data.load("caltech256", folder, image_size=(8, 8), num_classes=3)
     assert few.labels == ("a", "b", "c")
-    lost = [n for n in few.labels if not few.describe()["splits"]["validation"]["per_class"][n]["recordings"]]
+    lost = [
+        n
+        for n in few.labels
+        if not few.describe()["splits"]["validation"]["per_class"][n]["recordings"]
+    ]
     assert lost and f"no recordings of {', '.join(lost)} in validation" in few.notes
 
 

@@ -1,4 +1,6 @@
-"""`load`: where it looks, what it refuses, the stand-ins, streaming, and what it must not import."""
+"""`load`: where it looks, what it refuses, the stand-ins, streaming, and what it must not
+import.
+"""
 
 import dataclasses
 import json
@@ -15,7 +17,14 @@ from edvit_tf import data
 from edvit_tf.data import catalogue, keras_cache, synthetic
 from edvit_tf.data.split import split_groups
 from edvit_tf.errors import DataError
-from tests.support.data_files import GENRES, write_caltech, write_cifar_batches, write_gtzan, write_mnist, write_speech
+from tests.support.data_files import (
+    GENRES,
+    write_caltech,
+    write_cifar_batches,
+    write_gtzan,
+    write_mnist,
+    write_speech,
+)
 
 SMALL = {"image_size": (16, 16), "window_seconds": 0.1}
 REAL = os.environ.get("EDVIT_DATA")
@@ -70,7 +79,10 @@ def test_missing_data_names_the_places(monkeypatch, tmp_path):
     with pytest.raises(DataError, match=f"{tmp_path}/gtzan: there is no such folder"):
         data.load("gtzan", **SMALL)
     for name in ("mnist", "cifar10"):
-        with pytest.raises(DataError, match=r"datasets[\s\S]*Expected:[\s\S]*download from http.*no network in tests"):
+        with pytest.raises(
+            DataError,
+            match=r"datasets[\s\S]*Expected:[\s\S]*download from http.*no network in tests",
+        ):
             data.load(name, image_size=(28, 28))
 
 
@@ -117,14 +129,30 @@ def test_environment_folder(monkeypatch, tmp_path):
 def test_data_dir_comes_before_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("EDVIT_DATA", str(tmp_path / "env"))
     write_mnist(tmp_path / "env/mnist", train=100)
-    assert data.load("mnist", write_mnist(tmp_path / "mine", train=300), image_size=(28, 28)).size("train") == 270
+    assert (
+        data.load("mnist", write_mnist(tmp_path / "mine", train=300), image_size=(28, 28)).size(
+            "train"
+        )
+        == 270
+    )
 
 
 def test_fallback_is_loud(capsys):
-    loaded = data.load("gtzan", synthetic="fallback", synthetic_per_class=5, synthetic_seconds=0.2, **SMALL)
+    loaded = data.load(
+        "gtzan", synthetic="fallback", synthetic_per_class=5, synthetic_seconds=0.2, **SMALL
+    )
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "no gtzan data found" in err and "SYNTHETIC" in err and "mean nothing" in err
-    assert loaded.synthetic and loaded.source == "synthetic stand-in" and synthetic.NOTE in loaded.notes
+    assert (
+        err.count("\n") == 1
+        and "no gtzan data found" in err
+        and "SYNTHETIC" in err
+        and "mean nothing" in err
+    )
+    assert (
+        loaded.synthetic
+        and loaded.source == "synthetic stand-in"
+        and synthetic.NOTE in loaded.notes
+    )
     assert loaded.describe()["synthetic"] is True
     loaded = data.load("mnist", synthetic="fallback", synthetic_per_class=5, image_size=(28, 28))
     assert "no mnist data found" in capsys.readouterr().err and loaded.synthetic
@@ -140,7 +168,9 @@ def test_stand_ins_have_the_shape_of_the_real_set(name):
     options = {"synthetic_seconds": 0.5, "window_seconds": 0.5} if name == "gtzan" else {}
     options["synthetic_seconds"] = 0.5
     one, two, other = (
-        data.load(name, image_size=(24, 20), synthetic="only", synthetic_per_class=5, seed=s, **options)
+        data.load(
+            name, image_size=(24, 20), synthetic="only", synthetic_per_class=5, seed=s, **options
+        )
         for s in (3, 3, 4)
     )
     channels = 3 if name in ("cifar10", "caltech256") else 1
@@ -165,13 +195,18 @@ def centroid_accuracy(train, train_label, test, test_label) -> float:
 def test_stand_ins_are_told_apart_by_sound_not_by_loudness(name):
     per_class, seconds = 20, 3.0
     options = {"window_seconds": seconds} if name == "gtzan" else {}
-    loaded = data.load(name, image_size=(32, 32), synthetic="only", synthetic_per_class=per_class, **options)
+    loaded = data.load(
+        name, image_size=(32, 32), synthetic="only", synthetic_per_class=per_class, **options
+    )
     features, loudness, labels = [], [], []
     for label in range(10):
         for index in range(per_class):
             rng = np.random.default_rng((0, label, index))
-            clip = (synthetic.genre_clip(rng, label, 22_050, seconds) if name == "gtzan"
-                    else synthetic.word_clip(rng, label, 16_000, index))
+            clip = (
+                synthetic.genre_clip(rng, label, 22_050, seconds)
+                if name == "gtzan"
+                else synthetic.word_clip(rng, label, 16_000, index)
+            )
             assert np.abs(clip).max() < 1  # nothing clipped
             mel = synthetic.mel_windows(clip, loaded.spec, loaded.mel_filters)[0, :, :, 0]
             features.append(np.r_[mel.mean(1) - mel.mean(), mel.std(1)])
@@ -179,7 +214,9 @@ def test_stand_ins_are_told_apart_by_sound_not_by_loudness(name):
             labels.append(label)
     features, loudness, labels = map(np.array, (features, loudness, labels))
     train = np.arange(len(labels)) % per_class < 14  # by speaker too: the index is the speaker
-    by_loudness = centroid_accuracy(loudness[train], labels[train], loudness[~train], labels[~train])
+    by_loudness = centroid_accuracy(
+        loudness[train], labels[train], loudness[~train], labels[~train]
+    )
     by_mel = centroid_accuracy(features[train], labels[train], features[~train], labels[~train])
     assert np.ptp(loudness) > 20
     assert by_loudness < 0.25 and by_mel > 0.6, (by_loudness, by_mel)
@@ -209,17 +246,31 @@ def test_iterating_decodes_one_recording_at_a_time(tmp_path):
 
 def test_stream_is_lazy_and_complete(tmp_path):
     pytest.importorskip("tensorflow")
-    loaded, reads = counting(data.load("gtzan", write_gtzan(tmp_path, tracks=range(20), num_samples=2000), **SMALL))
+    loaded, reads = counting(
+        data.load("gtzan", write_gtzan(tmp_path, tracks=range(20), num_samples=2000), **SMALL)
+    )
     stream = loaded.stream("train", batch_size=4)
     assert reads == []
     x, label, index = next(iter(stream))
-    assert len(reads) < 60 < len(loaded.recordings("train"))  # a few prefetched batches of 140 recordings
+    assert (
+        len(reads) < 60 < len(loaded.recordings("train"))
+    )  # a few prefetched batches of 140 recordings
     assert stream.element_spec[0].shape[1:] == (16, 16, 1)
-    assert x.shape == (4, 16, 16, 1) and x.dtype == "float32" and index.numpy().tolist() == [0, 1, 2, 3]
+    assert (
+        x.shape == (4, 16, 16, 1)
+        and x.dtype == "float32"
+        and index.numpy().tolist() == [0, 1, 2, 3]
+    )
     expected = list(loaded.iterate("train"))
-    got = [(x, y, i) for bx, by, bi in stream for x, y, i in zip(bx.numpy(), by.numpy(), bi.numpy(), strict=True)]
+    got = [
+        (x, y, i)
+        for bx, by, bi in stream
+        for x, y, i in zip(bx.numpy(), by.numpy(), bi.numpy(), strict=True)
+    ]
     assert [row[1:] for row in got] == [row[1:] for row in expected]
-    np.testing.assert_array_equal(np.stack([x for x, _, _ in got]), np.stack([x for x, _, _ in expected]))
+    np.testing.assert_array_equal(
+        np.stack([x for x, _, _ in got]), np.stack([x for x, _, _ in expected])
+    )
 
 
 def test_stream_shuffles_anew_and_repeats_by_seed(tmp_path):
@@ -234,7 +285,9 @@ def test_stream_shuffles_anew_and_repeats_by_seed(tmp_path):
     assert sorted(one) == sorted(two) == np.repeat(range(40), 3).tolist() and one != two
     assert [one, two] == [order(second), order(second)]
     assert one != order(loaded.stream("train", 7, shuffle=True, seed=6))
-    assert any(len(set(one[i : i + 3])) == 3 for i in range(0, 120, 3))  # windows of a track do not stay together
+    assert any(
+        len(set(one[i : i + 3])) == 3 for i in range(0, 120, 3)
+    )  # windows of a track do not stay together
 
 
 def test_batches_of_rows_in_memory(tmp_path):
@@ -242,7 +295,9 @@ def test_batches_of_rows_in_memory(tmp_path):
     sizes, seen = [], []
     for x, label, index in loaded.batches("train", 64, shuffle_seed=(0, 0)):
         rows = [int(loaded.recordings("train")[i].id.split("/")[1]) for i in index]
-        assert (x[:, 0, 0, 0] == np.array(rows) % 256).all() and (label == np.array(rows) % 10).all()
+        assert (x[:, 0, 0, 0] == np.array(rows) % 256).all() and (
+            label == np.array(rows) % 10
+        ).all()
         sizes.append(len(x))
         seen += rows
     assert set(sizes[:-1]) == {64} and len(seen) == len(set(seen)) == 1800 and seen != sorted(seen)
@@ -258,8 +313,13 @@ def test_describe_and_ids_are_plain_json(tmp_path):
     loaded = data.load("gtzan", write_gtzan(tmp_path, num_samples=6000), **SMALL)
     described = json.loads(json.dumps(loaded.describe()))
     assert described["splits"]["test"] == {
-        "recordings": 10, "windows": 30, "per_class": {g: {"recordings": 1, "windows": 3} for g in GENRES}}
-    assert json.loads(json.dumps(loaded.split_ids("test"))) == [r.id for r in loaded.recordings("test")]
+        "recordings": 10,
+        "windows": 30,
+        "per_class": {g: {"recordings": 1, "windows": 3} for g in GENRES},
+    }
+    assert json.loads(json.dumps(loaded.split_ids("test"))) == [
+        r.id for r in loaded.recordings("test")
+    ]
 
 
 def test_split_groups_does_not_depend_on_file_order():
@@ -276,7 +336,9 @@ def test_split_groups_does_not_depend_on_file_order():
 
 def test_split_groups_leaves_no_split_without_a_label():
     groups = [f"g{i // 4}" for i in range(24)]  # groups of four: none fits into a tenth of twelve
-    sides = split_groups([i % 2 for i in range(24)], groups, {"test": 0.1, "validation": 0.1}, seed=0)
+    sides = split_groups(
+        [i % 2 for i in range(24)], groups, {"test": 0.1, "validation": 0.1}, seed=0
+    )
     assert sorted(sides) == ["test"] * 4 + ["train"] * 16 + ["validation"] * 4
     assert all(len({sides[i] for i in range(24) if groups[i] == g}) == 1 for g in groups)
     assert split_groups([0], ["a"], {}, seed=0) == ["train"]
@@ -295,14 +357,26 @@ def test_loading_and_iterating_import_no_tensorflow(tmp_path):
         "for n in ('mnist', 'cifar10', 'caltech256', 'gtzan', 'speech_commands'):\n"
         "    next(data.load(n, image_size=(16, 16)).iterate('train')); print(n, heavy())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={**os.environ, "EDVIT_DATA": str(tmp_path)}, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "EDVIT_DATA": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "[]", "mnist []", "cifar10 []", "caltech256 []", "gtzan ['librosa']", "speech_commands ['librosa']"]
+        "[]",
+        "mnist []",
+        "cifar10 []",
+        "caltech256 []",
+        "gtzan ['librosa']",
+        "speech_commands ['librosa']",
+    ]
 
 
-REAL_SIZES = {  # recordings the development samples hold (train + validation + test), by folder found
+# recordings the development samples hold (train + validation + test), by folder found
+REAL_SIZES = {
     "gtzan": {"gtzan_12s/genres + gtzan_excerpts_2s/genres": 339},
     "speech_commands": {"speech_commands_subset/speech_commands": 1720},
     "mnist": {"mnist": 62_000},
@@ -346,5 +420,9 @@ def test_real_cifar_class_folders():
         pytest.skip("no cifar10_jpeg in EDVIT_DATA: unpack it there to run this")
     loaded = data.load("cifar10", folder, image_size=(32, 32), max_per_class=20)
     whole = data.load("cifar10", folder, image_size=(32, 32))
-    assert {s: len(r) for s, r in whole.splits.items()} == {"train": 44_550, "validation": 4950, "test": 9000}
+    assert {s: len(r) for s, r in whole.splits.items()} == {
+        "train": 44_550,
+        "validation": 4950,
+        "test": 9000,
+    }
     assert sum(1 for _ in loaded.iterate("test")) == 200 and not loaded.skipped

@@ -1,9 +1,11 @@
-"""An environment with only the [device] extra answers from a bundle. `.ci/run` makes both and names them:
+"""An environment with only the [device] extra answers from a bundle. `.ci/run` makes both and names
+them:
 
     EDVIT_DEVICE_PYTHON   the python of a virtual environment with only edvit-tf[device]
     EDVIT_DEVICE_BUNDLE   a bundle of recordings, for instance of `python recipes/gtzan.py --smoke`
 
-That Python runs with another working directory, so it meets the installed package and not this checkout.
+That Python runs with another working directory, so it meets the installed package and not this
+checkout.
 """
 
 import json
@@ -18,19 +20,38 @@ import pytest
 PYTHON, BUNDLE = os.environ.get("EDVIT_DEVICE_PYTHON"), os.environ.get("EDVIT_DEVICE_BUNDLE")
 pytestmark = [
     pytest.mark.device_env,
-    pytest.mark.skipif(not (PYTHON and BUNDLE), reason="EDVIT_DEVICE_PYTHON and EDVIT_DEVICE_BUNDLE are not set"),
+    pytest.mark.skipif(
+        not (PYTHON and BUNDLE), reason="EDVIT_DEVICE_PYTHON and EDVIT_DEVICE_BUNDLE are not set"
+    ),
 ]
 
 
 def device(tmp_path, *arguments) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.run([PYTHON, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          timeout=120)
+    return subprocess.run(
+        [PYTHON, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_nothing_of_the_host_is_installed(tmp_path):
-    names = ["tensorflow", "keras", "tf_keras", "librosa", "soundfile", "scipy", "matplotlib", "PIL"]
-    result = device(tmp_path, "-c", f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])")
+    names = [
+        "tensorflow",
+        "keras",
+        "tf_keras",
+        "librosa",
+        "soundfile",
+        "scipy",
+        "matplotlib",
+        "PIL",
+    ]
+    result = device(
+        tmp_path, "-c", f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
+    )
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
 
 
@@ -48,7 +69,9 @@ def test_the_bundle_checks(tmp_path):
 def test_a_recording_is_answered(tmp_path):
     bundle = Path(BUNDLE).resolve()
     labels = (bundle / "labels.txt").read_text("utf-8").split("\n")
-    rate = json.loads((bundle / "manifest.json").read_text("utf-8"))["input"]["spec"]["sample_rate_hz"]
+    rate = json.loads((bundle / "manifest.json").read_text("utf-8"))["input"]["spec"][
+        "sample_rate_hz"
+    ]
     tone = (8000 * np.sin(2 * np.pi * 440 / rate * np.arange(3 * rate))).astype("<i2")  # 3 s
     with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
         file.setnchannels(1)
@@ -74,9 +97,21 @@ def test_a_worker_answers(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
-            [PYTHON, "-m", "edvit_tf.device", bundle.path.resolve(), "--listen", "127.0.0.1:0", "--insecure"],
-            cwd=tmp_path, env=environment, stderr=log)
+            [
+                PYTHON,
+                "-m",
+                "edvit_tf.device",
+                bundle.path.resolve(),
+                "--listen",
+                "127.0.0.1:0",
+                "--insecure",
+            ],
+            cwd=tmp_path,
+            env=environment,
+            stderr=log,
+        )
     try:
+
         def serving():
             assert process.poll() is None, (tmp_path / "log").read_text()
             return [line for line in log_lines(tmp_path / "log") if line["event"] == "serving"]

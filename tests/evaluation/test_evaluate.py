@@ -1,4 +1,6 @@
-"""Accuracy by window and by recording; `edvit evaluate` against what the run stored; the command line's refusals."""
+"""Accuracy by window and by recording; `edvit evaluate` against what the run stored; the command
+line's refusals.
+"""
 
 import dataclasses
 import json
@@ -17,7 +19,12 @@ from tests.support.commands import run_python
 def test_accuracy_by_window_and_by_recording():
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.6, 0.4], [0.45, 0.55]])
     figures = accuracy(p, np.array([0, 0, 1, 1, 1]), np.array([0, 0, 3, 3, 7]))
-    assert figures == {"window": pytest.approx(0.6), "windows": 5, "recording": 1.0, "recordings": 3}
+    assert figures == {
+        "window": pytest.approx(0.6),
+        "windows": 5,
+        "recording": 1.0,
+        "recordings": 3,
+    }
 
 
 def test_confusion_rows_are_true_classes():
@@ -29,22 +36,42 @@ def test_evaluate_repeats_the_stored_figures(smoke_bundle):
     done = run_python("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["accuracy"] == stored["fusion"]["tflite"] and result["average"] == stored["fusion"]["average"]
+    assert (
+        result["accuracy"] == stored["fusion"]["tflite"]
+        and result["average"] == stored["fusion"]["average"]
+    )
     assert result["confusion"] == stored["confusion"]
     assert all(p["tensorflow_loaded"] is False for p in result["processes"])
-    lost = json.loads(run_python("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--missing", "1", "--json").stdout)
+    lost = json.loads(
+        run_python(
+            "-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--missing", "1", "--json"
+        ).stdout
+    )
     assert lost["missing"] == [1] and lost["accuracy"] == stored["missing_one"][1]["tflite"]
 
 
 def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
-    """A folder with one recording more is split anew; no recording of the bundle's train or validation is scored."""
-    recordings = {s: tuple(Recording(f"{s}{i}", 0, f"{s}{i}", 1, None) for i in range(4)) for s in SPLITS}
-    moved = {**recordings, "test": (*recordings["test"], recordings["train"][0], Recording("new", 0, "new", 1, None))}
-    dataset = Dataset("x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, recordings, read=lambda r: None)
+    """A folder with one recording more is split anew; no recording of the bundle's train or
+    validation is scored.
+    """
+    recordings = {
+        s: tuple(Recording(f"{s}{i}", 0, f"{s}{i}", 1, None) for i in range(4)) for s in SPLITS
+    }
+    moved = {
+        **recordings,
+        "test": (*recordings["test"], recordings["train"][0], Recording("new", 0, "new", 1, None)),
+    }
+    dataset = Dataset(
+        "x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, recordings, read=lambda r: None
+    )
     stored = {s: dataset.split_ids(s) for s in SPLITS}
     (tmp_path / "splits.json").write_text(json.dumps(stored))
-    files = {"splits.json": {"bytes": (tmp_path / "splits.json").stat().st_size,
-                             "sha256": sha256(tmp_path / "splits.json")}}
+    files = {
+        "splits.json": {
+            "bytes": (tmp_path / "splits.json").stat().st_size,
+            "sha256": sha256(tmp_path / "splits.json"),
+        }
+    }
     bundle = Bundle(tmp_path, {"files": files}, "")
     assert unseen(bundle, dataset, "test") == (dataset, None)
     other, note = unseen(bundle, dataclasses.replace(dataset, splits=moved), "test")
@@ -53,42 +80,71 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
 
 
 def test_evaluate_all_splits_counts_every_recording(smoke_bundle):
-    result = json.loads(run_python("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--split", "all", "--json").stdout)
+    result = json.loads(
+        run_python(
+            "-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--split", "all", "--json"
+        ).stdout
+    )
     sizes = result["data"]["splits"]
-    assert result["accuracy"]["recordings"] == sum(sizes[s]["recordings"] for s in ("train", "validation", "test"))
+    assert result["accuracy"]["recordings"] == sum(
+        sizes[s]["recordings"] for s in ("train", "validation", "test")
+    )
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (["evaluate", "BUNDLE", "--missing", "0,1"], 7, "no sub-model is left"),
-    (["evaluate", "BUNDLE", "--missing", "7"], 7, "has 0 to 1"),
-    (["evaluate", "nowhere"], 7, "no manifest.json"),
-    (["evaluate", "BUNDLE", "--data-dir", "nowhere"], 4, "nowhere"),
-    (["plan", "--model", "vit_huge"], 3, "vit_huge"),
-    (["plan", "--model", "vit_base", "--devices", "2", "--budget", "1MiB"], 5, "MiB"),
-    (["plan", "--devices", "11"], 5, "11"), (["plan", "--seed", "-1"], 2, "whole number"),
-    (["evaluate", "BUNDLE", "--missing", "abc"], 2, "abc"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["evaluate", "BUNDLE", "--missing", "0,1"], 7, "no sub-model is left"),
+        (["evaluate", "BUNDLE", "--missing", "7"], 7, "has 0 to 1"),
+        (["evaluate", "nowhere"], 7, "no manifest.json"),
+        (["evaluate", "BUNDLE", "--data-dir", "nowhere"], 4, "nowhere"),
+        (["plan", "--model", "vit_huge"], 3, "vit_huge"),
+        (["plan", "--model", "vit_base", "--devices", "2", "--budget", "1MiB"], 5, "MiB"),
+        (["plan", "--devices", "11"], 5, "11"),
+        (["plan", "--seed", "-1"], 2, "whole number"),
+        (["evaluate", "BUNDLE", "--missing", "abc"], 2, "abc"),
+    ],
+)
 def test_the_command_line_says_what_to_do(smoke_bundle, arguments, code, message):
-    done = run_python("-m", "edvit_tf.cli", *[str(smoke_bundle) if a == "BUNDLE" else a for a in arguments])
+    done = run_python(
+        "-m", "edvit_tf.cli", *[str(smoke_bundle) if a == "BUNDLE" else a for a in arguments]
+    )
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_audit_and_report_from_the_command_line(smoke_bundle, tmp_path):
     done = run_python("-m", "edvit_tf.cli", "audit", smoke_bundle)
     assert done.returncode == 0, done.stderr
-    assert "block_00.mlp.expand" in done.stdout and "reconciled" in done.stdout and "fusion" in done.stdout
+    assert (
+        "block_00.mlp.expand" in done.stdout
+        and "reconciled" in done.stdout
+        and "fusion" in done.stdout
+    )
     copy = shutil.copytree(smoke_bundle, tmp_path / "copy")
     (copy / "report.html").unlink()
     done = run_python("-m", "edvit_tf.cli", "report", copy)
-    assert done.returncode == 0 and (copy / "report.html").read_text() == (smoke_bundle / "report.html").read_text()
+    assert (
+        done.returncode == 0
+        and (copy / "report.html").read_text() == (smoke_bundle / "report.html").read_text()
+    )
     (copy / "results.json").write_text("{}")
     done = run_python("-m", "edvit_tf.cli", "report", copy)
     assert done.returncode == 7 and "results.json" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_plan_prints_the_papers_sizes():
-    done = run_python("-m", "edvit_tf.cli", "plan", "--model", "vit_base", "--devices", "10",
-                      "--budget", "180MiB", "--json")
+    done = run_python(
+        "-m",
+        "edvit_tf.cli",
+        "plan",
+        "--model",
+        "vit_base",
+        "--devices",
+        "10",
+        "--budget",
+        "180MiB",
+        "--json",
+    )
     plan = json.loads(done.stdout)
     assert {s["kept_heads"] for s in plan["sub_models"]} == {2} and len(plan["sub_models"]) == 10
     assert plan["sub_models"][0]["size_bytes"] / 2**20 == pytest.approx(9.6, rel=0.025)

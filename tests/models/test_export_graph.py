@@ -1,4 +1,6 @@
-"""The deployment graph's forms: folded weights against plain arithmetic, GELU, and which operators a file holds."""
+"""The deployment graph's forms: folded weights against plain arithmetic, GELU, and which operators
+a file holds.
+"""
 
 import numpy as np
 import pytest
@@ -7,15 +9,28 @@ from scipy.special import erf
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig, ViTConfig
 from edvit_tf.errors import ConfigError
 
-CONFIG = ViTConfig((32, 24, 3), patch_size=8, num_layers=3, hidden_dim=20, num_heads=3, head_dim=8, mlp_dim=28,
-                   num_classes=4, input_mean=(90.0, 100.0, 110.0), input_std=(40.0, 50.0, 60.0))
+CONFIG = ViTConfig(
+    (32, 24, 3),
+    patch_size=8,
+    num_layers=3,
+    hidden_dim=20,
+    num_heads=3,
+    head_dim=8,
+    mlp_dim=28,
+    num_classes=4,
+    input_mean=(90.0, 100.0, 110.0),
+    input_std=(40.0, 50.0, 60.0),
+)
 
 
 def random_weights(config):
     from edvit_tf.models.vit.keras_model import build_vit, get_weights
 
     rng = np.random.default_rng(0)
-    return {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in get_weights(build_vit(config)).items()}
+    return {
+        n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32)
+        for n, w in get_weights(build_vit(config)).items()
+    }
 
 
 def test_folding_leaves_the_function_as_it_is():
@@ -39,8 +54,10 @@ def test_folding_leaves_the_function_as_it_is():
     for i in range(3):
         np.testing.assert_allclose(z.mean(-1), 0, atol=1e-6)  # centred before every norm
         block, y = f"block_{i:02d}", norm(z)
-        q, k, v = (dense(y, f"{block}.attention.{part}").reshape(2, 13, 3, 8).swapaxes(1, 2)
-                   for part in ("query", "key", "value"))
+        q, k, v = (
+            dense(y, f"{block}.attention.{part}").reshape(2, 13, 3, 8).swapaxes(1, 2)
+            for part in ("query", "key", "value")
+        )
         scores = np.exp(q @ k.swapaxes(2, 3))
         y = (scores / scores.sum(-1, keepdims=True) @ v).swapaxes(1, 2).reshape(2, 13, 24)
         z = z + dense(y, f"{block}.attention.output")
@@ -74,9 +91,13 @@ def test_files_hold_the_operators_that_the_runtimes_delegate(tmp_path, target, g
     assert found["GELU"] == gelu and found["LOGISTIC"] == 3 - gelu
     assert not {"SUM", "POW", "ERF"} & set(found)
     assert found["BATCH_MATMUL"] == 6 and found["CONV_2D"] == 1
-    norms = 7 if target == "litert" else 0  # means and reciprocal roots as such; tflite-runtime delegates neither
+    norms = (
+        7 if target == "litert" else 0
+    )  # means and reciprocal roots as such; tflite-runtime delegates neither
     assert found["MEAN"] == found["RSQRT"] == norms and found["SQRT"] == found["DIV"] == 7 - norms
-    assert found["FULLY_CONNECTED"] == 3 * 6 + 1 + (7 - norms)  # projections, head, means of the norms
+    assert found["FULLY_CONNECTED"] == 3 * 6 + 1 + (
+        7 - norms
+    )  # projections, head, means of the norms
 
 
 def test_an_unknown_target_is_named():
@@ -86,4 +107,12 @@ def test_an_unknown_target_is_named():
         sub_model_graph(CONFIG, random_weights(CONFIG), "image", "coral")
     training = TrainConfig(epochs=1)
     with pytest.raises(ConfigError, match="target.*portable, litert"):
-        RunConfig("x", DataConfig("mnist", (28, 28)), "vit_mini", training, training, training, target="coral")
+        RunConfig(
+            "x",
+            DataConfig("mnist", (28, 28)),
+            "vit_mini",
+            training,
+            training,
+            training,
+            target="coral",
+        )

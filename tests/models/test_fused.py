@@ -1,4 +1,6 @@
-"""The faster layers of a training step against Keras's own: values, gradients, and whole models by their weights."""
+"""The faster layers of a training step against Keras's own: values, gradients, and whole models by
+their weights.
+"""
 
 import numpy as np
 import pytest
@@ -10,8 +12,12 @@ def with_gradients(function, variables):
     with tf.GradientTape() as tape:
         tape.watch(variables)
         out = function()
-        loss = tf.reduce_sum(tf.cast(out, tf.float32) * tf.reshape(tf.linspace(-1.0, 2.0, tf.size(out)), out.shape))
-    return [np.asarray(tf.cast(value, tf.float32)) for value in (out, *tape.gradient(loss, variables))]
+        loss = tf.reduce_sum(
+            tf.cast(out, tf.float32) * tf.reshape(tf.linspace(-1.0, 2.0, tf.size(out)), out.shape)
+        )
+    return [
+        np.asarray(tf.cast(value, tf.float32)) for value in (out, *tape.gradient(loss, variables))
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
@@ -44,7 +50,9 @@ def test_a_patch_product_is_the_convolution(shape):
     layers[0].bias.assign(np.arange(6.0))
     layers[1].set_weights(layers[0].get_weights())
     expected, found = (
-        with_gradients(lambda layer=layer: layer(x), [layer.kernel.value, layer.bias.value, x]) for layer in layers)
+        with_gradients(lambda layer=layer: layer(x), [layer.kernel.value, layer.bias.value, x])
+        for layer in layers
+    )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
@@ -62,6 +70,10 @@ def test_a_model_of_fused_layers_is_the_stock_one(kept):
     for fused in (False, True):
         model = build_vit(CONFIG, kept_patches=kept, fused=fused)
         set_weights(model, weights)  # raises on a name or a shape that differs
-        results.append(with_gradients(lambda m=model: m(x)["logits"], [v.value for v in model.trainable_variables]))
+        results.append(
+            with_gradients(
+                lambda m=model: m(x)["logits"], [v.value for v in model.trainable_variables]
+            )
+        )
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * max(1.0, np.abs(other).max()))

@@ -1,7 +1,8 @@
-"""Costs from a config alone, against the paper's figures and against the weights counted one by one.
+"""Costs from a config alone, against the paper's figures and against the weights counted one by
+one.
 
-The printed digits come out with 10 rows in every head, sub-models too (a sub-model of a plan has |C_j| + 1 rows and
-is a few hundred bytes smaller). MiB are 2**20 bytes, MACs are in units of 1e9.
+The printed digits come out with 10 rows in every head, sub-models too (a sub-model of a plan has
+|C_j| + 1 rows and is a few hundred bytes smaller). MiB are 2**20 bytes, MACs are in units of 1e9.
 """
 
 import pytest
@@ -15,7 +16,9 @@ BASES = {"small": (12, 384, 6), "base": (12, 768, 12), "large": (24, 1024, 16)}
 
 def vit(name: str, channels: int = 3, num_classes: int = 10, **changes) -> ViTConfig:
     layers, d, heads = BASES[name]
-    return ViTConfig((224, 224, channels), 16, layers, d, heads, 64, 4 * d, num_classes).replace(**changes)
+    return ViTConfig((224, 224, channels), 16, layers, d, heads, 64, 4 * d, num_classes).replace(
+        **changes
+    )
 
 
 def sub(name: str, kept_heads: int, channels: int = 3) -> ViTConfig:
@@ -44,7 +47,11 @@ ROWS = [
 @pytest.mark.parametrize("config, widths, macs_p, macs_f, mib", ROWS)
 def test_the_papers_table(config, widths, macs_p, macs_f, mib):
     assert (config.hidden_dim, config.num_heads, config.mlp_dim) == widths
-    values = (cost.macs(config) / 1e9, cost.macs_full(config) / 1e9, cost.size_bytes(config) / 2**20)
+    values = (
+        cost.macs(config) / 1e9,
+        cost.macs_full(config) / 1e9,
+        cost.size_bytes(config) / 2**20,
+    )
     for value, expected in zip(values, (macs_p, macs_f, mib), strict=True):
         if expected is not None:
             printed, paper = expected
@@ -52,18 +59,25 @@ def test_the_papers_table(config, widths, macs_p, macs_f, mib):
             assert paper is None or value == pytest.approx(paper, rel=0.025)
 
 
-@pytest.mark.parametrize("name, printed, paper", [("small", "22.05", 22.1), ("base", "86.57", 86.6),
-                                                  ("large", "304.33", 304.4)])
+@pytest.mark.parametrize(
+    "name, printed, paper",
+    [("small", "22.05", 22.1), ("base", "86.57", 86.6), ("large", "304.33", 304.4)],
+)
 def test_parameters_of_full_models_with_1000_classes(name, printed, paper):
     millions = cost.params(vit(name, num_classes=1000)) / 1e6
     assert f"{millions:.2f}" == printed
     assert millions == pytest.approx(paper, rel=0.025)
 
 
-@pytest.mark.parametrize("name, channels, kept_heads, printed, paper", [
-    ("base", 3, 2, "34.26", 34.1), ("base", 1, 2, "35.02", 34.85), ("small", 3, 1, "32.71", 32.06),
-    ("large", 3, 2, "62.11", 61.77),
-])
+@pytest.mark.parametrize(
+    "name, channels, kept_heads, printed, paper",
+    [
+        ("base", 3, 2, "34.26", 34.1),
+        ("base", 1, 2, "35.02", 34.85),
+        ("small", 3, 1, "32.71", 32.06),
+        ("large", 3, 2, "62.11", 61.77),
+    ],
+)
 def test_size_reductions_with_ten_devices(name, channels, kept_heads, printed, paper):
     ratio = cost.size_bytes(vit(name, channels)) / cost.size_bytes(sub(name, kept_heads, channels))
     assert f"{ratio:.2f}" == printed
@@ -87,7 +101,9 @@ def test_every_weight_and_product_is_counted(pool, num_heads):
 
 
 def test_int8_counts_a_byte_for_matrices_of_1024_values_and_four_for_the_rest():
-    config = ViTConfig((12, 8, 2), 4, 2, 32, 1, 32, 31, 3)  # 32 * 32 is 1,024; the patch kernel too; 32 * 31 is less
+    config = ViTConfig(
+        (12, 8, 2), 4, 2, 32, 1, 32, 31, 3
+    )  # 32 * 32 is 1,024; the patch kernel too; 32 * 31 is less
     assert cost.params(config) * 4 - cost.size_bytes(config, "int8") == 3 * (2 * 4 * 1024 + 32 * 32)
     assert cost.size_bytes(sub("base", 2), "int8") / 2**20 == pytest.approx(2.52, abs=0.005)
 
@@ -101,19 +117,35 @@ def test_an_unknown_flavour_is_named(function):
 @pytest.mark.parametrize("flavour, per_weight", [("float32", 4), ("float16", 2), ("int8", 1)])
 def test_a_file_is_its_weights_and_a_small_graph(flavour, per_weight):
     config = vit("base")
-    assert cost.size_bytes(config, flavour) == pytest.approx(per_weight * cost.params(config), rel=0.01)
+    assert cost.size_bytes(config, flavour) == pytest.approx(
+        per_weight * cost.params(config), rel=0.01
+    )
     assert cost.file_bytes(config, flavour) == pytest.approx(
-        cost.size_bytes(config, flavour), rel=0.012 if flavour == "int8" else 0.002)  # int8: a scale a channel
+        cost.size_bytes(config, flavour), rel=0.012 if flavour == "int8" else 0.002
+    )  # int8: a scale a channel
 
 
 def test_peak_activations_of_the_bases():
     tokens, d, c = 197, 768, 3072
-    assert cost.peak_activation_bytes(vit("base")) == 4 * tokens * (d + 3 * c)  # GELU beside the residual
-    assert cost.peak_activation_bytes(vit("base", mlp_dim=64)) == 4 * (2 * tokens * d + 2 * 12 * tokens * tokens)
+    assert cost.peak_activation_bytes(vit("base")) == 4 * tokens * (
+        d + 3 * c
+    )  # GELU beside the residual
+    assert cost.peak_activation_bytes(vit("base", mlp_dim=64)) == 4 * (
+        2 * tokens * d + 2 * 12 * tokens * tokens
+    )
 
 
 def test_the_table_has_a_line_a_model():
     lines = cost.cost_table({"vit_base": vit("base"), "a_longer_name": sub("base", 2)}).splitlines()
     assert len({len(line) for line in lines}) == 1
-    assert lines[1].split() == ["vit_base", "768", "12", "3072", "85.81", "16.85", "17.56", "327.33"]
+    assert lines[1].split() == [
+        "vit_base",
+        "768",
+        "12",
+        "3072",
+        "85.81",
+        "16.85",
+        "17.56",
+        "327.33",
+    ]
     assert lines[2].split()[:4] == ["a_longer_name", "128", "2", "512"]

@@ -1,4 +1,6 @@
-"""Pretrained weights: every layout against a plain numpy ViT and against transformers; resampling; what is refused."""
+"""Pretrained weights: every layout against a plain numpy ViT and against transformers; resampling;
+what is refused.
+"""
 
 import json
 import os
@@ -15,7 +17,12 @@ from edvit_tf.errors import ConfigError
 from edvit_tf.models.sources import find_base
 from edvit_tf.models.vit.presets import vit_config
 from edvit_tf.models.vit.pretrained import base_origin, load_base, load_pretrained
-from edvit_tf.models.vit.resample import bicubic_matrix, resample_channels, resample_patch_kernel, resample_positions
+from edvit_tf.models.vit.resample import (
+    bicubic_matrix,
+    resample_channels,
+    resample_patch_kernel,
+    resample_positions,
+)
 from tests.support.checkpoint_files import AST, D, huggingface, kerashub, plain_tokens, save
 from tests.support.commands import run_python
 
@@ -44,7 +51,11 @@ def normalised(base, x):
 
 
 def pooled(tokens, kind):
-    return np.concatenate([tokens[:, 0], tokens[:, 1:].mean(1)], 1) if kind == "dinov2" else tokens[:, 0]
+    return (
+        np.concatenate([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
+        if kind == "dinov2"
+        else tokens[:, 0]
+    )
 
 
 # Layouts, against the plain numpy ViT of checkpoint_files.py
@@ -57,7 +68,8 @@ def test_features_and_logits_are_those_of_a_plain_vit(tmp_path, kind, changes):
     base = load_pretrained(tmp_path, num_classes=5)
     assert base.config.image_shape == ((24, 40, 1) if kind == AST else (32, 32, 3))
     assert base.config.input_mean == pytest.approx(
-        {"vit": (127.5,), "dinov2": (123.675, 116.28, 103.53), AST: (-4.2677393,)}[kind])
+        {"vit": (127.5,), "dinov2": (123.675, 116.28, 103.53), AST: (-4.2677393,)}[kind]
+    )
     x = pixels(base.config.image_shape)
     features, logits = answers(base, x)
     expected = pooled(plain_tokens(config, tensors, normalised(base, x)), kind)
@@ -66,7 +78,10 @@ def test_features_and_logits_are_those_of_a_plain_vit(tmp_path, kind, changes):
     if kind == AST:
         assert not logits.any()
     else:
-        assert error(logits, expected @ tensors["classifier.weight"].T + tensors["classifier.bias"]) < 1e-5
+        assert (
+            error(logits, expected @ tensors["classifier.weight"].T + tensors["classifier.bias"])
+            < 1e-5
+        )
 
 
 @pytest.mark.parametrize("classes", [5, None])
@@ -74,12 +89,17 @@ def test_kerashub_presets(tmp_path, classes):
     config, tensors = kerashub(tmp_path, classes)
     base = load_pretrained(tmp_path, num_classes=5)
     x = pixels((32, 32, 3))
-    mean, std = ((100, 90, 70), (50, 60, 70)) if classes else (127.5, 127.5)  # as image_converter.json has it
+    mean, std = (
+        ((100, 90, 70), (50, 60, 70)) if classes else (127.5, 127.5)
+    )  # as image_converter.json has it
     expected = plain_tokens(config, tensors, (x - np.float64(mean)) / np.float64(std))[:, 0]
     features, logits = answers(base, x)
     assert error(features, expected) < 1e-5 and base.new_head == (classes is None)
     if classes:
-        assert error(logits, expected @ tensors["classifier.weight"].T + tensors["classifier.bias"]) < 1e-5
+        assert (
+            error(logits, expected @ tensors["classifier.weight"].T + tensors["classifier.bias"])
+            < 1e-5
+        )
 
 
 def test_half_precision_becomes_float32(tmp_path):
@@ -88,7 +108,9 @@ def test_half_precision_becomes_float32(tmp_path):
         _, tensors = huggingface(tmp_path, dtype=dtype)
         weights = load_pretrained(tmp_path).weights
         assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
-        np.testing.assert_array_equal(weights["head.kernel"], tensors["classifier.weight"].T.astype(np.float32))
+        np.testing.assert_array_equal(
+            weights["head.kernel"], tensors["classifier.weight"].T.astype(np.float32)
+        )
 
 
 def test_shards(tmp_path):
@@ -101,9 +123,13 @@ def test_shards(tmp_path):
     shards = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(names)}
     for file in set(shards.values()):
         save_file({n: tensors[n] for n in names if shards[n] == file}, tmp_path / "two" / file)
-    (tmp_path / "two" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (tmp_path / "two" / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": shards})
+    )
     one, two = load_pretrained(tmp_path / "one"), load_pretrained(tmp_path / "two")
-    assert one.config == two.config and all((one.weights[k] == two.weights[k]).all() for k in one.weights)
+    assert one.config == two.config and all(
+        (one.weights[k] == two.weights[k]).all() for k in one.weights
+    )
     (tmp_path / "two" / "model-1.safetensors").unlink()
     with pytest.raises(ConfigError, match="model-1.safetensors.*not a file"):
         load_pretrained(tmp_path / "two")
@@ -114,7 +140,9 @@ def test_preprocessor_config_says_how_to_normalise(tmp_path):
     file = tmp_path / "preprocessor_config.json"
     file.write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
     config = load_pretrained(tmp_path).config
-    assert config.input_mean == pytest.approx((25.5, 51, 76.5)) and config.input_std == pytest.approx((102, 127.5, 153))
+    assert config.input_mean == pytest.approx(
+        (25.5, 51, 76.5)
+    ) and config.input_std == pytest.approx((102, 127.5, 153))
     file.write_text(json.dumps({"do_normalize": False, "rescale_factor": 0.5}))
     config = load_pretrained(tmp_path).config
     assert config.input_mean == (0,) and config.input_std == (2,)
@@ -135,10 +163,18 @@ def test_head_is_kept_reordered_or_new(tmp_path):
     ordered = load_pretrained(tmp_path, num_classes=3, labels=("owl", "cat", "dog"))
     assert not ordered.new_head
     np.testing.assert_array_equal(ordered.weights["head.kernel"], weight[[2, 0, 1]].T)
-    np.testing.assert_array_equal(ordered.weights["head.bias"], tensors["classifier.bias"][[2, 0, 1]])
-    for other in (load_pretrained(tmp_path, num_classes=3, labels=("owl", "cat", "ant")),
-                  load_pretrained(tmp_path, num_classes=4)):
-        assert other.new_head and "new head" in other.notes[-1] and not other.weights["head.kernel"].any()
+    np.testing.assert_array_equal(
+        ordered.weights["head.bias"], tensors["classifier.bias"][[2, 0, 1]]
+    )
+    for other in (
+        load_pretrained(tmp_path, num_classes=3, labels=("owl", "cat", "ant")),
+        load_pretrained(tmp_path, num_classes=4),
+    ):
+        assert (
+            other.new_head
+            and "new head" in other.notes[-1]
+            and not other.weights["head.kernel"].any()
+        )
     assert other.weights["head.kernel"].shape == (D, 4)
     huggingface(tmp_path, "dinov2", classes=None, prefix="")
     with pytest.raises(ConfigError, match="no head.*num_classes"):
@@ -153,7 +189,9 @@ def test_bicubic_is_an_interpolation():
     for old, new in ((37, 7), (4, 9), (5, 5), (1, 3)):
         np.testing.assert_allclose(bicubic_matrix(old, new).sum(1), 1)
     np.testing.assert_array_equal(bicubic_matrix(5, 5), np.eye(5))
-    line = bicubic_matrix(12, 24) @ np.arange(12.0)  # a straight line stays one, apart from the edges
+    line = bicubic_matrix(12, 24) @ np.arange(
+        12.0
+    )  # a straight line stays one, apart from the edges
     np.testing.assert_allclose(line[4:-4], (np.arange(24) + 0.5)[4:-4] / 2 - 0.5, atol=0.05)
 
 
@@ -166,7 +204,9 @@ def test_positions_keep_the_class_token_and_the_axes():
     np.testing.assert_array_equal(new[0, 0], embedding[0, 0])
     embedding[0, 1:] = np.repeat(np.arange(4.0), 6)[:, None]  # differs by rows only
     rows = resample_positions(embedding, (4, 6), (4, 12))[0, 1:].reshape(4, 12, 8)
-    np.testing.assert_allclose(rows, np.broadcast_to(np.arange(4.0)[:, None, None], (4, 12, 8)), atol=1e-6)
+    np.testing.assert_allclose(
+        rows, np.broadcast_to(np.arange(4.0)[:, None, None], (4, 12, 8)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("old, new", [(8, 14), (7, 8), (14, 16), (4, 4)])
@@ -174,7 +214,10 @@ def test_a_larger_patch_gives_the_same_embedding_of_the_resized_picture(old, new
     from edvit_tf.device.model.preprocess import resize
 
     rng = np.random.default_rng(old)
-    kernel, patch = rng.normal(size=(old, old, 3, 5)).astype(np.float32), rng.normal(size=(old, old, 3))
+    kernel, patch = (
+        rng.normal(size=(old, old, 3, 5)).astype(np.float32),
+        rng.normal(size=(old, old, 3)),
+    )
     larger = resample_patch_kernel(kernel, new)
     assert larger.shape == (new, new, 3, 5)
     embedding = np.einsum("hwc,hwcd->d", patch, kernel)
@@ -183,7 +226,9 @@ def test_a_larger_patch_gives_the_same_embedding_of_the_resized_picture(old, new
 
 
 def test_a_smaller_patch_is_the_best_of_its_size():
-    """No exact kernel exists; that of least squares leaves no error that a change of it could mend."""
+    """No exact kernel exists; that of least squares leaves no error that a change of it could
+    mend.
+    """
     from edvit_tf.device.model.preprocess import resize
 
     kernel = np.random.default_rng(0).normal(size=(14, 14, 1, 2)).astype(np.float32)
@@ -195,7 +240,10 @@ def test_a_smaller_patch_is_the_best_of_its_size():
 
 def test_channels_are_folded_exactly():
     rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(size=(4, 4, 3, 5)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    kernel, bias = (
+        rng.normal(size=(4, 4, 3, 5)).astype(np.float32),
+        rng.normal(size=5).astype(np.float32),
+    )
     mean, std, grey = (120.0, 110.0, 100.0), (60.0, 50.0, 70.0), rng.integers(0, 256, (4, 4, 1))
 
     def embed(kernel, bias, mean, std, x):
@@ -205,7 +253,9 @@ def test_channels_are_folded_exactly():
     one = resample_channels(kernel, bias, mean, std, 1)
     assert one[0].shape == (4, 4, 1, 5) and len(one[2]) == len(one[3]) == 1
     np.testing.assert_allclose(embed(*one, grey), expected, rtol=1e-4)
-    np.testing.assert_allclose(embed(*resample_channels(*one, 3), np.repeat(grey, 3, -1)), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        embed(*resample_channels(*one, 3), np.repeat(grey, 3, -1)), expected, rtol=1e-4
+    )
     with pytest.raises(ConfigError, match="3 channels and the data have 4"):
         resample_channels(kernel, bias, mean, std, 4)
 
@@ -223,10 +273,12 @@ def test_a_grey_picture_and_its_rgb_copy_get_the_same_answer(tmp_path):
 
 def _write(edit):
     """A checkpoint folder that `edit(config, tensors)` has changed."""
+
     def make(folder):
         config, tensors = huggingface(folder, write=False)
         edit(config, tensors)
         save(folder, config, tensors)
+
     return make
 
 
@@ -236,6 +288,7 @@ def _file(name, content=b"", remove=()):
         for other in remove:
             (folder / other).unlink()
         (folder / name).write_bytes(content)
+
     return make
 
 
@@ -249,31 +302,67 @@ def _set(tensors, name, value):
     tensors[name] = value
 
 
-@pytest.mark.parametrize("make, message", [
-    (_write(lambda c, t: t.pop("vit.layernorm.bias")), r"no tensor vit.layernorm.bias.*shape \(24,\)"),
-    (_write(lambda c, t: _set(t, "vit.encoder.layer.1.output.dense.weight", np.zeros((24, 47), np.float32))),
-     r"vit.encoder.layer.1.output.dense.weight has shape \(24, 47\).*asks for \(24, 48\)"),
-    (_write(lambda c, t: c.update(image_size=40)), r"position_embeddings has shape \(1, 17, 24\).*\(1, 26, 24\)"),
-    (_write(lambda c, t: c.update(num_hidden_layers=1)), r"encoder.layer.1.* of shape .*no place"),
-    (_write(lambda c, t: c.update(num_hidden_layers=3)), r"no tensor vit.encoder.layer.2"),
-    (_write(lambda c, t: c.update(id2label={"0": "a"})), r"classifier.weight has shape \(5, 24\).*asks for \(1, 24\)"),
-    (_write(lambda c, t: _set(t, "classifier.bias", np.full(5, np.nan, np.float32))), r"classifier.bias.* 5 .*NaN"),
-    (_write(lambda c, t: _set(t, "classifier.bias", np.zeros(5, np.int8))), r"classifier.bias is int8.*quantised"),
-    (_write(lambda c, t: c.update(hidden_act="gelu_new")), r"hidden_act = 'gelu_new'.*gelu"),
-    (_write(lambda c, t: c.update(use_swiglu_ffn=True)), r"use_swiglu_ffn = True"),
-    (_write(lambda c, t: c.update(num_attention_heads=5)), r"num_attention_heads = 5.*divisor of hidden_size = 24"),
-    (_write(lambda c, t: c.update(hidden_size="wide")), r"hidden_size = 'wide'.*whole number"),
-    (_write(lambda c, t: c.update(model_type="swin")), r"'swin'.*vit, dinov2, audio-spectrogram-transformer"),
-    (_truncated, r"cut off: tensor vit.* of shape \(.*\) ends at byte \d+, the file at \d+"),
-    (_file("model.safetensors", b"no tensors at all"), r"not a safetensors file"),
-    (_file("model.safetensors"), r"not a safetensors file.*0 bytes"),
-    (_file("config.json", b"{"), r"config.json is not readable JSON"),
-    (_file("config.json", b"[]"), r"config.json holds a list"),
-    (_file("README.md", remove=["config.json"]), r"no config.json"),
-    (_file("README.md", remove=["model.safetensors"]), r"no model.safetensors"),
-    (_file("pytorch_model.bin", remove=["model.safetensors"]), r"pytorch_model.bin.*pickled.*safetensors"),
-    (_file("model.weights.h5", b"no", remove=["model.safetensors"]), r"not an HDF5 file"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            _write(lambda c, t: t.pop("vit.layernorm.bias")),
+            r"no tensor vit.layernorm.bias.*shape \(24,\)",
+        ),
+        (
+            _write(
+                lambda c, t: _set(
+                    t, "vit.encoder.layer.1.output.dense.weight", np.zeros((24, 47), np.float32)
+                )
+            ),
+            r"vit.encoder.layer.1.output.dense.weight has shape \(24, 47\).*asks for \(24, 48\)",
+        ),
+        (
+            _write(lambda c, t: c.update(image_size=40)),
+            r"position_embeddings has shape \(1, 17, 24\).*\(1, 26, 24\)",
+        ),
+        (
+            _write(lambda c, t: c.update(num_hidden_layers=1)),
+            r"encoder.layer.1.* of shape .*no place",
+        ),
+        (_write(lambda c, t: c.update(num_hidden_layers=3)), r"no tensor vit.encoder.layer.2"),
+        (
+            _write(lambda c, t: c.update(id2label={"0": "a"})),
+            r"classifier.weight has shape \(5, 24\).*asks for \(1, 24\)",
+        ),
+        (
+            _write(lambda c, t: _set(t, "classifier.bias", np.full(5, np.nan, np.float32))),
+            r"classifier.bias.* 5 .*NaN",
+        ),
+        (
+            _write(lambda c, t: _set(t, "classifier.bias", np.zeros(5, np.int8))),
+            r"classifier.bias is int8.*quantised",
+        ),
+        (_write(lambda c, t: c.update(hidden_act="gelu_new")), r"hidden_act = 'gelu_new'.*gelu"),
+        (_write(lambda c, t: c.update(use_swiglu_ffn=True)), r"use_swiglu_ffn = True"),
+        (
+            _write(lambda c, t: c.update(num_attention_heads=5)),
+            r"num_attention_heads = 5.*divisor of hidden_size = 24",
+        ),
+        (_write(lambda c, t: c.update(hidden_size="wide")), r"hidden_size = 'wide'.*whole number"),
+        (
+            _write(lambda c, t: c.update(model_type="swin")),
+            r"'swin'.*vit, dinov2, audio-spectrogram-transformer",
+        ),
+        (_truncated, r"cut off: tensor vit.* of shape \(.*\) ends at byte \d+, the file at \d+"),
+        (_file("model.safetensors", b"no tensors at all"), r"not a safetensors file"),
+        (_file("model.safetensors"), r"not a safetensors file.*0 bytes"),
+        (_file("config.json", b"{"), r"config.json is not readable JSON"),
+        (_file("config.json", b"[]"), r"config.json holds a list"),
+        (_file("README.md", remove=["config.json"]), r"no config.json"),
+        (_file("README.md", remove=["model.safetensors"]), r"no model.safetensors"),
+        (
+            _file("pytorch_model.bin", remove=["model.safetensors"]),
+            r"pytorch_model.bin.*pickled.*safetensors",
+        ),
+        (_file("model.weights.h5", b"no", remove=["model.safetensors"]), r"not an HDF5 file"),
+    ],
+)
 def test_a_wrong_checkpoint_is_named(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ConfigError, match=message):
@@ -283,7 +372,9 @@ def test_a_wrong_checkpoint_is_named(tmp_path, make, message):
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "model.pth", "last.ckpt"])
 def test_pickled_files_are_refused(tmp_path, file):
     (tmp_path / file).write_bytes(b"\x80\x04.")
-    with pytest.raises(ConfigError, match=f"{file} is a pickled file: .* any code.*Convert it to safetensors"):
+    with pytest.raises(
+        ConfigError, match=f"{file} is a pickled file: .* any code.*Convert it to safetensors"
+    ):
         find_base(tmp_path / file)
 
 
@@ -292,8 +383,10 @@ def test_kerashub_errors_name_the_tensor(tmp_path):
 
     kerashub(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for key, value, message in (("mlp_dim", 47, r"mlp/dense_1/vars/0 has shape \(24, 48\).*\(24, 47\)"),
-                                ("use_class_token", False, "use_class_token = False")):
+    for key, value, message in (
+        ("mlp_dim", 47, r"mlp/dense_1/vars/0 has shape \(24, 48\).*\(24, 47\)"),
+        ("use_class_token", False, "use_class_token = False"),
+    ):
         changed = {**config, "config": {**config["config"], key: value}}
         (tmp_path / "config.json").write_text(json.dumps(changed))
         with pytest.raises(ConfigError, match=message):
@@ -301,7 +394,9 @@ def test_kerashub_errors_name_the_tensor(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with h5py.File(tmp_path / "model.weights.h5", "a") as stored:
         del stored["layers/vi_t_encoder/layer_norm/vars/1"]
-    with pytest.raises(ConfigError, match=r"no tensor layers/vi_t_encoder/layer_norm/vars/1.*\(24,\)"):
+    with pytest.raises(
+        ConfigError, match=r"no tensor layers/vi_t_encoder/layer_norm/vars/1.*\(24,\)"
+    ):
         load_pretrained(tmp_path)
     content = (tmp_path / "model.weights.h5").read_bytes()
     (tmp_path / "model.weights.h5").write_bytes(content[: len(content) // 2])
@@ -335,25 +430,37 @@ def test_a_hub_name_is_fetched(tmp_path, monkeypatch):
         asked.append((name, allow_patterns))
         return str(snapshot)
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.setitem(
+        sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download)
+    )
     assert load_pretrained("someone/tiny-vit").config.hidden_dim == D
-    assert asked[0][0] == "someone/tiny-vit" and not [p for p in asked[0][1] if p.endswith((".bin", ".pt", "*"))]
-    assert base_origin("someone/tiny-vit", "splits").startswith("someone/tiny-vit at 0123456789ab (sha256 ")
+    assert asked[0][0] == "someone/tiny-vit" and not [
+        p for p in asked[0][1] if p.endswith((".bin", ".pt", "*"))
+    ]
+    assert base_origin("someone/tiny-vit", "splits").startswith(
+        "someone/tiny-vit at 0123456789ab (sha256 "
+    )
 
 
 def test_without_network_or_package_it_says_what_to_do(monkeypatch):
     def snapshot_download(name, allow_patterns):
         raise OSError("no route to host")
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(ConfigError, match="someone/vit is no folder here.*no route to host.*network.*config.json"):
+    monkeypatch.setitem(
+        sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download)
+    )
+    with pytest.raises(
+        ConfigError, match="someone/vit is no folder here.*no route to host.*network.*config.json"
+    ):
         find_base("someone/vit")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="someone/vit.*pip install huggingface-hub"):
         find_base("someone/vit")
 
 
-@pytest.mark.parametrize("source", ["nowhere/base.keras", "x.h5", "/nowhere/at/all", "a/b/c", "../checkpoint"])
+@pytest.mark.parametrize(
+    "source", ["nowhere/base.keras", "x.h5", "/nowhere/at/all", "a/b/c", "../checkpoint"]
+)
 def test_what_is_no_hub_name_is_not_looked_for_there(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="is not there.*facebook/dinov2-small"):
@@ -367,17 +474,26 @@ def test_a_base_takes_the_runs_shape_and_the_checkpoints_widths(tmp_path):
     huggingface(tmp_path, "dinov2")
     divided = load_base(tmp_path, vit_config("vit_smoke", (40, 24, 1), 7, patch_size=4)).config
     assert (divided.image_shape, divided.patch_size, divided.num_classes) == ((40, 24, 1), 8, 7)
-    assert (divided.hidden_dim, divided.num_heads, divided.mlp_dim, divided.pool) == (D, 3, 48, "cls_mean")
+    assert (divided.hidden_dim, divided.num_heads, divided.mlp_dim, divided.pool) == (
+        D,
+        3,
+        48,
+        "cls_mean",
+    )
     other = load_base(tmp_path, vit_config("vit_smoke", (28, 28, 3), 7, patch_size=7))
     assert other.config.patch_size == 7 and other.notes[0] == "patch size 8 -> 7"
     assert answers(other, pixels((28, 28, 3)))[1].shape == (2, 7)
 
 
 def test_sound_is_normalised_by_its_own_statistics(tmp_path):
-    expected = vit_config("vit_smoke", (24, 40, 1), 4, patch_size=8, input_mean=(-40.0,), input_std=(20.0,))
+    expected = vit_config(
+        "vit_smoke", (24, 40, 1), 4, patch_size=8, input_mean=(-40.0,), input_std=(20.0,)
+    )
     decibels = np.random.default_rng(0).normal(-40, 20, (2, 24, 40, 1)).astype(np.float32)
     for kind, std in (("dinov2", 20.0), (AST, 40.0)):
-        config, tensors = huggingface(tmp_path / kind, kind, **({} if kind == AST else {"image_size": 40}))
+        config, tensors = huggingface(
+            tmp_path / kind, kind, **({} if kind == AST else {"image_size": 40})
+        )
         base = load_base(tmp_path / kind, expected, decibels=True)
         assert base.config.input_mean == (-40.0,) and base.config.input_std == (std,)
     tokens = plain_tokens(config, tensors, (decibels + 40) / 40)
@@ -401,18 +517,36 @@ def test_a_new_head_is_fine_tuned_and_a_kept_one_is_not(tmp_path, classes, train
     huggingface(tmp_path / "checkpoint", classes=classes)
     (tmp_path / "work" / "data").mkdir(parents=True)
     np.save(tmp_path / "work" / "data" / "train.npy", pixels((32, 32, 3)).astype(np.uint8))
-    np.savez(tmp_path / "work" / "data" / "index.npz", train_labels=np.array([0, 1]),
-             train_recordings=np.array([0, 1]))
+    np.savez(
+        tmp_path / "work" / "data" / "index.npz",
+        train_labels=np.array([0, 1]),
+        train_recordings=np.array([0, 1]),
+    )
     once = TrainConfig(epochs=1, batch_size=2)
-    run = RunConfig(name="t", data=DataConfig("mnist", (32, 32)), model="vit_smoke", base_training=once,
-                    stage_training=once, fusion_training=once)
+    run = RunConfig(
+        name="t",
+        data=DataConfig("mnist", (32, 32)),
+        model="vit_smoke",
+        base_training=once,
+        stage_training=once,
+        fusion_training=once,
+    )
     stages, expected = Stages(tmp_path / "work", "key"), vit_config("vit_smoke", (32, 32, 3), 3)
-    result = stages.run("base", lambda folder: steps.base(
-        folder, stages, run, expected, tmp_path / "checkpoint", ("a", "b", "c")))
+    result = stages.run(
+        "base",
+        lambda folder: steps.base(
+            folder, stages, run, expected, tmp_path / "checkpoint", ("a", "b", "c")
+        ),
+    )
     start = load_base(tmp_path / "checkpoint", expected).weights
-    same = {name: bool((value == start[name]).all()) for name, value in stages.arrays("base").items()}
+    same = {
+        name: bool((value == start[name]).all()) for name, value in stages.arrays("base").items()
+    }
     assert bool(result["history"]) == trained and all(same.values()) != trained
-    assert same["block_00.mlp.expand.kernel"] != trained and ("new head" in result["notes"][-1]) == trained
+    assert (
+        same["block_00.mlp.expand.kernel"] != trained
+        and ("new head" in result["notes"][-1]) == trained
+    )
 
 
 def test_a_recipe_plans_from_a_checkpoint(tmp_path):
@@ -420,7 +554,9 @@ def test_a_recipe_plans_from_a_checkpoint(tmp_path):
     done = run_python("recipes/mnist.py", "--smoke", "--dry-run", "--base", tmp_path / "tiny")
     assert done.returncode == 0, done.stderr
     assert "patch size 8 -> 7" in done.stdout and "new head of 10 classes" in done.stdout
-    assert re.search(r"^base +24 +3 +48 ", done.stdout, re.M)  # the checkpoint's widths, not the preset's
+    assert re.search(
+        r"^base +24 +3 +48 ", done.stdout, re.M
+    )  # the checkpoint's widths, not the preset's
 
 
 # Parity with transformers
@@ -441,7 +577,13 @@ def _model(module, kind, classifier, **changes):
     import torch
 
     torch.manual_seed(0)
-    small = {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 3, "layer_norm_eps": 1e-6, **changes}
+    small = {
+        "hidden_size": D,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "layer_norm_eps": 1e-6,
+        **changes,
+    }
     if classifier:
         small["num_labels"] = 5
     if kind == "vit":
@@ -451,15 +593,21 @@ def _model(module, kind, classifier, **changes):
         config = module.Dinov2Config(image_size=40, patch_size=8, mlp_ratio=2, **small)
         model = (module.Dinov2ForImageClassification if classifier else module.Dinov2Model)(config)
     else:
-        config = module.ASTConfig(patch_size=8, intermediate_size=48, num_mel_bins=24, max_length=40, **small)
+        config = module.ASTConfig(
+            patch_size=8, intermediate_size=48, num_mel_bins=24, max_length=40, **small
+        )
         model = (module.ASTForAudioClassification if classifier else module.ASTModel)(config)
-    for parameter in model.parameters():  # transformers' start is near zero: no layer would be missed
+    for (
+        parameter
+    ) in model.parameters():  # transformers' start is near zero: no layer would be missed
         parameter.data += 0.2 * torch.randn_like(parameter)
     return model.eval()
 
 
 def _their_answers(model, base, x, **arguments):
-    """(last hidden states, logits or None) of a transformers model for raw inputs x (B, H, W, C)."""
+    """(last hidden states, logits or None) of a transformers model for raw inputs x (B, H, W,
+    C).
+    """
     import torch
 
     encoder = getattr(model, model.base_model_prefix, model)
@@ -476,11 +624,14 @@ def _their_answers(model, base, x, **arguments):
 def test_images_agree_with_transformers(transformers, tmp_path, kind, classifier):
     model = _model(transformers, kind, classifier)
     model.save_pretrained(tmp_path)
-    for shape in ((32, 32, 3), (56, 24, 3)) if kind == "vit" else ((40, 40, 3), (32, 32, 3), (24, 64, 3)):
+    for shape in (
+        ((32, 32, 3), (56, 24, 3)) if kind == "vit" else ((40, 40, 3), (32, 32, 3), (24, 64, 3))
+    ):
         base = load_pretrained(tmp_path, shape, 5)
         x = pixels(shape)
         tokens, logits = _their_answers(
-            model, base, x, **({"interpolate_pos_encoding": True} if kind == "vit" else {}))
+            model, base, x, **({"interpolate_pos_encoding": True} if kind == "vit" else {})
+        )
         features, ours = answers(base, x)
         assert error(features, pooled(tokens, kind)) < TOLERANCE
         assert base.new_head != classifier and (not classifier or error(ours, logits) < TOLERANCE)
@@ -488,8 +639,12 @@ def test_images_agree_with_transformers(transformers, tmp_path, kind, classifier
 
 @pytest.mark.reference
 @pytest.mark.parametrize("classifier", [False, True], ids=["encoder", "classifier"])
-def test_ast_agrees_with_transformers_without_its_distillation_token(transformers, tmp_path, classifier):
-    """The whole AST, strides equal to the patch, its second token hidden from the others: that much is one model."""
+def test_ast_agrees_with_transformers_without_its_distillation_token(
+    transformers, tmp_path, classifier
+):
+    """The whole AST, strides equal to the patch, its second token hidden from the others: that much
+    is one model.
+    """
     import torch
 
     model = _model(transformers, AST, classifier, frequency_stride=8, time_stride=8)
@@ -518,14 +673,18 @@ def test_overlapping_ast_positions_are_interpolated_as_torch_does(transformers, 
     theirs = model.embeddings.position_embeddings.detach()
     grid = theirs[:, 2:].reshape(1, 4, 7, D).permute(0, 3, 1, 2)
     grid = torch.nn.functional.interpolate(grid, size=(3, 5), mode="bicubic", align_corners=False)
-    np.testing.assert_allclose(ours[0, 1:], grid[0].permute(1, 2, 0).reshape(15, D).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        ours[0, 1:], grid[0].permute(1, 2, 0).reshape(15, D).numpy(), atol=1e-5
+    )
     np.testing.assert_array_equal(ours[0, 0], theirs[0, 0].numpy())
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["dinov2-small-cifar10", "dinov2-small"])
 def test_real_dinov2_weights_agree_with_transformers(transformers, name):
-    """98 x 98 pixels: the fine-tuned ones at their own size, the general ones from a grid of 37 x 37."""
+    """98 x 98 pixels: the fine-tuned ones at their own size, the general ones from a grid of 37 x
+    37.
+    """
     import torch
 
     folder = Path(os.environ.get("EDVIT_WEIGHTS", "")) / name
@@ -535,8 +694,12 @@ def test_real_dinov2_weights_agree_with_transformers(transformers, name):
     kind = transformers.Dinov2Model if base.new_head else transformers.Dinov2ForImageClassification
     model = kind.from_pretrained(folder, dtype=torch.float32).eval()
     x = pixels((98, 98, 3))
-    x[1] = np.repeat(np.repeat(x[1, ::14, ::14], 14, 0), 14, 1)  # a picture of coarse squares beside noise
+    x[1] = np.repeat(
+        np.repeat(x[1, ::14, ::14], 14, 0), 14, 1
+    )  # a picture of coarse squares beside noise
     tokens, logits = _their_answers(model, base, x)
     features, ours = answers(base, x)
     assert error(features, pooled(tokens, "dinov2")) < TOLERANCE
-    assert base.new_head == (name == "dinov2-small") and (base.new_head or error(ours, logits) < TOLERANCE)
+    assert base.new_head == (name == "dinov2-small") and (
+        base.new_head or error(ours, logits) < TOLERANCE
+    )

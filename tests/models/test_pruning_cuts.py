@@ -1,4 +1,6 @@
-"""Cuts: masked equals sliced where it must, merged heads equal a numpy reference, nothing is lost by a no-op."""
+"""Cuts: masked equals sliced where it must, merged heads equal a numpy reference, nothing is lost
+by a no-op.
+"""
 
 import numpy as np
 import pytest
@@ -36,7 +38,9 @@ def test_plain_forward_equals_keras(network):
     from edvit_tf.models.vit.functions import forward
 
     weights, x = network
-    np.testing.assert_allclose(forward(CONFIG, weights, x), logits(CONFIG, weights, x), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        forward(CONFIG, weights, x), logits(CONFIG, weights, x), rtol=2e-4, atol=2e-5
+    )
 
 
 def test_masked_equals_sliced_for_ffn_units(network):
@@ -44,10 +48,15 @@ def test_masked_equals_sliced_for_ffn_units(network):
 
     weights, x = network
     keep = [np.array([0, 3, 5, 11, 19]), np.array([1, 2, 8, 9, 10])]
-    masks = {f"block_{i:02d}.ffn": np.isin(np.arange(20), k).astype(np.float32) for i, k in enumerate(keep)}
+    masks = {
+        f"block_{i:02d}.ffn": np.isin(np.arange(20), k).astype(np.float32)
+        for i, k in enumerate(keep)
+    }
     config, cut_weights = cut_ffn(CONFIG, weights, keep)
     assert config.mlp_dim == 5
-    np.testing.assert_allclose(forward(CONFIG, weights, x, masks), logits(config, cut_weights, x), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        forward(CONFIG, weights, x, masks), logits(config, cut_weights, x), rtol=2e-4, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("heads, kept_heads", [("keep", 2), ("whole", 2), ("whole", 1)])
@@ -58,27 +67,38 @@ def test_masked_equals_sliced_for_attention_when_the_heads_are_kept(network, hea
     weights, x = network
     scores, target = scores_of("attention"), CONFIG.pruned(kept_heads, 4, heads)
     kept = kept_dims(CONFIG, scores, target, heads)
-    masks = {f"block_{i:02d}.{part}": np.isin(np.arange(12), dims).astype(np.float32)
-             for i, both in enumerate(kept) for part, dims in zip(("qk", "v"), both, strict=True)}
+    masks = {
+        f"block_{i:02d}.{part}": np.isin(np.arange(12), dims).astype(np.float32)
+        for i, both in enumerate(kept)
+        for part, dims in zip(("qk", "v"), both, strict=True)
+    }
     config, cut_weights = cut(CONFIG, weights, scores, "attention", target, heads)
     assert (config.num_heads, config.head_dim) == ((3, 2) if heads == "keep" else (kept_heads, 4))
     assert config.attention_dim < 12
-    np.testing.assert_allclose(forward(CONFIG, weights, x, masks), logits(config, cut_weights, x), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        forward(CONFIG, weights, x, masks), logits(config, cut_weights, x), rtol=2e-4, atol=2e-5
+    )
 
 
 def test_a_masked_residual_channel_is_not_a_sliced_one(network):
-    """Said in the docstring of `forward`: LayerNorm takes its statistics over the channels that are left."""
+    """Said in the docstring of `forward`: LayerNorm takes its statistics over the channels that are
+    left.
+    """
     from edvit_tf.models.vit.functions import forward
 
     weights, x = network
     keep = np.arange(11)
     mask = {"residual": (np.arange(12) < 11).astype(np.float32)}
-    difference = forward(CONFIG, weights, x, mask).numpy() - logits(*cut_residual(CONFIG, weights, keep), x)
+    difference = forward(CONFIG, weights, x, mask).numpy() - logits(
+        *cut_residual(CONFIG, weights, keep), x
+    )
     assert np.abs(difference).max() > 1e-2
 
 
 def test_merged_heads_against_numpy(network):
-    """Three heads merge into one of full head_dim: softmax over the summed logits of the kept pairs."""
+    """Three heads merge into one of full head_dim: softmax over the summed logits of the kept
+    pairs.
+    """
     weights, _ = network
     qk, v = np.array([[1, 4, 6, 11]]), np.array([[0, 5, 8, 9]])
     config, cut_weights = cut_attention(CONFIG, weights, [(qk, v)] * 2)
@@ -93,7 +113,9 @@ def test_merged_heads_against_numpy(network):
     q, k, value = (dense(weights, part, tokens) for part in ("query", "key", "value"))
     scores = sum(np.outer(q[:, i], k[:, i]) for i in qk[0]) / np.sqrt(4)
     attention = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    expected = (attention @ value[:, v[0]]) @ weights[f"{name}.output.kernel"][v[0]] + weights[f"{name}.output.bias"]
+    expected = (attention @ value[:, v[0]]) @ weights[f"{name}.output.kernel"][v[0]] + weights[
+        f"{name}.output.bias"
+    ]
 
     q, k, value = (dense(cut_weights, part, tokens) for part in ("query", "key", "value"))
     scores = q @ k.T / np.sqrt(config.head_dim)
@@ -110,12 +132,22 @@ def test_keeping_everything_changes_nothing(network):
     np.testing.assert_array_equal(logits(config, same, x), logits(CONFIG, weights, x))
 
 
-@pytest.mark.parametrize("kept_heads, options", [
-    (1, PruneConfig()), (2, PruneConfig()), (3, PruneConfig()), (2, PruneConfig(residual="channels", repair=False)),
-    (1, PruneConfig(residual="channels", rounds=3)), (2, PruneConfig(residual="scored_directions", score="fisher")),
-    (1, PruneConfig(heads="keep")), (2, PruneConfig(heads="whole", score="magnitude")),
-    (2, PruneConfig(score="exact", repair=False)), (2, PruneConfig(score="random")),
-], ids=str)
+@pytest.mark.parametrize(
+    "kept_heads, options",
+    [
+        (1, PruneConfig()),
+        (2, PruneConfig()),
+        (3, PruneConfig()),
+        (2, PruneConfig(residual="channels", repair=False)),
+        (1, PruneConfig(residual="channels", rounds=3)),
+        (2, PruneConfig(residual="scored_directions", score="fisher")),
+        (1, PruneConfig(heads="keep")),
+        (2, PruneConfig(heads="whole", score="magnitude")),
+        (2, PruneConfig(score="exact", repair=False)),
+        (2, PruneConfig(score="random")),
+    ],
+    ids=str,
+)
 def test_three_stages_give_an_ordinary_vit_of_the_target(network, kept_heads, options, tmp_path):
     import keras
 
@@ -128,20 +160,27 @@ def test_three_stages_give_an_ordinary_vit_of_the_target(network, kept_heads, op
     for stage in STAGES:
         done = prune_stage(config, cut_weights, x, stage, target, options, seed=1)
         config, cut_weights = done.config, done.weights
-        assert (done.repaired is not None) == (options.repair and kept_heads < 3)  # all heads kept: nothing to repair
+        assert (done.repaired is not None) == (
+            options.repair and kept_heads < 3
+        )  # all heads kept: nothing to repair
     assert config == target
     model = vit_from_weights(config, cut_weights)
     model.save(tmp_path / "cut.keras")
     again = keras.models.load_model(tmp_path / "cut.keras")
     answers = np.asarray(again(x)["logits"])
-    assert config_of(again).replace(input_mean=(100.0,), input_std=(50.0,)) == target and np.isfinite(answers).all()
+    assert (
+        config_of(again).replace(input_mean=(100.0,), input_std=(50.0,)) == target
+        and np.isfinite(answers).all()
+    )
     np.testing.assert_allclose(answers, np.asarray(model(x)["logits"]), rtol=1e-5, atol=1e-6)
 
 
 def test_the_single_head_of_a_vit_and_every_number_of_heads(network):
     weights, x = network
     for kept in (1, 2, 3):
-        config, small = cut(CONFIG, weights, scores_of("attention"), "attention", CONFIG.pruned(kept, 4))
+        config, small = cut(
+            CONFIG, weights, scores_of("attention"), "attention", CONFIG.pruned(kept, 4)
+        )
         assert config.num_heads == kept and config.head_dim == 4
         assert np.isfinite(logits(config, small, x)).all()
 
@@ -151,8 +190,10 @@ def test_residual_cut_slices_every_reader_and_writer(network):
     config, cut_weights = cut_residual(CONFIG, weights, np.array([1, 4, 5, 10]))
     assert config.hidden_dim == 4
     assert np.isfinite(logits(config, cut_weights, x)).all()
-    np.testing.assert_array_equal(cut_weights["block_00.mlp.contract.bias"],
-                                  weights["block_00.mlp.contract.bias"][[1, 4, 5, 10]])
+    np.testing.assert_array_equal(
+        cut_weights["block_00.mlp.contract.bias"],
+        weights["block_00.mlp.contract.bias"][[1, 4, 5, 10]],
+    )
     np.testing.assert_array_equal(cut_weights["head.kernel"], weights["head.kernel"][[1, 4, 5, 10]])
 
 
@@ -177,14 +218,19 @@ def test_group_head_of_a_base_that_reads_the_mean_too_keeps_the_class_tokens_hal
 
 
 @pytest.mark.parametrize(
-    "heads, kept, sizes", [(12, 3, [4, 4, 4]), (12, 5, [3, 3, 2, 2, 2]), (6, 6, [1] * 6), (7, 1, [7])]
+    "heads, kept, sizes",
+    [(12, 3, [4, 4, 4]), (12, 5, [3, 3, 2, 2, 2]), (6, 6, [1] * 6), (7, 1, [7])],
 )
 def test_head_groups(heads, kept, sizes):
     assert [len(g) for g in head_groups(heads, kept)] == sizes
 
 
 def test_whole_heads_are_those_of_the_highest_scores():
-    scores = {f"block_{i:02d}.{part}": np.repeat([0.1, 3.0, 2.0], 4) for i in range(2) for part in ("qk", "v")}
+    scores = {
+        f"block_{i:02d}.{part}": np.repeat([0.1, 3.0, 2.0], 4)
+        for i in range(2)
+        for part in ("qk", "v")
+    }
     for qk, v in kept_dims(CONFIG, scores, CONFIG.pruned(2, 4), "whole"):
         assert qk.tolist() == v.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
 
@@ -193,7 +239,9 @@ def test_top_keeps_the_highest_in_order():
     assert top(np.array([0.1, 5.0, 0.1, 2.0]), 3).tolist() == [0, 1, 3]
     with pytest.raises(ValueError, match="keep between 1"):
         top(np.ones(3), 4)
-    kept = top_in_heads(np.array([0, 9, 8, 0, 7, 0, 0, 6.0]), [np.array([0, 1]), np.array([2, 3])], 2, 2)
+    kept = top_in_heads(
+        np.array([0, 9, 8, 0, 7, 0, 0, 6.0]), [np.array([0, 1]), np.array([2, 3])], 2, 2
+    )
     assert kept.tolist() == [[1, 2], [4, 7]]
 
 

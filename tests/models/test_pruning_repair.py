@@ -1,4 +1,6 @@
-"""Repairs and directions: exact where the kept units determine the removed ones, and nearer where they do not."""
+"""Repairs and directions: exact where the kept units determine the removed ones, and nearer where
+they do not.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ def test_ridge_solution_is_least_squares_and_shrinks_to_the_start():
 
 
 def test_ffn_units_that_others_determine_are_made_up_for_exactly(network):
-    """Units 10..19 repeat units 0..9: cut away, half of the branch is missing; the repair doubles what is left."""
+    """Units 10..19 repeat units 0..9: cut away, half of the branch is missing; the repair doubles
+    what is left.
+    """
     weights, x = dict(network[0]), network[1]
     for i in range(2):
         for part in ("kernel", "bias"):
@@ -73,13 +77,19 @@ def test_queries_carry_keys_that_others_determine_exactly(network):
             kernel[:, 4 * head + 2 : 4 * head + 4] = kernel[:, 4 * head : 4 * head + 2] @ mixture
             bias[4 * head + 2 : 4 * head + 4] = rng.normal(size=2)
         weights |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
-    scores = {f"block_{i:02d}.{part}": np.tile([4.0, 3.0, 2.0, 1.0], 3) for i in range(2) for part in ("qk", "v")}
+    scores = {
+        f"block_{i:02d}.{part}": np.tile([4.0, 3.0, 2.0, 1.0], 3)
+        for i in range(2)
+        for part in ("qk", "v")
+    }
     target = CONFIG.pruned(2, 4, "keep")
     kept = kept_dims(CONFIG, scores, target, "keep")
     all_v = [(qk, np.arange(12).reshape(3, 4)[:, :2]) for qk, _ in kept]
     for i in range(2):
         output = weights[f"block_{i:02d}.attention.output.kernel"].copy()
-        output[2::4] = output[3::4] = 0  # the v dims that go are silent, so that only q/k pairs are lost
+        output[2::4] = output[3::4] = (
+            0  # the v dims that go are silent, so that only q/k pairs are lost
+        )
         weights[f"block_{i:02d}.attention.output.kernel"] = output
     after = cut_attention(CONFIG, weights, all_v)
     whole = logits(CONFIG, weights, x)
@@ -88,10 +98,16 @@ def test_queries_carry_keys_that_others_determine_exactly(network):
     np.testing.assert_allclose(logits(after[0], repaired, x), whole, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("stage, options", [
-    ("ffn", {}), ("attention", {"heads": "merge"}), ("attention", {"heads": "keep"}), ("attention", {"heads": "whole"}),
-    ("residual", {"residual": "directions"}),
-])
+@pytest.mark.parametrize(
+    "stage, options",
+    [
+        ("ffn", {}),
+        ("attention", {"heads": "merge"}),
+        ("attention", {"heads": "keep"}),
+        ("attention", {"heads": "whole"}),
+        ("residual", {"residual": "directions"}),
+    ],
+)
 def test_a_repair_brings_the_answers_nearer_to_what_they_were(network, stage, options):
     """Logits of the cut model against the model before, on samples that the repair has not seen."""
     from edvit_tf.config import PruneConfig
@@ -100,14 +116,20 @@ def test_a_repair_brings_the_answers_nearer_to_what_they_were(network, stage, op
     weights, _ = network
     calibration, unseen = random_inputs(count=64, seed=7), random_inputs(count=32, seed=8)
     options = PruneConfig(**options)
-    done = prune_stage(CONFIG, weights, calibration, stage, CONFIG.pruned(2, 4, options.heads), options)
+    done = prune_stage(
+        CONFIG, weights, calibration, stage, CONFIG.pruned(2, 4, options.heads), options
+    )
     whole = logits(CONFIG, weights, unseen)
-    before, after = (np.square(logits(done.config, w, unseen) - whole).mean() for w in (done.cut, done.repaired))
+    before, after = (
+        np.square(logits(done.config, w, unseen) - whole).mean() for w in (done.cut, done.repaired)
+    )
     assert after < 0.8 * before, (before, after)
 
 
 def test_a_repair_of_cut_channels_brings_the_stream_nearer_to_what_it_was(network):
-    """Tokens after the last block against those of the model before, on the channels that stayed."""
+    """Tokens after the last block against those of the model before, on the channels that
+    stayed.
+    """
     from edvit_tf.models.vit import functions as vit
     from edvit_tf.models.vit.cuts import cut_residual
 
@@ -121,7 +143,9 @@ def test_a_repair_of_cut_channels_brings_the_stream_nearer_to_what_it_was(networ
     weights, keep = network[0], np.arange(0, 12, 2)
     calibration, unseen = random_inputs(count=64, seed=7), random_inputs(count=32, seed=8)
     config, small = cut_residual(CONFIG, weights, keep)
-    repaired = repair((CONFIG, weights), (config, small), calibration, "residual", spread=np.eye(12)[:, keep])
+    repaired = repair(
+        (CONFIG, weights), (config, small), calibration, "residual", spread=np.eye(12)[:, keep]
+    )
     whole = tokens(CONFIG, weights, unseen)[..., keep]
     before, after = (np.square(tokens(config, w, unseen) - whole).mean() for w in (small, repaired))
     assert after < 0.5 * before, (before, after)
@@ -142,11 +166,15 @@ def test_folded_norms_are_the_same_function(pool):
     folded = rotation.fold_norms(config, weights)
     assert all((value == 1).all() for name, value in folded.items() if name.endswith("gamma"))
     assert abs(folded["block_01.mlp.contract.kernel"].sum(axis=-1)).max() < 1e-5
-    np.testing.assert_allclose(logits(config, folded, x), logits(config, weights, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        logits(config, folded, x), logits(config, weights, x), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_all_directions_change_nothing(network):
-    """d - 1 directions in d channels: LayerNorm's own freedom, so the turned model answers as before."""
+    """d - 1 directions in d channels: LayerNorm's own freedom, so the turned model answers as
+    before.
+    """
     weights, x = network
     folded = rotation.fold_norms(CONFIG, weights)
     basis = rotation.principal_basis(CONFIG, folded, x)
@@ -154,11 +182,15 @@ def test_all_directions_change_nothing(network):
     np.testing.assert_allclose(basis.sum(axis=0), 0, atol=1e-9)
     config, turned, spread = rotation.cut_directions(CONFIG, folded, basis)
     assert config.hidden_dim == 12 and spread.shape == (12, 12)
-    np.testing.assert_allclose(logits(config, turned, x), logits(CONFIG, weights, x), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        logits(config, turned, x), logits(CONFIG, weights, x), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_stream_that_fills_few_directions_is_cut_without_loss():
-    """All writers put the stream into 5 directions: 6 channels of 12 carry it exactly, no channel subset could."""
+    """All writers put the stream into 5 directions: 6 channels of 12 carry it exactly, no channel
+    subset could.
+    """
     weights, x = dict(random_weights()), random_inputs(count=24)
     rng = np.random.default_rng(2)
     centred = rng.normal(size=(12, 5)) - rng.normal(size=(12, 5)).mean(axis=0)
@@ -166,13 +198,18 @@ def test_a_stream_that_fills_few_directions_is_cut_without_loss():
     plane = np.linalg.qr(centred)[0]
     folded = rotation.fold_norms(CONFIG, weights)
     for name in folded:
-        if name.rsplit(".", 1)[0] in ("patch_embedding", "class_token", "position_embedding") or ".output." in name or (
-                ".contract." in name):
+        if (
+            name.rsplit(".", 1)[0] in ("patch_embedding", "class_token", "position_embedding")
+            or ".output." in name
+            or (".contract." in name)
+        ):
             folded[name] = (folded[name] @ plane @ plane.T).astype(np.float32)
     basis = rotation.principal_basis(CONFIG, folded, x)
     config, small, _ = rotation.cut_directions(CONFIG, folded, basis[:, :5])
     assert config.hidden_dim == 6
-    np.testing.assert_allclose(logits(config, small, x), logits(CONFIG, folded, x), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        logits(config, small, x), logits(CONFIG, folded, x), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("width", [2, 3, 8, 17])

@@ -8,10 +8,15 @@ from edvit_tf.models.vit.presets import PRESETS, vit_config
 from tests.support.commands import run_python
 
 
-@pytest.mark.parametrize("preset, shape, classes, count", [
-    ("vit_tiny", (224, 224, 3), 1000, 5_717_416), ("vit_small", (224, 224, 3), 1000, 22_050_664),
-    ("vit_base", (224, 224, 3), 1000, 86_567_656), ("vit_cpu", (64, 64, 1), 10, 1_806_922),
-])
+@pytest.mark.parametrize(
+    "preset, shape, classes, count",
+    [
+        ("vit_tiny", (224, 224, 3), 1000, 5_717_416),
+        ("vit_small", (224, 224, 3), 1000, 22_050_664),
+        ("vit_base", (224, 224, 3), 1000, 86_567_656),
+        ("vit_cpu", (64, 64, 1), 10, 1_806_922),
+    ],
+)
 def test_parameter_counts(preset, shape, classes, count):
     from edvit_tf.models.vit.cost import params
     from edvit_tf.models.vit.keras_model import build_vit
@@ -35,25 +40,41 @@ def test_unknown_preset_lists_the_choices():
 def test_config_of_is_the_inverse_of_build_vit(pool):
     from edvit_tf.models.vit.keras_model import build_vit, config_of
 
-    config = vit_config("vit_smoke", (32, 48, 3), 7, pool=pool, input_mean=(10.0, 20.0, 30.0),
-                        input_std=(2.0, 4.0, 8.0), head_dim=5, mlp_dim=33)
+    config = vit_config(
+        "vit_smoke",
+        (32, 48, 3),
+        7,
+        pool=pool,
+        input_mean=(10.0, 20.0, 30.0),
+        input_std=(2.0, 4.0, 8.0),
+        head_dim=5,
+        mlp_dim=33,
+    )
     model = build_vit(config)
     assert config_of(model) == config
     out = model(np.zeros((2, 32, 48, 3)))
-    assert out["features"].shape == (2, 48 * (2 if pool == "cls_mean" else 1)) and out["logits"].shape == (2, 7)
+    assert out["features"].shape == (2, 48 * (2 if pool == "cls_mean" else 1)) and out[
+        "logits"
+    ].shape == (2, 7)
 
 
 def test_the_input_is_normalised_inside():
     """A shifted and scaled input under a shifted and scaled normalisation gives the same logits."""
     from edvit_tf.models.vit.keras_model import build_vit, get_weights, vit_from_weights
 
-    config = vit_config("vit_smoke", (32, 32, 3), 4, input_mean=(0.0, 0.0, 0.0), input_std=(1.0, 1.0, 1.0))
+    config = vit_config(
+        "vit_smoke", (32, 32, 3), 4, input_mean=(0.0, 0.0, 0.0), input_std=(1.0, 1.0, 1.0)
+    )
     weights = get_weights(build_vit(config))
     moved = config.replace(input_mean=(5.0, 6.0, 7.0), input_std=(2.0, 3.0, 4.0))
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     shifted = x * np.float32([2, 3, 4]) + np.float32([5, 6, 7])
-    np.testing.assert_allclose(vit_from_weights(moved, weights)(shifted)["logits"],
-                               vit_from_weights(config, weights)(x)["logits"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        vit_from_weights(moved, weights)(shifted)["logits"],
+        vit_from_weights(config, weights)(x)["logits"],
+        rtol=1e-3,
+        atol=1e-5,
+    )
 
 
 def test_set_weights_refuses_what_does_not_fit():
@@ -73,8 +94,12 @@ def test_keras_file_opens_in_a_fresh_process(tmp_path):
     model = build_vit(vit_config("vit_smoke", (32, 32, 1), 4))
     model.save(tmp_path / "m.keras")
     expected = np.asarray(model(np.full((1, 32, 32, 1), 7.0))["logits"]).ravel().tolist()
-    code = ("import keras, numpy, edvit_tf.models.vit.keras_model; m = keras.models.load_model(r'%s'); m.summary(); "
-            "print('LOGITS', numpy.asarray(m(numpy.full((1, 32, 32, 1), 7.0))['logits']).ravel().tolist())")
+    code = (
+        "import keras, numpy, edvit_tf.models.vit.keras_model; m = keras.models.load_model(r'%s'); "
+        "m.summary(); "
+        "print('LOGITS', numpy.asarray(m(numpy.full((1, 32, 32, 1), "
+        "7.0))['logits']).ravel().tolist())"
+    )
     done = run_python("-c", code % (tmp_path / "m.keras"))
     assert done.returncode == 0, done.stderr
     assert "block_01.mlp.expand" in done.stdout  # the summary is the size audit

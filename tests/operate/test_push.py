@@ -1,4 +1,6 @@
-"""`edvit push` with the real rsync and the real update, over a stand-in for ssh that runs the command here."""
+"""`edvit push` with the real rsync and the real update, over a stand-in for ssh that runs the
+command here.
+"""
 
 import os
 import shutil
@@ -18,7 +20,9 @@ if [ "$1" != pi ]; then echo "ssh: Could not resolve hostname $1" >&2; exit 255;
 shift
 cd "$PI_HOME" && exec sh -c "$*"
 """
-needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed here")
+needs_rsync = pytest.mark.skipif(
+    shutil.which("rsync") is None, reason="rsync is not installed here"
+)
 
 
 @pytest.fixture
@@ -58,7 +62,9 @@ def test_what_a_device_does_not_run_is_not_sent(bundles, pi, tmp_path):
 
 
 @needs_rsync
-def test_what_the_device_refuses_has_its_code_and_the_old_version_goes_on(store, bundles, pi, tmp_path):
+def test_what_the_device_refuses_has_its_code_and_the_old_version_goes_on(
+    store, bundles, pi, tmp_path
+):
     other = shutil.copytree(bundles[1], tmp_path / "other")
     swapped(other)
     before = digests(store)
@@ -68,10 +74,17 @@ def test_what_the_device_refuses_has_its_code_and_the_old_version_goes_on(store,
 
 
 @needs_rsync
-@pytest.mark.parametrize("device, python, words", [
-    ("nobody:/opt/gtzan", sys.executable, ["Could not resolve hostname nobody", "rsync to nobody ended with"]),
-    ("pi:STORE", "/no/python", ["a command is missing on pi", "--python"]),
-])
+@pytest.mark.parametrize(
+    "device, python, words",
+    [
+        (
+            "nobody:/opt/gtzan",
+            sys.executable,
+            ["Could not resolve hostname nobody", "rsync to nobody ended with"],
+        ),
+        ("pi:STORE", "/no/python", ["a command is missing on pi", "--python"]),
+    ],
+)
 def test_a_command_that_does_not_run_there(store, bundles, pi, device, python, words):
     before = digests(store)
     done = push(bundles[1], device.replace("STORE", str(store)), python=python)

@@ -21,9 +21,12 @@ def _tflite(bundle):
     return {p.name: sha256(p) for p in sorted(bundle.glob("*.tflite"))}
 
 
-# A shell's background jobs ignore SIGINT, and so would their children: what a user's terminal starts does not.
-HEARS_SIGINT = ("import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-                "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")
+# A shell's background jobs ignore SIGINT, and so would their children: what a user's terminal
+# starts does not.
+HEARS_SIGINT = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 
 
 def test_results_hold_every_figure(smoke_bundle):
@@ -32,22 +35,43 @@ def test_results_hold_every_figure(smoke_bundle):
     assert 0 <= fused["tflite"]["recording"] <= 1 and fused["tflite"]["recordings"] == 80
     assert all(entry["ok"] for entry in results["parity"].values())
     assert set(results["parity"]) == {"submodel-00", "submodel-01", "fused"}
-    assert [s["stage"] for s in results["sub_models"][0]["stages"]] == ["head", "residual", "attention", "ffn"]
-    last, kept = results["sub_models"][0]["stages"][-1]["config"], results["sub_models"][0]["kept_heads"]
-    assert (last["hidden_dim"], last["num_heads"], last["head_dim"]) == (12 * kept, kept, 12)  # mnist.py merges heads
+    assert [s["stage"] for s in results["sub_models"][0]["stages"]] == [
+        "head",
+        "residual",
+        "attention",
+        "ffn",
+    ]
+    last, kept = (
+        results["sub_models"][0]["stages"][-1]["config"],
+        results["sub_models"][0]["kept_heads"],
+    )
+    assert (last["hidden_dim"], last["num_heads"], last["head_dim"]) == (
+        12 * kept,
+        kept,
+        12,
+    )  # mnist.py merges heads
     assert len(results["missing_one"]) == 2 and results["single"]["tflite"]["recordings"] == 80
     assert sum(map(sum, results["confusion"])) == 80
     for process in (results["base"]["process"], *(s["process"] for s in results["sub_models"])):
         assert process["tensorflow_loaded"] is False and process["invoke_ms"]["median"] > 0
-    assert results["single"]["config"]["hidden_dim"] == results["sub_models"][0]["stages"][-1]["config"]["hidden_dim"]
+    assert (
+        results["single"]["config"]["hidden_dim"]
+        == results["sub_models"][0]["stages"][-1]["config"]["hidden_dim"]
+    )
     assert "SYNTHETIC" in (smoke_bundle / "report.html").read_text().upper()
 
 
 def test_the_single_model_has_the_fleets_training(smoke_bundle):
     results = json.loads((smoke_bundle / "results.json").read_text())
-    spent, batch = results["training_macs"], 3 * 16 * results["base"]["macs"]  # the last of three fits is filled up
+    spent, batch = (
+        results["training_macs"],
+        3 * 16 * results["base"]["macs"],
+    )  # the last of three fits is filled up
     assert results["fusion"]["history"]["macs"] > 0
-    assert spent["single"] == pytest.approx(spent["fleet"], rel=1e-6, abs=3 * batch) and spent["fleet"] > 6 * batch
+    assert (
+        spent["single"] == pytest.approx(spent["fleet"], rel=1e-6, abs=3 * batch)
+        and spent["fleet"] > 6 * batch
+    )
 
 
 def test_a_run_may_not_reuse_what_it_overwrites(smoke_bundle):
@@ -62,16 +86,22 @@ def test_a_finished_run_is_left_alone(smoke_bundle):
     done = run_python(*SMOKE, "--out", smoke_bundle)
     assert done.returncode == 0 and "finished already" in done.stdout
     other = run_python(*SMOKE, "--out", smoke_bundle, "--seed", "5")
-    assert other.returncode == 6 and "seed: 0 -> 5" in other.stderr and "--overwrite" in other.stderr
+    assert (
+        other.returncode == 6 and "seed: 0 -> 5" in other.stderr and "--overwrite" in other.stderr
+    )
     assert before == {p: p.stat().st_mtime_ns for p in smoke_bundle.iterdir()}
 
 
 def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_path):
-    """Ctrl-C in one stage, kill -9 in a later one, then to the end: the files of the unbroken run, bit for bit."""
+    """Ctrl-C in one stage, kill -9 in a later one, then to the end: the files of the unbroken run,
+    bit for bit.
+    """
     out = tmp_path / "mnist"
     command = [sys.executable, "-c", HEARS_SIGINT, *SMOKE, "--out", str(out)]
     for finished, how in (("base", signal.SIGINT), ("submodel-01.attention", signal.SIGKILL)):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + 200
         while not (tmp_path / "mnist.work" / finished / "stage.json").is_file():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -82,23 +112,35 @@ def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_p
         assert not out.exists()  # a bundle appears whole or not at all
     done = run_python(*SMOKE, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "[base] done earlier" in done.stdout and "[submodel-01.attention] done earlier" in done.stdout
+    assert (
+        "[base] done earlier" in done.stdout
+        and "[submodel-01.attention] done earlier" in done.stdout
+    )
     assert _tflite(out) == _tflite(smoke_bundle) and len(_tflite(out)) == 3
     one, two = (json.loads((folder / "results.json").read_text()) for folder in (out, smoke_bundle))
     for key in ("confusion", "parity", "key"):
         assert one[key] == two[key]
-    assert one["fusion"]["tflite"] == two["fusion"]["tflite"] and one["fusion"]["history"] == two["fusion"]["history"]
+    assert (
+        one["fusion"]["tflite"] == two["fusion"]["tflite"]
+        and one["fusion"]["history"] == two["fusion"]["history"]
+    )
 
 
 def test_stages_of_another_configuration_are_refused_and_named(tmp_path):
-    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {"seed": 0, "model": "x"}}, overwrite=False)
+    stages = open_stages(
+        tmp_path / "work", "a" * 64, {"config": {"seed": 0, "model": "x"}}, overwrite=False
+    )
     stages.run("one", lambda folder: {"value": 1})
     with pytest.raises(OutputError, match=r"config.seed: 0 -> 1.*--overwrite"):
-        open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1, "model": "x"}}, overwrite=False)
+        open_stages(
+            tmp_path / "work", "b" * 64, {"config": {"seed": 1, "model": "x"}}, overwrite=False
+        )
     for overwrite in (False, True):  # the same unfinished run goes on either way
         again = open_stages(tmp_path / "work", "a" * 64, {}, overwrite)
         assert again.run("one", lambda folder: pytest.fail("run twice"))["value"] == 1
-    anew = open_stages(tmp_path / "work", "a" * 64, {"config": {"seed": 0}}, overwrite=True, again=True)
+    anew = open_stages(
+        tmp_path / "work", "a" * 64, {"config": {"seed": 0}}, overwrite=True, again=True
+    )
     assert anew.run("one", lambda folder: {"value": 3})["value"] == 3
     fresh = open_stages(tmp_path / "work", "b" * 64, {"config": {"seed": 1}}, overwrite=True)
     assert fresh.run("one", lambda folder: {"value": 2})["value"] == 2
@@ -108,22 +150,36 @@ def test_only_bundles_and_work_folders_of_ours_are_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     done = run_python(*SMOKE, "--out", tmp_path / "out", "--overwrite")
-    assert done.returncode == 6 and "is no bundle" in done.stderr and (tmp_path / "out" / "thesis.txt").is_file()
+    assert (
+        done.returncode == 6
+        and "is no bundle" in done.stderr
+        and (tmp_path / "out" / "thesis.txt").is_file()
+    )
     (tmp_path / "b.work").mkdir()
     (tmp_path / "b.work" / "notes.txt").write_text("x")
     done = run_python(*SMOKE, "--out", tmp_path / "b", "--overwrite")
-    assert done.returncode == 6 and "no run.json" in done.stderr and (tmp_path / "b.work" / "notes.txt").is_file()
+    assert (
+        done.returncode == 6
+        and "no run.json" in done.stderr
+        and (tmp_path / "b.work" / "notes.txt").is_file()
+    )
 
 
 def test_results_of_another_run_are_not_taken_for_this_ones(smoke_bundle, tmp_path):
-    """--overwrite with a new seed, killed early: the old bundle still stands, and is not called finished."""
+    """--overwrite with a new seed, killed early: the old bundle still stands, and is not called
+    finished.
+    """
     out = shutil.copytree(smoke_bundle, tmp_path / "mnist")
     shutil.copytree(smoke_bundle.with_name("mnist.work"), tmp_path / "mnist.work")
     assert "finished already" in run_python(*SMOKE, "--out", out).stdout
     record = tmp_path / "mnist.work" / "run.json"
     record.write_text(record.read_text().replace(json.loads(record.read_text())["key"], "0" * 64))
     done = run_python(*SMOKE, "--out", out, "--seed", "1")
-    assert done.returncode == 6 and "finished already" not in done.stdout and _tflite(out) == _tflite(smoke_bundle)
+    assert (
+        done.returncode == 6
+        and "finished already" not in done.stdout
+        and _tflite(out) == _tflite(smoke_bundle)
+    )
 
 
 def test_two_processes_do_not_share_a_work_folder(tmp_path):
@@ -141,8 +197,14 @@ def test_a_base_that_saw_other_splits_is_refused(smoke_bundle, tmp_path):
     done = run_python(*SMOKE, "--base", base, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert "trained on the same split" in results["base"]["given"] and results["base"]["training"] == {}
-    assert results["base"]["tflite"] == json.loads((smoke_bundle / "results.json").read_text())["base"]["tflite"]
+    assert (
+        "trained on the same split" in results["base"]["given"]
+        and results["base"]["training"] == {}
+    )
+    assert (
+        results["base"]["tflite"]
+        == json.loads((smoke_bundle / "results.json").read_text())["base"]["tflite"]
+    )
 
 
 def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
@@ -156,7 +218,9 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
         stages.run("one", fails)
     assert not (tmp_path / "work" / "one").exists()
     stages.run("one", lambda folder: {"files": len(list(folder.iterdir()))})
-    assert json.loads((tmp_path / "work" / "one" / "stage.json").read_text())["result"]["files"] == 0
+    assert (
+        json.loads((tmp_path / "work" / "one" / "stage.json").read_text())["result"]["files"] == 0
+    )
 
 
 def test_disk_full_and_unwritable_folders_are_found_before_training(tmp_path, monkeypatch):
@@ -168,7 +232,9 @@ def test_disk_full_and_unwritable_folders_are_found_before_training(tmp_path, mo
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").write_text("")
     done = run_python(*SMOKE, "--out", tmp_path / "file" / "out")
-    assert done.returncode == 6 and "cannot be written" in done.stderr and "epochs" not in done.stdout
+    assert (
+        done.returncode == 6 and "cannot be written" in done.stderr and "epochs" not in done.stdout
+    )
 
 
 def test_a_full_disk_during_a_stage_keeps_the_finished_ones(tmp_path):
@@ -184,10 +250,14 @@ def test_a_full_disk_during_a_stage_keeps_the_finished_ones(tmp_path):
 
 
 def test_required_accuracy_fails_with_the_figures_on_one_device(tmp_path):
-    """One device: one sub-model of all classes, no "other", no baseline beside it; then the check stops the run."""
+    """One device: one sub-model of all classes, no "other", no baseline beside it; then the check
+    stops the run.
+    """
     out = tmp_path / "mnist"
     done = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.999")
     assert done.returncode == 8 and "0.9990 was required" in done.stderr and not out.exists()
     assert "[submodel-00.ffn]" in done.stdout and "single" not in done.stdout
-    again = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.001")  # nothing is trained again
+    again = run_python(
+        *SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.001"
+    )  # nothing is trained again
     assert again.returncode == 0 and "[fusion] done earlier" in again.stdout and out.is_dir()

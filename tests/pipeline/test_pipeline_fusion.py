@@ -1,4 +1,6 @@
-"""Runs with a shared model and joint training, and with softmax averaging: what is stored, and what the files say."""
+"""Runs with a shared model and joint training, and with softmax averaging: what is stored, and what
+the files say.
+"""
 
 import json
 
@@ -31,7 +33,9 @@ raise SystemExit(main("x", mnist.CONFIG, smoke=smoke, paper=mnist.PAPER))
 @pytest.fixture(scope="module")
 def shared_bundle(tmp_path_factory):
     out = tmp_path_factory.mktemp("shared") / "mnist"
-    done = run_python("-c", SHARED, "--smoke", "--synthetic", "--baselines", "single,plain,total", "--out", out)
+    done = run_python(
+        "-c", SHARED, "--smoke", "--synthetic", "--baselines", "single,plain,total", "--out", out
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -42,10 +46,19 @@ def test_sub_models_start_from_one_shared_model_and_are_trained_together(shared_
     label, shared = next(iter(results["shared"].items()))
     assert [s["stage"] for s in shared] == ["head", "residual", "attention", "ffn"]
     assert [bool(s["history"].get("samples")) for s in shared] == [False, False, False, True]
-    assert all([s["stage"] for s in sub["stages"]] == ["group"] for sub in [*results["sub_models"], results["single"]])
+    assert all(
+        [s["stage"] for s in sub["stages"]] == ["group"]
+        for sub in [*results["sub_models"], results["single"]]
+    )
     assert set(results["shared"]) == {label, f"shared-{results['total']['config']['num_heads']}"}
-    weights = {name: np.load(work / name) for name in (
-        f"{label}.ffn/weights.npz", "submodel-00.group/weights.npz", "joint/submodel-00.npz")}
+    weights = {
+        name: np.load(work / name)
+        for name in (
+            f"{label}.ffn/weights.npz",
+            "submodel-00.group/weights.npz",
+            "joint/submodel-00.npz",
+        )
+    }
     one, two, three = (w["block_00.mlp.expand.kernel"] for w in weights.values())
     assert one.shape == two.shape == three.shape
     assert (one != two).any() and (two != three).any()  # each fit changed something
@@ -58,7 +71,11 @@ def test_the_head_alone_is_measured_before_a_sub_models_own_fit(shared_bundle):
     results = json.loads((shared_bundle / "results.json").read_text())
     steps = [list(sub["stages"][0]["accuracy"]) for sub in results["sub_models"]]
     assert all(sorted(names) == ["before", "cut", "fit", "repair"] for names in steps)
-    assert sorted(results["single"]["stages"][0]["accuracy"]) == ["before", "cut", "fit"]  # it has no "other" to fit
+    assert sorted(results["single"]["stages"][0]["accuracy"]) == [
+        "before",
+        "cut",
+        "fit",
+    ]  # it has no "other" to fit
     assert "before -> cut -> repair -> fit" in stages_table(results)
     dashed = next(line for line in stages_table(results).splitlines() if line.startswith("single"))
     assert dashed.split().count("-") == 1
@@ -66,19 +83,30 @@ def test_the_head_alone_is_measured_before_a_sub_models_own_fit(shared_bundle):
     stages = Stages(shared_bundle.with_name("mnist.work"), "")
     stored = json.loads(stages.path("submodel-00.group", "stage.json").read_text())["result"]
     widths, weights = ViTConfig.from_dict(stored["config"]), stages.arrays("submodel-00.group")
-    plan = Plan.from_dict(json.loads(stages.path("plan", "stage.json").read_text())["result"]["plan"])
+    plan = Plan.from_dict(
+        json.loads(stages.path("plan", "stage.json").read_text())["result"]["plan"]
+    )
     classes, validation = plan.sub_models[0].classes, Split(stages, "validation")
     features = predict(widths, weights, validation.x)["features"]
-    assert cutting._head_accuracy(weights, features, validation, classes) == stored["accuracy"]["fit"]
+    assert (
+        cutting._head_accuracy(weights, features, validation, classes) == stored["accuracy"]["fit"]
+    )
 
 
 def test_a_fit_that_loses_is_told(capsys):
     def told(start: float, end: float, **repair) -> str:
-        cutting._tell_a_loss("submodel-00.group", {"cut": {"all": start}, **repair, "fit": {"all": end}},
-                             TrainConfig(epochs=1, learning_rate=4e-4))
+        cutting._tell_a_loss(
+            "submodel-00.group",
+            {"cut": {"all": start}, **repair, "fit": {"all": end}},
+            TrainConfig(epochs=1, learning_rate=4e-4),
+        )
         return capsys.readouterr().out
 
-    assert "lost 5.2 points" in told(0.2, 0.824, repair={"all": 0.876}) and not told(0.8, 0.795) and not told(0.2, 0.9)
+    assert (
+        "lost 5.2 points" in told(0.2, 0.824, repair={"all": 0.876})
+        and not told(0.8, 0.795)
+        and not told(0.2, 0.9)
+    )
     assert "lower than 0.0004" in told(0.9, 0.8)
 
 
@@ -86,8 +114,12 @@ def test_every_rival_gets_the_fleets_training(shared_bundle):
     results = json.loads((shared_bundle / "results.json").read_text())
     spent = results["training_macs"]
     for kind in ("single", "plain", "total"):
-        batch = 3 * 16 * results[kind]["macs"]  # forward and backward; the last of each of two fits is filled up
-        assert spent[kind] == pytest.approx(spent["fleet"], rel=0.1, abs=2 * batch if kind == "total" else 0), kind
+        batch = (
+            3 * 16 * results[kind]["macs"]
+        )  # forward and backward; the last of each of two fits is filled up
+        assert spent[kind] == pytest.approx(
+            spent["fleet"], rel=0.1, abs=2 * batch if kind == "total" else 0
+        ), kind
         assert results[kind]["tflite"]["recordings"] == results["fusion"]["tflite"]["recordings"]
         assert results[kind]["parity"]["ok"]
 
@@ -96,11 +128,19 @@ def test_the_rivals_are_what_they_are_called(shared_bundle):
     results = json.loads((shared_bundle / "results.json").read_text())
     single, plain, total = (results[kind] for kind in ("single", "plain", "total"))
     assert plain["config"] == single["config"] and plain["file_bytes"] == single["file_bytes"]
-    assert [s["stage"] for s in plain["stages"]] == ["head", "residual", "attention", "ffn", "group"]
+    assert [s["stage"] for s in plain["stages"]] == [
+        "head",
+        "residual",
+        "attention",
+        "ffn",
+        "group",
+    ]
     files = sum(sub["file_bytes"] for sub in results["sub_models"])
     assert single["file_bytes"] < total["file_bytes"] <= files
-    weights = [np.load(shared_bundle.with_name("mnist.work") / f"{kind}.group/weights.npz") for kind in (
-        "single", "plain")]
+    weights = [
+        np.load(shared_bundle.with_name("mnist.work") / f"{kind}.group/weights.npz")
+        for kind in ("single", "plain")
+    ]
     assert (weights[0]["head.kernel"] != weights[1]["head.kernel"]).any()
     page = (shared_bundle / "report.html").read_text()
     assert "the same, not distilled" in page and "one model of all files&#x27; size" in page
@@ -109,9 +149,14 @@ def test_the_rivals_are_what_they_are_called(shared_bundle):
 def test_accuracy_is_stored_for_every_number_of_lost_sub_models(shared_bundle):
     results = json.loads((shared_bundle / "results.json").read_text())
     assert [row["missing"] for row in results["losses"]] == [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
-    assert [row["tflite"] for row in results["missing_one"]] == [row["tflite"] for row in results["losses"][:3]]
+    assert [row["tflite"] for row in results["missing_one"]] == [
+        row["tflite"] for row in results["losses"][:3]
+    ]
     stored = measured_losses(open_bundle(shared_bundle))
-    assert stored[frozenset({"submodel-00", "submodel-02"})] == results["losses"][4]["tflite"]["recording"]
+    assert (
+        stored[frozenset({"submodel-00", "submodel-02"})]
+        == results["losses"][4]["tflite"]["recording"]
+    )
     done = run_python("-m", "edvit_tf.cli", "evaluate", shared_bundle, "--missing", "0,2", "--json")
     assert json.loads(done.stdout)["accuracy"] == results["losses"][4]["tflite"]
 
@@ -122,39 +167,72 @@ def test_probabilities_are_calibrated_on_validation_data(shared_bundle):
     assert told["after"]["nll"] <= told["before"]["nll"] + 1e-9 and fusion["temperature"] > 0
     assert 0 <= fusion["calibration"]["ece"] <= 1
     work = shared_bundle.with_name("mnist.work")
-    raw, cooled = (np.load(work / name / "weights.npz")["probabilities.kernel"] for name in ("joint", "calibration"))
+    raw, cooled = (
+        np.load(work / name / "weights.npz")["probabilities.kernel"]
+        for name in ("joint", "calibration")
+    )
     np.testing.assert_allclose(cooled * fusion["temperature"], raw, rtol=1e-5)
 
 
 def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
-    """The same graph inputs as the tower's; its answers are the numpy average's, and missing ones are left out."""
+    """The same graph inputs as the tower's; its answers are the numpy average's, and missing ones
+    are left out.
+    """
     out = tmp_path / "mnist"
     done = run_python(*SMOKE, "--fusion", "average", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
-    assert results["fusion"]["tflite"] == results["fusion"]["average"]  # a temperature changes no order
+    assert (
+        results["fusion"]["tflite"] == results["fusion"]["average"]
+    )  # a temperature changes no order
     manifest = open_bundle(out).manifest
     assert manifest["fusion"]["kind"] == "average" and results["parity"]["fused"]["ok"]
     done = run_python("-m", "edvit_tf.device", out, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_another_grouping_takes_the_shared_model_and_ends_with_the_same_files(shared_bundle, tmp_path):
+def test_another_grouping_takes_the_shared_model_and_ends_with_the_same_files(
+    shared_bundle, tmp_path
+):
     work = shared_bundle.with_name("mnist.work")
-    other = ("-c", SHARED, "--smoke", "--synthetic", "--strategy", "dissimilar", "--baselines", "none")
+    other = (
+        "-c",
+        SHARED,
+        "--smoke",
+        "--synthetic",
+        "--strategy",
+        "dissimilar",
+        "--baselines",
+        "none",
+    )
     alone = run_python(*other, "--out", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
     done = run_python(*other, "--reuse", work, "--out", tmp_path / "taken")
     assert done.returncode == 0, done.stderr
-    label = min(path.name for path in work.glob("shared-*.ffn"))  # of the sub-models; the other is a rival's
-    taken = [line for line in done.stdout.splitlines() if line.startswith("[shared-") and "taken from" in line]
+    label = min(
+        path.name for path in work.glob("shared-*.ffn")
+    )  # of the sub-models; the other is a rival's
+    taken = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("[shared-") and "taken from" in line
+    ]
     assert len(taken) == 4 and taken[-1].startswith(f"[{label}]"), done.stdout
     assert (work / label / "weights.npz").samefile(tmp_path / "taken.work" / label / "weights.npz")
     files = sorted(path.name for path in (tmp_path / "alone").glob("*.tflite"))
     assert len(files) == 4
     for name in files:
-        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "taken" / name).read_bytes(), name
-    changed = run_python(*[part.replace("patch_dropout=0.5", "patch_dropout=0.25") for part in other],
-                         "--reuse", work, "--out", tmp_path / "changed")
+        assert (tmp_path / "alone" / name).read_bytes() == (
+            tmp_path / "taken" / name
+        ).read_bytes(), name
+    changed = run_python(
+        *[part.replace("patch_dropout=0.5", "patch_dropout=0.25") for part in other],
+        "--reuse",
+        work,
+        "--out",
+        tmp_path / "changed",
+    )
     assert changed.returncode == 0 and "[shared-" in changed.stdout, changed.stderr
-    assert "[teacher] taken from" in changed.stdout and f"[{label}] taken from" not in changed.stdout
+    assert (
+        "[teacher] taken from" in changed.stdout and f"[{label}] taken from" not in changed.stdout
+    )

@@ -1,4 +1,6 @@
-"""Members fitted by two processes at once: killed, gone on with, and the files of a run that fits one by one."""
+"""Members fitted by two processes at once: killed, gone on with, and the files of a run that fits
+one by one.
+"""
 
 import json
 import os
@@ -46,8 +48,12 @@ def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bun
     start = smoke_bundle.with_name("mnist.work")
     out, work = tmp_path / "two", tmp_path / "two.work"
     command = (*SMOKE, "--reuse", start, "--jobs", "2", "--out", out)
-    killed = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     _wait(lambda: any(work.glob("*.residual/stage.json")) or killed.poll() is not None)
     assert len(_fitting(work)) == 2
     killed.kill()
@@ -58,25 +64,40 @@ def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bun
     done = run_python(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"3 members are fitted by 2 processes of {HALF} thread(s) each" in done.stdout
-    one = run_python(*SMOKE, "--reuse", start, "--out", tmp_path / "one", TF_NUM_INTRAOP_THREADS=HALF,
-                     TF_NUM_INTEROP_THREADS="1")
+    one = run_python(
+        *SMOKE,
+        "--reuse",
+        start,
+        "--out",
+        tmp_path / "one",
+        TF_NUM_INTRAOP_THREADS=HALF,
+        TF_NUM_INTEROP_THREADS="1",
+    )
     assert one.returncode == 0, one.stderr
     assert _sub_models(out) == _sub_models(tmp_path / "one") and len(_sub_models(out)) == 2
-    again = run_python(*SMOKE, "--reuse", start, "--out", out)  # how the members are fitted belongs to a run
+    again = run_python(
+        *SMOKE, "--reuse", start, "--out", out
+    )  # how the members are fitted belongs to a run
     assert again.returncode == 6 and "jobs" in again.stderr
 
 
 def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
     stages = open_stages(tmp_path / "work", "a" * 64, {"config": {}}, overwrite=False)
-    with pytest.raises(OutputError, match="ended with 3 .*what it said stands above.*finished stages are kept"):
+    with pytest.raises(
+        OutputError, match="ended with 3 .*what it said stands above.*finished stages are kept"
+    ):
         fit_in_processes(stages, 2, {"submodel-00": ["submodel-00.head"]})
     assert "error: RunConfig needs a value for 'name'" in capfd.readouterr().err
     (tmp_path / "work" / "submodel-00.head").mkdir()
     (tmp_path / "work" / "submodel-00.head" / "stage.json").write_text(json.dumps({}))
-    fit_in_processes(stages, 2, {"submodel-00": ["submodel-00.head"]})  # nothing left: none is started
+    fit_in_processes(
+        stages, 2, {"submodel-00": ["submodel-00.head"]}
+    )  # nothing left: none is started
 
 
 @pytest.mark.parametrize("jobs", ["0", "two", "-1"])
 def test_a_number_of_processes_that_is_none_is_refused(jobs):
     done = run_python(*SMOKE, "--jobs", jobs)
-    assert done.returncode == 2 and f"{jobs} is no number of processes; give 1 or more" in done.stderr
+    assert (
+        done.returncode == 2 and f"{jobs} is no number of processes; give 1 or more" in done.stderr
+    )

@@ -1,4 +1,6 @@
-"""A whole run away from the defaults: a pretrained base whose head reads patch tokens, all heads kept, replicas."""
+"""A whole run away from the defaults: a pretrained base whose head reads patch tokens, all heads
+kept, replicas.
+"""
 
 import json
 
@@ -15,8 +17,9 @@ OPTIONS = ("--heads", "keep", "--groups", "4", "--devices", "3", "--replicas", "
 @pytest.fixture(scope="module")
 def optional_bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("options")
-    huggingface(folder / "base", "dinov2", classes=10, labels=list(SHAPES), image_size=28,
-                patch_size=7)
+    huggingface(
+        folder / "base", "dinov2", classes=10, labels=list(SHAPES), image_size=28, patch_size=7
+    )
     done = run_python(*SMOKE, "--base", folder / "base", *OPTIONS, "--out", folder / "mnist")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "mnist"
@@ -26,9 +29,17 @@ def test_sub_models_keep_every_head_and_lie_on_two_devices_each(optional_bundle)
     results = json.loads((optional_bundle / "results.json").read_text())
     base = results["base"]
     assert base["config"]["pool"] == "cls_mean" and base["training"] == {}
-    assert base["parity"]["ok"] and base["parity"]["max_relative_error"] < 1e-3 and base["tflite"] == base["keras"]
-    assert base["process"]["invoke_ms"]["median"] > 0 and base["process"]["tensorflow_loaded"] is False
-    assert len(results["sub_models"]) == 4 and all(entry["ok"] for entry in results["parity"].values())
+    assert (
+        base["parity"]["ok"]
+        and base["parity"]["max_relative_error"] < 1e-3
+        and base["tflite"] == base["keras"]
+    )
+    assert (
+        base["process"]["invoke_ms"]["median"] > 0 and base["process"]["tensorflow_loaded"] is False
+    )
+    assert len(results["sub_models"]) == 4 and all(
+        entry["ok"] for entry in results["parity"].values()
+    )
     for sub in results["sub_models"]:
         last = sub["stages"][-1]["config"]
         assert last["pool"] == "cls" and last["num_heads"] == HEADS
@@ -49,7 +60,14 @@ def test_its_bundle_answers_without_tensorflow(optional_bundle):
 
 def test_with_replicas_the_loss_of_any_one_device_costs_nothing(optional_bundle):
     results = json.loads((optional_bundle / "results.json").read_text())
-    assert [row["device"] for row in results["lost_devices"]] == ["device-00", "device-01", "device-02"]
+    assert [row["device"] for row in results["lost_devices"]] == [
+        "device-00",
+        "device-01",
+        "device-02",
+    ]
     for row in results["lost_devices"]:
         assert row["missing"] == [] and row["tflite"] == results["fusion"]["tflite"]
-    assert "3 of 3 devices can fail alone without any loss" in (optional_bundle / "report.html").read_text()
+    assert (
+        "3 of 3 devices can fail alone without any loss"
+        in (optional_bundle / "report.html").read_text()
+    )

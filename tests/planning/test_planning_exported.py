@@ -1,4 +1,6 @@
-"""Cost figures against really exported files, and against counts over the operators and tensors of their graphs."""
+"""Cost figures against really exported files, and against counts over the operators and tensors of
+their graphs.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from edvit_tf.models.vit.presets import vit_config
 from tests.support.tflite_count import count
 
 CONFIGS = {
-    "tiny": ViTConfig((32, 24, 3), 8, 2, 20, 3, 8, 28, 4, input_mean=(90.0,), input_std=(40.0,)),  # 3 * 8 is not 20
+    "tiny": ViTConfig(
+        (32, 24, 3), 8, 2, 20, 3, 8, 28, 4, input_mean=(90.0,), input_std=(40.0,)
+    ),  # 3 * 8 is not 20
     "one block": ViTConfig((32, 32, 1), 8, 1, 36, 2, 16, 40, 3),
     "many tokens": ViTConfig((96, 96, 1), 8, 2, 24, 4, 8, 16, 3),  # attention is the peak
     "a picture": ViTConfig((64, 64, 3), 32, 2, 16, 2, 8, 32, 3),  # the input is the peak
@@ -32,7 +36,9 @@ def export(config: ViTConfig, path, flavour: str = "float32"):
 
     rng, start = np.random.default_rng(0), get_weights(build_vit(config))
     weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in start.items()}
-    graph, signature = sub_model_graph(config, weights, "image" if config.image_shape[2] == 3 else "mel")
+    graph, signature = sub_model_graph(
+        config, weights, "image" if config.image_shape[2] == 3 else "mel"
+    )
     convert(graph, signature, path, weights, flavour)
 
 
@@ -49,7 +55,9 @@ def test_the_float32_file_holds_and_computes_what_the_config_says(name, tmp_path
     assert found.macs == cost.macs_deployed(config)
     assert found.weights.pop("INT32") < 64 and set(found.weights) == {"FLOAT32"}  # shapes, axes
     assert found.weight_bytes == cost.size_bytes(config) - 4 * (folded(config) - CONSTANTS)
-    assert found.peak_bytes == cost.peak_activation_bytes(config, 1 if config.image_shape[2] == 3 else 4)
+    assert found.peak_bytes == cost.peak_activation_bytes(
+        config, 1 if config.image_shape[2] == 3 else 4
+    )
     check_file(config, path, "float32")
 
 
@@ -65,7 +73,9 @@ def test_the_smaller_flavours_hold_what_the_config_says(name, flavour, tmp_path)
     export(config, path, flavour)
     found = count(path)
     rest = 2 if flavour == "float16" else 4  # bytes of LayerNorms and constants
-    assert found.weight_bytes == cost.size_bytes(config, flavour) - rest * (folded(config) - CONSTANTS)
+    assert found.weight_bytes == cost.size_bytes(config, flavour) - rest * (
+        folded(config) - CONSTANTS
+    )
     assert ("INT8" in found.weights) == (flavour == "int8")
     assert found.macs == cost.macs_deployed(config)
     check_file(config, path, flavour)
@@ -73,7 +83,9 @@ def test_the_smaller_flavours_hold_what_the_config_says(name, flavour, tmp_path)
 
 def test_what_the_last_block_leaves_out_is_all_that_differs_from_the_full_count():
     config = CONFIGS["the paper's"]  # d = a = 128, c = 512, T = 197
-    assert cost.macs_full(config) - cost.macs_deployed(config) == 196 * (2 * 128 * 128 + 2 * 128 * 512 + 2 * 197 * 128)
+    assert cost.macs_full(config) - cost.macs_deployed(config) == 196 * (
+        2 * 128 * 128 + 2 * 128 * 512 + 2 * 197 * 128
+    )
 
 
 def test_figures_of_the_papers_two_head_sub_model():

@@ -9,8 +9,11 @@ from edvit_tf.errors import PlanError
 from edvit_tf.planning.partition import STRATEGIES, partition
 
 
-@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))), st.sampled_from(STRATEGIES),
-       st.integers(0, 2**31))
+@given(
+    st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
+    st.sampled_from(STRATEGIES),
+    st.integers(0, 2**31),
+)
 def test_groups_are_balanced_sorted_and_hold_each_class_once(counts, strategy, seed):
     num_classes, num_groups = counts
     similarity = np.random.default_rng(seed).random((num_classes, num_classes))
@@ -30,7 +33,11 @@ def test_the_seed_changes_random_groups():
 def test_similar_finds_blocks_and_dissimilar_breaks_them():
     block = np.arange(9) % 3  # classes 0, 3, 6 resemble each other, and so on
     similarity = (block[:, None] == block[None]).astype(float)
-    assert set(partition(9, 3, "similar", similarity=similarity)) == {(0, 3, 6), (1, 4, 7), (2, 5, 8)}
+    assert set(partition(9, 3, "similar", similarity=similarity)) == {
+        (0, 3, 6),
+        (1, 4, 7),
+        (2, 5, 8),
+    }
     for group in partition(9, 3, "dissimilar", similarity=similarity):
         assert sorted(block[list(group)]) == [0, 1, 2]
 
@@ -47,12 +54,15 @@ def test_a_number_of_groups_out_of_range_is_named(num_groups):
         partition(10, num_groups)
 
 
-@pytest.mark.parametrize("strategy, similarity, message", [
-    ("alphabetic", None, "'alphabetic'.*random, similar, dissimilar"),
-    ("similar", None, r"no similarity.*\(3, 3\)"),
-    ("dissimilar", np.ones((2, 3)), r"shape \(2, 3\).*\(3, 3\)"),
-    ("similar", [[0, 1, 2], [1, 0, float("nan")], [2, 1, 0]], r"similarity\[1, 2\] is nan"),
-])
+@pytest.mark.parametrize(
+    "strategy, similarity, message",
+    [
+        ("alphabetic", None, "'alphabetic'.*random, similar, dissimilar"),
+        ("similar", None, r"no similarity.*\(3, 3\)"),
+        ("dissimilar", np.ones((2, 3)), r"shape \(2, 3\).*\(3, 3\)"),
+        ("similar", [[0, 1, 2], [1, 0, float("nan")], [2, 1, 0]], r"similarity\[1, 2\] is nan"),
+    ],
+)
 def test_a_wrong_strategy_or_similarity_is_named(strategy, similarity, message):
     with pytest.raises(PlanError, match=message):
         partition(3, 2, strategy, similarity=similarity)

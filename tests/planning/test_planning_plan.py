@@ -1,4 +1,6 @@
-"""Algorithm 1: the paper's plans, its heterogeneous cases, monotony in the budget, and errors that say what failed."""
+"""Algorithm 1: the paper's plans, its heterogeneous cases, monotony in the budget, and errors that
+say what failed.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +26,12 @@ BASES = {
 
 def remaining(result: Plan) -> int:
     """Least remaining energy of a plan, in MACs."""
-    return least_remaining_energy([s.devices for s in result.sub_models], [s.macs for s in result.sub_models],
-                                  result.devices, result.samples)
+    return least_remaining_energy(
+        [s.devices for s in result.sub_models],
+        [s.macs for s in result.sub_models],
+        result.devices,
+        result.samples,
+    )
 
 
 def equal_devices(count: int) -> list[DeviceSpec]:
@@ -33,17 +39,22 @@ def equal_devices(count: int) -> list[DeviceSpec]:
 
 
 # The paper prints no plan for N = 1; the heads there are what the budget leaves (146 MiB for Base).
-@pytest.mark.parametrize("name, budget_mib, heads", [
-    ("small", 50, {1: 4, 2: 3, 3: 2, 5: 2, 10: 1}),
-    ("base", 180, {1: 8, 2: 6, 3: 4, 5: 3, 10: 2}),
-    ("large", 600, {1: 11, 2: 8, 3: 6, 5: 4, 10: 2}),
-])
+@pytest.mark.parametrize(
+    "name, budget_mib, heads",
+    [
+        ("small", 50, {1: 4, 2: 3, 3: 2, 5: 2, 10: 1}),
+        ("base", 180, {1: 8, 2: 6, 3: 4, 5: 3, 10: 2}),
+        ("large", 600, {1: 11, 2: 8, 3: 6, 5: 4, 10: 2}),
+    ],
+)
 def test_the_papers_plans(name, budget_mib, heads):
     for count, kept in heads.items():
         result = plan(BASES[name], partition(10, count), equal_devices(count), budget_mib * MIB)
         assert [s.kept_heads for s in result.sub_models] == [kept] * count
         assert result.total_bytes <= budget_mib * MIB
-        assert sorted(s.devices for s in result.sub_models) == sorted((d.name,) for d in result.devices)
+        assert sorted(s.devices for s in result.sub_models) == sorted(
+            (d.name,) for d in result.devices
+        )
         for sub in result.sub_models:
             assert sub.config == BASES[name].pruned(kept, len(sub.classes) + (count > 1))
             assert sub.size_bytes == cost.file_bytes(sub.config)
@@ -51,15 +62,22 @@ def test_the_papers_plans(name, budget_mib, heads):
 
 
 def test_one_sub_model_of_base_takes_146_mib():
-    assert round(plan(BASES["base"], partition(10, 1), equal_devices(1), 180 * MIB).total_bytes / MIB) == 146
+    assert (
+        round(plan(BASES["base"], partition(10, 1), equal_devices(1), 180 * MIB).total_bytes / MIB)
+        == 146
+    )
 
 
 def test_the_papers_budget_of_100_mb_on_three_devices_e2():
     budgets = (100 * MIB, 100 * 10**6)  # however the paper's MB are read
-    result, decimal = (plan(BASES["base"], partition(10, 3), equal_devices(3), budget) for budget in budgets)
+    result, decimal = (
+        plan(BASES["base"], partition(10, 3), equal_devices(3), budget) for budget in budgets
+    )
     assert decimal.sub_models == result.sub_models
     assert sorted(s.kept_heads for s in result.sub_models) == [3, 4, 4]
-    assert result.total_bytes / MIB == pytest.approx(95.45, abs=0.15)  # the paper's; computed: 95.35, files and all
+    assert result.total_bytes / MIB == pytest.approx(
+        95.45, abs=0.15
+    )  # the paper's; computed: 95.35, files and all
     weights = sum(cost.size_bytes(s.config.replace(num_classes=10)) for s in result.sub_models)
     assert f"{weights / MIB:.2f}" == "95.30"  # twice 37.11 and 21.08
 
@@ -74,58 +92,106 @@ def test_the_papers_heterogeneous_devices_e3():
     assert sorted(set(placed) - {"big"}) == [f"small-{i}" for i in range(7)]
     assert result.idle == ("small-7", "small-8")
     best = plan(BASES["base"], partition(10, 10), devices, 180 * MIB, assignment="optimal")
-    assert remaining(best) == remaining(result) and [s.kept_heads for s in best.sub_models] == [2] * 10
+    assert (
+        remaining(best) == remaining(result) and [s.kept_heads for s in best.sub_models] == [2] * 10
+    )
 
 
 def test_heads_fall_until_the_devices_hold():
-    result = plan(BASES["base"], partition(10, 2), [DeviceSpec("a", 40 * MIB), DeviceSpec("b", 90 * MIB)])
-    # Sizes by heads: 6 82.7, 5 57.5, 4 37.1 MiB. 6 + 6 does not fit, nor 5 + 6, nor 5 + 5; 4 goes on a, 5 on b.
+    result = plan(
+        BASES["base"], partition(10, 2), [DeviceSpec("a", 40 * MIB), DeviceSpec("b", 90 * MIB)]
+    )
+    # Sizes by heads: 6 82.7, 5 57.5, 4 37.1 MiB. 6 + 6 does not fit, nor 5 + 6, nor 5 + 5; 4 goes
+    # on a, 5 on b.
     assert [(s.kept_heads, s.devices) for s in result.sub_models] == [(4, ("a",)), (5, ("b",))]
 
 
 def test_sub_models_start_with_more_heads_where_devices_have_room():
     groups, devices = partition(10, 10), equal_devices(10)
-    usual, wide = plan(BASES["small"], groups, devices), plan(BASES["small"], groups, devices, start_heads=3)
-    assert {s.kept_heads for s in usual.sub_models} == {1} and {s.kept_heads for s in wide.sub_models} == {3}
+    usual, wide = (
+        plan(BASES["small"], groups, devices),
+        plan(BASES["small"], groups, devices, start_heads=3),
+    )
+    assert {s.kept_heads for s in usual.sub_models} == {1} and {
+        s.kept_heads for s in wide.sub_models
+    } == {3}
     assert all(s.config == BASES["small"].pruned(3, 2) for s in wide.sub_models)
     assert plan(BASES["small"], groups, devices, start_heads=1) == usual
     pair = partition(10, 2), equal_devices(2)
-    assert plan(BASES["small"], *pair, start_heads=2) == plan(BASES["small"], *pair)  # 3 of 6: the share is more
-    tight = plan(BASES["small"], groups, devices, wide.total_bytes - 1, start_heads=3)  # the budget takes them as ever
+    assert plan(BASES["small"], *pair, start_heads=2) == plan(
+        BASES["small"], *pair
+    )  # 3 of 6: the share is more
+    tight = plan(
+        BASES["small"], groups, devices, wide.total_bytes - 1, start_heads=3
+    )  # the budget takes them as ever
     assert sorted(s.kept_heads for s in tight.sub_models) == [2] + [3] * 9
     small = [DeviceSpec(d.name, usual.sub_models[0].size_bytes) for d in devices]
     assert plan(BASES["small"], groups, small, start_heads=6).sub_models == usual.sub_models
     for heads in (0, 7):
-        with pytest.raises(ConfigError, match=f"start_heads is {heads}; it must be .* 1 and the base's 6 heads"):
+        with pytest.raises(
+            ConfigError, match=f"start_heads is {heads}; it must be .* 1 and the base's 6 heads"
+        ):
             plan(BASES["small"], groups, devices, start_heads=heads)
 
 
 def test_other_is_left_out_of_a_single_sub_model_alone():
     groups = partition(10, 1)
     assert plan(BASES["toy"], groups, equal_devices(1)).sub_models[0].config.num_classes == 10
-    assert plan(BASES["toy"], groups, equal_devices(1), single_outputs=False).sub_models[0].config.num_classes == 11
+    assert (
+        plan(BASES["toy"], groups, equal_devices(1), single_outputs=False)
+        .sub_models[0]
+        .config.num_classes
+        == 11
+    )
     three = plan(BASES["toy"], partition(10, 3), equal_devices(3))
     assert [s.config.num_classes for s in three.sub_models] == [5, 4, 4]
 
 
 def test_a_plan_goes_to_json_and_back():
-    result = plan(BASES["toy"], partition(10, 3), equal_devices(3), samples=2, strategy="similar", assignment="optimal")
+    result = plan(
+        BASES["toy"],
+        partition(10, 3),
+        equal_devices(3),
+        samples=2,
+        strategy="similar",
+        assignment="optimal",
+    )
     assert Plan.from_dict(result.to_dict()) == result
     assert (result.samples, result.strategy, result.assignment) == (2, "similar", "optimal")
 
 
-# A toy sub-model's file: 17.2 kB with one head, 22.1 kB with four, 35.9 kB with all eight; 458 to 21,584 MACs.
+# A toy sub-model's file: 17.2 kB with one head, 22.1 kB with four, 35.9 kB with all eight; 458 to
+# 21,584 MACs.
 toy_devices = st.lists(
-    st.tuples(st.none() | st.integers(15_000, 120_000), st.none() | st.integers(5_000, 200_000), st.integers(0, 9_000)),
-    min_size=1, max_size=4,
-).map(lambda limits: [DeviceSpec(f"d{i}", m, c, 0 if m is None else r) for i, (m, c, r) in enumerate(limits)])
+    st.tuples(
+        st.none() | st.integers(15_000, 120_000),
+        st.none() | st.integers(5_000, 200_000),
+        st.integers(0, 9_000),
+    ),
+    min_size=1,
+    max_size=4,
+).map(
+    lambda limits: [
+        DeviceSpec(f"d{i}", m, c, 0 if m is None else r) for i, (m, c, r) in enumerate(limits)
+    ]
+)
 
 
-def try_plan(devices, count, budget_bytes, samples=1, assignment="greedy", replicas=1, flavour="float32"):
+def try_plan(
+    devices, count, budget_bytes, samples=1, assignment="greedy", replicas=1, flavour="float32"
+):
     """A toy's plan, checked against every limit; None when there is none."""
     try:
-        result = plan(BASES["toy"], partition(10, count), devices, budget_bytes, samples, assignment,
-                      replicas=replicas, flavour=flavour)
+        result = plan(
+            BASES["toy"],
+            partition(10, count),
+            devices,
+            budget_bytes,
+            samples,
+            assignment,
+            replicas=replicas,
+            flavour=flavour,
+        )
     except PlanError:
         return None
     assert budget_bytes is None or result.deployed_bytes <= budget_bytes
@@ -133,8 +199,12 @@ def try_plan(devices, count, budget_bytes, samples=1, assignment="greedy", repli
     for device in devices:
         held = [s for s in result.sub_models if device.name in s.devices]
         assert device.memory_bytes is None or (
-            sum(s.size_bytes for s in held) + device.reserve_bytes <= device.memory_bytes)
-        assert device.compute_macs is None or samples * sum(s.macs for s in held) <= device.compute_macs
+            sum(s.size_bytes for s in held) + device.reserve_bytes <= device.memory_bytes
+        )
+        assert (
+            device.compute_macs is None
+            or samples * sum(s.macs for s in held) <= device.compute_macs
+        )
     assert all(len(set(s.devices)) == len(s.devices) == replicas for s in result.sub_models)
     assert all(s.size_bytes == cost.file_bytes(s.config, flavour) for s in result.sub_models)
     assert sorted(c for s in result.sub_models for c in s.classes) == list(range(10))
@@ -142,37 +212,61 @@ def try_plan(devices, count, budget_bytes, samples=1, assignment="greedy", repli
 
 
 @settings(max_examples=80, deadline=None)
-@given(toy_devices, st.integers(1, 5), st.integers(15_000, 300_000), st.integers(0, 100_000), st.integers(1, 2),
-       st.integers(1, 2), st.sampled_from(["greedy", "greedy", "optimal"]), st.sampled_from(cost.FLAVOURS))
+@given(
+    toy_devices,
+    st.integers(1, 5),
+    st.integers(15_000, 300_000),
+    st.integers(0, 100_000),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.sampled_from(["greedy", "greedy", "optimal"]),
+    st.sampled_from(cost.FLAVOURS),
+)
 def test_plans_hold_every_limit_and_grow_with_the_budget(
-        devices, count, budget, more, samples, replicas, assignment, flavour):
-    """Heads fall along one path whatever the budget, which only says where to stop: so no sub-model shrinks with more.
+    devices, count, budget, more, samples, replicas, assignment, flavour
+):
+    """Heads fall along one path whatever the budget, which only says where to stop: so no sub-model
+    shrinks with more.
 
     True of any devices: what they can hold does not depend on the budget.
     """
-    fewer, larger, free = (try_plan(devices, count, b, samples, assignment, replicas, flavour)
-                           for b in (budget, budget + more, None))
+    fewer, larger, free = (
+        try_plan(devices, count, b, samples, assignment, replicas, flavour)
+        for b in (budget, budget + more, None)
+    )
     for one, two in ((fewer, larger), (larger, free)):
         if one is not None:
             assert two is not None and one.total_bytes <= two.total_bytes
-            assert all(a.kept_heads <= b.kept_heads for a, b in zip(one.sub_models, two.sub_models, strict=True))
+            assert all(
+                a.kept_heads <= b.kept_heads
+                for a, b in zip(one.sub_models, two.sub_models, strict=True)
+            )
 
 
 @settings(max_examples=40, deadline=None)
 @given(toy_devices, st.integers(1, 5), st.integers(1, 2), st.integers(1, 2))
 def test_a_greedy_plan_is_never_better_than_an_optimal_one(devices, count, samples, replicas):
-    """Optimal finds a placement wherever greedy does, so it keeps at least as many heads; with as many, more energy."""
-    quick, best = (try_plan(devices, count, None, samples, how, replicas) for how in ("greedy", "optimal"))
+    """Optimal finds a placement wherever greedy does, so it keeps at least as many heads; with as
+    many, more energy.
+    """
+    quick, best = (
+        try_plan(devices, count, None, samples, how, replicas) for how in ("greedy", "optimal")
+    )
     if quick is not None:
-        pairs = [(a.kept_heads, b.kept_heads) for a, b in zip(quick.sub_models, best.sub_models, strict=True)]
+        pairs = [
+            (a.kept_heads, b.kept_heads)
+            for a, b in zip(quick.sub_models, best.sub_models, strict=True)
+        ]
         assert all(a <= b for a, b in pairs)
         if all(a == b for a, b in pairs):
             assert remaining(quick) <= remaining(best)
 
 
 def test_a_smaller_flavour_keeps_more_heads_in_the_same_budget():
-    kept = {flavour: plan(BASES["base"], partition(10, 2), equal_devices(2), 60 * MIB, flavour=flavour)
-            for flavour in cost.FLAVOURS}
+    kept = {
+        flavour: plan(BASES["base"], partition(10, 2), equal_devices(2), 60 * MIB, flavour=flavour)
+        for flavour in cost.FLAVOURS
+    }
     assert [sum(s.kept_heads for s in p.sub_models) for p in kept.values()] == [7, 10, 12]
     assert kept["int8"].flavour == "int8" and kept["int8"].total_bytes < 60 * MIB
     with pytest.raises(ConfigError, match="flavour is 'int4'"):
@@ -194,30 +288,67 @@ def test_replicas_survive_the_loss_of_any_device():
         assert all(set(s.devices) - {lost.name} for s in result.sub_models)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(budget_bytes=10 * MIB), r"budget: they take 25\.79 MiB .* 10\.00 MiB .* Give a budget of \d+ bytes"),
-    (dict(devices=[DeviceSpec("a", 12 * MIB), DeviceSpec("b", 10 * MIB)]), "memory: .* 3.79 MiB short"),
-    (dict(devices=[DeviceSpec("a", None, G)]), r"compute: .* 1\.26 GMAC in all.* 0\.258 GMAC short"),
-    (dict(devices=equal_devices(2), replicas=3), "number of devices: 2 for 3 replicas"),
-    (dict(budget_bytes=30 * MIB, replicas=2), r"51\.58 MiB \(\d+ bytes, 2 copies each.*fewer sub-models or replicas"),
-    (dict(budget_bytes=6 * MIB, flavour="int8"), r"int8 files.*ask for fewer sub-models or replicas, or take"),
-    (dict(devices=[DeviceSpec("a", 3 * MIB, reserve_bytes=MIB)]),
-     r"sub-model 0 .* the next, a with 2\.00 MiB \(3\.00 MiB less a reserve of 1\.00 MiB\), is 0\.57\d MiB short"),
-    (dict(devices=[DeviceSpec(n, 20 * MIB) for n in "ab"], replicas=2), "10 sub-models on 2 devices each.*fewer repl"),
-    (dict(devices=[DeviceSpec(n, 4 * MIB) for n in "abcdefghi"]),
-     r"sub-model 9 finds no device .* has 1\.42 MiB left: 1\.16 MiB short.*\"optimal\" may find a tighter packing"),
-    (dict(devices=[DeviceSpec(n, 5 * MIB, None, MIB) for n in "abcdefghi"], assignment="optimal"),
-     r"sub-model 9 finds no device .* beside its reserve of 1\.00 MiB.* the solver found no other packing"),
-    (dict(devices=[DeviceSpec(n, 6 * MIB) for n in "abcdefghi"], replicas=2),
-     r"sub-model 9 \(copy 1 of 2\) finds .*Add a device with 2\.58 MiB \(\d+ bytes\) of memory and 0\.126 GMAC"),
-    (dict(devices=[DeviceSpec(n, None, 2 * G) for n in "abcdefghi"], samples=10),
-     r"compute: it needs 1\.26 GMAC, . has 0\.742 GMAC left: 0\.517 GMAC short"),
-    (dict(samples=0), "samples is 0"), (dict(assignment="best"), "method is 'best'"),
-    (dict(devices=[]), "no devices were given"),
-    (dict(groups=()), "at least one class"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            dict(budget_bytes=10 * MIB),
+            r"budget: they take 25\.79 MiB .* 10\.00 MiB .* Give a budget of \d+ bytes",
+        ),
+        (
+            dict(devices=[DeviceSpec("a", 12 * MIB), DeviceSpec("b", 10 * MIB)]),
+            "memory: .* 3.79 MiB short",
+        ),
+        (
+            dict(devices=[DeviceSpec("a", None, G)]),
+            r"compute: .* 1\.26 GMAC in all.* 0\.258 GMAC short",
+        ),
+        (dict(devices=equal_devices(2), replicas=3), "number of devices: 2 for 3 replicas"),
+        (
+            dict(budget_bytes=30 * MIB, replicas=2),
+            r"51\.58 MiB \(\d+ bytes, 2 copies each.*fewer sub-models or replicas",
+        ),
+        (
+            dict(budget_bytes=6 * MIB, flavour="int8"),
+            r"int8 files.*ask for fewer sub-models or replicas, or take",
+        ),
+        (
+            dict(devices=[DeviceSpec("a", 3 * MIB, reserve_bytes=MIB)]),
+            r"sub-model 0 .* the next, a with 2\.00 MiB \(3\.00 MiB less a reserve of 1\.00 MiB\), is 0\.57\d MiB short",
+        ),
+        (
+            dict(devices=[DeviceSpec(n, 20 * MIB) for n in "ab"], replicas=2),
+            "10 sub-models on 2 devices each.*fewer repl",
+        ),
+        (
+            dict(devices=[DeviceSpec(n, 4 * MIB) for n in "abcdefghi"]),
+            r"sub-model 9 finds no device .* has 1\.42 MiB left: 1\.16 MiB short.*\"optimal\" may find a tighter packing",
+        ),
+        (
+            dict(
+                devices=[DeviceSpec(n, 5 * MIB, None, MIB) for n in "abcdefghi"],
+                assignment="optimal",
+            ),
+            r"sub-model 9 finds no device .* beside its reserve of 1\.00 MiB.* the solver found no other packing",
+        ),
+        (
+            dict(devices=[DeviceSpec(n, 6 * MIB) for n in "abcdefghi"], replicas=2),
+            r"sub-model 9 \(copy 1 of 2\) finds .*Add a device with 2\.58 MiB \(\d+ bytes\) of memory and 0\.126 GMAC",
+        ),
+        (
+            dict(devices=[DeviceSpec(n, None, 2 * G) for n in "abcdefghi"], samples=10),
+            r"compute: it needs 1\.26 GMAC, . has 0\.742 GMAC left: 0\.517 GMAC short",
+        ),
+        (dict(samples=0), "samples is 0"),
+        (dict(assignment="best"), "method is 'best'"),
+        (dict(devices=[]), "no devices were given"),
+        (dict(groups=()), "at least one class"),
+    ],
+)
 def test_a_failure_says_what_failed_by_how_much_and_what_would_fit(arguments, message):
-    arguments = dict(base=BASES["base"], groups=partition(10, 10), devices=equal_devices(10)) | arguments
+    arguments = (
+        dict(base=BASES["base"], groups=partition(10, 10), devices=equal_devices(10)) | arguments
+    )
     with pytest.raises(PlanError, match=message):
         plan(**arguments)
 
@@ -234,19 +365,40 @@ def test_the_budget_that_the_error_names_is_enough():
 
 def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_single_rival():
     training = TrainConfig(1)
-    run = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", training, training, training, replicas=2,
-                    devices=(DeviceSpec("a", 80_000, None, 5_000), DeviceSpec("b"), DeviceSpec("c")), num_groups=4,
-                    samples=2, assignment="optimal")
+    run = RunConfig(
+        "x",
+        DataConfig("mnist", (8, 8)),
+        "vit_smoke",
+        training,
+        training,
+        training,
+        replicas=2,
+        devices=(DeviceSpec("a", 80_000, None, 5_000), DeviceSpec("b"), DeviceSpec("c")),
+        num_groups=4,
+        samples=2,
+        assignment="optimal",
+    )
     result = plan_groups(run, BASES["toy"], None)
-    assert (result.replicas, result.samples, result.assignment, len(result.sub_models)) == (2, 2, "optimal", 4)
+    assert (result.replicas, result.samples, result.assignment, len(result.sub_models)) == (
+        2,
+        2,
+        "optimal",
+        4,
+    )
     assert all(len(set(s.devices)) == 2 for s in result.sub_models)
-    held = max(sum(s.size_bytes for s in result.sub_models if d.name in s.devices) for d in result.devices)
-    (single,) = rivals(run, result, BASES["toy"])  # as large as what the fullest device holds, its replicas too
+    held = max(
+        sum(s.size_bytes for s in result.sub_models if d.name in s.devices) for d in result.devices
+    )
+    (single,) = rivals(
+        run, result, BASES["toy"]
+    )  # as large as what the fullest device holds, its replicas too
     larger = BASES["toy"].pruned(min(8, single.kept_heads + 1), 10, "keep")
     assert single.size_bytes <= held and (single.kept_heads == 8 or cost.file_bytes(larger) > held)
     assert single.devices == ()
     assert [gone for _, gone in lost_with_device(result)] == [(), (), ()]
-    alone = plan_groups(run.replace(replicas=1, devices=(DeviceSpec("a"), DeviceSpec("b"))), BASES["toy"], None)
+    alone = plan_groups(
+        run.replace(replicas=1, devices=(DeviceSpec("a"), DeviceSpec("b"))), BASES["toy"], None
+    )
     wide = plan_groups(run.replace(devices=None, num_devices=4, start_heads=5), BASES["toy"], None)
     assert {s.kept_heads for s in wide.sub_models} == {5}
     lost = dict(lost_with_device(alone))

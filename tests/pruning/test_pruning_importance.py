@@ -1,4 +1,6 @@
-"""Scores against independent references: a loop that rebuilds and reruns the model, autodiff written the slow way."""
+"""Scores against independent references: a loop that rebuilds and reruns the model, autodiff
+written the slow way.
+"""
 
 import numpy as np
 import pytest
@@ -25,8 +27,12 @@ def without(config: ViTConfig, weights: dict, name: str, unit: int) -> dict:
     if name == "residual":
         for key in out:
             layer = key.rsplit(".", 1)[0]
-            if layer in ("patch_embedding", "class_token", "position_embedding", "norm") or layer.endswith(
-                    (".norm", "attention.output", "mlp.contract")):
+            if layer in (
+                "patch_embedding",
+                "class_token",
+                "position_embedding",
+                "norm",
+            ) or layer.endswith((".norm", "attention.output", "mlp.contract")):
                 out[key][..., unit] = 0
     elif part == "qk":
         for kind in ("kernel", "bias"):
@@ -45,13 +51,19 @@ def test_exact_equals_a_loop_that_rebuilds_and_reruns_the_model(network, stage):
     config, weights, x = network
     teacher = logits(config, weights, x).astype(np.float64)
     for name, scores in importance(config, weights, x, stage, "exact").items():
-        looped = [kl_divergence(teacher, logits(config, without(config, weights, name, unit), x)).mean()
-                  for unit in range(0, len(scores), 3)]
-        np.testing.assert_allclose(scores[::3], looped, rtol=2e-3, atol=5e-8, err_msg=name)  # float32 logits
+        looped = [
+            kl_divergence(teacher, logits(config, without(config, weights, name, unit), x)).mean()
+            for unit in range(0, len(scores), 3)
+        ]
+        np.testing.assert_allclose(
+            scores[::3], looped, rtol=2e-3, atol=5e-8, err_msg=name
+        )  # float32 logits
 
 
 def test_exact_of_directions_equals_exact_of_channels_in_a_turned_model(network):
-    """With the unit vectors as directions, in another order, the channels' scores come out in that order."""
+    """With the unit vectors as directions, in another order, the channels' scores come out in that
+    order.
+    """
     from edvit_tf.models.vit.leave_one_out import exact
 
     config, weights, x = network
@@ -68,13 +80,17 @@ def test_exact_of_some_units_only(network):
     every = exact(config, weights, x, "ffn")
     some = exact(config, weights, x, "ffn", units={"block_01.ffn": np.array([3, 17])})
     assert set(some) == {"block_01.ffn"}
-    np.testing.assert_allclose(some["block_01.ffn"][[3, 17]], every["block_01.ffn"][[3, 17]], rtol=2e-3, atol=5e-8)
+    np.testing.assert_allclose(
+        some["block_01.ffn"][[3, 17]], every["block_01.ffn"][[3, 17]], rtol=2e-3, atol=5e-8
+    )
     assert np.isnan(some["block_01.ffn"]).sum() == 18
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_linearised_and_fisher_equal_autodiff_written_the_slow_way(network, stage):
-    """One sample and one output at a time, every unit's slope from the Jacobian of a masked forward pass."""
+    """One sample and one output at a time, every unit's slope from the Jacobian of a masked forward
+    pass.
+    """
     import tensorflow as tf
 
     from edvit_tf.models.vit.functions import forward, mask_shapes
@@ -100,7 +116,9 @@ def test_linearised_and_fisher_equal_autodiff_written_the_slow_way(network, stag
             fisher[name].append((change**2 @ p - (change @ p) ** 2) / 2)
     for method, slow in (("linearised", linearised), ("fisher", fisher)):
         for name, fast in importance(config, weights, x, stage, method).items():
-            np.testing.assert_allclose(fast, np.mean(slow[name], axis=0), rtol=2e-3, atol=1e-8, err_msg=name)
+            np.testing.assert_allclose(
+                fast, np.mean(slow[name], axis=0), rtol=2e-3, atol=1e-8, err_msg=name
+            )
 
 
 @pytest.mark.parametrize("method", ["linearised", "fisher"])
@@ -108,7 +126,9 @@ def test_slopes_do_not_depend_on_the_batch_size(network, method):
     from edvit_tf.pruning.importance import importance
 
     config, weights, x = network
-    one, four, six = (importance(config, weights, x, "attention", method, batch_size=b) for b in (1, 4, 6))
+    one, four, six = (
+        importance(config, weights, x, "attention", method, batch_size=b) for b in (1, 4, 6)
+    )
     for name in one:
         np.testing.assert_allclose(one[name], six[name], rtol=1e-3, atol=1e-8)
         np.testing.assert_allclose(four[name], six[name], rtol=1e-3, atol=1e-8)
@@ -119,7 +139,9 @@ def test_exact_does_not_depend_on_the_batch_sizes(network, stage):
     from edvit_tf.models.vit.leave_one_out import exact
 
     config, weights, x = network
-    small, large = (exact(config, weights, x, stage, sample_batch=b, rows=r) for b, r in ((1, 1), (4, 64)))
+    small, large = (
+        exact(config, weights, x, stage, sample_batch=b, rows=r) for b, r in ((1, 1), (4, 64))
+    )
     for name in small:
         np.testing.assert_allclose(small[name], large[name], rtol=2e-3, atol=5e-8)
 
@@ -130,7 +152,9 @@ def test_the_same_scores_twice(network):
     config, weights, x = network
     for method in SCORES:
         for stage in STAGES:
-            first, second = (importance(config, weights, x, stage, method, seed=4) for _ in range(2))
+            first, second = (
+                importance(config, weights, x, stage, method, seed=4) for _ in range(2)
+            )
             for name in first:
                 np.testing.assert_array_equal(first[name], second[name])
 
@@ -166,8 +190,10 @@ def test_magnitude_is_the_norm_of_what_writes_and_reads():
     weights, none = random_weights(), random_inputs(count=0)
     ffn = importance(CONFIG, weights, none, "ffn", "magnitude")["block_01.ffn"]
     name = "block_01.mlp"
-    assert ffn[7] == pytest.approx(np.linalg.norm(weights[f"{name}.expand.kernel"][:, 7])
-                                   * np.linalg.norm(weights[f"{name}.contract.kernel"][7]))
+    assert ffn[7] == pytest.approx(
+        np.linalg.norm(weights[f"{name}.expand.kernel"][:, 7])
+        * np.linalg.norm(weights[f"{name}.contract.kernel"][7])
+    )
     zeroed = without(CONFIG, weights, "block_00.v", 5)
     assert importance(CONFIG, zeroed, none, "attention", "magnitude")["block_00.v"][5] == 0
     zeroed = without(CONFIG, weights, "residual", 5)
@@ -179,7 +205,9 @@ def test_half_variance_is_kl_to_second_order():
     rng = np.random.default_rng(0)
     z, change = rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
     for step in (1e-2, 1e-3):
-        np.testing.assert_allclose(half_variance(z, step * change), kl_divergence(z, z - step * change), rtol=20 * step)
+        np.testing.assert_allclose(
+            half_variance(z, step * change), kl_divergence(z, z - step * change), rtol=20 * step
+        )
 
 
 def test_bad_requests_are_refused():

@@ -1,4 +1,6 @@
-"""The audit of a small bundle with made-up weights: what fits is said to fit, and what was tampered with is named."""
+"""The audit of a small bundle with made-up weights: what fits is said to fit, and what was tampered
+with is named.
+"""
 
 import json
 import math
@@ -13,7 +15,9 @@ from tests.support import made_bundle
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return made_bundle.write(tmp_path_factory.mktemp("audit") / "bundle", flavours=("float32", "float16"))
+    return made_bundle.write(
+        tmp_path_factory.mktemp("audit") / "bundle", flavours=("float32", "float16")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +38,20 @@ def changed(made, tmp_path, change):
 
 
 def test_a_sound_bundle_is_reconciled(made, result):
-    assert result["reconciled"] and [m["name"] for m in result["models"]] == ["submodel-00", "submodel-01", "fusion"]
+    assert result["reconciled"] and [m["name"] for m in result["models"]] == [
+        "submodel-00",
+        "submodel-01",
+        "fusion",
+    ]
     for found in result["models"]:
         assert found["reasons"] == [] and found["params_keras"] == found["params_config"]
         assert found["weight_bytes"] == 4 * found["params_keras"] >= found["matrix_bytes"]
         file = made / f"{found['name']}.tflite"
-        assert found["tflite_bytes"] == file.stat().st_size == found["weight_bytes"] + found["overhead_bytes"]
+        assert (
+            found["tflite_bytes"]
+            == file.stat().st_size
+            == found["weight_bytes"] + found["overhead_bytes"]
+        )
         assert found["sha256"][file.name] == sha256(file)
     first, fusion = result["models"][0], result["models"][2]
     assert first["params_manifest"] == first["params_keras"] and first["macs"] < first["macs_full"]
@@ -55,8 +67,13 @@ def test_the_text_is_ascii_shows_every_layer_and_equal_summaries_once(result):
 
     shown = text(result)
     assert shown.isascii() and max(map(len, shown.splitlines())) <= 120
-    for layer in ("patch_embedding (Conv2D)", "block_01.attention.heads (DotProductAttention)", "block_01.mlp.contract",
-                  "head (Dense)", "tower.hidden (Dense)"):
+    for layer in (
+        "patch_embedding (Conv2D)",
+        "block_01.attention.heads (DotProductAttention)",
+        "block_01.mlp.contract",
+        "head (Dense)",
+        "tower.hidden (Dense)",
+    ):
         assert shown.count(layer) >= 1, layer
     assert shown.count('Model: "submodel_0') == 1
     assert "submodel-01: layer by layer the same table as submodel-00" in shown
@@ -69,13 +86,17 @@ def test_each_file_is_run_in_each_runtime_and_its_operators_and_memory_are_told(
     from edvit_tf.report.audit import text
 
     runs = {(run["file"], run["runtime"].split()[0]): run for run in result["runs"]}
-    files = [f"submodel-0{j}{flavour}.tflite" for j in range(2) for flavour in ("", ".float16")] + ["fusion.tflite"]
+    files = [f"submodel-0{j}{flavour}.tflite" for j in range(2) for flavour in ("", ".float16")] + [
+        "fusion.tflite"
+    ]
     assert set(runs) == {(file, runtime) for file in files for runtime in installed_runtimes()}
     for (file, runtime), run in runs.items():
         assert 0 < run["rss_bytes"] <= run["estimated_bytes"] and run["reasons"] == []
         assert run["partitions"] >= 1 and set(run["undelegated"]) <= set(run["operators"])
         if runtime == "tflite-runtime" and file.startswith("submodel"):
-            assert run["undelegated"]["BATCH_MATMUL"] == run["operators"]["BATCH_MATMUL"] == 4  # two a block
+            assert (
+                run["undelegated"]["BATCH_MATMUL"] == run["operators"]["BATCH_MATMUL"] == 4
+            )  # two a block
         if runtime == "ai-edge-litert" and file.startswith("submodel"):
             assert set(run["undelegated"]) <= {"CAST"}  # of the uint8 picture
     shown = text(result)
@@ -106,17 +127,32 @@ def test_a_manipulated_count_is_reported(made, tmp_path):
         manifest["sub_models"][0]["config"]["mlp_dim"] += 1
 
     found = audit(changed(made, tmp_path, change))
-    assert not found["reconciled"] and [m["reconciled"] for m in found["models"]] == [False, False, True]
+    assert not found["reconciled"] and [m["reconciled"] for m in found["models"]] == [
+        False,
+        False,
+        True,
+    ]
     params = found["models"][1]["params_keras"]
-    assert found["models"][1]["reasons"] == [f"the manifest says params {params + 1:,}; its config gives {params:,}"]
-    assert any("has mlp_dim 48; the manifest's config says 49" in reason for reason in found["models"][0]["reasons"])
+    assert found["models"][1]["reasons"] == [
+        f"the manifest says params {params + 1:,}; its config gives {params:,}"
+    ]
+    assert any(
+        "has mlp_dim 48; the manifest's config says 49" in reason
+        for reason in found["models"][0]["reasons"]
+    )
     assert "NOT reconciled: submodel-01" in text(found)
 
 
-@pytest.mark.parametrize("size, word", [
-    (2000, "fewer than its weight matrices'"), (400_000, "larger than its weights"),
-])
-def test_a_file_of_the_wrong_size_is_reported_even_if_the_manifest_agrees(made, tmp_path, size, word):
+@pytest.mark.parametrize(
+    "size, word",
+    [
+        (2000, "fewer than its weight matrices'"),
+        (400_000, "larger than its weights"),
+    ],
+)
+def test_a_file_of_the_wrong_size_is_reported_even_if_the_manifest_agrees(
+    made, tmp_path, size, word
+):
     from edvit_tf.report.audit import audit
 
     def change(manifest, folder):
@@ -125,7 +161,9 @@ def test_a_file_of_the_wrong_size_is_reported_even_if_the_manifest_agrees(made, 
         manifest["files"][file.name] = {"bytes": size, "sha256": sha256(file)}
 
     found = audit(changed(made, tmp_path, change))
-    assert [m["reconciled"] for m in found["models"]] == [False, True, True] and not found["reconciled"]
+    assert [m["reconciled"] for m in found["models"]] == [False, True, True] and not found[
+        "reconciled"
+    ]
     assert word in found["models"][0]["reasons"][0]
 
 

@@ -21,64 +21,181 @@ def accuracy(share: float, count: int = 200) -> dict:
 
 
 def process(median: float) -> dict:
-    return {"runtime": "tflite-runtime 2.14.0", "threads": 1, "load_ms": 1.5, "peak_rss_bytes": 60 << 20,
-            "tensorflow_loaded": False, "samples": 400, "invoke_ms": {"median": median, "p95": 2 * median}}
+    return {
+        "runtime": "tflite-runtime 2.14.0",
+        "threads": 1,
+        "load_ms": 1.5,
+        "peak_rss_bytes": 60 << 20,
+        "tensorflow_loaded": False,
+        "samples": 400,
+        "invoke_ms": {"median": median, "p95": 2 * median},
+    }
 
 
 def stages(classes: int) -> list[dict]:
-    return [{"stage": name, "config": {"num_classes": classes}, "params": 10, "macs": 10, "seconds": 1.0,
-             "history": {"samples": 100}, "accuracy": {step: {"group": share - 0.1, "all": share} for step, share in (
-                 ("before", 0.9), ("cut", 0.3), *([] if name == "head" else [("repair", 0.4)]), ("fit", 0.6))}}
-            for name in ("head", "residual", "attention", "ffn")]
+    return [
+        {
+            "stage": name,
+            "config": {"num_classes": classes},
+            "params": 10,
+            "macs": 10,
+            "seconds": 1.0,
+            "history": {"samples": 100},
+            "accuracy": {
+                step: {"group": share - 0.1, "all": share}
+                for step, share in (
+                    ("before", 0.9),
+                    ("cut", 0.3),
+                    *([] if name == "head" else [("repair", 0.4)]),
+                    ("fit", 0.6),
+                )
+            },
+        }
+        for name in ("head", "residual", "attention", "ffn")
+    ]
 
 
 def model(share: float, size: int, median: float, **more) -> dict:
-    parity = {"samples": 400, "max_relative_error": 2e-6, "p95_relative_error": 1e-6, "tolerance": 1e-4, "ties": 0,
-              "differing_top1": 0, "ok": True}
-    return {"params": size // 4, "macs": size, "macs_full": size + 9, "weight_bytes": size - 100, "file_bytes": size,
-            "tflite": accuracy(share), "keras": accuracy(share), "process": process(median), "parity": parity, **more}
+    parity = {
+        "samples": 400,
+        "max_relative_error": 2e-6,
+        "p95_relative_error": 1e-6,
+        "tolerance": 1e-4,
+        "ties": 0,
+        "differing_top1": 0,
+        "ok": True,
+    }
+    return {
+        "params": size // 4,
+        "macs": size,
+        "macs_full": size + 9,
+        "weight_bytes": size - 100,
+        "file_bytes": size,
+        "tflite": accuracy(share),
+        "keras": accuracy(share),
+        "process": process(median),
+        "parity": parity,
+        **more,
+    }
 
 
-def figures(fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LABELS) -> tuple[dict, dict]:
+def figures(
+    fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LABELS
+) -> tuple[dict, dict]:
     """A manifest and results as a run writes them, of `count` sub-models."""
     groups = [labels[j::count] for j in range(count)]
     names = [f"submodel-{j:02d}" for j in range(count)]
-    split = {"recordings": 200, "windows": 400, "per_class": {n: {"recordings": 50, "windows": 100} for n in labels}}
-    data = {"name": "gtzan", "kind": "audio", "synthetic": synthetic, "source": "genres", "seed": 3, "labels": labels,
-            "splits": {name: split for name in ("train", "validation", "test")}, "notes": ["a note"], "padded": 7,
-            "skipped": 1, "skipped_files": ["jazz/jazz.00054.wav"]}
+    split = {
+        "recordings": 200,
+        "windows": 400,
+        "per_class": {n: {"recordings": 50, "windows": 100} for n in labels},
+    }
+    data = {
+        "name": "gtzan",
+        "kind": "audio",
+        "synthetic": synthetic,
+        "source": "genres",
+        "seed": 3,
+        "labels": labels,
+        "splits": {name: split for name in ("train", "validation", "test")},
+        "notes": ["a note"],
+        "padded": 7,
+        "skipped": 1,
+        "skipped_files": ["jazz/jazz.00054.wav"],
+    }
     parity = model(0, 1, 1)["parity"]
-    rows = [{"name": n, "labels": g, "kept_heads": 2, "devices": [f"pi-{j}"],
-             **{k: v for k, v in model(0, 40_000 + j, 0.5).items() if k not in ("tflite", "keras", "parity")}}
-            | {"stages": stages(len(g) + 1)} for j, (n, g) in enumerate(zip(names, groups, strict=True))]
-    missing = [{"missing": j, "name": n, "tflite": accuracy(0.4), "other_classes": accuracy(0.65, 100)}
-               for j, n in enumerate(names)]
+    rows = [
+        {
+            "name": n,
+            "labels": g,
+            "kept_heads": 2,
+            "devices": [f"pi-{j}"],
+            **{
+                k: v
+                for k, v in model(0, 40_000 + j, 0.5).items()
+                if k not in ("tflite", "keras", "parity")
+            },
+        }
+        | {"stages": stages(len(g) + 1)}
+        for j, (n, g) in enumerate(zip(names, groups, strict=True))
+    ]
+    missing = [
+        {"missing": j, "name": n, "tflite": accuracy(0.4), "other_classes": accuracy(0.65, 100)}
+        for j, n in enumerate(names)
+    ]
     results = {
-        "name": "demo", "seed": 3, "data": data, "labels": labels, "sub_models": rows,
+        "name": "demo",
+        "seed": 3,
+        "data": data,
+        "labels": labels,
+        "sub_models": rows,
         "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "machine": "x86_64"},
         "base": model(base, 160_000, 2.0, given=None, training={"samples": 1000}),
         "single": None if count == 1 else model(single, 41_000, 0.6, stages=stages(len(labels))),
-        "fusion": {"tflite": accuracy(fused), "keras": accuracy(fused), "average": accuracy(fused - 0.02),
-                   "temperature": 1.25, "calibration": {"ece": 0.034, "nll": 0.8}, "validation_calibration": {
-                       "samples": 150, "before": {"ece": 0.071, "nll": 0.9}, "after": {"ece": 0.021, "nll": 0.7}},
-                   "file_bytes": 900, "process": process(0.1)},
-        "losses": [{"missing": [j], "names": [n], "tflite": accuracy(0.4 + 0.1 * j)} for j, n in enumerate(names)],
+        "fusion": {
+            "tflite": accuracy(fused),
+            "keras": accuracy(fused),
+            "average": accuracy(fused - 0.02),
+            "temperature": 1.25,
+            "calibration": {"ece": 0.034, "nll": 0.8},
+            "validation_calibration": {
+                "samples": 150,
+                "before": {"ece": 0.071, "nll": 0.9},
+                "after": {"ece": 0.021, "nll": 0.7},
+            },
+            "file_bytes": 900,
+            "process": process(0.1),
+        },
+        "losses": [
+            {"missing": [j], "names": [n], "tflite": accuracy(0.4 + 0.1 * j)}
+            for j, n in enumerate(names)
+        ],
         "training_macs": {"fleet": 5_000_000_000_000, "single": 4_900_000_000_000},
-        "parity": dict.fromkeys([*names, "fused"], parity), "missing_one": missing if count > 1 else [],
+        "parity": dict.fromkeys([*names, "fused"], parity),
+        "missing_one": missing if count > 1 else [],
         "confusion": [[1000 + 10 * r + c for c in range(len(labels))] for r in range(len(labels))],
-        "plan": {"total_bytes": 80_000, "budget_bytes": None}, "seconds": 20.0, "peak_rss_bytes": 1 << 30,
-        "stage_seconds": {"data": 1.0, "base": 2.0, **{f"{n}.{s['stage']}": 1.5 for n in names for s in stages(2)}},
+        "plan": {"total_bytes": 80_000, "budget_bytes": None},
+        "seconds": 20.0,
+        "peak_rss_bytes": 1 << 30,
+        "stage_seconds": {
+            "data": 1.0,
+            "base": 2.0,
+            **{f"{n}.{s['stage']}": 1.5 for n in names for s in stages(2)},
+        },
     }
-    entries = [{"name": n, "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48}, "labels": g}
-               for n, g in zip(names, groups, strict=True)]
+    entries = [
+        {"name": n, "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48}, "labels": g}
+        for n, g in zip(names, groups, strict=True)
+    ]
     manifest = {
-        "schema_version": 1, "name": "demo", "task": "audio-classification", "labels": labels, "input": {}, "files": {},
-        "sub_models": entries, "fusion": {"widths": [24] * count, "lambda": 0.5}, "seed": 3, "versions": {"keras": "3"},
-        "plan": {"devices": [{"name": f"pi-{j}", "memory_bytes": 1 << 20, "compute_macs": None}
-                             for j in range(count + 1)],
-                 "budget_bytes": None, "strategy": "random", "assignment": "greedy", "samples": 1},
-        "data": {}, "run": {"model": "vit_cpu", "budget_bytes": None, "data": {}, "seed": 3,
-                **dict.fromkeys(("base_training", "stage_training", "fusion_training"), TRAINING)},
+        "schema_version": 1,
+        "name": "demo",
+        "task": "audio-classification",
+        "labels": labels,
+        "input": {},
+        "files": {},
+        "sub_models": entries,
+        "fusion": {"widths": [24] * count, "lambda": 0.5},
+        "seed": 3,
+        "versions": {"keras": "3"},
+        "plan": {
+            "devices": [
+                {"name": f"pi-{j}", "memory_bytes": 1 << 20, "compute_macs": None}
+                for j in range(count + 1)
+            ],
+            "budget_bytes": None,
+            "strategy": "random",
+            "assignment": "greedy",
+            "samples": 1,
+        },
+        "data": {},
+        "run": {
+            "model": "vit_cpu",
+            "budget_bytes": None,
+            "data": {},
+            "seed": 3,
+            **dict.fromkeys(("base_training", "stage_training", "fusion_training"), TRAINING),
+        },
     }
     return manifest, results
 
@@ -103,10 +220,24 @@ def test_the_page_is_self_contained_and_well_formed(tmp_path):
     for tag in ("table", "svg", "section", "tr", "td", "text", "p", "div", "figure", "g"):
         assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
     text = text_of(html)
-    for told in ("jazz/jazz.00054.wav", "a note", "shorter than the window: 7", "pi-2", "nothing", "A CPU", "keras 3",
-                 "tflite-runtime 2.14.0, 1 thread", "edvit evaluate BUNDLE --data-dir DATA", "2.0e-06",
-                 "30.0 \u2192 60.0", "Loss of several sub-models", "1 2 45.0 % 40.0 % 50.0 %", "Temperature 1.25",
-                 "test, as deployed 200 3.4 0.8", "with 5.00 T MACs, the single model with 4.90 T"):
+    for told in (
+        "jazz/jazz.00054.wav",
+        "a note",
+        "shorter than the window: 7",
+        "pi-2",
+        "nothing",
+        "A CPU",
+        "keras 3",
+        "tflite-runtime 2.14.0, 1 thread",
+        "edvit evaluate BUNDLE --data-dir DATA",
+        "2.0e-06",
+        "30.0 \u2192 60.0",
+        "Loss of several sub-models",
+        "1 2 45.0 % 40.0 % 50.0 %",
+        "Temperature 1.25",
+        "test, as deployed 200 3.4 0.8",
+        "with 5.00 T MACs, the single model with 4.90 T",
+    ):
         assert told in text, told
     assert "nan" not in text.lower().split() and "None" not in text
 
@@ -119,7 +250,7 @@ def test_the_banner_stands_if_and_only_if_the_data_are_synthetic(tmp_path, synth
 
 
 def test_labels_and_names_are_escaped(tmp_path):
-    labels = ["<b>bold</b>", "a&b", '"quoted" \'label\' <script>x</script> of some length', "plain"]
+    labels = ["<b>bold</b>", "a&b", "\"quoted\" 'label' <script>x</script> of some length", "plain"]
     manifest, results = figures(labels=labels)
     manifest["name"] = "<i>run</i>"
     results["data"] |= {"source": "<u>", "skipped_files": ["<s>.wav"], "notes": ["<em>"]}
@@ -128,16 +259,21 @@ def test_labels_and_names_are_escaped(tmp_path):
     assert "&lt;b&gt;bold&lt;/b&gt;" in html and "a&amp;b" in html and "&lt;s&gt;.wav" in html
 
 
-@pytest.mark.parametrize("fused, single, base, word, sign", [
-    (0.9, 0.6, 0.8, "better than one single model", "+30.0 points"),
-    (0.5, 0.9, 0.8, "worse than one single model", "\u221240.0 points"),
-    (0.7, 0.7, 0.8, "no better than one single model", "0.0 points"),
-])
+@pytest.mark.parametrize(
+    "fused, single, base, word, sign",
+    [
+        (0.9, 0.6, 0.8, "better than one single model", "+30.0 points"),
+        (0.5, 0.9, 0.8, "worse than one single model", "\u221240.0 points"),
+        (0.7, 0.7, 0.8, "no better than one single model", "0.0 points"),
+    ],
+)
 def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
     manifest, results = figures(fused, single, base)
     said = verdict(results, compared(manifest, results))
     assert word in said[0] and sign in said[1]
-    assert ("one small model on one device is the better choice" in " ".join(said)) == (fused < single)
+    assert ("one small model on one device is the better choice" in " ".join(said)) == (
+        fused < single
+    )
     against_base = next(s for s in said if "unsplit base" in s)
     assert f"difference is {points(fused - base, 200)} points" in against_base
     assert "too few to be sure" not in " ".join(said)
@@ -146,17 +282,25 @@ def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
 def test_the_verdict_admits_small_differences_guessing_and_a_better_average():
     manifest, results = figures(0.71, 0.70)
     said = " ".join(verdict(results, compared(manifest, results)))
-    assert "better" in said and "too few to be sure, one small model on one device may do as well" in said
+    assert (
+        "better" in said
+        and "too few to be sure, one small model on one device may do as well" in said
+    )
     manifest, results = figures(0.26, 0.28)
     results["fusion"]["average"] = accuracy(0.4)
     said = " ".join(verdict(results, compared(manifest, results)))
-    assert "cannot be told from guessing (25.0 %)" in said and "plain softmax average does better" in said
+    assert (
+        "cannot be told from guessing (25.0 %)" in said
+        and "plain softmax average does better" in said
+    )
     assert "too few to be sure" in said and "worse" in said
 
 
 def test_the_fleet_is_charged_for_replicas_and_for_devices_with_two_sub_models():
     manifest, results = figures(count=3)
-    for sub, devices in zip(results["sub_models"], (["pi-0"], ["pi-0", "pi-1"], ["pi-1"]), strict=True):
+    for sub, devices in zip(
+        results["sub_models"], (["pi-0"], ["pi-0", "pi-1"], ["pi-1"]), strict=True
+    ):
         sub["devices"] = devices
     fused = next(row for row in compared(manifest, results) if row["key"] == "fused")
     sizes = [sub["file_bytes"] for sub in results["sub_models"]]
@@ -171,15 +315,21 @@ def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fl
     manifest["fusion"]["kind"] = "average"
     sizes = [sub["file_bytes"] for sub in results["sub_models"]]
     rows = [len(sub["labels"]) + 1 for sub in results["sub_models"]]
-    assert next(row for row in compared(manifest, results) if row["key"] == "fused")["macs"] == \
-        sum(sizes) + 24 * sum(rows)
+    assert next(row for row in compared(manifest, results) if row["key"] == "fused")["macs"] == sum(
+        sizes
+    ) + 24 * sum(rows)
 
     for sub in results["sub_models"]:
-        sub["kept_heads"], sub["stages"] = 2, [{"stage": "group", "history": {"samples": 100}, "accuracy": {}}]
+        sub["kept_heads"], sub["stages"] = (
+            2,
+            [{"stage": "group", "history": {"samples": 100}, "accuracy": {}}],
+        )
     results["base"]["training"] = {"samples": 7}
     results["shared"] = {f"shared-{k}": [{"history": {"samples": k * 1000}}] for k in (2, 4)}
     results["fusion"]["joint"] = {"samples": 10}
-    assert "goes on from the base: 2,330 training samples" in " ".join(verdict(results, compared(manifest, results)))
+    assert "goes on from the base: 2,330 training samples" in " ".join(
+        verdict(results, compared(manifest, results))
+    )
 
 
 def test_one_sub_model_and_a_base_without_a_file(tmp_path):
@@ -188,14 +338,19 @@ def test_one_sub_model_and_a_base_without_a_file(tmp_path):
         del results["base"][key]
     text = text_of(written(tmp_path, manifest, results))
     assert "nothing is split" in text and "without it there is no answer" in text
-    assert "base, unsplit (Keras, no .tflite file)" in text and "The base has no .tflite file" in text
+    assert (
+        "base, unsplit (Keras, no .tflite file)" in text and "The base has no .tflite file" in text
+    )
 
 
 def test_every_count_of_the_confusion_matrix_is_shown(tmp_path):
     labels = [f"class {i}" for i in range(12)]
     manifest, results = figures(count=3, labels=labels)
     html = written(tmp_path, manifest, results)
-    drawn = re.findall(r">(\d+)</text>", html[html.index('class="matrix"'):html.index("Keras against TFLite</h2>")])
+    drawn = re.findall(
+        r">(\d+)</text>",
+        html[html.index('class="matrix"') : html.index("Keras against TFLite</h2>")],
+    )
     assert [int(n) for n in drawn] == [count for row in results["confusion"] for count in row]
     assert "none" in matrix([[0, 0], [0, 3]], ["a", "b"])  # a class without test data
 
@@ -219,10 +374,20 @@ def test_missing_or_broken_results_are_named(tmp_path):
 
 def test_intervals_and_numbers():
     assert wilson(0.15, 60) == pytest.approx((0.0810, 0.2611), abs=1e-4)  # by hand, Wilson 1927
-    assert wilson(0.0, 10)[0] == 0.0 and wilson(1.0, 10)[1] == pytest.approx(1.0) and wilson(0.5, 0) == (0.0, 1.0)
+    assert (
+        wilson(0.0, 10)[0] == 0.0
+        and wilson(1.0, 10)[1] == pytest.approx(1.0)
+        and wilson(0.5, 0) == (0.0, 1.0)
+    )
     assert difference(56 / 70, 48 / 70, 70)[0] < 0 < difference(56 / 70, 48 / 70, 70)[1]
     low, high = difference(0.9, 0.6, 200)
     assert 0 < low < 0.3 < high
-    assert [number(v) for v in (0, 0.037, 12.34, 999.9, 1234.4)] == ["0", "0.0370", "12.3", "1,000", "1,234"]
+    assert [number(v) for v in (0, 0.037, 12.34, 999.9, 1234.4)] == [
+        "0",
+        "0.0370",
+        "12.3",
+        "1,000",
+        "1,234",
+    ]
     assert (percent(0.98456, 10_000), percent(0.15, 60)) == ("98.46 %", "15.0 %")
     assert [points(v, 60) for v in (0.05, -0.05, -0.0001)] == ["+5.0", "\u22125.0", "0.0"]

@@ -1,4 +1,6 @@
-"""Studies on a tiny base and small pictures: rows are kept, a stopped study goes on, tables hold what was measured."""
+"""Studies on a tiny base and small pictures: rows are kept, a stopped study goes on, tables hold
+what was measured.
+"""
 
 import json
 
@@ -13,7 +15,9 @@ from tests.support.data_files import write_cifar_folders
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A random ViT of the CIFAR-10 classes at 16 x 16, saved as a run would save it, with its data set."""
+    """A random ViT of the CIFAR-10 classes at 16 x 16, saved as a run would save it, with its data
+    set.
+    """
     from edvit_tf.models.vit.keras_model import vit_from_weights
     from edvit_tf.models.vit.presets import vit_config
     from tests.support.tiny_vit import random_weights
@@ -74,8 +78,12 @@ def test_rank_agreement_rows_and_table(base):
     from edvit_tf.study.scores import agreement, agreement_table
 
     rows = list(agreement(base, Rows(None, {}), samples=10, units=8, seed=0))
-    assert [row["name"] for row in rows] == ["residual", *(f"block_{i:02d}.{p}" for i in range(2) for p in ("qk", "v")),
-                                             "block_00.ffn", "block_01.ffn"]
+    assert [row["name"] for row in rows] == [
+        "residual",
+        *(f"block_{i:02d}.{p}" for i in range(2) for p in ("qk", "v")),
+        "block_00.ffn",
+        "block_01.ffn",
+    ]
     assert all(-1 <= row["linearised"]["spearman"] <= 1 for row in rows)
     assert np.mean([row["fisher"]["spearman"] for row in rows]) > 0.5
     table = agreement_table(rows).splitlines()
@@ -100,14 +108,18 @@ def test_cuts_rows_and_tables(base, monkeypatch):
     from edvit_tf.study import cuts
 
     monkeypatch.setattr(cuts, "FIT", TrainConfig(epochs=1, batch_size=10))
-    monkeypatch.setattr(cuts, "RESIDUAL_GRID", (cuts.RESIDUAL_GRID[2], cuts.RESIDUAL_GRID[4], PruneConfig()))
+    monkeypatch.setattr(
+        cuts, "RESIDUAL_GRID", (cuts.RESIDUAL_GRID[2], cuts.RESIDUAL_GRID[4], PruneConfig())
+    )
     bench = cuts.Bench(base, calibration=10, train=40, test=20, split="test", seed=0)
     grid = [PruneConfig(heads="keep"), PruneConfig(score="random", repair=False)]
     rows = list(cuts.grid_study(bench, Rows(None, {}), (2,), grid))
     rows += list(cuts.residual_study(bench, Rows(None, {}), (2,)))
     assert {"residual_cut", "residual_repair", "attention_repair", "ffn_cut", "fit"} <= set(rows[0])
     assert "residual_repair" not in rows[1] and all(0 <= row["fit"] <= 1 for row in rows[:2])
-    assert len(rows) == 2 + 3 and all(0 <= row["cut"] <= 1 and 0 <= row["repair"] <= 1 for row in rows[2:])
+    assert len(rows) == 2 + 3 and all(
+        0 <= row["cut"] <= 1 and 0 <= row["repair"] <= 1 for row in rows[2:]
+    )
     table = cuts.cuts_table(rows, 4)
     assert "channels, linearised, 4 rounds" in table and "linearised, keep, repair, seed 0" in table
     json.dumps(rows)
@@ -127,7 +139,9 @@ def test_the_first_stage_is_done_once_for_all_rows_that_share_it(base, monkeypat
     monkeypatch.setattr(cuts, "prune_stage", counted)
     target = base.config.pruned(2, 10)
     repaired = bench.prune(bench.start, "residual", target, PruneConfig())
-    plain = bench.prune(bench.start, "residual", target, PruneConfig(score="random", heads="keep", repair=False))
+    plain = bench.prune(
+        bench.start, "residual", target, PruneConfig(score="random", heads="keep", repair=False)
+    )
     assert calls == ["residual"] and plain.repaired is None and plain.cut is repaired.cut
     bench.prune(bench.start, "residual", target, PruneConfig(residual="channels", score="random"))
     assert len(calls) == 2
@@ -137,8 +151,12 @@ def test_the_grid_holds_every_score_heads_and_repair():
     from edvit_tf.study.cuts import best_two, full_grid
 
     grid = {(o.score, o.heads, o.repair) for o in full_grid()}
-    assert {(s, h, r) for s in ("linearised", "magnitude", "random") for h in ("merge", "keep")
-            for r in (True, False)} <= grid
+    assert {
+        (s, h, r)
+        for s in ("linearised", "magnitude", "random")
+        for h in ("merge", "keep")
+        for r in (True, False)
+    } <= grid
     assert set(best_two()) <= set(full_grid())
 
 

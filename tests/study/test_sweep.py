@@ -1,4 +1,6 @@
-"""`edvit sweep`: two runs of a recipe from one base, the page over them, and going on after a stop."""
+"""`edvit sweep`: two runs of a recipe from one base, the page over them, and going on after a
+stop.
+"""
 
 import json
 import re
@@ -22,7 +24,9 @@ def swept(tmp_path_factory):
 
 def test_every_row_is_what_its_bundle_stores(swept):
     out, rows = swept
-    assert [row["devices"] for row in rows] == [1, 2] and json.loads((out / "sweep.json").read_text()) == rows
+    assert [row["devices"] for row in rows] == [1, 2] and json.loads(
+        (out / "sweep.json").read_text()
+    ) == rows
     for row in rows:
         results = json.loads((out / row["bundle"] / "results.json").read_text())
         assert row["models"]["fused"]["accuracy"] == results["fusion"]["tflite"]["recording"]
@@ -66,8 +70,12 @@ def test_a_sweep_goes_on_where_it_was_stopped(swept):
 
 
 def test_a_run_that_fails_is_named_with_its_last_words(tmp_path):
-    done = run_python(*COMMAND, "--out", tmp_path / "out", "--", "--smoke", "--synthetic", "--budget", "1kB")
-    assert done.returncode == 6 and "seed-0-n1 ended with 5" in done.stderr and "budget" in done.stderr
+    done = run_python(
+        *COMMAND, "--out", tmp_path / "out", "--", "--smoke", "--synthetic", "--budget", "1kB"
+    )
+    assert (
+        done.returncode == 6 and "seed-0-n1 ended with 5" in done.stderr and "budget" in done.stderr
+    )
     done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/none.py", "--out", tmp_path / "none")
     assert done.returncode == 6 and "not a file" in done.stderr
 
@@ -75,18 +83,31 @@ def test_a_run_that_fails_is_named_with_its_last_words(tmp_path):
 def test_several_seeds_give_mean_and_deviation(swept):
     _, rows = swept
     one = rows[1]
-    other = {**one, "seed": 1, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.75}}}
-    first = {**one, "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}}}
+    other = {
+        **one,
+        "seed": 1,
+        "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.75}},
+    }
+    first = {
+        **one,
+        "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}},
+    }
     for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
         assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
     page = sweep_page("x", [first, other], "y")
-    assert "<td class=\"\">70.00 \u00b1 7.07</td>" in page and "fleet, average" in page and "single model" in page
+    assert (
+        '<td class="">70.00 \u00b1 7.07</td>' in page
+        and "fleet, average" in page
+        and "single model" in page
+    )
     assert "fleet, fused, N = 2: 70</title>" in page  # the mean, in percent
     assert "One seed a row" in sweep_text(rows)
 
 
 def test_axes_have_round_marks_that_hold_every_value():
-    assert ticks(0, 82.2) == [0, 50, 100] and ticks(0, 0.75) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert ticks(0, 82.2) == [0, 50, 100] and ticks(0, 0.75) == pytest.approx(
+        [0, 0.2, 0.4, 0.6, 0.8]
+    )
     for low, high in ((80.8, 94.1), (0, 1e-3), (5, 5), (0.31, 0.32)):
         marks = ticks(low, high)
         assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and len(marks) <= 7
@@ -95,9 +116,28 @@ def test_axes_have_round_marks_that_hold_every_value():
 def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
     out, rows = swept
     base = out / f"{rows[0]['bundle']}.work" / "base" / "base.keras"
-    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "2", "--strategies",
-                      "random,similar", "--jobs", "2", "--out", tmp_path / "out", "--json", "--", "--smoke",
-                      "--synthetic", "--base", base, "--groups", "3")
+    done = run_python(
+        "-m",
+        "edvit_tf.cli",
+        "sweep",
+        "recipes/mnist.py",
+        "--devices",
+        "2",
+        "--strategies",
+        "random,similar",
+        "--jobs",
+        "2",
+        "--out",
+        tmp_path / "out",
+        "--json",
+        "--",
+        "--smoke",
+        "--synthetic",
+        "--base",
+        base,
+        "--groups",
+        "3",
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)  # N is the number of devices, whatever they hold
     assert [(row["devices"], row["strategy"]) for row in found] == [(2, "random"), (2, "similar")]

@@ -15,44 +15,83 @@ from tests.support.worker_process import Worker, server, wait_for
 
 
 def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndarray:
-    """Probabilities (n, classes) of inputs (n, H, W, C) without the wire: each file in a process of its own."""
+    """Probabilities (n, classes) of inputs (n, H, W, C) without the wire: each file in a process of
+    its own.
+    """
     bundle = open_bundle(folder)
-    name, features, present = bundle.manifest["input"]["name"], [], np.ones((len(x), len(bundle.widths)), np.float32)
+    name, features, present = (
+        bundle.manifest["input"]["name"],
+        [],
+        np.ones((len(x), len(bundle.widths)), np.float32),
+    )
     for j, (entry, width) in enumerate(zip(bundle.sub_models, bundle.widths, strict=True)):
-        features.append(np.zeros((len(x), width), np.float32) if j in missing
-                        else run_model(bundle.path / entry["file"], {name: x})[0]["features"])
+        features.append(
+            np.zeros((len(x), width), np.float32)
+            if j in missing
+            else run_model(bundle.path / entry["file"], {name: x})[0]["features"]
+        )
     present[:, list(missing)] = 0
     inputs = {"features": np.concatenate(features, axis=1), "present": present}
     return run_model(bundle.path / bundle.manifest["fusion"]["file"], inputs)[0]["probabilities"]
 
 
 @contextlib.contextmanager
-def aggregator(bundle: Path, folder: Path, devices: list[str], *arguments: str, prelude: str = "",
-               **environment: str) -> Iterator[Worker]:
-    """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to --insecure.
+def aggregator(
+    bundle: Path,
+    folder: Path,
+    devices: list[str],
+    *arguments: str,
+    prelude: str = "",
+    **environment: str,
+) -> Iterator[Worker]:
+    """An aggregator over these addresses, on a port of the kernel's choice; `arguments` default to
+    --insecure.
 
     `prelude` is Python that runs in the process before its main.
     """
     arguments = arguments if "--identity" in arguments else ("--insecure", *arguments)
     main = ["-m", "edvit_tf.cli"]
     if prelude:
-        main = ["-c", f"{prelude}\nimport sys\nfrom edvit_tf.cli.main import main\nraise SystemExit(main(sys.argv[1:]))"]
-    command = [sys.executable, *main, "serve", str(bundle), "--devices", ",".join(devices), "--listen",
-               "127.0.0.1:0", *map(str, arguments)]
+        main = [
+            "-c",
+            f"{prelude}\nimport sys\nfrom edvit_tf.cli.main import main\nraise "
+            "SystemExit(main(sys.argv[1:]))",
+        ]
+    command = [
+        sys.executable,
+        *main,
+        "serve",
+        str(bundle),
+        "--devices",
+        ",".join(devices),
+        "--listen",
+        "127.0.0.1:0",
+        *map(str, arguments),
+    ]
     with server(command, folder, **environment) as one:
         yield one
 
 
-def infer(channel: grpc.Channel, value, timeout: float = 10, model: str = "edvit", name: str = "image", request_id=""):
+def infer(
+    channel: grpc.Channel,
+    value,
+    timeout: float = 10,
+    model: str = "edvit",
+    name: str = "image",
+    request_id="",
+):
     """(outputs, parameters, id) of a ModelInfer."""
     response = wire.stub(channel, "ModelInfer")(
-        wire.infer_request(model, {name: value}, request_id=request_id), timeout=timeout)
+        wire.infer_request(model, {name: value}, request_id=request_id), timeout=timeout
+    )
     return wire.tensors(response), wire.parameters(response), response.id
 
 
 def ready(channel: grpc.Channel) -> bool:
     try:
-        return wire.stub(channel, "ServerReady")(wire.message("ServerReadyRequest")(), timeout=2).ready
+        return wire.stub(channel, "ServerReady")(
+            wire.message("ServerReadyRequest")(), timeout=2
+        ).ready
     except grpc.RpcError:
         return False
 

@@ -1,4 +1,6 @@
-"""Faults of single devices, each with its end: what is done, how long, and until the aggregator has the device back."""
+"""Faults of single devices, each with its end: what is done, how long, and until the aggregator has
+the device back.
+"""
 
 import contextlib
 import shutil
@@ -14,7 +16,9 @@ from pathlib import Path
 from tests.support.commands import ROOT
 from tests.support.fleet_process import Place
 
-BACK_SECONDS = 30.0  # a device that is not back so long after the end of its fault has not recovered
+BACK_SECONDS = (
+    30.0  # a device that is not back so long after the end of its fault has not recovered
+)
 STUCK_SECONDS = 3.0  # of the workers' watchdog
 
 
@@ -35,8 +39,17 @@ class Proxy:
 
     def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.chaos_proxy", *(f"{listen}:{target}" for listen, target in pairs)], cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                "-m",
+                "tests.support.chaos_proxy",
+                *(f"{listen}:{target}" for listen, target in pairs),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._lock = threading.Lock()
         assert self._process.stdout.readline() == "ready\n"
 
@@ -97,6 +110,7 @@ def stuck(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
 
 def line(mode: str) -> Callable[[Place, Proxy, int, float], str]:
     """A fault of the network."""
+
     def run(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
         proxy.put(device, mode)
         time.sleep(seconds)
@@ -107,7 +121,9 @@ def line(mode: str) -> Callable[[Place, Proxy, int, float], str]:
 
 
 def spoil(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
-    """Power off, and the model's file is damaged when it comes back: it must not serve. Then the file is mended."""
+    """Power off, and the model's file is damaged when it comes back: it must not serve. Then the
+    file is mended.
+    """
     place.end(signal.SIGKILL)
     file = place.bundle / f"submodel-{device:02d}.tflite"
     kept = file.with_suffix(".kept")
@@ -127,13 +143,30 @@ def spoil(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
     return trouble
 
 
-FAULTS = {"kill": kill, "restart": restart, "stop": stop, "slow": slow, "stuck": stuck, "silent": line("silent"),
-          "cut": line("cut"), "corrupt": line("corrupt"), "spoil": spoil}
+FAULTS = {
+    "kill": kill,
+    "restart": restart,
+    "stop": stop,
+    "slow": slow,
+    "stuck": stuck,
+    "silent": line("silent"),
+    "cut": line("cut"),
+    "corrupt": line("corrupt"),
+    "spoil": spoil,
+}
 
 
-def suffer(kind: str, place: Place, proxy: Proxy, device: int, seconds: float,
-           is_back: Callable[[float], bool]) -> Fault:
-    """Runs a fault to its end and waits for the device, until `is_back(time.monotonic() of the end)`."""
+def suffer(
+    kind: str,
+    place: Place,
+    proxy: Proxy,
+    device: int,
+    seconds: float,
+    is_back: Callable[[float], bool],
+) -> Fault:
+    """Runs a fault to its end and waits for the device, until `is_back(time.monotonic() of the
+    end)`.
+    """
     started = time.monotonic()
     try:
         trouble = FAULTS[kind](place, proxy, device, seconds)
@@ -143,7 +176,9 @@ def suffer(kind: str, place: Place, proxy: Proxy, device: int, seconds: float,
     while time.monotonic() < ended + BACK_SECONDS:
         with contextlib.suppress(OSError):
             if is_back(ended):
-                return Fault(kind, device, started, ended - started, time.monotonic() - ended, trouble)
+                return Fault(
+                    kind, device, started, ended - started, time.monotonic() - ended, trouble
+                )
         time.sleep(0.1)
     return Fault(kind, device, started, ended - started, None, trouble)
 
@@ -154,7 +189,12 @@ def lines(targets: Sequence[str]) -> Iterator[tuple[Proxy, list[str]]]:
     from tests.support.fleet_process import free_port
 
     ports = [free_port() for _ in targets]
-    proxy = Proxy([(port, int(target.rpartition(":")[2])) for port, target in zip(ports, targets, strict=True)])
+    proxy = Proxy(
+        [
+            (port, int(target.rpartition(":")[2]))
+            for port, target in zip(ports, targets, strict=True)
+        ]
+    )
     try:
         yield proxy, [f"127.0.0.1:{port}" for port in ports]
     finally:

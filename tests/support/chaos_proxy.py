@@ -2,9 +2,9 @@
 
     python -m tests.support.chaos_proxy 8001:9001 8002:9002      listens on 8001 for what is at 9001, and so on
 
-Commands come on standard input, a line each: `PLACE MODE`, PLACE counting from 0. Modes: `pass`; `silent` (nothing gets
-through, connections stand, as behind a pulled cable); `cut` (connections are reset, new ones too); `corrupt` (in each
-piece that passes one byte is another, which TLS notices).
+Commands come on standard input, a line each: `PLACE MODE`, PLACE counting from 0. Modes: `pass`;
+`silent` (nothing gets through, connections stand, as behind a pulled cable); `cut` (connections are
+reset, new ones too); `corrupt` (in each piece that passes one byte is another, which TLS notices).
 """
 
 import asyncio
@@ -37,7 +37,10 @@ class Place:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
             ends.append(back)
             self.writers.update(ends)
-            pumps = [asyncio.create_task(self._pump(reader, back)), asyncio.create_task(self._pump(there, writer))]
+            pumps = [
+                asyncio.create_task(self._pump(reader, back)),
+                asyncio.create_task(self._pump(there, writer)),
+            ]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in pumps:
                 pump.cancel()
@@ -67,7 +70,9 @@ async def main(pairs: list[str]) -> None:
         places.append(Place(target))
         servers.append(await asyncio.start_server(places[-1].connected, "127.0.0.1", listen))
     commands = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
+    )
     print("ready", flush=True)
     while line := await commands.readline():
         place, mode = line.decode().split()

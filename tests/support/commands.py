@@ -10,11 +10,20 @@ ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ("recipes/mnist.py", "--smoke", "--synthetic")
 
 
-def run_python(*arguments: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+def run_python(
+    *arguments: str | Path, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess:
     """`python ARGUMENTS...` in the project's folder, without EDVIT_DATA; output as text."""
     kept = {k: v for k, v in os.environ.items() if k != "EDVIT_DATA"}
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env={**kept, **environment}, text=True,
-                          capture_output=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**kept, **environment},
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def rewrite_manifest(bundle: Path, change) -> None:

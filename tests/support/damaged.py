@@ -1,4 +1,6 @@
-"""Damages to a bundle, for tests of what refuses it: a worker at its start, an update before it switches."""
+"""Damages to a bundle, for tests of what refuses it: a worker at its start, an update before it
+switches.
+"""
 
 import shutil
 from pathlib import Path
@@ -10,7 +12,9 @@ from tests.support.commands import rewrite_manifest
 def listed(bundle: Path, name: str = "submodel-00.tflite") -> None:
     """Makes the manifest list the file as it now is: sha256 does not tell any more."""
     file = bundle / name
-    rewrite_manifest(bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file)))
+    rewrite_manifest(
+        bundle, lambda m: m["files"][name].update(bytes=file.stat().st_size, sha256=sha256(file))
+    )
 
 
 def swapped(bundle: Path) -> None:

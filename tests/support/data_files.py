@@ -8,7 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+GENRES = (
+    "blues",
+    "classical",
+    "country",
+    "disco",
+    "hiphop",
+    "jazz",
+    "metal",
+    "pop",
+    "reggae",
+    "rock",
+)
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 
@@ -48,7 +59,9 @@ def cut_off(path: Path, keep: float = 0.5) -> Path:
     return path
 
 
-def write_gtzan(folder: Path, tracks=range(6), num_samples=4000, suffix: str = ".wav", rate: int = 22_050) -> Path:
+def write_gtzan(
+    folder: Path, tracks=range(6), num_samples=4000, suffix: str = ".wav", rate: int = 22_050
+) -> Path:
     """folder/genres/<genre>/<genre>.NNNNN.<suffix>; returns folder."""
     for g, genre in enumerate(GENRES):
         for n in tracks:
@@ -57,12 +70,20 @@ def write_gtzan(folder: Path, tracks=range(6), num_samples=4000, suffix: str = "
     return folder
 
 
-def write_speech(folder: Path, words=WORDS, speakers: int = 10, suffix: str = ".wav", lists: bool = True) -> Path:
-    """folder/<word>/<speaker>_nohash_0.<suffix>; speaker 0 in the testing list, 1 in the validation list (as .wav)."""
+def write_speech(
+    folder: Path, words=WORDS, speakers: int = 10, suffix: str = ".wav", lists: bool = True
+) -> Path:
+    """folder/<word>/<speaker>_nohash_0.<suffix>; speaker 0 in the testing list, 1 in the validation
+    list (as .wav).
+    """
     names = [f"{s:08x}" for s in range(speakers)]
     for w, word in enumerate(words):
         for s, name in enumerate(names):
-            write_sound(folder / word / f"{name}_nohash_0{suffix}", tone(16_000, 0.02 * (w + 1) + 0.001 * s), 16_000)
+            write_sound(
+                folder / word / f"{name}_nohash_0{suffix}",
+                tone(16_000, 0.02 * (w + 1) + 0.001 * s),
+                16_000,
+            )
     if lists:
         for name, speaker in (("testing_list.txt", names[0]), ("validation_list.txt", names[1])):
             (folder / name).write_text("".join(f"{w}/{speaker}_nohash_0.wav\n" for w in words))
@@ -71,13 +92,18 @@ def write_speech(folder: Path, words=WORDS, speakers: int = 10, suffix: str = ".
 
 def write_idx(path: Path, array: np.ndarray) -> Path:
     """One IDX file, gz if the name says so."""
-    data = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    data = (
+        struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
-def write_mnist(folder: Path, train: int = 200, test: int = 50, end: str = "-ubyte.gz", dotted: bool = False) -> Path:
+def write_mnist(
+    folder: Path, train: int = 200, test: int = 50, end: str = "-ubyte.gz", dotted: bool = False
+) -> Path:
     """The four IDX files; labels go round 0..9, row i is all of value i % 256."""
     for name, n in (("train", train), ("t10k", test)):
         pixels = np.repeat(np.arange(n) % 256, 784).reshape(n, 28, 28)
@@ -88,14 +114,21 @@ def write_mnist(folder: Path, train: int = 200, test: int = 50, end: str = "-uby
 
 
 def write_cifar_batches(folder: Path, rows: int = 100) -> Path:
-    """folder/cifar-10-batches-py/data_batch_1 and test_batch: R plane 10 x label, G plane the row, B plane 9."""
+    """folder/cifar-10-batches-py/data_batch_1 and test_batch: R plane 10 x label, G plane the row,
+    B plane 9.
+    """
     target = folder / "cifar-10-batches-py"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("data_batch_1", "test_batch"):
         labels = [i % 10 for i in range(rows)]
         row = np.repeat(np.arange(32), 32)
-        planes = [np.concatenate([np.full(1024, 10 * y), row, np.full(1024, 9)]).astype(np.uint8) for y in labels]
-        (target / name).write_bytes(pickle.dumps({b"data": np.stack(planes), b"labels": labels}, protocol=2))
+        planes = [
+            np.concatenate([np.full(1024, 10 * y), row, np.full(1024, 9)]).astype(np.uint8)
+            for y in labels
+        ]
+        (target / name).write_bytes(
+            pickle.dumps({b"data": np.stack(planes), b"labels": labels}, protocol=2)
+        )
     return folder
 
 
@@ -121,5 +154,7 @@ def write_caltech(folder: Path, sizes: dict[str, int]) -> Path:
     """folder/256_ObjectCategories/<class>/NNN.jpg for each class and its number of pictures."""
     for name, n in sizes.items():
         for i in range(n):
-            write_picture(folder / "256_ObjectCategories" / name / f"{i:03d}.jpg", size=(40, 30), value=i)
+            write_picture(
+                folder / "256_ObjectCategories" / name / f"{i:03d}.jpg", size=(40, 30), value=i
+            )
     return folder

@@ -1,4 +1,6 @@
-"""A device that answers wrongly on purpose: a real gRPC server that speaks the wire, one fault at a time."""
+"""A device that answers wrongly on purpose: a real gRPC server that speaks the wire, one fault at a
+time.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,16 +14,22 @@ from edvit_tf.device.rpc import tensors as wire
 
 def good(name: str, digest: str, width: int, request) -> object:
     """An answer that is accepted, of made-up features."""
-    return wire.infer_response(name, {"features": np.ones((1, width), np.float32)}, request_id=request.id,
-                               parameters={"bundle_digest": digest, "compute_ms": 1.0, "queue_ms": 0.0})
+    return wire.infer_response(
+        name,
+        {"features": np.ones((1, width), np.float32)},
+        request_id=request.id,
+        parameters={"bundle_digest": digest, "compute_ms": 1.0, "queue_ms": 0.0},
+    )
 
 
 @contextlib.contextmanager
 def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) -> Iterator[str]:
-    """The address of a device that says it hosts `name` of bundle `digest` and answers ModelInfer by `infer`.
+    """The address of a device that says it hosts `name` of bundle `digest` and answers ModelInfer
+    by `infer`.
 
     With `streams` it takes requests over ModelStreamInfer alone; None of `infer` ends the stream.
     """
+
     def index(request, context):
         response = wire.message("RepositoryIndexResponse")()
         response.models.add(name=name, version="1", state="READY")
@@ -39,16 +47,28 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
             response = infer(request)
             if response is None:
                 return
-            yield response if isinstance(response, bytes) else wire.message("ModelStreamInferResponse")(
-                infer_response=response)
+            yield (
+                response
+                if isinstance(response, bytes)
+                else wire.message("ModelStreamInferResponse")(infer_response=response)
+            )
 
-    calls = {"RepositoryIndex": index, "ModelMetadata": metadata, "ModelInfer": lambda request, _: infer(request)}
-    made = {method: grpc.unary_unary_rpc_method_handler(
-        call, wire.deserialiser(wire.METHODS[method][0]), wire.serialise) for method, call in calls.items()}
+    calls = {
+        "RepositoryIndex": index,
+        "ModelMetadata": metadata,
+        "ModelInfer": lambda request, _: infer(request),
+    }
+    made = {
+        method: grpc.unary_unary_rpc_method_handler(
+            call, wire.deserialiser(wire.METHODS[method][0]), wire.serialise
+        )
+        for method, call in calls.items()
+    }
     if streams:
         del made["ModelInfer"]
         made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            stream, wire.deserialiser("ModelInferRequest"), wire.serialise)
+            stream, wire.deserialiser("ModelInferRequest"), wire.serialise
+        )
     server = grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(wire.INFERENCE, made)])
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,6 @@
-"""Devices that come and go: places with a fixed address at which real workers are started, slowed, stopped, killed."""
+"""Devices that come and go: places with a fixed address at which real workers are started, slowed,
+stopped, killed.
+"""
 
 import concurrent.futures
 import contextlib
@@ -37,8 +39,15 @@ runtime.Model.run = controlled_run
 class Place:
     """A device: an address, a bundle, what it hosts, and the worker that runs there now, if any."""
 
-    def __init__(self, bundle: Path, folder: Path, sub_models: Sequence[int], *arguments: str, prelude: str = "",
-                 address: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        folder: Path,
+        sub_models: Sequence[int],
+        *arguments: str,
+        prelude: str = "",
+        address: str | None = None,
+    ) -> None:
         self.bundle, self.folder, self.prelude = bundle, folder, prelude
         self.address = address or f"127.0.0.1:{free_port()}"
         self.slow_file = folder / f"slow-{self.address.rpartition(':')[2]}"
@@ -76,7 +85,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def places(bundle: Path, folder: Path, hosted: Sequence[Sequence[int]], *arguments: str) -> Iterator[list[Place]]:
+def places(
+    bundle: Path, folder: Path, hosted: Sequence[Sequence[int]], *arguments: str
+) -> Iterator[list[Place]]:
     """A place for each of `hosted`, all started, at the same time."""
     made = [Place(bundle, folder, sub_models, *arguments) for sub_models in hosted]
     try:
@@ -112,7 +123,9 @@ def health(one: Worker) -> dict:
 
 def states(one: Worker) -> list[tuple[str, str, str]]:
     """(address, state, breaker) of each device, by an aggregator's /healthz."""
-    return [(device["address"], device["state"], device["breaker"]) for device in health(one)["devices"]]
+    return [
+        (device["address"], device["state"], device["breaker"]) for device in health(one)["devices"]
+    ]
 
 
 def metric(one: Worker, name: str, **labels: str) -> float:
@@ -128,23 +141,36 @@ def healthy(one: Worker, count: int) -> bool:
 
 
 def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarray]:
-    """Probabilities (n, classes) of pictures (n, 1, H, W, C) for each set of missing sub-models, all but the full one.
+    """Probabilities (n, classes) of pictures (n, 1, H, W, C) for each set of missing sub-models,
+    all but the full one.
 
     The files run in processes of their own, without the wire and without TensorFlow.
     """
     bundle = open_bundle(folder)
     name, widths, count = bundle.manifest["input"]["name"], bundle.widths, len(bundle.widths)
-    features = [run_model(bundle.path / entry["file"], {name: pictures[:, 0]})[0]["features"]
-                for entry in bundle.sub_models]
-    sets = [frozenset(lost) for k in range(count) for lost in itertools.combinations(range(count), k)]
-    present = np.array([[j not in lost for j in range(count)] for lost in sets], np.float32)  # (sets, N)
+    features = [
+        run_model(bundle.path / entry["file"], {name: pictures[:, 0]})[0]["features"]
+        for entry in bundle.sub_models
+    ]
+    sets = [
+        frozenset(lost) for k in range(count) for lost in itertools.combinations(range(count), k)
+    ]
+    present = np.array(
+        [[j not in lost for j in range(count)] for lost in sets], np.float32
+    )  # (sets, N)
     rows = np.concatenate([np.concatenate(features, axis=1)] * len(sets))  # (sets * n, sum d_j)
     flags = present.repeat(len(pictures), axis=0)  # (sets * n, N)
     rows = rows * flags.repeat(widths, axis=1)
-    answers = run_model(bundle.path / bundle.manifest["fusion"]["file"], {"features": rows, "present": flags})[0]
-    return dict(zip(sets, answers["probabilities"].reshape(len(sets), len(pictures), -1), strict=True))
+    answers = run_model(
+        bundle.path / bundle.manifest["fusion"]["file"], {"features": rows, "present": flags}
+    )[0]
+    return dict(
+        zip(sets, answers["probabilities"].reshape(len(sets), len(pictures), -1), strict=True)
+    )
 
 
 def missing_of(said: dict) -> frozenset[int]:
     """The indices of the sub-models that an answer says are missing."""
-    return frozenset(int(name.removeprefix("submodel-")) for name in said["missing"].split(",") if name)
+    return frozenset(
+        int(name.removeprefix("submodel-")) for name in said["missing"].split(",") if name
+    )

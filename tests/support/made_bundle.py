@@ -1,50 +1,101 @@
-"""A small bundle with made-up weights, written by the real exporter in seconds: sub-models and a fusion."""
+"""A small bundle with made-up weights, written by the real exporter in seconds: sub-models and a
+fusion.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
+from edvit_tf.config import (
+    DataConfig,
+    DeviceSpec,
+    Plan,
+    RunConfig,
+    SubModelPlan,
+    TrainConfig,
+    ViTConfig,
+)
 from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
 from edvit_tf.models.vit import cost
 
 ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen", "ibis", "jay")  # two a sub-model
 LABELS = ANIMALS[:4]  # of two sub-models
-CONFIG = ViTConfig((16, 16, 1), patch_size=8, num_layers=2, hidden_dim=24, num_heads=2, head_dim=12, mlp_dim=48,
-                   num_classes=3)
-MEL = MelSpec(sample_rate_hz=8000, window_samples=4000, n_fft=256, hop_length=128, n_mels=16, frames=31, fmin_hz=0.0,
-              fmax_hz=4000.0, height=16, width=16)
+CONFIG = ViTConfig(
+    (16, 16, 1),
+    patch_size=8,
+    num_layers=2,
+    hidden_dim=24,
+    num_heads=2,
+    head_dim=12,
+    mlp_dim=48,
+    num_classes=3,
+)
+MEL = MelSpec(
+    sample_rate_hz=8000,
+    window_samples=4000,
+    n_fft=256,
+    hop_length=128,
+    n_mels=16,
+    frames=31,
+    fmin_hz=0.0,
+    fmax_hz=4000.0,
+    height=16,
+    width=16,
+)
 
 
-def write(folder: Path, config: ViTConfig = CONFIG, mel: bool | MelSpec = False, count: int = 2, **run) -> Path:
+def write(
+    folder: Path, config: ViTConfig = CONFIG, mel: bool | MelSpec = False, count: int = 2, **run
+) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    It is of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of its RunConfig, such as
-    flavours.
+    It is of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of
+    its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit.keras_model import build_vit, get_weights
     from edvit_tf.training.fuse import build_fusion
 
     spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
-    labels = ANIMALS[:2 * count]
+    labels = ANIMALS[: 2 * count]
     size, macs = cost.size_bytes(config), cost.macs(config)
-    subs = tuple(SubModelPlan(j, (2 * j, 2 * j + 1), 2, config, size, macs, (f"pi-{j}",)) for j in range(count))
+    subs = tuple(
+        SubModelPlan(j, (2 * j, 2 * j + 1), 2, config, size, macs, (f"pi-{j}",))
+        for j in range(count)
+    )
     devices = tuple(DeviceSpec(name=f"pi-{j}") for j in range(count))
     model, fusion = build_vit(config), build_fusion((config.hidden_dim,) * count, len(labels))
     rng = np.random.default_rng(0)
 
     def drawn(of):
-        return {name: rng.normal(0, 0.1, w.shape).astype(np.float32) for name, w in get_weights(of).items()}
+        return {
+            name: rng.normal(0, 0.1, w.shape).astype(np.float32)
+            for name, w in get_weights(of).items()
+        }
 
     fit = TrainConfig(epochs=1)
     folder.mkdir()
-    write_bundle(folder, BundleParts(
-        run=RunConfig("demo", DataConfig("mnist", config.image_shape[:2]), "vit_smoke", fit, fit, fit,
-                      num_devices=count, **run),
-        plan=Plan(subs, devices, None, "random", "greedy"), labels=labels,
-        input_spec=spec.to_dict(),
-        mel_filters=rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2)) if mel else None,
-        data={"name": "mnist", "source": "made up", "synthetic": True}, splits={},
-        sub_models=tuple(drawn(model) for _ in range(count)), fusion=drawn(fusion)))
+    write_bundle(
+        folder,
+        BundleParts(
+            run=RunConfig(
+                "demo",
+                DataConfig("mnist", config.image_shape[:2]),
+                "vit_smoke",
+                fit,
+                fit,
+                fit,
+                num_devices=count,
+                **run,
+            ),
+            plan=Plan(subs, devices, None, "random", "greedy"),
+            labels=labels,
+            input_spec=spec.to_dict(),
+            mel_filters=rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2)) if mel else None,
+            data={"name": "mnist", "source": "made up", "synthetic": True},
+            splits={},
+            sub_models=tuple(drawn(model) for _ in range(count)),
+            fusion=drawn(fusion),
+        ),
+    )
     return folder

@@ -1,9 +1,11 @@
-"""A delay line between pairs of network interfaces, for kernels without netem; `netlab.sh` starts it.
+"""A delay line between pairs of network interfaces, for kernels without netem; `netlab.sh` starts
+it.
 
     python3 netlab_delay.py FILE           lines of FILE: IF_A IF_B DELAY_MS; FILE.ready appears when it runs
     python3 netlab_delay.py --plain IF     no offloading on this interface: frames are those of a real wire
 
-Every frame that one interface gets leaves by the other DELAY_MS later, in order. Standard library, Linux, root.
+Every frame that one interface gets leaves by the other DELAY_MS later, in order. Standard library,
+Linux, root.
 """
 
 import array
@@ -19,7 +21,13 @@ from pathlib import Path
 
 _ALL_PROTOCOLS, _OUTGOING = 3, 4  # ETH_P_ALL, PACKET_OUTGOING of <linux/if_packet.h>
 _SIOCETHTOOL = 0x8946
-_SWITCHES = {"tx checksum": 0x17, "scatter-gather": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}  # <linux/ethtool.h>
+_SWITCHES = {
+    "tx checksum": 0x17,
+    "scatter-gather": 0x19,
+    "tso": 0x1F,
+    "gso": 0x24,
+    "gro": 0x2C,
+}  # <linux/ethtool.h>
 
 
 def main(file: Path) -> None:
@@ -49,7 +57,9 @@ def main(file: Path) -> None:
                     break
                 if address[2] != _OUTGOING:
                     number += 1
-                    heapq.heappush(waiting, (time.monotonic() + delay[fd], number, other[fd], frame))
+                    heapq.heappush(
+                        waiting, (time.monotonic() + delay[fd], number, other[fd], frame)
+                    )
 
 
 def _listener(interface: str) -> socket.socket:
@@ -68,7 +78,9 @@ def _send(there: socket.socket, frame: bytes) -> None:
 
 
 def plain(interface: str) -> None:
-    """Switches offloading off, as `ethtool -K IF tx off ...` does: else frames have no checksums and are too large."""
+    """Switches offloading off, as `ethtool -K IF tx off ...` does: else frames have no checksums
+    and are too large.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for command in _SWITCHES.values():
             value = array.array("B", struct.pack("II", command, 0))

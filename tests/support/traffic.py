@@ -1,4 +1,6 @@
-"""Clients that ask an aggregator without pause, and check every answer against what a single process answers."""
+"""Clients that ask an aggregator without pause, and check every answer against what a single
+process answers.
+"""
 
 import itertools
 import threading
@@ -12,7 +14,9 @@ from edvit_tf.device.rpc import tls
 from tests.support.aggregator_process import infer
 from tests.support.fleet_process import missing_of
 
-GIVEN_UP_SECONDS = 30.0  # a client of ours waits so long: an aggregator must have answered long before
+GIVEN_UP_SECONDS = (
+    30.0  # a client of ours waits so long: an aggregator must have answered long before
+)
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,29 @@ class Row:
 
 
 class Traffic:
-    """`clients` threads, from the beginning of a `with` block to its end. `rows` grows meanwhile."""
+    """`clients` threads, from the beginning of a `with` block to its end. `rows` grows
+    meanwhile.
+    """
 
-    def __init__(self, address: str, pictures: np.ndarray, wanted: dict[frozenset[int], np.ndarray], *,
-                 clients: int = 2, pause_seconds: float = 0.0, own: tls.Identity | None = None,
-                 deadline_seconds: float = GIVEN_UP_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        pictures: np.ndarray,
+        wanted: dict[frozenset[int], np.ndarray],
+        *,
+        clients: int = 2,
+        pause_seconds: float = 0.0,
+        own: tls.Identity | None = None,
+        deadline_seconds: float = GIVEN_UP_SECONDS,
+    ) -> None:
         """`pictures` (n, 1, H, W, C), `wanted` of `fleet_process.oracle`."""
         self.pictures, self.wanted, self.rows = pictures, wanted, []
-        self._address, self._own, self._pause, self._deadline = address, own, pause_seconds, deadline_seconds
+        self._address, self._own, self._pause, self._deadline = (
+            address,
+            own,
+            pause_seconds,
+            deadline_seconds,
+        )
         self._stop, self._number = threading.Event(), itertools.count()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
@@ -58,15 +77,20 @@ class Traffic:
             assert not thread.is_alive(), "a request hangs"
 
     def since(self, moment: float) -> list[Row]:
-        """The requests that were sent after a moment and are answered, in the order of their answers."""
+        """The requests that were sent after a moment and are answered, in the order of their
+        answers.
+        """
         return [row for row in list(self.rows) if row.started >= moment]
 
     def wrong(self) -> list[Row]:
         return [row for row in list(self.rows) if not row.right]
 
     def _run(self) -> None:
-        channel = (grpc.insecure_channel(self._address) if self._own is None
-                   else grpc.secure_channel(self._address, tls.channel_credentials(self._own)))
+        channel = (
+            grpc.insecure_channel(self._address)
+            if self._own is None
+            else grpc.secure_channel(self._address, tls.channel_credentials(self._own))
+        )
         with channel:
             while not self._stop.is_set():
                 self.rows.append(self._asked(channel, next(self._number) % len(self.pictures)))
@@ -77,16 +101,33 @@ class Traffic:
         try:
             outputs, said, _ = infer(channel, self.pictures[place], timeout=self._deadline)
         except grpc.RpcError as error:
-            return Row(started, time.monotonic() - started, place, error.code().name, None, True, {}, error.details())
+            return Row(
+                started,
+                time.monotonic() - started,
+                place,
+                error.code().name,
+                None,
+                True,
+                {},
+                error.details(),
+            )
         seconds, missing = time.monotonic() - started, missing_of(said)
-        right = (np.array_equal(outputs["probabilities"][0], self.wanted[missing][place])
-                 and said["degraded"] == bool(missing))
-        device_ms = {j: sum(said[f"submodel-{j:02d}.{part}_ms"] for part in ("compute", "queue", "wire"))
-                     for j in range(100) if f"submodel-{j:02d}.device" in said}
-        return Row(started, seconds, place, "OK", missing, right, device_ms, "", said["total_ms"] / 1e3)
+        right = np.array_equal(outputs["probabilities"][0], self.wanted[missing][place]) and said[
+            "degraded"
+        ] == bool(missing)
+        device_ms = {
+            j: sum(said[f"submodel-{j:02d}.{part}_ms"] for part in ("compute", "queue", "wire"))
+            for j in range(100)
+            if f"submodel-{j:02d}.device" in said
+        }
+        return Row(
+            started, seconds, place, "OK", missing, right, device_ms, "", said["total_ms"] / 1e3
+        )
 
 
 def distinct(wanted: dict[frozenset[int], np.ndarray]) -> bool:
-    """Whether each picture and each set of missing sub-models has an answer of its own, so that a mix is seen."""
+    """Whether each picture and each set of missing sub-models has an answer of its own, so that a
+    mix is seen.
+    """
     rows = np.concatenate(list(wanted.values()))
     return len(np.unique(rows, axis=0)) == len(rows)

@@ -11,7 +11,10 @@ def run(store, *arguments) -> int:
 
 def digests(store) -> tuple:
     """Digests behind `current` and `previous`, None for no link; every file was verified."""
-    return tuple(intact(store / link) if (store / link).is_symlink() else None for link in ("current", "previous"))
+    return tuple(
+        intact(store / link) if (store / link).is_symlink() else None
+        for link in ("current", "previous")
+    )
 
 
 def intact(folder) -> str:

@@ -1,4 +1,6 @@
-"""Real workers for tests: `python -m edvit_tf.device ... --listen 127.0.0.1:0` in a process, its log, its end."""
+"""Real workers for tests: `python -m edvit_tf.device ... --listen 127.0.0.1:0` in a process, its
+log, its end.
+"""
 
 import contextlib
 import json
@@ -56,7 +58,9 @@ class Worker:
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+        return next(
+            int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")
+        )
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         """Sends a signal; returns the exit code."""
@@ -81,15 +85,22 @@ def wait_for(what, timeout: float = 30):
 
 
 @contextlib.contextmanager
-def worker(bundle: Path, folder: Path, *arguments: str, prelude: str = "", **environment: str) -> Iterator[Worker]:
-    """A worker on a port of the kernel's choice, until the end of the block. `folder` takes its log.
+def worker(
+    bundle: Path, folder: Path, *arguments: str, prelude: str = "", **environment: str
+) -> Iterator[Worker]:
+    """A worker on a port of the kernel's choice, until the end of the block. `folder` takes its
+    log.
 
     `prelude` is Python that runs in the process before its main; `arguments` default to --insecure.
     """
     command = [sys.executable, "-m", "edvit_tf.device"]
     if prelude:
-        command = [sys.executable, "-c", f"{prelude}\nimport sys\nfrom edvit_tf.device.__main__ import main\n"
-                   "raise SystemExit(main(sys.argv[1:]))"]
+        command = [
+            sys.executable,
+            "-c",
+            f"{prelude}\nimport sys\nfrom edvit_tf.device.__main__ import main\n"
+            "raise SystemExit(main(sys.argv[1:]))",
+        ]
     command += [str(bundle), "--listen", "127.0.0.1:0", *(arguments or ("--insecure",))]
     with server(command, folder, EDVIT_CACHE=str(folder / "cache"), **environment) as one:
         yield one
@@ -97,11 +108,16 @@ def worker(bundle: Path, folder: Path, *arguments: str, prelude: str = "", **env
 
 @contextlib.contextmanager
 def server(command: list[str], folder: Path, **environment: str) -> Iterator[Worker]:
-    """A server of ours, from its line "serving" to the end of the block; its log goes into `folder`."""
+    """A server of ours, from its line "serving" to the end of the block; its log goes into
+    `folder`.
+    """
     log = folder / f"server-{time.monotonic_ns()}.log"
     with open(log, "wb") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=file, env={**os.environ, **environment})
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=file, env={**os.environ, **environment}
+        )
     try:
+
         def serving():
             assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()}"
             return [line for line in log_lines(log) if line["event"] == "serving"]

@@ -1,4 +1,5 @@
-"""Exported files on an emulated 64-bit Raspberry Pi (`pi_rootfs.sh`), compared with the same files on this machine.
+"""Exported files on an emulated 64-bit Raspberry Pi (`pi_rootfs.sh`), compared with the same files
+on this machine.
 
 Not in the README's test command, since it needs root and apt; .ci/run calls it:
 
@@ -23,10 +24,18 @@ from tests.support import made_bundle
 
 pytestmark = pytest.mark.arm64
 
-ROOT, SCRIPT, CANNOT = Path(__file__).resolve().parents[2], Path(__file__).with_name("pi_rootfs.sh"), 77
+ROOT, SCRIPT, CANNOT = (
+    Path(__file__).resolve().parents[2],
+    Path(__file__).with_name("pi_rootfs.sh"),
+    77,
+)
 LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.62,<2", "protobuf>=6,<8"]
-SUITES = {"bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2", *WIRE], "trixie": [LITERT, "numpy", *WIRE]}
-# Of max |a - b| / max |b|: kernels of another processor add in another order; int8 rows may round to the next step.
+SUITES = {
+    "bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2", *WIRE],
+    "trixie": [LITERT, "numpy", *WIRE],
+}
+# Of max |a - b| / max |b|: kernels of another processor add in another order; int8 rows may round
+# to the next step.
 AGREE = {"float32": 1e-5, "float16": 1e-5, "int8": 2e-2}
 
 
@@ -42,9 +51,18 @@ class Guest(NamedTuple):
 
 
 def script(*arguments, timeout: float = 600) -> subprocess.CompletedProcess:
-    done = subprocess.run([SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False,
-                          env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **_proxies(),
-                               "PI_HOST_PYTHON": sys.executable})
+    done = subprocess.run(
+        [SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            **_proxies(),
+            "PI_HOST_PYTHON": sys.executable,
+        },
+    )
     if done.returncode == CANNOT:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     return done
@@ -52,8 +70,13 @@ def script(*arguments, timeout: float = 600) -> subprocess.CompletedProcess:
 
 def _proxies() -> dict[str, str]:
     """What pip and apt need from the environment to find their packages."""
-    return {k: v for k, v in os.environ.items() if k.startswith("PIP_") or k.lower().endswith("_proxy") or k in (
-        "HOME", "SSL_CERT_FILE", "PI_QEMU_DIR", "TMPDIR")}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if k.startswith("PIP_")
+        or k.lower().endswith("_proxy")
+        or k in ("HOME", "SSL_CERT_FILE", "PI_QEMU_DIR", "TMPDIR")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +88,25 @@ def share(tmp_path_factory) -> Path:
     from edvit_tf.models.vit.presets import vit_config
 
     folder = tmp_path_factory.mktemp("arm64")
-    shutil.copytree(ROOT / "edvit_tf", folder / "source" / "edvit_tf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "edvit_tf",
+        folder / "source" / "edvit_tf",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     made_bundle.write(folder / "bundle", flavours=("float32", "float16", "int8"))
     rng = np.random.default_rng(0)
-    np.save(folder / "small.npy", rng.integers(0, 256, (8, *made_bundle.CONFIG.image_shape), np.uint8))
+    np.save(
+        folder / "small.npy", rng.integers(0, 256, (8, *made_bundle.CONFIG.image_shape), np.uint8)
+    )
     config = vit_config("vit_base", (224, 224, 3), 10).pruned(2, 10, "merge")
     weights = spread_weights(config, 1.5)
     for flavour, target in (("float32", "portable"), ("int8", "litert")):
-        convert(*sub_model_graph(config, weights, "image", target), folder / f"base.{flavour}.tflite", weights, flavour)
+        convert(
+            *sub_model_graph(config, weights, "image", target),
+            folder / f"base.{flavour}.tflite",
+            weights,
+            flavour,
+        )
     np.save(folder / "base.npy", rng.integers(0, 256, (1, *config.image_shape), np.uint8))
     return folder
 
@@ -82,7 +116,9 @@ def guest(request, tmp_path_factory, share) -> Guest:
     folder = tmp_path_factory.mktemp("pi") / request.param
     done = script("make", folder, request.param, *SUITES[request.param])
     assert done.returncode == 0, done.stderr
-    runtimes = tuple(name for name in RUNTIMES if any(r.startswith(name) for r in SUITES[request.param]))
+    runtimes = tuple(
+        name for name in RUNTIMES if any(r.startswith(name) for r in SUITES[request.param])
+    )
     yield Guest(folder, share, runtimes)
     script("forget", folder)
     shutil.rmtree(folder)
@@ -90,12 +126,21 @@ def guest(request, tmp_path_factory, share) -> Guest:
 
 def answers(guest: Guest, file: str, inputs: str, runtime: str) -> dict[str, np.ndarray]:
     """Outputs (n, ...) of a file in the share over rows of a .npy file, run by the guest."""
-    done = guest.python("-m", "edvit_tf.device.model.subprocess_main", f"/share/{file}", f"/share/{inputs}", "/share/out.npz",
-                        "--runtime", runtime)
+    done = guest.python(
+        "-m",
+        "edvit_tf.device.model.subprocess_main",
+        f"/share/{file}",
+        f"/share/{inputs}",
+        "/share/out.npz",
+        "--runtime",
+        runtime,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(guest.share / "out.npz", allow_pickle=False) as stored:
         report = json.loads(str(stored["report"]))
-        outputs = {name: stored[name] for name in stored.files if name not in ("report", "invoke_ms")}
+        outputs = {
+            name: stored[name] for name in stored.files if name not in ("report", "invoke_ms")
+        }
     (guest.share / "out.npz").unlink()
     assert report["runtime"].startswith(runtime)
     return outputs
@@ -113,14 +158,20 @@ def agree(guest: Guest, file: str, inputs: str, runtime: str, flavour: str) -> N
 
 
 def test_it_is_another_machine(guest):
-    done = guest.python("-c", "import platform, sys; print(platform.machine(), sys.version_info[:2])")
+    done = guest.python(
+        "-c", "import platform, sys; print(platform.machine(), sys.version_info[:2])"
+    )
     assert done.stdout.strip() in ("aarch64 (3, 11)", "aarch64 (3, 13)"), done.stderr
 
 
 def test_every_flavour_answers_as_here_in_every_runtime_that_it_lists(guest):
     entry = open_bundle(guest.share / "bundle").sub_models[0]
-    asked = [(flavour, listed["file"], runtime) for flavour, listed in entry["flavours"].items()
-             for runtime in listed["runtimes"] if runtime in guest.runtimes]
+    asked = [
+        (flavour, listed["file"], runtime)
+        for flavour, listed in entry["flavours"].items()
+        for runtime in listed["runtimes"]
+        if runtime in guest.runtimes
+    ]
     assert {flavour for flavour, _, _ in asked} == {"float32", "float16", "int8"}
     for flavour, file, runtime in asked:
         agree(guest, f"bundle/{file}", "small.npy", runtime, flavour)
@@ -134,9 +185,18 @@ def test_a_sub_model_of_vit_base_answers_as_here(guest, flavour):
 
 
 def test_a_runtime_that_cannot_run_a_file_says_so(guest):
-    done = guest.python("-m", "edvit_tf.device.model.subprocess_main", "/share/base.int8.tflite", "/share/base.npy", "/share/out.npz",
-                        "--runtime", "tflite-runtime")
-    wanted = "cannot load" if "tflite-runtime" in guest.runtimes else "installed here: ai-edge-litert"
+    done = guest.python(
+        "-m",
+        "edvit_tf.device.model.subprocess_main",
+        "/share/base.int8.tflite",
+        "/share/base.npy",
+        "/share/out.npz",
+        "--runtime",
+        "tflite-runtime",
+    )
+    wanted = (
+        "cannot load" if "tflite-runtime" in guest.runtimes else "installed here: ai-edge-litert"
+    )
     assert done.returncode == 1 and wanted in done.stderr and "Traceback" not in done.stderr
 
 
@@ -144,10 +204,16 @@ def test_a_device_checks_its_bundle(guest):
     done = guest.python("-m", "edvit_tf.device", "/share/bundle", "--check", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert result["ok"] and result["processor"].endswith("cores") and "aarch64" in result["processor"]
-    flavours = {"float32", "float16"} | ({"int8"} if result["runtime"].startswith("ai-edge") else set())
+    assert (
+        result["ok"] and result["processor"].endswith("cores") and "aarch64" in result["processor"]
+    )
+    flavours = {"float32", "float16"} | (
+        {"int8"} if result["runtime"].startswith("ai-edge") else set()
+    )
     assert {(row["name"], row["flavour"]) for row in result["models"]} == {
-        ("fusion", "float32"), *((f"submodel-0{j}", flavour) for j in range(2) for flavour in flavours)}
+        ("fusion", "float32"),
+        *((f"submodel-0{j}", flavour) for j in range(2) for flavour in flavours),
+    }
 
 
 def test_a_changed_file_is_refused(guest, tmp_path):

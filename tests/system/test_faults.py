@@ -1,7 +1,9 @@
-"""What becomes of requests when devices die, fall silent, get slow or hang: real workers, a real aggregator.
+"""What becomes of requests when devices die, fall silent, get slow or hang: real workers, a real
+aggregator.
 
-A process that is stopped (SIGSTOP) is to the aggregator what a pulled cable is: the connection stands, nothing answers.
-test_network.py pulls a real one. Times are asserted with room for a busy machine; what was measured is printed (-s).
+A process that is stopped (SIGSTOP) is to the aggregator what a pulled cable is: the connection
+stands, nothing answers. test_network.py pulls a real one. Times are asserted with room for a busy
+machine; what was measured is printed (-s).
 """
 
 import contextlib
@@ -27,7 +29,9 @@ def served(bundle, folder, hosted, *options, worker_options=("--insecure",)):
     """(aggregator, its channel, places), all of them ready."""
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(places(bundle, folder, hosted, *worker_options))
-        one = stack.enter_context(aggregator(bundle, folder, [d.address for d in devices], *METRICS, *options))
+        one = stack.enter_context(
+            aggregator(bundle, folder, [d.address for d in devices], *METRICS, *options)
+        )
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
         wait_for(lambda: healthy(one, len(devices)))
@@ -44,27 +48,51 @@ def five(five_bundle):
 @pytest.fixture(scope="module")
 def pair(tiny_bundle, tmp_path_factory):
     """Two devices, one sub-model each; a deadline of 0.3 s. Tests leave it whole."""
-    with served(tiny_bundle, tmp_path_factory.mktemp("pair"), [[0], [1]], "--min-submodels", "1", "--deadline-ms",
-                "300", worker_options=("--insecure", "--stuck-seconds", "1", *METRICS)) as fleet:
+    with served(
+        tiny_bundle,
+        tmp_path_factory.mktemp("pair"),
+        [[0], [1]],
+        "--min-submodels",
+        "1",
+        "--deadline-ms",
+        "300",
+        worker_options=("--insecure", "--stuck-seconds", "1", *METRICS),
+    ) as fleet:
         yield fleet
 
 
 @pytest.fixture(scope="module")
 def replicas(tiny_bundle, tmp_path_factory):
     """Two devices, both sub-models on each. Tests leave it whole."""
-    with served(tiny_bundle, tmp_path_factory.mktemp("replicas"), [[0, 1], [0, 1]], "--deadline-ms", "3000") as fleet:
+    with served(
+        tiny_bundle, tmp_path_factory.mktemp("replicas"), [[0, 1], [0, 1]], "--deadline-ms", "3000"
+    ) as fleet:
         yield fleet
 
 
 def p99(rows, of) -> float:
-    return float(np.quantile([row.device_ms[j] for row in rows for j in of if j in row.device_ms], 0.99))
+    return float(
+        np.quantile([row.device_ms[j] for row in rows for j in of if j in row.device_ms], 0.99)
+    )
 
 
 def test_two_of_five_are_killed_under_load(five, tmp_path):
-    """Each request is answered in time, and flagged; after a restart answers are whole within 5 s, untouched."""
+    """Each request is answered in time, and flagged; after a restart answers are whole within 5 s,
+    untouched.
+    """
     bundle, wanted = five
-    with (served(bundle, tmp_path, [[j] for j in range(5)], "--min-submodels", "3", "--deadline-ms", "2000")
-          as (one, channel, devices), Traffic(one.address, PICTURES, wanted, pause_seconds=0.01) as traffic):
+    with (
+        served(
+            bundle,
+            tmp_path,
+            [[j] for j in range(5)],
+            "--min-submodels",
+            "3",
+            "--deadline-ms",
+            "2000",
+        ) as (one, channel, devices),
+        Traffic(one.address, PICTURES, wanted, pause_seconds=0.01) as traffic,
+    ):
         time.sleep(1)
         warm = time.monotonic()
         time.sleep(2)
@@ -89,9 +117,12 @@ def test_two_of_five_are_killed_under_load(five, tmp_path):
     assert all(row.missing == {0, 1} for row in after) and len(after) > 50
     assert all(row.whole for row in traffic.since(settled))
     ratio = p99(after, (2, 3, 4)) / p99(before, (2, 3, 4))
-    print(f"\nkill -9 of 2 of 5: {len(before)} requests before, {len(after)} after, longest "
-          f"{max(row.seconds for row in traffic.rows):.3f} s; p99 of the others {p99(before, (2, 3, 4)):.2f} -> "
-          f"{p99(after, (2, 3, 4)):.2f} ms ({ratio:.2f})")
+    print(
+        f"\nkill -9 of 2 of 5: {len(before)} requests before, {len(after)} after, longest "
+        f"{max(row.seconds for row in traffic.rows):.3f} s; p99 of the others "
+        f"{p99(before, (2, 3, 4)):.2f} -> "
+        f"{p99(after, (2, 3, 4)):.2f} ms ({ratio:.2f})"
+    )
     assert p99(after, (2, 3, 4)) < 3 * p99(before, (2, 3, 4)) + 200
 
 
@@ -108,18 +139,30 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     rows = [timed() for _ in range(40)]
     assert all(said["missing"] == "submodel-01" for _, said in rows)
     why = [said["submodel-01.missing"] for _, said in rows]
-    sent = [n for n, reason in enumerate(why) if "breaker" not in reason and not reason.endswith(" down")]
-    assert sent[:3] == [0, 1, 2] and len(sent) <= 6  # three, then the breaker's trials: nothing is sent to it otherwise
+    sent = [
+        n
+        for n, reason in enumerate(why)
+        if "breaker" not in reason and not reason.endswith(" down")
+    ]
+    assert (
+        sent[:3] == [0, 1, 2] and len(sent) <= 6
+    )  # three, then the breaker's trials: nothing is sent to it otherwise
     slow = [seconds for seconds, _ in rows if seconds > 0.15]
     rest = np.median([seconds for seconds, _ in rows[4:]])
-    print(f"\nsilent device: {len(slow)} requests took {max(slow):.3f} s at most, then {1e3 * rest:.2f} ms; usual "
-          f"{1e3 * usual:.2f} ms")
+    print(
+        f"\nsilent device: {len(slow)} requests took {max(slow):.3f} s at most, then "
+        f"{1e3 * rest:.2f} ms; usual "
+        f"{1e3 * usual:.2f} ms"
+    )
     assert 1 <= len(slow) <= 6 and max(slow) <= 0.33 + BUSY  # trials may be among them
     assert rest < usual + 0.02
     assert rows[-1][1]["submodel-01.missing"].startswith(devices[1].address)
     opened = [event for event in one.events("breaker") if event["state"] == "open"]
     assert opened[0]["device"] == devices[1].address and opened[0]["failures"] == 3
-    assert metric(one, "edvit_device_failures_total", device=devices[1].address, reason="deadline") >= 3
+    assert (
+        metric(one, "edvit_device_failures_total", device=devices[1].address, reason="deadline")
+        >= 3
+    )
     assert metric(one, "edvit_breaker_state", state="open") == 1
     assert metric(one, "edvit_degraded_answers") >= len(rows)
     assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
@@ -167,13 +210,17 @@ def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
     wait_for(lambda: metric(one, "edvit_device_state", device=devices[1].address, state="down"))
     devices[1].start()
     wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
-    assert metric(devices[1].worker, "process_start_time_seconds") > begun + 1  # an operator sees the restart
+    assert (
+        metric(devices[1].worker, "process_start_time_seconds") > begun + 1
+    )  # an operator sees the restart
     assert metric(one, "edvit_device_returns_total", device=devices[1].address) == returns + 1
 
 
 def test_a_rolling_restart_of_replicas_fails_no_request(replicas, tiny_bundle):
     one, _, devices = replicas
-    with Traffic(one.address, PICTURES, oracle(tiny_bundle, PICTURES), clients=3, pause_seconds=0.005) as traffic:
+    with Traffic(
+        one.address, PICTURES, oracle(tiny_bundle, PICTURES), clients=3, pause_seconds=0.005
+    ) as traffic:
         time.sleep(0.5)
         for device in devices:
             assert device.end(signal.SIGTERM) == 0
@@ -191,7 +238,11 @@ def test_a_replica_is_asked_when_the_first_device_is_slow_and_not_for_every_requ
     for _ in range(2):
         for x in PICTURES:
             infer(channel, x)
-    before, asked, times = metric(one, "edvit_hedges_total"), metric(one, "edvit_device_seconds_count"), []
+    before, asked, times = (
+        metric(one, "edvit_hedges_total"),
+        metric(one, "edvit_device_seconds_count"),
+        [],
+    )
     devices[0].slow(0.5)
     for _ in range(16):  # every other one starts at the slow device
         started = time.monotonic()
@@ -221,20 +272,30 @@ def test_a_hasty_client_opens_no_breaker(pair):
 
 
 def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle, tmp_path, pair):
-    prelude = ("import threading, time\nfrom edvit_tf.aggregate import server\nfrom edvit_tf.device import runtime\n"
-               "server._STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
-               "def stuck(self, **arrays):\n"
-               "    if threading.current_thread().name == 'fusion': time.sleep(1000)\n"
-               "    return run(self, **arrays)\n"
-               "runtime.Model.run = stuck")
+    prelude = (
+        "import threading, time\nfrom edvit_tf.aggregate import server\nfrom edvit_tf.device "
+        "import runtime\n"
+        "server._STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
+        "def stuck(self, **arrays):\n"
+        "    if threading.current_thread().name == 'fusion': time.sleep(1000)\n"
+        "    return run(self, **arrays)\n"
+        "runtime.Model.run = stuck"
+    )
     addresses = [device.address for device in pair[2]]
-    with (aggregator(tiny_bundle, tmp_path, addresses, "--deadline-ms", "500", prelude=prelude) as one,
-          one.channel() as channel):
+    with (
+        aggregator(
+            tiny_bundle, tmp_path, addresses, "--deadline-ms", "500", prelude=prelude
+        ) as one,
+        one.channel() as channel,
+    ):
         wait_ready(channel)
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, PICTURES[0])
-        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 1
+        assert (
+            error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            and time.monotonic() - started < 1
+        )
         assert one.process.wait(10) == 18 and one.events("stuck")[0]["model"] == "fusion"
 
 
@@ -244,7 +305,9 @@ def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_
     devices[1].slow(0.2)
     for _ in range(2):
         for x in PICTURES:
-            with contextlib.suppress(grpc.RpcError):  # a busy machine has no time left for the fusion
+            with contextlib.suppress(
+                grpc.RpcError
+            ):  # a busy machine has no time left for the fusion
                 infer(channel, x)
     devices[1].slow(0.7)
     rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]

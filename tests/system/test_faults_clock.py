@@ -1,6 +1,8 @@
-"""Machines whose clock is wrong, as a Pi's may be after a power cut: answers and deadlines do not depend on it.
+"""Machines whose clock is wrong, as a Pi's may be after a power cut: answers and deadlines do not
+depend on it.
 
-Certificates do, and say so. The clock is moved for single processes by a library that is preloaded (`clock_shim.c`).
+Certificates do, and say so. The clock is moved for single processes by a library that is preloaded
+(`clock_shim.c`).
 """
 
 import contextlib
@@ -29,8 +31,19 @@ def shim(tmp_path_factory) -> str:
     if compiler is None:
         pytest.skip("no C compiler here, and the library that moves a process's clock is C")
     library = tmp_path_factory.mktemp("shim") / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, Path(__file__).with_name("clock_shim.c")],
-                   check=True, timeout=60)
+    subprocess.run(
+        [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-o",
+            library,
+            Path(__file__).with_name("clock_shim.c"),
+        ],
+        check=True,
+        timeout=60,
+    )
     return str(library)
 
 
@@ -39,8 +52,12 @@ def identities(tmp_path_factory) -> dict[str, Path]:
     """Valid for a hundred days from now."""
     folder = tmp_path_factory.mktemp("ids")
     certs.init(folder / "ca")
-    return {role: certs.issue(folder / "ca", role, "me", [] if role == "client" else ["127.0.0.1"], 100, folder / role)
-            for role in ("worker", "aggregator", "client")}
+    return {
+        role: certs.issue(
+            folder / "ca", role, "me", [] if role == "client" else ["127.0.0.1"], 100, folder / role
+        )
+        for role in ("worker", "aggregator", "client")
+    }
 
 
 def put(clock: Path, seconds: int) -> None:
@@ -57,22 +74,44 @@ def is_off(one, seconds: int) -> bool:
 
 @contextlib.contextmanager
 def fleet(bundle, folder, identities, shim, offset, hub_offset=0):
-    """(aggregator, its worker, a client's channel); their clocks (`folder`/worker, /hub) are so many seconds off."""
+    """(aggregator, its worker, a client's channel); their clocks (`folder`/worker, /hub) are so
+    many seconds off.
+    """
     clocks = {"worker": offset, "hub": hub_offset}
     for name, seconds in clocks.items():
         put(folder / name, seconds)
     with contextlib.ExitStack() as stack:
-        one = stack.enter_context(worker(bundle, folder, "--identity", str(identities["worker"]), LD_PRELOAD=shim,
-                                         EDVIT_CLOCK_FILE=str(folder / "worker")))
-        hub = stack.enter_context(aggregator(bundle, folder, [one.address], "--identity",
-                                             str(identities["aggregator"]), LD_PRELOAD=shim,
-                                             EDVIT_CLOCK_FILE=str(folder / "hub")))
+        one = stack.enter_context(
+            worker(
+                bundle,
+                folder,
+                "--identity",
+                str(identities["worker"]),
+                LD_PRELOAD=shim,
+                EDVIT_CLOCK_FILE=str(folder / "worker"),
+            )
+        )
+        hub = stack.enter_context(
+            aggregator(
+                bundle,
+                folder,
+                [one.address],
+                "--identity",
+                str(identities["aggregator"]),
+                LD_PRELOAD=shim,
+                EDVIT_CLOCK_FILE=str(folder / "hub"),
+            )
+        )
         yield hub, one, stack.enter_context(hub.channel(tls.identity(identities["client"])))
 
 
 @pytest.mark.parametrize("days, hub_days", [(-1, 0), (1, 0), (0, -1), (0, 1)])
 def test_a_day_off_changes_nothing(tiny_bundle, tmp_path, identities, shim, days, hub_days):
-    with fleet(tiny_bundle, tmp_path, identities, shim, days * DAY, hub_days * DAY) as (hub, one, channel):
+    with fleet(tiny_bundle, tmp_path, identities, shim, days * DAY, hub_days * DAY) as (
+        hub,
+        one,
+        channel,
+    ):
         wait_for(lambda: hub.events("device"))
         assert is_off(one, days * DAY) and is_off(hub, hub_days * DAY)
         assert hub.events("device")[0]["state"] == "ready", hub.events("device")
@@ -80,8 +119,12 @@ def test_a_day_off_changes_nothing(tiny_bundle, tmp_path, identities, shim, days
 
 
 @pytest.mark.parametrize("moved", ["worker", "hub"])
-def test_a_clock_that_is_set_while_requests_run_changes_nothing(tiny_bundle, tmp_path, identities, shim, moved):
-    """By a day to and fro, over several probes: no deadline, breaker, queue or certificate minds."""
+def test_a_clock_that_is_set_while_requests_run_changes_nothing(
+    tiny_bundle, tmp_path, identities, shim, moved
+):
+    """By a day to and fro, over several probes: no deadline, breaker, queue or certificate
+    minds.
+    """
     with fleet(tiny_bundle, tmp_path, identities, shim, 0) as (hub, one, channel):
         wait_for(lambda: hub.events("device"))
         wanted, own = fused(tiny_bundle, X), tls.identity(identities["client"])
@@ -92,10 +135,14 @@ def test_a_clock_that_is_set_while_requests_run_changes_nothing(tiny_bundle, tmp
                 answered_whole(channel, wanted)
             with hub.channel(own) as fresh:
                 answered_whole(fresh, wanted)
-        assert [event["state"] for event in hub.events("device")] == ["ready"] and not hub.events("breaker")
+        assert [event["state"] for event in hub.events("device")] == ["ready"] and not hub.events(
+            "breaker"
+        )
         for server in (hub, one):
             assert server.stop() == 0
-        assert is_off(hub, DAY * (moved == "hub")) and is_off(one, DAY * (moved == "worker"))  # "stopped"
+        assert is_off(hub, DAY * (moved == "hub")) and is_off(
+            one, DAY * (moved == "worker")
+        )  # "stopped"
 
 
 def answered_whole(channel, wanted) -> None:
@@ -106,13 +153,16 @@ def answered_whole(channel, wanted) -> None:
 
 
 @pytest.mark.parametrize("days", [-40 * 365, 110])
-def test_a_clock_beyond_the_certificates_dates_is_named(tiny_bundle, tmp_path, identities, shim, days):
+def test_a_clock_beyond_the_certificates_dates_is_named(
+    tiny_bundle, tmp_path, identities, shim, days
+):
     """1986 or four months ahead: its own log says so, and the aggregator's that it is refused."""
     with fleet(tiny_bundle, tmp_path, identities, shim, days * DAY) as (hub, one, _):
         wait_for(lambda: hub.events("device"))
         event = hub.events("device")[0]
         print(f"\n{days} days: {event['state']}: {event['reason']}")
         assert event["state"] == "auth" and "clock" in event["reason"]
-        assert one.events("certificate")[0]["reason"] == ("certificate is not yet valid" if days < 0 else
-                                                          "certificate has expired")
+        assert one.events("certificate")[0]["reason"] == (
+            "certificate is not yet valid" if days < 0 else "certificate has expired"
+        )
         assert not hub.events("certificate")

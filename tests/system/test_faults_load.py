@@ -21,7 +21,9 @@ PICTURE = np.full((1, 16, 16, 1), 77, np.uint8)
 MALFORMED = int(os.environ.get("EDVIT_MALFORMED", "4000"))
 
 
-def offered(channel, request, per_second: float, seconds: float, deadline: float) -> list[tuple[str, float]]:
+def offered(
+    channel, request, per_second: float, seconds: float, deadline: float
+) -> list[tuple[str, float]]:
     """(code, seconds until it came) of requests sent at a fixed rate, whatever becomes of them."""
     call, rows, lock = wire.stub(channel, "ModelInfer"), [], threading.Lock()
     count, start = int(per_second * seconds), time.monotonic()
@@ -30,6 +32,7 @@ def offered(channel, request, per_second: float, seconds: float, deadline: float
         def done(future):
             with lock:
                 rows.append((future.code().name, time.monotonic() - started))
+
         return done
 
     for n in range(count):
@@ -62,24 +65,42 @@ def peak(channel, request, seconds: float, clients: int = 3) -> float:
 def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp_path, through):
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(places(tiny_bundle, tmp_path, [[0], [1]]))
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [d.address for d in devices], "--deadline-ms",
-                                             "500", "--metrics", "127.0.0.1:0"))
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [d.address for d in devices],
+                "--deadline-ms",
+                "500",
+                "--metrics",
+                "127.0.0.1:0",
+            )
+        )
         for device in devices:
             device.slow(0.02)
         asked = one if through == "aggregator" else devices[0].worker
         channel = stack.enter_context(asked.channel())
         wait_for(lambda: len(one.events("device")) == 2)
-        request = wire.infer_request("edvit" if through == "aggregator" else "submodel-00", {"image": PICTURE})
+        request = wire.infer_request(
+            "edvit" if through == "aggregator" else "submodel-00", {"image": PICTURE}
+        )
         best = peak(channel, request, 2)
         seconds = 4
         rows = offered(channel, request, 3 * best, seconds, 0.5)
         codes = [code for code, _ in rows]
-        good = codes.count("OK") / (seconds + 0.5)  # what was accepted last is answered half a second later
+        good = codes.count("OK") / (
+            seconds + 0.5
+        )  # what was accepted last is answered half a second later
         refused = [took for code, took in rows if code == "RESOURCE_EXHAUSTED"]
         late = [took for code, took in rows if code == "OK" and took > 0.55]
-        print(f"\noverload of the {through}: peak {best:.1f} answers/s; offered {3 * best:.0f}/s: goodput {good:.1f}/s"
-              f", {len(refused)} of {len(rows)} refused in {1e3 * np.median(refused):.2f} ms (median), p99 "
-              f"{1e3 * np.quantile(refused, 0.99):.2f} ms; codes { {c: codes.count(c) for c in sorted(set(codes))} }")
+        print(
+            f"\noverload of the {through}: peak {best:.1f} answers/s; offered {3 * best:.0f}/s: "
+            f"goodput {good:.1f}/s"
+            f", {len(refused)} of {len(rows)} refused in {1e3 * np.median(refused):.2f} ms "
+            "(median), p99 "
+            f"{1e3 * np.quantile(refused, 0.99):.2f} ms; codes "
+            f"{ {c: codes.count(c) for c in sorted(set(codes))} }"
+        )
         assert good > 0.7 * best and not late
         assert np.median(refused) < 0.05 and len(refused) > len(rows) / 3
         assert codes.count("OK") + len(refused) > 0.9 * len(rows)
@@ -95,9 +116,9 @@ def nonsense(rng, model: str) -> bytes:
         return rng.bytes(int(rng.integers(1, 400)))
     request = wire.infer_request(model, {"image": PICTURE})
     if kind == 1:
-        return request.SerializeToString()[:-int(rng.integers(1, 250))]
+        return request.SerializeToString()[: -int(rng.integers(1, 250))]
     if kind == 2:
-        request.inputs[0].shape[1] = int(rng.integers(17, 2 ** 40))
+        request.inputs[0].shape[1] = int(rng.integers(17, 2**40))
     elif kind == 3:
         request.inputs[0].datatype = "FP64"
     else:
@@ -120,15 +141,21 @@ def test_malformed_messages_leave_no_trace(tiny_bundle, tmp_path, to):
 
         def send(count):
             for start in range(0, count, 50):
-                calls = [call.future(pool[(start + k) % len(pool)], timeout=30) for k in range(min(50, count - start))]
+                calls = [
+                    call.future(pool[(start + k) % len(pool)], timeout=30)
+                    for k in range(min(50, count - start))
+                ]
                 codes.update(each.code() for each in calls)
 
         send(1000)
         memory, files, started = one.resident_bytes(), one.open_files(), time.monotonic()
         send(MALFORMED)
         grown = one.resident_bytes() / memory - 1
-        print(f"\n{MALFORMED} malformed messages to the {to} in {time.monotonic() - started:.1f} s: "
-              f"{memory / 2**20:.1f} MiB resident {100 * grown:+.2f} %, descriptors {files} -> {one.open_files()}")
+        print(
+            f"\n{MALFORMED} malformed messages to the {to} in {time.monotonic() - started:.1f} s: "
+            f"{memory / 2**20:.1f} MiB resident {100 * grown:+.2f} %, descriptors {files} -> "
+            f"{one.open_files()}"
+        )
         assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
         assert grown < 0.05 and one.open_files() <= files + 1
         ask(channel, wire.infer_request(model, {"image": PICTURE}))

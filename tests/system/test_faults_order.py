@@ -1,4 +1,6 @@
-"""Answers never mix: late ones of an earlier frame, devices in another order, an aggregator that starts again."""
+"""Answers never mix: late ones of an earlier frame, devices in another order, an aggregator that
+starts again.
+"""
 
 import contextlib
 import signal
@@ -30,10 +32,21 @@ def wanted(tiny_bundle):
 
 
 def test_a_late_answer_never_becomes_that_of_the_next_frame(tiny_bundle, tmp_path, devices, wanted):
-    """Device 1 takes longer than the deadline for some frames; its answers come while the next frame is waited for."""
+    """Device 1 takes longer than the deadline for some frames; its answers come while the next
+    frame is waited for.
+    """
     with contextlib.ExitStack() as stack:
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [d.address for d in devices], "--min-submodels",
-                                             "1", "--deadline-ms", "300"))
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [d.address for d in devices],
+                "--min-submodels",
+                "1",
+                "--deadline-ms",
+                "300",
+            )
+        )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: len(one.events("device")) == 2)
         found = []
@@ -44,7 +57,11 @@ def test_a_late_answer_never_becomes_that_of_the_next_frame(tiny_bundle, tmp_pat
             np.testing.assert_array_equal(outputs["probabilities"][0], wanted[missing][frame % 24])
             assert said["degraded"] == bool(missing)
             found.append(missing)
-        assert found.count(frozenset()) > 12 and found.count(frozenset({1})) >= 6 and len(set(found)) == 2
+        assert (
+            found.count(frozenset()) > 12
+            and found.count(frozenset({1})) >= 6
+            and len(set(found)) == 2
+        )
 
 
 def test_the_order_of_the_devices_does_not_matter(tiny_bundle, tmp_path, devices, wanted):
@@ -54,11 +71,17 @@ def test_the_order_of_the_devices_does_not_matter(tiny_bundle, tmp_path, devices
         with aggregator(tiny_bundle, tmp_path, order) as one, one.channel() as channel:
             wait_ready(channel)
             for place, x in enumerate(PICTURES[:4]):
-                np.testing.assert_array_equal(infer(channel, x)[0]["probabilities"][0], wanted[frozenset()][place])
+                np.testing.assert_array_equal(
+                    infer(channel, x)[0]["probabilities"][0], wanted[frozenset()][place]
+                )
 
 
-def test_an_aggregator_that_starts_again_answers_only_its_own_requests(tiny_bundle, tmp_path, devices, wanted):
-    """Killed while devices compute for it, and started at the same address: they know nothing of either."""
+def test_an_aggregator_that_starts_again_answers_only_its_own_requests(
+    tiny_bundle, tmp_path, devices, wanted
+):
+    """Killed while devices compute for it, and started at the same address: they know nothing of
+    either.
+    """
     listen = f"127.0.0.1:{free_port()}"
     options = ("--listen", listen, "--min-submodels", "1", "--deadline-ms", "2000")
     addresses = [d.address for d in devices]
@@ -69,7 +92,9 @@ def test_an_aggregator_that_starts_again_answers_only_its_own_requests(tiny_bund
         with first.channel() as channel:
             wait_ready(channel)
         wait_for(lambda: len(first.events("device")) == 2)  # one is enough to be ready
-        traffic = stack.enter_context(Traffic(listen, PICTURES, wanted, clients=4, deadline_seconds=5))
+        traffic = stack.enter_context(
+            Traffic(listen, PICTURES, wanted, clients=4, deadline_seconds=5)
+        )
         time.sleep(1)
         killed = time.monotonic()
         first.stop(signal.SIGKILL)
@@ -82,4 +107,6 @@ def test_an_aggregator_that_starts_again_answers_only_its_own_requests(tiny_bund
     assert traffic.wrong() == []
     assert {row.code for row in traffic.rows} <= {"OK", grpc.StatusCode.UNAVAILABLE.name}
     degraded = [row for row in traffic.rows if row.code == "OK" and not row.whole]
-    assert all(row.started + row.seconds > killed for row in degraded)  # of the second, before it knew both
+    assert all(
+        row.started + row.seconds > killed for row in degraded
+    )  # of the second, before it knew both

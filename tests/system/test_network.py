@@ -1,4 +1,5 @@
-"""Devices behind a network that is cut: namespaces on this machine (`netlab.sh`), real workers, mutual TLS.
+"""Devices behind a network that is cut: namespaces on this machine (`netlab.sh`), real workers,
+mutual TLS.
 
 Not in the README's test command, since it needs root; .ci/run calls it:
 
@@ -28,7 +29,9 @@ HUB, DEVICE = "10.77.0.1", "10.77.0.1{}"
 
 
 def netlab(*arguments: str) -> None:
-    done = subprocess.run([NETLAB, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [NETLAB, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
     if done.returncode == CANNOT:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
@@ -47,19 +50,56 @@ def inside(name: str, *command: str) -> list[str]:
     return [str(NETLAB), "exec", name, sys.executable, "-m", *map(str, command)]
 
 
-def test_a_pulled_cable_costs_three_deadlines_at_most_then_nothing_and_mends_itself(tiny_bundle, tmp_path):
+def test_a_pulled_cable_costs_three_deadlines_at_most_then_nothing_and_mends_itself(
+    tiny_bundle, tmp_path
+):
     certs.init(tmp_path / "ca")
     hosts = {"worker": [DEVICE.format(n) for n in (1, 2)], "aggregator": [HUB], "client": []}
-    ids = {role: certs.issue(tmp_path / "ca", role, "me", names, 10, tmp_path / role) for role, names in hosts.items()}
+    ids = {
+        role: certs.issue(tmp_path / "ca", role, "me", names, 10, tmp_path / role)
+        for role, names in hosts.items()
+    }
     with network(2, "none", 0), contextlib.ExitStack() as stack:
         for n in (1, 2):
-            stack.enter_context(server(inside(
-                f"dev{n}", "edvit_tf.device", tiny_bundle, "--submodel", str(n - 1), "--listen",
-                f"{DEVICE.format(n)}:8001", "--identity", ids["worker"]), tmp_path))
-        one = stack.enter_context(server(inside(
-            "agg", "edvit_tf.cli", "serve", tiny_bundle, "--devices",
-            f"{DEVICE.format(1)}:8001,{DEVICE.format(2)}:8001", "--listen", f"{HUB}:8000", "--identity",
-            ids["aggregator"], "--min-submodels", "1", "--deadline-ms", "400", "--metrics", f"{HUB}:9000"), tmp_path))
+            stack.enter_context(
+                server(
+                    inside(
+                        f"dev{n}",
+                        "edvit_tf.device",
+                        tiny_bundle,
+                        "--submodel",
+                        str(n - 1),
+                        "--listen",
+                        f"{DEVICE.format(n)}:8001",
+                        "--identity",
+                        ids["worker"],
+                    ),
+                    tmp_path,
+                )
+            )
+        one = stack.enter_context(
+            server(
+                inside(
+                    "agg",
+                    "edvit_tf.cli",
+                    "serve",
+                    tiny_bundle,
+                    "--devices",
+                    f"{DEVICE.format(1)}:8001,{DEVICE.format(2)}:8001",
+                    "--listen",
+                    f"{HUB}:8000",
+                    "--identity",
+                    ids["aggregator"],
+                    "--min-submodels",
+                    "1",
+                    "--deadline-ms",
+                    "400",
+                    "--metrics",
+                    f"{HUB}:9000",
+                ),
+                tmp_path,
+            )
+        )
         channel = stack.enter_context(one.channel(tls.identity(ids["client"])))
         wait_ready(channel)
         wait_for(lambda: healthy(one, 2))
@@ -67,7 +107,11 @@ def test_a_pulled_cable_costs_three_deadlines_at_most_then_nothing_and_mends_its
         def timed():
             started = time.perf_counter()
             said = infer(channel, X)[1]
-            return time.perf_counter() - started, said["missing"], said.get("submodel-01.missing", "")
+            return (
+                time.perf_counter() - started,
+                said["missing"],
+                said.get("submodel-01.missing", ""),
+            )
 
         usual = float(np.median([timed()[0] for _ in range(100)]))
         netlab("cut", "dev2")
@@ -81,12 +125,22 @@ def test_a_pulled_cable_costs_three_deadlines_at_most_then_nothing_and_mends_its
         back = time.monotonic() - healed
         slow = [(round(at, 2), round(seconds, 3)) for at, seconds, *_ in rows if seconds > 0.2]
         rest = sorted(seconds for at, seconds, *_ in rows if at > 3)
-        print(f"\ncable: {len(slow)} of {len(rows)} requests waited {slow}; after 3 s {1e3 * np.median(rest):.2f} ms "
-              f"(median), {1e3 * np.quantile(rest, 0.99):.2f} (p99), usual {1e3 * usual:.2f}; whole {back:.2f} s after "
-              "the cable was back")
+        print(
+            f"\ncable: {len(slow)} of {len(rows)} requests waited {slow}; after 3 s "
+            f"{1e3 * np.median(rest):.2f} ms "
+            f"(median), {1e3 * np.quantile(rest, 0.99):.2f} (p99), usual {1e3 * usual:.2f}; whole "
+            f"{back:.2f} s after "
+            "the cable was back"
+        )
         assert all(missing == "submodel-01" for _, _, missing, _ in rows)
-        sent = [n for n, (*_, why) in enumerate(rows) if "breaker" not in why and not why.endswith(" down")]
-        assert sent[:3] == [0, 1, 2] and len(sent) <= 6, sent  # three, then the breaker's trials and nothing else
+        sent = [
+            n
+            for n, (*_, why) in enumerate(rows)
+            if "breaker" not in why and not why.endswith(" down")
+        ]
+        assert sent[:3] == [0, 1, 2] and len(sent) <= 6, (
+            sent
+        )  # three, then the breaker's trials and nothing else
         assert 1 <= len(slow) <= 6 and max(seconds for _, seconds, *_ in rows) <= 0.44 + 0.3
         assert np.median(rest) < usual + 0.02
         assert back < 10

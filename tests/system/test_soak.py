@@ -6,8 +6,18 @@ from tests.support.commands import run_python
 
 
 def test_a_short_soak(five_bundle, tmp_path):
-    done = run_python("-m", "tests.soak", "--minutes", "0.2", "--seed", "7", "--bundle", five_bundle, "--out",
-                      tmp_path / "soak.json")
+    done = run_python(
+        "-m",
+        "tests.soak",
+        "--minutes",
+        "0.2",
+        "--seed",
+        "7",
+        "--bundle",
+        five_bundle,
+        "--out",
+        tmp_path / "soak.json",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "soak.json").read_text())
     assert result["wrong"] == result["hangs"] == 0 and result["answered"] > 100
@@ -31,8 +41,18 @@ def test_a_soak_fails_when_answers_are_not_what_they_should_be():
 
 
 def test_a_short_steady_run(tiny_bundle, tmp_path):
-    done = run_python("-m", "tests.steady", "--requests", "1000", "--bundle", tiny_bundle, "--out",
-                      tmp_path / "steady.json")
+    done = run_python(
+        "-m",
+        "tests.steady",
+        "--requests",
+        "1000",
+        "--bundle",
+        tiny_bundle,
+        "--out",
+        tmp_path / "steady.json",
+    )
     result = json.loads((tmp_path / "steady.json").read_text())
-    assert result["wrong"] == result["not_whole"] == 0 and result["requests"] >= 1000, done.stdout + done.stderr
+    assert result["wrong"] == result["not_whole"] == 0 and result["requests"] >= 1000, (
+        done.stdout + done.stderr
+    )
     assert [len(samples) for samples in result["processes"].values()] == [10, 10, 10]

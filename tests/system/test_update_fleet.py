@@ -1,4 +1,6 @@
-"""A fleet with replicas goes over to a new bundle under load, device by device, and no request fails or is mixed."""
+"""A fleet with replicas goes over to a new bundle under load, device by device, and no request
+fails or is mixed.
+"""
 
 import contextlib
 import shutil
@@ -21,7 +23,9 @@ FILES = ("submodel-00.tflite", "submodel-01.tflite", "golden.npz")
 
 
 def exchanged(bundle, folder):
-    """A bundle that answers otherwise: its sub-models have changed places, golden answers and all."""
+    """A bundle that answers otherwise: its sub-models have changed places, golden answers and
+    all.
+    """
     new = shutil.copytree(bundle, folder)
     for name, source in zip(FILES, (FILES[1], FILES[0]), strict=False):
         shutil.copy(bundle / source, new / name)
@@ -34,17 +38,26 @@ def exchanged(bundle, folder):
     inputs = {"features": features, "present": np.ones((1, 2), np.float32)}
     golden["fusion.probabilities"] = run_model(new / "fusion.tflite", inputs)[0]["probabilities"]
     np.savez(new / "golden.npz", **golden)
-    rewrite_manifest(new, lambda m: [m["files"][name].update(
-        bytes=(new / name).stat().st_size, sha256=sha256(new / name)) for name in FILES])
+    rewrite_manifest(
+        new,
+        lambda m: [
+            m["files"][name].update(bytes=(new / name).stat().st_size, sha256=sha256(new / name))
+            for name in FILES
+        ],
+    )
     return new
 
 
 def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):
-    """As docs/pi.md says: one half of the devices, a new aggregator, its clients, the other half."""
+    """As docs/pi.md says: one half of the devices, a new aggregator, its clients, the other
+    half.
+    """
     new_bundle, store = exchanged(tiny_bundle, tmp_path / "new"), tmp_path / "store"
     wanted, wanted_new = oracle(tiny_bundle, PICTURES), oracle(new_bundle, PICTURES)
     everything = frozenset()
-    assert np.abs(wanted[everything] - wanted_new[everything]).max() > 1e-4  # or a mixture would not be seen
+    assert (
+        np.abs(wanted[everything] - wanted_new[everything]).max() > 1e-4
+    )  # or a mixture would not be seen
     assert update.main([str(store), "install", str(tiny_bundle)]) == 0
     metrics = ("--metrics", "127.0.0.1:0")
     with contextlib.ExitStack() as stack:
@@ -70,7 +83,11 @@ def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):
             first.start()
             wait_for(lambda: healthy(new, 2))
             time.sleep(0.3)
-        assert new.serving["bundle_digest"] == open_bundle(new_bundle).digest != old.serving["bundle_digest"]
+        assert (
+            new.serving["bundle_digest"]
+            == open_bundle(new_bundle).digest
+            != old.serving["bundle_digest"]
+        )
     for traffic in (before, after):
         assert len(traffic.rows) > 50 and traffic.wrong() == []
         assert [row for row in traffic.rows if not row.whole] == []

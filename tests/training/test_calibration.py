@@ -1,10 +1,17 @@
-"""Expected calibration error and the temperature, against figures worked out by hand; averaging as a graph."""
+"""Expected calibration error and the temperature, against figures worked out by hand; averaging as
+a graph.
+"""
 
 import numpy as np
 import pytest
 
 from edvit_tf.evaluation.evaluate import losses
-from edvit_tf.training.calibrate import best_temperature, calibration_figures, expected_calibration_error, tempered
+from edvit_tf.training.calibrate import (
+    best_temperature,
+    calibration_figures,
+    expected_calibration_error,
+    tempered,
+)
 
 
 def test_calibration_error_by_hand():
@@ -14,7 +21,8 @@ def test_calibration_error_by_hand():
     sure = np.eye(3)[[0, 1, 2]]
     assert expected_calibration_error(sure, np.array([0, 1, 2])) == 0
     assert calibration_figures(p, np.array([0, 1, 1, 0]))["nll"] == pytest.approx(
-        -np.log([0.9, 0.1, 0.65, 0.65]).mean())
+        -np.log([0.9, 0.1, 0.65, 0.65]).mean()
+    )
 
 
 def test_the_temperature_that_spoilt_probabilities_is_found_again():
@@ -24,14 +32,20 @@ def test_the_temperature_that_spoilt_probabilities_is_found_again():
     labels = np.array([rng.choice(5, p=row) for row in p])
     for spoilt in (0.5, 1.0, 3.0):
         assert best_temperature(tempered(p, 1 / spoilt), labels) == pytest.approx(spoilt, rel=0.08)
-    assert calibration_figures(p, labels)["ece"] < 0.03 < calibration_figures(tempered(p, 0.3), labels)["ece"]
+    assert (
+        calibration_figures(p, labels)["ece"]
+        < 0.03
+        < calibration_figures(tempered(p, 0.3), labels)["ece"]
+    )
     assert (tempered(p, 4.0).argmax(axis=1) == p.argmax(axis=1)).all()
 
 
 def test_few_samples_without_an_error_make_no_answer_surer():
     p = np.tile([0.6, 0.4], (90, 1))
     assert best_temperature(p, np.zeros(90, int)) == pytest.approx(1.0)
-    assert best_temperature(p, np.r_[np.ones(1, int), np.zeros(89, int)]) < 0.5  # one error, and a bound is none
+    assert (
+        best_temperature(p, np.r_[np.ones(1, int), np.zeros(89, int)]) < 0.5
+    )  # one error, and a bound is none
 
 
 def test_losses_are_all_subsets_of_a_small_fleet_and_a_seeded_sample_of_a_large_one():
@@ -49,21 +63,31 @@ def test_the_average_as_a_model_answers_as_the_numpy_one():
 
     rng = np.random.default_rng(0)
     groups, widths, classes = [(0, 2), (1,), (3, 4)], (4, 3, 5), 5
-    heads = [(rng.normal(size=(w, len(g) + 1)), rng.normal(size=len(g) + 1))
-             for w, g in zip(widths, groups, strict=True)]
+    heads = [
+        (rng.normal(size=(w, len(g) + 1)), rng.normal(size=len(g) + 1))
+        for w, g in zip(widths, groups, strict=True)
+    ]
     features = [rng.normal(size=(6, w)) for w in widths]
     model = build_average(widths, groups, classes)
     model.get_layer("average").set_weights([*(part for head in heads for part in head), np.ones(1)])
     logits = [x @ kernel + bias for x, (kernel, bias) in zip(features, heads, strict=True)]
     inputs = np.concatenate(features, axis=1).astype(np.float32)
     for present in ((1, 1, 1), (0, 1, 1), (0, 0, 1)):
-        expected = average([part if there else None for part, there in zip(logits, present, strict=True)], groups,
-                           classes)
+        expected = average(
+            [part if there else None for part, there in zip(logits, present, strict=True)],
+            groups,
+            classes,
+        )
         out = model({"features": inputs, "present": np.tile(np.float32(present), (6, 1))})
         np.testing.assert_allclose(out, expected, atol=1e-5)
     weights = {v.path.split("/")[-1]: v for v in model.weights}
-    assert set(weights) == {"temperature", *(f"{part}_{j:02d}" for part in ("kernel", "bias") for j in range(3))}
+    assert set(weights) == {
+        "temperature",
+        *(f"{part}_{j:02d}" for part in ("kernel", "bias") for j in range(3)),
+    }
     hot = cooled({f"average.{n}": np.asarray(v) for n, v in weights.items()}, 2.0)
-    model.get_layer("average").set_weights([hot[f"average.{v.path.split('/')[-1]}"] for v in model.weights])
+    model.get_layer("average").set_weights(
+        [hot[f"average.{v.path.split('/')[-1]}"] for v in model.weights]
+    )
     out = model({"features": inputs, "present": np.ones((6, 3), np.float32)})
     np.testing.assert_allclose(out, tempered(average(logits, groups, classes), 2.0), atol=1e-5)

@@ -1,4 +1,6 @@
-"""keras-cv's RandAugment as TrainConfig.augment: it repeats itself, keeps the type, loads only when asked for."""
+"""keras-cv's RandAugment as TrainConfig.augment: it repeats itself, keeps the type, loads only when
+asked for.
+"""
 
 import itertools
 
@@ -38,7 +40,9 @@ def _pictures(channels: int = 3) -> np.ndarray:
 
 def _six_batches(x: np.ndarray, seed: int) -> np.ndarray:
     """Two epochs of three batches of eight."""
-    stream = batches(x, (np.eye(24, dtype=np.float32),), lambda epoch: np.arange(24), 8, "randaugment", seed)
+    stream = batches(
+        x, (np.eye(24, dtype=np.float32),), lambda epoch: np.arange(24), 8, "randaugment", seed
+    )
     return np.stack([batch for batch, _ in itertools.islice(stream, 6)])
 
 
@@ -55,7 +59,9 @@ def test_a_seed_gives_the_same_pictures_and_another_seed_others(channels):
 
 
 def _fit(*seeds: str) -> str:
-    """The digest of the weights of the last fit, with one thread within and one beside operations."""
+    """The digest of the weights of the last fit, with one thread within and one beside
+    operations.
+    """
     done = run_python("-c", FIT, *seeds, TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -71,17 +77,27 @@ def test_sound_is_refused_and_so_are_other_channels():
 
     train = TrainConfig(epochs=1, augment="randaugment")
     with pytest.raises(ConfigError, match="the inputs are float32; it is for pictures"):
-        fit(CONFIG, random_weights(), random_inputs(), np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]], train, seed=0,
-            epoch_indices=lambda e: np.arange(6))
+        fit(
+            CONFIG,
+            random_weights(),
+            random_inputs(),
+            np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]],
+            train,
+            seed=0,
+            epoch_indices=lambda e: np.arange(6),
+        )
     with pytest.raises(ConfigError, match="have 2 channels; it needs 1 or 3"):
         _six_batches(_pictures(2), 0)
 
 
 def test_keras_cv_is_loaded_only_when_asked_for():
-    code = ("import sys, numpy as np\nfrom edvit_tf.training.batches import batches\n"
-            "x = np.zeros((4, 8, 8, 1), np.uint8)\n"
-            "next(batches(x, (np.eye(4, dtype=np.float32),), lambda e: np.arange(4), 4, sys.argv[1], 0))\n"
-            "print('keras_cv' in sys.modules)")
+    code = (
+        "import sys, numpy as np\nfrom edvit_tf.training.batches import batches\n"
+        "x = np.zeros((4, 8, 8, 1), np.uint8)\n"
+        "next(batches(x, (np.eye(4, dtype=np.float32),), lambda e: np.arange(4), 4, sys.argv[1], "
+        "0))\n"
+        "print('keras_cv' in sys.modules)"
+    )
     for augment, loaded in (("shift", "False"), ("randaugment", "True")):
         done = run_python("-c", code, augment)
         assert done.stdout.strip().splitlines()[-1] == loaded, done.stderr

@@ -21,7 +21,9 @@ def test_group_epoch_takes_the_group_and_as_many_others_as_one_class():
     assert set(other.tolist()) != set(indices.tolist())  # fresh negatives
 
 
-@pytest.mark.parametrize("weight, others", [(0.5, 20), (1.0, 40), (2.0, 80), (4.5, 180), (0.001, 1)])
+@pytest.mark.parametrize(
+    "weight, others", [(0.5, 20), (1.0, 40), (2.0, 80), (4.5, 180), (0.001, 1)]
+)
 def test_other_weighs_as_many_classes_as_asked(weight, others):
     labels = np.repeat(np.arange(5), 40)
     indices = group_epoch(labels, (1, 3), 5, seed=7, epoch=0, other_weight=weight)
@@ -29,13 +31,20 @@ def test_other_weighs_as_many_classes_as_asked(weight, others):
     assert drawn[1] == drawn[3] == 40 and drawn[[0, 2, 4]].sum() == others
     assert drawn[[0, 2, 4]].max() - drawn[[0, 2, 4]].min() <= 1
     times = np.bincount(indices, minlength=200)[np.isin(labels, (0, 2, 4))]
-    assert times.max() - times.min() <= 1  # each negative as often as the others: several times where there are few
+    assert (
+        times.max() - times.min() <= 1
+    )  # each negative as often as the others: several times where there are few
 
 
 def test_other_keeps_its_weight_where_a_class_is_small_or_empty():
     labels = np.array([0] * 12 + [1] * 2 + [2] * 12)
     drawn = np.bincount(labels[group_epoch(labels, (0,), 4, 0, 0)], minlength=4)
-    assert drawn.tolist() == [12, 4, 4, 0]  # class 3 has no samples; class 1 gives each of its two twice
+    assert drawn.tolist() == [
+        12,
+        4,
+        4,
+        0,
+    ]  # class 3 has no samples; class 1 gives each of its two twice
 
 
 def test_group_epoch_of_all_classes_has_no_negatives():
@@ -55,7 +64,9 @@ def test_group_targets_mix_labels_and_teacher_and_sum_to_one():
     np.testing.assert_allclose(targets, [[0.05, 0.925, 0.025], [0.025, 0.025, 0.95]], atol=1e-6)
     assert group_targets(np.array([0]), None, (0, 1, 2), 3).tolist() == [[1, 0, 0]]
     np.testing.assert_allclose(
-        group_targets(np.array([0]), None, (0,), 4, label_smoothing=0.1), [[0.925, 0.075]], atol=1e-6
+        group_targets(np.array([0]), None, (0,), 4, label_smoothing=0.1),
+        [[0.925, 0.075]],
+        atol=1e-6,
     )
 
 
@@ -71,11 +82,19 @@ def test_batches_cover_an_epoch_and_have_one_shape():
 
 def test_batches_leave_out_patches_by_the_seed():
     inputs = np.zeros((8, 4, 4, 1), np.uint8)
-    (x, _), (again, _) = (next(batches(inputs, (np.eye(8),), lambda epoch: np.arange(8), 4, "none", 0, (3, 16)))
-                          for _ in range(2))
-    assert x["input"].shape == (4, 4, 4, 1) and x["kept"].shape == (4, 3) and x["kept"].dtype == np.int32
+    (x, _), (again, _) = (
+        next(batches(inputs, (np.eye(8),), lambda epoch: np.arange(8), 4, "none", 0, (3, 16)))
+        for _ in range(2)
+    )
+    assert (
+        x["input"].shape == (4, 4, 4, 1)
+        and x["kept"].shape == (4, 3)
+        and x["kept"].dtype == np.int32
+    )
     assert all(len(set(row)) == 3 and 0 <= min(row) and max(row) < 16 for row in x["kept"].tolist())
-    assert len({tuple(row) for row in x["kept"].tolist()}) > 1 and (x["kept"] == again["kept"]).all()
+    assert (
+        len({tuple(row) for row in x["kept"].tolist()}) > 1 and (x["kept"] == again["kept"]).all()
+    )
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
@@ -86,10 +105,14 @@ def test_mixed_pairs_carry_the_share_of_both_targets(mix):
     x = np.broadcast_to(values[:, None, None, None], (4, 20, 20, 1))
     shares = []
     for seed in range(20):
-        (found, (targets,)) = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))
+        (found, (targets,)) = mixed(
+            x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed)
+        )
         assert found.dtype == np.uint8 and targets.dtype == np.float32
         np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
-        np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), targets @ values, atol=0.51)  # what is seen is told
+        np.testing.assert_allclose(
+            found.mean(axis=(1, 2, 3)), targets @ values, atol=0.51
+        )  # what is seen is told
         shares.append(targets.max(axis=1).min())
         again = mixed(x, (np.eye(4, dtype=np.float32),), mix, np.random.default_rng(seed))[0]
         assert (found == again).all()
@@ -124,8 +147,15 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     trained = []
     for epochs in (6, 2, 6):  # the fit between must leave no trace in the compiled model
         train = TrainConfig(epochs=epochs, batch_size=16, learning_rate=2e-3)
-        weights, history = fit(vit, start, x, targets, train, seed=5,
-                               epoch_indices=lambda e: np.random.default_rng(e).permutation(160))
+        weights, history = fit(
+            vit,
+            start,
+            x,
+            targets,
+            train,
+            seed=5,
+            epoch_indices=lambda e: np.random.default_rng(e).permutation(160),
+        )
         trained.append(weights)
     assert history["loss"][-1] < history["loss"][0]
     assert all((trained[0][name] == trained[2][name]).all() for name in start)
@@ -134,7 +164,9 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     out = predict(vit, weights, unseen, batch_size=64)
     assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
     model = vit_from_weights(vit, weights)
-    np.testing.assert_allclose(out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_patches_that_are_kept_in_order_and_all_change_nothing():
@@ -147,17 +179,30 @@ def test_patches_that_are_kept_in_order_and_all_change_nothing():
         set_weights(model, weights)
     kept = np.tile(np.arange(CONFIG.num_patches, dtype=np.int32), (len(x), 1))
     expected = np.asarray(whole(x)["logits"])
-    np.testing.assert_allclose(some({"input": x, "kept": kept})["logits"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        some({"input": x, "kept": kept})["logits"], expected, rtol=1e-4, atol=1e-5
+    )
     fewer = build_vit(CONFIG, kept_patches=CONFIG.num_patches - 1)
     set_weights(fewer, weights)
     out = np.asarray(fewer({"input": x, "kept": kept[:, 1:]})["logits"])
     assert np.abs(out - expected).max() > 1e-2
     x[:, :8, :8] += 50.0  # patch 0, which nobody looks at
-    np.testing.assert_allclose(fewer({"input": x, "kept": kept[:, 1:]})["logits"], out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        fewer({"input": x, "kept": kept[:, 1:]})["logits"], out, rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("option", [{"feature_distillation": 1.0}, {"patch_dropout": 0.5}, {"ema": 0.9},
-                                    {"mix": "cutmix"}, {"precision": "bfloat16"}, {"optimizer": "muon"}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"feature_distillation": 1.0},
+        {"patch_dropout": 0.5},
+        {"ema": 0.9},
+        {"mix": "cutmix"},
+        {"precision": "bfloat16"},
+        {"optimizer": "muon"},
+    ],
+)
 def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     from edvit_tf.models.vit.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, predict
@@ -165,14 +210,28 @@ def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     targets = np.eye(2, dtype=np.float32)[labels]
-    features = np.stack([labels, labels * 2.0, np.random.default_rng(3).normal(size=160)], axis=1).astype(np.float32)
+    features = np.stack(
+        [labels, labels * 2.0, np.random.default_rng(3).normal(size=160)], axis=1
+    ).astype(np.float32)
     start, results = initial_weights(vit, 1), []
     for options in (option, option, {}):
         train = TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, **options)
-        results.append(fit(vit, start, x, targets, train, seed=5, features=features,
-                           epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0])
+        results.append(
+            fit(
+                vit,
+                start,
+                x,
+                targets,
+                train,
+                seed=5,
+                features=features,
+                epoch_indices=lambda e: np.random.default_rng(e).permutation(160),
+            )[0]
+        )
     assert all((results[0][name] == results[1][name]).all() for name in start)
-    assert any((results[0][name] != results[2][name]).any() for name in start)  # the option does something
+    assert any(
+        (results[0][name] != results[2][name]).any() for name in start
+    )  # the option does something
     unseen, truth = toy(1)
     assert (predict(vit, results[0], unseen)["logits"].argmax(axis=1) == truth).mean() > 0.9
 
@@ -185,23 +244,45 @@ def test_muon_moves_the_blocks_matrices_by_orthogonal_steps_and_the_rest_by_adam
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     start, ends = initial_weights(vit, 1), {}
     for name in ("muon", "adamw"):
-        train = TrainConfig(epochs=1, batch_size=160, learning_rate=1e-3, optimizer=name, weight_decay=0.0,
-                            warmup_fraction=0.0)
-        ends[name] = fit(vit, start, x, np.eye(2, dtype=np.float32)[labels], train, seed=5,
-                         epoch_indices=lambda e: np.arange(160))[0]
+        train = TrainConfig(
+            epochs=1,
+            batch_size=160,
+            learning_rate=1e-3,
+            optimizer=name,
+            weight_decay=0.0,
+            warmup_fraction=0.0,
+        )
+        ends[name] = fit(
+            vit,
+            start,
+            x,
+            np.eye(2, dtype=np.float32)[labels],
+            train,
+            seed=5,
+            epoch_indices=lambda e: np.arange(160),
+        )[0]
     matrices = [name for name in start if name.startswith("block_") and name.endswith(".kernel")]
     assert len(matrices) == 6 * vit.num_layers
     for name in start:
         step = ends["muon"][name] - start[name]
-        if name in matrices:  # the root mean square of AdamW's step is about 0.2 of the rate (Liu et al. 2025)
+        if (
+            name in matrices
+        ):  # the root mean square of AdamW's step is about 0.2 of the rate (Liu et al. 2025)
             values = np.linalg.svd(step / (0.2e-3 * max(step.shape) ** 0.5), compute_uv=False)
-            assert 0.5 < values[1] <= values[0] < 1.3, (name, values)  # AdamW's largest: five times the width's root
+            assert 0.5 < values[1] <= values[0] < 1.3, (
+                name,
+                values,
+            )  # AdamW's largest: five times the width's root
         elif not name.endswith("key.bias"):  # that of the keys has no gradient but rounding
-            np.testing.assert_allclose(ends["muon"][name], ends["adamw"][name], rtol=0, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                ends["muon"][name], ends["adamw"][name], rtol=0, atol=1e-4, err_msg=name
+            )
 
 
 def test_features_of_the_base_are_learnt_through_a_linear_map():
-    """The loss falls below that of the labels alone only if the map and the model move towards the features."""
+    """The loss falls below that of the labels alone only if the map and the model move towards the
+    features.
+    """
     from edvit_tf.models.vit.presets import vit_config
     from edvit_tf.training.train import fit, initial_weights, linear_map, predict, standardised
 
@@ -219,9 +300,23 @@ def test_features_of_the_base_are_learnt_through_a_linear_map():
     start = initial_weights(vit, 1)
     left = []
     for weight in (0.0, 3.0):
-        train = TrainConfig(epochs=12, batch_size=16, learning_rate=2e-3, feature_distillation=weight)
-        left.append(distance(fit(vit, start, x, np.eye(2, dtype=np.float32)[labels], train, seed=5, features=goal,
-                                 epoch_indices=lambda e: np.random.default_rng(e).permutation(160))[0]))
+        train = TrainConfig(
+            epochs=12, batch_size=16, learning_rate=2e-3, feature_distillation=weight
+        )
+        left.append(
+            distance(
+                fit(
+                    vit,
+                    start,
+                    x,
+                    np.eye(2, dtype=np.float32)[labels],
+                    train,
+                    seed=5,
+                    features=goal,
+                    epoch_indices=lambda e: np.random.default_rng(e).permutation(160),
+                )[0]
+            )
+        )
     assert left[1] < 0.8 * left[0], left
 
 
@@ -239,7 +334,9 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     from edvit_tf.training.train import learning_rate
 
     cosine = [learning_rate(TrainConfig(1, learning_rate=1.0), s, 100) for s in range(101)]
-    assert cosine[0] == pytest.approx(0.1) and max(cosine) == cosine[10] == 1.0 and cosine[100] < 1e-6
+    assert (
+        cosine[0] == pytest.approx(0.1) and max(cosine) == cosine[10] == 1.0 and cosine[100] < 1e-6
+    )
     assert cosine[55] == pytest.approx(0.5)
     paper = TrainConfig(1, learning_rate=1.0, optimizer="adam")
     assert [learning_rate(paper, s, 100) for s in (0, 100)] == pytest.approx([1.0, 0.1])
@@ -251,8 +348,12 @@ def test_fit_head_improves_a_bad_other_row():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 6)).astype(np.float32)
     labels = (features[:, 0] > 0).astype(int)
-    kernel, bias = fit_head(features, np.eye(2, dtype=np.float32)[labels], np.zeros((6, 2), np.float32),
-                            np.zeros(2, np.float32))
+    kernel, bias = fit_head(
+        features,
+        np.eye(2, dtype=np.float32)[labels],
+        np.zeros((6, 2), np.float32),
+        np.zeros(2, np.float32),
+    )
     assert ((features @ kernel + bias).argmax(axis=1) == labels).mean() > 0.95
 
 
@@ -266,9 +367,18 @@ def test_fusion_learns_and_survives_a_missing_sub_model():
     features[np.arange(600), 6 + labels] += 2
     model = build_fusion((6, 6), 4)
     assert model.get_layer("tower.hidden").units == 6
-    fit_fusion(model, features, labels, TrainConfig(epochs=20, batch_size=32, learning_rate=5e-3), 0.3, seed=0)
+    fit_fusion(
+        model,
+        features,
+        labels,
+        TrainConfig(epochs=20, batch_size=32, learning_rate=5e-3),
+        0.3,
+        seed=0,
+    )
     for present in ([1.0, 1.0], [1.0, 0.0]):
-        p = np.asarray(model({"features": features, "present": np.tile(np.float32(present), (600, 1))}))
+        p = np.asarray(
+            model({"features": features, "present": np.tile(np.float32(present), (600, 1))})
+        )
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
         assert (p.argmax(axis=1) == labels).mean() > 0.9
     spoiled = features.copy()
@@ -298,8 +408,15 @@ def test_a_fit_lets_go_of_its_data():
         def of(self, epoch):
             return np.arange(len(self.x))[:160]
 
-    fit(vit, initial_weights(vit, 1), x, np.eye(2, dtype=np.float32)[labels], TrainConfig(epochs=2, batch_size=16),
-        seed=5, epoch_indices=Rows(x).of)
+    fit(
+        vit,
+        initial_weights(vit, 1),
+        x,
+        np.eye(2, dtype=np.float32)[labels],
+        TrainConfig(epochs=2, batch_size=16),
+        seed=5,
+        epoch_indices=Rows(x).of,
+    )
     del x
     for _ in range(50):
         gc.collect()

@@ -1,4 +1,6 @@
-"""Open a bundle directory: manifest.json and the files it names, each verified by sha256 before it is used."""
+"""Open a bundle directory: manifest.json and the files it names, each verified by sha256 before it
+is used.
+"""
 
 import hashlib
 import json
@@ -10,14 +12,18 @@ REQUIRED = ("labels", "input", "sub_models", "fusion", "files", "data", "run", "
 
 
 class BundleError(Exception):
-    """A bundle is missing, incomplete, of an unknown schema, or one of its files is not what the manifest says."""
+    """A bundle is missing, incomplete, of an unknown schema, or one of its files is not what the
+    manifest says.
+    """
 
     exit_code = 7
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, the manifest as written, and the digest of the manifest's canonical JSON."""
+    """An opened bundle: its folder, the manifest as written, and the digest of the manifest's
+    canonical JSON.
+    """
 
     path: Path
     manifest: dict
@@ -39,10 +45,13 @@ class Bundle:
         return [entry["config"]["hidden_dim"] for entry in self.sub_models]
 
     def entry(self, index: int) -> dict:
-        """The manifest's entry of one sub-model; raises BundleError on an index that the bundle does not have."""
+        """The manifest's entry of one sub-model; raises BundleError on an index that the bundle
+        does not have.
+        """
         if not 0 <= index < len(self.sub_models):
             raise BundleError(
-                f"sub-model {index} was asked for; {self.path} has 0 to {len(self.sub_models) - 1}. "
+                f"sub-model {index} was asked for; {self.path} has 0 to "
+                f"{len(self.sub_models) - 1}. "
                 "Ask for one of these."
             )
         return self.sub_models[index]
@@ -54,15 +63,20 @@ def canonical_json(value) -> str:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path` is asked for one.
+    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path`
+    is asked for one.
 
-    A link is followed once: the bundle stays the one that it led to, whatever the link leads to later.
+    A link is followed once: the bundle stays the one that it led to, whatever the link leads to
+    later.
     """
     path = Path(path).resolve()
     file = path / "manifest.json"
     if not file.is_file():
         found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no such folder"
-        raise BundleError(f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe exported.")
+        raise BundleError(
+            f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe "
+            "exported."
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -75,22 +89,29 @@ def open_bundle(path: str | Path) -> Bundle:
         )
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
-        raise BundleError(f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again.")
+        raise BundleError(
+            f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again."
+        )
     return Bundle(path, manifest, hashlib.sha256(canonical_json(manifest).encode()).hexdigest())
 
 
 def verified_path(bundle: Bundle, name: str) -> Path:
     """Path of a file of the bundle, after its size and sha256 were found equal to the manifest's.
 
-    Raises BundleError on a name that the manifest does not list, one that leaves the folder, a missing file, or one
-    that was changed: nothing is loaded that was not exported.
+    Raises BundleError on a name that the manifest does not list, one that leaves the folder, a
+    missing file, or one that was changed: nothing is loaded that was not exported.
     """
     listed = bundle.manifest["files"]
     if name not in listed:
-        raise BundleError(f"{name} is not a file of {bundle.path}; it lists: {', '.join(sorted(listed))}.")
+        raise BundleError(
+            f"{name} is not a file of {bundle.path}; it lists: {', '.join(sorted(listed))}."
+        )
     file = bundle.path / name
     if Path(name).name != name or file.resolve().parent != bundle.path.resolve():
-        raise BundleError(f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself. Refused.")
+        raise BundleError(
+            f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself. "
+            "Refused."
+        )
     if not file.is_file():
         raise BundleError(f"{file} is missing; the manifest lists it. Copy the bundle again.")
     expected = listed[name]
@@ -98,7 +119,8 @@ def verified_path(bundle: Bundle, name: str) -> Path:
     actual = sha256(file)
     if size != expected["bytes"] or actual != expected["sha256"]:
         raise BundleError(
-            f"{file} was changed: {size} bytes, sha256 {actual[:12]}...; the manifest says {expected['bytes']} bytes, "
+            f"{file} was changed: {size} bytes, sha256 {actual[:12]}...; the manifest says "
+            f"{expected['bytes']} bytes, "
             f"{expected['sha256'][:12]}.... It is not loaded. Copy the bundle again."
         )
     return file

@@ -1,31 +1,46 @@
-"""The golden input of a bundle and its known answers, with which a device proves that it computes as it should."""
+"""The golden input of a bundle and its known answers, with which a device proves that it computes
+as it should.
+"""
 
 import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle, verified_path
 
-# Of max |a - b| / max |b|. Machines agree to about 1e-6 in float32; the golden answers are those of the float32 file.
+# Of max |a - b| / max |b|. Machines agree to about 1e-6 in float32; the golden answers are those of
+# the float32 file.
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "int8": 0.2}
 
 
 def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
-    """(inputs, outputs) by name of a sub-model, or of the fusion (None): arrays with a batch axis of 1."""
+    """(inputs, outputs) by name of a sub-model, or of the fusion (None): arrays with a batch axis
+    of 1.
+    """
     with np.load(verified_path(bundle, "golden.npz"), allow_pickle=False) as file:
         golden = {name: file[name] for name in file.files}
     if index is None:
         features = [golden[f"{entry['name']}.features"] for entry in bundle.sub_models]
-        return {"features": np.concatenate(features, axis=1), "present": np.ones((1, len(features)), np.float32)}, {
-            "probabilities": golden["fusion.probabilities"]}
+        return {
+            "features": np.concatenate(features, axis=1),
+            "present": np.ones((1, len(features)), np.float32),
+        }, {"probabilities": golden["fusion.probabilities"]}
     name = bundle.entry(index)["name"]
     return {bundle.manifest["input"]["name"]: golden["input"]}, {
-        part: golden[f"{name}.{part}"] for part in ("features", "logits")}
+        part: golden[f"{name}.{part}"] for part in ("features", "logits")
+    }
 
 
 def golden_error(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """The largest relative error over the outputs; infinite for other names or shapes, NaN and Inf."""
-    if set(outputs) != set(expected) or any(outputs[name].shape != value.shape for name, value in expected.items()):
+    """The largest relative error over the outputs; infinite for other names or shapes, NaN and
+    Inf.
+    """
+    if set(outputs) != set(expected) or any(
+        outputs[name].shape != value.shape for name, value in expected.items()
+    ):
         return float("inf")
-    errors = [float(np.abs(outputs[name] - value).max() / np.abs(value).max()) for name, value in expected.items()]
+    errors = [
+        float(np.abs(outputs[name] - value).max() / np.abs(value).max())
+        for name, value in expected.items()
+    ]
     return max(errors) if np.isfinite(errors).all() else float("inf")
 
 

@@ -1,4 +1,6 @@
-"""One shim over the two TFLite runtimes: tflite-runtime (Python up to 3.11) and its successor ai-edge-litert."""
+"""One shim over the two TFLite runtimes: tflite-runtime (Python up to 3.11) and its successor
+ai-edge-litert.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -10,7 +12,10 @@ import numpy as np
 
 from edvit_tf.device.model.memory import check_memory
 
-RUNTIMES = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}  # package: module
+RUNTIMES = {
+    "tflite-runtime": "tflite_runtime",
+    "ai-edge-litert": "ai_edge_litert",
+}  # package: module
 
 
 class RuntimeMissing(Exception):
@@ -31,18 +36,25 @@ class Model:
     runner: Any
 
     def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """One inference; raises ValueError on a missing or unknown input, a wrong shape or dtype, or NaN and Inf."""
+        """One inference; raises ValueError on a missing or unknown input, a wrong shape or dtype,
+        or NaN and Inf.
+        """
         if set(arrays) != set(self.inputs):
-            raise ValueError(f"{self.path.name} takes the inputs {sorted(self.inputs)}; got {sorted(arrays)}.")
+            raise ValueError(
+                f"{self.path.name} takes the inputs {sorted(self.inputs)}; got {sorted(arrays)}."
+            )
         for name, array in arrays.items():
             wanted = self.inputs[name]
             if array.shape != wanted["shape"] or array.dtype != wanted["dtype"]:
                 raise ValueError(
                     f"input {name} of {self.path.name} is {array.dtype}{list(array.shape)}; "
-                    f"it must be {wanted['dtype']}{list(wanted['shape'])}. Preprocess it as the manifest says."
+                    f"it must be {wanted['dtype']}{list(wanted['shape'])}. Preprocess it as the "
+                    "manifest says."
                 )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"input {name} of {self.path.name} holds NaN or Inf; send finite numbers.")
+                raise ValueError(
+                    f"input {name} of {self.path.name} holds NaN or Inf; send finite numbers."
+                )
         return self.runner(**arrays)
 
 
@@ -52,10 +64,11 @@ def installed_runtimes() -> tuple[str, ...]:
 
 
 def runtime_name(runtime: str | None = None) -> str:
-    """Name and version of the runtime that `load` takes: `runtime`, or the first of RUNTIMES that is installed.
+    """Name and version of the runtime that `load` takes: `runtime`, or the first of RUNTIMES that
+    is installed.
 
-    Raises RuntimeMissing with the command to install one, or when numpy 2 stands beside tflite-runtime 2.14, which
-    imports with it and then fails when an interpreter is made.
+    Raises RuntimeMissing with the command to install one, or when numpy 2 stands beside
+    tflite-runtime 2.14, which imports with it and then fails when an interpreter is made.
     """
     installed = installed_runtimes()
     name = runtime or (installed[0] if installed else None)
@@ -63,13 +76,16 @@ def runtime_name(runtime: str | None = None) -> str:
         version = importlib.metadata.version(name)
         if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
             raise RuntimeMissing(
-                f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs numpy below 2. "
+                f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs "
+                "numpy below 2. "
                 "Run: pip install 'numpy<2' (or use ai-edge-litert in the place of tflite-runtime)."
             )
         return f"{name} {version}"
     if runtime is not None:
-        raise RuntimeMissing(f"{runtime} is not installed; installed here: {', '.join(installed) or 'none'}. "
-                             f"Run: pip install {runtime}.")
+        raise RuntimeMissing(
+            f"{runtime} is not installed; installed here: {', '.join(installed) or 'none'}. "
+            f"Run: pip install {runtime}."
+        )
     raise RuntimeMissing(
         "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
         "Run, in a clone of edvit_tf: pip install '.[device]'."
@@ -83,10 +99,12 @@ def interpreter_class(runtime: str | None = None) -> type:
 
 
 def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> Model:
-    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the first installed).
+    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
+    first installed).
 
-    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ValueError on a file it cannot run.
-    Verify the file first (`bundle.verified_path`): the runtimes can crash on a corrupt one.
+    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ValueError on a
+    file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
+    corrupt one.
     """
     name, interpreter_of = runtime_name(runtime), interpreter_class(runtime)
     check_memory(Path(path))
@@ -95,7 +113,9 @@ def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> 
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot load {path}: {error}. Export a flavour that lists this runtime.") from error
+        raise ValueError(
+            f"{name} cannot load {path}: {error}. Export a flavour that lists this runtime."
+        ) from error
     inputs = {
         key: {"shape": tuple(int(n) for n in detail["shape"]), "dtype": np.dtype(detail["dtype"])}
         for key, detail in runner.get_input_details().items()

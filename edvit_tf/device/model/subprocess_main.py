@@ -1,11 +1,14 @@
-"""Run one .tflite file over the rows of an array file, in a process of its own that holds no TensorFlow.
+"""Run one .tflite file over the rows of an array file, in a process of its own that holds no
+TensorFlow.
 
-    python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz [--threads 1] [--repeat 1] [--runtime NAME]
+    python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz [--threads
+    1] [--repeat 1] [--runtime NAME]
 
-INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...) for each input of the
-model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms` (n * repeat,), and
-`report`, a JSON text: runtime, import_ms (of the runtime), load_ms, resident bytes before the model was loaded and at
-the peak, what is delegated (`delegation.py`), and that TensorFlow was not loaded.
+INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...)
+for each input of the model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an
+output, `invoke_ms` (n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime),
+load_ms, resident bytes before the model was loaded and at the peak, what is delegated
+(`delegation.py`), and that TensorFlow was not loaded.
 """
 
 import argparse
@@ -22,13 +25,19 @@ from edvit_tf.device.model.runtime import RUNTIMES, RuntimeMissing, interpreter_
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns 0, or 1 with one line: the file cannot be loaded or run, or TensorFlow is in the process."""
-    parser = argparse.ArgumentParser(prog="edvit_tf.device.model.subprocess_main", description=__doc__.splitlines()[0])
+    """Entry point; returns 0, or 1 with one line: the file cannot be loaded or run, or TensorFlow
+    is in the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="edvit_tf.device.model.subprocess_main", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("inputs", type=Path)
     parser.add_argument("outputs", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=1, help="run all rows so often; the last answers are kept")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="run all rows so often; the last answers are kept"
+    )
     parser.add_argument("--runtime", choices=RUNTIMES)
     args = parser.parse_args(argv)
 
@@ -65,17 +74,28 @@ def _run(args) -> int:
                 outputs.setdefault(name, []).append(value[0].copy())
     loaded = sorted(m for m in ("tensorflow", "keras", "tf_keras") if m in sys.modules)
     if loaded:
-        print(f"{', '.join(loaded)} was loaded into the measuring process; a device has none. Measured nothing.",
-              file=sys.stderr)
+        print(
+            f"{', '.join(loaded)} was loaded into the measuring process; a device has none. "
+            "Measured nothing.",
+            file=sys.stderr,
+        )
         return 1
     report = {
-        "runtime": model.runtime, "threads": args.threads, "import_ms": round(import_ms, 2),
+        "runtime": model.runtime,
+        "threads": args.threads,
+        "import_ms": round(import_ms, 2),
         "load_ms": round(load_ms, 2),
-        "start_rss_bytes": before, "peak_rss_bytes": peak_rss(), "tensorflow_loaded": False,
+        "start_rss_bytes": before,
+        "peak_rss_bytes": peak_rss(),
+        "tensorflow_loaded": False,
         "delegation": delegation(model.interpreter),
     }
-    np.savez(args.outputs, invoke_ms=invoke_ms.ravel(), report=np.array(json.dumps(report)),
-             **{name: np.stack(values) for name, values in outputs.items()})
+    np.savez(
+        args.outputs,
+        invoke_ms=invoke_ms.ravel(),
+        report=np.array(json.dumps(report)),
+        **{name: np.stack(values) for name, values in outputs.items()},
+    )
     return 0
 
 

@@ -1,4 +1,6 @@
-"""Run a .tflite file over stored inputs in a process of its own: a file that crashes the runtime crashes only that."""
+"""Run a .tflite file over stored inputs in a process of its own: a file that crashes the runtime
+crashes only that.
+"""
 
 import contextlib
 import json
@@ -14,23 +16,33 @@ import numpy as np
 
 
 class ModelFailed(Exception):
-    """The process that ran a model crashed, was refused memory, could not load the file, or was not done in time."""
+    """The process that ran a model crashed, was refused memory, could not load the file, or was not
+    done in time.
+    """
 
     exit_code = 13
 
 
 def run_model(
-    model: Path, inputs: Path | dict[str, np.ndarray], *, threads: int = 1, repeat: int = 1,
-    runtime: str | None = None, timeout_seconds: float | None = None, scratch: Path | None = None,
+    model: Path,
+    inputs: Path | dict[str, np.ndarray],
+    *,
+    threads: int = 1,
+    repeat: int = 1,
+    runtime: str | None = None,
+    timeout_seconds: float | None = None,
+    scratch: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.model.subprocess_main` on `inputs`.
+    """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.model.subprocess_main` on
+    `inputs`.
 
-    `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...); all rows are run `repeat`
-    times, the last answers are kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
-    Temporary files go to the folder `scratch` (None: the system's).
-    The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
-    start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed
-    with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
+    `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...); all
+    rows are run `repeat` times, the last answers are kept. `runtime` is a name of
+    `edvit_tf.device.model.runtime.RUNTIMES` (None: the default). Temporary files go to the folder
+    `scratch` (None: the system's). The report has runtime, threads, import_ms, load_ms, first_ms,
+    times_ms (n * repeat, the first included), samples, start_rss_bytes (before the model was
+    loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed with the process's
+    own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
     run, ten times what ViT-Base takes).
     """
     with _temporary_folder(scratch) as folder:
@@ -41,20 +53,43 @@ def run_model(
         if timeout_seconds is None:
             timeout_seconds = 60 + 5 * repeat * _count(inputs)
         target = Path(folder) / "outputs.npz"
-        command = [sys.executable, "-m", "edvit_tf.device.model.subprocess_main", str(model), str(source), str(target),
-                   "--threads", str(threads), "--repeat", str(repeat)]
+        command = [
+            sys.executable,
+            "-m",
+            "edvit_tf.device.model.subprocess_main",
+            str(model),
+            str(source),
+            str(target),
+            "--threads",
+            str(threads),
+            "--repeat",
+            str(repeat),
+        ]
         command += [] if runtime is None else ["--runtime", runtime]
-        package = str(Path(__file__).resolve().parents[3])  # found from any folder, installed or not
+        package = str(
+            Path(__file__).resolve().parents[3]
+        )  # found from any folder, installed or not
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False,
-                                  env={**os.environ, "PYTHONPATH": path})
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout_seconds,
+                check=False,
+                env={**os.environ, "PYTHONPATH": path},
+            )
         except subprocess.TimeoutExpired as error:
-            raise ModelFailed(f"{model.name} was not done after {timeout_seconds:g} s in its process: the machine is "
-                              "overloaded, or there are too many samples.") from error
+            raise ModelFailed(
+                f"{model.name} was not done after {timeout_seconds:g} s in its process: the "
+                "machine is "
+                "overloaded, or there are too many samples."
+            ) from error
         if done.returncode != 0:
-            raise ModelFailed(f"the process that runs {model.name} {_how(done.returncode)}: "
-                              f"{(done.stderr.strip().splitlines() or ['(it said nothing)'])[-1][-500:]}")
+            raise ModelFailed(
+                f"the process that runs {model.name} {_how(done.returncode)}: "
+                f"{(done.stderr.strip().splitlines() or ['(it said nothing)'])[-1][-500:]}"
+            )
         with np.load(target, allow_pickle=False) as file:
             outputs = {name: file[name] for name in file.files}
     report = json.loads(str(outputs.pop("report")))
@@ -65,12 +100,16 @@ def run_model(
 
 @contextlib.contextmanager
 def _temporary_folder(parent: Path | None) -> Iterator[str]:
-    """A folder that goes again, also when the process is told to end at the very moment that it is made."""
+    """A folder that goes again, also when the process is told to end at the very moment that it is
+    made.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         folder = tempfile.TemporaryDirectory(prefix="edvit-", dir=parent)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what was held back comes now, and `folder` knows its end
+        signal.pthread_sigmask(
+            signal.SIG_SETMASK, before
+        )  # what was held back comes now, and `folder` knows its end
     with folder as name:
         yield name
 
@@ -79,13 +118,18 @@ def _how(code: int) -> str:
     if code >= 0:
         return f"ended with {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hints = {signal.SIGKILL: " (out of memory?)", signal.SIGSEGV: " (a spoilt file, or a fault of the runtime)",
-             signal.SIGBUS: " (a spoilt file, or a fault of the runtime)",
-             signal.SIGILL: " (a runtime built for another processor)"}
+    hints = {
+        signal.SIGKILL: " (out of memory?)",
+        signal.SIGSEGV: " (a spoilt file, or a fault of the runtime)",
+        signal.SIGBUS: " (a spoilt file, or a fault of the runtime)",
+        signal.SIGILL: " (a runtime built for another processor)",
+    }
     return f"was ended by {name}{hints.get(-code, '')}"
 
 
 def _count(inputs: Path | dict[str, np.ndarray]) -> int:
     """Samples in the inputs."""
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else np.load(inputs, mmap_mode="r")
+    first = (
+        next(iter(inputs.values())) if isinstance(inputs, dict) else np.load(inputs, mmap_mode="r")
+    )
     return len(first)

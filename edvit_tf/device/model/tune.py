@@ -1,8 +1,10 @@
-"""Which file and how many threads are fastest on this device? Measured once for each sub-model, then remembered.
+"""Which file and how many threads are fastest on this device? Measured once for each sub-model,
+then remembered.
 
-More threads are not always faster: tflite-runtime 2.14 gets slower with two on a small sub-model and faster on a whole
-ViT-Base. The record is a small JSON file in $EDVIT_CACHE or ~/.cache/edvit_tf, named after the files of the sub-model,
-the processor and the runtime: where one of them changes, the first file runs on one thread until it is tuned again.
+More threads are not always faster: tflite-runtime 2.14 gets slower with two on a small sub-model
+and faster on a whole ViT-Base. The record is a small JSON file in $EDVIT_CACHE or
+~/.cache/edvit_tf, named after the files of the sub-model, the processor and the runtime: where one
+of them changes, the first file runs on one thread until it is tuned again.
 """
 
 import contextlib
@@ -24,7 +26,11 @@ from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 
 GAIN = 0.95  # a choice with more threads must take at most this share of the time of one with fewer
-RUNS, WARM_UP, TURNS = 30, 5, 2  # of each choice, in two turns, so that a slow moment hits no choice alone
+RUNS, WARM_UP, TURNS = (
+    30,
+    5,
+    2,
+)  # of each choice, in two turns, so that a slow moment hits no choice alone
 
 
 class TuneError(Exception):
@@ -35,7 +41,9 @@ class TuneError(Exception):
 
 @dataclass(frozen=True)
 class Choice:
-    """A file of a sub-model and a thread count, with its median milliseconds (None: not measured)."""
+    """A file of a sub-model and a thread count, with its median milliseconds (None: not
+    measured).
+    """
 
     flavour: str
     file: str
@@ -43,36 +51,53 @@ class Choice:
     median_ms: float | None = None
 
 
-def candidates(bundle: Bundle, index: int, runtime: str, flavour: str | None = None) -> list[Choice]:
-    """Files of a sub-model that list `runtime` ("tflite-runtime 2.14.0"), by thread counts 1, 2, 4 ... to all cores.
+def candidates(
+    bundle: Bundle, index: int, runtime: str, flavour: str | None = None
+) -> list[Choice]:
+    """Files of a sub-model that list `runtime` ("tflite-runtime 2.14.0"), by thread counts 1, 2, 4
+    ... to all cores.
 
     Raises BundleError if there is none, or none of the flavour asked for.
     """
     package, entry = runtime.split()[0], bundle.entry(index)
-    fitting = {name: f["file"] for name, f in entry["flavours"].items()
-               if package in f["runtimes"] and flavour in (None, name)}
+    fitting = {
+        name: f["file"]
+        for name, f in entry["flavours"].items()
+        if package in f["runtimes"] and flavour in (None, name)
+    }
     if not fitting:
         asked = "no flavour" if flavour is None else f"no flavour {flavour}"
-        listed = ", ".join(f"{name} ({', '.join(f['runtimes'])})" for name, f in entry["flavours"].items())
-        raise BundleError(f"{entry['name']} has {asked} for {package}; it has: {listed}. Install another runtime, or "
-                          "export that flavour.")
+        listed = ", ".join(
+            f"{name} ({', '.join(f['runtimes'])})" for name, f in entry["flavours"].items()
+        )
+        raise BundleError(
+            f"{entry['name']} has {asked} for {package}; it has: {listed}. Install another "
+            "runtime, or "
+            "export that flavour."
+        )
     return [Choice(name, file, threads) for name, file in fitting.items() for threads in _threads()]
 
 
 def choice(bundle: Bundle, index: int, flavour: str | None = None) -> Choice:
-    """What was measured fastest on this device, or the first file on one thread where nothing was measured yet."""
+    """What was measured fastest on this device, or the first file on one thread where nothing was
+    measured yet.
+    """
     runtime = runtime_name()
     possible = candidates(bundle, index, runtime, flavour)
-    measured = [one for one in _measured(bundle, index, runtime) if replace(one, median_ms=None) in possible]
+    measured = [
+        one for one in _measured(bundle, index, runtime) if replace(one, median_ms=None) in possible
+    ]
     return fastest(measured) if measured else possible[0]
 
 
 def tune(bundle: Bundle, index: int) -> dict:
-    """Measures every candidate on the golden input, each in a process of its own, and stores the medians.
+    """Measures every candidate on the golden input, each in a process of its own, and stores the
+    medians.
 
-    Returns {"name", "runtime", "processor", "at" (Unix time), "chosen", "measured", "failed"}, the choices as
-    dictionaries. A file whose process fails, or which does not give the golden answers, is out. Raises ModelFailed if
-    all are, TuneError when nothing could be stored or another process is tuning, BundleError as `candidates`.
+    Returns {"name", "runtime", "processor", "at" (Unix time), "chosen", "measured", "failed"}, the
+    choices as dictionaries. A file whose process fails, or which does not give the golden answers,
+    is out. Raises ModelFailed if all are, TuneError when nothing could be stored or another process
+    is tuning, BundleError as `candidates`.
     """
     runtime, entry = runtime_name(), bundle.entry(index)
     possible = candidates(bundle, index, runtime)
@@ -85,21 +110,34 @@ def tune(bundle: Bundle, index: int) -> dict:
                 if one in failures:
                     continue
                 try:
-                    out, report = run_model(verified_path(bundle, one.file), inputs, threads=one.threads,
-                                            repeat=WARM_UP + RUNS)
+                    out, report = run_model(
+                        verified_path(bundle, one.file),
+                        inputs,
+                        threads=one.threads,
+                        repeat=WARM_UP + RUNS,
+                    )
                     times[one] += report["times_ms"][WARM_UP:]
                     error = golden_error(out, expected)
                     if error > tolerance(one.flavour):
                         failures[one] = f"golden error {error:.1e}"
                 except ModelFailed as failure:
                     failures[one] = str(failure)
-        measured = [replace(one, median_ms=round(float(np.median(values)), 4))
-                    for one, values in times.items() if one not in failures]
+        measured = [
+            replace(one, median_ms=round(float(np.median(values)), 4))
+            for one, values in times.items()
+            if one not in failures
+        ]
         if not measured:
-            raise ModelFailed(f"no file of {entry['name']} runs on this device: {'; '.join(failures.values())}")
+            raise ModelFailed(
+                f"no file of {entry['name']} runs on this device: {'; '.join(failures.values())}"
+            )
         result = {
-            "name": entry["name"], "runtime": runtime, "processor": processor(), "at": int(time.time()),
-            "chosen": asdict(fastest(measured)), "measured": [asdict(one) for one in measured],
+            "name": entry["name"],
+            "runtime": runtime,
+            "processor": processor(),
+            "at": int(time.time()),
+            "chosen": asdict(fastest(measured)),
+            "measured": [asdict(one) for one in measured],
             "failed": [{**asdict(one), "failure": failure} for one, failure in failures.items()],
         }
         stored = folder / _record_name(bundle, index, runtime)
@@ -130,14 +168,23 @@ def processor() -> str:
             lines = Path(file).read_text(errors="replace").replace("\0", "").splitlines()
         except OSError:
             continue
-        name = next((line.partition(":")[2].strip() if start else line for line in lines if line.startswith(start)), "")
+        name = next(
+            (
+                line.partition(":")[2].strip() if start else line
+                for line in lines
+                if line.startswith(start)
+            ),
+            "",
+        )
         if name:
             return f"{name}, {platform.machine()}, {max(_threads())} cores"
     return f"{platform.machine()}, {max(_threads())} cores"
 
 
 def _threads() -> list[int]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return sorted({1, cores, *(2**i for i in range(1, 8) if 2**i < cores)})
 
 
@@ -147,24 +194,34 @@ def _folder() -> Path:
 
 
 def _record_name(bundle: Bundle, index: int, runtime: str) -> str:
-    files = sorted({bundle.manifest["files"][one.file]["sha256"] for one in candidates(bundle, index, runtime)})
+    files = sorted(
+        {bundle.manifest["files"][one.file]["sha256"] for one in candidates(bundle, index, runtime)}
+    )
     key = hashlib.sha256(canonical_json([files, runtime, processor()]).encode()).hexdigest()
     return f"tuned-{bundle.entry(index)['name']}-{key[:16]}.json"
 
 
 def _measured(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
-    """What is on record; nothing where there is no home, no permission, or a spoilt file: as if not measured."""
+    """What is on record; nothing where there is no home, no permission, or a spoilt file: as if not
+    measured.
+    """
     try:
         text = (_folder() / _record_name(bundle, index, runtime)).read_text(encoding="utf-8")
         found = [Choice(**row) for row in json.loads(text)["measured"]]
-        return [one for one in found if isinstance(one.median_ms, float) and isinstance(one.threads, int)]
+        return [
+            one
+            for one in found
+            if isinstance(one.median_ms, float) and isinstance(one.threads, int)
+        ]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return []
 
 
 @contextlib.contextmanager
 def _locked() -> Iterator[Path]:
-    """The folder of records, made and found writable before anything is measured, and held for this process alone."""
+    """The folder of records, made and found writable before anything is measured, and held for this
+    process alone.
+    """
     try:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,8 +232,10 @@ def _locked() -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise TuneError(f"another process is tuning with {folder}; two would measure each other. Wait for it."
-                            ) from error
+            raise TuneError(
+                f"another process is tuning with {folder}; two would measure each other. Wait for "
+                "it."
+            ) from error
         yield folder
 
 
@@ -186,11 +245,17 @@ def _unwritable(folder, error: Exception) -> str:
 
 def table(results: list[dict]) -> str:
     """Results of `tune` for a terminal; the chosen line is marked."""
-    lines = [f"{results[0]['processor']}; {results[0]['runtime']}; median ms of {TURNS * RUNS} runs",
-             f"{'model':<14}{'flavour':<10}{'threads':>8}{'median ms':>11}"]
+    lines = [
+        f"{results[0]['processor']}; {results[0]['runtime']}; median ms of {TURNS * RUNS} runs",
+        f"{'model':<14}{'flavour':<10}{'threads':>8}{'median ms':>11}",
+    ]
     for result in results:
         for row in [*result["measured"], *result["failed"]]:
-            figure = f"  FAILED: {row['failure']}" if "failure" in row else f"{row['median_ms']:>11.3f}"
+            figure = (
+                f"  FAILED: {row['failure']}" if "failure" in row else f"{row['median_ms']:>11.3f}"
+            )
             mark = "  chosen" if row == result["chosen"] else ""
-            lines.append(f"{result['name']:<14}{row['flavour']:<10}{row['threads']:>8}{figure}{mark}")
+            lines.append(
+                f"{result['name']:<14}{row['flavour']:<10}{row['threads']:>8}{figure}{mark}"
+            )
     return "\n".join(lines)

@@ -45,13 +45,16 @@ class Availability:
 class Service:
     """The calls that need no model. A server adds `model_metadata` and `model_infer`.
 
-    `own` is the identity that it presents, with which peers' roles are looked at too; None: plaintext.
+    `own` is the identity that it presents, with which peers' roles are looked at too; None:
+    plaintext.
     """
 
     title = "edvit_tf"
     accepted_roles: tuple[str, ...] = ()  # of peers, where TLS says who they are
 
-    def __init__(self, names: Iterable[str], own: tls.Identity | None, serving: bool = True) -> None:
+    def __init__(
+        self, names: Iterable[str], own: tls.Identity | None, serving: bool = True
+    ) -> None:
         self.names, self.check_roles = tuple(names), own is not None
         self.certificate_ends = None if own is None else tls.expiry(own)  # Unix time
         self.metrics, self.availability, self.in_flight = Metrics(), Availability(serving), 0
@@ -66,8 +69,11 @@ class Service:
         return [
             ("edvit_serving", "1 while the health is SERVING.", [({}, self.availability.serving)]),
             ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
-            ("edvit_certificate_expiry_timestamp_seconds", "End of the certificate that is presented here, Unix time.",
-             [] if ends is None else [({}, ends)]),
+            (
+                "edvit_certificate_expiry_timestamp_seconds",
+                "End of the certificate that is presented here, Unix time.",
+                [] if ends is None else [({}, ends)],
+            ),
         ]
 
     async def server_live(self, request, context):
@@ -87,14 +93,21 @@ class Service:
         serving = self.availability.serving
         response = wire.message("RepositoryIndexResponse")()
         for name in self.names if serving or not request.ready else ():
-            response.models.add(name=name, version=wire.MODEL_VERSION, state="READY" if serving else "UNAVAILABLE",
-                                reason="" if serving else "not serving now")
+            response.models.add(
+                name=name,
+                version=wire.MODEL_VERSION,
+                state="READY" if serving else "UNAVAILABLE",
+                reason="" if serving else "not serving now",
+            )
         return response
 
     async def check(self, request, context):
         if request.service not in ("", wire.INFERENCE, *self.names):
-            raise wire.WireError(f"service: got {request.service[:64]!r}; expected '' or one of "
-                                 f"{[wire.INFERENCE, *self.names]}.", grpc.StatusCode.NOT_FOUND)
+            raise wire.WireError(
+                f"service: got {request.service[:64]!r}; expected '' or one of "
+                f"{[wire.INFERENCE, *self.names]}.",
+                grpc.StatusCode.NOT_FOUND,
+            )
         return self._status()
 
     async def watch(self, request, context):
@@ -102,30 +115,40 @@ class Service:
         known = request.service in ("", wire.INFERENCE, *self.names)
         while True:
             change = asyncio.ensure_future(self.availability.changed())
-            await context.write(self._status() if known else
-                                wire.message("HealthCheckResponse")(status=wire.SERVICE_UNKNOWN))
+            await context.write(
+                self._status()
+                if known
+                else wire.message("HealthCheckResponse")(status=wire.SERVICE_UNKNOWN)
+            )
             if self.availability.over:
                 change.cancel()
                 return
             await change
 
     def model(self, field: str, name: str, version: str) -> str:
-        """The name of a model that is here; raises WireError for another, and for another version."""
+        """The name of a model that is here; raises WireError for another, and for another
+        version.
+        """
         if name not in self.names:
             raise wire.wrong(field, repr(name[:64]), f"one of {list(self.names)}")
         if version not in ("", wire.MODEL_VERSION):
-            raise wire.wrong(f"version of {name}", repr(version[:64]), f"'{wire.MODEL_VERSION}' or none")
+            raise wire.wrong(
+                f"version of {name}", repr(version[:64]), f"'{wire.MODEL_VERSION}' or none"
+            )
         return name
 
     def _status(self):
         return wire.message("HealthCheckResponse")(
-            status=wire.SERVING if self.availability.serving else wire.NOT_SERVING)
+            status=wire.SERVING if self.availability.serving else wire.NOT_SERVING
+        )
 
 
 def seconds_left(request, context, most: float) -> float:
-    """What a request has: its call's deadline, and its parameter `timeout` (microseconds, as Triton's; 0: none).
+    """What a request has: its call's deadline, and its parameter `timeout` (microseconds, as
+    Triton's; 0: none).
 
-    `most` seconds at most, and without either. Raises WireError for a timeout that is no such number.
+    `most` seconds at most, and without either. Raises WireError for a timeout that is no such
+    number.
     """
     left = context.time_remaining()
     left = most if left is None else min(left, most)
@@ -133,7 +156,9 @@ def seconds_left(request, context, most: float) -> float:
         return left
     given = wire.parameters(request).get("timeout")
     if type(given) is not int or given < 0:
-        raise wire.wrong("parameter 'timeout'", repr(given)[:64], "microseconds, an integer of 0 or more")
+        raise wire.wrong(
+            "parameter 'timeout'", repr(given)[:64], "microseconds, an integer of 0 or more"
+        )
     return min(left, given / 1e6) if given else left
 
 
@@ -141,13 +166,20 @@ def wanted(request, outputs: Sequence[str]) -> list[str]:
     """The outputs that a request names, or all. Raises WireError for unknown ones."""
     for output in request.outputs:
         if output.name not in outputs:
-            raise wire.wrong("outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all")
+            raise wire.wrong(
+                "outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all"
+            )
         if output.parameters:
-            raise wire.wrong(f"output '{output.name}', parameters", f"{sorted(output.parameters)[:4]}",
-                             "none: there is no classification and no shared memory here")
+            raise wire.wrong(
+                f"output '{output.name}', parameters",
+                f"{sorted(output.parameters)[:4]}",
+                "none: there is no classification and no shared memory here",
+            )
     return list(dict.fromkeys(output.name for output in request.outputs)) or list(outputs)
 
 
 def package_version() -> str:
-    """Version of edvit_tf; the package is loaded, being this one's parent, and the device imports nothing of it."""
+    """Version of edvit_tf; the package is loaded, being this one's parent, and the device imports
+    nothing of it.
+    """
     return sys.modules[__name__.partition(".")[0]].__version__

@@ -1,6 +1,8 @@
-"""When this machine's certificate ends, for those who must issue the next one in time: log, metrics, /healthz, --check.
+"""When this machine's certificate ends, for those who must issue the next one in time: log,
+metrics, /healthz, --check.
 
-A server presents the certificate that it read at its start, so that one counts; a new file needs a restart.
+A server presents the certificate that it read at its start, so that one counts; a new file needs a
+restart.
 """
 
 import asyncio
@@ -17,22 +19,34 @@ _ADVICE = "issue it again (edvit certs issue), copy it here, restart"
 
 
 def shown(ends: float | None) -> dict | None:
-    """{"ends": UTC in ISO 8601, "days_left": to one decimal, below 0 when it is over, "expiring": bool}, or None."""
+    """{"ends": UTC in ISO 8601, "days_left": to one decimal, below 0 when it is over, "expiring":
+    bool}, or None.
+    """
     if ends is None:
         return None
     days = (ends - time.time()) / _DAY_SECONDS
-    return {"ends": datetime.datetime.fromtimestamp(ends, datetime.UTC).isoformat(), "days_left": round(days, 1),
-            "expiring": days < WARN_DAYS}
+    return {
+        "ends": datetime.datetime.fromtimestamp(ends, datetime.UTC).isoformat(),
+        "days_left": round(days, 1),
+        "expiring": days < WARN_DAYS,
+    }
 
 
 async def keep_saying(own: tls.Identity | None, ends: float | None) -> None:
-    """Logs at once what is wrong with the certificate, and then once a day if few days are left, or none.
+    """Logs at once what is wrong with the certificate, and then once a day if few days are left, or
+    none.
 
-    At once also that this machine's clock and its certificate do not agree: the clock may be what is wrong. Never ends.
+    At once also that this machine's clock and its certificate do not agree: the clock may be what
+    is wrong. Never ends.
     """
     if own is not None and (reason := tls.doubts(own)):
-        log("certificate", "error", file=str(own.cert), reason=reason,
-            advice=f"set this machine's clock (timedatectl), or {_ADVICE}")
+        log(
+            "certificate",
+            "error",
+            file=str(own.cert),
+            reason=reason,
+            advice=f"set this machine's clock (timedatectl), or {_ADVICE}",
+        )
     elif own is not None:
         _log_days(own, ends)
     while True:
@@ -45,6 +59,14 @@ def _log_days(own: tls.Identity, ends: float | None) -> None:
     said = shown(ends)
     if said and said["expiring"]:
         over = ends <= time.time()
-        log("certificate", "error" if over else "warning", file=str(own.cert), ends=said["ends"],
-            days_left=said["days_left"], advice=_ADVICE,
-            reason="certificate has expired" if over else f"certificate ends in less than {WARN_DAYS} days")
+        log(
+            "certificate",
+            "error" if over else "warning",
+            file=str(own.cert),
+            ends=said["ends"],
+            days_left=said["days_left"],
+            advice=_ADVICE,
+            reason="certificate has expired"
+            if over
+            else f"certificate ends in less than {WARN_DAYS} days",
+        )

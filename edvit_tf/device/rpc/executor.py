@@ -1,8 +1,10 @@
-"""One thread that runs one sub-model, and the queue before it, which follows the deadlines of the requests.
+"""One thread that runs one sub-model, and the queue before it, which follows the deadlines of the
+requests.
 
-A deadline does not stop a running invoke, so it is looked at before: a request whose turn would come too late is
-refused at once with RESOURCE_EXHAUSTED, and one whose time ran out while it waited is not run. An idle model takes any
-request, so that an estimate that was once too long mends itself.
+A deadline does not stop a running invoke, so it is looked at before: a request whose turn would
+come too late is refused at once with RESOURCE_EXHAUSTED, and one whose time ran out while it waited
+is not run. An idle model takes any request, so that an estimate that was once too long mends
+itself.
 """
 
 import asyncio
@@ -17,9 +19,15 @@ import grpc
 
 from edvit_tf.device.rpc.tensors import WireError
 
-MAX_WAITING = 64  # requests, so that their tensors cannot fill the memory whatever their deadlines are
-_MARGIN = 1.1  # on the time to the end: a request that is done just at its deadline is late at the other end
-_LONGER, _SHORTER = 0.5, 0.2  # weight of the newest service time: a slow moment is believed sooner than a fast one
+MAX_WAITING = (
+    64  # requests, so that their tensors cannot fill the memory whatever their deadlines are
+)
+# on the time to the end: a request that is done just at its deadline is late at the other end
+_MARGIN = 1.1
+_LONGER, _SHORTER = (
+    0.5,
+    0.2,
+)  # weight of the newest service time: a slow moment is believed sooner than a fast one
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,22 @@ class _Job:
 
 
 class Executor:
-    """Runs `work(argument)` for one request after the other, in a thread of its own. `submit` belongs to one loop."""
+    """Runs `work(argument)` for one request after the other, in a thread of its own. `submit`
+    belongs to one loop.
+    """
 
     def __init__(self, name: str, work: Callable[[Any], Any], service_seconds: float) -> None:
         self.name = name
         self.service_seconds = service_seconds  # running mean of `work`
-        self.turns = 0  # grows by one at each start and each end of `work`: odd while it runs. For the watchdog.
+        # grows by one at each start and each end of `work`: odd while it runs. For the watchdog.
+        self.turns = 0
         self.unfinished = 0  # waiting and running
         self._work = work
         self._started = time.perf_counter()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)  # a stuck one must not hold exit
+        self._thread = threading.Thread(
+            target=self._serve, name=name, daemon=True
+        )  # a stuck one must not hold exit
         self._thread.start()
 
     @property
@@ -68,34 +81,52 @@ class Executor:
         return max(0.0, self.unfinished * self.service_seconds - elapsed)
 
     async def submit(self, argument: Any, seconds_left: float) -> Done:
-        """Waits for the turn and the result. Raises WireError RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED, or work's error.
+        """Waits for the turn and the result. Raises WireError RESOURCE_EXHAUSTED or
+        DEADLINE_EXCEEDED, or work's error.
 
-        Nobody waits longer than `seconds_left`. A cancelled request leaves the queue without being run.
+        Nobody waits longer than `seconds_left`. A cancelled request leaves the queue without being
+        run.
         """
         if seconds_left <= 0:  # an overslept event loop, no queue that is too long
-            raise WireError(f"deadline: got {-seconds_left * 1e3:.0f} ms too late before {self.name} began; expected "
-                            "time for it. Give more time, or look at what else this machine does.",
-                            grpc.StatusCode.DEADLINE_EXCEEDED)
+            raise WireError(
+                f"deadline: got {-seconds_left * 1e3:.0f} ms too late before {self.name} began; "
+                "expected "
+                "time for it. Give more time, or look at what else this machine does.",
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+            )
         wait = self.expected_wait()
         queued, need = self.unfinished > 0, (wait + self.service_seconds) * _MARGIN
         if queued and (need > seconds_left or self.waiting >= MAX_WAITING):
-            raise WireError(f"queue of {self.name}: got {self.waiting} waiting, {wait * 1e3:.0f} ms to wait and "
-                            f"{self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
-                            f"{seconds_left * 1e3:.0f} ms left, and {MAX_WAITING} waiting at most. Send less, or to "
-                            "more devices.",
-                            grpc.StatusCode.RESOURCE_EXHAUSTED)
+            raise WireError(
+                f"queue of {self.name}: got {self.waiting} waiting, {wait * 1e3:.0f} ms to wait "
+                "and "
+                f"{self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
+                f"{seconds_left * 1e3:.0f} ms left, and {MAX_WAITING} waiting at most. Send less, "
+                "or to "
+                "more devices.",
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            )
         loop = asyncio.get_running_loop()
-        job = _Job(argument, time.monotonic() + seconds_left, time.perf_counter(), queued,
-                   loop.create_future(), loop)
+        job = _Job(
+            argument,
+            time.monotonic() + seconds_left,
+            time.perf_counter(),
+            queued,
+            loop.create_future(),
+            loop,
+        )
         self.unfinished += 1
         self._jobs.put(job)
         try:
             async with asyncio.timeout(seconds_left):
                 return await job.future
         except TimeoutError:
-            raise WireError(f"deadline: got no end of {self.name} within {seconds_left * 1e3:.0f} ms; expected one. "
-                            "Give more time, or look at the server's log.",
-                            grpc.StatusCode.DEADLINE_EXCEEDED) from None
+            raise WireError(
+                f"deadline: got no end of {self.name} within {seconds_left * 1e3:.0f} ms; expected "
+                "one. "
+                "Give more time, or look at the server's log.",
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+            ) from None
         finally:
             if not job.taken:  # given up in the queue: others do not wait for it
                 job.counted, job.argument = False, None
@@ -113,9 +144,11 @@ class Executor:
             if job.future.cancelled():
                 outcome = asyncio.CancelledError()  # nobody reads it
             elif time.monotonic() + (self.service_seconds if job.queued else 0.0) >= job.deadline:
-                outcome = WireError(f"deadline: got {(started - job.submitted) * 1e3:.0f} ms in the queue of "
-                                    f"{self.name}; expected an end before the request's time is over. Not run.",
-                                    grpc.StatusCode.DEADLINE_EXCEEDED)
+                outcome = WireError(
+                    f"deadline: got {(started - job.submitted) * 1e3:.0f} ms in the queue of "
+                    f"{self.name}; expected an end before the request's time is over. Not run.",
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                )
             else:
                 outcome = self._run(job, argument, started)
             job.loop.call_soon_threadsafe(self._finish, job, outcome)

@@ -1,8 +1,10 @@
-"""What every call and every message of a stream passes: the peer's role, then the bytes, then the method.
+"""What every call and every message of a stream passes: the peer's role, then the bytes, then the
+method.
 
-A WireError becomes the call's status, anything unforeseen becomes INTERNAL and a line in the log. Nothing of a request
-is kept. ModelStreamInfer (Triton's extension of the protocol) is ModelInfer over one call: many requests, each answered
-when it is done, with its id. It costs a request about 0.4 ms less than a call of its own (docs/latency.md).
+A WireError becomes the call's status, anything unforeseen becomes INTERNAL and a line in the log.
+Nothing of a request is kept. ModelStreamInfer (Triton's extension of the protocol) is ModelInfer
+over one call: many requests, each answered when it is done, with its id. It costs a request about
+0.4 ms less than a call of its own (docs/latency.md).
 """
 
 import asyncio
@@ -25,30 +27,51 @@ _INFER = "ModelInfer"  # how inferences are counted, those of streams too
 
 def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
     """The two services, for `add_generic_rpc_handlers` of a grpc.aio server."""
-    inference = {"ServerLive": service.server_live, "ServerReady": service.server_ready,
-                 "ModelReady": service.model_ready, "ServerMetadata": service.server_metadata,
-                 "ModelMetadata": service.model_metadata, _INFER: service.model_infer,
-                 "RepositoryIndex": service.repository_index}
-    made = {name: grpc.unary_unary_rpc_method_handler(_gate(service, name, call), *_bytes(name))
-            for name, call in (*inference.items(), ("Check", service.check))}
-    health = {"Check": made.pop("Check"),
-              "Watch": grpc.unary_stream_rpc_method_handler(_gate(service, "Watch", service.watch), *_bytes("Watch"))}
-    made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_stream_gate(service),
-                                                                     *_bytes("ModelStreamInfer"))
-    return [grpc.method_handlers_generic_handler(wire.INFERENCE, made),
-            grpc.method_handlers_generic_handler(wire.HEALTH, health)]
+    inference = {
+        "ServerLive": service.server_live,
+        "ServerReady": service.server_ready,
+        "ModelReady": service.model_ready,
+        "ServerMetadata": service.server_metadata,
+        "ModelMetadata": service.model_metadata,
+        _INFER: service.model_infer,
+        "RepositoryIndex": service.repository_index,
+    }
+    made = {
+        name: grpc.unary_unary_rpc_method_handler(_gate(service, name, call), *_bytes(name))
+        for name, call in (*inference.items(), ("Check", service.check))
+    }
+    health = {
+        "Check": made.pop("Check"),
+        "Watch": grpc.unary_stream_rpc_method_handler(
+            _gate(service, "Watch", service.watch), *_bytes("Watch")
+        ),
+    }
+    made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+        _stream_gate(service), *_bytes("ModelStreamInfer")
+    )
+    return [
+        grpc.method_handlers_generic_handler(wire.INFERENCE, made),
+        grpc.method_handlers_generic_handler(wire.HEALTH, health),
+    ]
 
 
 def _bytes(method: str) -> tuple[Callable, Callable]:
     return wire.deserialiser(wire.METHODS[method][0]), wire.serialise
 
 
-def _gate(service: Service, method: str, call: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
+def _gate(
+    service: Service, method: str, call: Callable[..., Awaitable]
+) -> Callable[..., Awaitable]:
     """A handler of one request: `_passed`, and the call ends with the refusal's status."""
+
     async def handle(request, context):
-        response, refusal = await _passed(service, method, call, request, context, service.check_roles)
+        response, refusal = await _passed(
+            service, method, call, request, context, service.check_roles
+        )
         if refusal is not None:
-            await context.abort(refusal.code, str(refusal))  # last: whoever reads the metrics finds it counted
+            await context.abort(
+                refusal.code, str(refusal)
+            )  # last: whoever reads the metrics finds it counted
         return response
 
     return handle
@@ -57,18 +80,24 @@ def _gate(service: Service, method: str, call: Callable[..., Awaitable]) -> Call
 def _stream_gate(service: Service) -> Callable[..., Awaitable]:
     """The handler of ModelStreamInfer, until the peer ends the stream or the server stops.
 
-    A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE), and ends the stream.
+    A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE),
+    and ends the stream.
     """
     open_streams = 0
 
     async def admit(_, context) -> None:
         if open_streams >= _STREAMS:
-            raise wire.WireError(f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
-                                 "some, or send calls.", grpc.StatusCode.RESOURCE_EXHAUSTED)
+            raise wire.WireError(
+                f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
+                "some, or send calls.",
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            )
 
     async def handle(_, context):
         nonlocal open_streams
-        _, refusal = await _passed(service, "ModelStreamInfer", admit, None, context, service.check_roles)
+        _, refusal = await _passed(
+            service, "ModelStreamInfer", admit, None, context, service.check_roles
+        )
         if refusal is not None:
             await context.abort(refusal.code, str(refusal))
         open_streams += 1
@@ -105,7 +134,10 @@ class _Stream:
     async def read(self) -> None:
         """Reads requests until there are no more, and answers each in a task of its own."""
         while (request := await self.context.read()) is not grpc.aio.EOF:
-            key = (getattr(request, "model_name", "")[:_ID_LENGTH], getattr(request, "id", "")[:_ID_LENGTH])
+            key = (
+                getattr(request, "model_name", "")[:_ID_LENGTH],
+                getattr(request, "id", "")[:_ID_LENGTH],
+            )
             if _takes_back(request):
                 if key in self._of_id:
                     self._of_id[key].cancel()
@@ -118,9 +150,12 @@ class _Stream:
             task.add_done_callback(functools.partial(self._ended, key))
 
     async def _answer(self, given: list, key: tuple[str, str]) -> None:
-        # The request goes before its answer is written: a peer that does not read must not fill the memory.
+        # The request goes before its answer is written: a peer that does not read must not fill the
+        # memory.
         message = await self._answered(given.pop(), key)
-        self._forget(key, asyncio.current_task())  # an answer that is being written is not cancelled
+        self._forget(
+            key, asyncio.current_task()
+        )  # an answer that is being written is not cancelled
         async with self._writing:
             await self.context.write(message)
 
@@ -147,18 +182,29 @@ class _Stream:
 
 
 def _takes_back(request) -> bool:
-    """Whether a message of a stream takes an earlier request back: it has `cancel` (true), and nothing to infer."""
-    return (not isinstance(request, wire.Garbage) and "cancel" in request.parameters and not request.inputs
-            and wire.parameters(request).get("cancel") is True)
+    """Whether a message of a stream takes an earlier request back: it has `cancel` (true), and
+    nothing to infer.
+    """
+    return (
+        not isinstance(request, wire.Garbage)
+        and "cancel" in request.parameters
+        and not request.inputs
+        and wire.parameters(request).get("cancel") is True
+    )
 
 
 async def _stopped(request, context):
-    raise wire.WireError("this server stops and takes no more requests.", grpc.StatusCode.UNAVAILABLE)
+    raise wire.WireError(
+        "this server stops and takes no more requests.", grpc.StatusCode.UNAVAILABLE
+    )
 
 
-async def _passed(service: Service, method: str, call: Callable[..., Awaitable], request, context,
-                  roles: bool) -> "tuple[object, wire.WireError | None]":
-    """(response, None), or (None, refusal); counted either way. The peer's role is looked at where `roles` says so."""
+async def _passed(
+    service: Service, method: str, call: Callable[..., Awaitable], request, context, roles: bool
+) -> "tuple[object, wire.WireError | None]":
+    """(response, None), or (None, refusal); counted either way. The peer's role is looked at where
+    `roles` says so.
+    """
     model, code, counted = "", "OK", method == _INFER
     service.in_flight += counted
     try:
@@ -169,7 +215,14 @@ async def _passed(service: Service, method: str, call: Callable[..., Awaitable],
         return await call(wire.checked(request), context), None
     except wire.WireError as error:
         code = error.code.name
-        log_seldom("refused", f"{method} {code}", method=method, code=code, peer=context.peer(), detail=str(error))
+        log_seldom(
+            "refused",
+            f"{method} {code}",
+            method=method,
+            code=code,
+            peer=context.peer(),
+            detail=str(error),
+        )
         return None, error
     except asyncio.CancelledError:
         code = "CANCELLED"
@@ -177,7 +230,9 @@ async def _passed(service: Service, method: str, call: Callable[..., Awaitable],
     except Exception:
         code = "INTERNAL"
         log("failed", "error", method=method, traceback=traceback.format_exc())
-        return None, wire.WireError(f"{method} failed inside the server; its log says how.", grpc.StatusCode.INTERNAL)
+        return None, wire.WireError(
+            f"{method} failed inside the server; its log says how.", grpc.StatusCode.INTERNAL
+        )
     finally:
         service.in_flight -= counted
         service.metrics.count(method, model, code)
@@ -190,5 +245,8 @@ def _authorise(context, accepted: Sequence[str]) -> None:
         return
     got = "a certificate without one" if peer is None else f"{peer[0]} ({peer[1][:64]})"
     code = grpc.StatusCode.UNAUTHENTICATED if peer is None else grpc.StatusCode.PERMISSION_DENIED
-    raise wire.WireError(f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
-                         "one with `edvit certs issue`.", code)
+    raise wire.WireError(
+        f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
+        "one with `edvit certs issue`.",
+        code,
+    )

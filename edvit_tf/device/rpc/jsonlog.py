@@ -1,6 +1,8 @@
-"""The worker's log: one JSON object a line on standard error, so that journald, jq and log collectors can read it.
+"""The worker's log: one JSON object a line on standard error, so that journald, jq and log
+collectors can read it.
 
-Lines that start otherwise come from the TFLite runtime or from gRPC's core, which write there as well.
+Lines that start otherwise come from the TFLite runtime or from gRPC's core, which write there as
+well.
 """
 
 import contextlib
@@ -20,12 +22,16 @@ def log(event: str, level: str = "info", **fields) -> None:
     """Writes {"time": UTC, "level", "event", ...fields}."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "level": level, "event": event, **fields}, default=str)
-    with _lock, contextlib.suppress(OSError):  # a full disk or a reader that has gone must not stop the answers
+    with (
+        _lock,
+        contextlib.suppress(OSError),
+    ):  # a full disk or a reader that has gone must not stop the answers
         print(line, file=sys.stderr, flush=True)
 
 
 def log_seldom(event: str, key: str, **fields) -> None:
-    """As `log`, at level warning, but one line in 10 s for a key; `suppressed` counts those that were left out.
+    """As `log`, at level warning, but one line in 10 s for a key; `suppressed` counts those that
+    were left out.
 
     A peer that sends nonsense must not be able to fill the card: metrics count every request.
     """

@@ -1,12 +1,14 @@
-"""The messages and methods of KServe's Open Inference Protocol v2 and of gRPC's health service, described by ourselves.
+"""The messages and methods of KServe's Open Inference Protocol v2 and of gRPC's health service,
+described by ourselves.
 
-Generated stubs would register in protobuf's default pool, where tritonclient's own live, and would tie the program to
-one major version of protobuf. These are built in a private pool: protobuf 6 and 7 both do, beside tritonclient too.
+Generated stubs would register in protobuf's default pool, where tritonclient's own live, and would
+tie the program to one major version of protobuf. These are built in a private pool: protobuf 6 and
+7 both do, beside tritonclient too.
 
-Source of the field numbers: KServe's open_inference_grpc.proto and Triton's grpc_service.proto, which agree, but for
-`ModelMetadataResponse.properties` (KServe alone; tritonclient skips it). There a worker says `bundle_digest` and
-`submodel`, so that an aggregator knows both before the first inference. Full names of nested messages do not
-cross the wire, so they stand side by side here.
+Source of the field numbers: KServe's open_inference_grpc.proto and Triton's grpc_service.proto,
+which agree, but for `ModelMetadataResponse.properties` (KServe alone; tritonclient skips it). There
+a worker says `bundle_digest` and `submodel`, so that an aggregator knows both before the first
+inference. Full names of nested messages do not cross the wire, so they stand side by side here.
 """
 
 from collections.abc import Callable
@@ -16,9 +18,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
-STATUS = "grpc_status"  # parameter of a stream's answer that is an error: the name of the code that a call would have
-STREAMS = "stream_infer"  # property of a model's metadata: "1" where the server has ModelStreamInfer
-SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3  # HealthCheckResponse.status, an enum: an int32 on the wire
+# parameter of a stream's answer that is an error: the name of the code that a call would have
+STATUS = "grpc_status"
+STREAMS = (
+    "stream_infer"  # property of a model's metadata: "1" where the server has ModelStreamInfer
+)
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = (
+    1,
+    2,
+    3,
+)  # HealthCheckResponse.status, an enum: an int32 on the wire
 
 _PARAMETERS = "map<InferParameter> parameters = 4"
 _FIELDS = {
@@ -29,53 +38,110 @@ _FIELDS = {
     "ModelReadyRequest": ("string name = 1", "string version = 2"),
     "ModelReadyResponse": ("bool ready = 1",),
     "ServerMetadataRequest": (),
-    "ServerMetadataResponse": ("string name = 1", "string version = 2", "repeated string extensions = 3"),
+    "ServerMetadataResponse": (
+        "string name = 1",
+        "string version = 2",
+        "repeated string extensions = 3",
+    ),
     "ModelMetadataRequest": ("string name = 1", "string version = 2"),
     "TensorMetadata": ("string name = 1", "string datatype = 2", "repeated int64 shape = 3"),
     "ModelMetadataResponse": (
-        "string name = 1", "repeated string versions = 2", "string platform = 3", "repeated TensorMetadata inputs = 4",
-        "repeated TensorMetadata outputs = 5", "map<string> properties = 6"),
+        "string name = 1",
+        "repeated string versions = 2",
+        "string platform = 3",
+        "repeated TensorMetadata inputs = 4",
+        "repeated TensorMetadata outputs = 5",
+        "map<string> properties = 6",
+    ),
     "InferParameter": (
-        "oneof bool bool_param = 1", "oneof int64 int64_param = 2", "oneof string string_param = 3",
-        "oneof double double_param = 4", "oneof uint64 uint64_param = 5"),
+        "oneof bool bool_param = 1",
+        "oneof int64 int64_param = 2",
+        "oneof string string_param = 3",
+        "oneof double double_param = 4",
+        "oneof uint64 uint64_param = 5",
+    ),
     "InferTensorContents": (
-        "repeated bool bool_contents = 1", "repeated int32 int_contents = 2", "repeated int64 int64_contents = 3",
-        "repeated uint32 uint_contents = 4", "repeated uint64 uint64_contents = 5", "repeated float fp32_contents = 6",
-        "repeated double fp64_contents = 7", "repeated bytes bytes_contents = 8"),
+        "repeated bool bool_contents = 1",
+        "repeated int32 int_contents = 2",
+        "repeated int64 int64_contents = 3",
+        "repeated uint32 uint_contents = 4",
+        "repeated uint64 uint64_contents = 5",
+        "repeated float fp32_contents = 6",
+        "repeated double fp64_contents = 7",
+        "repeated bytes bytes_contents = 8",
+    ),
     "InferTensor": (  # of requests and of responses
-        "string name = 1", "string datatype = 2", "repeated int64 shape = 3", _PARAMETERS,
-        "InferTensorContents contents = 5"),
+        "string name = 1",
+        "string datatype = 2",
+        "repeated int64 shape = 3",
+        _PARAMETERS,
+        "InferTensorContents contents = 5",
+    ),
     "InferRequestedOutputTensor": ("string name = 1", "map<InferParameter> parameters = 2"),
     "ModelInferRequest": (
-        "string model_name = 1", "string model_version = 2", "string id = 3", _PARAMETERS,
-        "repeated InferTensor inputs = 5", "repeated InferRequestedOutputTensor outputs = 6",
-        "repeated bytes raw_input_contents = 7"),
+        "string model_name = 1",
+        "string model_version = 2",
+        "string id = 3",
+        _PARAMETERS,
+        "repeated InferTensor inputs = 5",
+        "repeated InferRequestedOutputTensor outputs = 6",
+        "repeated bytes raw_input_contents = 7",
+    ),
     "ModelInferResponse": (
-        "string model_name = 1", "string model_version = 2", "string id = 3", _PARAMETERS,
-        "repeated InferTensor outputs = 5", "repeated bytes raw_output_contents = 6"),
-    "ModelStreamInferResponse": ("string error_message = 1", "ModelInferResponse infer_response = 2"),  # Triton's
+        "string model_name = 1",
+        "string model_version = 2",
+        "string id = 3",
+        _PARAMETERS,
+        "repeated InferTensor outputs = 5",
+        "repeated bytes raw_output_contents = 6",
+    ),
+    "ModelStreamInferResponse": (
+        "string error_message = 1",
+        "ModelInferResponse infer_response = 2",
+    ),  # Triton's
     "RepositoryIndexRequest": ("string repository_name = 1", "bool ready = 2"),
-    "ModelIndex": ("string name = 1", "string version = 2", "string state = 3", "string reason = 4"),
+    "ModelIndex": (
+        "string name = 1",
+        "string version = 2",
+        "string state = 3",
+        "string reason = 4",
+    ),
     "RepositoryIndexResponse": ("repeated ModelIndex models = 1",),
     "HealthCheckRequest": ("string service = 1",),
     "HealthCheckResponse": ("int32 status = 1",),
 }
-METHODS = {name: (f"{name}Request", f"{name}Response") for name in (
-    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer", "RepositoryIndex")}
+METHODS = {
+    name: (f"{name}Request", f"{name}Response")
+    for name in (
+        "ServerLive",
+        "ServerReady",
+        "ModelReady",
+        "ServerMetadata",
+        "ModelMetadata",
+        "ModelInfer",
+        "RepositoryIndex",
+    )
+}
 METHODS["ModelStreamInfer"] = ("ModelInferRequest", "ModelStreamInferResponse")
 METHODS |= {name: ("HealthCheckRequest", "HealthCheckResponse") for name in ("Check", "Watch")}
 
 
 def _build() -> dict[str, type[Message]]:
-    """The classes of _FIELDS, whose lines are .proto syntax but for `map<VALUE>` (keys are strings) and `oneof`."""
-    file = descriptor_pb2.FileDescriptorProto(name="edvit_tf/inference.proto", package="inference", syntax="proto3")
+    """The classes of _FIELDS, whose lines are .proto syntax but for `map<VALUE>` (keys are strings)
+    and `oneof`.
+    """
+    file = descriptor_pb2.FileDescriptorProto(
+        name="edvit_tf/inference.proto", package="inference", syntax="proto3"
+    )
     field_type = descriptor_pb2.FieldDescriptorProto
 
     def add(message, line: str) -> None:
         *labels, kind, name, _, number = line.split()
         field = message.field.add(name=name, number=int(number), label=field_type.LABEL_OPTIONAL)
         if kind.startswith("map<"):
-            entry = message.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
+            entry = message.nested_type.add(
+                name="".join(part.title() for part in name.split("_")) + "Entry"
+            )
             entry.options.map_entry = True
             add(entry, "string key = 1")
             add(entry, f"{kind[4:-1]} value = 2")
@@ -98,7 +164,10 @@ def _build() -> dict[str, type[Message]]:
             add(message, line)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _FIELDS}
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}"))
+        for name in _FIELDS
+    }
 
 
 MESSAGES = _build()
@@ -106,7 +175,9 @@ MESSAGES = _build()
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a deserialiser gives for bytes that are no message of the type; `wire.checked` makes an error of it."""
+    """What a deserialiser gives for bytes that are no message of the type; `wire.checked` makes an
+    error of it.
+    """
 
     expected: str  # the message's name
     size_bytes: int
@@ -123,12 +194,16 @@ def path(method: str) -> str:
 
 
 def serialise(sent: Message | bytes) -> bytes:
-    """Bytes of a message; bytes go as they are, so that one serialised request can go to many devices."""
+    """Bytes of a message; bytes go as they are, so that one serialised request can go to many
+    devices.
+    """
     return sent if isinstance(sent, bytes) else sent.SerializeToString()
 
 
 def deserialiser(name: str) -> Callable[[bytes], Message | Garbage]:
-    """Parses bytes into message `name`, or returns Garbage: an exception here would be INTERNAL before our code."""
+    """Parses bytes into message `name`, or returns Garbage: an exception here would be INTERNAL
+    before our code.
+    """
     kind = MESSAGES[name]
 
     def parse(data: bytes) -> Message | Garbage:
@@ -141,9 +216,17 @@ def deserialiser(name: str) -> Callable[[bytes], Message | Garbage]:
 
 
 def stub(channel, method: str):
-    """A callable of a method on a channel (grpc or grpc.aio), taking a message or its bytes, giving message or Garbage.
+    """A callable of a method on a channel (grpc or grpc.aio), taking a message or its bytes, giving
+    message or Garbage.
 
-    Watch gives a stream of answers, ModelStreamInfer takes one of requests too; all others take and give one.
+    Watch gives a stream of answers, ModelStreamInfer takes one of requests too; all others take and
+    give one.
     """
-    kind = {"Watch": channel.unary_stream, "ModelStreamInfer": channel.stream_stream}.get(method, channel.unary_unary)
-    return kind(path(method), request_serializer=serialise, response_deserializer=deserialiser(METHODS[method][1]))
+    kind = {"Watch": channel.unary_stream, "ModelStreamInfer": channel.stream_stream}.get(
+        method, channel.unary_unary
+    )
+    return kind(
+        path(method),
+        request_serializer=serialise,
+        response_deserializer=deserialiser(METHODS[method][1]),
+    )

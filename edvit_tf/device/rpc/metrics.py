@@ -1,7 +1,9 @@
-"""The worker's metrics in Prometheus's text form, and the small HTTP server that shows them, with /healthz.
+"""The worker's metrics in Prometheus's text form, and the small HTTP server that shows them, with
+/healthz.
 
-On a port of its own, plain HTTP: it says how much is done, nothing of what. Written by ourselves, because a Pi should
-not need one more package for it. Source of the form: Prometheus text exposition format 0.0.4.
+On a port of its own, plain HTTP: it says how much is done, nothing of what. Written by ourselves,
+because a Pi should not need one more package for it. Source of the form: Prometheus text exposition
+format 0.0.4.
 """
 
 import bisect
@@ -26,7 +28,9 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: dict[tuple[str, str, str], int] = {}  # (method, model, code)
-        self._times: dict[tuple[str, str], list[float]] = {}  # (phase, model): one a bucket, one more for +Inf, the sum
+        self._times: dict[
+            tuple[str, str], list[float]
+        ] = {}  # (phase, model): one a bucket, one more for +Inf, the sum
         self._started = time.time()
 
     def count(self, method: str, model: str, code: str) -> None:
@@ -48,19 +52,39 @@ class Metrics:
     def text(self, gauges: Iterable[tuple[str, str, list[Sample]]]) -> str:
         """The exposition; `gauges` are (name, help, samples) of the moment."""
         with self._lock:
-            requests, times = dict(self._requests), {key: list(row) for key, row in self._times.items()}
-        lines = _family("edvit_requests_total", "counter", "Requests by method, model and gRPC code.", [
-            ({"method": method, "model": model, "code": code}, n) for (method, model, code), n in requests.items()])
+            requests, times = (
+                dict(self._requests),
+                {key: list(row) for key, row in self._times.items()},
+            )
+        lines = _family(
+            "edvit_requests_total",
+            "counter",
+            "Requests by method, model and gRPC code.",
+            [
+                ({"method": method, "model": model, "code": code}, n)
+                for (method, model, code), n in requests.items()
+            ],
+        )
         for phase in ("request", "queue", "compute", "wire", "device"):
             name = f"edvit_{phase}_seconds"
             lines += [f"# HELP {name} Seconds of inferences, {phase}.", f"# TYPE {name} histogram"]
             for (of, model), row in times.items():
                 if of == phase:
-                    lines += _histogram(name, {"device" if phase == "device" else "model": model}, row)
+                    lines += _histogram(
+                        name, {"device" if phase == "device" else "model": model}, row
+                    )
         process = [
-            ("process_start_time_seconds", "Start of the process, Unix time.", [({}, self._started)]),
+            (
+                "process_start_time_seconds",
+                "Start of the process, Unix time.",
+                [({}, self._started)],
+            ),
             ("process_resident_memory_bytes", "Resident memory.", [({}, resident() or 0)]),
-            ("process_open_fds", "Open file descriptors.", [({}, len(os.listdir("/proc/self/fd")))]),
+            (
+                "process_open_fds",
+                "Open file descriptors.",
+                [({}, len(os.listdir("/proc/self/fd")))],
+            ),
         ]
         for name, text, samples in [*gauges, *process]:
             lines += _family(name, "counter" if name.endswith("_total") else "gauge", text, samples)
@@ -68,7 +92,11 @@ class Metrics:
 
 
 def _family(name: str, kind: str, text: str, samples: list[Sample]) -> list[str]:
-    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(_line(name, *sample) for sample in samples)]
+    return [
+        f"# HELP {name} {text}",
+        f"# TYPE {name} {kind}",
+        *(_line(name, *sample) for sample in samples),
+    ]
 
 
 def _histogram(name: str, labels: dict[str, str], row: list[float]) -> list[str]:
@@ -87,12 +115,18 @@ def _line(name: str, labels: dict[str, str], value: float) -> str:
     return f"{name}{{{inner}}} {value:.17g}" if inner else f"{name} {value:.17g}"
 
 
-def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callable[[], bool],
-                  details: Callable[[], dict] = dict) -> ThreadingHTTPServer:
+def serve_metrics(
+    host: str,
+    port: int,
+    text: Callable[[], str],
+    healthy: Callable[[], bool],
+    details: Callable[[], dict] = dict,
+) -> ThreadingHTTPServer:
     """Answers /metrics with `text()` and /healthz with 200 or 503, in threads of its own.
 
-    /healthz has a line SERVING or NOT_SERVING for probes, then `details()` as JSON.
-    Raises OSError if it cannot bind. `shutdown()` ends it; `server_address` has the port that the kernel chose for 0.
+    /healthz has a line SERVING or NOT_SERVING for probes, then `details()` as JSON. Raises OSError
+    if it cannot bind. `shutdown()` ends it; `server_address` has the port that the kernel chose for
+    0.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -103,8 +137,11 @@ def serve_metrics(host: str, port: int, text: Callable[[], str], healthy: Callab
                 self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text())
             elif self.path == "/healthz":
                 up = healthy()
-                self._answer(200 if up else 503, "text/plain; charset=utf-8",
-                             f"{'SERVING' if up else 'NOT_SERVING'}\n{json.dumps(details(), indent=1)}\n")
+                self._answer(
+                    200 if up else 503,
+                    "text/plain; charset=utf-8",
+                    f"{'SERVING' if up else 'NOT_SERVING'}\n{json.dumps(details(), indent=1)}\n",
+                )
             else:
                 self._answer(404, "text/plain; charset=utf-8", "there are /metrics and /healthz\n")
 

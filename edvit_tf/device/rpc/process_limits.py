@@ -1,7 +1,7 @@
 """What the limits of this process leave (prlimit, ulimit), looked at before a server begins.
 
-gRPC's core aborts the process where it finds no descriptor or no memory for a thread, and the TFLite runtime crashes,
-so both are counted first.
+gRPC's core aborts the process where it finds no descriptor or no memory for a thread, and the
+TFLite runtime crashes, so both are counted first.
 """
 
 import contextlib
@@ -12,12 +12,15 @@ from collections.abc import Iterator
 
 from edvit_tf.device.model.memory import MemoryShort, left_by_limit
 
-# Measured at a worker and an aggregator that serve: 20 descriptors with the log and the metrics; beyond what they have
-# when the command line is read, 120 MiB of data (libraries, gRPC's threads) and 900 MiB of address space (the memory
-# allocator reserves 64 MiB a thread, and does with less; with 480 MiB gRPC's core aborts).
+# Measured at a worker and an aggregator that serve: 20 descriptors with the log and the metrics;
+# beyond what they have when the command line is read, 120 MiB of data (libraries, gRPC's threads)
+# and 900 MiB of address space (the memory allocator reserves 64 MiB a thread, and does with less;
+# with 480 MiB gRPC's core aborts).
 SERVER_DESCRIPTORS = 32
-SERVER_BYTES = {resource.RLIMIT_DATA: ("data (ulimit -d)", 128 << 20),
-                resource.RLIMIT_AS: ("address space (ulimit -v)", 768 << 20)}
+SERVER_BYTES = {
+    resource.RLIMIT_DATA: ("data (ulimit -d)", 128 << 20),
+    resource.RLIMIT_AS: ("address space (ulimit -v)", 768 << 20),
+}
 
 
 class DescriptorsShort(Exception):
@@ -27,28 +30,35 @@ class DescriptorsShort(Exception):
 
 
 def check_descriptors(peers: int = 0) -> None:
-    """Raises DescriptorsShort unless a server may open what it takes, with connections to so many `peers`."""
+    """Raises DescriptorsShort unless a server may open what it takes, with connections to so many
+    `peers`.
+    """
     need, (limit, _) = SERVER_DESCRIPTORS + peers, resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < need:
-        raise DescriptorsShort(f"this process may open {limit} files; a server takes {need}, and one more for each "
-                               "client. Raise the limit (ulimit -n, LimitNOFILE= in its unit).")
+        raise DescriptorsShort(
+            f"this process may open {limit} files; a server takes {need}, and one more for each "
+            "client. Raise the limit (ulimit -n, LimitNOFILE= in its unit)."
+        )
 
 
 def check_limits() -> None:
-    """Raises MemoryShort or DescriptorsShort unless this process's own limits leave what a server takes beside its
-    models. To be called before gRPC and a runtime are imported.
+    """Raises MemoryShort or DescriptorsShort unless this process's own limits leave what a server
+    takes beside its models. To be called before gRPC and a runtime are imported.
     """
     check_descriptors()
     for kind, (what, need) in SERVER_BYTES.items():
         left = left_by_limit(kind)
         if left is not None and left < need:
-            raise MemoryShort(f"the limit of this process's {what} leaves {left / 2**20:.0f} MiB; a server takes "
-                              f"{need / 2**20:.0f} MiB beside its models. Raise the limit.")
+            raise MemoryShort(
+                f"the limit of this process's {what} leaves {left / 2**20:.0f} MiB; a server takes "
+                f"{need / 2**20:.0f} MiB beside its models. Raise the limit."
+            )
 
 
 @contextlib.contextmanager
 def ends_without_memory() -> Iterator[None]:
-    """Where the block finds no memory: the reason on standard error, and the end with the exit code of MemoryShort.
+    """Where the block finds no memory: the reason on standard error, and the end with the exit code
+    of MemoryShort.
 
     By os._exit, because an interpreter without memory may hang on its way out.
     """
@@ -60,7 +70,9 @@ def ends_without_memory() -> Iterator[None]:
     except MemoryError:
         text = "there is no more memory for this process. Stop other programs, or raise its limit."
     except RuntimeError as error:
-        if not ("start" in str(error) and "thread" in str(error)):  # Python's words without memory for its stack
+        if not (
+            "start" in str(error) and "thread" in str(error)
+        ):  # Python's words without memory for its stack
             raise
         text = f"{error}: too little memory. Stop other programs, or raise the limit."
     with contextlib.suppress(OSError, MemoryError):

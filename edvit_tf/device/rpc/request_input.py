@@ -1,7 +1,9 @@
-"""The input of a request -> what the model takes, and the size that a message may have: nothing is believed unseen.
+"""The input of a request -> what the model takes, and the size that a message may have: nothing is
+believed unseen.
 
-A tensor has the manifest's name, type and shape, with finite numbers. An encoded file is decoded by `preprocess`, the
-one implementation, after its header was found to promise no more than MAX_PIXELS or one window of sound.
+A tensor has the manifest's name, type and shape, with finite numbers. An encoded file is decoded by
+`preprocess`, the one implementation, after its header was found to promise no more than MAX_PIXELS
+or one window of sound.
 """
 
 import math
@@ -24,7 +26,9 @@ _SAMPLE_BYTES = 2 * 4  # of an encoded recording: two channels of float32 at mos
 
 @dataclass(frozen=True)
 class InputRule:
-    """What a request must bring: a tensor `name` of `dtype` and `shape` (1, H, W, C), or an encoded file."""
+    """What a request must bring: a tensor `name` of `dtype` and `shape` (1, H, W, C), or an encoded
+    file.
+    """
 
     name: str
     dtype: np.dtype
@@ -37,40 +41,70 @@ def input_rule(bundle: Bundle) -> InputRule:
     """The rule in a bundle's manifest; raises BundleError if it cannot be used."""
     try:
         given = bundle.manifest["input"]
-        rule = InputRule(str(given["name"]), np.dtype(given["dtype"]), (1, *(int(n) for n in given["shape"])),
-                         preprocess.spec_from_dict(given["spec"]), mel_filters(bundle))
+        rule = InputRule(
+            str(given["name"]),
+            np.dtype(given["dtype"]),
+            (1, *(int(n) for n in given["shape"])),
+            preprocess.spec_from_dict(given["spec"]),
+            mel_filters(bundle),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"the input of {bundle.path} cannot be used ({error}). Export the bundle again.") from error
+        raise BundleError(
+            f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
+        ) from error
     channels = getattr(rule.spec, "channels", 1)
-    if rule.dtype not in wire.DATATYPES or rule.shape != (1, rule.spec.height, rule.spec.width, channels):
-        raise BundleError(f"the input of {bundle.path} is {rule.dtype} {list(rule.shape)}; its spec gives [1, "
-                          f"{rule.spec.height}, {rule.spec.width}, {channels}]. Export the bundle again.")
+    if rule.dtype not in wire.DATATYPES or rule.shape != (
+        1,
+        rule.spec.height,
+        rule.spec.width,
+        channels,
+    ):
+        raise BundleError(
+            f"the input of {bundle.path} is {rule.dtype} {list(rule.shape)}; its spec gives [1, "
+            f"{rule.spec.height}, {rule.spec.width}, {channels}]. Export the bundle again."
+        )
     return rule
 
 
 def message_limit(rule: InputRule) -> int:
-    """Bytes that a request may have: the tensor as typed contents (uint8 takes up to two bytes there), or a file."""
+    """Bytes that a request may have: the tensor as typed contents (uint8 takes up to two bytes
+    there), or a file.
+    """
     tensor = math.prod(rule.shape) * max(2, rule.dtype.itemsize)
     if isinstance(rule.spec, preprocess.ImageSpec):
         return max(tensor, MAX_PICTURE_BYTES) + _MARGIN_BYTES
     return max(tensor, rule.spec.window_samples * 3 // 2 * _SAMPLE_BYTES) + _MARGIN_BYTES
 
 
-def request_input(tensors: dict[str, np.ndarray | list[bytes]], rule: InputRule) -> np.ndarray | bytes:
-    """The one input of a request: an array of the rule's shape and type, or an encoded file. Raises WireError."""
+def request_input(
+    tensors: dict[str, np.ndarray | list[bytes]], rule: InputRule
+) -> np.ndarray | bytes:
+    """The one input of a request: an array of the rule's shape and type, or an encoded file. Raises
+    WireError.
+    """
     if set(tensors) != {rule.name}:
-        raise wire.wrong("inputs", f"{[name[:64] for name in list(tensors)[:8]]}", f"['{rule.name}']")
+        raise wire.wrong(
+            "inputs", f"{[name[:64] for name in list(tensors)[:8]]}", f"['{rule.name}']"
+        )
     value, field = tensors[rule.name], f"input '{rule.name}'"
     if isinstance(value, list):
         if len(value) != 1 or not value[0]:
-            raise wire.wrong(f"{field}, BYTES", f"{len(value)} elements of {[len(v) for v in value[:4]]} bytes",
-                             "one encoded file, BYTES [1]")
+            raise wire.wrong(
+                f"{field}, BYTES",
+                f"{len(value)} elements of {[len(v) for v in value[:4]]} bytes",
+                "one encoded file, BYTES [1]",
+            )
         return value[0]
     if value.dtype != rule.dtype:
-        raise wire.wrong(f"{field}, datatype", wire.DATATYPES[value.dtype.newbyteorder("=")],
-                         f"{wire.DATATYPES[rule.dtype]}, or BYTES for an encoded file")
+        raise wire.wrong(
+            f"{field}, datatype",
+            wire.DATATYPES[value.dtype.newbyteorder("=")],
+            f"{wire.DATATYPES[rule.dtype]}, or BYTES for an encoded file",
+        )
     if value.shape != rule.shape:
-        raise wire.wrong(f"{field}, shape", str(list(value.shape)), f"{list(rule.shape)}; the batch is always 1")
+        raise wire.wrong(
+            f"{field}, shape", str(list(value.shape)), f"{list(rule.shape)}; the batch is always 1"
+        )
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
         raise wire.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
@@ -80,7 +114,8 @@ def request_input(tensors: dict[str, np.ndarray | list[bytes]], rule: InputRule)
 def decoded(encoded: bytes, rule: InputRule) -> np.ndarray:
     """An encoded picture or one window of sound -> (1, H, W, C).
 
-    Raises WireError: FAILED_PRECONDITION where the decoder is not installed here, INVALID_ARGUMENT on an unusable file.
+    Raises WireError: FAILED_PRECONDITION where the decoder is not installed here, INVALID_ARGUMENT
+    on an unusable file.
     """
     field = f"input '{rule.name}', encoded file"
     try:
@@ -88,11 +123,17 @@ def decoded(encoded: bytes, rule: InputRule) -> np.ndarray:
             frames, _ = probe_audio(encoded)
             count = len(preprocess.windows(frames, rule.spec.window_samples))
             if count > 1:
-                raise wire.wrong(field, f"{frames} samples, {count} windows",
-                                 f"one window of {rule.spec.window_samples}; send each window by itself")
+                raise wire.wrong(
+                    field,
+                    f"{frames} samples, {count} windows",
+                    f"one window of {rule.spec.window_samples}; send each window by itself",
+                )
         return preprocess.inputs_from_file(encoded, rule.spec, rule.mel_filters, MAX_PIXELS)
     except ValueError as error:
-        raise wire.wrong(field, f"{len(encoded)} bytes: {error}", "a picture" if rule.mel_filters is None
-                         else "a recording") from error
+        raise wire.wrong(
+            field,
+            f"{len(encoded)} bytes: {error}",
+            "a picture" if rule.mel_filters is None else "a recording",
+        ) from error
     except RuntimeError as error:
         raise wire.WireError(f"{field}: {error}", grpc.StatusCode.FAILED_PRECONDITION) from error

@@ -1,8 +1,10 @@
-"""Tensors and parameters of the Open Inference Protocol's messages: arrays in and out, errors that say what is wrong.
+"""Tensors and parameters of the Open Inference Protocol's messages: arrays in and out, errors that
+say what is wrong.
 
-Everything that another machine sent is checked here before it becomes an array: names, types, shapes, byte counts. A
-WireError carries the gRPC code and says field, got and expected. protocol.py has the messages themselves; its names are
-given on from here, so that callers need this module alone.
+Everything that another machine sent is checked here before it becomes an array: names, types,
+shapes, byte counts. A WireError carries the gRPC code and says field, got and expected. protocol.py
+has the messages themselves; its names are given on from here, so that callers need this module
+alone.
 """
 
 import math
@@ -31,23 +33,45 @@ from edvit_tf.device.rpc.messages import (  # noqa: F401 (given on)
 
 MODEL_VERSION = "1"  # the only one: a bundle's digest says which weights answer
 _NUMPY = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
-    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
-    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
 }
-DTYPES = {name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()}  # BYTES are no numpy type
+DTYPES = {
+    name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()
+}  # BYTES are no numpy type
 DATATYPES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
 _TYPED = {  # FP16 has no typed contents
-    "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
-    "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
-    "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
 }
 _MAX_DIMENSIONS = 8
 Parameter = bool | int | float | str
 
 
 class WireError(Exception):
-    """A message that cannot be used: `code` is the gRPC status, the text says field, got and expected."""
+    """A message that cannot be used: `code` is the gRPC status, the text says field, got and
+    expected.
+    """
 
     def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
         super().__init__(text)
@@ -62,13 +86,21 @@ def wrong(field: str, got, expected) -> WireError:
 def checked(received):
     """The message itself; raises WireError where the bytes were none."""
     if isinstance(received, Garbage):
-        raise wrong("message", f"{received.size_bytes} bytes that are no protobuf message of this type",
-                    f"inference.{received.expected}")
+        raise wrong(
+            "message",
+            f"{received.size_bytes} bytes that are no protobuf message of this type",
+            f"inference.{received.expected}",
+        )
     return received
 
 
-def infer_request(model: str, inputs: dict[str, np.ndarray | bytes], *, request_id: str = "",
-                  parameters: dict[str, Parameter] | None = None):
+def infer_request(
+    model: str,
+    inputs: dict[str, np.ndarray | bytes],
+    *,
+    request_id: str = "",
+    parameters: dict[str, Parameter] | None = None,
+):
     """A ModelInferRequest with raw contents; bytes become a BYTES [1] tensor, an encoded file."""
     request = MESSAGES["ModelInferRequest"](model_name=model, id=request_id)
     for name, value in inputs.items():
@@ -77,10 +109,17 @@ def infer_request(model: str, inputs: dict[str, np.ndarray | bytes], *, request_
     return request
 
 
-def infer_response(model: str, outputs: dict[str, np.ndarray | list[str]], *, request_id: str = "",
-                   parameters: dict[str, Parameter] | None = None):
+def infer_response(
+    model: str,
+    outputs: dict[str, np.ndarray | list[str]],
+    *,
+    request_id: str = "",
+    parameters: dict[str, Parameter] | None = None,
+):
     """A ModelInferResponse with raw contents; a list of strings becomes a BYTES tensor."""
-    response = MESSAGES["ModelInferResponse"](model_name=model, model_version=MODEL_VERSION, id=request_id)
+    response = MESSAGES["ModelInferResponse"](
+        model_name=model, model_version=MODEL_VERSION, id=request_id
+    )
     for name, value in outputs.items():
         response.raw_output_contents.append(_add_tensor(response.outputs, name, value))
     set_parameters(response, parameters or {})
@@ -99,16 +138,20 @@ def _add_tensor(tensors_of_message, name: str, value: np.ndarray | bytes | list[
 
 
 def tensors(received) -> dict[str, np.ndarray | list[bytes]]:
-    """The inputs of a ModelInferRequest or the outputs of a ModelInferResponse by name, from raw or typed contents.
+    """The inputs of a ModelInferRequest or the outputs of a ModelInferResponse by name, from raw or
+    typed contents.
 
-    Arrays have the message's shape and may be read-only views of its bytes; BYTES come as a list. Values are not looked
-    at: NaN and Inf are the caller's business. Raises WireError on garbage, duplicate names, unknown types, bad shapes,
-    other byte or element counts than the shape says, or raw contents beside typed ones.
+    Arrays have the message's shape and may be read-only views of its bytes; BYTES come as a list.
+    Values are not looked at: NaN and Inf are the caller's business. Raises WireError on garbage,
+    duplicate names, unknown types, bad shapes, other byte or element counts than the shape says, or
+    raw contents beside typed ones.
     """
     side = "input" if checked(received).DESCRIPTOR.name == "ModelInferRequest" else "output"
     described, raws = getattr(received, f"{side}s"), getattr(received, f"raw_{side}_contents")
     if raws and len(raws) != len(described):
-        raise wrong(f"raw_{side}_contents", f"{len(raws)} entries", f"{len(described)}, one for each {side}")
+        raise wrong(
+            f"raw_{side}_contents", f"{len(raws)} entries", f"{len(described)}, one for each {side}"
+        )
     found: dict[str, np.ndarray | list[bytes]] = {}
     for place, tensor in enumerate(described):
         field = f"{side} {tensor.name[:64]!r}"
@@ -119,8 +162,11 @@ def tensors(received) -> dict[str, np.ndarray | list[bytes]]:
         shape, count = _shape(field, tensor)
         if raws and tensor.HasField("contents"):
             raise wrong(field, f"both typed contents and raw_{side}_contents", "one of them")
-        read = _from_raw(field, tensor.datatype, raws[place], shape, count) if raws else _from_typed(
-            field, tensor.datatype, tensor.contents, shape, count)
+        read = (
+            _from_raw(field, tensor.datatype, raws[place], shape, count)
+            if raws
+            else _from_typed(field, tensor.datatype, tensor.contents, shape, count)
+        )
         found[tensor.name] = read
     return found
 
@@ -131,12 +177,17 @@ def _shape(field: str, tensor) -> tuple[tuple[int, ...], int]:
         raise wrong(f"{field}, datatype", repr(tensor.datatype[:32]), ", ".join([*DTYPES, "BYTES"]))
     shape = tuple(tensor.shape)
     if len(shape) > _MAX_DIMENSIONS or any(size < 1 for size in shape):
-        raise wrong(f"{field}, shape", str(list(shape[:_MAX_DIMENSIONS + 1])),
-                    f"at most {_MAX_DIMENSIONS} sizes, all positive")
+        raise wrong(
+            f"{field}, shape",
+            str(list(shape[: _MAX_DIMENSIONS + 1])),
+            f"at most {_MAX_DIMENSIONS} sizes, all positive",
+        )
     return shape, math.prod(shape)
 
 
-def _from_raw(field: str, datatype: str, raw: bytes, shape: tuple[int, ...], count: int) -> np.ndarray | list[bytes]:
+def _from_raw(
+    field: str, datatype: str, raw: bytes, shape: tuple[int, ...], count: int
+) -> np.ndarray | list[bytes]:
     if datatype != "BYTES":
         size = count * DTYPES[datatype].itemsize
         if len(raw) != size:
@@ -146,8 +197,11 @@ def _from_raw(field: str, datatype: str, raw: bytes, shape: tuple[int, ...], cou
     while place < len(raw):
         size = int.from_bytes(raw[place : place + 4], "little")
         if place + 4 + size > len(raw):
-            raise wrong(field, f"{len(raw)} bytes that end within an element",
-                        "for each element 4 bytes of length (little-endian), then its bytes")
+            raise wrong(
+                field,
+                f"{len(raw)} bytes that end within an element",
+                "for each element 4 bytes of length (little-endian), then its bytes",
+            )
         elements.append(raw[place + 4 : place + 4 + size])
         place += 4 + size
     if len(elements) != count:
@@ -155,28 +209,48 @@ def _from_raw(field: str, datatype: str, raw: bytes, shape: tuple[int, ...], cou
     return elements
 
 
-def _from_typed(field: str, datatype: str, contents, shape: tuple[int, ...], count: int) -> np.ndarray | list[bytes]:
+def _from_typed(
+    field: str, datatype: str, contents, shape: tuple[int, ...], count: int
+) -> np.ndarray | list[bytes]:
     if datatype not in _TYPED:
-        raise wrong(field, f"{datatype} without raw contents", f"raw contents: {datatype} has no typed ones")
+        raise wrong(
+            field, f"{datatype} without raw contents", f"raw contents: {datatype} has no typed ones"
+        )
     values = getattr(contents, _TYPED[datatype])
     filled = [part.name for part, _ in contents.ListFields() if part.name != _TYPED[datatype]]
     if filled:
-        raise wrong(field, f"{datatype} with {filled[0]}", f"{datatype} in {_TYPED[datatype]}, or raw contents")
+        raise wrong(
+            field,
+            f"{datatype} with {filled[0]}",
+            f"{datatype} in {_TYPED[datatype]}, or raw contents",
+        )
     if len(values) != count:
-        raise wrong(field, f"{len(values)} elements in {_TYPED[datatype]}",
-                    f"{count}, which is {datatype} {list(shape)}")
+        raise wrong(
+            field,
+            f"{len(values)} elements in {_TYPED[datatype]}",
+            f"{count}, which is {datatype} {list(shape)}",
+        )
     if datatype == "BYTES":
         return list(values)
     kind = DTYPES[datatype]
     wide = np.array(values, kind if kind.kind in "fb" else "<u8" if kind.kind == "u" else "<i8")
-    if kind.kind in "ui" and count and not (np.iinfo(kind).min <= wide.min() and wide.max() <= np.iinfo(kind).max):
-        raise wrong(field, f"values from {wide.min()} to {wide.max()}",
-                    f"{np.iinfo(kind).min} to {np.iinfo(kind).max}, the range of {datatype}")
+    if (
+        kind.kind in "ui"
+        and count
+        and not (np.iinfo(kind).min <= wide.min() and wide.max() <= np.iinfo(kind).max)
+    ):
+        raise wrong(
+            field,
+            f"values from {wide.min()} to {wide.max()}",
+            f"{np.iinfo(kind).min} to {np.iinfo(kind).max}, the range of {datatype}",
+        )
     return wide.astype(kind).reshape(shape)
 
 
 def parameters(received) -> dict[str, Parameter]:
-    """The parameters of a request or a response as Python values; one that holds no value is left out."""
+    """The parameters of a request or a response as Python values; one that holds no value is left
+    out.
+    """
     found = {}
     for name, value in checked(received).parameters.items():
         kind = value.WhichOneof("parameter_choice")
@@ -186,7 +260,9 @@ def parameters(received) -> dict[str, Parameter]:
 
 
 def set_parameters(target, values: dict[str, Parameter]) -> None:
-    """Sets parameters of a request or a response; a bool stays a bool, an int an int64, a float a double."""
+    """Sets parameters of a request or a response; a bool stays a bool, an int an int64, a float a
+    double.
+    """
     kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
     for name, value in values.items():
         setattr(target.parameters[name], kinds[type(value)], value)

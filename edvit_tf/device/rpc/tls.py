@@ -1,9 +1,11 @@
-"""Mutual TLS: who a peer is, by the role in its certificate. `edvit certs` makes the files, this module reads them.
+"""Mutual TLS: who a peer is, by the role in its certificate. `edvit certs` makes the files, this
+module reads them.
 
-A certificate names its role in a URI among its subject alternative names, `edvit://worker/pi-kitchen`. Trust in the CA
-is not enough: with it alone a worker's certificate, taken from a stolen Pi, could ask all the others. So a worker
-answers aggregators and clients, an aggregator answers clients, and `peer_of` lets an aggregator see that what answers
-at a device's address is a worker.
+A certificate names its role in a URI among its subject alternative names,
+`edvit://worker/pi-kitchen`. Trust in the CA is not enough: with it alone a worker's certificate,
+taken from a stolen Pi, could ask all the others. So a worker answers aggregators and clients, an
+aggregator answers clients, and `peer_of` lets an aggregator see that what answers at a device's
+address is a worker.
 """
 
 import os
@@ -17,7 +19,9 @@ import grpc
 
 ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name
+_NO_CHECK_TIME = (
+    0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name
+)
 
 
 class IdentityError(Exception):
@@ -27,12 +31,16 @@ class IdentityError(Exception):
 
 
 class AuthFailed(Exception):
-    """The peer is up, but one of the two refused the other's certificate, or the peer has another role."""
+    """The peer is up, but one of the two refused the other's certificate, or the peer has another
+    role.
+    """
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The files that say who this machine is: the CA that it trusts, its certificate, its private key (all PEM)."""
+    """The files that say who this machine is: the CA that it trusts, its certificate, its private
+    key (all PEM).
+    """
 
     ca: Path
     cert: Path
@@ -40,9 +48,11 @@ class Identity:
 
 
 def identity(folder: str | Path) -> Identity:
-    """ca.pem, cert.pem and key.pem of a folder that `edvit certs issue` wrote. Raises IdentityError.
+    """ca.pem, cert.pem and key.pem of a folder that `edvit certs issue` wrote. Raises
+    IdentityError.
 
-    The key may be read by its owner alone, or by a group if root owns it: so systemd hands credentials to a service.
+    The key may be read by its owner alone, or by a group if root owns it: so systemd hands
+    credentials to a service.
     """
     found = Identity(*(Path(folder) / name for name in ("ca.pem", "cert.pem", "key.pem")))
     for file in (found.ca, found.cert, found.key):
@@ -50,24 +60,33 @@ def identity(folder: str | Path) -> Identity:
             with open(file, "rb"):
                 status = os.stat(file)
         except OSError as error:
-            raise IdentityError(f"{file} cannot be read ({error.strerror}); an identity is ca.pem, cert.pem and "
-                                "key.pem. Make one with `edvit certs issue` and copy its folder here.") from error
+            raise IdentityError(
+                f"{file} cannot be read ({error.strerror}); an identity is ca.pem, cert.pem and "
+                "key.pem. Make one with `edvit certs issue` and copy its folder here."
+            ) from error
     mode = stat.S_IMODE(status.st_mode)
     if mode & (0o007 if status.st_uid == 0 and os.geteuid() != 0 else 0o077):
-        raise IdentityError(f"{found.key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
-                            f"{found.key} (and issue it again if the file was ever copied about).")
+        raise IdentityError(
+            f"{found.key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
+            f"{found.key} (and issue it again if the file was ever copied about)."
+        )
     try:
         client_context(found)
     except (ssl.SSLError, ValueError) as error:
-        raise IdentityError(f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, and "
-                            "the key the certificate's. Copy the folder again, or issue it again.") from error
+        raise IdentityError(
+            f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, "
+            "and "
+            "the key the certificate's. Copy the folder again, or issue it again."
+        ) from error
     return found
 
 
 def doubts(own: Identity) -> str | None:
-    """Why this machine, by its own clock, would refuse its own certificate ("certificate has expired"), or None.
+    """Why this machine, by its own clock, would refuse its own certificate ("certificate has
+    expired"), or None.
 
-    The clock may be what is wrong: a Pi without a clock chip starts with an old time. So a server says it and serves.
+    The clock may be what is wrong: a Pi without a clock chip starts with an old time. So a server
+    says it and serves.
     """
     try:
         _meet_oneself(own, client_context(own))
@@ -77,7 +96,8 @@ def doubts(own: Identity) -> str | None:
 
 
 def expiry(own: Identity) -> float | None:
-    """Unix time at which the certificate ends, or its authority's if that is earlier, whatever the clock says now.
+    """Unix time at which the certificate ends, or its authority's if that is earlier, whatever the
+    clock says now.
 
     None for a certificate that is not of this authority, or not a server's.
     """
@@ -88,12 +108,15 @@ def expiry(own: Identity) -> float | None:
     except ssl.SSLCertVerificationError:
         return None
     authorities = [one for one in context.get_ca_certs() if one["subject"] == certificate["issuer"]]
-    return min(ssl.cert_time_to_seconds(certificate["notAfter"]),
-               max(ssl.cert_time_to_seconds(one["notAfter"]) for one in authorities))
+    return min(
+        ssl.cert_time_to_seconds(certificate["notAfter"]),
+        max(ssl.cert_time_to_seconds(one["notAfter"]) for one in authorities),
+    )
 
 
 def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict:
-    """This identity's certificate, as `getpeercert` gives it to a client of its own, after a handshake in memory.
+    """This identity's certificate, as `getpeercert` gives it to a client of its own, after a
+    handshake in memory.
 
     Raises SSLCertVerificationError if the client refuses it.
     """
@@ -113,18 +136,29 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict:
 
 def server_credentials(own: Identity) -> grpc.ServerCredentials:
     """For a server's `add_secure_port`: only peers with a certificate of this CA are let in."""
-    return grpc.ssl_server_credentials([(own.key.read_bytes(), own.cert.read_bytes())], own.ca.read_bytes(),
-                                       require_client_auth=True)
+    return grpc.ssl_server_credentials(
+        [(own.key.read_bytes(), own.cert.read_bytes())],
+        own.ca.read_bytes(),
+        require_client_auth=True,
+    )
 
 
 def channel_credentials(own: Identity) -> grpc.ChannelCredentials:
-    """For `grpc.secure_channel`; gRPC checks the peer's host name or address against its certificate."""
-    return grpc.ssl_channel_credentials(own.ca.read_bytes(), own.key.read_bytes(), own.cert.read_bytes())
+    """For `grpc.secure_channel`; gRPC checks the peer's host name or address against its
+    certificate.
+    """
+    return grpc.ssl_channel_credentials(
+        own.ca.read_bytes(), own.key.read_bytes(), own.cert.read_bytes()
+    )
 
 
 def role_of(names: list[str]) -> tuple[str, str] | None:
-    """(role, name) from the subject alternative names of a certificate; None if there is none, or more than one."""
-    found = [name.removeprefix(_SCHEME).partition("/") for name in names if name.startswith(_SCHEME)]
+    """(role, name) from the subject alternative names of a certificate; None if there is none, or
+    more than one.
+    """
+    found = [
+        name.removeprefix(_SCHEME).partition("/") for name in names if name.startswith(_SCHEME)
+    ]
     if len(found) != 1 or found[0][0] not in ROLES:
         return None
     return found[0][0], found[0][2]
@@ -136,13 +170,17 @@ def role_uri(role: str, name: str) -> str:
 
 
 def peer_role(context) -> tuple[str, str] | None:
-    """(role, name) of the peer of a call (the context of grpc or grpc.aio); None on a plaintext connection."""
+    """(role, name) of the peer of a call (the context of grpc or grpc.aio); None on a plaintext
+    connection.
+    """
     names = context.auth_context().get("x509_subject_alternative_name", ())
     return role_of([name.decode("utf-8", "replace") for name in names])
 
 
 def client_context(own: Identity) -> ssl.SSLContext:
-    """The standard library's context of a client with this identity, speaking HTTP/2 as gRPC does."""
+    """The standard library's context of a client with this identity, speaking HTTP/2 as gRPC
+    does.
+    """
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(own.ca))
     context.load_cert_chain(own.cert, own.key)
     context.set_alpn_protocols(["h2"])
@@ -150,24 +188,38 @@ def client_context(own: Identity) -> ssl.SSLContext:
 
 
 def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tuple[str, str] | None:
-    """(role, name) of the server at an address, from one handshake of our own; its certificate and name are checked.
+    """(role, name) of the server at an address, from one handshake of our own; its certificate and
+    name are checked.
 
-    gRPC's Python channels neither tell a refused certificate from a machine that is down nor show the peer's. Raises
-    AuthFailed if one side refused the other, other OSErrors (refused, unreachable, timeout) if nobody is there.
+    gRPC's Python channels neither tell a refused certificate from a machine that is down nor show
+    the peer's. Raises AuthFailed if one side refused the other, other OSErrors (refused,
+    unreachable, timeout) if nobody is there.
     """
     with socket.create_connection((host, port), timeout_seconds) as plain:
         try:
             with client_context(own).wrap_socket(plain, server_hostname=host) as secured:
-                # In TLS 1.3 the server judges our certificate after our side is done. It is the first to speak in
-                # HTTP/2: a byte says that we are in, an alert or an end that we are not.
+                # In TLS 1.3 the server judges our certificate after our side is done. It is the
+                # first to speak in HTTP/2: a byte says that we are in, an alert or an end that we
+                # are not.
                 if not secured.recv(1):
-                    raise AuthFailed(f"{host}:{port} closed the connection after the handshake; it does not accept the "
-                                     f"certificate {own.cert} (its log may say why; are its dates right by the clock "
-                                     "there?), or it is no gRPC server.")
-                names = [value for kind, value in secured.getpeercert()["subjectAltName"] if kind == "URI"]
+                    raise AuthFailed(
+                        f"{host}:{port} closed the connection after the handshake; it does not "
+                        "accept the "
+                        f"certificate {own.cert} (its log may say why; are its dates right by the "
+                        "clock "
+                        "there?), or it is no gRPC server."
+                    )
+                names = [
+                    value
+                    for kind, value in secured.getpeercert()["subjectAltName"]
+                    if kind == "URI"
+                ]
         except TimeoutError:
             raise
         except (ssl.SSLError, ssl.CertificateError, ConnectionResetError) as error:
-            raise AuthFailed(f"TLS with {host}:{port} failed: {error}. Both sides need certificates of one CA that are "
-                             "valid today, and the server's must name this host.") from error
+            raise AuthFailed(
+                f"TLS with {host}:{port} failed: {error}. Both sides need certificates of one CA "
+                "that are "
+                "valid today, and the server's must name this host."
+            ) from error
     return role_of(names)

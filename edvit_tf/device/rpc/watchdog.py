@@ -1,11 +1,14 @@
-"""What happens when a model never comes back: an invoke cannot be stopped from outside, so the process ends.
+"""What happens when a model never comes back: an invoke cannot be stopped from outside, so the
+process ends.
 
-Both runtimes let go of Python's global lock during an invoke, so a thread sees a stuck one, says so and exits with
-EXIT_STUCK. Should something hold the lock itself, no Python runs: then faulthandler's timer, a thread without Python
-that this one winds up again at each look, writes the stacks and ends the process with code 1.
+Both runtimes let go of Python's global lock during an invoke, so a thread sees a stuck one, says so
+and exits with EXIT_STUCK. Should something hold the lock itself, no Python runs: then
+faulthandler's timer, a thread without Python that this one winds up again at each look, writes the
+stacks and ends the process with code 1.
 
-Looks are counted, not seconds, so that a process that was stopped and goes on (SIGSTOP, a frozen control group) is not
-taken for stuck; the timer alone minds a stop of more than _TIMER times `stuck_seconds`.
+Looks are counted, not seconds, so that a process that was stopped and goes on (SIGSTOP, a frozen
+control group) is not taken for stuck; the timer alone minds a stop of more than _TIMER times
+`stuck_seconds`.
 """
 
 import faulthandler
@@ -24,9 +27,12 @@ _LOOKS = 4  # within `stuck_seconds`
 _TIMER = 6
 
 
-def watch(executors: Sequence[Executor], stuck_seconds: float,
-          on_stuck: Callable[[str, str], None]) -> Callable[[], None]:
-    """Starts the watch; returns what ends it. `on_stuck(name, stacks)` is called once, in the watching thread."""
+def watch(
+    executors: Sequence[Executor], stuck_seconds: float, on_stuck: Callable[[str, str], None]
+) -> Callable[[], None]:
+    """Starts the watch; returns what ends it. `on_stuck(name, stacks)` is called once, in the
+    watching thread.
+    """
     ended = threading.Event()
 
     def wind_up() -> None:
@@ -53,7 +59,9 @@ def watch(executors: Sequence[Executor], stuck_seconds: float,
 
 
 def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
-    """Ends the process for a stuck model, from the watching thread; `tell` makes the health NOT_SERVING before."""
+    """Ends the process for a stuck model, from the watching thread; `tell` makes the health
+    NOT_SERVING before.
+    """
     tell()
     log("stuck", "critical", model=name, exit_code=EXIT_STUCK, stacks=stacks)
     time.sleep(0.5)  # for those who watch the health to hear of it
@@ -64,5 +72,7 @@ def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
 def _stacks() -> str:
     """What each thread is doing."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return "\n".join(f"{names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
-                     for ident, frame in sys._current_frames().items())
+    return "\n".join(
+        f"{names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()
+    )

@@ -1,21 +1,23 @@
-"""Updates of a device's bundle: the new version beside the old one, tried out first, switched to in one step.
+"""Updates of a device's bundle: the new version beside the old one, tried out first, switched to in
+one step.
 
     python -m edvit_tf.device.update STORE install FOLDER [--submodel 0 ...]    verify, copy, try out, make it current
     python -m edvit_tf.device.update STORE rollback [VERSION]     back to the previous version, or to one that is there
     python -m edvit_tf.device.update STORE list [--json]          the versions, which is current and which previous
     python -m edvit_tf.device.update STORE prune                  delete all but the current and the previous version
 
-STORE is a folder of this device, for instance /opt/gtzan. A worker (or an aggregator) is given STORE/current, and
-serves a new version after its next restart. FOLDER is a bundle that rsync or scp brought here. Copied is what this
-device runs: with --submodel the files of these sub-models alone, else those of all and the fusion. At install and at
-rollback the models are tried on the bundle's golden input, in child processes, before the version becomes current.
-Killed or without power at any moment, the store has the old version current or the new one, and the next command that
-changes it deletes what was half done.
+STORE is a folder of this device, for instance /opt/gtzan. A worker (or an aggregator) is given
+STORE/current, and serves a new version after its next restart. FOLDER is a bundle that rsync or scp
+brought here. Copied is what this device runs: with --submodel the files of these sub-models alone,
+else those of all and the fusion. At install and at rollback the models are tried on the bundle's
+golden input, in child processes, before the version becomes current. Killed or without power at any
+moment, the store has the old version current or the new one, and the next command that changes it
+deletes what was half done.
 
-Exit codes: 0 done; 2 wrong usage; 7 the bundle is missing or was changed; 9 no usable runtime; 12 too little memory;
-13 a model failed in its process; 16 wrong golden answers; 20 the store cannot be used so, or is in use; 21 too little
-room, or the disk cannot be written; 130 interrupted. What was current still is after all but 0; after 21 and 130 see
-`list`.
+Exit codes: 0 done; 2 wrong usage; 7 the bundle is missing or was changed; 9 no usable runtime; 12
+too little memory; 13 a model failed in its process; 16 wrong golden answers; 20 the store cannot be
+used so, or is in use; 21 too little room, or the disk cannot be written; 130 interrupted. What was
+current still is after all but 0; after 21 and 130 see `list`.
 """
 
 import argparse
@@ -52,9 +54,9 @@ _UNLISTED = "results.json"  # an aggregator reads the accuracy without each sub-
 def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = None) -> dict:
     """Makes the bundle at `source` the store's current version, and the current one the previous.
 
-    A version that is there, whole and unchanged, is not copied again, but tried all the same. Returns {"version", "was"
-    (a name or None), "copied"}. Raises BundleError, RuntimeMissing, MemoryShort, ModelFailed, WrongAnswers, StoreError,
-    DiskError; what was current then stays so.
+    A version that is there, whole and unchanged, is not copied again, but tried all the same.
+    Returns {"version", "was" (a name or None), "copied"}. Raises BundleError, RuntimeMissing,
+    MemoryShort, ModelFailed, WrongAnswers, StoreError, DiskError; what was current then stays so.
     """
     with _bundle_errors(source):
         bundle = open_bundle(source)
@@ -73,31 +75,41 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
             if current is None or not current.is_dir():
                 point(store, partial, current=version)
             elif current != version:
-                # In this order: if the power goes between the two, the command is given again and goes on.
+                # In this order: if the power goes between the two, the command is given again and
+                # goes on.
                 point(store, partial, previous=current, current=version)
     return {"version": version.name, "was": current and current.name, "copied": copied_now}
 
 
 def rollback(store: Path, name: str | None = None) -> dict:
-    """Makes the previous version current, or the one of this name, after it was verified and tried. The one that was
-    current becomes the previous, so that a second rollback undoes the first. Returns and raises as `install`.
+    """Makes the previous version current, or the one of this name, after it was verified and tried.
+    The one that was current becomes the previous, so that a second rollback undoes the first.
+    Returns and raises as `install`.
     """
     with _bundle_errors(store), changing(store) as partial:
         current, there = linked(store, "current"), versions(store)
-        wanted = linked(store, "previous") if name is None else next((one for one in there if one.name == name), None)
+        wanted = (
+            linked(store, "previous")
+            if name is None
+            else next((one for one in there if one.name == name), None)
+        )
         if wanted is None or wanted == current:
             missed = "previous version" if name is None else f"other version {name}"
-            raise StoreError(f"{store} has no {missed}; current is {current and current.name}, there are: "
-                             f"{', '.join(one.name for one in there) or 'none'}. Name one of these, or install one.")
+            raise StoreError(
+                f"{store} has no {missed}; current is {current and current.name}, there are: "
+                f"{', '.join(one.name for one in there) or 'none'}. Name one of these, or install "
+                "one."
+            )
         try_out(open_bundle(wanted), partial)
-        # In this order: if the power goes between the two, the wish is fulfilled and need not be repeated.
+        # In this order: if the power goes between the two, the wish is fulfilled and need not be
+        # repeated.
         point(store, partial, current=wanted, **({} if current is None else {"previous": current}))
     return {"version": wanted.name, "was": current and current.name, "copied": False}
 
 
 def prune(store: Path) -> list[str]:
-    """Deletes all versions but the current and the previous; returns their names. A worker that still serves one of
-    them goes on, for it has read its files. Raises StoreError, DiskError.
+    """Deletes all versions but the current and the previous; returns their names. A worker that
+    still serves one of them goes on, for it has read its files. Raises StoreError, DiskError.
     """
     with changing(store) as partial:
         kept = {linked(store, link) for link in LINKS}
@@ -108,21 +120,35 @@ def prune(store: Path) -> list[str]:
 
 
 def listing(store: Path) -> list[dict]:
-    """A row a version: {"version", "links", "bytes", "name", "digest", "sub_models", "problem"}; the last is None, or
-    why it cannot be opened (files are not verified here). Raises StoreError.
+    """A row a version: {"version", "links", "bytes", "name", "digest", "sub_models", "problem"};
+    the last is None, or why it cannot be opened (files are not verified here). Raises StoreError.
     """
     links = {link: linked(store, link) for link in LINKS}
     rows = []
     for version in versions(store):
-        row = {"version": version.name, "links": [link for link in LINKS if links[link] == version],
-               "bytes": sum(file.stat().st_size for file in version.iterdir()), "name": None, "digest": None,
-               "sub_models": [], "problem": None}
+        row = {
+            "version": version.name,
+            "links": [link for link in LINKS if links[link] == version],
+            "bytes": sum(file.stat().st_size for file in version.iterdir()),
+            "name": None,
+            "digest": None,
+            "sub_models": [],
+            "problem": None,
+        }
         try:
             with _bundle_errors(version):
                 bundle = open_bundle(version)
-                row |= {"name": bundle.manifest.get("name"), "digest": bundle.digest, "sub_models": [
-                    index for index, entry in enumerate(bundle.sub_models)
-                    if any((version / one["file"]).is_file() for one in entry["flavours"].values())]}
+                row |= {
+                    "name": bundle.manifest.get("name"),
+                    "digest": bundle.digest,
+                    "sub_models": [
+                        index
+                        for index, entry in enumerate(bundle.sub_models)
+                        if any(
+                            (version / one["file"]).is_file() for one in entry["flavours"].values()
+                        )
+                    ],
+                }
         except BundleError as error:
             row["problem"] = str(error)
         rows.append(row)
@@ -131,14 +157,19 @@ def listing(store: Path) -> list[dict]:
 
 @contextlib.contextmanager
 def _bundle_errors(path: str | Path) -> Iterator[None]:
-    """Raises BundleError for files that cannot be read, and for what a manifest or a golden.npz makes go wrong."""
+    """Raises BundleError for files that cannot be read, and for what a manifest or a golden.npz
+    makes go wrong.
+    """
     try:
         yield
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error}). Mend its permissions, or copy the bundle again."
-                          ) from error
+        raise BundleError(
+            f"{path} cannot be read ({error}). Mend its permissions, or copy the bundle again."
+        ) from error
     except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} is not as a recipe writes it ({error!r}). Export the bundle again.") from error
+        raise BundleError(
+            f"{path} is not as a recipe writes it ({error!r}). Export the bundle again."
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -146,7 +177,15 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _run(args)
-    except (BundleError, RuntimeMissing, MemoryShort, ModelFailed, WrongAnswers, StoreError, DiskError) as error:
+    except (
+        BundleError,
+        RuntimeMissing,
+        MemoryShort,
+        ModelFailed,
+        WrongAnswers,
+        StoreError,
+        DiskError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -162,14 +201,24 @@ def _run(args) -> int:
         gone = prune(args.store)
         print(f"deleted: {', '.join(gone) or 'nothing'}")
     else:
-        done = (install(args.store, args.folder, args.submodel) if args.action == "install"
-                else rollback(args.store, args.version))
+        done = (
+            install(args.store, args.folder, args.submodel)
+            if args.action == "install"
+            else rollback(args.store, args.version)
+        )
         if done["version"] == done["was"]:
             print(f"{done['version']} is current already; it was verified and tried again")
         else:
-            there = " It was there already, and not copied." if args.action == "install" and not done["copied"] else ""
-            print(f"{done['version']} is current (before: {done['was'] or 'none'}).{there} Restart what serves "
-                  f"{args.store}/current.")
+            there = (
+                " It was there already, and not copied."
+                if args.action == "install" and not done["copied"]
+                else ""
+            )
+            print(
+                f"{done['version']} is current (before: {done['was'] or 'none'}).{there} Restart "
+                "what serves "
+                f"{args.store}/current."
+            )
     return 0
 
 
@@ -178,19 +227,28 @@ def table(rows: list[dict]) -> str:
     lines = [f"{'version':<15}{'name':<20}{'sub-models':<16}{'MiB':>8}  "]
     for row in rows:
         said = row["problem"] or " and ".join(row["links"])
-        lines.append(f"{row['version']:<15}{row['name'] or '-':<20}{','.join(map(str, row['sub_models'])) or '-':<16}"
-                     f"{row['bytes'] / 2**20:>8.2f}  {said}".rstrip())
+        lines.append(
+            f"{row['version']:<15}{row['name'] or '-':<20}{','.join(map(str, row['sub_models'])) or '-':<16}"
+            f"{row['bytes'] / 2**20:>8.2f}  {said}".rstrip()
+        )
     return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edvit_tf.device.update", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path, help="folder of this device's versions; `install` makes it")
+    parser = argparse.ArgumentParser(
+        prog="python -m edvit_tf.device.update",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "store", type=Path, help="folder of this device's versions; `install` makes it"
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     new = actions.add_parser("install", help="make a bundle the current version")
     new.add_argument("folder", type=Path, help="the bundle, as copied here")
-    new.add_argument("--submodel", type=int, action="append", help="only this sub-model (may be given again)")
+    new.add_argument(
+        "--submodel", type=int, action="append", help="only this sub-model (may be given again)"
+    )
     back = actions.add_parser("rollback", help="back to the previous version")
     back.add_argument("version", nargs="?", help="to this version in its place; `list` shows them")
     shown = actions.add_parser("list", help="show the versions")

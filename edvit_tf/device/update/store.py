@@ -1,11 +1,12 @@
-"""Versions of a bundle side by side in one folder, the store, and two links that say which is current and which was.
+"""Versions of a bundle side by side in one folder, the store, and two links that say which is
+current and which was.
 
     STORE/versions/<first 12 digits of the digest>/    a version: manifest and files, never changed once it has its name
     STORE/current, STORE/previous                      links to versions; a new link is renamed over the old one
     STORE/.partial/                                    what is being made or removed; deleted at the next change
 
-Every step is on the disk (fsync) before the next one that builds on it, so that a power cut or a full disk at any
-moment leaves the old version or the new one.
+Every step is on the disk (fsync) before the next one that builds on it, so that a power cut or a
+full disk at any moment leaves the old version or the new one.
 """
 
 import contextlib
@@ -38,14 +39,19 @@ class DiskError(Exception):
 
 @contextlib.contextmanager
 def changing(store: Path, make: bool = False) -> Iterator[Path]:
-    """Holds the store for this process, and gives its folder for what is temporary, which is deleted before and after.
+    """Holds the store for this process, and gives its folder for what is temporary, which is
+    deleted before and after.
 
-    `make` creates a store where nothing is. Raises StoreError; an OSError of the block is raised as DiskError.
+    `make` creates a store where nothing is. Raises StoreError; an OSError of the block is raised as
+    DiskError.
     """
     try:
         if make and not (store / _VERSIONS).is_dir():
             if store.is_dir() and (found := sorted(path.name for path in store.iterdir())):
-                raise StoreError(f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty folder.")
+                raise StoreError(
+                    f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty "
+                    "folder."
+                )
             (store / _VERSIONS).mkdir(parents=True)
             _readable(store, store / _VERSIONS)
             sync(store)
@@ -58,8 +64,9 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(f"another process is changing {store}. Wait for it, and give the command again."
-                             ) from error
+            raise StoreError(
+                f"another process is changing {store}. Wait for it, and give the command again."
+            ) from error
         try:
             _delete(partial)
             partial.mkdir()
@@ -77,21 +84,30 @@ def versions(store: Path) -> list[Path]:
     """Folders of the versions, by name. Raises StoreError where there is no store."""
     folder = store / _VERSIONS
     if not folder.is_dir():
-        raise StoreError(f"{store} is no store of versions (no folder {_VERSIONS}). `install` makes one.")
+        raise StoreError(
+            f"{store} is no store of versions (no folder {_VERSIONS}). `install` makes one."
+        )
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def linked(store: Path, link: str) -> Path | None:
-    """The version that a link leads to, None without the link; StoreError if it leads elsewhere or is no link."""
+    """The version that a link leads to, None without the link; StoreError if it leads elsewhere or
+    is no link.
+    """
     try:
         target = Path(os.readlink(store / link))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError(f"{store / link} is no link ({error.strerror}). Move it away; `install` makes one.") from error
+        raise StoreError(
+            f"{store / link} is no link ({error.strerror}). Move it away; `install` makes one."
+        ) from error
     if target.parent != Path(_VERSIONS) or not _NAME.fullmatch(target.name):
-        raise StoreError(f"{store / link} leads to {target}; it must lead to {_VERSIONS}/<version>. Remove the link, "
-                         "and install the version again.")
+        raise StoreError(
+            f"{store / link} leads to {target}; it must lead to {_VERSIONS}/<version>. Remove the "
+            "link, "
+            "and install the version again."
+        )
     return store / target
 
 
@@ -108,19 +124,27 @@ def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
     return None
 
 
-def copied(partial: Path, bundle: Bundle, files: Sequence[str], extra: Sequence[str] = ()) -> Bundle:
-    """A verified copy of a bundle's manifest and files below `partial`, written through to the disk.
+def copied(
+    partial: Path, bundle: Bundle, files: Sequence[str], extra: Sequence[str] = ()
+) -> Bundle:
+    """A verified copy of a bundle's manifest and files below `partial`, written through to the
+    disk.
 
-    `extra` are files that the manifest does not list; they are copied where they exist. Raises DiskError before
-    anything is written if there is no room, BundleError if a copy is not what the manifest says.
+    `extra` are files that the manifest does not list; they are copied where they exist. Raises
+    DiskError before anything is written if there is no room, BundleError if a copy is not what the
+    manifest says.
     """
     sources = [bundle.path / "manifest.json", *(verified_path(bundle, name) for name in files)]
     sources += [bundle.path / name for name in extra if (bundle.path / name).is_file()]
     need = sum(path.stat().st_size for path in sources) + SPARE_BYTES
     free = free_bytes(partial)
     if free < need:
-        raise DiskError(f"{partial.parent} has {free / 2**20:.1f} MiB free; this version needs {need / 2**20:.1f} MiB "
-                        "beside the others. Make room: `prune` removes all versions but the current and the previous.")
+        raise DiskError(
+            f"{partial.parent} has {free / 2**20:.1f} MiB free; this version needs "
+            f"{need / 2**20:.1f} MiB "
+            "beside the others. Make room: `prune` removes all versions but the current and the "
+            "previous."
+        )
     folder = partial / "version"
     folder.mkdir()
     for source in sources:
@@ -129,7 +153,9 @@ def copied(partial: Path, bundle: Bundle, files: Sequence[str], extra: Sequence[
     sync(folder)
     copy = open_bundle(folder)
     if copy.digest != bundle.digest:
-        raise BundleError(f"{bundle.path}/manifest.json changed while it was copied. Give the command again.")
+        raise BundleError(
+            f"{bundle.path}/manifest.json changed while it was copied. Give the command again."
+        )
     for name in files:
         verified_path(copy, name)
     return copy
@@ -141,8 +167,8 @@ def free_bytes(folder: Path) -> int:
 
 
 def keep(store: Path, copy: Bundle) -> Path:
-    """Gives the copy its name among the versions. An existing version is never touched: a damaged or incomplete one
-    of the same digest keeps its name, the new one gets -2, -3, ...
+    """Gives the copy its name among the versions. An existing version is never touched: a damaged
+    or incomplete one of the same digest keeps its name, the new one gets -2, -3, ...
     """
     taken = {path.name for path in versions(store)}
     name, number = copy.digest[:12], 1
@@ -156,8 +182,13 @@ def keep(store: Path, copy: Bundle) -> Path:
 
 
 def point(store: Path, partial: Path, **links: Path) -> None:
-    """Lets links lead to versions, one after the other in the given order: point(store, ..., current=version)."""
-    for link, version in links.items():  # all are made before the first is used: a full disk is met here
+    """Lets links lead to versions, one after the other in the given order: point(store, ...,
+    current=version).
+    """
+    for (
+        link,
+        version,
+    ) in links.items():  # all are made before the first is used: a full disk is met here
         os.symlink(Path(_VERSIONS) / version.name, partial / link)
     for link in links:
         os.replace(partial / link, store / link)
@@ -186,7 +217,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(read, written, 1 << 20)
         written.flush()
         os.fsync(written.fileno())
-        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # sha256 then reads the card, not the memory
+        os.posix_fadvise(
+            written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
+        )  # sha256 then reads the card, not the memory
     os.chmod(target, 0o644)
 
 
@@ -207,5 +240,8 @@ def _open(store: Path) -> int:
 
 
 def _disk_error(store: Path, error: OSError) -> DiskError:
-    return DiskError(f"{store} cannot be changed ({error}). Make room (`prune`), mend the permissions (sudo?) or the "
-                     "disk; what was current stays so.")
+    return DiskError(
+        f"{store} cannot be changed ({error}). Make room (`prune`), mend the permissions (sudo?) "
+        "or the "
+        "disk; what was current stays so."
+    )

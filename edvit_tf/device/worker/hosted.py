@@ -1,6 +1,8 @@
-"""Sub-models that are fit to serve: verified, right on the golden input, loaded, warm. Everything else is refused here.
+"""Sub-models that are fit to serve: verified, right on the golden input, loaded, warm. Everything
+else is refused here.
 
-A .tflite file can crash the runtime, so each is run in a child process first; the worker loads what has come through.
+A .tflite file can crash the runtime, so each is run in a child process first; the worker loads what
+has come through.
 """
 
 import time
@@ -21,7 +23,9 @@ _WARM_UP = 3  # runs after the first, whose median is the first estimate of the 
 
 
 class WrongAnswers(Exception):
-    """A model runs on this device, and does not answer the golden input as the exporting machine did."""
+    """A model runs on this device, and does not answer the golden input as the exporting machine
+    did.
+    """
 
     exit_code = 16
 
@@ -40,18 +44,26 @@ class Hosted:
 
 
 def host(bundle: Bundle, indices: Sequence[int], flavour: str | None = None) -> list[Hosted]:
-    """Verifies, tries in a child process, loads and warms up sub-models, with the file and threads tuned here.
+    """Verifies, tries in a child process, loads and warms up sub-models, with the file and threads
+    tuned here.
 
-    Raises BundleError, RuntimeMissing, MemoryShort (all the models together), ModelFailed, WrongAnswers.
+    Raises BundleError, RuntimeMissing, MemoryShort (all the models together), ModelFailed,
+    WrongAnswers.
     """
     try:
         chosen = [choice(bundle, index, flavour) for index in indices]
         paths = [verified_path(bundle, one.file) for one in chosen]
         check_memory(*paths)
-        return [_host(bundle, index, one, path) for index, one, path in zip(indices, chosen, paths, strict=True)]
+        return [
+            _host(bundle, index, one, path)
+            for index, one, path in zip(indices, chosen, paths, strict=True)
+        ]
     except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{bundle.path}/manifest.json is not as a recipe writes it ({error!r}). Export the bundle "
-                          "again.") from error
+        raise BundleError(
+            f"{bundle.path}/manifest.json is not as a recipe writes it ({error!r}). Export the "
+            "bundle "
+            "again."
+        ) from error
 
 
 def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
@@ -66,17 +78,32 @@ def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
             model.run(**golden)
             seconds.append(time.perf_counter() - started)
     except (ValueError, RuntimeError) as error:
-        raise ModelFailed(f"{path.name} ran in a process of its own and not in the worker: {error}") from error
+        raise ModelFailed(
+            f"{path.name} ran in a process of its own and not in the worker: {error}"
+        ) from error
     error = check_answers(name, path, chosen, answers, expected)
-    return Hosted(index, name, chosen, model, {key: value.shape for key, value in answers.items()},
-                  float(np.median(seconds)), error)
+    return Hosted(
+        index,
+        name,
+        chosen,
+        model,
+        {key: value.shape for key, value in answers.items()},
+        float(np.median(seconds)),
+        error,
+    )
 
 
 def check_answers(name: str, path: Path, chosen: Choice, answers: dict, expected: dict) -> float:
-    """The golden error of a model's answers; raises WrongAnswers beyond the tolerance of its flavour."""
+    """The golden error of a model's answers; raises WrongAnswers beyond the tolerance of its
+    flavour.
+    """
     error = golden_error(answers, expected)
     if error > tolerance(chosen.flavour):
-        raise WrongAnswers(f"{name} ({path.name}) answers the golden input with a relative error of {error:.1e}; at "
-                           f"most {tolerance(chosen.flavour):.0e} is right. Do not use this device with this file: run "
-                           "--check, copy the bundle again, or export another flavour.")
+        raise WrongAnswers(
+            f"{name} ({path.name}) answers the golden input with a relative error of {error:.1e}; "
+            "at "
+            f"most {tolerance(chosen.flavour):.0e} is right. Do not use this device with this "
+            "file: run "
+            "--check, copy the bundle again, or export another flavour."
+        )
     return error

@@ -1,7 +1,9 @@
-"""Does this machine run at full speed now? Under-voltage, throttling and temperature, where the system tells.
+"""Does this machine run at full speed now? Under-voltage, throttling and temperature, where the
+system tells.
 
-A Pi on a weak supply or without a heat sink halves its clock: answers stay right and come late. Sources: `vcgencmd
-get_throttled` (Raspberry Pi documentation, "OS / vcgencmd"), the kernel's hwmon driver rpi_volt, its thermal zones.
+A Pi on a weak supply or without a heat sink halves its clock: answers stay right and come late.
+Sources: `vcgencmd get_throttled` (Raspberry Pi documentation, "OS / vcgencmd"), the kernel's hwmon
+driver rpi_volt, its thermal zones.
 """
 
 import contextlib
@@ -16,7 +18,9 @@ _ADVICE = {"under-voltage": "use the supply made for this board and a short, thi
 
 
 def power(system: Path = Path("/sys")) -> dict:
-    """{"temperature_c": float or None, "now": [what is wrong], "since_boot": [...], "source": who told, or None}."""
+    """{"temperature_c": float or None, "now": [what is wrong], "since_boot": [...], "source": who
+    told, or None}.
+    """
     bits, source = _throttled(system)
     now = [name for bit, name in _NOW.items() if bits >> bit & 1]
     past = [name for bit, name in _NOW.items() if bits >> (16 + bit) & 1]
@@ -27,19 +31,29 @@ def power(system: Path = Path("/sys")) -> dict:
                 now.append("under-voltage")
     zones = [_text(zone) for zone in system.glob("class/thermal/thermal_zone*/temp")]
     degrees = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdecimal()]
-    return {"temperature_c": max(degrees, default=None), "now": now, "since_boot": past, "source": source}
+    return {
+        "temperature_c": max(degrees, default=None),
+        "now": now,
+        "since_boot": past,
+        "source": source,
+    }
 
 
 def problems(state: dict) -> list[str]:
     """What of a `power` result makes a check fail: that which holds now, with advice."""
-    return [f"{name} now: {_ADVICE.get(name, 'cool the board (heat sink, fan)')}" for name in state["now"]]
+    return [
+        f"{name} now: {_ADVICE.get(name, 'cool the board (heat sink, fan)')}"
+        for name in state["now"]
+    ]
 
 
 def _throttled(system: Path) -> tuple[int, str | None]:
     """The firmware's word of flags, and where it comes from."""
     if program := shutil.which("vcgencmd"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run([program, "get_throttled"], capture_output=True, text=True, timeout=5, check=True)
+            said = subprocess.run(
+                [program, "get_throttled"], capture_output=True, text=True, timeout=5, check=True
+            )
             if found := re.search(r"throttled=(0x[0-9a-fA-F]+)", said.stdout):
                 return int(found[1], 16), "vcgencmd"
     for file in sorted(system.glob("devices/platform/soc/*firmware/get_throttled")):

@@ -1,4 +1,6 @@
-"""Does this device run this bundle right? Versions, memory, power, sha256, load, and the golden input's answers."""
+"""Does this device run this bundle right? Versions, memory, power, sha256, load, and the golden
+input's answers.
+"""
 
 import importlib.metadata
 import platform
@@ -16,15 +18,21 @@ from edvit_tf.device.model.tune import Choice, candidates, choice, processor
 from edvit_tf.device.worker.power import power, problems
 
 
-def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int = 20,
-          identity: Path | None = None) -> dict:
-    """Runs the sub-models of a bundle (default: all, and the fusion) on its golden input, each in a process of its own.
+def check(
+    path: str | Path,
+    sub_models: Sequence[int] | None = None,
+    runs: int = 20,
+    identity: Path | None = None,
+) -> dict:
+    """Runs the sub-models of a bundle (default: all, and the fusion) on its golden input, each in a
+    process of its own.
 
-    Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file: load_ms, first_ms,
-    median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error (relative); "ok" is the verdict, "failure"
-    says how a process ended that did not answer (it may have crashed; the figures are then None). "problems" are of
-    the machine: no grpcio, throttled or under-voltage now, an unusable folder `identity`, a certificate in it that this
-    machine's clock refuses; they too make it not ok. "certificate" says when that ends (see `expiry.shown`). Plain
+    Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file:
+    load_ms, first_ms, median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error
+    (relative); "ok" is the verdict, "failure" says how a process ended that did not answer (it may
+    have crashed; the figures are then None). "problems" are of the machine: no grpcio, throttled or
+    under-voltage now, an unusable folder `identity`, a certificate in it that this machine's clock
+    refuses; they too make it not ok. "certificate" says when that ends (see `expiry.shown`). Plain
     JSON. Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
@@ -32,7 +40,11 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
     rows = []
     for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
         for flavour in dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime)):
-            rows.append(_check_file(bundle, index, bundle.entry(index)["name"], choice(bundle, index, flavour), runs))
+            rows.append(
+                _check_file(
+                    bundle, index, bundle.entry(index)["name"], choice(bundle, index, flavour), runs
+                )
+            )
     if sub_models is None:
         fusion = Choice("float32", bundle.manifest["fusion"]["file"], 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
@@ -45,10 +57,19 @@ def check(path: str | Path, sub_models: Sequence[int] | None = None, runs: int =
         certificate, doubt = _check_certificate(identity)
         wrong += doubt
     return {
-        "bundle": bundle.path.name, "digest": bundle.digest, "python": platform.python_version(),
-        "processor": processor(), "libc": " ".join(platform.libc_ver()), "numpy": np.__version__,
-        "runtime": runtime, "grpcio": grpcio, "protobuf": _version("protobuf"),
-        "memory_available_bytes": available_memory(), "power": state, "certificate": certificate, "problems": wrong,
+        "bundle": bundle.path.name,
+        "digest": bundle.digest,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "libc": " ".join(platform.libc_ver()),
+        "numpy": np.__version__,
+        "runtime": runtime,
+        "grpcio": grpcio,
+        "protobuf": _version("protobuf"),
+        "memory_available_bytes": available_memory(),
+        "power": state,
+        "certificate": certificate,
+        "problems": wrong,
         "models": rows,
         "ok": not wrong and all(row["ok"] for row in rows),
     }
@@ -65,7 +86,8 @@ def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
         return None, [str(error)]
     reason = tls.doubts(own)
     return expiry.shown(tls.expiry(own)), [] if reason is None else [
-        f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"]
+        f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
+    ]
 
 
 def _version(package: str) -> str | None:
@@ -76,8 +98,16 @@ def _version(package: str) -> str | None:
 
 
 def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
-    row = {"name": name, "flavour": chosen.flavour, "threads": chosen.threads, "ok": False, "failure": None}
-    row |= dict.fromkeys(("load_ms", "first_ms", "median_ms", "max_ms", "peak_rss_bytes", "golden_error"))
+    row = {
+        "name": name,
+        "flavour": chosen.flavour,
+        "threads": chosen.threads,
+        "ok": False,
+        "failure": None,
+    }
+    row |= dict.fromkeys(
+        ("load_ms", "first_ms", "median_ms", "max_ms", "peak_rss_bytes", "golden_error")
+    )
     inputs, expected = expected_answers(bundle, index)
     file = verified_path(bundle, chosen.file)
     try:
@@ -86,8 +116,13 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
         return {**row, "failure": str(failure)}
     error, times = golden_error(out, expected), report["times_ms"][1:]
     return {
-        **row, "load_ms": report["load_ms"], "first_ms": report["first_ms"], "median_ms": float(np.median(times)),
-        "max_ms": max(times), "peak_rss_bytes": report["peak_rss_bytes"], "golden_error": error,
+        **row,
+        "load_ms": report["load_ms"],
+        "first_ms": report["first_ms"],
+        "median_ms": float(np.median(times)),
+        "max_ms": max(times),
+        "peak_rss_bytes": report["peak_rss_bytes"],
+        "golden_error": error,
         "ok": error <= tolerance(chosen.flavour),
     }
 
@@ -97,7 +132,8 @@ def table(result: dict) -> str:
     free = result["memory_available_bytes"]
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",
-        f"{result['processor']}, python {result['python']}, {result['libc']}, numpy {result['numpy']}, "
+        f"{result['processor']}, python {result['python']}, {result['libc']}, numpy "
+        f"{result['numpy']}, "
         f"{result['runtime']}, grpcio {result['grpcio']}, protobuf {result['protobuf']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
         _power_line(result["power"]),
@@ -113,15 +149,27 @@ def table(result: dict) -> str:
         peak = row["peak_rss_bytes"]
         lines.append(
             f"{head}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}{row['max_ms']:>9.2f}"
-            f"{f'{peak / 2**20:.0f}' if peak else '-':>9}{row['golden_error']:>14.1e}  {'ok' if row['ok'] else 'WRONG'}"
+            f"{f'{peak / 2**20:.0f}' if peak else '-':>9}{row['golden_error']:>14.1e}  "
+            f"{'ok' if row['ok'] else 'WRONG'}"
         )
     failed = any(row["failure"] for row in result["models"])
     wrong = any(not row["ok"] and not row["failure"] for row in result["models"])
     lines += [f"PROBLEM: {problem}" for problem in result["problems"]]
-    lines.append("each model in a process of its own; " + (
-        "all models answer as exported" if not (failed or wrong) else "; ".join(
-            ["a process failed: see its words above"] * failed
-            + ["WRONG answers: do not use this device; copy the bundle again, or replace the device"] * wrong)))
+    lines.append(
+        "each model in a process of its own; "
+        + (
+            "all models answer as exported"
+            if not (failed or wrong)
+            else "; ".join(
+                ["a process failed: see its words above"] * failed
+                + [
+                    "WRONG answers: do not use this device; copy the bundle again, or replace the "
+                    "device"
+                ]
+                * wrong
+            )
+        )
+    )
     return "\n".join(lines)
 
 
@@ -136,5 +184,7 @@ def _power_line(state: dict) -> str:
 def _certificate_lines(certificate: dict | None) -> list[str]:
     if certificate is None:
         return []
-    return [f"certificate ends {certificate['ends'][:10]}, in {certificate['days_left']:g} days"
-            + (": issue it again (edvit certs issue)" if certificate["expiring"] else "")]
+    return [
+        f"certificate ends {certificate['ends'][:10]}, in {certificate['days_left']:g} days"
+        + (": issue it again (edvit certs issue)" if certificate["expiring"] else "")
+    ]

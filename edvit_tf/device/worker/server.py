@@ -1,4 +1,5 @@
-"""The life of a worker: everything is checked before the port opens, a request is answered or refused, SIGTERM drains.
+"""The life of a worker: everything is checked before the port opens, a request is answered or
+refused, SIGTERM drains.
 
 Exit codes: 0 after SIGTERM or SIGINT, else those of `python -m edvit_tf.device --help`.
 """
@@ -43,12 +44,18 @@ class WorkerOptions:
 
 
 def serve(options: WorkerOptions) -> int:
-    """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`, IdentityError, AddressError."""
+    """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`,
+    IdentityError, AddressError.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
     address, port = listening_address(options)
     own = None if options.identity is None else tls.identity(options.identity)
     bundle = open_bundle(options.bundle)
-    indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
+    indices = list(
+        dict.fromkeys(
+            range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models
+        )
+    )
     rule = input_rule(bundle)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     hosted = host(bundle, indices, options.flavour)
@@ -57,28 +64,50 @@ def serve(options: WorkerOptions) -> int:
 
 async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str) -> int:
     service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, own)
-    server, port = open_port(service, address, None if own is None else tls.server_credentials(own),
-                             message_limit(rule))
+    server, port = open_port(
+        service, address, None if own is None else tls.server_credentials(own), message_limit(rule)
+    )
     shown = open_metrics(options.metrics, service)
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stuck_seconds = options.stuck_seconds or max(
-        _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in hosted))
-    end_watch = watch(list(service.executors.values()), stuck_seconds, functools.partial(
-        leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)))
+        _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in hosted)
+    )
+    end_watch = watch(
+        list(service.executors.values()),
+        stuck_seconds,
+        functools.partial(leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)),
+    )
     certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
     await server.start()
     host_shown = address.rpartition(":")[0]
-    log("serving", address=f"{host_shown}:{port}", pid=os.getpid(), version=package_version(),
+    log(
+        "serving",
+        address=f"{host_shown}:{port}",
+        pid=os.getpid(),
+        version=package_version(),
         tls=own is not None,
         metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
-        bundle=bundle.path.name, bundle_digest=bundle.digest, runtime=hosted[0].model.runtime,
-        models=[{"name": one.name, "file": one.chosen.file, "flavour": one.chosen.flavour,
-                 "threads": one.chosen.threads, "invoke_ms": round(one.invoke_seconds * 1e3, 3),
-                 "golden_error": one.golden_error} for one in hosted],
-        message_limit_bytes=message_limit(rule), stuck_seconds=stuck_seconds, resident_bytes=resident())
+        bundle=bundle.path.name,
+        bundle_digest=bundle.digest,
+        runtime=hosted[0].model.runtime,
+        models=[
+            {
+                "name": one.name,
+                "file": one.chosen.file,
+                "flavour": one.chosen.flavour,
+                "threads": one.chosen.threads,
+                "invoke_ms": round(one.invoke_seconds * 1e3, 3),
+                "golden_error": one.golden_error,
+            }
+            for one in hosted
+        ],
+        message_limit_bytes=message_limit(rule),
+        stuck_seconds=stuck_seconds,
+        resident_bytes=resident(),
+    )
 
     await stop.wait()
     log("draining", in_flight=service.in_flight)

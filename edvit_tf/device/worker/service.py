@@ -1,4 +1,6 @@
-"""What a worker answers: the Open Inference Protocol v2 and gRPC's health service, for the sub-models that it hosts."""
+"""What a worker answers: the Open Inference Protocol v2 and gRPC's health service, for the
+sub-models that it hosts.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,23 +26,42 @@ class WorkerService(Service):
     title = "edvit_tf worker"
     accepted_roles = ("aggregator", "client")  # a client may ask one worker directly
 
-    def __init__(self, bundle: Bundle, rule: InputRule, hosted: Sequence[Hosted], default_seconds: float,
-                 own: tls.Identity | None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        rule: InputRule,
+        hosted: Sequence[Hosted],
+        default_seconds: float,
+        own: tls.Identity | None,
+    ) -> None:
         super().__init__((one.name for one in hosted), own)
         self.bundle, self.rule = bundle, rule
         self.hosted = {one.name: one for one in hosted}
-        self.executors = {one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in hosted}
-        self.default_seconds = default_seconds  # for requests without a deadline, and the most that one gets
+        self.executors = {
+            one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in hosted
+        }
+        self.default_seconds = (
+            default_seconds  # for requests without a deadline, and the most that one gets
+        )
 
     async def model_metadata(self, request, context):
         one = self.hosted[self.model("name", request.name, request.version)]
-        response = wire.message("ModelMetadataResponse")(name=one.name, versions=[wire.MODEL_VERSION],
-                                                         platform=PLATFORM)
-        response.inputs.add(name=self.rule.name, datatype=wire.DATATYPES[self.rule.dtype], shape=self.rule.shape)
+        response = wire.message("ModelMetadataResponse")(
+            name=one.name, versions=[wire.MODEL_VERSION], platform=PLATFORM
+        )
+        response.inputs.add(
+            name=self.rule.name, datatype=wire.DATATYPES[self.rule.dtype], shape=self.rule.shape
+        )
         for name, shape in one.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
-        response.properties.update(bundle_digest=self.bundle.digest, submodel=str(one.index), runtime=one.model.runtime,
-                                   flavour=one.chosen.flavour, threads=str(one.chosen.threads), **{wire.STREAMS: "1"})
+        response.properties.update(
+            bundle_digest=self.bundle.digest,
+            submodel=str(one.index),
+            runtime=one.model.runtime,
+            flavour=one.chosen.flavour,
+            threads=str(one.chosen.threads),
+            **{wire.STREAMS: "1"},
+        )
         return response
 
     async def model_infer(self, request, context):
@@ -52,34 +73,80 @@ class WorkerService(Service):
         done = await self.executors[one.name].submit(given, left)
         for name, value in done.value.items():
             if not np.isfinite(value).all():
-                raise wire.WireError(f"output '{name}' of {one.name}: got NaN or Inf; expected finite numbers. Check "
-                                     "the device: python -m edvit_tf.device BUNDLE --check", grpc.StatusCode.INTERNAL)
+                raise wire.WireError(
+                    f"output '{name}' of {one.name}: got NaN or Inf; expected finite numbers. "
+                    "Check "
+                    "the device: python -m edvit_tf.device BUNDLE --check",
+                    grpc.StatusCode.INTERNAL,
+                )
         self.metrics.observe("queue", one.name, done.queue_ms / 1e3)
         self.metrics.observe("compute", one.name, done.compute_ms / 1e3)
         self.metrics.observe("request", one.name, time.perf_counter() - started)
-        return wire.infer_response(one.name, {name: done.value[name] for name in names}, request_id=request.id,
-                                   parameters={"bundle_digest": self.bundle.digest, "compute_ms": done.compute_ms,
-                                               "queue_ms": done.queue_ms, "flavour": one.chosen.flavour})
+        return wire.infer_response(
+            one.name,
+            {name: done.value[name] for name in names},
+            request_id=request.id,
+            parameters={
+                "bundle_digest": self.bundle.digest,
+                "compute_ms": done.compute_ms,
+                "queue_ms": done.queue_ms,
+                "flavour": one.chosen.flavour,
+            },
+        )
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
         one = next(iter(self.hosted.values()))
         return [
-            ("edvit_worker_info", "What answers here.", [({
-                "version": package_version(), "bundle": self.bundle.path.name, "bundle_digest": self.bundle.digest,
-                "runtime": one.model.runtime}, 1)]),
-            ("edvit_model_info", "The file that answers.", [({
-                "model": name, "flavour": each.chosen.flavour, "threads": str(each.chosen.threads)}, 1)
-                for name, each in self.hosted.items()]),
+            (
+                "edvit_worker_info",
+                "What answers here.",
+                [
+                    (
+                        {
+                            "version": package_version(),
+                            "bundle": self.bundle.path.name,
+                            "bundle_digest": self.bundle.digest,
+                            "runtime": one.model.runtime,
+                        },
+                        1,
+                    )
+                ],
+            ),
+            (
+                "edvit_model_info",
+                "The file that answers.",
+                [
+                    (
+                        {
+                            "model": name,
+                            "flavour": each.chosen.flavour,
+                            "threads": str(each.chosen.threads),
+                        },
+                        1,
+                    )
+                    for name, each in self.hosted.items()
+                ],
+            ),
             *super().gauges(),
-            ("edvit_queue_depth", "Requests that wait for a model.", [
-                ({"model": name}, each.waiting) for name, each in self.executors.items()]),
-            ("edvit_service_seconds", "Running mean of a model's service time, which the queue reckons with.", [
-                ({"model": name}, each.service_seconds) for name, each in self.executors.items()]),
+            (
+                "edvit_queue_depth",
+                "Requests that wait for a model.",
+                [({"model": name}, each.waiting) for name, each in self.executors.items()],
+            ),
+            (
+                "edvit_service_seconds",
+                "Running mean of a model's service time, which the queue reckons with.",
+                [({"model": name}, each.service_seconds) for name, each in self.executors.items()],
+            ),
         ]
+
 
 def _work(one: Hosted, rule: InputRule) -> Callable[[np.ndarray | bytes], dict[str, np.ndarray]]:
     """What the executor's thread does for a request: decode if need be, and run."""
+
     def work(given: np.ndarray | bytes) -> dict[str, np.ndarray]:
-        return one.model.run(**{rule.name: decoded(given, rule) if isinstance(given, bytes) else given})
+        return one.model.run(
+            **{rule.name: decoded(given, rule) if isinstance(given, bytes) else given}
+        )
 
     return work

@@ -1,7 +1,7 @@
 """A systemd unit for a worker, with as few rights as it needs; `--print-unit` prints it.
 
-It runs as a user of its own that systemd makes up, sees the disk read-only, gets its keys as credentials, and is
-restarted after every failure but those that a restart cannot mend.
+It runs as a user of its own that systemd makes up, sees the disk read-only, gets its keys as
+credentials, and is restarted after every failure but those that a restart cannot mend.
 """
 
 import os
@@ -74,34 +74,73 @@ WantedBy=multi-user.target
 
 
 def unit(options: WorkerOptions) -> str:
-    """The unit's text for a worker with these options. Raises the errors of what would not start."""
+    """The unit's text for a worker with these options. Raises the errors of what would not
+    start.
+    """
     listening_address(options)
     bundle, runtime = open_bundle(options.bundle), runtime_name()
-    indices = list(dict.fromkeys(range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models))
-    files = [max(verified_path(bundle, one.file).stat().st_size
-                 for one in candidates(bundle, index, runtime, options.flavour)) for index in indices]
+    indices = list(
+        dict.fromkeys(
+            range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models
+        )
+    )
+    files = [
+        max(
+            verified_path(bundle, one.file).stat().st_size
+            for one in candidates(bundle, index, runtime, options.flavour)
+        )
+        for index in indices
+    ]
     need = _BASE_BYTES + sum(needed_memory(size) for size in files)
-    decode = MAX_PIXELS * _DECODE_BYTES_PER_PIXEL if bundle.manifest["input"]["spec"].get("kind") == "image" else 0
+    decode = (
+        MAX_PIXELS * _DECODE_BYTES_PER_PIXEL
+        if bundle.manifest["input"]["spec"].get("kind") == "image"
+        else 0
+    )
     folder, python = _place(options.bundle), Path(sys.executable)
     given = None if options.identity is None else options.identity.resolve()
-    at_home = any(str(path).startswith(("/home/", "/root/"))
-                  for path in (folder, folder.resolve(), python, _package_parent()))
+    at_home = any(
+        str(path).startswith(("/home/", "/root/"))
+        for path in (folder, folder.resolve(), python, _package_parent())
+    )
     return _UNIT.format(
-        bundle=str(folder).replace("%", "%%"), names=", ".join(bundle.entry(index)["name"] for index in indices),
+        bundle=str(folder).replace("%", "%%"),
+        names=", ".join(bundle.entry(index)["name"] for index in indices),
         command=" ".join(_quoted(part) for part in _command(options, python, folder, indices)),
-        path=("" if "site-packages" in _package_parent().parts
-              else f" {_quoted(f'PYTHONPATH={_package_parent()}')}"),
-        permanent=" ".join(map(str, PERMANENT)), stop_seconds=round(options.deadline_ms / 1e3) + 5,
-        credentials="" if given is None else "".join(
-            f"LoadCredential={name}:{_quoted(str(given / name))}\n" for name in ("ca.pem", "cert.pem", "key.pem")),
-        memory_why=f"the models need about {need >> 20} MiB" + (
-            f", an encoded picture of {MAX_PIXELS >> 20} megapixels {decode >> 20} more" if decode else ""),
-        memory_mib=(need + need // 4 + decode) >> 20, home="read-only" if at_home else "yes")
+        path=(
+            ""
+            if "site-packages" in _package_parent().parts
+            else f" {_quoted(f'PYTHONPATH={_package_parent()}')}"
+        ),
+        permanent=" ".join(map(str, PERMANENT)),
+        stop_seconds=round(options.deadline_ms / 1e3) + 5,
+        credentials=""
+        if given is None
+        else "".join(
+            f"LoadCredential={name}:{_quoted(str(given / name))}\n"
+            for name in ("ca.pem", "cert.pem", "key.pem")
+        ),
+        memory_why=f"the models need about {need >> 20} MiB"
+        + (
+            f", an encoded picture of {MAX_PIXELS >> 20} megapixels {decode >> 20} more"
+            if decode
+            else ""
+        ),
+        memory_mib=(need + need // 4 + decode) >> 20,
+        home="read-only" if at_home else "yes",
+    )
 
 
 def unreadable(options: WorkerOptions) -> list[Path]:
-    """Folders on the way to the bundle, the package and the interpreter that the unit's own user may not enter."""
-    wanted = (_place(options.bundle).parent, options.bundle.resolve(), _package_parent(), Path(sys.executable).parent)
+    """Folders on the way to the bundle, the package and the interpreter that the unit's own user
+    may not enter.
+    """
+    wanted = (
+        _place(options.bundle).parent,
+        options.bundle.resolve(),
+        _package_parent(),
+        Path(sys.executable).parent,
+    )
     ways = {parent for path in wanted for parent in (path, *path.parents)}
     return sorted(path for path in ways if not os.stat(path).st_mode & 0o001)
 
@@ -112,9 +151,15 @@ def _command(options: WorkerOptions, python: Path, folder: Path, indices: list[i
     parts += ["--listen", options.listen]
     parts += ["--insecure"] if options.identity is None else ["--identity", "%d"]
     parts += ["--insecure-anywhere"] if options.insecure_anywhere else []
-    for name, value in (("--metrics", options.metrics), ("--flavour", options.flavour),
-                        ("--stuck-seconds", options.stuck_seconds), ("--deadline-ms", options.deadline_ms)):
-        parts += [] if value is None else [name, f"{value:g}" if isinstance(value, float) else value]
+    for name, value in (
+        ("--metrics", options.metrics),
+        ("--flavour", options.flavour),
+        ("--stuck-seconds", options.stuck_seconds),
+        ("--deadline-ms", options.deadline_ms),
+    ):
+        parts += (
+            [] if value is None else [name, f"{value:g}" if isinstance(value, float) else value]
+        )
     return parts
 
 
@@ -125,8 +170,8 @@ def _quoted(text: str) -> str:
 
 
 def _place(bundle: Path) -> Path:
-    """The bundle's absolute path; if it is a link (STORE/current), then the link's own, so that it is followed at each
-    start.
+    """The bundle's absolute path; if it is a link (STORE/current), then the link's own, so that it
+    is followed at each start.
     """
     return bundle.parent.resolve() / bundle.name if bundle.is_symlink() else bundle.resolve()
 

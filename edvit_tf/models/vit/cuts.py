@@ -1,9 +1,11 @@
-"""The three cuts of Appendix B, pure: config, weights and scores in; a smaller config and sliced weights out.
+"""The three cuts of Appendix B, pure: config, weights and scores in; a smaller config and sliced
+weights out.
 
-(1) residual channels d -> d', one index set for all blocks, embeddings, norms and head; (2) attention: q/k dims in
-pairs and v dims with their rows of the output projection; (3) FFN hidden units c -> c', per block. Weights are named as
-in `edvit_tf.models.vit.keras_model.get_weights`; nothing here trains. Cutting directions of the residual stream instead of its
-channels is in rotation.py.
+(1) residual channels d -> d', one index set for all blocks, embeddings, norms and head; (2)
+attention: q/k dims in pairs and v dims with their rows of the output projection; (3) FFN hidden
+units c -> c', per block. Weights are named as in `edvit_tf.models.vit.keras_model.get_weights`;
+nothing here trains. Cutting directions of the residual stream instead of its channels is in
+rotation.py.
 """
 
 from collections.abc import Mapping
@@ -16,72 +18,102 @@ Weights = dict[str, np.ndarray]
 
 
 def cut(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], stage: str,
-    target: ViTConfig, heads: str = "merge",
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
+    stage: str,
+    target: ViTConfig,
+    heads: str = "merge",
 ) -> tuple[ViTConfig, Weights]:
-    """Cuts one stage ("residual", "attention" or "ffn") to the widths of `target`, keeping the highest scores.
+    """Cuts one stage ("residual", "attention" or "ffn") to the widths of `target`, keeping the
+    highest scores.
 
-    `scores` are those of `edvit_tf.pruning.importance` for the same stage; `heads` as in `kept_dims`. Returns the
-    config between the stages (only this stage's widths changed) and its weights. Raises ValueError on an unknown stage.
+    `scores` are those of `edvit_tf.pruning.importance` for the same stage; `heads` as in
+    `kept_dims`. Returns the config between the stages (only this stage's widths changed) and its
+    weights. Raises ValueError on an unknown stage.
     """
     if stage == "residual":
         return cut_residual(config, weights, top(scores["residual"], target.hidden_dim))
     if stage == "attention":
         return cut_attention(config, weights, kept_dims(config, scores, target, heads))
     if stage == "ffn":
-        return cut_ffn(config, weights, [
-            top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)
-        ])
+        return cut_ffn(
+            config,
+            weights,
+            [top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)],
+        )
     raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}.")
 
 
 def kept_dims(
     config: ViTConfig, scores: Mapping[str, np.ndarray], target: ViTConfig, heads: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per block the q/k pairs and the v dims that stay, (new heads, new head_dim) each, indices into h * head_dim.
+    """Per block the q/k pairs and the v dims that stay, (new heads, new head_dim) each, indices
+    into h * head_dim.
 
-    "merge" (UP-ViT): the old heads fall into `target.num_heads` runs; the best head_dim dims of each run form one head
-    of the old head_dim. "whole": the heads with the highest sums of scores stay as they are. "keep": all h heads stay,
-    with the best `target.head_dim` dims of each (`target` then has h heads). Raises ValueError where `target` does not
-    fit the choice.
+    "merge" (UP-ViT): the old heads fall into `target.num_heads` runs; the best head_dim dims of
+    each run form one head of the old head_dim. "whole": the heads with the highest sums of scores
+    stay as they are. "keep": all h heads stay, with the best `target.head_dim` dims of each
+    (`target` then has h heads). Raises ValueError where `target` does not fit the choice.
     """
-    wanted = {"merge": (target.num_heads, config.head_dim), "whole": (target.num_heads, config.head_dim),
-              "keep": (config.num_heads, target.head_dim)}
+    wanted = {
+        "merge": (target.num_heads, config.head_dim),
+        "whole": (target.num_heads, config.head_dim),
+        "keep": (config.num_heads, target.head_dim),
+    }
     if heads not in wanted:
         raise ValueError(f"heads is {heads!r}; it must be one of: {', '.join(HEADS)}.")
     if (target.num_heads, target.head_dim) != wanted[heads] or target.num_heads > config.num_heads:
         raise ValueError(
-            f"the target has {target.num_heads} heads of {target.head_dim}; {heads!r} needs {wanted[heads][0]} of "
-            f"{wanted[heads][1]}, from {config.num_heads} of {config.head_dim}. Take the target of ViTConfig.pruned."
+            f"the target has {target.num_heads} heads of {target.head_dim}; {heads!r} needs "
+            f"{wanted[heads][0]} of "
+            f"{wanted[heads][1]}, from {config.num_heads} of {config.head_dim}. Take the target of "
+            "ViTConfig.pruned."
         )
     kept = []
     for i in range(config.num_layers):
         qk, v = (np.asarray(scores[f"block_{i:02d}.{part}"]) for part in ("qk", "v"))
         if heads == "whole":
             of_heads = [part.reshape(config.num_heads, -1).sum(axis=1) for part in (qk, v)]
-            share = sum(total / max(total.sum(), 1e-300) for total in of_heads)  # both kinds count alike
-            dims = top(share, target.num_heads)[:, None] * config.head_dim + np.arange(config.head_dim)
+            share = sum(
+                total / max(total.sum(), 1e-300) for total in of_heads
+            )  # both kinds count alike
+            dims = top(share, target.num_heads)[:, None] * config.head_dim + np.arange(
+                config.head_dim
+            )
             kept.append((dims, dims))
         else:
             groups = head_groups(config.num_heads, target.num_heads)
-            kept.append(tuple(top_in_heads(part, groups, config.head_dim, target.head_dim) for part in (qk, v)))
+            kept.append(
+                tuple(
+                    top_in_heads(part, groups, config.head_dim, target.head_dim) for part in (qk, v)
+                )
+            )
     return kept
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:
     """Ascending indices of the `count` highest scores; the lower index wins a tie."""
     if not 1 <= count <= len(scores):
-        raise ValueError(f"{count} units are to be kept of {len(scores)}; keep between 1 and all of them.")
+        raise ValueError(
+            f"{count} units are to be kept of {len(scores)}; keep between 1 and all of them."
+        )
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
 def head_groups(num_heads: int, kept_heads: int) -> list[np.ndarray]:
-    """Old heads in `kept_heads` runs of nearly equal length: 12 -> 3 gives 3 groups of 4 (UP-ViT)."""
+    """Old heads in `kept_heads` runs of nearly equal length: 12 -> 3 gives 3 groups of 4
+    (UP-ViT).
+    """
     return np.array_split(np.arange(num_heads), kept_heads)
 
 
-def top_in_heads(scores: np.ndarray, groups: list[np.ndarray], head_dim: int, count: int) -> np.ndarray:
-    """For each group of old heads the `count` best of its dims, (groups, count), indices into h * head_dim."""
+def top_in_heads(
+    scores: np.ndarray, groups: list[np.ndarray], head_dim: int, count: int
+) -> np.ndarray:
+    """For each group of old heads the `count` best of its dims, (groups, count), indices into h *
+    head_dim.
+    """
     kept = []
     for group in groups:
         dims = (group[:, None] * head_dim + np.arange(head_dim)).ravel()
@@ -89,14 +121,23 @@ def top_in_heads(scores: np.ndarray, groups: list[np.ndarray], head_dim: int, co
     return np.stack(kept)
 
 
-def cut_residual(config: ViTConfig, weights: Mapping[str, np.ndarray], keep: np.ndarray) -> tuple[ViTConfig, Weights]:
-    """Keeps the residual channels `keep` everywhere; with pool="cls_mean" the class token's half of the head stays."""
+def cut_residual(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], keep: np.ndarray
+) -> tuple[ViTConfig, Weights]:
+    """Keeps the residual channels `keep` everywhere; with pool="cls_mean" the class token's half of
+    the head stays.
+    """
     out = dict(weights)
     for name, value in weights.items():
         layer, part = name.rsplit(".", 1)
-        if layer in ("patch_embedding", "class_token", "position_embedding") or layer.endswith("norm"):
+        if layer in ("patch_embedding", "class_token", "position_embedding") or layer.endswith(
+            "norm"
+        ):
             out[name] = value[..., keep]
-        elif layer.endswith(("attention.query", "attention.key", "attention.value", "mlp.expand")) and part == "kernel":
+        elif (
+            layer.endswith(("attention.query", "attention.key", "attention.value", "mlp.expand"))
+            and part == "kernel"
+        ):
             out[name] = value[keep]
         elif layer.endswith(("attention.output", "mlp.contract")):
             out[name] = value[..., keep]
@@ -108,10 +149,11 @@ def cut_residual(config: ViTConfig, weights: Mapping[str, np.ndarray], keep: np.
 def cut_attention(
     config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[ViTConfig, Weights]:
-    """Keeps, per block, the q/k pairs keep[i][0] and the v dims keep[i][1], (k, head_dim') each: row j is new head j.
+    """Keeps, per block, the q/k pairs keep[i][0] and the v dims keep[i][1], (k, head_dim') each:
+    row j is new head j.
 
-    Logits stay sums of the kept products over sqrt(old head_dim): where the new heads are narrower, the change of the
-    scale folds into the query.
+    Logits stay sums of the kept products over sqrt(old head_dim): where the new heads are narrower,
+    the change of the scale folds into the query.
     """
     out = dict(weights)
     scale = np.float32((keep[0][0].shape[1] / config.head_dim) ** 0.5)
@@ -125,7 +167,9 @@ def cut_attention(
     return config.replace(num_heads=len(keep[0][0]), head_dim=keep[0][0].shape[1]), out
 
 
-def cut_ffn(config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[np.ndarray]) -> tuple[ViTConfig, Weights]:
+def cut_ffn(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[np.ndarray]
+) -> tuple[ViTConfig, Weights]:
     """Keeps, per block, the FFN hidden units keep[i]."""
     out = dict(weights)
     for i, units in enumerate(keep):
@@ -139,16 +183,22 @@ def cut_ffn(config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[np.
 def group_head(
     config: ViTConfig, weights: Mapping[str, np.ndarray], classes: tuple[int, ...]
 ) -> tuple[ViTConfig, Weights]:
-    """The head's rows of one class group, and "other" as the mean of the rest; all classes: the rows as they are.
+    """The head's rows of one class group, and "other" as the mean of the rest; all classes: the
+    rows as they are.
 
-    The result reads the class token alone: of a pool="cls_mean" head the class token's half stays. Raises ValueError
-    if the classes are not distinct rows of the head.
+    The result reads the class token alone: of a pool="cls_mean" head the class token's half stays.
+    Raises ValueError if the classes are not distinct rows of the head.
     """
     if len(set(classes)) != len(classes) or not set(classes) <= set(range(config.num_classes)):
-        raise ValueError(f"classes {classes} must be distinct rows of the head, 0..{config.num_classes - 1}.")
+        raise ValueError(
+            f"classes {classes} must be distinct rows of the head, 0..{config.num_classes - 1}."
+        )
     rest = [c for c in range(config.num_classes) if c not in classes]
     out = dict(weights)
-    for part, value in (("kernel", weights["head.kernel"][: config.hidden_dim]), ("bias", weights["head.bias"])):
+    for part, value in (
+        ("kernel", weights["head.kernel"][: config.hidden_dim]),
+        ("bias", weights["head.bias"]),
+    ):
         rows = [value[..., list(classes)]]
         if rest:
             rows.append(value[..., rest].mean(axis=-1, keepdims=True))

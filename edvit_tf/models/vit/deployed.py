@@ -1,8 +1,9 @@
 """The deployment graphs: what a device runs, written over numpy constants with a static batch of 1.
 
-The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights (`fold.py`); where the
-class token alone is read after the last block (pool "cls"), that block runs for it only, which is exact. Their
-operators differ by target, by what the XNNPACK delegate of a runtime takes over (docs/latency.md):
+The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights
+(`fold.py`); where the class token alone is read after the last block (pool "cls"), that block runs
+for it only, which is exact. Their operators differ by target, by what the XNNPACK delegate of a
+runtime takes over (docs/latency.md):
 
     portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
     litert    native GELU, means as such, product with a reciprocal root, adjoint product with the keys
@@ -22,11 +23,13 @@ from edvit_tf.models.vit.layers import spread_matrix
 def sub_model_graph(
     config: ViTConfig, weights: Mapping[str, np.ndarray], input_name: str, target: str = "portable"
 ) -> tuple[Callable, list]:
-    """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C), and its signature.
+    """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C),
+    and its signature.
 
-    It returns {"features": (1, d), "logits": (1, num_classes)}, features (1, 2 d) for pool="cls_mean". `target`
-    "portable" is of operators that tflite-runtime delegates too (within 1e-3 of Keras); "litert" of those that are
-    faster in ai-edge-litert, and slow in tflite-runtime (within 1e-5). Raises ValueError for another target.
+    It returns {"features": (1, d), "logits": (1, num_classes)}, features (1, 2 d) for
+    pool="cls_mean". `target` "portable" is of operators that tflite-runtime delegates too (within
+    1e-3 of Keras); "litert" of those that are faster in ai-edge-litert, and slow in tflite-runtime
+    (within 1e-5). Raises ValueError for another target.
     """
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; it must be one of: {', '.join(TARGETS)}.")
@@ -39,27 +42,39 @@ def sub_model_graph(
             w[f"{name}.contract.kernel"] = w[f"{name}.contract.kernel"] / np.float32(SCALE)
 
     def graph(x):
-        x = tf.nn.conv2d(tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID")
-        x = tf.reshape(x, (config.num_patches, config.hidden_dim)) + w["position_embedding.embedding"]
+        x = tf.nn.conv2d(
+            tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID"
+        )
+        x = (
+            tf.reshape(x, (config.num_patches, config.hidden_dim))
+            + w["position_embedding.embedding"]
+        )
         x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
         for i in range(config.num_layers):
             alone = config.pool == "cls" and i == config.num_layers - 1
             x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=alone)
         features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d), or (T, d)
         if config.pool == "cls_mean":
-            features = tf.concat([features[:1], tf.reduce_mean(features[1:], axis=0, keepdims=True)], axis=1)
+            features = tf.concat(
+                [features[:1], tf.reduce_mean(features[1:], axis=0, keepdims=True)], axis=1
+            )
         return {"features": features, "logits": _dense(features, w, "head")}
 
     dtype = {"image": tf.uint8, "mel": tf.float32}[input_name]
     return graph, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
 
 
-def fusion_graph(weights: Mapping[str, np.ndarray], widths: tuple[int, ...]) -> tuple[Callable, list]:
-    """The tower MLP over `features` (1, sum d_j) and `present` (1, N) -> {"probabilities": (1, classes)}.
+def fusion_graph(
+    weights: Mapping[str, np.ndarray], widths: tuple[int, ...]
+) -> tuple[Callable, list]:
+    """The tower MLP over `features` (1, sum d_j) and `present` (1, N) -> {"probabilities": (1,
+    classes)}.
 
     `weights` are those of `edvit_tf.training.fuse.build_fusion`, by name.
     """
-    spread = np.repeat(np.eye(len(widths), dtype=np.float32), widths, axis=1)  # (N, sum d_j): present -> one a feature
+    spread = np.repeat(
+        np.eye(len(widths), dtype=np.float32), widths, axis=1
+    )  # (N, sum d_j): present -> one a feature
 
     def graph(features, present):
         x = features * tf.matmul(present, spread)
@@ -73,16 +88,24 @@ def fusion_graph(weights: Mapping[str, np.ndarray], widths: tuple[int, ...]) -> 
 
 
 def average_graph(
-    weights: Mapping[str, np.ndarray], widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int
+    weights: Mapping[str, np.ndarray],
+    widths: tuple[int, ...],
+    groups: list[tuple[int, ...]],
+    num_classes: int,
 ) -> tuple[Callable, list]:
-    """The softmax average with the inputs and output of `fusion_graph`; `weights` are those of `build_average`."""
+    """The softmax average with the inputs and output of `fusion_graph`; `weights` are those of
+    `build_average`.
+    """
     starts = np.cumsum([0, *widths])
 
     def graph(features, present):
         total = np.zeros((1, num_classes), np.float32)
         for j, group in enumerate(groups):
             own = tf.slice(features, [0, starts[j]], [1, widths[j]])
-            logits = tf.matmul(own, weights[f"average.kernel_{j:02d}"]) + weights[f"average.bias_{j:02d}"]
+            logits = (
+                tf.matmul(own, weights[f"average.kernel_{j:02d}"])
+                + weights[f"average.bias_{j:02d}"]
+            )
             share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
             total = total + tf.slice(present, [0, j], [1, 1]) * share
         mean = total / tf.reduce_sum(present, axis=1, keepdims=True)
@@ -96,35 +119,45 @@ def average_graph(
 
 
 def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token_only: bool):
-    """One encoder block, (T, d) -> (T, d), or -> (1, d) when only the class token is needed afterwards."""
+    """One encoder block, (T, d) -> (T, d), or -> (1, d) when only the class token is needed
+    afterwards.
+    """
     norm, gelu = _NORM[target], _GELU[target]
     y = norm(x, config)
     kept = y[:1] if class_token_only else y  # rows that ask: (Tq, d)
     x = x[:1] if class_token_only else x
 
     def heads(rows, part, order=(1, 0, 2)):
-        out = tf.reshape(_dense(rows, w, f"{name}.attention.{part}"),
-                         (rows.shape[0], config.num_heads, config.head_dim))
+        out = tf.reshape(
+            _dense(rows, w, f"{name}.attention.{part}"),
+            (rows.shape[0], config.num_heads, config.head_dim),
+        )
         return tf.transpose(out, order)
 
     q, v = heads(kept, "query"), heads(y, "value")  # (h, Tq, hd), (h, T, hd)
     if target == "portable":
-        scores = tf.matmul(q, heads(y, "key", (1, 2, 0)))  # 2.14 transposes slowly within an adjoint product
+        scores = tf.matmul(
+            q, heads(y, "key", (1, 2, 0))
+        )  # 2.14 transposes slowly within an adjoint product
     else:
         scores = tf.matmul(q, heads(y, "key"), adjoint_b=True)
     y = tf.matmul(tf.nn.softmax(scores), v)
     y = tf.reshape(tf.transpose(y, (1, 0, 2)), (kept.shape[0], config.attention_dim))
     x = x + _dense(y, w, f"{name}.attention.output")
-    return x + _dense(gelu(_dense(norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract")
+    return x + _dense(
+        gelu(_dense(norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract"
+    )
 
 
-# Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded away.
+# Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded
+# away.
 
 
 def _norm_portable(x, config: ViTConfig):
     mean = np.full((config.hidden_dim, 1), 1 / config.hidden_dim, np.float32)
     root = tf.sqrt(tf.matmul(tf.square(x), mean) + np.float32([config.layer_norm_epsilon]))
-    # The maximum changes nothing; without it the converter makes a product with rsqrt, which 2.14 does not delegate.
+    # The maximum changes nothing; without it the converter makes a product with rsqrt, which 2.14
+    # does not delegate.
     return x / tf.maximum(root, np.float32(1e-30))
 
 

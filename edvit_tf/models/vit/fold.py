@@ -6,7 +6,8 @@
     norm scale  gamma and beta of a block's LayerNorms go into the matrices that read them
     attention   head_dim^-0.5 goes into the query matrix
 
-Exact algebra, done in float64. The final LayerNorm keeps gamma and beta, since the features leave the model after it.
+Exact algebra, done in float64. The final LayerNorm keeps gamma and beta, since the features leave
+the model after it.
 """
 
 from collections.abc import Mapping
@@ -19,13 +20,16 @@ Weights = dict[str, np.ndarray]
 
 
 def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
-    """Folded weights, float32, under the names of `edvit_tf.models.vit.keras_model`: kernels and biases of Dense layers and of the
-    patch embedding, "class_token.token" (1, d) with its position, "position_embedding.embedding" (T - 1, d), and gamma
-    and beta of "norm". `weights` are a model's, by name.
+    """Folded weights, float32, under the names of `edvit_tf.models.vit.keras_model`: kernels and
+    biases of Dense layers and of the patch embedding, "class_token.token" (1, d) with its position,
+    "position_embedding.embedding" (T - 1, d), and gamma and beta of "norm". `weights` are a
+    model's, by name.
     """
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
-    mean, std = (np.broadcast_to(np.float64(values), config.image_shape[2:]) for values in
-                 (config.input_mean, config.input_std))
+    mean, std = (
+        np.broadcast_to(np.float64(values), config.image_shape[2:])
+        for values in (config.input_mean, config.input_std)
+    )
     kernel = _centred(w["patch_embedding.kernel"])  # (p, p, C, d)
     positions = _centred(w["position_embedding.embedding"][0])  # (T, d)
     bias = _centred(w["patch_embedding.bias"]) - np.einsum("hwcd,c->d", kernel, mean / std)
@@ -45,7 +49,9 @@ def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
         kernel, bias = _after_norm(w, f"{block}.mlp.norm", f"{block}.mlp.expand")
         folded |= {f"{block}.mlp.expand.kernel": kernel, f"{block}.mlp.expand.bias": bias}
         for name in (f"{block}.attention.output", f"{block}.mlp.contract"):
-            folded |= {f"{name}.{part}": _centred(w[f"{name}.{part}"]) for part in ("kernel", "bias")}
+            folded |= {
+                f"{name}.{part}": _centred(w[f"{name}.{part}"]) for part in ("kernel", "bias")
+            }
     return {name: value.astype(np.float32) for name, value in folded.items()}
 
 
@@ -54,7 +60,11 @@ def _centred(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=-1, keepdims=True)
 
 
-def _after_norm(w: Mapping[str, np.ndarray], norm: str, dense: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a Dense layer that also does the gamma and beta of the LayerNorm before it."""
+def _after_norm(
+    w: Mapping[str, np.ndarray], norm: str, dense: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a Dense layer that also does the gamma and beta of the LayerNorm before
+    it.
+    """
     kernel = w[f"{dense}.kernel"]
     return w[f"{norm}.gamma"][:, None] * kernel, w[f"{norm}.beta"] @ kernel + w[f"{dense}.bias"]

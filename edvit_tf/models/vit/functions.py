@@ -1,7 +1,8 @@
 """The ViT as plain functions of its weights, with a mask on every unit that can be cut.
 
-The same arithmetic as `edvit_tf.models.vit.keras_model.build_vit`, in the pieces that scores and repairs need: `embed`, `attention`
-and `mlp` of one block, `read_out`; `forward` is all of them. Scores are derivatives with respect to the masks.
+The same arithmetic as `edvit_tf.models.vit.keras_model.build_vit`, in the pieces that scores and
+repairs need: `embed`, `attention` and `mlp` of one block, `read_out`; `forward` is all of them.
+Scores are derivatives with respect to the masks.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,27 +12,35 @@ import tensorflow as tf
 
 from edvit_tf.config import STAGES, ViTConfig
 
-Cut = Callable  # (y (B, T, units), name) -> y with removed units set to zero; name: "residual", "qk", "v" or "ffn"
+# (y (B, T, units), name) -> y with removed units set to zero; name: "residual", "qk", "v" or "ffn"
+Cut = Callable
 
 
 def mask_shapes(config: ViTConfig, stage: str) -> dict[str, int]:
-    """Names and widths of the masks of one stage: {"residual": d}, or per block {"block_00.qk": h * hd, ...}.
+    """Names and widths of the masks of one stage: {"residual": d}, or per block {"block_00.qk": h *
+    hd, ...}.
 
     Raises ValueError on an unknown stage.
     """
     if stage == "residual":
         return {"residual": config.hidden_dim}
     if stage not in STAGES:
-        raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}.")
+        raise ValueError(
+            f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}."
+        )
     parts = {"attention": ("qk", "v"), "ffn": ("ffn",)}[stage]
     width = config.attention_dim if stage == "attention" else config.mlp_dim
     return {f"block_{i:02d}.{part}": width for i in range(config.num_layers) for part in parts}
 
 
 def block_weights(weights: Mapping, index: int) -> dict:
-    """The weights of one block, named from "attention.norm.gamma" on: the same names for every block."""
+    """The weights of one block, named from "attention.norm.gamma" on: the same names for every
+    block.
+    """
     prefix = f"block_{index:02d}."
-    return {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)
+    }
 
 
 def outer_weights(weights: Mapping) -> dict:
@@ -62,13 +71,18 @@ def norm(config: ViTConfig, weights: Mapping, y, name: str):
 
 
 def patches(config: ViTConfig, x):
-    """Normalised patches of inputs (B, H, W, C): (B, T - 1, p * p * C), in the order of the flattened patch kernel."""
-    x = ((tf.cast(x, tf.float32) - tf.constant(config.input_mean, tf.float32))
-         / tf.constant(config.input_std, tf.float32))
+    """Normalised patches of inputs (B, H, W, C): (B, T - 1, p * p * C), in the order of the
+    flattened patch kernel.
+    """
+    x = (tf.cast(x, tf.float32) - tf.constant(config.input_mean, tf.float32)) / tf.constant(
+        config.input_std, tf.float32
+    )
     height, width, channels = config.image_shape
     p = config.patch_size
     x = tf.reshape(x, (-1, height // p, p, width // p, p, channels))
-    return tf.reshape(tf.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, config.num_patches, p * p * channels))
+    return tf.reshape(
+        tf.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, config.num_patches, p * p * channels)
+    )
 
 
 def embed(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
@@ -97,7 +111,9 @@ def attend(config: ViTConfig, query, key, value):
 
 
 def attended(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
-    """What the output matrix of a block (weights of `block_weights`) reads: (B, T, d) -> (B, T, h * hd)."""
+    """What the output matrix of a block (weights of `block_weights`) reads: (B, T, d) -> (B, T, h *
+    hd).
+    """
     y = cut(norm(config, weights, x, "attention.norm"), "residual")
     query = split_heads(config, cut(dense(weights, y, "attention.query"), "qk"))
     key = split_heads(config, dense(weights, y, "attention.key"))
@@ -122,7 +138,9 @@ def mlp(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
 
 
 def pooled(config: ViTConfig, x):
-    """Features of normalised tokens: the class token (B, d), beside the mean of the others for "cls_mean" (B, 2 d)."""
+    """Features of normalised tokens: the class token (B, d), beside the mean of the others for
+    "cls_mean" (B, 2 d).
+    """
     if config.pool == "cls_mean":
         return tf.concat([x[:, 0], tf.reduce_mean(x[:, 1:], axis=1)], axis=-1)
     return x[:, 0]
@@ -134,10 +152,13 @@ def read_out(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
 
 
 def mask_cut(masks: Mapping, block: str = "", basis=None) -> Cut:
-    """The `Cut` of masks (units,) or (B, units), 1 = kept, 0 = removed, for one block's name ("block_03").
+    """The `Cut` of masks (units,) or (B, units), 1 = kept, 0 = removed, for one block's name
+    ("block_03").
 
-    With `basis` (d, m), orthonormal columns, the residual mask is over directions: y -> y - y V (1 - mask) V^T.
+    With `basis` (d, m), orthonormal columns, the residual mask is over directions: y -> y - y V (1
+    - mask) V^T.
     """
+
     def cut(y, name):
         mask = masks.get(name if name == "residual" else f"{block}.{name}")
         if mask is None:
@@ -151,11 +172,13 @@ def mask_cut(masks: Mapping, block: str = "", basis=None) -> Cut:
 
 
 def forward(config: ViTConfig, weights: Mapping, x, masks: Mapping | None = None, basis=None):
-    """Logits (B, num_classes) of inputs (B, H, W, C); `masks` and `basis` as in `mask_cut`, by `mask_shapes` names.
+    """Logits (B, num_classes) of inputs (B, H, W, C); `masks` and `basis` as in `mask_cut`, by
+    `mask_shapes` names.
 
-    A residual channel is removed wherever it is written or read: embeddings, both branches of each block, and the
-    normalised inputs of each Dense. LayerNorm statistics still run over all d channels, which is why a masked residual
-    channel and a sliced one are not equal; masked q/k pairs (on q), v dims and FFN units equal sliced ones.
+    A residual channel is removed wherever it is written or read: embeddings, both branches of each
+    block, and the normalised inputs of each Dense. LayerNorm statistics still run over all d
+    channels, which is why a masked residual channel and a sliced one are not equal; masked q/k
+    pairs (on q), v dims and FFN units equal sliced ones.
     """
     masks = masks or {}
     x = embed(config, weights, x, mask_cut(masks, basis=basis))

@@ -1,7 +1,8 @@
 """GELU as a device computes it: the native operator, or a form of seven element-wise operators.
 
-tflite-runtime 2.14 runs the native operator outside its XNNPACK delegate, and slowly: 35 us against 295 to 1,461 us on
-(197, 512), by the spread of the inputs. The sigmoid form runs inside the delegate in both runtimes:
+tflite-runtime 2.14 runs the native operator outside its XNNPACK delegate, and slowly: 35 us against
+295 to 1,461 us on (197, 512), by the spread of the inputs. The sigmoid form runs inside the
+delegate in both runtimes:
 
     gelu(x) ~ x sigmoid(x (a + b u - c u^2)),  u = min(x^2, 16),  |error| < 2.6e-5
 
@@ -24,4 +25,6 @@ OFFSET = (LINEAR + CUBIC**2 / (4 * QUINTIC)) / SCALE  # A
 def scaled_gelu(y: tf.Tensor) -> tf.Tensor:
     """SCALE * gelu(y / SCALE), any shape, in seven element-wise operators."""
     v = tf.minimum(tf.square(y), np.float32(LIMIT * SCALE**2))
-    return y * tf.sigmoid(y * (np.float32(OFFSET) - tf.math.squared_difference(v, np.float32(VERTEX))))
+    return y * tf.sigmoid(
+        y * (np.float32(OFFSET) - tf.math.squared_difference(v, np.float32(VERTEX)))
+    )

@@ -1,7 +1,9 @@
-"""The Vision Transformer (Dosovitskiy et al. 2021) as one flat, named Functional model; base and sub-models alike.
+"""The Vision Transformer (Dosovitskiy et al. 2021) as one flat, named Functional model; base and
+sub-models alike.
 
-One block = LayerNorm, q/k/v Dense, attention, output Dense, add, LayerNorm, Dense c, GELU, Dense d, add. Layers are
-named `block_03.mlp.expand` (Keras allows no "/" in a name), so that `model.summary()` is the size audit.
+One block = LayerNorm, q/k/v Dense, attention, output Dense, add, LayerNorm, Dense c, GELU, Dense d,
+add. Layers are named `block_03.mlp.expand` (Keras allows no "/" in a name), so that
+`model.summary()` is the size audit.
 """
 
 from collections.abc import Mapping
@@ -12,35 +14,54 @@ import numpy as np
 from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit.fused import FusedGelu, PatchProduct
-from edvit_tf.models.vit.layers import ClassToken, DotProductAttention, KeptPatches, PositionEmbedding
+from edvit_tf.models.vit.layers import (
+    ClassToken,
+    DotProductAttention,
+    KeptPatches,
+    PositionEmbedding,
+)
 
 
 def build_vit(
-    config: ViTConfig, name: str = "vit", batch_size: int | None = None, kept_patches: int | None = None,
+    config: ViTConfig,
+    name: str = "vit",
+    batch_size: int | None = None,
+    kept_patches: int | None = None,
     fused: bool = False,
 ) -> keras.Model:
-    """A Keras model: (B, H, W, C), 0..255 or decibels -> {"features": (B, d), "logits": (B, num_classes)}.
+    """A Keras model: (B, H, W, C), 0..255 or decibels -> {"features": (B, d), "logits": (B,
+    num_classes)}.
 
-    `features` is the class token after the final LayerNorm (with gamma and beta, not L2-normalised); for
-    pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d). With `kept_patches` K (training alone) the
-    model takes a dictionary of `input` and `kept` (B, K), the numbers of the patches that the blocks see. `fused`
-    (never for figures or saved models) takes the layers of `models.fused`: the same function and weights, faster.
+    `features` is the class token after the final LayerNorm (with gamma and beta, not
+    L2-normalised); for pool="cls_mean" the mean of the patch tokens stands beside it: (B, 2 d).
+    With `kept_patches` K (training alone) the model takes a dictionary of `input` and `kept` (B,
+    K), the numbers of the patches that the blocks see. `fused` (never for figures or saved models)
+    takes the layers of `models.fused`: the same function and weights, faster.
     """
     layers = keras.layers
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
     mean, std = np.array(config.input_mean), np.array(config.input_std)
     x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
     x = (PatchProduct if fused else layers.Conv2D)(
-        config.hidden_dim, config.patch_size, strides=config.patch_size, name="patch_embedding",
+        config.hidden_dim,
+        config.patch_size,
+        strides=config.patch_size,
+        name="patch_embedding",
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
     )(x)
-    x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(x)  # (B, T - 1, d)
+    x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(
+        x
+    )  # (B, T - 1, d)
     x = ClassToken(name="class_token")(x)  # (B, T, d)
     x = PositionEmbedding(name="position_embedding")(x)
     given, count = inputs, config.num_patches
     if kept_patches is not None:
         kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
-        x, given, count = KeptPatches(name="kept_patches")(x, kept), {"input": inputs, "kept": kept}, kept_patches
+        x, given, count = (
+            KeptPatches(name="kept_patches")(x, kept),
+            {"input": inputs, "kept": kept},
+            kept_patches,
+        )
     for index in range(config.num_layers):
         x = _block(x, config, f"block_{index:02d}", fused)
     x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
@@ -50,8 +71,10 @@ def build_vit(
     else:
         patches = layers.Cropping1D((1, 0), name="patch_tokens_only")(x)
         features = layers.Concatenate(name="features")(
-            [layers.Flatten(name="class_token_vector")(class_token),
-             layers.GlobalAveragePooling1D(name="mean")(patches)]
+            [
+                layers.Flatten(name="class_token_vector")(class_token),
+                layers.GlobalAveragePooling1D(name="mean")(patches),
+            ]
         )  # (B, 2 d)
     logits = layers.Dense(config.num_classes, name="head", kernel_initializer=_init())(features)
     return keras.Model(given, {"features": features, "logits": logits}, name=name)
@@ -62,15 +85,23 @@ def _block(x, config: ViTConfig, name: str, fused: bool):
     layers, epsilon = keras.layers, config.layer_norm_epsilon
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
     query, key, value = (
-        layers.Dense(config.attention_dim, name=f"{name}.attention.{part}", kernel_initializer=_init())(y)
+        layers.Dense(
+            config.attention_dim, name=f"{name}.attention.{part}", kernel_initializer=_init()
+        )(y)
         for part in ("query", "key", "value")
     )
     y = DotProductAttention(config.num_heads, name=f"{name}.attention.heads")(query, key, value)
-    y = layers.Dense(config.hidden_dim, name=f"{name}.attention.output", kernel_initializer=_init())(y)
+    y = layers.Dense(
+        config.hidden_dim, name=f"{name}.attention.output", kernel_initializer=_init()
+    )(y)
     x = layers.Add(name=f"{name}.attention.add")([x, y])
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.mlp.norm")(x)
     y = layers.Dense(config.mlp_dim, name=f"{name}.mlp.expand", kernel_initializer=_init())(y)
-    y = FusedGelu(name=f"{name}.mlp.gelu")(y) if fused else layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+    y = (
+        FusedGelu(name=f"{name}.mlp.gelu")(y)
+        if fused
+        else layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+    )
     y = layers.Dense(config.hidden_dim, name=f"{name}.mlp.contract", kernel_initializer=_init())(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])
 
@@ -79,23 +110,33 @@ def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
     """Weights by name, float32: {"block_00.mlp.expand.kernel": (d, c), ...}."""
     return {
         f"{layer.name}.{variable.name}": np.asarray(variable, np.float32)
-        for layer in model.layers for variable in layer.weights
+        for layer in model.layers
+        for variable in layer.weights
     }
 
 
 def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Puts weights in by name; raises ConfigError unless names and shapes match the model's exactly."""
+    """Puts weights in by name; raises ConfigError unless names and shapes match the model's
+    exactly.
+    """
     variables = {f"{layer.name}.{v.name}": v for layer in model.layers for v in layer.weights}
     if set(variables) != set(weights):
         odd = sorted(set(variables) ^ set(weights))
-        raise ConfigError(f"the weights do not fit the model {model.name}: {odd[:4]} stand on one side only.")
+        raise ConfigError(
+            f"the weights do not fit the model {model.name}: {odd[:4]} stand on one side only."
+        )
     for name, variable in variables.items():
         if tuple(variable.shape) != weights[name].shape:
-            raise ConfigError(f"{name} has shape {weights[name].shape}; the model {model.name} needs {variable.shape}.")
+            raise ConfigError(
+                f"{name} has shape {weights[name].shape}; the model {model.name} needs "
+                f"{variable.shape}."
+            )
         variable.assign(weights[name])
 
 
-def vit_from_weights(config: ViTConfig, weights: Mapping[str, np.ndarray], name: str = "vit") -> keras.Model:
+def vit_from_weights(
+    config: ViTConfig, weights: Mapping[str, np.ndarray], name: str = "vit"
+) -> keras.Model:
     """An ordinary ViT of `config` with these weights."""
     model = build_vit(config, name=name)
     set_weights(model, weights)
@@ -103,18 +144,28 @@ def vit_from_weights(config: ViTConfig, weights: Mapping[str, np.ndarray], name:
 
 
 def config_of(model: keras.Model) -> ViTConfig:
-    """The ViTConfig that a model of `build_vit` was made from, read off its layers; ValueError for another model."""
+    """The ViTConfig that a model of `build_vit` was made from, read off its layers; ValueError for
+    another model.
+    """
     names = {layer.name for layer in model.layers}
     if not {"normalise", "patch_embedding", "features", "head"} <= names:
-        raise ValueError(f"the model {model.name} has no layers named normalise, patch_embedding, features and head")
+        raise ValueError(
+            f"the model {model.name} has no layers named normalise, patch_embedding, features and "
+            "head"
+        )
     rescale, patch = model.get_layer("normalise"), model.get_layer("patch_embedding")
     num_layers = sum(name.endswith(".mlp.add") for name in names)
     std = 1 / np.atleast_1d(rescale.scale)
     heads = model.get_layer("block_00.attention.heads").num_heads
     return ViTConfig(
-        image_shape=tuple(model.input_shape[1:]), patch_size=patch.kernel_size[0], num_layers=num_layers,
-        hidden_dim=patch.filters, num_heads=heads, head_dim=model.get_layer("block_00.attention.query").units // heads,
-        mlp_dim=model.get_layer("block_00.mlp.expand").units, num_classes=model.get_layer("head").units,
+        image_shape=tuple(model.input_shape[1:]),
+        patch_size=patch.kernel_size[0],
+        num_layers=num_layers,
+        hidden_dim=patch.filters,
+        num_heads=heads,
+        head_dim=model.get_layer("block_00.attention.query").units // heads,
+        mlp_dim=model.get_layer("block_00.mlp.expand").units,
+        num_classes=model.get_layer("head").units,
         pool="cls_mean" if "patch_tokens_only" in names else "cls",
         layer_norm_epsilon=model.get_layer("norm").epsilon,
         input_mean=tuple(float(v) for v in -np.atleast_1d(rescale.offset) * std),

@@ -1,8 +1,10 @@
-"""Repair of cut q/k pairs: what the removed keys said is carried by the kept ones, through the query weights.
+"""Repair of cut q/k pairs: what the removed keys said is carried by the kept ones, through the
+query weights.
 
-A head's softmax does not see what all its keys have in common, so keys count less their mean over the tokens of a
-sample. With K the centred keys of an old head and R the least-squares map from its kept dims to all of them, the old
-scores Q K^T are about (Q R^T) K_kept^T: exact where the kept keys determine the others.
+A head's softmax does not see what all its keys have in common, so keys count less their mean over
+the tokens of a sample. With K the centred keys of an old head and R the least-squares map from its
+kept dims to all of them, the old scores Q K^T are about (Q R^T) K_kept^T: exact where the kept keys
+determine the others.
 """
 
 from collections.abc import Mapping
@@ -17,11 +19,16 @@ Weights = dict[str, np.ndarray]
 
 
 def repair_queries(
-    before: tuple[ViTConfig, Mapping[str, np.ndarray]], after: tuple[ViTConfig, Mapping[str, np.ndarray]],
-    kept: list[tuple[np.ndarray, np.ndarray]], inputs: np.ndarray, ridge: float = 1e-2, batch_size: int = 16,
+    before: tuple[ViTConfig, Mapping[str, np.ndarray]],
+    after: tuple[ViTConfig, Mapping[str, np.ndarray]],
+    kept: list[tuple[np.ndarray, np.ndarray]],
+    inputs: np.ndarray,
+    ridge: float = 1e-2,
+    batch_size: int = 16,
 ) -> Weights:
-    """Weights of `after` with every query refitted; kept[i][0] (new heads, new head_dim) are the q/k pairs of
-    `before` that stayed in block i (`edvit_tf.models.vit.cuts.kept_dims`); `inputs` (n, H, W, C).
+    """Weights of `after` with every query refitted; kept[i][0] (new heads, new head_dim) are the
+    q/k pairs of `before` that stayed in block i (`edvit_tf.models.vit.cuts.kept_dims`); `inputs`
+    (n, H, W, C).
 
     Where a new head took dims of several old ones, each old head's part is fitted on its own.
     """
@@ -32,12 +39,18 @@ def repair_queries(
         name = f"block_{i:02d}.attention.query"
         for new, dims in enumerate(kept[i][0]):
             for head in np.unique(dims // config.head_dim):
-                if not gram[head].any():  # keys that are all alike say nothing: no query can mend that
+                if not gram[
+                    head
+                ].any():  # keys that are all alike say nothing: no query can mend that
                     continue
                 places = np.flatnonzero(dims // config.head_dim == head)
                 inside = dims[places] % config.head_dim
-                shrunk = gram[head] + ridge * np.trace(gram[head]) / config.head_dim * np.eye(config.head_dim)
-                carry = np.linalg.solve(shrunk[np.ix_(inside, inside)], shrunk[inside])  # R: (kept, head_dim)
+                shrunk = gram[head] + ridge * np.trace(gram[head]) / config.head_dim * np.eye(
+                    config.head_dim
+                )
+                carry = np.linalg.solve(
+                    shrunk[np.ix_(inside, inside)], shrunk[inside]
+                )  # R: (kept, head_dim)
                 old = slice(head * config.head_dim, (head + 1) * config.head_dim)
                 columns = new * cut_config.head_dim + places
                 for part in ("kernel", "bias"):
@@ -50,7 +63,9 @@ def repair_queries(
 def key_grams(
     config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, batch_size: int
 ) -> list[np.ndarray]:
-    """Per block K^T K of every head, (h, head_dim, head_dim), of keys less their mean over a sample's tokens."""
+    """Per block K^T K of every head, (h, head_dim, head_dim), of keys less their mean over a
+    sample's tokens.
+    """
     constants = vit.as_constants(weights)
     own = [vit.block_weights(constants, i) for i in range(config.num_layers)]
     grams = [np.zeros((config.num_heads, config.head_dim, config.head_dim)) for _ in own]

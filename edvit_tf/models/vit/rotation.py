@@ -1,9 +1,11 @@
-"""The residual stream turned before it is cut: directions go in the place of channels (SliceGPT, Ashkboos et al. 2024).
+"""The residual stream turned before it is cut: directions go in the place of channels (SliceGPT,
+Ashkboos et al. 2024).
 
-LayerNorm's gamma and beta fold into what reads it and its centring into what writes the stream (`fold_norms`); what is
-left of the norm does not change when the stream is rotated. `principal_basis` gives the directions, the highest scores
-choose among them, and `cut_directions` writes the smaller stream so that the smaller model is an ordinary ViT again:
-d' - 1 directions are laid into d' channels that sum to zero, so that its LayerNorm finds nothing to centre.
+LayerNorm's gamma and beta fold into what reads it and its centring into what writes the stream
+(`fold_norms`); what is left of the norm does not change when the stream is rotated.
+`principal_basis` gives the directions, the highest scores choose among them, and `cut_directions`
+writes the smaller stream so that the smaller model is an ordinary ViT again: d' - 1 directions are
+laid into d' channels that sum to zero, so that its LayerNorm finds nothing to centre.
 """
 
 from collections.abc import Mapping
@@ -17,14 +19,19 @@ from edvit_tf.models.vit import functions as vit
 Weights = dict[str, np.ndarray]
 
 WRITERS = ("attention.output", "mlp.contract")  # per block; the embeddings write too
-READERS = {"attention.norm": ("attention.query", "attention.key", "attention.value"), "mlp.norm": ("mlp.expand",)}
+READERS = {
+    "attention.norm": ("attention.query", "attention.key", "attention.value"),
+    "mlp.norm": ("mlp.expand",),
+}
 
 
 def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
-    """The same function with every gamma 1 and beta 0, and every writer of the residual stream centred.
+    """The same function with every gamma 1 and beta 0, and every writer of the residual stream
+    centred.
 
-    Gamma and beta fold into the Dense layers after each norm (the head after the last one); subtracting the mean over
-    channels from every writer's output changes no LayerNorm. Equal to float32 rounding.
+    Gamma and beta fold into the Dense layers after each norm (the head after the last one);
+    subtracting the mean over channels from every writer's output changes no LayerNorm. Equal to
+    float32 rounding.
     """
     out = {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
@@ -33,7 +40,10 @@ def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
         for reader in readers:
             out[f"{reader}.bias"] = out[f"{reader}.bias"] + beta @ out[f"{reader}.kernel"]
             out[f"{reader}.kernel"] = gamma[:, None] * out[f"{reader}.kernel"]
-        out[f"{norm}.gamma"], out[f"{norm}.beta"] = np.ones(config.hidden_dim), np.zeros(config.hidden_dim)
+        out[f"{norm}.gamma"], out[f"{norm}.beta"] = (
+            np.ones(config.hidden_dim),
+            np.zeros(config.hidden_dim),
+        )
 
     for block in _blocks(config):
         for norm, readers in READERS.items():
@@ -45,13 +55,17 @@ def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
 
 
 def principal_basis(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, class_weight: float = 1.0,
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    inputs: np.ndarray,
+    class_weight: float = 1.0,
     batch_size: int = 16,
 ) -> np.ndarray:
-    """Orthonormal directions (d, d - 1), float64: principal components of what every norm gives, largest first.
+    """Orthonormal directions (d, d - 1), float64: principal components of what every norm gives,
+    largest first.
 
-    `weights` are folded (`fold_norms`), so the direction (1, ..., 1) is empty and left out. The class token counts
-    `class_weight` times a patch token; `inputs` (n, H, W, C).
+    `weights` are folded (`fold_norms`), so the direction (1, ..., 1) is empty and left out. The
+    class token counts `class_weight` times a patch token; `inputs` (n, H, W, C).
     """
     covariance = np.zeros((config.hidden_dim, config.hidden_dim))
     constants = vit.as_constants(weights)
@@ -74,7 +88,9 @@ def principal_basis(
     _, vectors = np.linalg.eigh(centred @ covariance @ centred)
     ones = np.full((config.hidden_dim, 1), config.hidden_dim**-0.5)
     vectors = vectors[:, ::-1]
-    empty = np.argmax(np.abs(ones.T @ vectors))  # the direction (1, ..., 1) itself, or what rounding left of it
+    empty = np.argmax(
+        np.abs(ones.T @ vectors)
+    )  # the direction (1, ..., 1) itself, or what rounding left of it
     return np.linalg.qr(np.concatenate([ones, np.delete(vectors, empty, axis=1)], axis=1))[0][:, 1:]
 
 
@@ -83,9 +99,10 @@ def cut_directions(
 ) -> tuple[ViTConfig, Weights, np.ndarray]:
     """Keeps the directions `basis` (d, d' - 1) of the residual stream of folded weights; width d'.
 
-    Returns config, weights, and M (d, d'): a token x of the old stream stands as x M in the new one. Gammas are
-    sqrt(d / d'), since both norms have root mean square 1 over their own number of channels. All d - 1 directions
-    change nothing but rounding (and epsilon). With pool="cls_mean" the class token's half of the head stays.
+    Returns config, weights, and M (d, d'): a token x of the old stream stands as x M in the new
+    one. Gammas are sqrt(d / d'), since both norms have root mean square 1 over their own number of
+    channels. All d - 1 directions change nothing but rounding (and epsilon). With pool="cls_mean"
+    the class token's half of the head stays.
     """
     width = basis.shape[1] + 1
     spread = basis @ zero_sum_basis(width).T  # (d, d')
@@ -105,7 +122,9 @@ def cut_directions(
 
 
 def zero_sum_basis(width: int) -> np.ndarray:
-    """Orthonormal (width, width - 1) whose columns sum to zero: the cosine basis without its constant."""
+    """Orthonormal (width, width - 1) whose columns sum to zero: the cosine basis without its
+    constant.
+    """
     steps = np.pi * (np.arange(width)[:, None] + 0.5) * np.arange(1, width)[None] / width
     return np.sqrt(2 / width) * np.cos(steps)
 
@@ -116,6 +135,15 @@ def _blocks(config: ViTConfig) -> list[str]:
 
 def _written(config: ViTConfig) -> list[str]:
     """Names of the weights whose last axis is the residual stream."""
-    names = ["patch_embedding.kernel", "patch_embedding.bias", "class_token.token", "position_embedding.embedding"]
-    return names + [f"{block}.{writer}.{part}" for block in _blocks(config) for writer in WRITERS
-                    for part in ("kernel", "bias")]
+    names = [
+        "patch_embedding.kernel",
+        "patch_embedding.bias",
+        "class_token.token",
+        "position_embedding.embedding",
+    ]
+    return names + [
+        f"{block}.{writer}.{part}"
+        for block in _blocks(config)
+        for writer in WRITERS
+        for part in ("kernel", "bias")
+    ]

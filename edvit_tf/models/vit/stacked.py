@@ -1,8 +1,9 @@
-"""Several ViTs of one width as one function: every weight stacked along a first axis N, every product batched over it.
+"""Several ViTs of one width as one function: every weight stacked along a first axis N, every
+product batched over it.
 
-Keras's own models, ten side by side in one graph, take minutes to trace and 8 GB; this takes what one model takes. The
-same arithmetic as `edvit_tf.models.vit.keras_model.build_vit` (a test holds that); heads are left to the caller, since the groups'
-heads differ in their rows.
+Keras's own models, ten side by side in one graph, take minutes to trace and 8 GB; this takes what
+one model takes. The same arithmetic as `edvit_tf.models.vit.keras_model.build_vit` (a test holds
+that); heads are left to the caller, since the groups' heads differ in their rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,8 @@ def unstack(stacked: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarr
 def features(config: ViTConfig, w: Mapping, x, kept=None):
     """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); `w` as of `stack`.
 
-    With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the weights' type,
-    norms are computed in float32; the answer is float32.
+    With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the
+    weights' type, norms are computed in float32; the answer is float32.
     """
     kind = w["patch_embedding.kernel"].dtype
     patches = tf.cast(vit.patches(config, x), kind)  # (B, P, p p C)
@@ -42,11 +43,16 @@ def features(config: ViTConfig, w: Mapping, x, kept=None):
         chosen = tf.one_hot(kept, count, dtype=kind)  # (B, K, P)
         patches = tf.matmul(chosen, patches)
         count = kept.shape[1]
-        places = tf.reshape(tf.matmul(tf.reshape(chosen, (1, -1, config.num_patches)), positions[:, 1:]),
-                            (positions.shape[0], -1, count, config.hidden_dim))
+        places = tf.reshape(
+            tf.matmul(tf.reshape(chosen, (1, -1, config.num_patches)), positions[:, 1:]),
+            (positions.shape[0], -1, count, config.hidden_dim),
+        )
     models, d = positions.shape[0], config.hidden_dim
     kernel = tf.reshape(w["patch_embedding.kernel"], (models, -1, d))
-    y = tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel) + w["patch_embedding.bias"][:, tf.newaxis]
+    y = (
+        tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel)
+        + w["patch_embedding.bias"][:, tf.newaxis]
+    )
     y = tf.reshape(y, (models, -1, count, d)) + places  # (N, B, P, d)
     token = w["class_token.token"] + positions[:, tf.newaxis, :1]  # (N, 1, 1, d)
     x = tf.concat([tf.repeat(token, tf.shape(y)[1], axis=1), y], axis=2)  # (N, B, T, d)
@@ -66,10 +72,15 @@ def _dense(w: Mapping, y, name: str):
 
 
 def _norm(config: ViTConfig, w: Mapping, y, name: str):
-    gamma, beta = (tf.cast(w[f"{name}.{part}"], tf.float32)[:, tf.newaxis, tf.newaxis] for part in ("gamma", "beta"))
+    gamma, beta = (
+        tf.cast(w[f"{name}.{part}"], tf.float32)[:, tf.newaxis, tf.newaxis]
+        for part in ("gamma", "beta")
+    )
     wide = tf.cast(y, tf.float32)
     wide = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
-    wide = wide * tf.math.rsqrt(tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True) + config.layer_norm_epsilon)
+    wide = wide * tf.math.rsqrt(
+        tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True) + config.layer_norm_epsilon
+    )
     return tf.cast(wide * gamma + beta, y.dtype)
 
 
@@ -77,10 +88,15 @@ def _attention(config: ViTConfig, w: Mapping, y):
     models, tokens = y.shape[0], y.shape[2]
 
     def heads(part):  # -> (N * B, h, T, hd)
-        out = tf.reshape(_dense(w, y, f"attention.{part}"), (-1, tokens, config.num_heads, config.head_dim))
+        out = tf.reshape(
+            _dense(w, y, f"attention.{part}"), (-1, tokens, config.num_heads, config.head_dim)
+        )
         return tf.transpose(out, (0, 2, 1, 3))
 
     q, k, v = heads("query"), heads("key"), heads("value")
     weights = tf.nn.softmax(tf.matmul(q * config.head_dim**-0.5, k, transpose_b=True))
-    out = tf.reshape(tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3)), (models, -1, tokens, config.attention_dim))
+    out = tf.reshape(
+        tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3)),
+        (models, -1, tokens, config.attention_dim),
+    )
     return _dense(w, out, "attention.output")

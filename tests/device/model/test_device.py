@@ -1,4 +1,6 @@
-"""The device side: opening bundles, refusing changed ones, answering without TensorFlow. Files in, exit codes out."""
+"""The device side: opening bundles, refusing changed ones, answering without TensorFlow. Files in,
+exit codes out.
+"""
 
 import json
 import shutil
@@ -72,18 +74,28 @@ def test_check_passes_on_the_exporting_machine(smoke_bundle):
     done = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["ok"] and [row["name"] for row in result["models"]] == ["submodel-00", "submodel-01", "fusion"]
+    assert result["ok"] and [row["name"] for row in result["models"]] == [
+        "submodel-00",
+        "submodel-01",
+        "fusion",
+    ]
     assert all(row["golden_error"] < 1e-5 and row["median_ms"] > 0 for row in result["models"])
     one = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--submodel", "1")
     assert one.returncode == 0 and "submodel-01" in one.stdout and "submodel-00" not in one.stdout
 
 
 def test_check_finds_a_model_that_answers_otherwise(copy):
-    """The file of sub-model 1 under the name of sub-model 0, manifest and all: only the golden answers tell."""
+    """The file of sub-model 1 under the name of sub-model 0, manifest and all: only the golden
+    answers tell.
+    """
     shutil.copy(copy / "submodel-01.tflite", copy / "submodel-00.tflite")
-    rewrite_manifest(copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]}))
+    rewrite_manifest(
+        copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]})
+    )
     done = run_python("-m", "edvit_tf.device", copy, "--check")
-    assert done.returncode == 1 and "WRONG" in done.stdout and "do not use this device" in done.stdout
+    assert (
+        done.returncode == 1 and "WRONG" in done.stdout and "do not use this device" in done.stdout
+    )
 
 
 def test_check_covers_the_fusion(copy):
@@ -94,16 +106,21 @@ def test_check_covers_the_fusion(copy):
 
 
 def test_options_that_do_not_go_together_are_refused(smoke_bundle):
-    for arguments in (["--check", "--missing", "1"], ["--predict", "x.png", "--submodel", "0"],
-                      ["--predict", "x.png", "--missing", "abc"]):
+    for arguments in (
+        ["--check", "--missing", "1"],
+        ["--predict", "x.png", "--submodel", "0"],
+        ["--predict", "x.png", "--missing", "abc"],
+    ):
         done = run_python("-m", "edvit_tf.device", smoke_bundle, *arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
 def test_a_missing_decoder_is_said_not_thrown(smoke_bundle, tmp_path):
     (tmp_path / "one.jpg").write_bytes(b"\xff\xd8\xff")
-    code = ("import sys; sys.modules['PIL'] = None; from edvit_tf.device.__main__ import main; "
-            f"sys.exit(main([r'{smoke_bundle}', '--predict', r'{tmp_path / 'one.jpg'}']))")
+    code = (
+        "import sys; sys.modules['PIL'] = None; from edvit_tf.device.__main__ import main; "
+        f"sys.exit(main([r'{smoke_bundle}', '--predict', r'{tmp_path / 'one.jpg'}']))"
+    )
     done = run_python("-c", code)
     assert done.returncode == 10 and "Pillow" in done.stderr and "Traceback" not in done.stderr
 
@@ -112,7 +129,11 @@ def test_corrupt_file_ends_with_the_bundle_code(copy):
     with open(copy / "submodel-00.tflite", "r+b") as file:
         file.truncate(1000)
     done = run_python("-m", "edvit_tf.device", copy, "--check")
-    assert done.returncode == 7 and "was changed: 1000 bytes" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 7
+        and "was changed: 1000 bytes" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundle, tmp_path):
@@ -121,24 +142,43 @@ def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundl
     pixels = np.zeros((40, 40), np.uint8)
     pixels[10:30, 18:22] = 255
     Image.fromarray(pixels).save(tmp_path / "one.png")
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png", "--json")
+    done = run_python(
+        "-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png", "--json"
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4) and answer["missing"] == []
-    degraded = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png",
-                          "--missing", "1", "--json")
+    assert (
+        sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        and answer["missing"] == []
+    )
+    degraded = run_python(
+        "-m",
+        "edvit_tf.device",
+        smoke_bundle,
+        "--predict",
+        tmp_path / "one.png",
+        "--missing",
+        "1",
+        "--json",
+    )
     other = json.loads(degraded.stdout)
     assert other["missing"] == [1] and other["probabilities"] != answer["probabilities"]
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (["--missing", "0,1"], 7, "all sub-models are missing"), (["--missing", "5"], 7, "has 0 to 1"),
-    ([], 10, "error:"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["--missing", "0,1"], 7, "all sub-models are missing"),
+        (["--missing", "5"], 7, "has 0 to 1"),
+        ([], 10, "error:"),
+    ],
+)
 def test_predict_refuses(smoke_bundle, tmp_path, arguments, code, message):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "broken.png", *arguments)
+    done = run_python(
+        "-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "broken.png", *arguments
+    )
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
@@ -169,10 +209,16 @@ for call in (lambda: model.run(picture=np.zeros((1, 28, 28, 1), np.uint8)),
 
 
 def test_batch_refuses_to_measure_beside_tensorflow(smoke_bundle, tmp_path):
-    code = ("import sys, types; from edvit_tf.device import batch; "
-            "sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
-            f"sys.exit(batch.main([r'{smoke_bundle / 'submodel-00.tflite'}', "
-            f"r'{tmp_path / 'x.npy'}', r'{tmp_path / 'o.npz'}']))")
+    code = (
+        "import sys, types; from edvit_tf.device import batch; "
+        "sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
+        f"sys.exit(batch.main([r'{smoke_bundle / 'submodel-00.tflite'}', "
+        f"r'{tmp_path / 'x.npy'}', r'{tmp_path / 'o.npz'}']))"
+    )
     np.save(tmp_path / "x.npy", np.zeros((2, 28, 28, 1), np.uint8))
     done = run_python("-c", code)
-    assert done.returncode == 1 and "tensorflow was loaded" in done.stderr and not (tmp_path / "o.npz").exists()
+    assert (
+        done.returncode == 1
+        and "tensorflow was loaded" in done.stderr
+        and not (tmp_path / "o.npz").exists()
+    )

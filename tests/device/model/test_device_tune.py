@@ -17,19 +17,30 @@ from edvit_tf.device.model.tune import Choice, TuneError, candidates, choice, fa
 from tests.support.commands import run_python
 
 
-def test_what_is_measured_is_remembered_for_this_bundle_and_machine(smoke_bundle, tmp_path, monkeypatch):
+def test_what_is_measured_is_remembered_for_this_bundle_and_machine(
+    smoke_bundle, tmp_path, monkeypatch
+):
     monkeypatch.setenv("EDVIT_CACHE", str(tmp_path / "cache"))
     done = run_python("-m", "edvit_tf.device", smoke_bundle, "--tune", "--submodel", "1", "--json")
     assert done.returncode == 0, done.stderr
     [result] = json.loads(done.stdout)
-    assert result["name"] == "submodel-01" and result["chosen"] in result["measured"] and result["failed"] == []
+    assert (
+        result["name"] == "submodel-01"
+        and result["chosen"] in result["measured"]
+        and result["failed"] == []
+    )
     assert {row["threads"] for row in result["measured"]} == set(tune._threads())
     bundle = open_bundle(smoke_bundle)
     assert choice(bundle, 1) == choice(bundle, 1, "float32") == Choice(**result["chosen"])
     assert choice(bundle, 0) == Choice("float32", "submodel-00.tflite", 1)  # not measured
     [record] = (p for p in (tmp_path / "cache").iterdir() if p.suffix == ".json")
     row = {"flavour": "float32", "file": "../other.tflite", "threads": 1, "median_ms": 0.1}
-    for text in (json.dumps({"measured": [row]}), "half", "[]", json.dumps({"measured": [{**row, "threads": "2"}]})):
+    for text in (
+        json.dumps({"measured": [row]}),
+        "half",
+        "[]",
+        json.dumps({"measured": [{**row, "threads": "2"}]}),
+    ):
         record.write_text(text)
         assert choice(bundle, 1) == Choice("float32", "submodel-01.tflite", 1)
 
@@ -37,7 +48,12 @@ def test_what_is_measured_is_remembered_for_this_bundle_and_machine(smoke_bundle
 def test_another_processor_is_another_record(smoke_bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("EDVIT_CACHE", str(tmp_path))
     bundle, name = open_bundle(smoke_bundle), tune.runtime_name()
-    row = {"flavour": "float32", "file": "submodel-00.tflite", "threads": max(tune._threads()), "median_ms": 0.1}
+    row = {
+        "flavour": "float32",
+        "file": "submodel-00.tflite",
+        "threads": max(tune._threads()),
+        "median_ms": 0.1,
+    }
     monkeypatch.setattr(tune, "processor", lambda: "Raspberry Pi 3")
     (tmp_path / tune._record_name(bundle, 0, name)).write_text(json.dumps({"measured": [row]}))
     assert choice(bundle, 0) == Choice(**row)
@@ -58,7 +74,9 @@ def test_without_a_home_nothing_is_remembered_and_all_works(smoke_bundle, tmp_pa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDVIT_CACHE", str(tmp_path / "file"))
     assert choice(bundle, 0).threads == 1
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--tune", EDVIT_CACHE=str(tmp_path / "file"))
+    done = run_python(
+        "-m", "edvit_tf.device", smoke_bundle, "--tune", EDVIT_CACHE=str(tmp_path / "file")
+    )
     assert done.returncode == 14 and "EDVIT_CACHE" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -81,7 +99,9 @@ def test_a_fast_file_that_answers_wrong_is_not_chosen(smoke_bundle, tmp_path, mo
     monkeypatch.setattr(tune, "run_model", wrong)
     monkeypatch.setattr(tune, "_threads", lambda: [1, 2])
     result = tune.tune(bundle, 0)
-    assert result["chosen"]["threads"] == 1 and result["failed"][0]["failure"].startswith("golden error")
+    assert result["chosen"]["threads"] == 1 and result["failed"][0]["failure"].startswith(
+        "golden error"
+    )
     assert "FAILED: golden error" in tune.table([result])
     monkeypatch.setattr(tune, "_threads", lambda: [2])
     with pytest.raises(ModelFailed, match="no file of submodel-00 runs"):
@@ -89,7 +109,9 @@ def test_a_fast_file_that_answers_wrong_is_not_chosen(smoke_bundle, tmp_path, mo
 
 
 def test_more_threads_must_pay():
-    slow, fast, faster = (Choice("float32", "f", n, ms) for n, ms in ((1, 10.0), (2, 9.7), (4, 9.0)))
+    slow, fast, faster = (
+        Choice("float32", "f", n, ms) for n, ms in ((1, 10.0), (2, 9.7), (4, 9.0))
+    )
     assert fastest([slow, fast]) == slow and fastest([fast, slow]) == slow
     assert fastest([slow, fast, faster]) == faster
     assert fastest([slow, Choice("int8", "g", 1, 9.9)]).flavour == "int8"
@@ -99,7 +121,9 @@ def test_a_flavour_that_no_runtime_here_loads_is_named(smoke_bundle):
     bundle = open_bundle(smoke_bundle)
     with pytest.raises(BundleError, match=r"no flavour int8 for tflite-runtime; it has: float32"):
         candidates(bundle, 0, "tflite-runtime 2.14.0", "int8")
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--predict", "x.png", "--flavour", "int8")
+    done = run_python(
+        "-m", "edvit_tf.device", smoke_bundle, "--predict", "x.png", "--flavour", "int8"
+    )
     assert done.returncode == 7 and "no flavour int8" in done.stderr
 
 
@@ -130,7 +154,10 @@ def test_memory_is_what_the_control_group_leaves(tmp_path, monkeypatch):
 
 
 def test_a_process_that_hangs_is_killed_or_fails_is_said(smoke_bundle, tmp_path, monkeypatch):
-    inputs, file = {"image": np.zeros((1, 28, 28, 1), np.uint8)}, smoke_bundle / "submodel-00.tflite"
+    inputs, file = (
+        {"image": np.zeros((1, 28, 28, 1), np.uint8)},
+        smoke_bundle / "submodel-00.tflite",
+    )
     with pytest.raises(ModelFailed, match="was not done after 0.01 s"):
         run_model(file, inputs, timeout_seconds=0.01)
     with pytest.raises(ModelFailed, match="ended with 1: error: .*No such file"):
@@ -139,14 +166,20 @@ def test_a_process_that_hangs_is_killed_or_fails_is_said(smoke_bundle, tmp_path,
         run_model(file, {"image": np.zeros((1, 5, 28, 1), np.uint8)})
     with pytest.raises(ModelFailed, match="ended with 2: .*--repeat 0"):
         run_model(file, inputs, repeat=0)
-    (tmp_path / "sitecustomize.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ModelFailed, match=r"ended by SIGKILL \(out of memory\?\): \(it said nothing\)"):
+    with pytest.raises(
+        ModelFailed, match=r"ended by SIGKILL \(out of memory\?\): \(it said nothing\)"
+    ):
         run_model(file, inputs)
 
 
 def test_a_runtime_that_is_not_installed_is_named():
-    with pytest.raises(RuntimeMissing, match="coral is not installed; installed here: .*pip install coral"):
+    with pytest.raises(
+        RuntimeMissing, match="coral is not installed; installed here: .*pip install coral"
+    ):
         runtime_name("coral")
 
 
@@ -162,8 +195,12 @@ def _spoilt(smoke_bundle, folder, content: bytes):
 
 
 @pytest.mark.parametrize("how", ["weights", "graph", "cut"])
-def test_a_spoilt_file_with_a_fitting_digest_does_not_take_the_check_down(smoke_bundle, tmp_path, how):
-    """The child may crash, refuse or answer wrong; the check says which, and goes on with the other models."""
+def test_a_spoilt_file_with_a_fitting_digest_does_not_take_the_check_down(
+    smoke_bundle, tmp_path, how
+):
+    """The child may crash, refuse or answer wrong; the check says which, and goes on with the other
+    models.
+    """
     content = bytearray((smoke_bundle / "submodel-00.tflite").read_bytes())
     if how == "weights":  # the largest values float32 has, in the middle of the weights
         start = len(content) // 2 // 4 * 4
@@ -175,5 +212,10 @@ def test_a_spoilt_file_with_a_fitting_digest_does_not_take_the_check_down(smoke_
     copy = _spoilt(smoke_bundle, tmp_path / "copy", bytes(content))
     done = run_python("-m", "edvit_tf.device", copy, "--check")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    first, *others = [line for line in done.stdout.splitlines() if line.startswith(("submodel", "fusion"))]
-    assert ("FAILED" in first or "WRONG" in first) and [line.split()[-1] for line in others] == ["ok", "ok"]
+    first, *others = [
+        line for line in done.stdout.splitlines() if line.startswith(("submodel", "fusion"))
+    ]
+    assert ("FAILED" in first or "WRONG" in first) and [line.split()[-1] for line in others] == [
+        "ok",
+        "ok",
+    ]

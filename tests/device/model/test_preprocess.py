@@ -13,17 +13,31 @@ from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
 from tests.support.data_files import cut_off, tone, write_picture, write_sound, write_wav
 
 MEL = {
-    "sample_rate_hz": 16_000, "window_samples": 16_000, "n_fft": 2048, "hop_length": 512, "n_mels": 128,
-    "frames": 32, "fmin_hz": 0.0, "fmax_hz": 8000.0, "height": 64, "width": 48,
-}  # fmt: skip
+    "sample_rate_hz": 16_000,
+    "window_samples": 16_000,
+    "n_fft": 2048,
+    "hop_length": 512,
+    "n_mels": 128,
+    "frames": 32,
+    "fmin_hz": 0.0,
+    "fmax_hz": 8000.0,
+    "height": 64,
+    "width": 48,
+}
 
 
 def filters(spec: MelSpec) -> np.ndarray:
     librosa = pytest.importorskip("librosa")
     return librosa.filters.mel(
-        sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin=spec.fmin_hz, fmax=spec.fmax_hz,
-        htk=False, norm="slaney", dtype=np.float32,
-    )  # fmt: skip
+        sr=spec.sample_rate_hz,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin_hz,
+        fmax=spec.fmax_hz,
+        htk=False,
+        norm="slaney",
+        dtype=np.float32,
+    )
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
@@ -31,13 +45,20 @@ def filters(spec: MelSpec) -> np.ndarray:
 def test_resize_is_that_of_tensorflow(method, antialias):
     tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(0)
-    for source, target in [((128, 1291), (224, 224)), ((28, 28), (224, 224)), ((50, 31), (17, 40)), ((8, 8), (8, 3))]:
+    for source, target in [
+        ((128, 1291), (224, 224)),
+        ((28, 28), (224, 224)),
+        ((50, 31), (17, 40)),
+        ((8, 8), (8, 3)),
+    ]:
         x = rng.uniform(0, 255, (2, *source, 3)).astype(np.float32)
         expected = tf.image.resize(x, target, method=method, antialias=antialias).numpy()
         got = preprocess.resize(x, *target, method, antialias)
         assert got.dtype == np.float32 and got.flags.c_contiguous
         assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max(), (source, target)
-        np.testing.assert_allclose(preprocess.resize(x[1], *target, method, antialias), got[1], rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(
+            preprocess.resize(x[1], *target, method, antialias), got[1], rtol=1e-5, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize(
@@ -47,14 +68,36 @@ def test_resize_is_that_of_tensorflow(method, antialias):
 def test_log_mel_is_that_of_librosa(rate, seconds, frames, top_db):
     librosa = pytest.importorskip("librosa")
     n = round(rate * seconds)
-    spec = MelSpec(**{**MEL, "sample_rate_hz": rate, "window_samples": n, "frames": frames, "fmax_hz": rate / 2,
-                      "top_db": top_db})
-    samples = tone(n) * np.linspace(0, 1, n, dtype=np.float32) ** 4  # quiet at first: top_db cuts there
+    spec = MelSpec(
+        **{
+            **MEL,
+            "sample_rate_hz": rate,
+            "window_samples": n,
+            "frames": frames,
+            "fmax_hz": rate / 2,
+            "top_db": top_db,
+        }
+    )
+    samples = (
+        tone(n) * np.linspace(0, 1, n, dtype=np.float32) ** 4
+    )  # quiet at first: top_db cuts there
     samples += np.random.default_rng(0).normal(0, 1e-5, n).astype(np.float32)
     power = librosa.feature.melspectrogram(
-        y=samples, sr=rate, n_fft=2048, hop_length=512, win_length=2048, window="hann", center=True,
-        pad_mode="constant", power=2.0, n_mels=128, fmin=0.0, fmax=rate / 2, htk=False, norm="slaney",
-    )  # fmt: skip
+        y=samples,
+        sr=rate,
+        n_fft=2048,
+        hop_length=512,
+        win_length=2048,
+        window="hann",
+        center=True,
+        pad_mode="constant",
+        power=2.0,
+        n_mels=128,
+        fmin=0.0,
+        fmax=rate / 2,
+        htk=False,
+        norm="slaney",
+    )
     expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=top_db)[:, :frames]
     got = preprocess.log_mel(samples, spec, filters(spec))
     assert got.shape == (128, frames) and got.dtype == np.float32
@@ -80,9 +123,17 @@ def test_mel_input_pads_and_refuses_what_is_too_long():
 
 @pytest.mark.parametrize(
     ("num_samples", "starts"),
-    [(0, (0,)), (99, (0,)), (100, (0,)), (149, (0,)), (150, (0, 50)), (199, (0, 99)), (200, (0, 100)),
-     (251, (0, 100, 151))],
-)  # fmt: skip
+    [
+        (0, (0,)),
+        (99, (0,)),
+        (100, (0,)),
+        (149, (0,)),
+        (150, (0, 50)),
+        (199, (0, 99)),
+        (200, (0, 100)),
+        (251, (0, 100, 151)),
+    ],
+)
 def test_windows(num_samples, starts):
     assert preprocess.windows(num_samples, 100) == starts
 
@@ -100,7 +151,9 @@ def test_image_input_converts_channels():
     grey, colour = ImageSpec(6, 4, 1), ImageSpec(6, 4, 3)
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     assert (preprocess.image_input(rgb, grey) == luma).all()
-    assert (preprocess.image_input(np.dstack([rgb, rgb[..., :1]]), colour) == rgb).all()  # alpha is dropped
+    assert (
+        preprocess.image_input(np.dstack([rgb, rgb[..., :1]]), colour) == rgb
+    ).all()  # alpha is dropped
     assert (preprocess.image_input(rgb[..., 1], colour) == 100).all()
     assert preprocess.image_input(rgb[..., 1], grey).shape == (6, 4, 1)
     with pytest.raises(ValueError, match="float"):
@@ -110,12 +163,16 @@ def test_image_input_converts_channels():
 def test_image_input_rounds_and_clips():
     pixels = np.array([[0, 255, 0, 255]] * 4, np.uint8)
     up = preprocess.image_input(pixels, ImageSpec(4, 16, 1, resize="bicubic"))
-    assert up.dtype == np.uint8 and up.min() == 0 and up.max() == 255  # bicubic overshoots: clipped, not wrapped
+    assert (
+        up.dtype == np.uint8 and up.min() == 0 and up.max() == 255
+    )  # bicubic overshoots: clipped, not wrapped
     down = preprocess.image_input(np.array([[0, 255], [255, 254]], np.uint8), ImageSpec(1, 1, 1))
     assert down.item() == 191  # the mean, 191.0
     batch = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
     spec = ImageSpec(5, 5, 3)
-    np.testing.assert_array_equal(preprocess.image_batch(batch, spec)[2], preprocess.image_input(batch[2], spec))
+    np.testing.assert_array_equal(
+        preprocess.image_batch(batch, spec)[2], preprocess.image_input(batch[2], spec)
+    )
 
 
 def test_specs_travel_as_json():
@@ -125,11 +182,20 @@ def test_specs_travel_as_json():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"kind": "video"}, "video"), ({"kind": None}, "None"), ({"depth": 3}, "depth"), ({"height": "64"}, "height"),
-     ({"height": True}, "height"), ({"height": 64.0}, "height"), ({"antialias": 1}, "antialias"),
-     ({"height": 0}, "positive"), ({"resize": "lanczos"}, "lanczos"), ({"frames": 33}, "33"),
-     ({"fmax_hz": 9e3}, "9000")],
-)  # fmt: skip
+    [
+        ({"kind": "video"}, "video"),
+        ({"kind": None}, "None"),
+        ({"depth": 3}, "depth"),
+        ({"height": "64"}, "height"),
+        ({"height": True}, "height"),
+        ({"height": 64.0}, "height"),
+        ({"antialias": 1}, "antialias"),
+        ({"height": 0}, "positive"),
+        ({"resize": "lanczos"}, "lanczos"),
+        ({"frames": 33}, "33"),
+        ({"fmax_hz": 9e3}, "9000"),
+    ],
+)
 def test_spec_from_dict_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         preprocess.spec_from_dict({**MelSpec(**MEL).to_dict(), **change})
@@ -173,13 +239,23 @@ def test_wav_decodes_without_soundfile(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Truncated"):
         decode.decode_audio(cut_off(path))
     with pytest.raises(RuntimeError, match="pip install soundfile"):
-        decode.decode_audio(b"fLaC" + bytes(14) + (16_000 << 44 | 100).to_bytes(8, "big") + bytes(100))
+        decode.decode_audio(
+            b"fLaC" + bytes(14) + (16_000 << 44 | 100).to_bytes(8, "big") + bytes(100)
+        )
 
 
-@pytest.mark.parametrize(("mode", "suffix", "shape"), [
-    ("L", ".png", (20, 30)), ("1", ".png", (20, 30)), ("LA", ".png", (20, 30)), ("RGB", ".jpg", (20, 30, 3)),
-    ("RGBA", ".png", (20, 30, 3)), ("CMYK", ".jpg", (20, 30, 3)), ("P", ".png", (20, 30, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "suffix", "shape"),
+    [
+        ("L", ".png", (20, 30)),
+        ("1", ".png", (20, 30)),
+        ("LA", ".png", (20, 30)),
+        ("RGB", ".jpg", (20, 30, 3)),
+        ("RGBA", ".png", (20, 30, 3)),
+        ("CMYK", ".jpg", (20, 30, 3)),
+        ("P", ".png", (20, 30, 3)),
+    ],
+)
 def test_decode_image_modes(tmp_path, mode, suffix, shape):
     pytest.importorskip("PIL")
     path = write_picture(tmp_path / f"a{suffix}", (30, 20), mode, value=255)
@@ -223,8 +299,13 @@ def test_inputs_from_file(tmp_path):
 
 
 def test_importing_it_loads_numpy_alone():
-    code = ("import sys, edvit_tf.device.model.preprocess; "
-            "print([m for m in ('PIL', 'soundfile', 'librosa', 'scipy', 'tensorflow', 'edvit_tf.errors') "
-            "if m in sys.modules])")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code = (
+        "import sys, edvit_tf.device.model.preprocess; "
+        "print([m for m in ('PIL', 'soundfile', 'librosa', 'scipy', 'tensorflow', "
+        "'edvit_tf.errors') "
+        "if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == "[]"

@@ -1,4 +1,6 @@
-"""Updates of a device's bundle by its commands: what is switched to, what is refused, and what goes on serving."""
+"""Updates of a device's bundle by its commands: what is switched to, what is refused, and what goes
+on serving.
+"""
 
 import fcntl
 import json
@@ -37,7 +39,10 @@ def test_install_rollback_list_and_prune(store, bundles, capsys):
     capsys.readouterr()
     assert run(store, "list", "--json") == 0
     rows = {row["digest"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {digest: row["links"] for digest, row in rows.items()} == {first: ["current"], second: ["previous"]}
+    assert {digest: row["links"] for digest, row in rows.items()} == {
+        first: ["current"],
+        second: ["previous"],
+    }
     assert rows[first]["sub_models"] == [0, 1] and rows[first]["problem"] is None
     assert run(store, "list") == 0 and f"{first[:12]}   demo" in capsys.readouterr().out
 
@@ -55,10 +60,15 @@ def test_prune_deletes_what_no_link_leads_to(store, bundles, tmp_path):
 
 def test_a_version_that_is_there_is_not_copied_again(store, bundles, capsys):
     def inodes():
-        return {str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in (store / "versions").rglob("*")}
+        return {
+            str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns)
+            for path in (store / "versions").rglob("*")
+        }
 
     before, links = inodes(), digests(store)
-    assert run(store, "install", bundles[0]) == 0 and "is current already" in capsys.readouterr().out
+    assert (
+        run(store, "install", bundles[0]) == 0 and "is current already" in capsys.readouterr().out
+    )
     assert inodes() == before and digests(store) == links
 
 
@@ -71,14 +81,21 @@ def test_what_a_device_does_not_run_is_not_copied(bundles, tmp_path, capsys):
         os.umask(old)
     names = {path.name: path.stat().st_mode & 0o777 for path in (store / "current").iterdir()}
     assert names == dict.fromkeys(("manifest.json", "submodel-01.tflite", "golden.npz"), 0o644)
-    assert {path.stat().st_mode & 0o777 for path in (store, store / "versions", store / "current")} == {0o755}
+    assert {
+        path.stat().st_mode & 0o777 for path in (store, store / "versions", store / "current")
+    } == {0o755}
     partial = tmp_path / "partial"
     shutil.copytree(store / "current", partial)  # the files of one sub-model are enough
     assert run(tmp_path / "another", "install", partial, "--submodel", "1") == 0
     assert run(tmp_path / "another", "install", partial) == 7
     assert "submodel-00.tflite is missing" in capsys.readouterr().err
-    assert run(store, "install", bundles[0], "--submodel", "7") == 7 and "has 0 to 1" in capsys.readouterr().err
-    assert run(store, "install", bundles[0]) == 0  # the same digest, with more files: a version of its own
+    assert (
+        run(store, "install", bundles[0], "--submodel", "7") == 7
+        and "has 0 to 1" in capsys.readouterr().err
+    )
+    assert (
+        run(store, "install", bundles[0]) == 0
+    )  # the same digest, with more files: a version of its own
     assert (store / "current").resolve().name == f"{open_bundle(bundles[0]).digest[:12]}-2"
     assert (store / "current" / "fusion.tflite").is_file()
 
@@ -87,7 +104,10 @@ def test_too_little_room_is_said_before_anything_is_written(store, bundles, monk
     monkeypatch.setattr(versions, "free_bytes", lambda folder: 100_000)
     assert run(store, "install", bundles[1]) == 21
     assert "has 0.1 MiB free; this version needs 2.1 MiB" in capsys.readouterr().err
-    assert digests(store) == (open_bundle(bundles[0]).digest, None) and not (store / ".partial").exists()
+    assert (
+        digests(store) == (open_bundle(bundles[0]).digest, None)
+        and not (store / ".partial").exists()
+    )
 
 
 def test_two_commands_do_not_change_a_store_at_once(store, bundles, capsys):
@@ -95,15 +115,23 @@ def test_two_commands_do_not_change_a_store_at_once(store, bundles, capsys):
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         for arguments in (["install", bundles[1]], ["rollback"], ["prune"]):
-            assert run(store, *arguments) == 20 and "another process is changing" in capsys.readouterr().err
+            assert (
+                run(store, *arguments) == 20
+                and "another process is changing" in capsys.readouterr().err
+            )
         assert run(store, "list") == 0
     finally:
         os.close(descriptor)
     command = [sys.executable, "-m", "edvit_tf.device.update", store, "install"]
-    both = [subprocess.Popen([*command, bundle], cwd=ROOT, stderr=subprocess.PIPE) for bundle in bundles]
+    both = [
+        subprocess.Popen([*command, bundle], cwd=ROOT, stderr=subprocess.PIPE) for bundle in bundles
+    ]
     ends = [(process.communicate(timeout=60)[1], process.returncode)[1] for process in both]
     assert set(ends) <= {0, 20} and 0 in ends
-    assert digests(store)[0] in [open_bundle(path).digest for path in bundles] and not (store / ".partial").exists()
+    assert (
+        digests(store)[0] in [open_bundle(path).digest for path in bundles]
+        and not (store / ".partial").exists()
+    )
 
 
 def test_what_is_no_store_is_left_alone(bundles, store, tmp_path, capsys):
@@ -125,14 +153,19 @@ def test_what_is_no_store_is_left_alone(bundles, store, tmp_path, capsys):
 
 
 def test_a_version_that_was_damaged_on_the_device(store, bundles, capsys):
-    """It is not gone back to; installed again it is mended, under another name: a worker may have the files open."""
+    """It is not gone back to; installed again it is mended, under another name: a worker may have
+    the files open.
+    """
     assert run(store, "install", bundles[1]) == 0
     changed_byte((store / "previous").resolve())
     assert run(store, "rollback") == 7 and "was changed" in capsys.readouterr().err
     first, second = (open_bundle(path).digest for path in bundles)
     assert intact(store / "current") == second
     assert run(store, "install", bundles[0]) == 0
-    assert digests(store) == (first, second) and (store / "current").resolve().name == f"{first[:12]}-2"
+    assert (
+        digests(store) == (first, second)
+        and (store / "current").resolve().name == f"{first[:12]}-2"
+    )
     assert run(store, "prune") == 0 and not (store / "versions" / first[:12]).exists()
 
 
@@ -158,8 +191,15 @@ def test_a_worker_serves_its_version_until_it_is_restarted(store, bundles, tmp_p
 
 
 def test_the_unit_starts_the_current_version(store):
-    done = run_python("-m", "edvit_tf.device", store / "current", "--listen", "127.0.0.1:8001", "--insecure",
-                      "--print-unit")
+    done = run_python(
+        "-m",
+        "edvit_tf.device",
+        store / "current",
+        "--listen",
+        "127.0.0.1:8001",
+        "--insecure",
+        "--print-unit",
+    )
     assert done.returncode == 0, done.stderr
     assert f"edvit_tf.device {store.resolve()}/current --submodel 0" in done.stdout
 

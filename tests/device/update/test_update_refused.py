@@ -1,4 +1,6 @@
-"""Bundles that must not become current on a device: refused by sha256 or by a trial, and the old version goes on."""
+"""Bundles that must not become current on a device: refused by sha256 or by a trial, and the old
+version goes on.
+"""
 
 import os
 import shutil
@@ -38,7 +40,9 @@ CAST = 53  # the first operator code of a sub-model's file
 
 
 def other_operator(bundle, code, version):
-    """Puts another first operator code into a file, behind its end: as if a later converter had written it."""
+    """Puts another first operator code into a file, behind its end: as if a later converter had
+    written it.
+    """
     content = bytearray((bundle / "submodel-00.tflite").read_bytes())
 
     def uint32(at):
@@ -46,10 +50,14 @@ def other_operator(bundle, code, version):
 
     root = uint32(0)
     vtable = root - struct.unpack_from("<i", content, root)[0]
-    codes = root + struct.unpack_from("<H", content, vtable + 4 + 2 * 1)[0]  # the model's second field
+    codes = (
+        root + struct.unpack_from("<H", content, vtable + 4 + 2 * 1)[0]
+    )  # the model's second field
     first = codes + uint32(codes) + 4
     content += bytes(-len(content) % 4)
-    content += struct.pack("<6H", 12, 16, 12, 0, 8, 4)  # a vtable: where the old code, name, version and code stand
+    content += struct.pack(
+        "<6H", 12, 16, 12, 0, 8, 4
+    )  # a vtable: where the old code, name, version and code stand
     struct.pack_into("<I", content, first, len(content) - first)
     content += struct.pack("<iiib3x", 12, code, version, min(code, 127))
     (bundle / "submodel-00.tflite").write_bytes(content)
@@ -84,7 +92,9 @@ def wrong_sha256(bundle):
 
 
 def for_another_runtime(bundle):
-    rewrite_manifest(bundle, lambda m: m["sub_models"][1]["flavours"]["float32"].update(runtimes=["abacus"]))
+    rewrite_manifest(
+        bundle, lambda m: m["sub_models"][1]["flavours"]["float32"].update(runtimes=["abacus"])
+    )
 
 
 def no_golden_answers(bundle):
@@ -103,26 +113,35 @@ def test_the_operator_that_is_put_in_is_read(store, other):
     assert run(store, "install", other) == 0
 
 
-@pytest.mark.parametrize("damage, code, text", [
-    (changed_byte, 7, "was changed"),
-    (truncated, 7, "was changed: 20000 bytes"),
-    (truncated_and_listed, 13, "submodel-00.tflite"),
-    (unknown_operator, 13, "builtin_code"),
-    (later_version_of_an_operator, 13, "version '99'"),
-    (another_architecture, 13, "submodel-00.tflite"),
-    (other_widths, 16, "relative error of inf"),
-    (swapped, 16, "answers the golden input with a relative error of"),
-    (wrong_sha256, 7, "fusion.tflite was changed"),
-    (outside, 7, "leaves the bundle's folder"),
-    (for_another_runtime, 7, "has no flavour for"),
-    (no_golden_answers, 7, "not as a recipe writes it"),
-    (not_an_archive, 7, "not as a recipe writes it"),
-    (lambda b: (b / "submodel-01.tflite").unlink(), 7, "is missing"),
-    (lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])), 7, "not as a recipe writes it"),
-    (lambda b: (b / "manifest.json").write_text("{"), 7, "is not JSON"),
-    (shutil.rmtree, 7, "no such folder"),
-])
-def test_what_is_wrong_is_refused_and_the_old_version_goes_on(store, bundles, other, damage, code, text, capsys):
+@pytest.mark.parametrize(
+    "damage, code, text",
+    [
+        (changed_byte, 7, "was changed"),
+        (truncated, 7, "was changed: 20000 bytes"),
+        (truncated_and_listed, 13, "submodel-00.tflite"),
+        (unknown_operator, 13, "builtin_code"),
+        (later_version_of_an_operator, 13, "version '99'"),
+        (another_architecture, 13, "submodel-00.tflite"),
+        (other_widths, 16, "relative error of inf"),
+        (swapped, 16, "answers the golden input with a relative error of"),
+        (wrong_sha256, 7, "fusion.tflite was changed"),
+        (outside, 7, "leaves the bundle's folder"),
+        (for_another_runtime, 7, "has no flavour for"),
+        (no_golden_answers, 7, "not as a recipe writes it"),
+        (not_an_archive, 7, "not as a recipe writes it"),
+        (lambda b: (b / "submodel-01.tflite").unlink(), 7, "is missing"),
+        (
+            lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])),
+            7,
+            "not as a recipe writes it",
+        ),
+        (lambda b: (b / "manifest.json").write_text("{"), 7, "is not JSON"),
+        (shutil.rmtree, 7, "no such folder"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_the_old_version_goes_on(
+    store, bundles, other, damage, code, text, capsys
+):
     damage(other)
     assert run(store, "install", other) == code
     error = capsys.readouterr().err
@@ -134,7 +153,18 @@ def test_what_is_wrong_is_refused_and_the_old_version_goes_on(store, bundles, ot
 
 def test_a_file_that_crashes_the_runtime_is_refused(store, bundles, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(CRASH)
-    done = run_python("-m", "edvit_tf.device.update", store, "install", bundles[1], PYTHONPATH=f"{tmp_path}:{ROOT}")
-    assert done.returncode == 13 and "was ended by SIGSEGV" in done.stderr and "Traceback" not in done.stderr
+    done = run_python(
+        "-m",
+        "edvit_tf.device.update",
+        store,
+        "install",
+        bundles[1],
+        PYTHONPATH=f"{tmp_path}:{ROOT}",
+    )
+    assert (
+        done.returncode == 13
+        and "was ended by SIGSEGV" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert digests(store) == (open_bundle(bundles[0]).digest, None)
     assert not (store / ".partial").exists()

@@ -1,4 +1,6 @@
-"""A certificate that ends soon: both servers say so in log, metrics and /healthz, and --check shows it."""
+"""A certificate that ends soon: both servers say so in log, metrics and /healthz, and --check shows
+it.
+"""
 
 import asyncio
 import contextlib
@@ -28,7 +30,11 @@ def authority(tmp_path_factory):
 
 def issued(authority, days: int, role: str = "worker"):
     folder = authority / f"{role}-for-{days}"
-    return folder if folder.exists() else certs.issue(authority, role, "me", ["127.0.0.1"], days, folder)
+    return (
+        folder
+        if folder.exists()
+        else certs.issue(authority, role, "me", ["127.0.0.1"], days, folder)
+    )
 
 
 def end_of(file) -> float:
@@ -43,11 +49,17 @@ def test_the_end_is_the_certificates_whatever_the_clock_says(authority, days):
 
 def test_an_authority_that_ends_first_is_what_counts(authority):
     folder = issued(authority, 9000)
-    assert tls.expiry(tls.identity(folder)) == end_of(authority / "ca.pem") < end_of(folder / "cert.pem")
+    assert (
+        tls.expiry(tls.identity(folder))
+        == end_of(authority / "ca.pem")
+        < end_of(folder / "cert.pem")
+    )
 
 
 def test_another_authoritys_certificate_has_no_end_here(authority, tmp_path):
-    mixed = shutil.copytree(certs.issue(certs.init(tmp_path / "rogue"), "worker", "me"), tmp_path / "mixed")
+    mixed = shutil.copytree(
+        certs.issue(certs.init(tmp_path / "rogue"), "worker", "me"), tmp_path / "mixed"
+    )
     shutil.copy(authority / "ca.pem", mixed / "ca.pem")
     own = tls.identity(mixed)
     assert tls.expiry(own) is None and tls.doubts(own) and expiry.shown(None) is None
@@ -55,12 +67,17 @@ def test_another_authoritys_certificate_has_no_end_here(authority, tmp_path):
 
 def test_days_are_counted_by_the_clock():
     now = time.time()
-    assert expiry.shown(now + 29.9 * DAY)["expiring"] and not expiry.shown(now + 30.1 * DAY)["expiring"]
+    assert (
+        expiry.shown(now + 29.9 * DAY)["expiring"]
+        and not expiry.shown(now + 30.1 * DAY)["expiring"]
+    )
     said = expiry.shown(now - 2 * DAY)
     assert said["days_left"] == -2 and said["expiring"] and said["ends"].endswith("+00:00")
 
 
-@pytest.mark.parametrize("seconds, level", [(600, "warning"), (-1, "error"), (29 * DAY, "warning"), (31 * DAY, None)])
+@pytest.mark.parametrize(
+    "seconds, level", [(600, "warning"), (-1, "error"), (29 * DAY, "warning"), (31 * DAY, None)]
+)
 def test_it_is_over_when_it_is_over_and_not_in_its_last_hour(authority, capfd, seconds, level):
     own = tls.identity(issued(authority, 1825))
     with pytest.raises(TimeoutError):
@@ -72,18 +89,41 @@ def test_it_is_over_when_it_is_over_and_not_in_its_last_hour(authority, capfd, s
 @contextlib.contextmanager
 def both(bundle, folder, authority, days, prelude=""):
     """A worker and an aggregator whose certificates end in so many days."""
-    with worker(bundle, folder, "--identity", str(issued(authority, days)), "--metrics", "127.0.0.1:0",
-                prelude=prelude) as device, \
-            aggregator(bundle, folder, [device.address], "--identity", str(issued(authority, days, "aggregator")),
-                       "--metrics", "127.0.0.1:0", prelude=prelude) as hub:
+    with (
+        worker(
+            bundle,
+            folder,
+            "--identity",
+            str(issued(authority, days)),
+            "--metrics",
+            "127.0.0.1:0",
+            prelude=prelude,
+        ) as device,
+        aggregator(
+            bundle,
+            folder,
+            [device.address],
+            "--identity",
+            str(issued(authority, days, "aggregator")),
+            "--metrics",
+            "127.0.0.1:0",
+            prelude=prelude,
+        ) as hub,
+    ):
         yield device, hub
 
 
-@pytest.mark.parametrize("days, level, reason", [
-    (1825, None, None), (10, "warning", "certificate ends in less than 30 days"),
-    (-1, "error", "certificate has expired"),
-])
-def test_both_servers_say_at_their_start_when_it_ends(tiny_bundle, tmp_path, authority, days, level, reason):
+@pytest.mark.parametrize(
+    "days, level, reason",
+    [
+        (1825, None, None),
+        (10, "warning", "certificate ends in less than 30 days"),
+        (-1, "error", "certificate has expired"),
+    ],
+)
+def test_both_servers_say_at_their_start_when_it_ends(
+    tiny_bundle, tmp_path, authority, days, level, reason
+):
     with both(tiny_bundle, tmp_path, authority, days) as servers:
         for one, role in zip(servers, ("worker", "aggregator"), strict=True):
             end = end_of(issued(authority, days, role) / "cert.pem")
@@ -96,7 +136,10 @@ def test_both_servers_say_at_their_start_when_it_ends(tiny_bundle, tmp_path, aut
                 continue
             wait_for(lambda one=one: one.events("certificate"), 5)
             event = one.events("certificate")[0]
-            assert (event["level"], event["reason"]) == (level, reason) and "edvit certs issue" in event["advice"]
+            assert (event["level"], event["reason"]) == (
+                level,
+                reason,
+            ) and "edvit certs issue" in event["advice"]
             assert event["file"].endswith("cert.pem") and len(one.events("certificate")) == 1
 
 
@@ -112,14 +155,43 @@ def test_the_line_comes_again_each_day(tiny_bundle, tmp_path, authority):
 
 def test_check_shows_it(tiny_bundle, tmp_path, authority):
     def check(identity, *arguments):
-        return run_python("-m", "edvit_tf.device", tiny_bundle, "--check", "--submodel", "0", "--identity", identity,
-                          *arguments, EDVIT_CACHE=str(tmp_path))
+        return run_python(
+            "-m",
+            "edvit_tf.device",
+            tiny_bundle,
+            "--check",
+            "--submodel",
+            "0",
+            "--identity",
+            identity,
+            *arguments,
+            EDVIT_CACHE=str(tmp_path),
+        )
 
-    soon, over, none = check(issued(authority, 10)), check(issued(authority, -1)), check(tmp_path / "nothing")
-    assert ", in 10 days: issue it again" in soon.stdout and soon.returncode == 0, soon.stdout + soon.stderr
-    assert over.returncode == 1 and "PROBLEM" in over.stdout and "certificate has expired" in over.stdout
-    assert none.returncode == 1 and "PROBLEM" in none.stdout and "ca.pem cannot be read" in none.stdout
+    soon, over, none = (
+        check(issued(authority, 10)),
+        check(issued(authority, -1)),
+        check(tmp_path / "nothing"),
+    )
+    assert ", in 10 days: issue it again" in soon.stdout and soon.returncode == 0, (
+        soon.stdout + soon.stderr
+    )
+    assert (
+        over.returncode == 1
+        and "PROBLEM" in over.stdout
+        and "certificate has expired" in over.stdout
+    )
+    assert (
+        none.returncode == 1 and "PROBLEM" in none.stdout and "ca.pem cannot be read" in none.stdout
+    )
     late = json.loads(check(issued(authority, 1825), "--json").stdout)
-    assert late["ok"] and late["certificate"]["expiring"] is False and 1824 < late["certificate"]["days_left"] <= 1825
+    assert (
+        late["ok"]
+        and late["certificate"]["expiring"] is False
+        and 1824 < late["certificate"]["days_left"] <= 1825
+    )
     refused = run_python("-m", "edvit_tf.device", tiny_bundle, "--tune", "--identity", tmp_path)
-    assert refused.returncode == 2 and "--identity goes with --listen, and with --check" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "--identity goes with --listen, and with --check" in refused.stderr
+    )

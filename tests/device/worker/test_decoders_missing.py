@@ -1,6 +1,8 @@
-"""A device without the optional decoders: it says so for the files that need them, and answers all others.
+"""A device without the optional decoders: it says so for the files that need them, and answers all
+others.
 
-They are missing for real: the processes see this environment's packages through a folder of links that lacks them.
+They are missing for real: the processes see this environment's packages through a folder of links
+that lacks them.
 """
 
 import io
@@ -32,7 +34,9 @@ MISSING = {  # what is not linked, by what then happens
 
 
 def without(folder: Path, prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Environment of a process that finds the packages installed here, but those whose names begin so. Use with -S."""
+    """Environment of a process that finds the packages installed here, but those whose names begin
+    so. Use with -S.
+    """
     links = folder / "packages"
     links.mkdir()
     for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
@@ -50,7 +54,9 @@ def encoded(suffix: str) -> bytes:
             out.setparams((1, 2, RATE, 0, "NONE", ""))
             out.writeframes((SOUND * 32767).astype("<i2").tobytes())
     else:
-        soundfile = pytest.importorskip("soundfile", reason="soundfile makes the FLAC file of this test")
+        soundfile = pytest.importorskip(
+            "soundfile", reason="soundfile makes the FLAC file of this test"
+        )
         soundfile.write(file, SOUND, RATE, format=suffix.upper())
     return file.getvalue()
 
@@ -60,8 +66,14 @@ def device(request, tmp_path):
     """(environment, the reason that an import of soundfile has)."""
     prefixes, words = MISSING[request.param]
     environment = without(tmp_path, prefixes)
-    probe = subprocess.run([sys.executable, "-S", "-c", "import soundfile"], env={**os.environ, **environment},
-                           capture_output=True, text=True, timeout=60, check=False)
+    probe = subprocess.run(
+        [sys.executable, "-S", "-c", "import soundfile"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     if probe.returncode == 0:
         pytest.skip("the system has a libsndfile of its own, which soundfile finds")
     assert words in probe.stderr
@@ -70,8 +82,16 @@ def device(request, tmp_path):
 
 def test_a_worker_says_that_flac_needs_soundfile_and_takes_wav(tiny_mel_bundle, tmp_path, device):
     environment, words = device
-    command = [sys.executable, "-S", "-m", "edvit_tf.device", str(tiny_mel_bundle), "--listen", "127.0.0.1:0",
-               "--insecure"]
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "edvit_tf.device",
+        str(tiny_mel_bundle),
+        "--listen",
+        "127.0.0.1:0",
+        "--insecure",
+    ]
     with server(command, tmp_path, **environment) as one, one.channel() as channel:
         for suffix in ("flac", "au"):
             with pytest.raises(grpc.RpcError) as error:
@@ -84,10 +104,21 @@ def test_a_worker_says_that_flac_needs_soundfile_and_takes_wav(tiny_mel_bundle, 
 
 
 def test_an_aggregator_passes_it_on(tiny_mel_bundle, tmp_path):
-    command = [sys.executable, "-S", "-m", "edvit_tf.device", str(tiny_mel_bundle), "--listen", "127.0.0.1:0",
-               "--insecure"]
-    with (server(command, tmp_path, **without(tmp_path, ("soundfile", "_soundfile"))) as bare,
-          aggregator(tiny_mel_bundle, tmp_path, [bare.address]) as one, one.channel() as channel):
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "edvit_tf.device",
+        str(tiny_mel_bundle),
+        "--listen",
+        "127.0.0.1:0",
+        "--insecure",
+    ]
+    with (
+        server(command, tmp_path, **without(tmp_path, ("soundfile", "_soundfile"))) as bare,
+        aggregator(tiny_mel_bundle, tmp_path, [bare.address]) as one,
+        one.channel() as channel,
+    ):
         wait_ready(channel)
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, encoded("flac"), name="mel")
@@ -108,11 +139,31 @@ def test_predict_says_it_too(tiny_mel_bundle, tmp_path, device):
         file = tmp_path / f"one.{suffix}"
         file.write_bytes(encoded(suffix))
         ends[suffix] = subprocess.run(
-            [sys.executable, "-S", "-m", "edvit_tf.device", tiny_mel_bundle, "--predict", file, "--json"], cwd=ROOT,
-            env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False)
-    assert ends["flac"].returncode == 10 and "Traceback" not in ends["flac"].stderr, ends["flac"].stderr
+            [
+                sys.executable,
+                "-S",
+                "-m",
+                "edvit_tf.device",
+                tiny_mel_bundle,
+                "--predict",
+                file,
+                "--json",
+            ],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ends["flac"].returncode == 10 and "Traceback" not in ends["flac"].stderr, ends[
+        "flac"
+    ].stderr
     assert "needs soundfile" in ends["flac"].stderr and words in ends["flac"].stderr
-    assert ends["wav"].returncode == 0 and json.loads(ends["wav"].stdout)["label"] in made_bundle.LABELS
+    assert (
+        ends["wav"].returncode == 0
+        and json.loads(ends["wav"].stdout)["label"] in made_bundle.LABELS
+    )
 
 
 def test_a_worker_of_pictures_without_pillow(tiny_bundle, tmp_path):
@@ -120,9 +171,24 @@ def test_a_worker_of_pictures_without_pillow(tiny_bundle, tmp_path):
 
     file = io.BytesIO()
     Image.new("L", (16, 16)).save(file, "PNG")
-    command = [sys.executable, "-S", "-m", "edvit_tf.device", str(tiny_bundle), "--listen", "127.0.0.1:0", "--insecure"]
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "edvit_tf.device",
+        str(tiny_bundle),
+        "--listen",
+        "127.0.0.1:0",
+        "--insecure",
+    ]
     with server(command, tmp_path, **without(tmp_path, ("PIL",))) as one, one.channel() as channel:
         with pytest.raises(grpc.RpcError) as error:
             ask(channel, wire.infer_request("submodel-00", {"image": file.getvalue()}))
-        assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION and "needs Pillow" in error.value.details()
-        assert ask(channel, wire.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)}))
+        assert (
+            error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            and "needs Pillow" in error.value.details()
+        )
+        assert ask(
+            channel,
+            wire.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)}),
+        )

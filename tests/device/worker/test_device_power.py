@@ -24,7 +24,10 @@ def put(root, path, text):
 
 def test_a_machine_that_does_not_tell(tmp_path, no_vcgencmd):
     state = power(tmp_path)
-    assert state == {"temperature_c": None, "now": [], "since_boot": [], "source": None} and problems(state) == []
+    assert (
+        state == {"temperature_c": None, "now": [], "since_boot": [], "source": None}
+        and problems(state) == []
+    )
 
 
 def test_the_firmware_s_flags_and_the_hottest_zone(tmp_path, no_vcgencmd):
@@ -32,8 +35,12 @@ def test_the_firmware_s_flags_and_the_hottest_zone(tmp_path, no_vcgencmd):
     put(tmp_path, "class/thermal/thermal_zone0/temp", "48312\n")
     put(tmp_path, "class/thermal/thermal_zone1/temp", "81000\n")
     state = power(tmp_path)
-    assert state == {"temperature_c": 81.0, "now": ["under-voltage", "throttled"],
-                     "since_boot": ["under-voltage", "throttled"], "source": "firmware"}
+    assert state == {
+        "temperature_c": 81.0,
+        "now": ["under-voltage", "throttled"],
+        "since_boot": ["under-voltage", "throttled"],
+        "source": "firmware",
+    }
     assert ["supply" in p or "cool" in p for p in problems(state)] == [True, True]
 
 
@@ -53,13 +60,20 @@ def test_vcgencmd_is_asked_first(tmp_path, monkeypatch):
     put(tmp_path, "bin/vcgencmd", "#!/bin/sh\necho throttled=0x4\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    assert power(tmp_path) == {"temperature_c": None, "now": ["throttled"], "since_boot": [], "source": "vcgencmd"}
+    assert power(tmp_path) == {
+        "temperature_c": None,
+        "now": ["throttled"],
+        "since_boot": [],
+        "source": "vcgencmd",
+    }
 
 
 def test_check_fails_with_the_reason_while_the_voltage_is_low(tiny_bundle, tmp_path):
     put(tmp_path, "vcgencmd", "#!/bin/sh\necho throttled=0x1\n")
     (tmp_path / "vcgencmd").chmod(0o755)
-    done = run_python("-m", "edvit_tf.device", tiny_bundle, "--check", PATH=f"{tmp_path}:/usr/bin:/bin")
+    done = run_python(
+        "-m", "edvit_tf.device", tiny_bundle, "--check", PATH=f"{tmp_path}:/usr/bin:/bin"
+    )
     assert done.returncode == 1 and "PROBLEM: under-voltage now: use the supply" in done.stdout
     assert "all models answer as exported" in done.stdout
 
@@ -67,64 +81,101 @@ def test_check_fails_with_the_reason_while_the_voltage_is_low(tiny_bundle, tmp_p
 def test_check_names_the_versions_and_a_missing_package(tiny_bundle):
     done = run_python("-m", "edvit_tf.device", tiny_bundle, "--check", "--json", "--submodel", "0")
     result = json.loads(done.stdout)
-    assert all(result[key] for key in ("python", "libc", "numpy", "runtime", "grpcio", "protobuf", "processor"))
-    code = ("import importlib.metadata as m; real = m.version\n"
-            "def version(name):\n"
-            "    if name == 'grpcio': raise m.PackageNotFoundError(name)\n"
-            "    return real(name)\n"
-            "m.version = version\n"
-            "from edvit_tf.device.__main__ import main\n"
-            f"raise SystemExit(main([{str(tiny_bundle)!r}, '--check', '--submodel', '0']))")
+    assert all(
+        result[key]
+        for key in ("python", "libc", "numpy", "runtime", "grpcio", "protobuf", "processor")
+    )
+    code = (
+        "import importlib.metadata as m; real = m.version\n"
+        "def version(name):\n"
+        "    if name == 'grpcio': raise m.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "m.version = version\n"
+        "from edvit_tf.device.__main__ import main\n"
+        f"raise SystemExit(main([{str(tiny_bundle)!r}, '--check', '--submodel', '0']))"
+    )
     done = run_python("-c", code)
-    assert done.returncode == 1 and "PROBLEM: grpcio or protobuf is missing" in done.stdout, done.stderr
+    assert done.returncode == 1 and "PROBLEM: grpcio or protobuf is missing" in done.stdout, (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--check"], ["--listen", "127.0.0.1:0", "--insecure"]])
 def test_a_numpy_that_the_runtime_cannot_take_fails_with_the_reason(tiny_bundle, arguments):
-    code = ("import numpy; numpy.__version__ = '2.2.0'\n"
-            "from edvit_tf.device.__main__ import main\n"
-            f"raise SystemExit(main([{str(tiny_bundle)!r}, *{arguments}]))")
+    code = (
+        "import numpy; numpy.__version__ = '2.2.0'\n"
+        "from edvit_tf.device.__main__ import main\n"
+        f"raise SystemExit(main([{str(tiny_bundle)!r}, *{arguments}]))"
+    )
     done = run_python("-c", code)
-    assert done.returncode == 9 and "needs numpy below 2" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 9
+        and "needs numpy below 2" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def printed(bundle, *arguments):
-    done = run_python("-m", "edvit_tf.device", bundle, "--listen", "0.0.0.0:8001", "--print-unit", *arguments)
+    done = run_python(
+        "-m", "edvit_tf.device", bundle, "--listen", "0.0.0.0:8001", "--print-unit", *arguments
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_unit_is_hardened_and_starts_this_worker(tiny_bundle, tmp_path):
-    text = printed(tiny_bundle, "--identity", "/etc/edvit", "--submodel", "1", "--metrics", "0.0.0.0:9001")
+    text = printed(
+        tiny_bundle, "--identity", "/etc/edvit", "--submodel", "1", "--metrics", "0.0.0.0:9001"
+    )
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str
     unit.read_string(text)
     service = unit["Service"]
-    assert service["ProtectSystem"] == "strict" and service["DynamicUser"] == service["NoNewPrivileges"] == "yes"
+    assert (
+        service["ProtectSystem"] == "strict"
+        and service["DynamicUser"] == service["NoNewPrivileges"] == "yes"
+    )
     assert service["Restart"] == "on-failure" and service["CapabilityBoundingSet"] == ""
     assert set(service["RestartPreventExitStatus"].split()) == {"2", "7", "9", "15", "16", "22"}
-    for words in (f"{tiny_bundle} --submodel 1 --listen 0.0.0.0:8001", "--identity %d", "--metrics 0.0.0.0:9001"):
+    for words in (
+        f"{tiny_bundle} --submodel 1 --listen 0.0.0.0:8001",
+        "--identity %d",
+        "--metrics 0.0.0.0:9001",
+    ):
         assert words in service["ExecStart"]
     for name in ("ca.pem", "cert.pem", "key.pem"):
         assert f"LoadCredential={name}:/etc/edvit/{name}\n" in text
     megabytes = int(service["MemoryMax"].removesuffix("M"))
-    assert 400 < megabytes < 1000  # 120 MiB of models and process, 320 for a picture of 16 megapixels
+    assert (
+        400 < megabytes < 1000
+    )  # 120 MiB of models and process, 320 for a picture of 16 megapixels
     if shutil.which("systemd-analyze"):
         file = tmp_path / "edvit-worker.service"
         file.write_text(text)
-        checked = subprocess.run(["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True,
-                                 timeout=60)
+        checked = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", file],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert checked.returncode == 0 and str(file) not in checked.stderr, checked.stderr
 
 
 def test_the_command_of_the_unit_starts_a_worker(tiny_bundle, tmp_path):
     """ExecStart as printed, with another port."""
-    line = next(row for row in printed(tiny_bundle, "--insecure", "--insecure-anywhere").splitlines()
-                if row.startswith("ExecStart="))
+    line = next(
+        row
+        for row in printed(tiny_bundle, "--insecure", "--insecure-anywhere").splitlines()
+        if row.startswith("ExecStart=")
+    )
     command = line.removeprefix("ExecStart=").replace("0.0.0.0:8001", "127.0.0.1:0").split()
     with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen(command, stderr=log, cwd=tmp_path, env={
-            "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "EDVIT_CACHE": str(tmp_path)})
+        process = subprocess.Popen(
+            command,
+            stderr=log,
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "EDVIT_CACHE": str(tmp_path)},
+        )
     try:
         wait_for(lambda: '"event": "serving"' in (tmp_path / "log").read_text())
         process.terminate()

@@ -1,4 +1,6 @@
-"""ModelStreamInfer, with real workers: each answer bound to its request, deadlines, taking back, breaks, draining."""
+"""ModelStreamInfer, with real workers: each answer bound to its request, deadlines, taking back,
+breaks, draining.
+"""
 
 import asyncio
 import contextlib
@@ -34,8 +36,9 @@ def picture() -> np.ndarray:
 
 
 def request(request_id: str, x=None, **parameters):
-    return wire.infer_request(NAME, {"image": picture() if x is None else x}, request_id=request_id,
-                              parameters=parameters)
+    return wire.infer_request(
+        NAME, {"image": picture() if x is None else x}, request_id=request_id, parameters=parameters
+    )
 
 
 @contextlib.contextmanager
@@ -65,17 +68,29 @@ def status(answer) -> str:
 
 @pytest.fixture(scope="module")
 def running(tiny_bundle, tmp_path_factory):
-    with worker(tiny_bundle, tmp_path_factory.mktemp("streams"), "--insecure", "--metrics", "127.0.0.1:0") as one:
+    with worker(
+        tiny_bundle, tmp_path_factory.mktemp("streams"), "--insecure", "--metrics", "127.0.0.1:0"
+    ) as one:
         yield one
 
 
 def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, running):
     pictures = {f"good {i}": picture() for i in range(20)}
-    bad = {"shape": (request("shape", np.zeros((1, 8, 8, 1), np.uint8)), "INVALID_ARGUMENT", "[1, 16, 16, 1]"),
-           "type": (request("type", np.zeros((1, 16, 16, 1), np.float64)), "INVALID_ARGUMENT", "FP64"),
-           "": (b"\xff\xff\xff", "INVALID_ARGUMENT", "no protobuf message"),
-           "timeout": (request("timeout", timeout="soon"), "INVALID_ARGUMENT", "microseconds"),
-           "other": (wire.infer_request("other", {}, request_id="other"), "INVALID_ARGUMENT", "submodel-00")}
+    bad = {
+        "shape": (
+            request("shape", np.zeros((1, 8, 8, 1), np.uint8)),
+            "INVALID_ARGUMENT",
+            "[1, 16, 16, 1]",
+        ),
+        "type": (request("type", np.zeros((1, 16, 16, 1), np.float64)), "INVALID_ARGUMENT", "FP64"),
+        "": (b"\xff\xff\xff", "INVALID_ARGUMENT", "no protobuf message"),
+        "timeout": (request("timeout", timeout="soon"), "INVALID_ARGUMENT", "microseconds"),
+        "other": (
+            wire.infer_request("other", {}, request_id="other"),
+            "INVALID_ARGUMENT",
+            "submodel-00",
+        ),
+    }
     with running.channel() as channel, stream(channel) as (put, call):
         for (name, x), (_, case) in zip(pictures.items(), [*bad.items()] * 4, strict=True):
             put(request(name, x))
@@ -88,10 +103,15 @@ def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, 
     for name, x in pictures.items():
         assert status(answers[name]) == "OK" and not answers[name].error_message
         expected, _ = run_model(tiny_bundle / f"{NAME}.tflite", {"image": x})
-        np.testing.assert_array_equal(wire.tensors(answers[name].infer_response)["features"], expected["features"])
+        np.testing.assert_array_equal(
+            wire.tensors(answers[name].infer_response)["features"], expected["features"]
+        )
     for name, (_, code, text) in bad.items():
         assert status(answers[name]) == code and text in answers[name].error_message, answers[name]
-    assert 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"}' in metrics(running)
+    assert (
+        'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"}'
+        in metrics(running)
+    )
 
 
 def test_a_timeout_holds_in_calls_too(running):
@@ -99,7 +119,10 @@ def test_a_timeout_holds_in_calls_too(running):
         for wrong in (-1, True, 0.5, "soon"):
             with pytest.raises(grpc.RpcError) as error:
                 ask(channel, request("r", timeout=wrong))
-            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "'timeout'" in error.value.details()
+            assert (
+                error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+                and "'timeout'" in error.value.details()
+            )
         assert ask(channel, request("r", timeout=0)).id == "r"  # none
         with pytest.raises(grpc.RpcError) as error:
             ask(channel, request("r", timeout=1))
@@ -107,7 +130,9 @@ def test_a_timeout_holds_in_calls_too(running):
 
 
 def test_a_flood_is_answered_to_the_last_request(running):
-    """More than a stream's room and a queue's: each gets its answer or its refusal, the next one is served."""
+    """More than a stream's room and a queue's: each gets its answer or its refusal, the next one is
+    served.
+    """
     with running.channel() as channel, stream(channel) as (put, call):
         for i in range(1000):
             put(request(str(i), timeout=30_000_000))
@@ -121,8 +146,11 @@ def test_a_flood_is_answered_to_the_last_request(running):
 
 def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundle, tmp_path):
     arguments = ("--insecure", "--metrics", "127.0.0.1:0")
-    with (worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one, one.channel() as channel,
-          stream(channel) as (put, call)):
+    with (
+        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one,
+        one.channel() as channel,
+        stream(channel) as (put, call),
+    ):
         put(request("learns"))  # how long it takes
         assert next(call).infer_response.id == "learns"
         put(request("first"))
@@ -138,14 +166,32 @@ def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundl
         answers = by_id(call)
         counted = metrics(one)
     assert {name: status(a) for name, a in answers.items()} == {
-        "first": "OK", "hasty": "RESOURCE_EXHAUSTED", "patient": "OK", "unknown": "INVALID_ARGUMENT"}
+        "first": "OK",
+        "hasty": "RESOURCE_EXHAUSTED",
+        "patient": "OK",
+        "unknown": "INVALID_ARGUMENT",
+    }
     assert 'edvit_compute_seconds_count{model="submodel-00"} 3' in counted  # learns, first, patient
-    assert 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="CANCELLED"} 1' in counted
+    assert (
+        'edvit_requests_total{method="ModelInfer",model="submodel-00",code="CANCELLED"} 1'
+        in counted
+    )
 
 
 def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle, tmp_path):
-    with (worker(tiny_bundle, tmp_path, "--insecure", "--deadline-ms", "60000", prelude=SLOW.format(seconds=1)) as one,
-          one.channel() as channel, stream(channel) as (put, call), stream(channel) as (_, idle)):
+    with (
+        worker(
+            tiny_bundle,
+            tmp_path,
+            "--insecure",
+            "--deadline-ms",
+            "60000",
+            prelude=SLOW.format(seconds=1),
+        ) as one,
+        one.channel() as channel,
+        stream(channel) as (put, call),
+        stream(channel) as (_, idle),
+    ):
         put(request("in flight"))
         put(wire.message("ModelInferRequest")(model_name="other", id="read"))
         assert next(call).infer_response.id == "read"  # so what came before it was too
@@ -154,7 +200,10 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
         wait_for(lambda: one.events("draining"))
         put(request("too late"))
         answers = by_id(call)
-        assert {name: status(a) for name, a in answers.items()} == {"too late": "UNAVAILABLE", "in flight": "OK"}
+        assert {name: status(a) for name, a in answers.items()} == {
+            "too late": "UNAVAILABLE",
+            "in flight": "OK",
+        }
         assert next(iter(answers)) == "too late"  # at once
         assert not list(idle) and idle.code() is grpc.StatusCode.OK
         assert one.process.wait(20) == 0
@@ -163,7 +212,9 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
 
 
 def test_a_peer_that_does_not_read_fills_no_memory(running):
-    """300 refusals fill what gRPC sends ahead of a reader; then large requests come, each of which is refused too."""
+    """300 refusals fill what gRPC sends ahead of a reader; then large requests come, each of which
+    is refused too.
+    """
     large = request("large", np.zeros((1, 2000, 2000, 1), np.uint8))
     with running.channel() as channel:
         ask(channel, request("before"))
@@ -175,8 +226,13 @@ def test_a_peer_that_does_not_read_fills_no_memory(running):
                 put(large)
             refused = 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"} '
             counts = []
-            wait_for(lambda: counts.append(metrics(running).partition(refused)[2].split("\n")[0])
-                     or len(counts) > 20 and len(set(counts[-20:])) == 1)
+            wait_for(
+                lambda: (
+                    counts.append(metrics(running).partition(refused)[2].split("\n")[0])
+                    or len(counts) > 20
+                    and len(set(counts[-20:])) == 1
+                )
+            )
             grown = running.resident_bytes() - before
             put(None)
             assert len(list(call)) == 400
@@ -193,7 +249,10 @@ def test_streams_that_are_open_are_limited_and_leave_room_for_others(running):
         with stream(channel) as (put, call), pytest.raises(grpc.RpcError) as error:
             put(request("one more"))
             next(call)
-        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "64 at most" in error.value.details()
+        assert (
+            error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            and "64 at most" in error.value.details()
+        )
         assert ask(channel, request("a call")).id == "a call"
 
 
@@ -209,7 +268,9 @@ def test_what_is_given_up_in_the_queue_holds_up_nobody():
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert executor.waiting == 0 and executor.expected_wait() < 0.5
-        assert (await executor.submit(0.0, 1.5)).compute_ms < 400  # refused, were the forty still counted
+        assert (
+            await executor.submit(0.0, 1.5)
+        ).compute_ms < 400  # refused, were the forty still counted
         await running
         assert executor.unfinished == 0
         executor.close()
@@ -219,14 +280,23 @@ def test_what_is_given_up_in_the_queue_holds_up_nobody():
 
 def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
     certs.init(tmp_path / "ca")
-    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
-           for role, hosts in (("worker", ["127.0.0.1"]), ("aggregator", ["127.0.0.1"]))}
+    ids = {
+        role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+        for role, hosts in (("worker", ["127.0.0.1"]), ("aggregator", ["127.0.0.1"]))
+    }
     with worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"])) as one:
-        for role, code in (("aggregator", grpc.StatusCode.OK), ("worker", grpc.StatusCode.PERMISSION_DENIED)):
+        for role, code in (
+            ("aggregator", grpc.StatusCode.OK),
+            ("worker", grpc.StatusCode.PERMISSION_DENIED),
+        ):
             with one.channel(tls.identity(ids[role])) as channel, stream(channel) as (put, call):
                 put(request("r"))
                 put(None)
-                with contextlib.nullcontext() if code is grpc.StatusCode.OK else pytest.raises(grpc.RpcError):
+                with (
+                    contextlib.nullcontext()
+                    if code is grpc.StatusCode.OK
+                    else pytest.raises(grpc.RpcError)
+                ):
                     assert list(by_id(call)) == ["r"]
                 assert call.code() is code
 
@@ -240,7 +310,9 @@ async def outcome(exchange: Exchange, request_id: str, seconds: float = 5.0):
         return error.code()
 
 
-def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_nobody_s(tiny_bundle, tmp_path):
+def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_nobody_s(
+    tiny_bundle, tmp_path
+):
     async def talk(one):
         async with grpc.aio.insecure_channel(one.address) as channel:
             exchange = Exchange(channel)
@@ -248,10 +320,14 @@ def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_no
             one.process.send_signal(signal.SIGSTOP)
             started = time.monotonic()
             late = await asyncio.gather(*(outcome(exchange, f"late {i}", 0.3) for i in range(200)))
-            assert set(late) == {grpc.StatusCode.DEADLINE_EXCEEDED} and time.monotonic() - started < 1.5
+            assert (
+                set(late) == {grpc.StatusCode.DEADLINE_EXCEEDED}
+                and time.monotonic() - started < 1.5
+            )
             one.process.send_signal(signal.SIGCONT)
             assert await asyncio.gather(*(outcome(exchange, f"after {i}") for i in range(5))) == [
-                f"after {i}" for i in range(5)]
+                f"after {i}" for i in range(5)
+            ]
             exchange.close()
 
     with worker(tiny_bundle, tmp_path) as one:
@@ -264,11 +340,20 @@ def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_b
         address = f"127.0.0.1:{free.getsockname()[1]}"
 
     async def talk():
-        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 200),
+        ]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             exchange = Exchange(channel)
-            with worker(tiny_bundle, tmp_path, "--insecure", "--listen", address,
-                        prelude=SLOW.format(seconds=1)) as one:
+            with worker(
+                tiny_bundle,
+                tmp_path,
+                "--insecure",
+                "--listen",
+                address,
+                prelude=SLOW.format(seconds=1),
+            ) as one:
                 asked = [asyncio.ensure_future(outcome(exchange, str(i), 30)) for i in range(3)]
                 await asyncio.sleep(0.3)
                 one.process.kill()
@@ -302,7 +387,9 @@ def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
         asyncio.run(talk(address))
 
 
-@pytest.mark.parametrize("status_said, expected", [("OK", "UNKNOWN"), ("", "UNKNOWN"), ("INTERNAL", "INTERNAL")])
+@pytest.mark.parametrize(
+    "status_said, expected", [("OK", "UNKNOWN"), ("", "UNKNOWN"), ("INTERNAL", "INTERNAL")]
+)
 def test_an_error_on_a_stream_has_its_code(status_said, expected):
     def infer(asked):
         answer = wire.message("ModelStreamInferResponse")(error_message="no")
@@ -332,7 +419,9 @@ def test_a_device_that_reads_no_more_gets_another_stream_and_nothing_piles_up():
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
             exchange = Exchange(channel)
-            shared = wire.serialise(wire.infer_request("", {"image": bytes(200 << 10)}, request_id="large"))
+            shared = wire.serialise(
+                wire.infer_request("", {"image": bytes(200 << 10)}, request_id="large")
+            )
             for i in range(40):
                 with pytest.raises(grpc.aio.AioRpcError) as error:
                     await exchange.infer(shared, f"model {i}", "large", 0.02)
@@ -351,12 +440,17 @@ def test_a_device_that_reads_no_more_gets_another_stream_and_nothing_piles_up():
 
 
 def test_large_requests_and_older_workers_are_asked_by_calls():
-    """The device has calls alone: a small request finds no stream there, a large one does not try it."""
+    """The device has calls alone: a small request finds no stream there, a large one does not try
+    it.
+    """
+
     async def talk(address):
         link = Link(Device("one", address), "d", [NAME], None)
         for bytes_of_it, streams in ((300 << 10, True), (300, False)):
             link._streams = True
-            shared = wire.serialise(wire.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r"))
+            shared = wire.serialise(
+                wire.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r")
+            )
             assert wire.checked(await link.infer(NAME, shared, "r", 20)).id == "r"
             assert link._streams is streams
         await link.close()

@@ -1,6 +1,7 @@
 """An unmodified tritonclient.grpc, and its asyncio twin, against a worker and an aggregator.
 
-It runs in the Python that EDVIT_TRITON_PYTHON names, or in this one if tritonclient is installed here.
+It runs in the Python that EDVIT_TRITON_PYTHON names, or in this one if tritonclient is installed
+here.
 """
 
 import contextlib
@@ -21,8 +22,11 @@ from tests.support.aggregator_process import aggregator, fused, wait_ready
 from tests.support.worker_process import worker
 
 PYTHON = os.environ.get("EDVIT_TRITON_PYTHON") or (
-    sys.executable if importlib.util.find_spec("tritonclient") else None)
-pytestmark = pytest.mark.skipif(PYTHON is None, reason="tritonclient is not installed and EDVIT_TRITON_PYTHON not set")
+    sys.executable if importlib.util.find_spec("tritonclient") else None
+)
+pytestmark = pytest.mark.skipif(
+    PYTHON is None, reason="tritonclient is not installed and EDVIT_TRITON_PYTHON not set"
+)
 
 CLIENT = """
 import asyncio, inspect, json, queue, sys
@@ -93,9 +97,16 @@ PICTURE = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 
 
 def triton(one, model: str, outputs: str, identity=None) -> list[dict]:
-    """What tritonclient.grpc and tritonclient.grpc.aio say of a server; a failure before the end is "refused"."""
-    done = subprocess.run([PYTHON, "-c", CLIENT, one.address, model, outputs, str(identity or "")],
-                          capture_output=True, text=True, timeout=120, check=False)
+    """What tritonclient.grpc and tritonclient.grpc.aio say of a server; a failure before the end is
+    "refused".
+    """
+    done = subprocess.run(
+        [PYTHON, "-c", CLIENT, one.address, model, outputs, str(identity or "")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -118,14 +129,23 @@ def check_aggregator(one, bundle, identity=None) -> None:
         assert said["server"]["name"] == "edvit_tf aggregator" and said["degraded"] is False
         assert [m["name"] for m in said["index"]["models"]] == ["edvit"]
         for kind in ("all", "asked"):
-            np.testing.assert_array_equal(np.array(said[kind]["probabilities"], np.float32), expected)
+            np.testing.assert_array_equal(
+                np.array(said[kind]["probabilities"], np.float32), expected
+            )
         assert said["texts"]["label"] == open_bundle(bundle).labels[int(expected.argmax())]
 
 
 def check_common(one, said: dict) -> None:
     assert "refused" not in said, said
-    assert said["is_server_live"] and said["is_server_ready"] and said["ready"] and not said["other ready"]
-    assert said["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": ["1", "16", "16", "1"]}]
+    assert (
+        said["is_server_live"]
+        and said["is_server_ready"]
+        and said["ready"]
+        and not said["other ready"]
+    )
+    assert said["model"]["inputs"] == [
+        {"name": "image", "datatype": "UINT8", "shape": ["1", "16", "16", "1"]}
+    ]
     assert said["id"] == "r7" and said["digest"] == one.serving["bundle_digest"]
     assert list(said["streamed"].items()) == [("s1", said["all"][next(iter(said["all"]))])]
     assert len(said["stream errors"]) == 1 and "got [2, 16, 16, 1]" in said["stream errors"][0]
@@ -133,8 +153,11 @@ def check_common(one, said: dict) -> None:
 
 
 def test_an_unmodified_tritonclient_talks_to_worker_and_aggregator(tiny_bundle, tmp_path):
-    with (worker(tiny_bundle, tmp_path) as device, aggregator(tiny_bundle, tmp_path, [device.address]) as hub,
-          hub.channel() as channel):
+    with (
+        worker(tiny_bundle, tmp_path) as device,
+        aggregator(tiny_bundle, tmp_path, [device.address]) as hub,
+        hub.channel() as channel,
+    ):
         wait_ready(channel)
         check_worker(device, tiny_bundle)
         check_aggregator(hub, tiny_bundle)
@@ -144,20 +167,30 @@ def test_over_mutual_tls_too_and_roles_hold(tiny_bundle, tmp_path):
     certs.init(tmp_path / "ca")
     certs.init(tmp_path / "rogue")
     here = ["127.0.0.1"]
-    ids = {role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
-           for role, hosts in (("worker", here), ("aggregator", here), ("client", []))}
+    ids = {
+        role: certs.issue(tmp_path / "ca", role, "me", hosts, 10, tmp_path / role)
+        for role, hosts in (("worker", here), ("aggregator", here), ("client", []))
+    }
     rogue = certs.issue(tmp_path / "rogue", "client", "me", [], 10, tmp_path / "rogue-client")
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"])))
-        hub = stack.enter_context(aggregator(tiny_bundle, tmp_path, [device.address], "--identity",
-                                             str(ids["aggregator"])))
+        device = stack.enter_context(
+            worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"]))
+        )
+        hub = stack.enter_context(
+            aggregator(
+                tiny_bundle, tmp_path, [device.address], "--identity", str(ids["aggregator"])
+            )
+        )
         wait_ready(stack.enter_context(hub.channel(tls.identity(ids["client"]))))
         check_worker(device, tiny_bundle, ids["client"])  # a client may ask one worker
         check_worker(device, tiny_bundle, ids["aggregator"])
         check_aggregator(hub, tiny_bundle, ids["client"])
         for one, role in ((device, "worker"), (hub, "worker"), (hub, "aggregator")):
             for said in triton(one, "submodel-00", "features", ids[role]):
-                assert "PERMISSION_DENIED" in said["refused"] and f"role: got {role} (me)" in said["refused"], said
+                assert (
+                    "PERMISSION_DENIED" in said["refused"]
+                    and f"role: got {role} (me)" in said["refused"]
+                ), said
         for one in (device, hub):
             for identity in (rogue, None):  # another authority's, plaintext
                 for said in triton(one, "submodel-00", "features", identity):
@@ -166,15 +199,23 @@ def test_over_mutual_tls_too_and_roles_hold(tiny_bundle, tmp_path):
 
 def test_wire_stands_beside_tritonclient_in_one_process(tmp_path):
     """Both describe messages of the same names; what one writes the other reads."""
-    code = ("import numpy as np\nfrom edvit_tf.device import wire\n"
-            "from tritonclient.grpc import service_pb2 as theirs\n"
-            "x = np.ones((1, 2), np.float32)\n"
-            "ours = wire.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"
-            "read = theirs.ModelInferRequest.FromString(wire.serialise(ours))\n"
-            "assert (read.model_name, read.id, read.inputs[0].name) == ('m', 'i', 'x')\n"
-            "assert read.parameters['p'].bool_param and len(read.raw_input_contents[0]) == 8\n"
-            "back = wire.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
-            "assert wire.tensors(back)['x'].tolist() == [[1, 1]] and wire.parameters(back) == {'p': True}\n")
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": os.getcwd()})
+    code = (
+        "import numpy as np\nfrom edvit_tf.device import wire\n"
+        "from tritonclient.grpc import service_pb2 as theirs\n"
+        "x = np.ones((1, 2), np.float32)\n"
+        "ours = wire.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"
+        "read = theirs.ModelInferRequest.FromString(wire.serialise(ours))\n"
+        "assert (read.model_name, read.id, read.inputs[0].name) == ('m', 'i', 'x')\n"
+        "assert read.parameters['p'].bool_param and len(read.raw_input_contents[0]) == 8\n"
+        "back = wire.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
+        "assert wire.tensors(back)['x'].tolist() == [[1, 1]] and wire.parameters(back) == {'p': "
+        "True}\n"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
     assert done.returncode == 0, done.stderr

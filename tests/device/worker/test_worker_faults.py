@@ -1,4 +1,6 @@
-"""Real workers under overload, with models that hang or answer NaN, and with bundles that must not be served."""
+"""Real workers under overload, with models that hang or answer NaN, and with bundles that must not
+be served.
+"""
 
 import asyncio
 import os
@@ -32,7 +34,9 @@ def stuck_run(self, **arrays):
 
 runtime.Model.run = stuck_run
 """
-HOLDS_THE_LOCK = "re.match('(a+)+b', 'a' * 40)"  # hours within one call that never lets another thread run
+HOLDS_THE_LOCK = (
+    "re.match('(a+)+b', 'a' * 40)"  # hours within one call that never lets another thread run
+)
 
 
 def send(channel, timeout):
@@ -45,8 +49,13 @@ def metrics(one) -> str:
 
 
 def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
-    """0.3 s of service and 1 s of deadline: three or so are answered, the others are refused at once."""
-    with worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=0.3)) as one, one.channel() as channel:
+    """0.3 s of service and 1 s of deadline: three or so are answered, the others are refused at
+    once.
+    """
+    with (
+        worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=0.3)) as one,
+        one.channel() as channel,
+    ):
         for _ in range(8):  # the estimate learns from each
             ask(channel, REQUEST)
         started, refused_at = time.monotonic(), {}
@@ -60,13 +69,19 @@ def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
         assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
         assert 2 <= codes.count(grpc.StatusCode.OK) <= 4
         late = [c for c in calls if c.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
-        assert all("queue of submodel-00: got" in c.details() and "ms left" in c.details() for c in late)
-        assert all(refused_at[n] < 0.25 for n, c in enumerate(calls) if c in late)  # before one service time is over
+        assert all(
+            "queue of submodel-00: got" in c.details() and "ms left" in c.details() for c in late
+        )
+        assert all(
+            refused_at[n] < 0.25 for n, c in enumerate(calls) if c in late
+        )  # before one service time is over
         assert ask(channel, REQUEST).raw_output_contents
 
 
 def test_a_request_whose_time_is_over_is_late_and_not_too_much():
-    """Whether others wait or not: nobody should send less, or to more devices, because an event loop overslept."""
+    """Whether others wait or not: nobody should send less, or to more devices, because an event
+    loop overslept.
+    """
     ran = []
 
     async def late(busy: bool):
@@ -75,7 +90,10 @@ def test_a_request_whose_time_is_over_is_late_and_not_too_much():
         await asyncio.sleep(0.05)
         with pytest.raises(wire.WireError) as error:
             await executor.submit("late", -0.131)
-        assert error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and "got 131 ms too late" in str(error.value)
+        assert (
+            error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            and "got 131 ms too late" in str(error.value)
+        )
         if first is not None:
             await first
         executor.close()
@@ -87,44 +105,69 @@ def test_a_request_whose_time_is_over_is_late_and_not_too_much():
 
 def test_a_request_without_a_deadline_gets_the_workers(tiny_bundle, tmp_path):
     arguments = ("--insecure", "--deadline-ms", "500")
-    with worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=4)) as one, one.channel() as channel:
+    with (
+        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=4)) as one,
+        one.channel() as channel,
+    ):
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as error:
             ask(channel, REQUEST, timeout=None)
-        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 2
+        assert (
+            error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            and time.monotonic() - started < 2
+        )
         assert "no end of submodel-00 within 500 ms" in error.value.details()
 
 
 def test_a_request_that_was_given_up_is_not_run(tiny_bundle, tmp_path):
     arguments = ("--insecure", "--metrics", "127.0.0.1:0")
-    with worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one, one.channel() as channel:
+    with (
+        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one,
+        one.channel() as channel,
+    ):
         running, waiting = send(channel, 5), send(channel, 5)
         wait_for(lambda: 'edvit_queue_depth{model="submodel-00"} 1' in metrics(one))
         waiting.cancel()
         assert running.result(5).raw_output_contents
         started = time.monotonic()
         ask(channel, REQUEST)
-        assert time.monotonic() - started < 0.9  # its own half second; the cancelled one did not take another
+        assert (
+            time.monotonic() - started < 0.9
+        )  # its own half second; the cancelled one did not take another
 
 
 def test_an_idle_model_takes_a_request_whatever_the_estimate(tiny_bundle, tmp_path):
     """One slow moment must not make a worker refuse for ever."""
-    prelude = SLOW.format(seconds=1).replace("time.sleep(1)", "time.sleep(0 if self.__dict__.get('x') else 1); "
-                                             "object.__setattr__(self, 'x', 1)")
+    prelude = SLOW.format(seconds=1).replace(
+        "time.sleep(1)",
+        "time.sleep(0 if self.__dict__.get('x') else 1); object.__setattr__(self, 'x', 1)",
+    )
     with worker(tiny_bundle, tmp_path, prelude=prelude) as one, one.channel() as channel:
         ask(channel, REQUEST)
         for _ in range(5):
             ask(channel, REQUEST, timeout=0.1)
 
 
-@pytest.mark.parametrize("how, code, stderr", [
-    ("time.sleep(1000)", 18, '"event": "stuck"'),
-    (HOLDS_THE_LOCK, 1, "Timeout"),
-])
+@pytest.mark.parametrize(
+    "how, code, stderr",
+    [
+        ("time.sleep(1000)", 18, '"event": "stuck"'),
+        (HOLDS_THE_LOCK, 1, "Timeout"),
+    ],
+)
 def test_a_stuck_inference_ends_the_worker(tiny_bundle, tmp_path, how, code, stderr):
     """Whether it lets other threads run or not."""
-    with (worker(tiny_bundle, tmp_path, "--insecure", "--stuck-seconds", "0.5", prelude=STUCK.format(how=how)) as one,
-          one.channel() as channel):
+    with (
+        worker(
+            tiny_bundle,
+            tmp_path,
+            "--insecure",
+            "--stuck-seconds",
+            "0.5",
+            prelude=STUCK.format(how=how),
+        ) as one,
+        one.channel() as channel,
+    ):
         seen = []
         watch = wire.stub(channel, "Watch")(wire.message("HealthCheckRequest")(), timeout=60)
 
@@ -148,9 +191,14 @@ def test_a_stuck_inference_ends_the_worker(tiny_bundle, tmp_path, how, code, std
 
 
 def test_a_process_that_was_stopped_goes_on(tiny_bundle, tmp_path):
-    """SIGSTOP for longer than an inference may take, in the middle of one, is no stuck inference."""
+    """SIGSTOP for longer than an inference may take, in the middle of one, is no stuck
+    inference.
+    """
     arguments = ("--insecure", "--stuck-seconds", "1")
-    with worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.6)) as one, one.channel() as channel:
+    with (
+        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.6)) as one,
+        one.channel() as channel,
+    ):
         call = send(channel, 20)
         time.sleep(0.2)  # into the inference; that it has begun cannot be seen from outside
         one.process.send_signal(signal.SIGSTOP)
@@ -161,9 +209,13 @@ def test_a_process_that_was_stopped_goes_on(tiny_bundle, tmp_path):
 
 
 def test_numbers_that_are_not_finite_never_leave(tiny_bundle, tmp_path):
-    prelude = SLOW.format(seconds=0).replace("return run(self, **arrays)", "out = run(self, **arrays)\n"
-        "    if threading.current_thread().name.startswith('submodel'): out['features'][0, 3] = float('nan')\n"
-        "    return out")
+    prelude = SLOW.format(seconds=0).replace(
+        "return run(self, **arrays)",
+        "out = run(self, **arrays)\n"
+        "    if threading.current_thread().name.startswith('submodel'): out['features'][0, 3] = "
+        "float('nan')\n"
+        "    return out",
+    )
     with worker(tiny_bundle, tmp_path, prelude=prelude) as one, one.channel() as channel:
         with pytest.raises(grpc.RpcError) as error:
             ask(channel, REQUEST)
@@ -172,13 +224,18 @@ def test_numbers_that_are_not_finite_never_leave(tiny_bundle, tmp_path):
 
 
 def test_an_unforeseen_error_is_one_request_s(tiny_bundle, tmp_path):
-    prelude = SLOW.format(seconds=0).replace("time.sleep(0)", "raise LookupError('a fault of ours')")
+    prelude = SLOW.format(seconds=0).replace(
+        "time.sleep(0)", "raise LookupError('a fault of ours')"
+    )
     with worker(tiny_bundle, tmp_path, prelude=prelude) as one, one.channel() as channel:
         for _ in range(2):
             with pytest.raises(grpc.RpcError) as error:
                 ask(channel, REQUEST)
             assert error.value.code() is grpc.StatusCode.INTERNAL
-            assert "its log says how" in error.value.details() and "LookupError" not in error.value.details()
+            assert (
+                "its log says how" in error.value.details()
+                and "LookupError" not in error.value.details()
+            )
         assert "a fault of ours" in one.events("failed")[0]["traceback"]
 
 
@@ -195,7 +252,7 @@ def spoil(bundle, at=0.5):
 
 def truncate(bundle):
     content = (bundle / "submodel-00.tflite").read_bytes()
-    (bundle / "submodel-00.tflite").write_bytes(content[:len(content) // 3])
+    (bundle / "submodel-00.tflite").write_bytes(content[: len(content) // 3])
     listed(bundle)
 
 
@@ -221,39 +278,65 @@ def linked(bundle):
     (bundle / "submodel-00.tflite").symlink_to(bundle.parent / "outside.tflite")
 
 
-@pytest.mark.parametrize("damage, codes, text", [
-    (spoil, {7}, "was changed"),
-    (lambda b: (b / "submodel-00.tflite").unlink(), {7}, "is missing"),
-    (truncate, {13}, "submodel-00.tflite"),
-    (lambda b: os.truncate(b / "submodel-00.tflite", 20_000), {7}, "was changed: 20000 bytes"),
-    (foreign, {13}, "takes the inputs"),
-    (not_tflite, {13}, "submodel-00.tflite"),
-    (zeroed_weights, {13, 16}, "submodel-00"),
-    (swapped, {16}, "answers the golden input with a relative error of"),
-    (outside, {7}, "leaves the bundle's folder"),
-    (linked, {7}, "leaves the bundle's folder"),
-    (lambda b: rewrite_manifest(b, lambda m: m["input"]["spec"].update(kind="smell")), {7}, "kind 'smell'"),
-    (lambda b: rewrite_manifest(b, lambda m: m["input"].update(shape=[16, 16, 3])), {7},
-     "its spec gives [1, 16, 16, 1]"),
-    (lambda b: rewrite_manifest(b, lambda m: m["sub_models"][0].pop("flavours")), {7}, "'flavours'"),
-    (lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])), {7}, "not as a recipe writes it"),
-    (lambda b: (b / "manifest.json").write_text("[]"), {7}, "schema_version None"),
-])
+@pytest.mark.parametrize(
+    "damage, codes, text",
+    [
+        (spoil, {7}, "was changed"),
+        (lambda b: (b / "submodel-00.tflite").unlink(), {7}, "is missing"),
+        (truncate, {13}, "submodel-00.tflite"),
+        (lambda b: os.truncate(b / "submodel-00.tflite", 20_000), {7}, "was changed: 20000 bytes"),
+        (foreign, {13}, "takes the inputs"),
+        (not_tflite, {13}, "submodel-00.tflite"),
+        (zeroed_weights, {13, 16}, "submodel-00"),
+        (swapped, {16}, "answers the golden input with a relative error of"),
+        (outside, {7}, "leaves the bundle's folder"),
+        (linked, {7}, "leaves the bundle's folder"),
+        (
+            lambda b: rewrite_manifest(b, lambda m: m["input"]["spec"].update(kind="smell")),
+            {7},
+            "kind 'smell'",
+        ),
+        (
+            lambda b: rewrite_manifest(b, lambda m: m["input"].update(shape=[16, 16, 3])),
+            {7},
+            "its spec gives [1, 16, 16, 1]",
+        ),
+        (
+            lambda b: rewrite_manifest(b, lambda m: m["sub_models"][0].pop("flavours")),
+            {7},
+            "'flavours'",
+        ),
+        (
+            lambda b: rewrite_manifest(b, lambda m: m.update(sub_models=[3])),
+            {7},
+            "not as a recipe writes it",
+        ),
+        (lambda b: (b / "manifest.json").write_text("[]"), {7}, "schema_version None"),
+    ],
+)
 def test_it_is_refused_before_it_serves(copy, damage, codes, text):
     damage(copy)
-    # A spoilt file may make the runtime hang instead of crash: its process is given up, here after 5 s in place of 65.
-    code = ("import functools; from edvit_tf.device import hosted\n"
-            "hosted.run_model = functools.partial(hosted.run_model, timeout_seconds=5)\n"
-            "from edvit_tf.device.__main__ import main\n"
-            f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))")
+    # A spoilt file may make the runtime hang instead of crash: its process is given up, here after
+    # 5 s in place of 65.
+    code = (
+        "import functools; from edvit_tf.device import hosted\n"
+        "hosted.run_model = functools.partial(hosted.run_model, timeout_seconds=5)\n"
+        "from edvit_tf.device.__main__ import main\n"
+        f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))"
+    )
     done = run_python("-c", code, timeout=60)
     assert done.returncode in codes and text in done.stderr, done.stderr
     assert '"serving"' not in done.stderr and "Traceback" not in done.stderr
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(copy, tmp_path):
-    code = ("from edvit_tf.device import memory; memory.available_memory = lambda: 30 << 20\n"
-            "from edvit_tf.device.__main__ import main\n"
-            f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))")
+    code = (
+        "from edvit_tf.device import memory; memory.available_memory = lambda: 30 << 20\n"
+        "from edvit_tf.device.__main__ import main\n"
+        f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))"
+    )
     done = run_python("-c", code, timeout=60)
-    assert done.returncode == 12 and "submodel-00.tflite, submodel-01.tflite needs about" in done.stderr, done.stderr
+    assert (
+        done.returncode == 12
+        and "submodel-00.tflite, submodel-01.tflite needs about" in done.stderr
+    ), done.stderr

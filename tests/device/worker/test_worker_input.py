@@ -1,4 +1,6 @@
-"""Bad input to a real worker: each is named and refused, and the next good request is answered as if nothing was."""
+"""Bad input to a real worker: each is named and refused, and the next good request is answered as
+if nothing was.
+"""
 
 import socket
 import struct
@@ -66,22 +68,70 @@ def png(width: int, height: int) -> bytes:
 BAD = {
     "garbage": (b"\xff\xfe\xfd" * 50, INVALID, "150 bytes that are no protobuf message"),
     "empty": (b"", INVALID, "model_name: got ''; expected one of ['submodel-00', 'submodel-01']"),
-    "wrong model": (request(model="submodel-77"), INVALID, "model_name: got 'submodel-77'; expected one of"),
-    "wrong version": (request(model_version="2"), INVALID, "version of submodel-00: got '2'; expected '1'"),
-    "no input": (wire.infer_request("submodel-00", {}), INVALID, "inputs: got []; expected ['image']"),
-    "wrong name": (wire.infer_request("submodel-00", {"picture": PICTURE}), INVALID, "got ['picture']"),
-    "one too many": (wire.infer_request("submodel-00", {"image": PICTURE, "x": PICTURE}), INVALID, "'x']; expected"),
-    "wrong shape": (request(PICTURE.reshape(1, 16, 4, 4)), INVALID, "got [1, 16, 4, 4]; expected [1, 16, 16, 1]"),
+    "wrong model": (
+        request(model="submodel-77"),
+        INVALID,
+        "model_name: got 'submodel-77'; expected one of",
+    ),
+    "wrong version": (
+        request(model_version="2"),
+        INVALID,
+        "version of submodel-00: got '2'; expected '1'",
+    ),
+    "no input": (
+        wire.infer_request("submodel-00", {}),
+        INVALID,
+        "inputs: got []; expected ['image']",
+    ),
+    "wrong name": (
+        wire.infer_request("submodel-00", {"picture": PICTURE}),
+        INVALID,
+        "got ['picture']",
+    ),
+    "one too many": (
+        wire.infer_request("submodel-00", {"image": PICTURE, "x": PICTURE}),
+        INVALID,
+        "'x']; expected",
+    ),
+    "wrong shape": (
+        request(PICTURE.reshape(1, 16, 4, 4)),
+        INVALID,
+        "got [1, 16, 4, 4]; expected [1, 16, 16, 1]",
+    ),
     "no batch": (request(PICTURE[0]), INVALID, "got [16, 16, 1]"),
-    "batch 2": (request(np.repeat(PICTURE, 2, 0)), INVALID, "got [2, 16, 16, 1]; expected [1, 16, 16, 1]; the"),
-    "wrong type": (request(PICTURE.astype(np.float32)), INVALID, "datatype: got FP32; expected UINT8"),
-    "unknown type": (changed(lambda r: setattr(r.inputs[0], "datatype", "U8")), INVALID, "got 'U8'"),
-    "byte count": (changed(lambda r: r.raw_input_contents.__setitem__(0, b"abc")), INVALID, "3 bytes; expected 256"),
-    "output": (changed(lambda r: r.outputs.add(name="probabilities")), INVALID, "outputs: got 'probabilities'"),
+    "batch 2": (
+        request(np.repeat(PICTURE, 2, 0)),
+        INVALID,
+        "got [2, 16, 16, 1]; expected [1, 16, 16, 1]; the",
+    ),
+    "wrong type": (
+        request(PICTURE.astype(np.float32)),
+        INVALID,
+        "datatype: got FP32; expected UINT8",
+    ),
+    "unknown type": (
+        changed(lambda r: setattr(r.inputs[0], "datatype", "U8")),
+        INVALID,
+        "got 'U8'",
+    ),
+    "byte count": (
+        changed(lambda r: r.raw_input_contents.__setitem__(0, b"abc")),
+        INVALID,
+        "3 bytes; expected 256",
+    ),
+    "output": (
+        changed(lambda r: r.outputs.add(name="probabilities")),
+        INVALID,
+        "outputs: got 'probabilities'",
+    ),
     "empty file": (request(b""), INVALID, "got 1 elements of [0] bytes; expected one encoded file"),
     "no picture": (request(b"no picture"), INVALID, "10 bytes: Not a readable picture"),
     "cut picture": (request(png(200, 200)[:90]), INVALID, "Not a readable picture"),
-    "huge picture": (request(png(5000, 5000)), INVALID, "5000 x 5000 pixels; 16777216 are the most"),
+    "huge picture": (
+        request(png(5000, 5000)),
+        INVALID,
+        "5000 x 5000 pixels; 16777216 are the most",
+    ),
     "oversize": (request(bytes(9 << 20)), EXHAUSTED, "larger than max (9437"),
 }
 
@@ -110,9 +160,13 @@ def test_other_methods_refuse_garbage_too(pictures):
     for method in wire.METHODS.keys() - {"ModelInfer", "ModelStreamInfer", "Watch"}:
         with pytest.raises(grpc.RpcError) as error:
             wire.stub(channel, method)(b"\xff\xff", timeout=10)
-        assert error.value.code() is INVALID and "no protobuf message" in error.value.details(), method
+        assert error.value.code() is INVALID and "no protobuf message" in error.value.details(), (
+            method
+        )
     with pytest.raises(grpc.RpcError) as error:
-        wire.stub(channel, "ModelMetadata")(wire.message("ModelMetadataRequest")(name="x" * 9999), timeout=10)
+        wire.stub(channel, "ModelMetadata")(
+            wire.message("ModelMetadataRequest")(name="x" * 9999), timeout=10
+        )
     assert error.value.code() is INVALID and len(error.value.details()) < 300
 
 
@@ -131,7 +185,8 @@ def test_bad_requests_leave_memory_and_descriptors_as_they_were(pictures):
     files_after, memory_after = storm(40, read)
     assert files_after == files
     assert memory_after - memory < memory // 20, (memory, memory_after)
-    # gRPC holds what it has read of a message until the refused stream ends: a few megabytes more or less, no growth.
+    # gRPC holds what it has read of a message until the refused stream ends: a few megabytes more
+    # or less, no growth.
     files_after, memory_after = storm(40, ["oversize"])
     assert files_after == files and memory_after - memory < 64 << 20, (memory, memory_after)
 
@@ -142,7 +197,12 @@ def test_connections_that_break_leave_nothing_behind(pictures, tmp_path):
     good(channel)
     files = one.open_files()
     host, _, port = one.address.rpartition(":")
-    for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x09", b""):
+    for sent in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x09",
+        b"",
+    ):
         for _ in range(10):
             with socket.create_connection((host, int(port)), 5) as raw:
                 raw.sendall(sent)
@@ -161,7 +221,10 @@ def test_numbers_that_are_not_finite_are_refused(sound, value):
     tensor.contents.fp32_contents.extend(spoilt.ravel().tolist())
     for sent in (wire.infer_request("submodel-00", {"mel": spoilt}), typed):
         code, text = refused(channel, sent)
-        assert code is INVALID and "input 'mel': got 1 values that are NaN or Inf; expected finite numbers" in text
+        assert (
+            code is INVALID
+            and "input 'mel': got 1 values that are NaN or Inf; expected finite numbers" in text
+        )
     assert good(channel, "mel", MEL) == before
 
 
@@ -178,17 +241,25 @@ def wav(samples: np.ndarray, rate: int = made_bundle.MEL.sample_rate_hz) -> byte
 def test_a_recording_is_decoded_as_training_does(sound, tiny_mel_bundle):
     _, channel = sound
     encoded = wav(np.sin(np.arange(4000) / 9) / 2)
-    mel = mel_input(decode_audio(encoded)[0], made_bundle.MEL, np.load(tiny_mel_bundle / "mel_filters.npy"))
+    mel = mel_input(
+        decode_audio(encoded)[0], made_bundle.MEL, np.load(tiny_mel_bundle / "mel_filters.npy")
+    )
     assert good(channel, "mel", encoded) == good(channel, "mel", mel[np.newaxis])
 
 
-@pytest.mark.parametrize("encoded, text", [
-    (wav(np.zeros(12000)), "got 12000 samples, 3 windows; expected one window of 4000; send each window by itself"),
-    (wav(np.zeros(4000), rate=44100), "44100 Hz"),
-    (wav(np.zeros(4000))[:2000], "Truncated audio"),
-    (b"RIFFnonsense", "Not a WAV"),
-    (struct.pack(">4sIIIII", b".snd", 24, 0xFFFFFFFF, 3, 8000, 0), "0 channels"),
-])
+@pytest.mark.parametrize(
+    "encoded, text",
+    [
+        (
+            wav(np.zeros(12000)),
+            "got 12000 samples, 3 windows; expected one window of 4000; send each window by itself",
+        ),
+        (wav(np.zeros(4000), rate=44100), "44100 Hz"),
+        (wav(np.zeros(4000))[:2000], "Truncated audio"),
+        (b"RIFFnonsense", "Not a WAV"),
+        (struct.pack(">4sIIIII", b".snd", 24, 0xFFFFFFFF, 3, 8000, 0), "0 channels"),
+    ],
+)
 def test_recordings_that_cannot_be_used_are_named(sound, encoded, text):
     _, channel = sound
     code, details = refused(channel, wire.infer_request("submodel-00", {"mel": encoded}))
@@ -196,7 +267,9 @@ def test_recordings_that_cannot_be_used_are_named(sound, encoded, text):
 
 
 def test_the_message_limit_follows_from_the_input(sound, pictures):
-    """Sound: 1.5 windows of 4000 stereo float32 samples; pictures: 8 MiB; 64 KiB more for the rest of the message."""
+    """Sound: 1.5 windows of 4000 stereo float32 samples; pictures: 8 MiB; 64 KiB more for the rest
+    of the message.
+    """
     assert sound[0].serving["message_limit_bytes"] == 48_000 + 65_536
     assert pictures[0].serving["message_limit_bytes"] == (8 << 20) + 65_536
     code, text = refused(sound[1], wire.infer_request("submodel-00", {"mel": bytes(120_000)}))

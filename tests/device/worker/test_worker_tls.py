@@ -1,4 +1,6 @@
-"""Who may ask a worker: certificates and roles over real TLS, and `edvit certs`, which makes them."""
+"""Who may ask a worker: certificates and roles over real TLS, and `edvit certs`, which makes
+them.
+"""
 
 import os
 import shutil
@@ -58,7 +60,10 @@ def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority)
     own = issued(authority, "worker", "pi-1")
     error = refusal(secured, own)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "role: got worker (pi-1); expected a certificate of one of the roles aggregator, client" in error.details()
+    assert (
+        "role: got worker (pi-1); expected a certificate of one of the roles aggregator, client"
+        in error.details()
+    )
     with secured.channel(own) as channel, pytest.raises(grpc.RpcError) as health:
         list(wire.stub(channel, "Watch")(b"", timeout=5))
     assert health.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -74,9 +79,14 @@ def strangers(authority, folder) -> dict[str, tls.Identity]:
     rogue = certs.init(folder / "rogue")
     mixed = folder / "mixed"
     shutil.copytree(certs.issue(rogue, "client", "rogue"), mixed)
-    shutil.copy(authority / "ca.pem", mixed / "ca.pem")  # it trusts the worker, the worker does not trust it
-    return {"rogue CA": tls.identity(rogue / "client-rogue"), "signed by a rogue CA": tls.identity(mixed),
-            "expired": issued(authority, "client", "expired", days=-1)}
+    shutil.copy(
+        authority / "ca.pem", mixed / "ca.pem"
+    )  # it trusts the worker, the worker does not trust it
+    return {
+        "rogue CA": tls.identity(rogue / "client-rogue"),
+        "signed by a rogue CA": tls.identity(mixed),
+        "expired": issued(authority, "client", "expired", days=-1),
+    }
 
 
 def test_strangers_are_refused_and_named_as_such(secured, authority, tmp_path):
@@ -89,7 +99,10 @@ def test_strangers_are_refused_and_named_as_such(secured, authority, tmp_path):
             tls.peer_of(identity, *host_and_port(secured), 5)
     assert refusal(secured, None).code() is grpc.StatusCode.UNAVAILABLE  # plaintext
     only_ca = grpc.ssl_channel_credentials((authority / "ca.pem").read_bytes())
-    with grpc.secure_channel(secured.address, only_ca) as channel, pytest.raises(grpc.RpcError) as none:
+    with (
+        grpc.secure_channel(secured.address, only_ca) as channel,
+        pytest.raises(grpc.RpcError) as none,
+    ):
         ask(channel, REQUEST, timeout=5)
     assert none.value.code() is grpc.StatusCode.UNAVAILABLE
     with secured.channel(own) as channel:
@@ -132,9 +145,13 @@ def test_a_key_that_others_can_read_is_refused(authority, tmp_path, tiny_bundle)
     folder = certs.issue(authority, "worker", "open", out=tmp_path / "open")
     for mode in (0o604, 0o640 if os.geteuid() == 0 else 0o620):
         (folder / "key.pem").chmod(mode)
-        with pytest.raises(tls.IdentityError, match=f"mode {mode:04o}; others can read .* chmod 600"):
+        with pytest.raises(
+            tls.IdentityError, match=f"mode {mode:04o}; others can read .* chmod 600"
+        ):
             tls.identity(folder)
-    done = run_python("-m", "edvit_tf.device", tiny_bundle, "--listen", "127.0.0.1:0", "--identity", folder)
+    done = run_python(
+        "-m", "edvit_tf.device", tiny_bundle, "--listen", "127.0.0.1:0", "--identity", folder
+    )
     assert done.returncode == 15 and "chmod 600" in done.stderr
     (folder / "key.pem").chmod(0o600)
     shutil.copy(certs.issue(authority, "worker", "other") / "key.pem", folder / "key.pem")
@@ -151,8 +168,21 @@ def test_a_key_that_others_can_read_is_refused(authority, tmp_path, tiny_bundle)
 def test_the_command_makes_files_that_work(tmp_path):
     ca = tmp_path / "fleet"
     assert run_python("-m", "edvit_tf.cli", "certs", "init", ca).returncode == 0
-    done = run_python("-m", "edvit_tf.cli", "certs", "issue", ca, "worker", "pi-kitchen", "--host", "10.0.0.7",
-                      "--host", "pi-kitchen.lan", "--days", "10")
+    done = run_python(
+        "-m",
+        "edvit_tf.cli",
+        "certs",
+        "issue",
+        ca,
+        "worker",
+        "pi-kitchen",
+        "--host",
+        "10.0.0.7",
+        "--host",
+        "pi-kitchen.lan",
+        "--days",
+        "10",
+    )
     assert done.returncode == 0, done.stderr
     folder = ca / "worker-pi-kitchen"
     for key in (ca / "ca.key", folder / "key.pem"):
@@ -160,34 +190,52 @@ def test_the_command_makes_files_that_work(tmp_path):
     tls.identity(folder)
     made = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["edvit://worker/pi-kitchen"]
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [
+        "edvit://worker/pi-kitchen"
+    ]
     assert names.get_values_for_type(x509.DNSName) == ["pi-kitchen.lan"]
     assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.7"]
     assert made.not_valid_before_utc.year == 2020  # a Pi without a clock boots in the past
     assert not (folder / "ca.key").exists()
 
 
-@pytest.mark.parametrize("arguments, code, text", [
-    (["issue", "CA", "worker", "pi-0"], 6, "exists; keys are never overwritten"),
-    (["init", "CA"], 6, "exists"),
-    (["issue", "CA", "boss", "x"], 2, "invalid choice"),
-    (["issue", "CA", "worker", "../x"], 3, "name '../x'; use letters"),
-    (["issue", "CA", "worker", "x", "--host", "http://pi:8001"], 3, "neither an address nor a host name"),
-    (["issue", "CA", "client", "x", "--host", "pi"], 3, "nothing connects to a client"),
-    (["issue", "CA", "client", "x", "--days", "0"], 2, "write 1 or more"),
-    (["issue", "NOWHERE", "client", "x"], 3, "holds no authority"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        (["issue", "CA", "worker", "pi-0"], 6, "exists; keys are never overwritten"),
+        (["init", "CA"], 6, "exists"),
+        (["issue", "CA", "boss", "x"], 2, "invalid choice"),
+        (["issue", "CA", "worker", "../x"], 3, "name '../x'; use letters"),
+        (
+            ["issue", "CA", "worker", "x", "--host", "http://pi:8001"],
+            3,
+            "neither an address nor a host name",
+        ),
+        (["issue", "CA", "client", "x", "--host", "pi"], 3, "nothing connects to a client"),
+        (["issue", "CA", "client", "x", "--days", "0"], 2, "write 1 or more"),
+        (["issue", "NOWHERE", "client", "x"], 3, "holds no authority"),
+    ],
+)
 def test_the_command_refuses(authority, secured, tmp_path, arguments, code, text):
     before = sorted(authority.rglob("*"))
     places = {"CA": str(authority), "NOWHERE": str(tmp_path)}
     done = run_python("-m", "edvit_tf.cli", "certs", *(places.get(a, a) for a in arguments))
-    assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     assert sorted(authority.rglob("*")) == before
 
 
-@pytest.mark.parametrize("names, role", [
-    (["edvit://worker/pi"], ("worker", "pi")), (["pi", "edvit://client/a/b"], ("client", "a/b")),
-    (["edvit://boss/pi"], None), (["edvit://worker/pi", "edvit://client/pi"], None), (["pi.local"], None), ([], None),
-])
+@pytest.mark.parametrize(
+    "names, role",
+    [
+        (["edvit://worker/pi"], ("worker", "pi")),
+        (["pi", "edvit://client/a/b"], ("client", "a/b")),
+        (["edvit://boss/pi"], None),
+        (["edvit://worker/pi", "edvit://client/pi"], None),
+        (["pi.local"], None),
+        ([], None),
+    ],
+)
 def test_a_role_is_one_name(names, role):
     assert tls.role_of(names) == role
