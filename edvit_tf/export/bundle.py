@@ -18,8 +18,9 @@ from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
 from edvit_tf.export.process import run_in_process
-from edvit_tf.models.vit import cost, set_weights, vit_from_weights
+from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.deployed import average_graph, fusion_graph, sub_model_graph
+from edvit_tf.models.vit.keras_model import set_weights, vit_from_weights
 from edvit_tf.training.fuse import build_average, build_fusion
 
 Weights = dict[str, np.ndarray]

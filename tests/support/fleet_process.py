@@ -22,7 +22,7 @@ from tests.support.worker_process import Worker, worker
 
 _CONTROLLED = """
 import pathlib, threading, time
-from edvit_tf.device import runtime
+from edvit_tf.device.model import runtime
 run = runtime.Model.run
 
 def controlled_run(self, **arrays):

@@ -21,7 +21,7 @@ from tests.support.commands import ROOT
 
 SLOW = """
 import threading, time
-from edvit_tf.device import runtime
+from edvit_tf.device.model import runtime
 run = runtime.Model.run
 
 def slow_run(self, **arrays):

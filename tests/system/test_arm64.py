@@ -26,7 +26,7 @@ pytestmark = pytest.mark.arm64
 
 ROOT, SCRIPT, CANNOT = (
     Path(__file__).resolve().parents[2],
-    Path(__file__).with_name("pi_rootfs.sh"),
+    Path(__file__).parents[1] / "support" / "pi_rootfs.sh",
     77,
 )
 LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.62,<2", "protobuf>=6,<8"]

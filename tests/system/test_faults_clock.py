@@ -19,6 +19,7 @@ import pytest
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, fused, infer
+from tests.support.commands import ROOT
 from tests.support.worker_process import log_lines, wait_for, worker
 
 DAY = 24 * 3600
@@ -39,7 +40,7 @@ def shim(tmp_path_factory) -> str:
             "-O1",
             "-o",
             library,
-            Path(__file__).with_name("clock_shim.c"),
+            ROOT / "tests" / "support" / "clock_shim.c",
         ],
         check=True,
         timeout=60,

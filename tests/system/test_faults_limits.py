@@ -171,7 +171,7 @@ def started(server: str, bundle: Path, prelude: str = ""):
     main, arguments = {
         "worker": ("edvit_tf.device.__main__", [str(bundle)]),
         "aggregator": (
-            "edvit_tf.cli",
+            "edvit_tf.cli.main",
             ["serve", str(bundle), "--devices", f"127.0.0.1:{free_port()}"],
         ),
     }[server]
@@ -183,7 +183,7 @@ def started(server: str, bundle: Path, prelude: str = ""):
     )
 
 
-USED = "import resource\nfrom edvit_tf.device import memory\nused = memory._field('/proc/self/status', {!r})\n"
+USED = "import resource\nfrom edvit_tf.device.model import memory\nused = memory._field('/proc/self/status', {!r})\n"
 
 
 @pytest.mark.parametrize("server", ["worker", "aggregator"])
@@ -208,13 +208,13 @@ USED = "import resource\nfrom edvit_tf.device import memory\nused = memory._fiel
             "may open 20 files",
         ),
         (
-            "from edvit_tf.aggregate import fusion\nfrom edvit_tf.device import hosted\n"
+            "from edvit_tf.aggregate import fusion\nfrom edvit_tf.device.worker import hosted\n"
             "fusion.load = hosted.load = lambda *_: bytearray(1 << 50)",
             12,
             "no more memory for this process",
         ),
         (
-            "from edvit_tf.aggregate import server\nfrom edvit_tf.device import worker\n"
+            "from edvit_tf.aggregate import server\nfrom edvit_tf.device.worker import server as worker\n"
             'def watch(*_): raise RuntimeError("can\'t start new thread")\nserver.watch = worker.watch = watch',
             12,
             "too little memory",
@@ -235,7 +235,8 @@ def test_a_model_without_room_is_refused_before_it_is_loaded(tiny_bundle):
     done = started(
         "worker",
         tiny_bundle,
-        "from edvit_tf.device import hosted, limits, worker\n"
+        "from edvit_tf.device.rpc import process_limits as limits\n"
+        "from edvit_tf.device.worker import hosted, server as worker\n"
         "limits.SERVER_BYTES.clear()\n"
         + USED.format("VmData:")
         + "resource.setrlimit(resource.RLIMIT_DATA, (used + (20 << 20),) * 2)",

@@ -23,7 +23,7 @@ from tests.support.worker_process import server, wait_for
 
 pytestmark = pytest.mark.network
 
-NETLAB, CANNOT = Path(__file__).with_name("netlab.sh"), 77
+NETLAB, CANNOT = Path(__file__).parents[1] / "support" / "netlab.sh", 77
 X = np.random.default_rng(8).integers(0, 256, (1, 16, 16, 1), np.uint8)
 HUB, DEVICE = "10.77.0.1", "10.77.0.1{}"
 

@@ -72,7 +72,8 @@ def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logit
 def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
     import tensorflow as tf
 
-    from edvit_tf.models.vit import build_vit, set_weights, stacked
+    from edvit_tf.models.vit import stacked
+    from edvit_tf.models.vit.keras_model import build_vit, set_weights
     from tests.support.tiny_vit import CONFIG, random_inputs, random_weights
 
     weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()

@@ -210,7 +210,7 @@ for call in (lambda: model.run(picture=np.zeros((1, 28, 28, 1), np.uint8)),
 
 def test_batch_refuses_to_measure_beside_tensorflow(smoke_bundle, tmp_path):
     code = (
-        "import sys, types; from edvit_tf.device import batch; "
+        "import sys, types; from edvit_tf.device.model import subprocess_main as batch; "
         "sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
         f"sys.exit(batch.main([r'{smoke_bundle / 'submodel-00.tflite'}', "
         f"r'{tmp_path / 'x.npy'}', r'{tmp_path / 'o.npz'}']))"

@@ -21,7 +21,7 @@ from tests.support.update_cuts import CUT, INODES, ROOM_KIB, state
 KILLS = 50
 WHOLE = 6  # files of a version: manifest, two sub-models, fusion, golden input, labels
 READY = (
-    "import sys\nfrom edvit_tf.device.update import main\nprint('ready', flush=True)\n"
+    "import sys\nfrom edvit_tf.device.update.commands import main\nprint('ready', flush=True)\n"
     "raise SystemExit(main(sys.argv[1:]))"
 )
 
@@ -157,7 +157,7 @@ def test_kill_9_at_random_points_of_an_install(made_store, bundles, digests, tmp
 def test_ctrl_c_cleans_up(made_store, bundles, digests, tmp_path):
     path = shutil.copytree(made_store, tmp_path / "store", symlinks=True)
     code = (
-        "from edvit_tf.device import update\n"
+        "from edvit_tf.device.update import commands as update\n"
         "def interrupted(*arguments): raise KeyboardInterrupt\n"
         "update.try_out = interrupted\n"
         f"raise SystemExit(update.main([{str(path)!r}, 'install', {str(bundles[1])!r}]))"

@@ -200,7 +200,7 @@ def test_over_mutual_tls_too_and_roles_hold(tiny_bundle, tmp_path):
 def test_wire_stands_beside_tritonclient_in_one_process(tmp_path):
     """Both describe messages of the same names; what one writes the other reads."""
     code = (
-        "import numpy as np\nfrom edvit_tf.device import wire\n"
+        "import numpy as np\nfrom edvit_tf.device.rpc import tensors as wire\n"
         "from tritonclient.grpc import service_pb2 as theirs\n"
         "x = np.ones((1, 2), np.float32)\n"
         "ours = wire.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"

@@ -24,7 +24,7 @@ PICTURE = np.full((1, 16, 16, 1), 99, np.uint8)
 REQUEST = wire.infer_request("submodel-00", {"image": PICTURE})
 STUCK = """
 import re, threading, time
-from edvit_tf.device import runtime
+from edvit_tf.device.model import runtime
 run = runtime.Model.run
 
 def stuck_run(self, **arrays):
@@ -319,7 +319,7 @@ def test_it_is_refused_before_it_serves(copy, damage, codes, text):
     # A spoilt file may make the runtime hang instead of crash: its process is given up, here after
     # 5 s in place of 65.
     code = (
-        "import functools; from edvit_tf.device import hosted\n"
+        "import functools; from edvit_tf.device.worker import hosted\n"
         "hosted.run_model = functools.partial(hosted.run_model, timeout_seconds=5)\n"
         "from edvit_tf.device.__main__ import main\n"
         f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))"
@@ -331,7 +331,7 @@ def test_it_is_refused_before_it_serves(copy, damage, codes, text):
 
 def test_too_little_memory_is_said_before_anything_is_loaded(copy, tmp_path):
     code = (
-        "from edvit_tf.device import memory; memory.available_memory = lambda: 30 << 20\n"
+        "from edvit_tf.device.model import memory; memory.available_memory = lambda: 30 << 20\n"
         "from edvit_tf.device.__main__ import main\n"
         f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))"
     )
