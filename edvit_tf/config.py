@@ -29,6 +29,8 @@ STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
+STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
+ASSIGNMENTS = ("greedy", "optimal")
 FUSIONS = ("tower", "joint", "average")
 BASELINES = (
     "single",
@@ -328,8 +330,68 @@ class DataConfig(Checked):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(Checked):
+    """What a plan is made from: devices, budget, class groups, and how heads are cut.
+
+    A run is planned from its own RunConfig, which is one of these; `edvit plan` needs no more.
+    """
+
+    num_devices: int = 5
+    devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
+    num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
+    budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
+    # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
+    start_heads: int | None = None
+    strategy: str = "random"  # how classes are grouped, one of STRATEGIES
+    assignment: str = "greedy"  # of sub-models to devices, one of ASSIGNMENTS
+    samples: int = 1  # L of Eq. 1
+    replicas: int = 1  # devices that hold each sub-model
+    pruning: PruneConfig = PruneConfig()  # its `heads` decides the widths
+    seed: int = 0  # of random groups, and of the whole run
+
+    def check(self) -> None:
+        self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
+        self._require(
+            self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1"
+        )
+        self._require(
+            self.budget_bytes is None or self.budget_bytes > 0,
+            "budget_bytes",
+            "it must be positive",
+        )
+        self._require(
+            self.start_heads is None or self.start_heads >= 1,
+            "start_heads",
+            "it must be at least 1",
+        )
+        self._require(
+            self.strategy in STRATEGIES, "strategy", f"it must be one of {', '.join(STRATEGIES)}"
+        )
+        self._require(
+            self.assignment in ASSIGNMENTS,
+            "assignment",
+            f"it must be one of {', '.join(ASSIGNMENTS)}",
+        )
+        self._require(self.samples >= 1, "samples", "it must be at least 1")
+        self._require(self.replicas >= 1, "replicas", "it must be at least 1")
+        self._require(self.seed >= 0, "seed", "it must be 0 or more")
+
+    @property
+    def device_specs(self) -> tuple[DeviceSpec, ...]:
+        """The devices, or `num_devices` equal ones without limits of their own."""
+        if self.devices is not None:
+            return self.devices
+        return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
+
+    @property
+    def group_count(self) -> int:
+        """N, the number of sub-models: `num_groups`, or one a device."""
+        return len(self.device_specs) if self.num_groups is None else self.num_groups
+
+
 @dataclass(frozen=True)
-class RunConfig(Checked):
+class RunConfig(PlanConfig):
     """A whole run, as a recipe builds it. Saved, resolved, with the run's stages and in the
     manifest.
     """
@@ -340,19 +402,7 @@ class RunConfig(Checked):
     base_training: TrainConfig
     stage_training: TrainConfig  # after each of the three pruning stages
     fusion_training: TrainConfig
-    pruning: PruneConfig = PruneConfig()
     patch_size: int | None = None  # None: the preset's
-    num_devices: int = 5
-    devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
-    num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
-    budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
-    start_heads: int | None = (
-        None  # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
-    )
-    strategy: str = "random"
-    assignment: str = "greedy"
-    samples: int = 1  # L of Eq. 1
-    replicas: int = 1  # devices that hold each sub-model
     shared_training: TrainConfig | None = (
         None  # of one all-class model, where sub-models start; None: no such
     )
@@ -378,35 +428,9 @@ class RunConfig(Checked):
     baselines: tuple[str, ...] = (
         "single",
     )  # models of all classes beside the fleet, any of BASELINES
-    seed: int = 0
 
     def check(self) -> None:
-        self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
-        self._require(
-            self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1"
-        )
-        self._require(self.replicas >= 1, "replicas", "it must be at least 1")
-        self._require(
-            self.budget_bytes is None or self.budget_bytes > 0,
-            "budget_bytes",
-            "it must be positive",
-        )
-        self._require(
-            self.start_heads is None or self.start_heads >= 1,
-            "start_heads",
-            "it must be at least 1",
-        )
-        self._require(
-            self.strategy in ("random", "similar", "dissimilar"),
-            "strategy",
-            'it must be "random", "similar" or "dissimilar"',
-        )
-        self._require(
-            self.assignment in ("greedy", "optimal"),
-            "assignment",
-            'it must be "greedy" or "optimal"',
-        )
-        self._require(self.samples >= 1, "samples", "it must be at least 1")
+        super().check()
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
@@ -467,16 +491,3 @@ class RunConfig(Checked):
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
         self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
-        self._require(self.seed >= 0, "seed", "it must be 0 or more")
-
-    @property
-    def device_specs(self) -> tuple[DeviceSpec, ...]:
-        """The devices, or `num_devices` equal ones without limits of their own."""
-        if self.devices is not None:
-            return self.devices
-        return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
-
-    @property
-    def group_count(self) -> int:
-        """N, the number of sub-models: `num_groups`, or one a device."""
-        return len(self.device_specs) if self.num_groups is None else self.num_groups

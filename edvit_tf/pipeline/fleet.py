@@ -13,6 +13,7 @@ from edvit_tf.models.vit import cost
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.rivals import Rival
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning.plan import plan_groups
 
 
 def plan_fleet(config: RunConfig, base_config: ViTConfig, stages: Stages) -> dict:
@@ -39,32 +40,6 @@ def check_strategy(config: RunConfig, dataset) -> None:
             f"strategy is {config.strategy!r}, which needs validation samples of every class; "
             f"{', '.join(missing)} have none. Add recordings of them, or take --strategy random."
         )
-
-
-def plan_groups(config: RunConfig, base_config: ViTConfig, similarity: np.ndarray | None) -> Plan:
-    """Algorithms 1 and 3 over the run's class groups; without `similarity` the groups are random
-    ones, of the same sizes and so of the same cost. Raises PlanError.
-    """
-    from edvit_tf.planning.partition import partition
-    from edvit_tf.planning.plan import plan
-
-    devices = config.device_specs
-    strategy = "random" if similarity is None else config.strategy
-    groups = partition(
-        base_config.num_classes, config.group_count, strategy, config.seed, similarity
-    )
-    return plan(
-        base_config,
-        groups,
-        devices,
-        config.budget_bytes,
-        config.samples,
-        config.assignment,
-        strategy,
-        config.replicas,
-        cut_heads=config.pruning.heads,
-        start_heads=config.start_heads,
-    )
 
 
 def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:

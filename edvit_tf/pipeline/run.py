@@ -29,7 +29,7 @@ from edvit_tf.pipeline.members import fit_members, training_macs_of
 from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
 from edvit_tf.pipeline.rivals import Rival, rivals
 from edvit_tf.pipeline.store import check_reusable, differing, lock, open_stages, preflight
-from edvit_tf.planning.plan import starting_heads
+from edvit_tf.planning.plan import plan_groups, starting_heads
 from edvit_tf.report.tables import plan_table
 
 # What does not depend on the fleet, and the fields of a configuration that it does depend on.
@@ -101,7 +101,7 @@ def run(
     if base is not None:
         expected = load_base(base, expected, dataset.labels).config
     fleet.check_strategy(config, dataset)
-    fleet.plan_groups(config, expected, None)  # a plan that cannot be is found before training
+    plan_groups(config, expected, None)  # a plan that cannot be is found before training
     if reuse is not None:
         if overwrite and reuse.resolve() == work:
             raise OutputError(

@@ -9,9 +9,9 @@ from edvit_tf.errors import PlanError
 from edvit_tf.planning.explain import certain, explain
 from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.optimal import optimal
-from edvit_tf.planning.problem import METHODS, Placement, Problem, least_remaining, make_problem
+from edvit_tf.planning.problem import Placement, Problem, least_remaining, make_problem
 
-__all__ = ["METHODS", "assign", "least_remaining_energy", "place"]
+__all__ = ["assign", "least_remaining_energy", "place"]
 
 
 def assign(

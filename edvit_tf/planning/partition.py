@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edvit_tf.config import STRATEGIES
 from edvit_tf.errors import PlanError
-
-STRATEGIES = ("random", "similar", "dissimilar")
 
 
 def partition(

@@ -4,12 +4,44 @@ hold.
 
 from collections.abc import Sequence
 
-from edvit_tf.config import DeviceSpec, Plan, SubModelPlan, ViTConfig
+import numpy as np
+
+from edvit_tf.config import DeviceSpec, Plan, PlanConfig, SubModelPlan, ViTConfig
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models.vit import cost
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.explain import certain, explain
+from edvit_tf.planning.partition import partition
 from edvit_tf.planning.problem import Problem, make_problem
+
+
+def plan_groups(
+    config: PlanConfig,
+    base: ViTConfig,
+    similarity: np.ndarray | None = None,
+    flavour: str = "float32",
+) -> Plan:
+    """The plan of a base as a configuration asks for it: class groups, then Algorithms 1 and 3.
+
+    Without `similarity` (num_classes, num_classes) the groups are random ones, of the same sizes
+    and so of the same cost. Bytes are those of files in `flavour`. Raises PlanError.
+    """
+    strategy = "random" if similarity is None else config.strategy
+    groups = partition(base.num_classes, config.group_count, strategy, config.seed, similarity)
+
+    return plan(
+        base,
+        groups,
+        config.device_specs,
+        budget_bytes=config.budget_bytes,
+        samples=config.samples,
+        assignment=config.assignment,
+        strategy=strategy,
+        replicas=config.replicas,
+        flavour=flavour,
+        cut_heads=config.pruning.heads,
+        start_heads=config.start_heads,
+    )
 
 
 def plan(

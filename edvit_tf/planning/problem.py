@@ -10,10 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edvit_tf.config import DeviceSpec
+from edvit_tf.config import ASSIGNMENTS, DeviceSpec
 from edvit_tf.errors import PlanError
-
-METHODS = ("greedy", "optimal")
 
 Placement = tuple[tuple[int, ...], ...]  # device indices per sub-model, one a replica, ascending
 
@@ -54,7 +52,11 @@ def make_problem(
         else []
     )
     for ok, seen, rule in (
-        (method in METHODS, f"method is {method!r}", f"it must be one of: {', '.join(METHODS)}"),
+        (
+            method in ASSIGNMENTS,
+            f"method is {method!r}",
+            f"it must be one of: {', '.join(ASSIGNMENTS)}",
+        ),
         (samples >= 1, f"samples is {samples}", "it must be at least 1"),
         (replicas >= 1, f"replicas is {replicas}", "it must be at least 1"),
         (

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edvit_tf.config import DeviceSpec
+from edvit_tf.config import ASSIGNMENTS, DeviceSpec
 from edvit_tf.errors import PlanError
-from edvit_tf.planning.assign import METHODS, assign, least_remaining_energy
+from edvit_tf.planning.assign import assign, least_remaining_energy
 
 MIB, G = 2**20, 10**9
 
@@ -80,7 +80,7 @@ def holds(placed, sizes, macs, devices, samples):
 
 
 @settings(max_examples=60, deadline=None)
-@given(problems, st.sampled_from(METHODS))
+@given(problems, st.sampled_from(ASSIGNMENTS))
 def test_limits_hold_and_every_sub_model_is_placed_on_distinct_devices(problem, method):
     solved = solve(problem, method)
     if solved:
@@ -173,7 +173,7 @@ def test_the_solver_prints_nothing_on_standard_output(capfd, monkeypatch):
 
 def test_a_limit_is_exact_to_the_byte():
     sizes, limit = [300_000_001, 300_000_001], 600_000_002
-    for method in METHODS:
+    for method in ASSIGNMENTS:
         assert assign(sizes, [1, 1], [DeviceSpec("a", limit)], method=method) == (("a",), ("a",))
         with pytest.raises(PlanError, match="memory"):
             assign(sizes, [1, 1], [DeviceSpec("a", limit - 1)], method=method)
@@ -206,7 +206,7 @@ def test_optimal_packs_where_greedy_cannot():
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ASSIGNMENTS)
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -289,7 +289,7 @@ def test_a_thousand_sub_models_on_a_thousand_devices_are_placed_within_limits():
 
 def test_a_reserve_is_kept_free_to_the_byte():
     roomy, kept = DeviceSpec("a", 30, None, 10), DeviceSpec("b", 100, None, 81)
-    for method in METHODS:
+    for method in ASSIGNMENTS:
         assert assign([20], [1], [roomy], method=method) == (("a",),)
         with pytest.raises(
             PlanError,
@@ -305,7 +305,7 @@ def test_a_reserve_is_kept_free_to_the_byte():
             assign([13, 13, 13], [1] * 3, [roomy, DeviceSpec("b", 40, None, 20)], method=method)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ASSIGNMENTS)
 @pytest.mark.parametrize(
     "sizes, macs, limits, replicas",
     [

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edvit_tf.config import STRATEGIES
 from edvit_tf.errors import PlanError
-from edvit_tf.planning.partition import STRATEGIES, partition
+from edvit_tf.planning.partition import partition
 
 
 @given(
