@@ -1,49 +1,83 @@
 """Errors that a user can act on, each with the exit code of the command that meets it.
 
-Every message gives the value seen, the rule broken and the next thing to do. The device side has
-its own errors (`edvit_tf.device.model.bundle.BundleError`), because it imports nothing from here.
+Every message gives the value seen, the rule broken and the next thing to do. The device's code has
+a tree of its own (`edvit_tf.device.errors`), because it imports nothing from here. Every `main` of
+the host catches EdvitError, DeviceError and KeyboardInterrupt; anything else is a fault of ours.
 """
+
+import enum
+
+from edvit_tf.device.errors import DeviceExit, ExitCode
+
+
+@enum.unique
+class HostExit(ExitCode):
+    """The codes that recipes and `edvit` have beside those of the device, which they pass on."""
+
+    CONFIG = 3, "a configuration value cannot be used", "no"
+    DATA = 4, "a data set cannot be used"
+    PLAN = 5, "no plan fits the devices and budgets"
+    OUTPUT = 6, "an output is there already, or cannot be written"
+    ACCURACY = 8, "the accuracy is below --min-accuracy"
+    EXPORT = 11, "a .tflite file cannot be made, or disagrees with its Keras model"
+    REQUEST = 19, "an aggregator is not there, or refused"
+    PUSH = 23, "a bundle could not be brought to a device"
+
+
+EXIT_CODES: tuple[ExitCode, ...] = tuple(sorted((*DeviceExit, *HostExit)))
 
 
 class EdvitError(Exception):
-    """Base of all errors that are the user's to mend; `exit_code` is what the command line
-    returns.
+    """Above all errors of the host's code that are the user's to mend; `exit_code` is what the
+    command line returns.
     """
 
-    exit_code = 1
+    exit_code: ExitCode = DeviceExit.FAILED
 
 
 class ConfigError(EdvitError):
     """A configuration value is missing, unknown, of the wrong type or out of range."""
 
-    exit_code = 3
+    exit_code = HostExit.CONFIG
 
 
 class DataError(EdvitError):
     """A data set is missing, has another layout, or holds too many unreadable files."""
 
-    exit_code = 4
+    exit_code = HostExit.DATA
 
 
 class PlanError(EdvitError):
     """No plan fits the devices and budgets; the message names the constraint that failed."""
 
-    exit_code = 5
+    exit_code = HostExit.PLAN
 
 
 class OutputError(EdvitError):
     """The output exists already, cannot be written, or the disk has not enough room."""
 
-    exit_code = 6
-
-
-class ExportError(EdvitError):
-    """A .tflite file cannot be made or run, or does not answer as its Keras model does."""
-
-    exit_code = 11
+    exit_code = HostExit.OUTPUT
 
 
 class AccuracyError(EdvitError):
     """The fused model misses the accuracy that was required of it (A_re of Eq. 1)."""
 
-    exit_code = 8
+    exit_code = HostExit.ACCURACY
+
+
+class ExportError(EdvitError):
+    """A .tflite file cannot be made or run, or does not answer as its Keras model does."""
+
+    exit_code = HostExit.EXPORT
+
+
+class RequestFailed(EdvitError):
+    """An aggregator is not there, or refused a request."""
+
+    exit_code = HostExit.REQUEST
+
+
+class PushFailed(EdvitError):
+    """The bundle could not be brought to the device, or the command did not run there."""
+
+    exit_code = HostExit.PUSH

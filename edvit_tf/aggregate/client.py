@@ -13,13 +13,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.predict import mel_filters
 from edvit_tf.device.rpc import tensors as wire
 from edvit_tf.device.rpc import tls
-from edvit_tf.errors import ConfigError, EdvitError
-
-
-class RequestFailed(EdvitError):
-    """An aggregator is not there, or refused a request."""
-
-    exit_code = 19
+from edvit_tf.errors import ConfigError, RequestFailed
 
 
 class Client:

@@ -118,32 +118,24 @@ def _serve(args) -> int:
 def _served(args) -> int:
     check_limits()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
-    from edvit_tf.device.model.subprocess_run import ModelFailed
-    from edvit_tf.device.rpc.ports import AddressError
-    from edvit_tf.device.rpc.tls import IdentityError
-    from edvit_tf.device.worker.hosted import WrongAnswers
     from edvit_tf.errors import ConfigError
 
     if args.insecure_anywhere and not args.insecure:
         raise ConfigError(
             "--insecure-anywhere is the second word after --insecure; give both, or --identity."
         )
-    try:
-        return serve(
-            AggregatorOptions(
-                args.bundle,
-                args.devices,
-                args.listen,
-                args.identity,
-                args.insecure_anywhere,
-                args.min_submodels,
-                args.deadline_ms,
-                args.metrics,
-            )
+    return serve(
+        AggregatorOptions(
+            args.bundle,
+            args.devices,
+            args.listen,
+            args.identity,
+            args.insecure_anywhere,
+            args.min_submodels,
+            args.deadline_ms,
+            args.metrics,
         )
-    except (AddressError, IdentityError, ModelFailed, WrongAnswers) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    )
 
 
 def _push(args) -> int:
@@ -176,11 +168,7 @@ def _predict(args) -> int:
     ]
     bundle = None if args.bundle is None else open_bundle(args.bundle)
     sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
-    try:
-        own = None if args.insecure else tls.identity(args.identity)
-    except tls.IdentityError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    own = None if args.insecure else tls.identity(args.identity)
     client = Client(args.server, own, args.timeout_ms / 1e3)
     try:
         if bundle is not None:

@@ -1,8 +1,5 @@
 """`edvit ...`: what is done with a bundle and with plans. Recipes have a command line of their own
-(edvit_tf.recipe).
-
-Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6
-output, 7 bundle, 9 no usable TFLite runtime.
+(edvit_tf.cli.recipe).
 """
 
 import argparse
@@ -17,10 +14,8 @@ from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.values import natural
 from edvit_tf.config import HEADS
-from edvit_tf.device.model.bundle import BundleError
-from edvit_tf.device.model.runtime import RuntimeMissing
-from edvit_tf.device.rpc.process_limits import DescriptorsShort
-from edvit_tf.errors import EdvitError, OutputError
+from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
+from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return args.run(args)
-    except (EdvitError, BundleError, DescriptorsShort, RuntimeMissing) as error:
+    except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
@@ -45,12 +40,15 @@ def main(argv: list[str] | None = None) -> int:
             "\ninterrupted; no bundle was changed, and rows that a study had finished are kept.",
             file=sys.stderr,
         )
-        return 130
+        return DeviceExit.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="edvit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="edvit",
+        description=__doc__,
+        epilog=exit_codes_text(EXIT_CODES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

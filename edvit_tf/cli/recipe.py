@@ -20,8 +20,8 @@ from edvit_tf.config import (
     RunConfig,
     TrainConfig,
 )
-from edvit_tf.device.model.runtime import RuntimeMissing
-from edvit_tf.errors import EdvitError
+from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
+from edvit_tf.errors import EXIT_CODES, EdvitError
 from edvit_tf.planning.partition import STRATEGIES
 from edvit_tf.planning.problem import METHODS
 
@@ -31,9 +31,6 @@ def main(
 ) -> int:
     """Runs a recipe; `smoke` and `paper` are fields that replace those of `config`. Returns the
     exit code.
-
-    Exit codes: 0 done, 2 wrong usage, 3 configuration, 4 data, 5 no plan fits, 6 output, 8 accuracy
-    below --min-accuracy, 130 interrupted (start the same command again to go on).
     """
     args = _parser(card, config).parse_args(argv)
     if args.smoke and args.profile == "paper":
@@ -41,13 +38,13 @@ def main(
             "error: --smoke and --profile paper do not go together; take one of them.",
             file=sys.stderr,
         )
-        return 2
+        return DeviceExit.USAGE
     os.environ.setdefault(
         "TF_CPP_MIN_LOG_LEVEL", "2"
     )  # no advice about GPUs that a CPU run has no use for
     try:
         return _run(args, _resolve(args, config, smoke, paper))
-    except (EdvitError, RuntimeMissing) as error:
+    except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -55,7 +52,7 @@ def main(
             "\ninterrupted; finished stages are kept: the same command goes on after the last one.",
             file=sys.stderr,
         )
-        return 130
+        return DeviceExit.INTERRUPTED
 
 
 def smoke_profile(data: DataConfig, **changes) -> dict:
@@ -100,7 +97,9 @@ def paper_profile(data: DataConfig, epochs: int) -> dict:
 
 def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=card, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=card,
+        epilog=exit_codes_text(EXIT_CODES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--data-dir", type=Path, help="folder of the data set (see the README, Data)"

@@ -10,12 +10,6 @@
 
 BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, which installs and takes
 back versions.
-
-Exit codes: 0 done, or a worker stopped by SIGTERM; 1 a check failed, or the whole worker hung; 2
-wrong usage; 7 the bundle is missing or was changed; 9 no usable runtime, or no grpcio; 10 a file
-cannot be used as input; 12 too little memory; 13 a model failed in its process; 14 tuning cannot be
-stored; 15 the identity cannot be used; 16 wrong golden answers; 17 an address cannot be listened
-on; 18 an inference did not come back; 22 too few file descriptors.
 """
 
 import argparse
@@ -24,13 +18,14 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.device.model.bundle import BundleError
-from edvit_tf.device.model.runtime import RuntimeMissing
-from edvit_tf.device.model.subprocess_run import ModelFailed
-from edvit_tf.device.model.tune import TuneError
-from edvit_tf.device.rpc.process_limits import DescriptorsShort, check_limits, ends_without_memory
-
-EXIT_BAD_INPUT = 10
+from edvit_tf.device.errors import (
+    DeviceError,
+    DeviceExit,
+    ModelFailed,
+    RuntimeMissing,
+    exit_codes_text,
+)
+from edvit_tf.device.rpc.process_limits import check_limits, ends_without_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,18 +38,22 @@ def main(argv: list[str] | None = None) -> int:
             if args.listen:
                 return _listen(args)
             return _check(args) if args.check else _tune(args) if args.tune else _predict(args)
-    except (BundleError, RuntimeMissing, DescriptorsShort, ModelFailed, TuneError) as error:
+    except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return DeviceExit.INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return DeviceExit.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edvit_tf.device",
         description=__doc__,
+        epilog=exit_codes_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", help="folder that a recipe exported, or a copy of it")
@@ -156,16 +155,12 @@ def _listen(args) -> int:
     if not args.print_unit:
         check_limits()
     try:
-        from edvit_tf.device.rpc.ports import AddressError
         from edvit_tf.device.worker.server import WorkerOptions, serve
     except ImportError as error:
         raise RuntimeMissing(
             f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
             "pip install '.[device]'."
         ) from error
-    from edvit_tf.device.rpc.tls import IdentityError
-    from edvit_tf.device.worker.hosted import WrongAnswers
-
     options = WorkerOptions(
         Path(args.bundle),
         args.submodel,
@@ -177,23 +172,18 @@ def _listen(args) -> int:
         args.stuck_seconds,
         args.flavour,
     )
-    try:
-        if args.print_unit:
-            from edvit_tf.device.worker.systemd_unit import unit, unreadable
+    if args.print_unit:
+        from edvit_tf.device.worker.systemd_unit import unit, unreadable
 
-            print(unit(options), end="")
-            for folder in unreadable(options):
-                print(
-                    f"warning: {folder} may be entered by its owner alone, and the unit runs as a "
-                    "user of its own. "
-                    "Put the bundle and the environment under /opt, or chmod o+x it.",
-                    file=sys.stderr,
-                )
-            return 0
-        return serve(options)
-    except (AddressError, IdentityError, WrongAnswers) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        print(unit(options), end="")
+        for folder in unreadable(options):
+            print(
+                f"warning: {folder} may be entered by its owner alone, and the unit runs as a "
+                "user of its own. Put the bundle and the environment under /opt, or chmod o+x it.",
+                file=sys.stderr,
+            )
+        return 0
+    return serve(options)
 
 
 def _check(args) -> int:

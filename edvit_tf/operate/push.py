@@ -12,16 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
-from edvit_tf.errors import ConfigError, EdvitError
+from edvit_tf.errors import ConfigError, PushFailed
 
 _CANNOT_CONNECT = 255  # ssh's own code
 _NOT_FOUND = 127  # a shell's
-
-
-class PushFailed(EdvitError):
-    """The bundle could not be brought to the device, or the command did not run there."""
-
-    exit_code = 23
 
 
 def push(

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edvit_tf.config import Plan, RunConfig, ViTConfig
+from edvit_tf.device.errors import DeviceError, DeviceExit
 from edvit_tf.errors import EdvitError, OutputError
 from edvit_tf.pipeline.store import Stages
 
@@ -122,8 +123,8 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
-    except EdvitError as error:
+    except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(DeviceExit.INTERRUPTED)

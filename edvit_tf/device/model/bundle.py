@@ -7,16 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.device.errors import BundleError
+
 SCHEMA_VERSION = 1
 REQUIRED = ("labels", "input", "sub_models", "fusion", "files", "data", "run", "plan", "seed")
-
-
-class BundleError(Exception):
-    """A bundle is missing, incomplete, of an unknown schema, or one of its files is not what the
-    manifest says.
-    """
-
-    exit_code = 7
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,13 @@ import os
 import resource
 from pathlib import Path
 
+from edvit_tf.device.errors import MemoryShort
+
 CGROUP = Path("/sys/fs/cgroup")
 LIMITS = {
     resource.RLIMIT_DATA: "VmData:",
     resource.RLIMIT_AS: "VmSize:",
 }  # what counts towards each
-
-
-class MemoryShort(Exception):
-    """A model needs more memory than there is."""
-
-    exit_code = 12
 
 
 def available_memory() -> int | None:

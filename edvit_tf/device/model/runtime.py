@@ -10,18 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from edvit_tf.device.errors import RuntimeMissing
 from edvit_tf.device.model.memory import check_memory
 
 RUNTIMES = {
     "tflite-runtime": "tflite_runtime",
     "ai-edge-litert": "ai_edge_litert",
 }  # package: module
-
-
-class RuntimeMissing(Exception):
-    """No TFLite runtime is installed, or it cannot work with the numpy beside it."""
-
-    exit_code = 9
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.delegation import delegation
-from edvit_tf.device.model.memory import MemoryShort, peak_rss
-from edvit_tf.device.model.runtime import RUNTIMES, RuntimeMissing, interpreter_class, load
+from edvit_tf.device.model.memory import peak_rss
+from edvit_tf.device.model.runtime import RUNTIMES, interpreter_class, load
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--repeat {args.repeat}, --threads {args.threads}: both must be at least 1")
     try:
         return _run(args)
-    except (RuntimeMissing, MemoryShort, ValueError, RuntimeError, ImportError, OSError) as error:
+    except (DeviceError, ValueError, RuntimeError, ImportError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
 

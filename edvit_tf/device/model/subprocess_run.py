@@ -14,13 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-class ModelFailed(Exception):
-    """The process that ran a model crashed, was refused memory, could not load the file, or was not
-    done in time.
-    """
-
-    exit_code = 13
+from edvit_tf.device.errors import ModelFailed
 
 
 def run_model(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import TuneError
 from edvit_tf.device.model.bundle import Bundle, BundleError, canonical_json, verified_path
 from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.model.runtime import runtime_name
@@ -31,12 +32,6 @@ RUNS, WARM_UP, TURNS = (
     5,
     2,
 )  # of each choice, in two turns, so that a slow moment hits no choice alone
-
-
-class TuneError(Exception):
-    """The record cannot be written, or another process is tuning."""
-
-    exit_code = 14
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from http.server import ThreadingHTTPServer
 
 import grpc
 
+from edvit_tf.device.errors import AddressError
 from edvit_tf.device.rpc.base_service import Service
 from edvit_tf.device.rpc.handlers import handlers
 from edvit_tf.device.rpc.metrics import serve_metrics
@@ -25,12 +26,6 @@ _CONNECTIONS = (  # peers vanish without a word: cut cables must not eat descrip
     ),  # an aggregator may ask so often whether we live
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
-
-
-class AddressError(Exception):
-    """An address cannot be listened on."""
-
-    exit_code = 17
 
 
 def listening_address(options) -> tuple[str, int]:

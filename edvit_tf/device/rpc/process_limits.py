@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator
 
+from edvit_tf.device.errors import DescriptorsShort
 from edvit_tf.device.model.memory import MemoryShort, left_by_limit
 
 # Measured at a worker and an aggregator that serve: 20 descriptors with the log and the metrics;
@@ -21,12 +22,6 @@ SERVER_BYTES = {
     resource.RLIMIT_DATA: ("data (ulimit -d)", 128 << 20),
     resource.RLIMIT_AS: ("address space (ulimit -v)", 768 << 20),
 }
-
-
-class DescriptorsShort(Exception):
-    """The process may open too few files."""
-
-    exit_code = 22
 
 
 def check_descriptors(peers: int = 0) -> None:

@@ -13,6 +13,7 @@ import struct
 import grpc
 import numpy as np
 
+from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.rpc.messages import (  # noqa: F401 (given on)
     HEALTH,
     INFERENCE,
@@ -68,7 +69,7 @@ _MAX_DIMENSIONS = 8
 Parameter = bool | int | float | str
 
 
-class WireError(Exception):
+class WireError(DeviceError):
     """A message that cannot be used: `code` is the gRPC status, the text says field, got and
     expected.
     """

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import grpc
 
+from edvit_tf.device.errors import DeviceError, IdentityError
+
 ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
 _NO_CHECK_TIME = (
@@ -24,13 +26,7 @@ _NO_CHECK_TIME = (
 )
 
 
-class IdentityError(Exception):
-    """The files of an identity are missing, no certificates, or a key that others can read."""
-
-    exit_code = 15
-
-
-class AuthFailed(Exception):
+class AuthFailed(DeviceError):
     """The peer is up, but one of the two refused the other's certificate, or the peer has another
     role.
     """

@@ -2,7 +2,7 @@
 process ends.
 
 Both runtimes let go of Python's global lock during an invoke, so a thread sees a stuck one, says so
-and exits with EXIT_STUCK. Should something hold the lock itself, no Python runs: then
+and exits with DeviceExit.STUCK. Should something hold the lock itself, no Python runs: then
 faulthandler's timer, a thread without Python that this one winds up again at each look, writes the
 stacks and ends the process with code 1.
 
@@ -19,10 +19,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from edvit_tf.device.errors import DeviceExit
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.jsonlog import log
 
-EXIT_STUCK = 18
 _LOOKS = 4  # within `stuck_seconds`
 _TIMER = 6
 
@@ -63,10 +63,10 @@ def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
     NOT_SERVING before.
     """
     tell()
-    log("stuck", "critical", model=name, exit_code=EXIT_STUCK, stacks=stacks)
+    log("stuck", "critical", model=name, exit_code=DeviceExit.STUCK, stacks=stacks)
     time.sleep(0.5)  # for those who watch the health to hear of it
     sys.stderr.flush()
-    os._exit(EXIT_STUCK)
+    os._exit(DeviceExit.STUCK)
 
 
 def _stacks() -> str:

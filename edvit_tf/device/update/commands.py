@@ -14,10 +14,7 @@ golden input, in child processes, before the version becomes current. Killed or 
 moment, the store has the old version current or the new one, and the next command that changes it
 deletes what was half done.
 
-Exit codes: 0 done; 2 wrong usage; 7 the bundle is missing or was changed; 9 no usable runtime; 12
-too little memory; 13 a model failed in its process; 16 wrong golden answers; 20 the store cannot be
-used so, or is in use; 21 too little room, or the disk cannot be written; 130 interrupted. What was
-current still is after all but 0; after 21 and 130 see `list`.
+What was current still is after all exit codes but 0; after 21 and 130 see `list`.
 """
 
 import argparse
@@ -28,14 +25,16 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edvit_tf.device.model.bundle import BundleError, open_bundle, verified_path
-from edvit_tf.device.model.memory import MemoryShort
-from edvit_tf.device.model.runtime import RuntimeMissing
-from edvit_tf.device.model.subprocess_run import ModelFailed
+from edvit_tf.device.errors import (
+    BundleError,
+    DeviceError,
+    DeviceExit,
+    StoreError,
+    exit_codes_text,
+)
+from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.device.update.store import (
     LINKS,
-    DiskError,
-    StoreError,
     changing,
     copied,
     holding,
@@ -46,7 +45,6 @@ from edvit_tf.device.update.store import (
     versions,
 )
 from edvit_tf.device.update.trial import needed_files, try_out
-from edvit_tf.device.worker.hosted import WrongAnswers
 
 _UNLISTED = "results.json"  # an aggregator reads the accuracy without each sub-model from it
 
@@ -177,20 +175,12 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return _run(args)
-    except (
-        BundleError,
-        RuntimeMissing,
-        MemoryShort,
-        ModelFailed,
-        WrongAnswers,
-        StoreError,
-        DiskError,
-    ) as error:
+    except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was current still is", file=sys.stderr)
-        return 130
+        return DeviceExit.INTERRUPTED
 
 
 def _run(args) -> int:
@@ -238,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edvit_tf.device.update",
         description=__doc__,
+        epilog=exit_codes_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -17,24 +17,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edvit_tf.device.errors import DiskError, StoreError
 from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle, verified_path
 
 LINKS = ("current", "previous")
 SPARE_BYTES = 2 << 20  # kept free beside the files: folders, links, the golden input of the trial
 _VERSIONS, _PARTIAL = "versions", ".partial"
 _NAME = re.compile(r"[0-9a-f]{12}(-[1-9]\d*)?")
-
-
-class StoreError(Exception):
-    """The folder is no store, another process changes it, or it has no such version."""
-
-    exit_code = 20
-
-
-class DiskError(Exception):
-    """Too little room, or the disk cannot be written."""
-
-    exit_code = 21
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import WrongAnswers
 from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
 from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.model.memory import check_memory
@@ -20,14 +21,6 @@ from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 from edvit_tf.device.model.tune import Choice, choice
 
 _WARM_UP = 3  # runs after the first, whose median is the first estimate of the service time
-
-
-class WrongAnswers(Exception):
-    """A model runs on this device, and does not answer the golden input as the exporting machine
-    did.
-    """
-
-    exit_code = 16
 
 
 @dataclass(frozen=True)

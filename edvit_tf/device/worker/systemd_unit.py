@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.model.runtime import runtime_name
@@ -16,8 +17,6 @@ from edvit_tf.device.rpc.ports import listening_address
 from edvit_tf.device.rpc.request_input import MAX_PIXELS
 from edvit_tf.device.worker.server import WorkerOptions
 
-# Usage, bundle, runtime, identity, wrong answers, descriptors: a restart meets them again.
-PERMANENT = (2, 7, 9, 15, 16, 22)
 _BASE_BYTES = 96 << 20  # the process without models
 _DECODE_BYTES_PER_PIXEL = 20  # of an encoded picture while it is resized
 
@@ -112,7 +111,7 @@ def unit(options: WorkerOptions) -> str:
             if "site-packages" in _package_parent().parts
             else f" {_quoted(f'PYTHONPATH={_package_parent()}')}"
         ),
-        permanent=" ".join(map(str, PERMANENT)),
+        permanent=" ".join(map(str, permanent())),
         stop_seconds=round(options.deadline_ms / 1e3) + 5,
         credentials=""
         if given is None
