@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.config import (
+    ASSIGNMENTS,
     BASELINES,
     FLAVOURS,
     FUSIONS,
@@ -23,7 +24,6 @@ from edvit_tf.config import (
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.errors import EXIT_CODES, EdvitError
 from edvit_tf.planning.partition import STRATEGIES
-from edvit_tf.planning.problem import METHODS
 
 
 def main(
@@ -124,7 +124,7 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
         choices=STRATEGIES,
         help=f"how classes are grouped (default {config.strategy})",
     )
-    parser.add_argument("--assignment", choices=METHODS, help=f"default {config.assignment}")
+    parser.add_argument("--assignment", choices=ASSIGNMENTS, help=f"default {config.assignment}")
     parser.add_argument(
         "--replicas", type=int, help=f"devices that hold each sub-model (default {config.replicas})"
     )
