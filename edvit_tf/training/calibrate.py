@@ -13,12 +13,15 @@ def expected_calibration_error(
     """ECE, 0..1: samples in `bins` equal intervals of the highest probability (n, classes); the
     mean distance between confidence and accuracy of an interval, weighted by its samples.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
     places = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[places == b].sum() - right[places == b].sum()) for b in np.unique(places)
-    ]
-    return float(sum(gaps) / len(labels))
+
+    distance = 0.0
+    for place in np.unique(places):
+        inside = places == place
+        distance += abs(confidence[inside].sum() - right[inside].sum())
+    return float(distance / len(labels))
 
 
 def calibration_figures(probabilities: np.ndarray, labels: np.ndarray) -> dict:
@@ -46,17 +49,20 @@ def best_temperature(
     Not below 1 where all labels are named right: the likelihood then grows to T = 0, however few
     samples say so.
     """
-    ratio = (5**0.5 - 1) / 2
     if (probabilities.argmax(axis=1) == labels).all():
         low = max(low, 1.0)
-    left, right = np.log(low), np.log(high)
 
     def loss(log_temperature):
-        return calibration_figures(tempered(probabilities, float(np.exp(log_temperature))), labels)[
-            "nll"
-        ]
+        p = tempered(probabilities, float(np.exp(log_temperature)))
+        return calibration_figures(p, labels)["nll"]
 
+    ratio = (5**0.5 - 1) / 2
+    left, right = np.log(low), np.log(high)
     for _ in range(40):
-        a, b = right - ratio * (right - left), left + ratio * (right - left)
-        left, right = (left, b) if loss(a) <= loss(b) else (a, right)
+        a = right - ratio * (right - left)
+        b = left + ratio * (right - left)
+        if loss(a) <= loss(b):
+            right = b
+        else:
+            left = a
     return float(np.exp((left + right) / 2))

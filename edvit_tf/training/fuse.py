@@ -22,11 +22,13 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")
+    hidden = math.ceil(fusion_lambda * sum(widths))
+
     x = PresenceMask(list(widths), name="present_only")(features, present)
-    x = keras.layers.Dense(
-        math.ceil(fusion_lambda * sum(widths)), activation="gelu", name="tower.hidden"
-    )(x)
-    x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
+    x = keras.layers.Dense(hidden, activation="gelu", name="tower.hidden")(x)
+    x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(
+        x
+    )  # (B, classes)
     return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
@@ -41,27 +43,33 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")
-    x = SoftmaxAverage(list(widths), [list(g) for g in groups], num_classes, name="average")(
-        features, present
-    )
-    return keras.Model({"features": features, "present": present}, x, name="fusion")
+    groups = [list(group) for group in groups]
+    layer = SoftmaxAverage(list(widths), groups, num_classes, name="average")
+    p = layer(features, present)  # (B, classes)
+    return keras.Model({"features": features, "present": present}, p, name="fusion")
 
 
 def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
     """Weights of a fusion whose logits are divided by `temperature`: the same answer to each
     window, other probabilities (so the mean over a recording's windows may name another class)."""
+    changed = dict(weights)
     if "average.temperature" in weights:
-        return {
-            **weights,
-            "average.temperature": weights["average.temperature"] * np.float32(temperature),
-        }
-    return {
-        **weights,
-        **{
-            f"probabilities.{part}": weights[f"probabilities.{part}"] / np.float32(temperature)
-            for part in ("kernel", "bias")
-        },
-    }
+        changed["average.temperature"] = weights["average.temperature"] * np.float32(temperature)
+    else:
+        for name in ("probabilities.kernel", "probabilities.bias"):
+            changed[name] = weights[name] / np.float32(temperature)
+    return changed
+
+
+def drawn_presence(
+    rng: np.random.Generator, batch_size: int, num_sub_models: int, missing_rate: float
+) -> np.ndarray:
+    """(B, N) float32, 0 or 1: each sub-model is missing with `missing_rate`; a sample that would
+    have none has all.
+    """
+    present = rng.random((batch_size, num_sub_models)) >= missing_rate
+    present[~present.any(axis=1)] = True
+    return present.astype(np.float32)
 
 
 def fit_fusion(
@@ -81,48 +89,46 @@ def fit_fusion(
     import keras
     import tensorflow as tf
 
-    from edvit_tf.training.train import Schedule, optimizer
+    from edvit_tf.training.optimizers import Schedule, optimizer
 
     keras.utils.set_random_seed(seed)
-    num_sub_models = model.input["present"].shape[1]
-    steps = max(1, len(features) // config.batch_size)
     rng = np.random.default_rng(seed)
+    batch, num_sub_models = config.batch_size, model.input["present"].shape[1]
+    steps = max(1, len(features) // batch)
 
     def stream():
         while True:
-            order = np.resize(rng.permutation(len(features)), steps * config.batch_size)
-            for rows in order.reshape(steps, config.batch_size):
-                present = (rng.random((len(rows), num_sub_models)) >= missing_rate).astype(
-                    np.float32
-                )
-                present[present.sum(axis=1) == 0] = 1.0
+            order = np.resize(rng.permutation(len(features)), steps * batch)
+            for rows in order.reshape(steps, batch):
+                present = drawn_presence(rng, batch, num_sub_models, missing_rate)
                 yield {"features": features[rows], "present": present}, labels[rows]
 
-    signature = (
-        {
-            "features": tf.TensorSpec((config.batch_size, features.shape[1]), tf.float32),
-            "present": tf.TensorSpec((config.batch_size, num_sub_models), tf.float32),
-        },
-        tf.TensorSpec((config.batch_size,), tf.int32),
-    )
+    x_spec = {
+        "features": tf.TensorSpec((batch, features.shape[1]), tf.float32),
+        "present": tf.TensorSpec((batch, num_sub_models), tf.float32),
+    }
+    y_spec = tf.TensorSpec((batch,), tf.int32)
+    data = tf.data.Dataset.from_generator(stream, output_signature=(x_spec, y_spec)).prefetch(2)
+
     model.compile(
         optimizer(config.optimizer, config.weight_decay),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
     )
-    data = tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2)
+    total = config.epochs * steps
     fitted = model.fit(
         data,
         epochs=config.epochs,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
-        callbacks=[Schedule(config, config.epochs * steps)],
+        callbacks=[Schedule(config, total)],
     )
     return {
-        **{name: [float(v) for v in fitted.history[name]] for name in ("loss", "accuracy")},
-        "samples": config.epochs * steps * config.batch_size,
+        "loss": [float(v) for v in fitted.history["loss"]],
+        "accuracy": [float(v) for v in fitted.history["accuracy"]],
+        "samples": total * batch,
     }
 
 
@@ -142,12 +148,14 @@ def average(
             continue
         e = np.exp(part - part.max(axis=1, keepdims=True))
         p = e / e.sum(axis=1, keepdims=True)
+
         full = np.zeros((len(part), num_classes))
         full[:, list(group)] = p[:, : len(group)]
         rest = [c for c in range(num_classes) if c not in group]
         if rest:
             full[:, rest] = p[:, -1:] / len(rest)
         composed.append(full)
+
     if not composed:
         raise ValueError(
             "all sub-models are missing (0 present); at least one answer is needed to average."

@@ -13,13 +13,16 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig, ViTConfig
 from edvit_tf.models.vit import stacked
-from edvit_tf.training.batches import batches
+from edvit_tf.training.batches import batches, steps_an_epoch
+from edvit_tf.training.fuse import drawn_presence
+from edvit_tf.training.optimizers import learning_rate, optimizer
 from edvit_tf.training.precision import resolved
 from edvit_tf.training.train import (
     Weights,
-    learning_rate,
+    history_of,
+    kept_patches,
     linear_map,
-    optimizer,
+    map_rows,
     predict,
     standardised,
 )
@@ -52,35 +55,96 @@ def fit_joint(
     """
     started = time.perf_counter()
     precision = resolved(train.precision)
-    mapped = train.feature_distillation > 0 and features is not None
-    kept = (
-        round(configs[0].num_patches * (1 - train.patch_dropout)) if train.patch_dropout else None
-    )
+    kept = kept_patches(configs[0], train)
+    distilled = train.feature_distillation > 0 and features is not None
+
     goals = [np.asarray(target, np.float32) for target in (targets, *group_targets)]
     variables = _variables(configs, weights)
-    if mapped:
+    if distilled:
         goals.append(standardised(features))
-        rows = np.sort(np.random.default_rng(seed).permutation(epoch_indices(0))[:2048])
-        mine = np.concatenate(
-            [
-                predict(config, values, inputs[rows])["features"]
-                for config, values in zip(configs, weights, strict=True)
-            ],
-            axis=1,
-        )
-        for part, value in zip(("kernel", "bias"), linear_map(mine, goals[-1][rows]), strict=True):
-            variables[f"feature_map.{part}"] = keras.Variable(value, name=f"feature_map.{part}")
+        rows = map_rows(epoch_indices, seed)
+        variables |= _feature_map(configs, weights, inputs[rows], goals[-1][rows])
+
     trained = [*variables.values(), *fusion.trainable_variables]
     chosen = optimizer(train.optimizer, train.weight_decay, train.ema)
     chosen.build(trained)
+    feature_weight = train.feature_distillation if distilled else 0.0
+    step = _step_of(configs, variables, fusion, chosen, precision, feature_weight)
+
+    steps = steps_an_epoch(len(epoch_indices(0)), train.batch_size)
+    total = train.epochs * steps
+    print(
+        f"joint: {train.epochs} epochs of {steps} x {train.batch_size} samples, {len(configs)} "
+        "sub-models",
+        flush=True,
+    )
+    stream = batches(
+        inputs,
+        tuple(goals),
+        epoch_indices,
+        train.batch_size,
+        train.augment,
+        seed,
+        None if kept is None else (kept, configs[0].num_patches),
+        train.mix,
+    )
+    rng = np.random.default_rng([seed, 1])
+    losses, accuracies = [], []
+    for epoch in range(train.epochs):
+        seen = []  # (loss, accuracy) a step
+        for number in range(steps):
+            x, truth = next(stream)
+            places = None
+            if kept is not None:
+                x, places = x["input"], tf.constant(x["kept"])
+            present = drawn_presence(rng, train.batch_size, len(configs), missing_rate)
+
+            chosen.learning_rate = learning_rate(train, epoch * steps + number, total)
+            loss, right = step(
+                tf.constant(x), places, tf.constant(present), tuple(map(tf.constant, truth))
+            )
+            seen.append([float(loss), float(right)])
+
+            if (number + 1) % TOLD == 0 or number + 1 == steps:
+                loss, right = np.mean(seen[-TOLD:], axis=0)
+                print(
+                    f"joint: epoch {epoch + 1}, step {number + 1} of {steps}: loss {loss:.4f}, "
+                    f"fused accuracy {right:.4f}, {time.perf_counter() - started:.0f} s",
+                    flush=True,
+                )
+        loss, right = np.mean(seen, axis=0)
+        losses.append(loss)
+        accuracies.append(right)
+    chosen.finalize_variable_values(trained)
+
+    history = history_of(
+        losses,
+        accuracies,
+        samples=total * train.batch_size,
+        seconds=time.perf_counter() - started,
+        precision=precision,
+    )
+    return _weights(configs, variables, weights), history
+
+
+def _step_of(
+    configs: Sequence[ViTConfig],
+    variables: Mapping[str, keras.Variable],
+    fusion: keras.Model,
+    chosen: keras.optimizers.Optimizer,
+    precision: str,
+    feature_weight: float,
+) -> Callable:
+    """A graph of one step: (x, kept patches or None, present, targets) -> loss, fused accuracy."""
+    trained = [*variables.values(), *fusion.trainable_variables]
 
     @tf.function
     def step(x, places, present, truth):
         with tf.GradientTape() as tape:
-            values = {
-                n: tf.cast(v.value, precision if "/" in n else "float32")
-                for n, v in variables.items()
-            }
+            values = {}
+            for name, variable in variables.items():
+                in_blocks = "/" in name
+                values[name] = tf.cast(variable.value, precision if in_blocks else "float32")
             loss, fused = _loss(
                 configs,
                 values,
@@ -89,73 +153,16 @@ def fit_joint(
                 places,
                 present,
                 truth,
-                train.feature_distillation if mapped else 0.0,
+                feature_weight,
             )
-        chosen.apply_gradients(
-            zip(tape.gradient(loss, [v.value for v in trained]), trained, strict=True)
-        )
+
+        gradients = tape.gradient(loss, [v.value for v in trained])
+        chosen.apply_gradients(zip(gradients, trained, strict=True))
+
         right = tf.argmax(fused, axis=1) == tf.argmax(truth[0], axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
 
-    steps = max(1, -(-len(epoch_indices(0)) // train.batch_size))
-    total, history = train.epochs * steps, {"loss": [], "accuracy": []}
-    patches = None if kept is None else (kept, configs[0].num_patches)
-    stream = batches(
-        inputs,
-        tuple(goals),
-        epoch_indices,
-        train.batch_size,
-        train.augment,
-        seed,
-        patches,
-        train.mix,
-    )
-    rng = np.random.default_rng([seed, 1])
-    print(
-        f"joint: {train.epochs} epochs of {steps} x {train.batch_size} samples, {len(configs)} "
-        "sub-models",
-        flush=True,
-    )
-    for epoch in range(train.epochs):
-        seen = []
-        for number in range(steps):
-            x, truth = next(stream)
-            there = (rng.random((train.batch_size, len(configs))) >= missing_rate).astype(
-                np.float32
-            )
-            there[there.sum(axis=1) == 0] = 1.0
-            chosen.learning_rate = learning_rate(train, epoch * steps + number, total)
-            places = None if kept is None else tf.constant(x["kept"])
-            seen.append(
-                [
-                    float(v)
-                    for v in step(
-                        tf.constant(x if kept is None else x["input"]),
-                        places,
-                        tf.constant(there),
-                        tuple(map(tf.constant, truth)),
-                    )
-                ]
-            )
-            if (number + 1) % TOLD == 0 or number + 1 == steps:
-                loss, right = np.mean(seen[-TOLD:], axis=0)
-                print(
-                    f"joint: epoch {epoch + 1}, step {number + 1} of {steps}: loss {loss:.4f}, "
-                    "fused accuracy "
-                    f"{right:.4f}, {time.perf_counter() - started:.0f} s",
-                    flush=True,
-                )
-        for name, value in zip(history, np.mean(seen, axis=0), strict=True):
-            history[name].append(float(value))
-    chosen.finalize_variable_values(trained)
-    samples, seconds = total * train.batch_size, time.perf_counter() - started
-    history |= {
-        "seconds": round(seconds, 2),
-        "samples_per_second": round(samples / seconds, 1),
-        "samples": samples,
-        "precision": precision,
-    }
-    return _weights(configs, variables, weights), history
+    return step
 
 
 def _stacks(configs: Sequence[ViTConfig]) -> dict[ViTConfig, list[int]]:
@@ -174,16 +181,39 @@ def _variables(
     """All weights of the sub-models: stacked ones as "<stack>/<name>", heads as
     "<sub-model>:head.kernel".
     """
-    values = {
-        f"{s}/{name}": value
-        for s, members in enumerate(_stacks(configs).values())
-        for name, value in stacked.stack([weights[j] for j in members]).items()
-    }
-    values |= {f"{j}:{name}": own[name] for j, own in enumerate(weights) for name in stacked.HEAD}
+    values = {}
+    for s, members in enumerate(_stacks(configs).values()):
+        whole = stacked.stack([weights[j] for j in members])
+        for name, value in whole.items():
+            values[f"{s}/{name}"] = value
+    for j, own in enumerate(weights):
+        for name in stacked.HEAD:
+            values[f"{j}:{name}"] = own[name]
+
+    variables = {}
+    for name, value in values.items():
+        variables[name] = keras.Variable(value, dtype="float32", name=name.replace("/", ":"))
+    return variables
+
+
+def _feature_map(
+    configs: Sequence[ViTConfig], weights: Sequence[Mapping], x: np.ndarray, goal: np.ndarray
+) -> dict[str, keras.Variable]:
+    """The linear map of all features side by side, least squares on `x`, to the base's `goal`."""
+    parts = []
+    for config, own in zip(configs, weights, strict=True):
+        parts.append(predict(config, own, x)["features"])
+    kernel, bias = linear_map(np.concatenate(parts, axis=1), goal)
     return {
-        name: keras.Variable(value, dtype="float32", name=name.replace("/", ":"))
-        for name, value in values.items()
+        "feature_map.kernel": keras.Variable(kernel, name="feature_map.kernel"),
+        "feature_map.bias": keras.Variable(bias, name="feature_map.bias"),
     }
+
+
+def _of_stack(values: Mapping, s: int) -> dict:
+    """What belongs to stack `s`, by the names of a single model."""
+    prefix = f"{s}/"
+    return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
 
 
 def _weights(
@@ -192,42 +222,33 @@ def _weights(
     """Weights by name of every sub-model, in the order of names that it came with."""
     out: list[Weights] = [{} for _ in configs]
     for s, members in enumerate(_stacks(configs).values()):
-        whole = {
-            name.split("/", 1)[1]: v.numpy()
-            for name, v in variables.items()
-            if name.startswith(f"{s}/")
-        }
+        whole = {name: v.numpy() for name, v in _of_stack(variables, s).items()}
         for place, j in enumerate(members):
-            own = stacked.unstack(whole, place) | {
-                name: variables[f"{j}:{name}"].numpy() for name in stacked.HEAD
-            }
+            own = stacked.unstack(whole, place)
+            for name in stacked.HEAD:
+                own[name] = variables[f"{j}:{name}"].numpy()
             out[j] = {name: own[name] for name in order[j]}
     return out
 
 
 def _loss(configs, w: Mapping, fusion, x, places, present, truth, feature_weight: float):
     """The loss (a scalar) and the fused probabilities (B, classes)."""
-    own: list = [None] * len(configs)
+    own: list = [None] * len(configs)  # features (B, d_j)
     for s, (config, members) in enumerate(_stacks(configs).items()):
-        found = stacked.features(
-            config,
-            {n.split("/", 1)[1]: v for n, v in w.items() if n.startswith(f"{s}/")},
-            x,
-            places,
-        )
+        found = stacked.features(config, _of_stack(w, s), x, places)  # (N, B, d)
         for place, j in enumerate(members):
             own[j] = found[place]
     side_by_side = tf.concat(own, axis=1)  # (B, sum d_j)
+
     fused = fusion({"features": side_by_side, "present": present})
     loss = tf.reduce_mean(keras.losses.categorical_crossentropy(truth[0], fused))
+
     for j, values in enumerate(own):
         logits = tf.matmul(values, w[f"{j}:head.kernel"]) + w[f"{j}:head.bias"]
-        loss += tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(truth[1 + j], logits)) / len(
-            configs
-        )
+        entropy = tf.nn.softmax_cross_entropy_with_logits(truth[1 + j], logits)
+        loss += tf.reduce_mean(entropy) / len(configs)
+
     if feature_weight:
-        distance = (
-            tf.matmul(side_by_side, w["feature_map.kernel"]) + w["feature_map.bias"] - truth[-1]
-        )
-        loss += feature_weight * tf.reduce_mean(tf.square(distance))
+        mapped = tf.matmul(side_by_side, w["feature_map.kernel"]) + w["feature_map.bias"]
+        loss += feature_weight * tf.reduce_mean(tf.square(mapped - truth[-1]))
     return loss, fused

@@ -24,10 +24,9 @@ def has_fast_bfloat16() -> bool:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        return (
-            tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-            >= AMPERE
-        )
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return details.get("compute_capability", (0, 0)) >= AMPERE
+
     try:
         return not CPU_FLAGS.isdisjoint(CPU_INFO.read_text().split())
     except OSError:

@@ -28,23 +28,22 @@ def randaugment(seed: int, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.
     if channels not in (1, 3):
         raise ConfigError(
             f"TrainConfig.augment is 'randaugment' and the pictures have {channels} channels; it "
-            "needs 1 "
-            'or 3. Take "shift_flip".'
+            'needs 1 or 3. Take "shift_flip".'
         )
-    tf.random.set_global_generator(
-        tf.random.Generator.from_seed(seed)
-    )  # layers within RandAugment get no seed from it
+
+    # Layers within RandAugment get no seed from it.
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
     layer = RandAugment(value_range=(0, 255), seed=seed)
 
     @tf.function(input_signature=[tf.TensorSpec((*shape[:3], 3), tf.uint8)])
     def varied(x):
         tf.compat.v1.set_random_seed(seed)  # of this graph alone: the process's seed stays as it is
-        y = tf.map_fn(
-            lambda image: layer(image, training=True), tf.cast(x, tf.float32), parallel_iterations=1
-        )
+        x = tf.cast(x, tf.float32)
+        y = tf.map_fn(lambda image: layer(image, training=True), x, parallel_iterations=1)
         return tf.cast(tf.round(tf.clip_by_value(y, 0.0, 255.0)), tf.uint8)
 
     def vary(x: np.ndarray) -> np.ndarray:
-        return varied(np.repeat(x, 3 // channels, axis=3)).numpy()[..., :channels]
+        coloured = np.repeat(x, 3 // channels, axis=3)
+        return varied(coloured).numpy()[..., :channels]
 
     return vary

@@ -8,8 +8,8 @@ from scipy.ndimage import affine_transform
 
 from edvit_tf.config import TrainConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.training import affine as module
-from edvit_tf.training.affine import affine
+from edvit_tf.training import augment as module
+from edvit_tf.training.augment import affine
 from edvit_tf.training.batches import batches
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import TrainConfig
-from edvit_tf.training.batches import batches, group_epoch, group_targets, repeated_epoch, vary
+from edvit_tf.training.augment import vary
+from edvit_tf.training.batches import batches, group_epoch, group_targets, repeated_epoch
 from edvit_tf.training.fuse import average
 from tests.support.tiny_vit import toy
 
@@ -99,7 +100,7 @@ def test_batches_leave_out_patches_by_the_seed():
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_mixed_pairs_carry_the_share_of_both_targets(mix):
-    from edvit_tf.training.batches import mixed
+    from edvit_tf.training.augment import mixed
 
     values = np.array([0, 100, 200, 40], np.uint8)
     x = np.broadcast_to(values[:, None, None, None], (4, 20, 20, 1))
@@ -331,7 +332,7 @@ def test_linear_map_finds_the_map():
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
-    from edvit_tf.training.train import learning_rate
+    from edvit_tf.training.optimizers import learning_rate
 
     cosine = [learning_rate(TrainConfig(1, learning_rate=1.0), s, 100) for s in range(101)]
     assert (
