@@ -9,118 +9,75 @@ On loopback, so without a network's delay and rate: it is what our own code, gRP
 
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.errors import ConfigError
 
 WARM_UP = 20  # requests that are not counted
 START_SECONDS = 120.0
+TIMES = ("total_ms", "compute_ms", "overhead_ms", "client_overhead_ms", "worker_overhead_ms")
 
 
-def bench_fleet(bundle_path: Path, devices: int, runs: int = 200) -> dict:
+def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) -> dict:
     """{"devices", "runs", "input_bytes", "total_ms", "compute_ms" (the largest), "overhead_ms",
     "client_overhead_ms" (what the client waits beyond total_ms): each with median, p95, min;
     "worker_overhead_ms": one worker asked directly, what the client waits less compute_ms;
     "worker_rss_bytes"}.
 
-    The bundle's sub-models go round the devices in turn. Raises ConfigError for fewer sub-models
-    than devices, or when a process does not start.
+    The bundle's sub-models go round the `devices` (None: one a sub-model) in turn. Raises
+    BundleError for a damaged bundle, and ConfigError for fewer sub-models than devices, or when a
+    process does not start.
     """
     from edvit_tf.aggregate.client import Client
-    from edvit_tf.device.rpc import tensors as wire
-    from edvit_tf.device.rpc import tls
-    from edvit_tf.operate import certs
+    from edvit_tf.device.rpc import tensors, tls
 
     bundle = open_bundle(bundle_path)
     count = len(bundle.sub_models)
+    if devices is None:
+        devices = count
     if not 1 <= devices <= count:
         raise ConfigError(
             f"--devices is {devices}; the bundle has {count} sub-models. Give 1 to {count}."
         )
+    for file in bundle.manifest["files"]:
+        if file.endswith(".tflite"):
+            verified_path(bundle, file)  # here, where the message and the code are the bundle's
+
     with (
         tempfile.TemporaryDirectory(prefix="edvit-fleet-") as name,
         contextlib.ExitStack() as stack,
     ):
         folder = Path(name)
-        certs.init(folder / "ca")
-        ids = {
-            role: certs.issue(
-                folder / "ca",
-                role,
-                "bench",
-                [] if role == "client" else ["127.0.0.1"],
-                1,
-                folder / role,
-            )
-            for role in ("worker", "aggregator", "client")
-        }
-        workers = [
-            stack.enter_context(
-                _process(
-                    [
-                        "edvit_tf.device",
-                        str(bundle_path),
-                        "--listen",
-                        "127.0.0.1:0",
-                        "--identity",
-                        str(ids["worker"]),
-                        *(
-                            word
-                            for j in range(place, count, devices)
-                            for word in ("--submodel", str(j))
-                        ),
-                    ],
-                    folder,
-                )
-            )
-            for place in range(devices)
-        ]
+        identities = _identities(folder)
+        workers = []
+        for place in range(devices):
+            command = _worker_command(bundle_path, identities["worker"], place, count, devices)
+            workers.append(stack.enter_context(_process(command, folder)))
         addresses = [serving["address"] for _, serving in workers]
-        _, serving = stack.enter_context(
-            _process(
-                [
-                    "edvit_tf.cli",
-                    "serve",
-                    str(bundle_path),
-                    "--devices",
-                    ",".join(addresses),
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--identity",
-                    str(ids["aggregator"]),
-                    "--deadline-ms",
-                    "5000",
-                ],
-                folder,
-            )
-        )
-        own = tls.identity(ids["client"])
+
+        command = _aggregator_command(bundle_path, identities["aggregator"], addresses)
+        _, serving = stack.enter_context(_process(command, folder))
+        own = tls.identity(identities["client"])
         client = Client(serving["address"], own, 5.0)
         stack.callback(client.close)
-        shape, dtype = tuple(client.input.shape), wire.DTYPES[client.input.datatype]
+
+        shape = tuple(client.input.shape)
+        dtype = tensors.DTYPES[client.input.datatype]
         x = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
         _wait(lambda: _answers(client, x), "the fleet")
-        rows = [_asked(client, x) for _ in range(WARM_UP + runs)][WARM_UP:]
-        import grpc
 
-        channel = stack.enter_context(
-            grpc.secure_channel(addresses[0], tls.channel_credentials(own))
-        )
-        call, request = (
-            wire.stub(channel, "ModelInfer"),
-            wire.infer_request("submodel-00", {client.input.name: x}),
-        )
-        alone = [_direct(call, request) for _ in range(WARM_UP + runs)][WARM_UP:]
+        rows = [_asked(client, x) for _ in range(WARM_UP + runs)][WARM_UP:]
+        alone = _asked_directly(addresses[0], own, {client.input.name: x}, WARM_UP + runs)
         rss = max(_rss(process.pid) for process, _ in workers)
     return {
         "bundle": bundle.path.name,
@@ -128,7 +85,7 @@ def bench_fleet(bundle_path: Path, devices: int, runs: int = 200) -> dict:
         "runs": runs,
         "input_bytes": x.nbytes,
         **{key: _spread([row[key] for row in rows]) for key in rows[0]},
-        "worker_overhead_ms": _spread(alone),
+        "worker_overhead_ms": _spread(alone[WARM_UP:]),
         "worker_rss_bytes": rss,
     }
 
@@ -137,27 +94,49 @@ def fleet_text(result: dict) -> str:
     """The result as a text table, in milliseconds."""
     lines = [
         f"{result['devices']} workers, an aggregator and a client on this machine, mutual TLS, one "
-        "request at a "
-        f"time,\n{result['input_bytes']:,} bytes of input, {result['runs']} requests after "
-        f"{WARM_UP} to warm up",
+        "request at a time,",
+        f"{result['input_bytes']:,} bytes of input, {result['runs']} requests after {WARM_UP} to "
+        "warm up",
         f"{'':<22}{'median':>9}{'p95':>9}{'min':>9}",
     ]
-    for key in (
-        "total_ms",
-        "compute_ms",
-        "overhead_ms",
-        "client_overhead_ms",
-        "worker_overhead_ms",
-    ):
-        lines.append(
-            f"{key:<22}"
-            + "".join(f"{result[key][name]:>9.2f}" for name in ("median", "p95", "min"))
-        )
+    for key in TIMES:
+        cells = "".join(f"{result[key][name]:>9.2f}" for name in ("median", "p95", "min"))
+        lines.append(f"{key:<22}{cells}")
     lines.append(f"largest worker: {result['worker_rss_bytes'] / 2**20:.0f} MiB resident")
     return "\n".join(lines)
 
 
+def _identities(folder: Path) -> dict[str, Path]:
+    """An authority and an identity a role, all of them new; the folder of each identity."""
+    from edvit_tf.operate import certs
+
+    certs.init(folder / "ca")
+    identities = {}
+    for role in ("worker", "aggregator", "client"):
+        hosts = [] if role == "client" else ["127.0.0.1"]
+        identities[role] = certs.issue(folder / "ca", role, "bench", hosts, 1, folder / role)
+    return identities
+
+
+def _worker_command(
+    bundle: Path, identity: Path, place: int, sub_models: int, devices: int
+) -> list[str]:
+    """A worker with every sub-model whose turn it is."""
+    command = ["edvit_tf.device", str(bundle), "--listen", "127.0.0.1:0"]
+    command += ["--identity", str(identity)]
+    for index in range(place, sub_models, devices):
+        command += ["--submodel", str(index)]
+    return command
+
+
+def _aggregator_command(bundle: Path, identity: Path, addresses: list[str]) -> list[str]:
+    command = ["edvit_tf.cli", "serve", str(bundle), "--devices", ",".join(addresses)]
+    command += ["--listen", "127.0.0.1:0", "--identity", str(identity)]
+    return [*command, "--deadline-ms", "5000"]
+
+
 def _asked(client, x: np.ndarray) -> dict:
+    """One request through the aggregator: its own milliseconds, and those beside them."""
     started = time.perf_counter()
     said = client.ask(x)["parameters"]
     waited = 1e3 * (time.perf_counter() - started)
@@ -166,6 +145,7 @@ def _asked(client, x: np.ndarray) -> dict:
             f"a request was answered without {said['missing']}; the machine is too busy to measure "
             "on."
         )
+
     largest = max(value for key, value in said.items() if key.endswith(".compute_ms"))
     return {
         "total_ms": said["total_ms"],
@@ -175,12 +155,23 @@ def _asked(client, x: np.ndarray) -> dict:
     }
 
 
-def _direct(call, request) -> float:
-    from edvit_tf.device.rpc import tensors as wire
+def _asked_directly(address: str, own, inputs: dict[str, np.ndarray], runs: int) -> list[float]:
+    """Milliseconds that a client of one worker waits beyond the worker's own, for each request."""
+    import grpc
 
-    started = time.perf_counter()
-    answer = wire.checked(call(request, timeout=5))
-    return 1e3 * (time.perf_counter() - started) - wire.parameters(answer)["compute_ms"]
+    from edvit_tf.device.rpc import tensors, tls
+    from edvit_tf.device.rpc.messages import stub
+
+    request = tensors.infer_request("submodel-00", inputs)
+    waited = []
+    with grpc.secure_channel(address, tls.channel_credentials(own)) as channel:
+        call = stub(channel, "ModelInfer")
+        for _ in range(runs):
+            started = time.perf_counter()
+            answer = tensors.checked(call(request, timeout=5))
+            took_ms = 1e3 * (time.perf_counter() - started)
+            waited.append(took_ms - tensors.parameters(answer)["compute_ms"])
+    return waited
 
 
 def _answers(client, x: np.ndarray) -> bool:
@@ -197,21 +188,18 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[subprocess.Po
     """A server of ours and its log line that says where it serves."""
     log = folder / f"{time.monotonic_ns()}.log"
     with open(log, "wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], stderr=file, env=dict(os.environ)
-        )
+        process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=file)
 
-    def serving():
+    def serving() -> dict | None:
         if process.poll() is not None:
-            raise ConfigError(
-                f"{arguments[0]} ended with {process.returncode}: {log.read_text()[-500:]}"
-            )
-        lines = [
-            line
-            for line in log.read_text().splitlines()
-            if line.startswith("{") and line.endswith("}")
-        ]
-        return next((line for line in map(json.loads, lines) if line["event"] == "serving"), None)
+            said = log.read_text()[-500:]
+            raise ConfigError(f"{arguments[0]} ended with {process.returncode}: {said}")
+        for line in log.read_text().splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                event = json.loads(line)
+                if event["event"] == "serving":
+                    return event
+        return None
 
     try:
         yield process, _wait(serving, arguments[0])
@@ -220,11 +208,13 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[subprocess.Po
         process.wait()
 
 
-def _wait(what, name: str):
+def _wait(what: Callable[[], Any], name: str) -> Any:
+    """What `what` returns as soon as that is true."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        if value := what():
-            return value
+        found = what()
+        if found:
+            return found
         time.sleep(0.05)
     raise ConfigError(
         f"{name} did not start within {START_SECONDS:g} s; the machine is overloaded, or see "
@@ -233,10 +223,11 @@ def _wait(what, name: str):
 
 
 def _rss(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(
-        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")
-    )
+    """Resident bytes of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _spread(values: list[float]) -> dict:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from edvit_tf.device.__main__ import positive
+from edvit_tf.cli.values import positive_number
 from edvit_tf.device.rpc.process_limits import check_limits, ends_without_memory
 
 
@@ -38,7 +38,7 @@ def add_fleet(commands) -> None:
     )
     serve.add_argument(
         "--deadline-ms",
-        type=positive,
+        type=positive_number,
         default=1000.0,
         help="of requests that bring none, and the most that one gets (default 1000)",
     )
@@ -72,12 +72,12 @@ def add_fleet(commands) -> None:
     )
     predict.add_argument(
         "--hop",
-        type=positive,
+        type=positive_number,
         metavar="SECONDS",
         help="with --stream pcm: from one window's start to the next one's (default: a window)",
     )
     predict.add_argument(
-        "--timeout-ms", type=positive, default=5000.0, help="of each request (default 5000)"
+        "--timeout-ms", type=positive_number, default=5000.0, help="of each request (default 5000)"
     )
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
@@ -108,9 +108,8 @@ def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
 
 
 def _serve(args) -> int:
-    os.environ.setdefault(
-        "GRPC_VERBOSITY", "ERROR"
-    )  # its own lines would stand between those of the JSON log
+    # its own lines would stand between those of the JSON log
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with ends_without_memory():
         return _served(args)
 
@@ -149,6 +148,30 @@ def _predict(args) -> int:
     from edvit_tf.aggregate.client import Client, predict_file
     from edvit_tf.device.model.bundle import open_bundle
     from edvit_tf.device.rpc import tls
+
+    _check_predict(args)
+    files = _files(args.files)
+    bundle = None if args.bundle is None else open_bundle(args.bundle)
+    sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
+    own = None if args.insecure else tls.identity(args.identity)
+
+    client = Client(args.server, own, args.timeout_ms / 1e3)
+    try:
+        if bundle is not None:
+            client.check_bundle(bundle)
+        if files:
+            answers = (predict_file(client, file, bundle) for file in files)
+        else:
+            answers = _streamed(client, sound)
+        for answer in answers:
+            _show(answer, args.json)
+    finally:
+        client.close()
+    return 0
+
+
+def _check_predict(args) -> None:
+    """Raises ConfigError for options that do not go together."""
     from edvit_tf.errors import ConfigError
 
     if bool(args.files) == bool(args.stream):
@@ -158,30 +181,19 @@ def _predict(args) -> int:
     if args.stream == "pcm" and args.bundle is None:
         raise ConfigError(
             "--stream pcm needs --bundle FOLDER: its windows and its mel filter bank make the "
-            "inputs "
-            "here."
+            "inputs here."
         )
-    files = [
-        file
-        for path in args.files
-        for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
-    ]
-    bundle = None if args.bundle is None else open_bundle(args.bundle)
-    sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
-    own = None if args.insecure else tls.identity(args.identity)
-    client = Client(args.server, own, args.timeout_ms / 1e3)
-    try:
-        if bundle is not None:
-            client.check_bundle(bundle)
-        for answer in (
-            (predict_file(client, file, bundle) for file in files)
-            if files
-            else _streamed(client, sound)
-        ):
-            _show(answer, args.json)
-    finally:
-        client.close()
-    return 0
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """Files as they are given, and in the place of a folder all files in it, sorted."""
+    files = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(inner for inner in path.rglob("*") if inner.is_file())
+        else:
+            files.append(path)
+    return files
 
 
 def _sound(bundle, hop_seconds: float | None) -> tuple:
@@ -216,25 +228,24 @@ def _streamed(client, sound: tuple | None) -> Iterator[dict]:
 
 
 def _show(answer: dict, as_json: bool) -> None:
-    said = answer["parameters"]
+    """One line: what was seen, what was missing, and the milliseconds of each device."""
     if as_json:
-        print(
-            json.dumps({**answer, "probabilities": [float(p) for p in answer["probabilities"]]}),
-            flush=True,
-        )
+        plain = {**answer, "probabilities": [float(p) for p in answer["probabilities"]]}
+        print(json.dumps(plain), flush=True)
         return
-    times = {
-        key.removesuffix(".device"): (value, said[key.replace(".device", ".compute_ms")])
-        for key, value in sorted(said.items())
-        if key.endswith(".device")
-    }
-    devices = ", ".join(f"{name} {device} {ms:.1f} ms" for name, (device, ms) in times.items())
+
+    said = answer["parameters"]
+    devices = []
+    for key, device in sorted(said.items()):
+        name, dot, kind = key.rpartition(".")
+        if dot and kind == "device":
+            devices.append(f"{name} {device} {said[f'{name}.compute_ms']:.1f} ms")
+
     degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
     if "expected_accuracy" in said:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
     print(
         f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}  "
-        f"[{said['total_ms']:.1f} ms; "
-        f"{devices}]",
+        f"[{said['total_ms']:.1f} ms; {', '.join(devices)}]",
         flush=True,
     )

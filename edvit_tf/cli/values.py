@@ -35,6 +35,17 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> float:
+    """A number above 0, finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 up to, and without, 1."""
     try:
@@ -51,3 +62,13 @@ def share(text: str) -> float:
 def names(text: str) -> tuple[str, ...]:
     """ "random,similar" -> ("random", "similar")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def indices(text: str) -> tuple[int, ...]:
+    """ "0,3" -> (0, 3); sub-models are counted from 0."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3"
+        ) from None

@@ -14,6 +14,8 @@ from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.slopes import from_slopes
 from edvit_tf.study.common import Base, Rows, draw
 
+METHODS = ("linearised", "fisher", "magnitude", "exact_again")  # compared with exact, in this order
+
 
 def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) -> Iterator[dict]:
     """Rank agreement with `exact` for each kind of unit and layer, one row each, on the same
@@ -182,19 +184,18 @@ def agreement_table(rows: list[dict]) -> str:
     """Means over the layers of each kind of unit: Spearman / top-quarter overlap of every score
     with exact.
     """
-    methods = ("linearised", "fisher", "magnitude", "exact_again")
     kinds = {"residual": "residual", "qk": "q/k pairs", "v": "v dims", "ffn": "FFN units"}
     lines = [
         f"{'units':<12}{'layers':>7}{'each':>6}"
-        + "".join(f"{m.replace('_', ' '):>24}" for m in methods),
-        f"{'':<25}" + f"{'rho (lowest)   top 25 %':>24}" * len(methods),
+        + "".join(f"{m.replace('_', ' '):>24}" for m in METHODS),
+        f"{'':<25}" + f"{'rho (lowest)   top 25 %':>24}" * len(METHODS),
     ]
     for kind, title in kinds.items():
         own = [row for row in rows if row["name"].rpartition(".")[2] == kind]
         if not own:
             continue
         cells = ""
-        for method in methods:
+        for method in METHODS:
             rho, top = ([row[method][key] for row in own] for key in ("spearman", "top_quarter"))
             cells += f"{np.mean(rho):>10.3f} ({min(rho):.3f}){np.mean(top):>7.2f}"
         lines.append(f"{title:<12}{len(own):>7}{own[0]['units']:>6}{cells}")

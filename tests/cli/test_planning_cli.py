@@ -6,7 +6,7 @@ import re
 import pytest
 
 from edvit_tf.cli.main import main
-from tests.support.commands import run_python
+from tests.support.commands import run_command
 
 
 def planned(capsys, *arguments) -> dict:
@@ -28,7 +28,7 @@ def test_kept_heads_are_planned_by_their_own_widths(capsys):
     """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have
     128.
     """
-    keep = planned(capsys, "--devices", "10", "--budget", "180MiB", "--heads", "keep")[
+    keep = planned(capsys, "--devices", "10", "--budget", "180MiB", "--cut-heads", "keep")[
         "sub_models"
     ][0]
     merge = planned(capsys, "--devices", "10", "--budget", "180MiB")["sub_models"][0]
@@ -90,7 +90,7 @@ def test_groups_replicas_and_flavour(capsys):
         (("--devices", "2", "--replicas", "3"), 5, "2 for 3 replicas"),
         (("--groups", "11"), 5, "11 groups .* 10 classes"),
         (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
-        (("--groups", "0"), 5, "0 groups"),
+        (("--groups", "0"), 3, "num_groups is 0.*at least 1"),
         (("--start-heads", "13"), 3, "start_heads is 13.*12 heads"),
         (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),
         (("--budget", "1 megabyte"), 3, "KiB"),
@@ -144,42 +144,26 @@ def test_bench_instances_come_from_the_seed_alone():
 
 
 def test_a_recipe_plans_as_its_options_say():
-    done = run_python(
-        "recipes/gtzan.py",
-        "--dry-run",
-        "--profile",
-        "paper",
-        "--devices",
-        "4",
-        "--groups",
-        "5",
-        "--replicas",
-        "2",
-        "--samples",
-        "3",
-        "--assignment",
-        "optimal",
-        "--strategy",
-        "similar",
-        "--budget",
-        "400MiB",
-        "--other-weight",
-        "1.5",
-        "--start-heads",
-        "4",
+    options = "--devices 4 --groups 5 --replicas 2 --samples 3 --assignment optimal"
+    options += " --strategy similar --budget 400MiB --other-weight 1.5 --start-heads 4"
+    code, out, err = run_command(
+        ["recipes/gtzan.py", "--dry-run", "--profile", "paper", *options.split()]
     )
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^submodel-\d\d +4 +256 ", done.stdout, re.M)) == 5
-    rows = [
-        line
-        for line in done.stdout.splitlines()
-        if line.startswith("submodel-") and "device-" in line
-    ]
+    assert code == 0, err
+    assert len(re.findall(r"^submodel-\d\d +4 +256 ", out, re.M)) == 5
+    rows = [line for line in out.splitlines() if line.startswith("submodel-") and "device-" in line]
     assert len(rows) == 5 and all(row.count("device-") == 2 for row in rows)
-    assert (
-        "2 copies of each (budget 400.00 MiB)" in done.stdout
-        and "assignment: optimal" in done.stdout
+    assert "2 copies of each (budget 400.00 MiB)" in out and "assignment: optimal" in out
+    assert "'other_weight': 1.5" in out
+
+    code, _, err = run_command(
+        ["recipes/gtzan.py", "--dry-run", "--devices", "2", "--replicas", "3"]
     )
-    assert "'other_weight': 1.5" in done.stdout
-    done = run_python("recipes/gtzan.py", "--dry-run", "--devices", "2", "--replicas", "3")
-    assert done.returncode == 5 and "2 for 3 replicas" in done.stderr
+    assert code == 5 and "2 for 3 replicas" in err
+
+
+def test_the_former_name_of_cut_heads_still_works_and_says_so():
+    new = run_command(["plan", "--cut-heads", "keep"])
+    old = run_command(["plan", "--heads", "keep"])
+    assert new == (0, new[1], "") and old[:2] == new[:2]
+    assert old[2] == "note: --heads is called --cut-heads now; the old name still works here.\n"

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.support.commands import ROOT, run_python
+from tests.support.commands import ROOT, run_command
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
@@ -38,50 +38,63 @@ def test_one_structure(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_papers_profile_builds_and_plans(recipe):
-    done = run_python(recipe, "--profile", "paper", "--dry-run")
-    assert done.returncode == 0, done.stderr
+    code, out, err = run_command([recipe, "--profile", "paper", "--dry-run"])
+    assert code == 0, err
     channels = 1 if recipe.stem.startswith(("gtzan", "mnist", "speech_commands")) else 3
     parameters = {1: 85_413_130, 3: 85_806_346}[channels]  # ViT-Base at 224 / 16 with 10 classes
-    assert f"Keras counts {parameters:,} parameters" in done.stdout
+    assert f"Keras counts {parameters:,} parameters" in out
     assert (
-        len(
-            re.findall(
-                r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[5-7]\d\.\d", done.stdout, re.M
-            )
-        )
-        == 5
+        len(re.findall(r"^submodel-\d\d +3 +192 +768 +2[01]\.\d\d +10[5-7]\d\.\d", out, re.M)) == 5
     )
-    assert "budget 180.00 MiB" in done.stdout and "'batch_size': 256" in done.stdout
-    assert "'optimizer': 'adam'" in done.stdout
+    assert "budget 180.00 MiB" in out and "'batch_size': 256" in out
+    assert "'optimizer': 'adam'" in out
 
 
-def test_wrong_options_say_what_to_do(tmp_path):
-    done = run_python("recipes/gtzan.py", "--devices", str(tmp_path / "none.toml"), "--dry-run")
-    assert done.returncode == 3 and "none.toml" in done.stderr
-    done = run_python(
-        "recipes/gtzan.py", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "out"
-    )
-    assert done.returncode == 4 and "nowhere" in done.stderr and "genres" in done.stderr
-    done = run_python(
-        "recipes/cifar10.py", "--base", "x.h5", "--smoke", "--synthetic", "--out", tmp_path / "out"
-    )
-    assert done.returncode == 3 and "x.h5" in done.stderr and "[data]" not in done.stdout
-    done = run_python("recipes/mnist.py", "--smoke", "--profile", "paper")
-    assert done.returncode == 2 and "do not go together" in done.stderr
+@pytest.mark.parametrize(
+    "options, code, words",
+    [
+        ("gtzan --devices FOLDER/none.toml --dry-run", 3, ("none.toml",)),
+        ("gtzan --data-dir FOLDER/nowhere --out FOLDER/out", 4, ("nowhere", "genres")),
+        ("cifar10 --base x.h5 --smoke --synthetic --out FOLDER/out", 3, ("x.h5",)),
+        ("mnist --smoke --profile paper", 2, ("do not go together",)),
+        ("mnist --seed -1", 2, ("-1", "0 or more")),
+        ("mnist --heads 3", 2, ("--heads", "merge")),
+    ],
+)
+def test_wrong_options_say_what_to_do(tmp_path, options, code, words):
+    recipe, *rest = options.replace("FOLDER", str(tmp_path)).split()
+    found, out, err = run_command([f"recipes/{recipe}.py", *rest])
+    assert found == code and "[data]" not in out
+    assert all(word in err for word in words), err
 
 
 def test_a_joint_fit_after_muon_is_adamws():
-    done = run_python("recipes/cifar10_dinov2.py", "--fusion", "joint", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.count("'optimizer': 'muon'") == 2
-    )  # of the shared model and of the sub-models
-    assert re.search(r"^joint_training: .*'optimizer': 'adamw'", done.stdout, re.M)
+    code, out, err = run_command(["recipes/cifar10_dinov2.py", "--fusion", "joint", "--dry-run"])
+    assert code == 0, err
+    assert out.count("'optimizer': 'muon'") == 2  # of the shared model and of the sub-models
+    assert re.search(r"^joint_training: .*'optimizer': 'adamw'", out, re.M)
 
 
 def test_a_plan_that_cannot_be_is_found_before_training(tmp_path):
-    done = run_python(
-        "recipes/mnist.py", "--smoke", "--synthetic", "--budget", "1kB", "--out", tmp_path / "out"
+    code, out, err = run_command(
+        ["recipes/mnist.py", "--smoke", "--synthetic", "--budget", "1kB", "--out", tmp_path / "out"]
     )
-    assert done.returncode == 5 and "budget" in done.stderr and "[data]" not in done.stdout
+    assert code == 5 and "budget" in err and "[data]" not in out
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.work").exists()
+
+
+def test_the_help_tells_every_option_with_the_default_of_the_recipe():
+    code, out, _ = run_command(["recipes/mnist.py", "--help"])
+    text = " ".join(out.split())
+    assert code == 0 and "(default exports/mnist)" in text
+    for option, default in (
+        ("--devices", "10"),
+        ("--start-heads K", "2"),
+        ("--groups", "one a device"),
+        ("--cut-heads", "keep"),
+        ("--flavours", "float32"),
+        ("--baselines", "single"),
+    ):
+        described = re.search(rf"{option} .*?\(default ([^)]*)\)", text.partition("planning:")[2])
+        assert described[1] == default, option
+    assert "--heads " not in text.replace("--cut-heads ", "").replace("--start-heads ", "")

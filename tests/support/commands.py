@@ -1,10 +1,17 @@
-"""Commands as a user types them, each in a process of its own, and what they are given."""
+"""Commands as a user types them, in this process or in one of their own, and what they are
+given.
+"""
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ("recipes/mnist.py", "--smoke", "--synthetic")
@@ -26,6 +33,31 @@ def run_python(
     )
 
 
+def run_command(argv: Sequence[str | Path]) -> tuple[int, str, str]:
+    """`edvit ARGV...`, or with a recipe's file as the first word that recipe, in this process: exit
+    code, standard output, standard error. Without EDVIT_DATA, as `run_python`.
+    """
+    from edvit_tf.cli.main import main
+
+    words = [str(word) for word in argv]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(ROOT),
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", words),
+    ):
+        os.environ.pop("EDVIT_DATA", None)
+        try:
+            if words[0].endswith(".py"):
+                runpy.run_path(words[0], run_name="__main__")
+            code = main(words)
+        except SystemExit as end:
+            code = end.code
+    return code, out.getvalue(), err.getvalue()
+
+
 def rewrite_manifest(bundle: Path, change) -> None:
     """`change` is called with the manifest of a bundle, which is then stored."""
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -35,7 +67,10 @@ def rewrite_manifest(bundle: Path, change) -> None:
 
 def write_made_bundle(folder: Path, **options) -> Path:
     """`made_bundle.write` in a process of its own: TensorFlow stays out of this one."""
-    code = f"import pathlib; from tests.support import made_bundle; made_bundle.write(pathlib.{folder!r}, **{options})"
+    code = (
+        "import pathlib; from tests.support import made_bundle; "
+        f"made_bundle.write(pathlib.{folder!r}, **{options})"
+    )
     done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
     return folder

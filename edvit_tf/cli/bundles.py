@@ -1,0 +1,83 @@
+"""`edvit evaluate`, `edvit audit`, `edvit report`: what a finished bundle is asked."""
+
+from pathlib import Path
+
+from edvit_tf.cli.output import add_json, show
+from edvit_tf.cli.values import indices
+
+
+def add_bundles(commands) -> None:
+    """Adds `evaluate`, `audit` and `report` to the subparsers of `edvit`."""
+    evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
+    evaluate.add_argument("bundle", type=Path)
+    evaluate.add_argument(
+        "--data-dir", type=Path, help="folder of the data set that the bundle was made from"
+    )
+    evaluate.add_argument("--split", choices=("test", "validation", "train", "all"), default="test")
+    evaluate.add_argument(
+        "--missing", type=indices, default=(), help="sub-models to leave out, e.g. 0,3"
+    )
+    add_json(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+    audit = commands.add_parser(
+        "audit", help="Keras summaries; params, MACs and bytes reconciled with the files"
+    )
+    audit.add_argument("bundle", type=Path)
+    add_json(audit)
+    audit.set_defaults(run=_audit)
+
+    report = commands.add_parser("report", help="report.html again from what the bundle stores")
+    report.add_argument("bundle", type=Path)
+    report.set_defaults(run=_report)
+
+
+def _evaluate(args) -> int:
+    from edvit_tf.evaluation.evaluate import evaluate
+
+    result = evaluate(args.bundle, args.data_dir, args.split, args.missing)
+    show(args, result, _evaluation_text(result))
+    return 0
+
+
+def _evaluation_text(result: dict) -> str:
+    """What `evaluate` measured, as text."""
+    lines = []
+    if result["data"]["synthetic"]:
+        lines.append("SYNTHETIC stand-in: these accuracies mean nothing.")
+    lost = f", without sub-models {result['missing']}" if result["missing"] else ""
+    lines.append(
+        f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
+        f"{result['split']} split{lost}, measured on the .tflite files:"
+    )
+    if result["note"]:
+        lines.append(f"  note: {result['note']}")
+
+    for name, key in (("fused", "accuracy"), ("softmax average", "average")):
+        share = result[key]
+        lines.append(
+            f"  {name:<16}{share['recording'] * 100:>7.2f} % of {share['recordings']} recordings, "
+            f"{share['window'] * 100:>7.2f} % of {share['windows']} windows"
+        )
+    for index, process in enumerate(result["processes"]):
+        lines.append(
+            f"  submodel-{index:02d}: {process['runtime']}, {process['threads']} thread, median "
+            f"{process['invoke_ms']['median']:.2f} ms, p95 {process['invoke_ms']['p95']:.2f} ms, "
+            f"peak RSS {process['peak_rss_bytes'] / 2**20:.0f} MiB, no TensorFlow in the process"
+        )
+    return "\n".join(lines)
+
+
+def _audit(args) -> int:
+    from edvit_tf.report.audit import audit, text
+
+    result = audit(args.bundle)
+    show(args, result, text(result))
+    return 0 if result["reconciled"] else 1
+
+
+def _report(args) -> int:
+    from edvit_tf.report.page import write_report
+
+    print(write_report(args.bundle))
+    return 0

@@ -1,0 +1,57 @@
+"""`edvit plan`: what a fleet would hold, from cost figures alone."""
+
+from edvit_tf.cli.options import add_options, changed
+from edvit_tf.cli.output import add_json, show
+from edvit_tf.cli.planning_options import PLANNING
+from edvit_tf.cli.values import positive
+from edvit_tf.config import FLAVOURS, PlanConfig, PruneConfig
+
+# merged heads have the paper's widths
+DEFAULTS = PlanConfig(pruning=PruneConfig(heads="merge"))
+
+
+def add_plan(commands) -> None:
+    """Adds `plan` to the subparsers of `edvit`."""
+    parser = commands.add_parser(
+        "plan", help="heads, bytes and devices of every sub-model, from cost figures alone"
+    )
+    parser.add_argument("--model", default="vit_base", help="preset (default vit_base)")
+    parser.add_argument("--classes", type=positive, default=10, help="default 10")
+    parser.add_argument(
+        "--channels", type=positive, default=3, help="3 for pictures (the default), 1 for audio"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive,
+        default=224,
+        help="height and width of the input (default 224)",
+    )
+    parser.add_argument(
+        "--flavour",
+        choices=FLAVOURS,
+        default="float32",
+        help="of the files that are counted (default float32, which is what recipes export)",
+    )
+    add_options(parser, PLANNING, DEFAULTS)
+    add_json(parser)
+    parser.set_defaults(run=_plan)
+
+
+def _plan(args) -> int:
+    from edvit_tf.errors import PlanError
+    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.planning.plan import plan_groups
+    from edvit_tf.report.tables import plan_table
+
+    config = changed(DEFAULTS, PLANNING, args)
+    if config.strategy != "random":
+        raise PlanError(
+            f"strategy is {config.strategy!r}; it groups by the confusions of a trained base, "
+            "which `edvit plan` does not have. Leave it out (random groups have the same sizes and "
+            "cost the same), or give it to a recipe."
+        )
+    base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
+
+    planned = plan_groups(config, base, flavour=args.flavour)
+    show(args, planned.to_dict(), plan_table(planned))
+    return 0

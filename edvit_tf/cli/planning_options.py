@@ -1,0 +1,77 @@
+"""The options of planning, which recipes and `edvit plan` share.
+
+One more of them is three edits: a field of `edvit_tf.config.PlanConfig`, a row here, and the code
+of `edvit_tf.planning` that heeds it.
+"""
+
+from typing import TypeVar
+
+from edvit_tf.cli.options import Option
+from edvit_tf.cli.values import natural
+from edvit_tf.config import ASSIGNMENTS, HEADS, STRATEGIES, PlanConfig
+from edvit_tf.planning.devices import load_devices, parse_size
+
+Config = TypeVar("Config", bound=PlanConfig)
+
+
+def _devices(config: Config, text: str) -> Config:
+    """`--devices 5`, or `--devices devices.toml`."""
+    if text.isdecimal():
+        return config.replace(num_devices=int(text), devices=None)
+    devices = load_devices(text)
+    return config.replace(num_devices=len(devices), devices=devices)
+
+
+def _budget(config: Config, text: str) -> Config:
+    return config.replace(budget_bytes=parse_size(text))
+
+
+PLANNING = (
+    Option(
+        "--devices",
+        "number of equal devices, or a devices.toml",
+        field="num_devices",
+        change=_devices,
+    ),
+    Option("--groups", "sub-models", field="num_groups", type=int, if_none="one a device"),
+    Option(
+        "--strategy",
+        "how classes are grouped; similar and dissimilar go by the confusions of a trained base",
+        field="strategy",
+        choices=STRATEGIES,
+    ),
+    Option(
+        "--budget",
+        "bytes of all deployed files together, e.g. 180MiB",
+        field="budget_bytes",
+        change=_budget,
+        if_none="no budget",
+    ),
+    Option(
+        "--start-heads",
+        "heads of each sub-model, if more than h / N, before the budget takes any",
+        field="start_heads",
+        type=int,
+        metavar="K",
+        if_none="h / N, rounded up",
+    ),
+    Option("--assignment", "of sub-models to devices", field="assignment", choices=ASSIGNMENTS),
+    Option("--replicas", "devices that hold each sub-model", field="replicas", type=int),
+    Option(
+        "--samples",
+        "L of Eq. 1: inferences that the compute limits must hold",
+        field="samples",
+        type=int,
+    ),
+    Option(
+        "--cut-heads",
+        "merge heads, keep them all but narrower, or keep the best whole; merge and whole give the "
+        "paper's widths",
+        field="pruning.heads",
+        choices=HEADS,
+        former_name="--heads",
+    ),
+    Option(
+        "--seed", "of random groups, and of all else that is random", field="seed", type=natural
+    ),
+)
