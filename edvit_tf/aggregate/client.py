@@ -11,8 +11,7 @@ from edvit_tf.aggregate.service import MODEL
 from edvit_tf.device.model import preprocess
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.predict import mel_filters
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.errors import ConfigError, RequestFailed
 
 
@@ -27,7 +26,7 @@ class Client:
             else grpc.secure_channel(server, tls.channel_credentials(own))
         )
         self._timeout, self._server = timeout_seconds, server
-        metadata = self._call("ModelMetadata", wire.message("ModelMetadataRequest")(name=MODEL))
+        metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
         self.bundle_digest = metadata.properties.get("bundle_digest", "")
 
@@ -38,8 +37,8 @@ class Client:
         Raises RequestFailed with the aggregator's words, and when it has another bundle than at the
         start.
         """
-        response = self._call("ModelInfer", wire.infer_request(MODEL, {self.input.name: value}))
-        found, said = wire.tensors(response), wire.parameters(response)
+        response = self._call("ModelInfer", tensors.infer_request(MODEL, {self.input.name: value}))
+        found, said = tensors.arrays(response), tensors.parameters(response)
         if said["bundle_digest"] != self.bundle_digest:
             raise RequestFailed(
                 f"{self._server} serves the bundle {said['bundle_digest'][:12]} now, and "
@@ -70,7 +69,9 @@ class Client:
 
     def _call(self, method: str, request):
         try:
-            return wire.checked(wire.stub(self._channel, method)(request, timeout=self._timeout))
+            return messages.checked(
+                messages.stub(self._channel, method)(request, timeout=self._timeout)
+            )
         except grpc.RpcError as error:
             raise RequestFailed(
                 f"{self._server} answered {error.code().name}: {error.details()}"

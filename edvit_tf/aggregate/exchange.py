@@ -14,7 +14,7 @@ import time
 
 import grpc
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 
 LARGEST_BYTES = 256 << 10  # of a request on a stream
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened
@@ -33,7 +33,7 @@ class Exchange:
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = wire.stub(channel, "ModelStreamInfer")
+        self._stub = messages.stub(channel, "ModelStreamInfer")
         self._stream: _OneStream | None = None
 
     async def infer(self, request: bytes, name: str, request_id: str, seconds: float):
@@ -125,13 +125,13 @@ class _OneStream:
     def _next_message(self) -> bytes:
         if self._taken_back:
             name, request_id = self._taken_back.pop(0)
-            message = wire.message("ModelInferRequest")(model_name=name, id=request_id)
-            wire.set_parameters(message, {"cancel": True})
+            message = messages.new("ModelInferRequest", model_name=name, id=request_id)
+            tensors.set_parameters(message, {"cancel": True})
             return message.SerializeToString()
         key = next(iter(self._unsent))
         until, request = self._unsent.pop(key)
-        message = wire.message("ModelInferRequest")(model_name=key[0])
-        wire.set_parameters(message, {"timeout": max(1, int(1e6 * (until - time.monotonic())))})
+        message = messages.new("ModelInferRequest", model_name=key[0])
+        tensors.set_parameters(message, {"timeout": max(1, int(1e6 * (until - time.monotonic())))})
         # Fields of a message may come in any order, so what is this request's own stands before
         # what all share.
         return message.SerializeToString() + request
@@ -142,7 +142,7 @@ class _OneStream:
             while (received := await self._call.read()) is not grpc.aio.EOF:
                 self._silent_since = None
                 self._deliver(received)
-        except wire.WireError as wrong:
+        except messages.WireError as wrong:
             error = wrong
         except grpc.aio.AioRpcError as broken:  # a write that failed makes it INTERNAL
             error = (
@@ -155,7 +155,7 @@ class _OneStream:
 
     def _deliver(self, received) -> None:
         """Raises WireError for an answer that nobody can have asked for."""
-        response = wire.checked(received).infer_response
+        response = messages.checked(received).infer_response
         key = (response.model_name, response.id)
         answer = self._waiting.get(key)
         if answer is None or key in self._unsent:
@@ -166,10 +166,10 @@ class _OneStream:
                     if all(key[1] != asked for _, asked in self._waiting)
                     else ("model_name", response.model_name)
                 )
-                raise wire.wrong(field, repr(got[:80]), "that of a request on this stream")
+                raise messages.wrong(field, repr(got[:80]), "that of a request on this stream")
         elif not answer.done():
             if received.error_message:
-                status = str(wire.parameters(response).get(wire.STATUS, ""))
+                status = str(tensors.parameters(response).get(messages.STATUS, ""))
                 code = grpc.StatusCode.__members__.get(status, grpc.StatusCode.UNKNOWN)
                 self._stops |= code is grpc.StatusCode.UNAVAILABLE
                 answer.set_exception(

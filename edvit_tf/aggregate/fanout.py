@@ -15,7 +15,7 @@ import numpy as np
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Link
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 
 _OVERLOADED = "overloaded"
 _REFUSED = {
@@ -87,7 +87,9 @@ class Fanout:
         cannot be used.
         """
         request_id = f"{self._process}-{next(self._ids)}"
-        shared = wire.serialise(wire.infer_request("", {input_name: value}, request_id=request_id))
+        shared = messages.serialise(
+            tensors.infer_request("", {input_name: value}, request_id=request_id)
+        )
         turn, hasty = next(self._turn), until - time.monotonic() < self._patient_seconds
         tasks = {
             name: asyncio.create_task(self._ask_one(name, shared, request_id, until, turn, hasty))
@@ -170,13 +172,13 @@ class Fanout:
             why = _REFUSED.get(error.code(), error.code().name)
             link.unanswered(why, trial, seconds if hasty else None)
             if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                raise wire.WireError(f"{link.device.name}: {error.details()}") from error
+                raise messages.WireError(f"{link.device.name}: {error.details()}") from error
             if (
                 error.code() == grpc.StatusCode.FAILED_PRECONDITION
             ):  # something is not installed there
                 why += f": {(error.details() or '')[:_DETAILS]}"
             return f"{link.device.name} {why}"
-        except wire.WireError as error:
+        except messages.WireError as error:
             link.unanswered("wrong answer", trial)
             return f"{link.device.name} wrong answer: {error}"
         except (
@@ -195,15 +197,15 @@ class Fanout:
         """Raises WireError unless this is the answer of this sub-model of this bundle to this
         request.
         """
-        message, total_ms = wire.checked(received), 1e3 * (time.perf_counter() - started)
-        said, found = wire.parameters(message), wire.tensors(message)
+        message, total_ms = messages.checked(received), 1e3 * (time.perf_counter() - started)
+        said, found = tensors.parameters(message), tensors.arrays(message)
         for field, got, expected in (
             ("model_name", message.model_name, name),
             ("id", message.id, request_id),
             ("bundle_digest", said.get("bundle_digest"), self.digest),
         ):
             if got != expected:
-                raise wire.wrong(field, repr(got)[:80], repr(expected)[:80])
+                raise messages.wrong(field, repr(got)[:80], repr(expected)[:80])
         features, shape = found.get("features"), (1, self.widths[name])
         if (
             not isinstance(features, np.ndarray)
@@ -215,9 +217,9 @@ class Fanout:
                 if isinstance(features, np.ndarray)
                 else "no array"
             )
-            raise wire.wrong("features", got, f"float32 {list(shape)}")
+            raise messages.wrong("features", got, f"float32 {list(shape)}")
         if not np.isfinite(features).all():
-            raise wire.wrong("features", "NaN or Inf", "finite numbers")
+            raise messages.wrong("features", "NaN or Inf", "finite numbers")
         compute, queue = (float(said.get(key, 0.0)) for key in ("compute_ms", "queue_ms"))
         return Answer(features, device, compute, queue, max(0.0, total_ms - compute - queue))
 

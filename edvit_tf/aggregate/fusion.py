@@ -12,7 +12,7 @@ from edvit_tf.device.model.golden import expected_answers, golden_error, toleran
 from edvit_tf.device.model.runtime import load
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc.executor import Executor
-from edvit_tf.device.worker.hosted import WrongAnswers
+from edvit_tf.device.worker.loaded_models import WrongAnswers
 
 
 class Fusion:

@@ -18,8 +18,7 @@ from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.exchange import LARGEST_BYTES, Exchange
 from edvit_tf.aggregate.hedge import RoundTrips
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
 
@@ -49,7 +48,7 @@ class Link:
     ) -> None:
         self.device, self.digest, self.names, self.own = device, digest, names, own
         self.state, self.reason = "unknown", "not asked yet"
-        self.hosted: frozenset[str] = frozenset()
+        self.models: frozenset[str] = frozenset()
         self.channel = (
             grpc.aio.insecure_channel(device.address, options=_CHANNEL)
             if own is None
@@ -57,7 +56,10 @@ class Link:
                 device.address, tls.channel_credentials(own), options=_CHANNEL
             )
         )
-        self._infer, self._exchange = wire.stub(self.channel, "ModelInfer"), Exchange(self.channel)
+        self._infer, self._exchange = (
+            messages.stub(self.channel, "ModelInfer"),
+            Exchange(self.channel),
+        )
         self._streams = False  # whether the device says that it takes requests over one stream
         self.breaker, self.round_trips = Breaker(self._breaker_changed), RoundTrips()
         self.failures: collections.Counter[str] = (
@@ -68,7 +70,7 @@ class Link:
 
     def hosts(self, name: str) -> bool:
         """Whether this device can be asked for a sub-model now."""
-        return self.state == "ready" and name in self.hosted
+        return self.state == "ready" and name in self.models
 
     async def infer(self, name: str, shared: bytes, request_id: str, seconds: float):
         """A sub-model's answer (a message or Garbage); `shared` is the serialised request without
@@ -85,7 +87,7 @@ class Link:
                 self._streams = False  # an older worker runs there now; it says so at once
         # Fields of a message may come in any order, so the name is put before what all requests
         # share.
-        named = wire.message("ModelInferRequest")(model_name=name).SerializeToString()
+        named = messages.new("ModelInferRequest", model_name=name).SerializeToString()
         return await self._infer(named + shared, timeout=seconds)
 
     def answered(self, seconds: float) -> None:
@@ -118,20 +120,20 @@ class Link:
             self.breaker.dropped(trial)
 
     async def keep_watch(self, changed) -> None:
-        """Probes until cancelled; calls `changed()` when the state or what is hosted has
+        """Probes until cancelled; calls `changed()` when the state or what the device has has
         changed.
         """
         while True:
-            before, started = (self.state, self.hosted), time.monotonic()
-            state, reason, hosted = await self._probe()
+            before, started = (self.state, self.models), time.monotonic()
+            state, reason, models = await self._probe()
             if state == "down" and self.state == "ready" and self._last_answer > started:
-                state, reason, hosted = (
+                state, reason, models = (
                     self.state,
                     self.reason,
-                    self.hosted,
+                    self.models,
                 )  # it answered a request meanwhile
-            self.state, self.reason, self.hosted = state, reason, hosted
-            if before != (state, hosted):
+            self.state, self.reason, self.models = state, reason, models
+            if before != (state, models):
                 if state == "ready" and before[0] not in ("ready", "unknown"):
                     self.returns += 1
                     self.breaker.found_again()
@@ -142,7 +144,7 @@ class Link:
                     address=self.device.address,
                     state=state,
                     reason=reason,
-                    hosts=sorted(hosted),
+                    hosts=sorted(models),
                 )
                 changed()
             await asyncio.sleep(PROBE_SECONDS)
@@ -163,7 +165,7 @@ class Link:
         )
 
     async def _probe(self) -> tuple[str, str, frozenset[str]]:
-        """(state, reason, hosted)."""
+        """(state, reason, models)."""
         try:
             if self.own is not None and self.state != "ready":
                 await self._check_peer()
@@ -181,7 +183,7 @@ class Link:
                             frozenset(),
                         )
                     found.add(model.name)
-                    self._streams = metadata.properties.get(wire.STREAMS) == "1"
+                    self._streams = metadata.properties.get(messages.STREAMS) == "1"
             if not found:
                 return (
                     "not-serving",
@@ -191,7 +193,7 @@ class Link:
             return "ready", "", frozenset(found)
         except tls.AuthFailed as error:
             return "auth", str(error), frozenset()
-        except (grpc.aio.AioRpcError, OSError, wire.WireError) as error:
+        except (grpc.aio.AioRpcError, OSError, messages.WireError) as error:
             code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 return "auth", error.details() or code.name, frozenset()
@@ -219,7 +221,7 @@ class Link:
             )
 
     async def _call(self, method: str, **fields):
-        request = wire.message(wire.METHODS[method][0])(**fields)
-        return wire.checked(
-            await wire.stub(self.channel, method)(request, timeout=PROBE_TIMEOUT_SECONDS)
+        request = messages.new(messages.METHODS[method][0], **fields)
+        return messages.checked(
+            await messages.stub(self.channel, method)(request, timeout=PROBE_TIMEOUT_SECONDS)
         )

@@ -15,8 +15,7 @@ from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.device.rpc import certificate_expiry as expiry
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_metrics, open_port
@@ -91,7 +90,7 @@ async def _serve(
         _STUCK_SECONDS,
         functools.partial(leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)),
     )
-    certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
+    certificate = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
     await server.start()
     log(
         "serving",

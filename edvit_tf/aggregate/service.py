@@ -12,9 +12,8 @@ from edvit_tf.aggregate.fanout import Fanout, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES
 from edvit_tf.device.model.bundle import Bundle
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
-from edvit_tf.device.rpc.base_service import Service, package_version, seconds_left, wanted
+from edvit_tf.device.rpc import messages, tensors, tls
+from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
 from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.metrics import Sample
 from edvit_tf.device.rpc.request_input import InputRule, request_input
@@ -27,7 +26,7 @@ MAX_IN_FLIGHT = 64
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.05, 0.02
 
 
-class AggregatorService(Service):
+class AggregatorService(BaseService):
     """The model `edvit` over the devices of a fleet."""
 
     title = "edvit_tf aggregator"
@@ -55,11 +54,14 @@ class AggregatorService(Service):
 
     async def model_metadata(self, request, context):
         self.model("name", request.name, request.version)
-        response = wire.message("ModelMetadataResponse")(
-            name=MODEL, versions=[wire.MODEL_VERSION], platform="edvit_tf_fleet"
+        response = messages.new(
+            "ModelMetadataResponse",
+            name=MODEL,
+            versions=[messages.MODEL_VERSION],
+            platform="edvit_tf_fleet",
         )
         response.inputs.add(
-            name=self.rule.name, datatype=wire.DATATYPES[self.rule.dtype], shape=self.rule.shape
+            name=self.rule.name, datatype=tensors.DATATYPES[self.rule.dtype], shape=self.rule.shape
         )
         response.outputs.add(
             name="probabilities", datatype="FP32", shape=(1, len(self.bundle.labels))
@@ -74,9 +76,9 @@ class AggregatorService(Service):
         started, now = time.perf_counter(), time.monotonic()
         self.model("model_name", request.model_name, request.model_version)
         names = wanted(request, OUTPUTS)
-        value = request_input(wire.tensors(request), self.rule)
+        value = request_input(tensors.arrays(request), self.rule)
         if self.in_flight > MAX_IN_FLIGHT:
-            raise wire.WireError(
+            raise messages.WireError(
                 f"requests in flight: got {self.in_flight}; expected at most {MAX_IN_FLIGHT}. Send "
                 "less at a time.",
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -90,7 +92,7 @@ class AggregatorService(Service):
         )
         if len(answers) < self.min_submodels:
             reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
-            raise wire.WireError(
+            raise messages.WireError(
                 f"sub-models: got {len(answers)} of {len(self.bundle.sub_models)}; expected at "
                 "least "
                 f"{self.min_submodels}. Missing: {reasons}.",
@@ -102,7 +104,7 @@ class AggregatorService(Service):
             {name: one.features for name, one in answers.items()}, now + left - time.monotonic()
         )
         if not np.isfinite(probabilities).all():
-            raise wire.WireError(
+            raise messages.WireError(
                 "output 'probabilities': got NaN or Inf; expected finite numbers. Look at the "
                 "devices' --check.",
                 grpc.StatusCode.INTERNAL,
@@ -137,7 +139,7 @@ class AggregatorService(Service):
         }
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
-        return wire.infer_response(
+        return tensors.infer_response(
             MODEL,
             {name: outputs[name] for name in names},
             request_id=request.id,
@@ -159,7 +161,7 @@ class AggregatorService(Service):
                     "reason": link.reason,
                     "breaker": link.breaker.state,
                     "breaker_reason": link.breaker.reason if link.breaker.state != "closed" else "",
-                    "hosts": sorted(link.hosted),
+                    "hosts": sorted(link.models),
                 }
                 for link in links
             ],

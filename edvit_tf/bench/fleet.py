@@ -160,7 +160,7 @@ def _asked_directly(address: str, own, inputs: dict[str, np.ndarray], runs: int)
     import grpc
 
     from edvit_tf.device.rpc import tensors, tls
-    from edvit_tf.device.rpc.messages import stub
+    from edvit_tf.device.rpc.messages import checked, stub
 
     request = tensors.infer_request("submodel-00", inputs)
     waited = []
@@ -168,7 +168,7 @@ def _asked_directly(address: str, own, inputs: dict[str, np.ndarray], runs: int)
         call = stub(channel, "ModelInfer")
         for _ in range(runs):
             started = time.perf_counter()
-            answer = tensors.checked(call(request, timeout=5))
+            answer = checked(call(request, timeout=5))
             took_ms = 1e3 * (time.perf_counter() - started)
             waited.append(took_ms - tensors.parameters(answer)["compute_ms"])
     return waited

@@ -200,7 +200,7 @@ def _sound(bundle, hop_seconds: float | None) -> tuple:
     """How a stream of sound is cut for a bundle: its rule, and samples from window to window.
     Raises ConfigError.
     """
-    from edvit_tf.aggregate.streams import hop_samples
+    from edvit_tf.aggregate.framing import hop_samples
     from edvit_tf.device.rpc.request_input import input_rule
 
     rule = input_rule(bundle)
@@ -209,7 +209,7 @@ def _sound(bundle, hop_seconds: float | None) -> tuple:
 
 def _streamed(client, sound: tuple | None) -> Iterator[dict]:
     """An answer for each frame of standard input, or for each window of sound."""
-    from edvit_tf.aggregate.streams import frames, pcm_windows
+    from edvit_tf.aggregate.framing import frames, pcm_windows
     from edvit_tf.device.model.preprocess import mel_input
 
     if sound is None:

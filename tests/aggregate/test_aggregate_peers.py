@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import tensors, tls
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.support.fake_device import fake_device, good
 from tests.support.fleet_process import health
@@ -33,11 +32,11 @@ def _changed(change):
 
 
 def _features(value):
-    return lambda response, width: wire.infer_response(
+    return lambda response, width: tensors.infer_response(
         response.model_name,
         {"features": value(width)},
         request_id=response.id,
-        parameters={**wire.parameters(response)},
+        parameters={**tensors.parameters(response)},
     )
 
 
@@ -49,7 +48,7 @@ FAULTS = {
     ),
     "wrong type": (_changed(_features(lambda n: np.ones((1, n)))), "float64"),
     "wrong digest": (
-        _changed(lambda r, _: wire.set_parameters(r, {"bundle_digest": "f" * 64})),
+        _changed(lambda r, _: tensors.set_parameters(r, {"bundle_digest": "f" * 64})),
         "bundle_digest",
     ),
     "another request's answer": (

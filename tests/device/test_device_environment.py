@@ -90,7 +90,7 @@ def test_a_worker_answers(tmp_path):
     import grpc
 
     from edvit_tf.device.model.bundle import open_bundle
-    from edvit_tf.device.rpc import tensors as wire
+    from edvit_tf.device.rpc import messages, tensors
     from tests.support.worker_process import log_lines, wait_for
 
     bundle = open_bundle(Path(BUNDLE))
@@ -119,8 +119,8 @@ def test_a_worker_answers(tmp_path):
         address = wait_for(serving, 120)[0]["address"]
         mel = np.zeros((1, *bundle.manifest["input"]["shape"]), np.float32)
         with grpc.insecure_channel(address) as channel:
-            request = wire.infer_request("submodel-00", {bundle.manifest["input"]["name"]: mel})
-            answer = wire.tensors(wire.stub(channel, "ModelInfer")(request, timeout=30))
+            request = tensors.infer_request("submodel-00", {bundle.manifest["input"]["name"]: mel})
+            answer = tensors.arrays(messages.stub(channel, "ModelInfer")(request, timeout=30))
         assert answer["features"].shape == (1, bundle.widths[0])
         process.terminate()
         assert process.wait(30) == 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 from tests.support.worker_process import Worker, server, wait_for
 
 
@@ -81,16 +81,16 @@ def infer(
     request_id="",
 ):
     """(outputs, parameters, id) of a ModelInfer."""
-    response = wire.stub(channel, "ModelInfer")(
-        wire.infer_request(model, {name: value}, request_id=request_id), timeout=timeout
+    response = messages.stub(channel, "ModelInfer")(
+        tensors.infer_request(model, {name: value}, request_id=request_id), timeout=timeout
     )
-    return wire.tensors(response), wire.parameters(response), response.id
+    return tensors.arrays(response), tensors.parameters(response), response.id
 
 
 def ready(channel: grpc.Channel) -> bool:
     try:
-        return wire.stub(channel, "ServerReady")(
-            wire.message("ServerReadyRequest")(), timeout=2
+        return messages.stub(channel, "ServerReady")(
+            messages.new("ServerReadyRequest"), timeout=2
         ).ready
     except grpc.RpcError:
         return False

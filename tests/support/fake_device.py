@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 
 
 def good(name: str, digest: str, width: int, request) -> object:
     """An answer that is accepted, of made-up features."""
-    return wire.infer_response(
+    return tensors.infer_response(
         name,
         {"features": np.ones((1, width), np.float32)},
         request_id=request.id,
@@ -31,13 +31,15 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
     """
 
     def index(request, context):
-        response = wire.message("RepositoryIndexResponse")()
+        response = messages.new("RepositoryIndexResponse")
         response.models.add(name=name, version="1", state="READY")
         return response
 
     def metadata(request, context):
-        response = wire.message("ModelMetadataResponse")(name=name)
-        response.properties.update(bundle_digest=digest, **({wire.STREAMS: "1"} if streams else {}))
+        response = messages.new("ModelMetadataResponse", name=name)
+        response.properties.update(
+            bundle_digest=digest, **({messages.STREAMS: "1"} if streams else {})
+        )
         return response
 
     def stream(requests, context):
@@ -50,7 +52,7 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
             yield (
                 response
                 if isinstance(response, bytes)
-                else wire.message("ModelStreamInferResponse")(infer_response=response)
+                else messages.new("ModelStreamInferResponse", infer_response=response)
             )
 
     calls = {
@@ -60,17 +62,19 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
     }
     made = {
         method: grpc.unary_unary_rpc_method_handler(
-            call, wire.deserialiser(wire.METHODS[method][0]), wire.serialise
+            call, messages.deserialiser(messages.METHODS[method][0]), messages.serialise
         )
         for method, call in calls.items()
     }
     if streams:
         del made["ModelInfer"]
         made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            stream, wire.deserialiser("ModelInferRequest"), wire.serialise
+            stream, messages.deserialiser("ModelInferRequest"), messages.serialise
         )
     server = grpc.server(ThreadPoolExecutor(8))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(wire.INFERENCE, made)])
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(messages.INFERENCE, made)]
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import messages, tls
 from tests.support.commands import ROOT
 
 SLOW = """
@@ -130,4 +129,4 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[Wor
 
 def ask(channel: grpc.Channel, request, timeout: float | None = 10):
     """The ModelInferResponse to a request (message or bytes)."""
-    return wire.stub(channel, "ModelInfer")(request, timeout=timeout)
+    return messages.stub(channel, "ModelInfer")(request, timeout=timeout)

@@ -18,8 +18,7 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import tensors, tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.support.commands import run_python
@@ -35,7 +34,7 @@ def test_without_descriptors_it_goes_on_with_those_it_knows(tiny_bundle, tmp_pat
     again later.
     """
     expected, _ = run_model(tiny_bundle / "submodel-00.tflite", {"image": PICTURE})
-    request = wire.infer_request("submodel-00", {"image": PICTURE})
+    request = tensors.infer_request("submodel-00", {"image": PICTURE})
     arguments = ("--insecure", "--submodel", "0", "--metrics", "127.0.0.1:0")
     with worker(tiny_bundle, tmp_path, *arguments) as one, one.channel() as channel:
         ask(channel, request)
@@ -50,7 +49,7 @@ def test_without_descriptors_it_goes_on_with_those_it_knows(tiny_bundle, tmp_pat
             used = processor_seconds(one)
             for _ in range(20):
                 np.testing.assert_array_equal(
-                    wire.tensors(ask(channel, request))["features"], expected["features"]
+                    tensors.arrays(ask(channel, request))["features"], expected["features"]
                 )
             time.sleep(1.5)
             assert (
@@ -208,8 +207,8 @@ USED = "import resource\nfrom edvit_tf.device.model import memory\nused = memory
             "may open 20 files",
         ),
         (
-            "from edvit_tf.aggregate import fusion\nfrom edvit_tf.device.worker import hosted\n"
-            "fusion.load = hosted.load = lambda *_: bytearray(1 << 50)",
+            "from edvit_tf.aggregate import fusion\nfrom edvit_tf.device.worker import loaded_models\n"
+            "fusion.load = loaded_models.load = lambda *_: bytearray(1 << 50)",
             12,
             "no more memory for this process",
         ),
@@ -236,7 +235,7 @@ def test_a_model_without_room_is_refused_before_it_is_loaded(tiny_bundle):
         "worker",
         tiny_bundle,
         "from edvit_tf.device.rpc import process_limits as limits\n"
-        "from edvit_tf.device.worker import hosted, server as worker\n"
+        "from edvit_tf.device.worker import loaded_models, server\n"
         "limits.SERVER_BYTES.clear()\n"
         + USED.format("VmData:")
         + "resource.setrlimit(resource.RLIMIT_DATA, (used + (20 << 20),) * 2)",
@@ -277,8 +276,8 @@ def test_memory_taken_from_a_running_worker_costs_requests_and_not_their_truth(
             assert time.monotonic() - started < 0.55 + BUSY
             assert said["degraded"] == (said["missing"] != "")
         with devices[0].worker.channel() as direct, contextlib.suppress(grpc.RpcError):
-            got = wire.tensors(
-                ask(direct, wire.infer_request("submodel-00", {"image": PICTURE}), timeout=5)
+            got = tensors.arrays(
+                ask(direct, tensors.infer_request("submodel-00", {"image": PICTURE}), timeout=5)
             )
             np.testing.assert_array_equal(got["features"], expected["features"])
         assert process.poll() is None or process.returncode != 0

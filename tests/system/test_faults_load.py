@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 from tests.support.aggregator_process import aggregator, wait_ready
 from tests.support.fleet_process import metric, places
 from tests.support.worker_process import ask, wait_for, worker
@@ -25,7 +25,7 @@ def offered(
     channel, request, per_second: float, seconds: float, deadline: float
 ) -> list[tuple[str, float]]:
     """(code, seconds until it came) of requests sent at a fixed rate, whatever becomes of them."""
-    call, rows, lock = wire.stub(channel, "ModelInfer"), [], threading.Lock()
+    call, rows, lock = messages.stub(channel, "ModelInfer"), [], threading.Lock()
     count, start = int(per_second * seconds), time.monotonic()
 
     def note(started):
@@ -81,7 +81,7 @@ def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp
         asked = one if through == "aggregator" else devices[0].worker
         channel = stack.enter_context(asked.channel())
         wait_for(lambda: len(one.events("device")) == 2)
-        request = wire.infer_request(
+        request = tensors.infer_request(
             "edvit" if through == "aggregator" else "submodel-00", {"image": PICTURE}
         )
         best = peak(channel, request, 2)
@@ -114,7 +114,7 @@ def nonsense(rng, model: str) -> bytes:
     kind = rng.integers(5)
     if kind == 0:
         return rng.bytes(int(rng.integers(1, 400)))
-    request = wire.infer_request(model, {"image": PICTURE})
+    request = tensors.infer_request(model, {"image": PICTURE})
     if kind == 1:
         return request.SerializeToString()[: -int(rng.integers(1, 250))]
     if kind == 2:
@@ -137,7 +137,7 @@ def test_malformed_messages_leave_no_trace(tiny_bundle, tmp_path, to):
             one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [one.address]))
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
-        call, codes = wire.stub(channel, "ModelInfer"), set()
+        call, codes = messages.stub(channel, "ModelInfer"), set()
 
         def send(count):
             for start in range(0, count, 50):
@@ -158,5 +158,5 @@ def test_malformed_messages_leave_no_trace(tiny_bundle, tmp_path, to):
         )
         assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
         assert grown < 0.05 and one.open_files() <= files + 1
-        ask(channel, wire.infer_request(model, {"image": PICTURE}))
+        ask(channel, tensors.infer_request(model, {"image": PICTURE}))
         assert len(one.log_file.read_text()) < 20_000  # nonsense does not fill the card

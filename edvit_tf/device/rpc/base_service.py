@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 
-from edvit_tf.device.rpc import certificate_expiry as expiry
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import certificate_expiry, messages, tensors, tls
 from edvit_tf.device.rpc.metrics import Metrics, Sample
 
 
@@ -42,7 +40,7 @@ class Availability:
         self._changed = asyncio.Event()
 
 
-class Service:
+class BaseService:
     """The calls that need no model. A server adds `model_metadata` and `model_infer`.
 
     `own` is the identity that it presents, with which peers' roles are looked at too; None:
@@ -61,7 +59,10 @@ class Service:
 
     def health(self) -> dict:
         """What /healthz says below its first line, as JSON; called in another thread."""
-        return {"models": list(self.names), "certificate": expiry.shown(self.certificate_ends)}
+        return {
+            "models": list(self.names),
+            "certificate": certificate_expiry.state(self.certificate_ends),
+        }
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
         """Of this moment, for the metrics; called in another thread."""
@@ -77,48 +78,48 @@ class Service:
         ]
 
     async def server_live(self, request, context):
-        return wire.message("ServerLiveResponse")(live=True)
+        return messages.new("ServerLiveResponse", live=True)
 
     async def server_ready(self, request, context):
-        return wire.message("ServerReadyResponse")(ready=self.availability.serving)
+        return messages.new("ServerReadyResponse", ready=self.availability.serving)
 
     async def model_ready(self, request, context):
-        known = request.name in self.names and request.version in ("", wire.MODEL_VERSION)
-        return wire.message("ModelReadyResponse")(ready=known and self.availability.serving)
+        known = request.name in self.names and request.version in ("", messages.MODEL_VERSION)
+        return messages.new("ModelReadyResponse", ready=known and self.availability.serving)
 
     async def server_metadata(self, request, context):
-        return wire.message("ServerMetadataResponse")(name=self.title, version=package_version())
+        return messages.new("ServerMetadataResponse", name=self.title, version=package_version())
 
     async def repository_index(self, request, context):
         serving = self.availability.serving
-        response = wire.message("RepositoryIndexResponse")()
+        response = messages.new("RepositoryIndexResponse")
         for name in self.names if serving or not request.ready else ():
             response.models.add(
                 name=name,
-                version=wire.MODEL_VERSION,
+                version=messages.MODEL_VERSION,
                 state="READY" if serving else "UNAVAILABLE",
                 reason="" if serving else "not serving now",
             )
         return response
 
     async def check(self, request, context):
-        if request.service not in ("", wire.INFERENCE, *self.names):
-            raise wire.WireError(
+        if request.service not in ("", messages.INFERENCE, *self.names):
+            raise messages.WireError(
                 f"service: got {request.service[:64]!r}; expected '' or one of "
-                f"{[wire.INFERENCE, *self.names]}.",
+                f"{[messages.INFERENCE, *self.names]}.",
                 grpc.StatusCode.NOT_FOUND,
             )
         return self._status()
 
     async def watch(self, request, context):
         """The status now and at each change, until the server stops."""
-        known = request.service in ("", wire.INFERENCE, *self.names)
+        known = request.service in ("", messages.INFERENCE, *self.names)
         while True:
             change = asyncio.ensure_future(self.availability.changed())
             await context.write(
                 self._status()
                 if known
-                else wire.message("HealthCheckResponse")(status=wire.SERVICE_UNKNOWN)
+                else messages.new("HealthCheckResponse", status=messages.SERVICE_UNKNOWN)
             )
             if self.availability.over:
                 change.cancel()
@@ -130,16 +131,17 @@ class Service:
         version.
         """
         if name not in self.names:
-            raise wire.wrong(field, repr(name[:64]), f"one of {list(self.names)}")
-        if version not in ("", wire.MODEL_VERSION):
-            raise wire.wrong(
-                f"version of {name}", repr(version[:64]), f"'{wire.MODEL_VERSION}' or none"
+            raise messages.wrong(field, repr(name[:64]), f"one of {list(self.names)}")
+        if version not in ("", messages.MODEL_VERSION):
+            raise messages.wrong(
+                f"version of {name}", repr(version[:64]), f"'{messages.MODEL_VERSION}' or none"
             )
         return name
 
     def _status(self):
-        return wire.message("HealthCheckResponse")(
-            status=wire.SERVING if self.availability.serving else wire.NOT_SERVING
+        return messages.new(
+            "HealthCheckResponse",
+            status=messages.SERVING if self.availability.serving else messages.NOT_SERVING,
         )
 
 
@@ -154,9 +156,9 @@ def seconds_left(request, context, most: float) -> float:
     left = most if left is None else min(left, most)
     if "timeout" not in request.parameters:  # reading a map's entry would make one
         return left
-    given = wire.parameters(request).get("timeout")
+    given = tensors.parameters(request).get("timeout")
     if type(given) is not int or given < 0:
-        raise wire.wrong(
+        raise messages.wrong(
             "parameter 'timeout'", repr(given)[:64], "microseconds, an integer of 0 or more"
         )
     return min(left, given / 1e6) if given else left
@@ -166,11 +168,11 @@ def wanted(request, outputs: Sequence[str]) -> list[str]:
     """The outputs that a request names, or all. Raises WireError for unknown ones."""
     for output in request.outputs:
         if output.name not in outputs:
-            raise wire.wrong(
+            raise messages.wrong(
                 "outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all"
             )
         if output.parameters:
-            raise wire.wrong(
+            raise messages.wrong(
                 f"output '{output.name}', parameters",
                 f"{sorted(output.parameters)[:4]}",
                 "none: there is no classification and no shared memory here",

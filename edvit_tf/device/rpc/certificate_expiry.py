@@ -18,7 +18,7 @@ _REMIND_SECONDS = _DAY_SECONDS
 _ADVICE = "issue it again (edvit certs issue), copy it here, restart"
 
 
-def shown(ends: float | None) -> dict | None:
+def state(ends: float | None) -> dict | None:
     """{"ends": UTC in ISO 8601, "days_left": to one decimal, below 0 when it is over, "expiring":
     bool}, or None.
     """
@@ -32,7 +32,7 @@ def shown(ends: float | None) -> dict | None:
     }
 
 
-async def keep_saying(own: tls.Identity | None, ends: float | None) -> None:
+async def remind(own: tls.Identity | None, ends: float | None) -> None:
     """Logs at once what is wrong with the certificate, and then once a day if few days are left, or
     none.
 
@@ -56,7 +56,7 @@ async def keep_saying(own: tls.Identity | None, ends: float | None) -> None:
 
 
 def _log_days(own: tls.Identity, ends: float | None) -> None:
-    said = shown(ends)
+    said = state(ends)
     if said and said["expiring"]:
         over = ends <= time.time()
         log(

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from edvit_tf.device.rpc.tensors import WireError
+from edvit_tf.device.rpc.messages import WireError
 
 MAX_WAITING = (
     64  # requests, so that their tensors cannot fill the memory whatever their deadlines are

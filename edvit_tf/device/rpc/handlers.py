@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
-from edvit_tf.device.rpc.base_service import Service
+from edvit_tf.device.rpc import messages, tensors, tls
+from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
 
 _AT_ONCE = 256  # requests of a stream that are not answered yet; more are not read
@@ -25,7 +24,7 @@ _ID_LENGTH = 1024  # characters of a request's id that a refusal repeats
 _INFER = "ModelInfer"  # how inferences are counted, those of streams too
 
 
-def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
+def handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
     """The two services, for `add_generic_rpc_handlers` of a grpc.aio server."""
     inference = {
         "ServerLive": service.server_live,
@@ -50,17 +49,17 @@ def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
         _stream_gate(service), *_bytes("ModelStreamInfer")
     )
     return [
-        grpc.method_handlers_generic_handler(wire.INFERENCE, made),
-        grpc.method_handlers_generic_handler(wire.HEALTH, health),
+        grpc.method_handlers_generic_handler(messages.INFERENCE, made),
+        grpc.method_handlers_generic_handler(messages.HEALTH, health),
     ]
 
 
 def _bytes(method: str) -> tuple[Callable, Callable]:
-    return wire.deserialiser(wire.METHODS[method][0]), wire.serialise
+    return messages.deserialiser(messages.METHODS[method][0]), messages.serialise
 
 
 def _gate(
-    service: Service, method: str, call: Callable[..., Awaitable]
+    service: BaseService, method: str, call: Callable[..., Awaitable]
 ) -> Callable[..., Awaitable]:
     """A handler of one request: `_passed`, and the call ends with the refusal's status."""
 
@@ -77,7 +76,7 @@ def _gate(
     return handle
 
 
-def _stream_gate(service: Service) -> Callable[..., Awaitable]:
+def _stream_gate(service: BaseService) -> Callable[..., Awaitable]:
     """The handler of ModelStreamInfer, until the peer ends the stream or the server stops.
 
     A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE),
@@ -87,7 +86,7 @@ def _stream_gate(service: Service) -> Callable[..., Awaitable]:
 
     async def admit(_, context) -> None:
         if open_streams >= _STREAMS:
-            raise wire.WireError(
+            raise messages.WireError(
                 f"streams: got {open_streams} that are open; expected {_STREAMS} at most. Close "
                 "some, or send calls.",
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -117,7 +116,7 @@ def _stream_gate(service: Service) -> Callable[..., Awaitable]:
     return handle
 
 
-async def _over(service: Service) -> None:
+async def _over(service: BaseService) -> None:
     while not service.availability.over:
         await service.availability.changed()
 
@@ -125,7 +124,7 @@ async def _over(service: Service) -> None:
 class _Stream:
     """The requests of one ModelStreamInfer call."""
 
-    def __init__(self, service: Service, context) -> None:
+    def __init__(self, service: BaseService, context) -> None:
         self.service, self.context = service, context
         self.answering: set[asyncio.Task] = set()
         self._of_id: dict[tuple[str, str], asyncio.Task] = {}
@@ -163,10 +162,10 @@ class _Stream:
         call = _stopped if self.service.availability.over else self.service.model_infer
         response, refusal = await _passed(self.service, _INFER, call, request, self.context, False)
         if refusal is None:
-            return wire.message("ModelStreamInferResponse")(infer_response=response)
-        message = wire.message("ModelStreamInferResponse")(error_message=str(refusal))
+            return messages.new("ModelStreamInferResponse", infer_response=response)
+        message = messages.new("ModelStreamInferResponse", error_message=str(refusal))
         message.infer_response.model_name, message.infer_response.id = key
-        wire.set_parameters(message.infer_response, {wire.STATUS: refusal.code.name})
+        tensors.set_parameters(message.infer_response, {messages.STATUS: refusal.code.name})
         return message
 
     def _forget(self, key: tuple[str, str], task: asyncio.Task) -> None:
@@ -186,22 +185,22 @@ def _takes_back(request) -> bool:
     nothing to infer.
     """
     return (
-        not isinstance(request, wire.Garbage)
+        not isinstance(request, messages.Garbage)
         and "cancel" in request.parameters
         and not request.inputs
-        and wire.parameters(request).get("cancel") is True
+        and tensors.parameters(request).get("cancel") is True
     )
 
 
 async def _stopped(request, context):
-    raise wire.WireError(
+    raise messages.WireError(
         "this server stops and takes no more requests.", grpc.StatusCode.UNAVAILABLE
     )
 
 
 async def _passed(
-    service: Service, method: str, call: Callable[..., Awaitable], request, context, roles: bool
-) -> "tuple[object, wire.WireError | None]":
+    service: BaseService, method: str, call: Callable[..., Awaitable], request, context, roles: bool
+) -> "tuple[object, messages.WireError | None]":
     """(response, None), or (None, refusal); counted either way. The peer's role is looked at where
     `roles` says so.
     """
@@ -212,8 +211,8 @@ async def _passed(
             _authorise(context, service.accepted_roles)
         if counted and getattr(request, "model_name", "") in service.names:
             model = request.model_name
-        return await call(wire.checked(request), context), None
-    except wire.WireError as error:
+        return await call(messages.checked(request), context), None
+    except messages.WireError as error:
         code = error.code.name
         log_seldom(
             "refused",
@@ -230,7 +229,7 @@ async def _passed(
     except Exception:
         code = "INTERNAL"
         log("failed", "error", method=method, traceback=traceback.format_exc())
-        return None, wire.WireError(
+        return None, messages.WireError(
             f"{method} failed inside the server; its log says how.", grpc.StatusCode.INTERNAL
         )
     finally:
@@ -245,7 +244,7 @@ def _authorise(context, accepted: Sequence[str]) -> None:
         return
     got = "a certificate without one" if peer is None else f"{peer[0]} ({peer[1][:64]})"
     code = grpc.StatusCode.UNAUTHENTICATED if peer is None else grpc.StatusCode.PERMISSION_DENIED
-    raise wire.WireError(
+    raise messages.WireError(
         f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
         "one with `edvit certs issue`.",
         code,

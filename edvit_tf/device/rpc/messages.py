@@ -13,21 +13,27 @@ inference. Full names of nested messages do not cross the wire, so they stand si
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
-INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
-# parameter of a stream's answer that is an error: the name of the code that a call would have
+from edvit_tf.device.errors import DeviceError
+
+INFERENCE = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
+
+# Of models: the only version. A bundle's digest says which weights answer.
+MODEL_VERSION = "1"
+# Parameter of a stream's answer that is an error: the name of the code that a call would have.
 STATUS = "grpc_status"
-STREAMS = (
-    "stream_infer"  # property of a model's metadata: "1" where the server has ModelStreamInfer
-)
-SERVING, NOT_SERVING, SERVICE_UNKNOWN = (
-    1,
-    2,
-    3,
-)  # HealthCheckResponse.status, an enum: an int32 on the wire
+# Property of a model's metadata: "1" where the server has ModelStreamInfer.
+STREAMS = "stream_infer"
+# HealthCheckResponse.status, an enum: an int32 on the wire.
+SERVING = 1
+NOT_SERVING = 2
+SERVICE_UNKNOWN = 3
 
 _PARAMETERS = "map<InferParameter> parameters = 4"
 _FIELDS = {
@@ -95,10 +101,10 @@ _FIELDS = {
         "repeated InferTensor outputs = 5",
         "repeated bytes raw_output_contents = 6",
     ),
-    "ModelStreamInferResponse": (
+    "ModelStreamInferResponse": (  # Triton's
         "string error_message = 1",
         "ModelInferResponse infer_response = 2",
-    ),  # Triton's
+    ),
     "RepositoryIndexRequest": ("string repository_name = 1", "bool ready = 2"),
     "ModelIndex": (
         "string name = 1",
@@ -175,17 +181,43 @@ MESSAGES = _build()
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a deserialiser gives for bytes that are no message of the type; `wire.checked` makes an
-    error of it.
+    """What a deserialiser gives for bytes that are no message of the type; `checked` makes an error
+    of it.
     """
 
     expected: str  # the message's name
     size_bytes: int
 
 
-def message(name: str) -> type[Message]:
-    """The class of a message, for instance "ModelInferRequest"."""
-    return MESSAGES[name]
+class WireError(DeviceError):
+    """A message that cannot be used: `code` is the gRPC status, the text says field, got and
+    expected.
+    """
+
+    def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def wrong(field: str, got, expected) -> WireError:
+    """The WireError (INVALID_ARGUMENT) of a field whose value breaks a rule."""
+    return WireError(f"{field}: got {got}; expected {expected}.")
+
+
+def new(message: str, /, **fields) -> Any:
+    """A message, e.g. new("ModelReadyRequest", name="edvit")."""
+    return MESSAGES[message](**fields)
+
+
+def checked(received: Any) -> Any:
+    """The message itself; raises WireError where the bytes were none."""
+    if isinstance(received, Garbage):
+        raise wrong(
+            "message",
+            f"{received.size_bytes} bytes that are no protobuf message of this type",
+            f"inference.{received.expected}",
+        )
+    return received
 
 
 def path(method: str) -> str:

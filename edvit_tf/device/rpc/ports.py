@@ -8,7 +8,7 @@ from http.server import ThreadingHTTPServer
 import grpc
 
 from edvit_tf.device.errors import AddressError
-from edvit_tf.device.rpc.base_service import Service
+from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import handlers
 from edvit_tf.device.rpc.metrics import serve_metrics
 
@@ -66,7 +66,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def open_port(
-    service: Service, address: str, credentials: grpc.ServerCredentials | None, limit_bytes: int
+    service: BaseService, address: str, credentials: grpc.ServerCredentials | None, limit_bytes: int
 ) -> tuple[grpc.aio.Server, int]:
     """A server of `service` that is not started yet, and its port (the kernel's choice for 0).
     Raises AddressError.

@@ -16,7 +16,7 @@ from edvit_tf.device.model import preprocess
 from edvit_tf.device.model.bundle import Bundle, BundleError
 from edvit_tf.device.model.decode import probe_audio
 from edvit_tf.device.model.predict import mel_filters
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 
 MAX_PIXELS = 16 << 20  # of an encoded picture: some 300 MB while it is resized
 MAX_PICTURE_BYTES = 8 << 20  # of its file
@@ -53,7 +53,7 @@ def input_rule(bundle: Bundle) -> InputRule:
             f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
         ) from error
     channels = getattr(rule.spec, "channels", 1)
-    if rule.dtype not in wire.DATATYPES or rule.shape != (
+    if rule.dtype not in tensors.DATATYPES or rule.shape != (
         1,
         rule.spec.height,
         rule.spec.width,
@@ -83,31 +83,31 @@ def request_input(
     WireError.
     """
     if set(tensors) != {rule.name}:
-        raise wire.wrong(
+        raise messages.wrong(
             "inputs", f"{[name[:64] for name in list(tensors)[:8]]}", f"['{rule.name}']"
         )
     value, field = tensors[rule.name], f"input '{rule.name}'"
     if isinstance(value, list):
         if len(value) != 1 or not value[0]:
-            raise wire.wrong(
+            raise messages.wrong(
                 f"{field}, BYTES",
                 f"{len(value)} elements of {[len(v) for v in value[:4]]} bytes",
                 "one encoded file, BYTES [1]",
             )
         return value[0]
     if value.dtype != rule.dtype:
-        raise wire.wrong(
+        raise messages.wrong(
             f"{field}, datatype",
-            wire.DATATYPES[value.dtype.newbyteorder("=")],
-            f"{wire.DATATYPES[rule.dtype]}, or BYTES for an encoded file",
+            tensors.DATATYPES[value.dtype.newbyteorder("=")],
+            f"{tensors.DATATYPES[rule.dtype]}, or BYTES for an encoded file",
         )
     if value.shape != rule.shape:
-        raise wire.wrong(
+        raise messages.wrong(
             f"{field}, shape", str(list(value.shape)), f"{list(rule.shape)}; the batch is always 1"
         )
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
-        raise wire.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
+        raise messages.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
     return value
 
 
@@ -123,17 +123,19 @@ def decoded(encoded: bytes, rule: InputRule) -> np.ndarray:
             frames, _ = probe_audio(encoded)
             count = len(preprocess.windows(frames, rule.spec.window_samples))
             if count > 1:
-                raise wire.wrong(
+                raise messages.wrong(
                     field,
                     f"{frames} samples, {count} windows",
                     f"one window of {rule.spec.window_samples}; send each window by itself",
                 )
         return preprocess.inputs_from_file(encoded, rule.spec, rule.mel_filters, MAX_PIXELS)
     except ValueError as error:
-        raise wire.wrong(
+        raise messages.wrong(
             field,
             f"{len(encoded)} bytes: {error}",
             "a picture" if rule.mel_filters is None else "a recording",
         ) from error
     except RuntimeError as error:
-        raise wire.WireError(f"{field}: {error}", grpc.StatusCode.FAILED_PRECONDITION) from error
+        raise messages.WireError(
+            f"{field}: {error}", grpc.StatusCode.FAILED_PRECONDITION
+        ) from error

@@ -2,37 +2,16 @@
 say what is wrong.
 
 Everything that another machine sent is checked here before it becomes an array: names, types,
-shapes, byte counts. A WireError carries the gRPC code and says field, got and expected. protocol.py
-has the messages themselves; its names are given on from here, so that callers need this module
-alone.
+shapes, byte counts. `messages.py` has the messages themselves.
 """
 
 import math
 import struct
 
-import grpc
 import numpy as np
 
-from edvit_tf.device.errors import DeviceError
-from edvit_tf.device.rpc.messages import (  # noqa: F401 (given on)
-    HEALTH,
-    INFERENCE,
-    MESSAGES,
-    METHODS,
-    NOT_SERVING,
-    SERVICE_UNKNOWN,
-    SERVING,
-    STATUS,
-    STREAMS,
-    Garbage,
-    deserialiser,
-    message,
-    path,
-    serialise,
-    stub,
-)
+from edvit_tf.device.rpc.messages import MODEL_VERSION, checked, new, wrong
 
-MODEL_VERSION = "1"  # the only one: a bundle's digest says which weights answer
 _NUMPY = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
@@ -69,32 +48,6 @@ _MAX_DIMENSIONS = 8
 Parameter = bool | int | float | str
 
 
-class WireError(DeviceError):
-    """A message that cannot be used: `code` is the gRPC status, the text says field, got and
-    expected.
-    """
-
-    def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def wrong(field: str, got, expected) -> WireError:
-    """The WireError (INVALID_ARGUMENT) of a field whose value breaks a rule."""
-    return WireError(f"{field}: got {got}; expected {expected}.")
-
-
-def checked(received):
-    """The message itself; raises WireError where the bytes were none."""
-    if isinstance(received, Garbage):
-        raise wrong(
-            "message",
-            f"{received.size_bytes} bytes that are no protobuf message of this type",
-            f"inference.{received.expected}",
-        )
-    return received
-
-
 def infer_request(
     model: str,
     inputs: dict[str, np.ndarray | bytes],
@@ -103,7 +56,7 @@ def infer_request(
     parameters: dict[str, Parameter] | None = None,
 ):
     """A ModelInferRequest with raw contents; bytes become a BYTES [1] tensor, an encoded file."""
-    request = MESSAGES["ModelInferRequest"](model_name=model, id=request_id)
+    request = new("ModelInferRequest", model_name=model, id=request_id)
     for name, value in inputs.items():
         request.raw_input_contents.append(_add_tensor(request.inputs, name, value))
     set_parameters(request, parameters or {})
@@ -118,8 +71,8 @@ def infer_response(
     parameters: dict[str, Parameter] | None = None,
 ):
     """A ModelInferResponse with raw contents; a list of strings becomes a BYTES tensor."""
-    response = MESSAGES["ModelInferResponse"](
-        model_name=model, model_version=MODEL_VERSION, id=request_id
+    response = new(
+        "ModelInferResponse", model_name=model, model_version=MODEL_VERSION, id=request_id
     )
     for name, value in outputs.items():
         response.raw_output_contents.append(_add_tensor(response.outputs, name, value))
@@ -138,7 +91,7 @@ def _add_tensor(tensors_of_message, name: str, value: np.ndarray | bytes | list[
     return b"".join(struct.pack("<I", len(element)) + element for element in elements)
 
 
-def tensors(received) -> dict[str, np.ndarray | list[bytes]]:
+def arrays(received) -> dict[str, np.ndarray | list[bytes]]:
     """The inputs of a ModelInferRequest or the outputs of a ModelInferResponse by name, from raw or
     typed contents.
 

@@ -11,7 +11,7 @@ from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, candidates, choice
-from edvit_tf.device.worker.hosted import check_answers
+from edvit_tf.device.worker.loaded_models import check_answers
 
 
 def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> list[str]:

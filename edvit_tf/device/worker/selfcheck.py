@@ -32,7 +32,7 @@ def check(
     (relative); "ok" is the verdict, "failure" says how a process ended that did not answer (it may
     have crashed; the figures are then None). "problems" are of the machine: no grpcio, throttled or
     under-voltage now, an unusable folder `identity`, a certificate in it that this machine's clock
-    refuses; they too make it not ok. "certificate" says when that ends (see `expiry.shown`). Plain
+    refuses; they too make it not ok. "certificate" says when that ends (see `certificate_expiry.state`). Plain
     JSON. Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
@@ -76,16 +76,18 @@ def check(
 
 
 def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
-    """(what `expiry.shown` says of the certificate of an identity, problems)."""
-    from edvit_tf.device.rpc import certificate_expiry as expiry  # which need grpcio
-    from edvit_tf.device.rpc import tls
+    """(what `certificate_expiry.state` says of the certificate of an identity, problems)."""
+    from edvit_tf.device.rpc import (
+        certificate_expiry,  # which need grpcio
+        tls,
+    )
 
     try:
         own = tls.identity(folder)
     except tls.IdentityError as error:
         return None, [str(error)]
     reason = tls.doubts(own)
-    return expiry.shown(tls.expiry(own)), [] if reason is None else [
+    return certificate_expiry.state(tls.expiry(own)), [] if reason is None else [
         f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
     ]
 

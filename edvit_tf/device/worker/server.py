@@ -15,14 +15,13 @@ from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.memory import resident
-from edvit_tf.device.rpc import certificate_expiry as expiry
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.rpc.request_input import input_rule, message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
-from edvit_tf.device.worker.hosted import host
+from edvit_tf.device.worker.loaded_models import load_models
 from edvit_tf.device.worker.service import WorkerService
 
 _LEAST_STUCK_SECONDS, _STUCK_INVOKES = 10.0, 20.0
@@ -44,7 +43,7 @@ class WorkerOptions:
 
 
 def serve(options: WorkerOptions) -> int:
-    """Runs a worker until it is told to stop; returns 0. Raises the errors of `host`,
+    """Runs a worker until it is told to stop; returns 0. Raises the errors of `load_models`,
     IdentityError, AddressError.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
@@ -58,12 +57,12 @@ def serve(options: WorkerOptions) -> int:
     )
     rule = input_rule(bundle)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
-    hosted = host(bundle, indices, options.flavour)
-    return asyncio.run(_serve(options, bundle, rule, hosted, own, bracketed(address, port)))
+    models = load_models(bundle, indices, options.flavour)
+    return asyncio.run(_serve(options, bundle, rule, models, own, bracketed(address, port)))
 
 
-async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str) -> int:
-    service = WorkerService(bundle, rule, hosted, options.deadline_ms / 1e3, own)
+async def _serve(options: WorkerOptions, bundle, rule, models, own, address: str) -> int:
+    service = WorkerService(bundle, rule, models, options.deadline_ms / 1e3, own)
     server, port = open_port(
         service, address, None if own is None else tls.server_credentials(own), message_limit(rule)
     )
@@ -73,14 +72,14 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stuck_seconds = options.stuck_seconds or max(
-        _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in hosted)
+        _LEAST_STUCK_SECONDS, _STUCK_INVOKES * max(one.invoke_seconds for one in models)
     )
     end_watch = watch(
         list(service.executors.values()),
         stuck_seconds,
         functools.partial(leave, tell=lambda: loop.call_soon_threadsafe(service.availability.stop)),
     )
-    certificate = asyncio.create_task(expiry.keep_saying(own, service.certificate_ends))
+    certificate = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
     await server.start()
     host_shown = address.rpartition(":")[0]
     log(
@@ -92,7 +91,7 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str
         metrics=None if shown is None else "{}:{}".format(*shown.server_address[:2]),
         bundle=bundle.path.name,
         bundle_digest=bundle.digest,
-        runtime=hosted[0].model.runtime,
+        runtime=models[0].model.runtime,
         models=[
             {
                 "name": one.name,
@@ -102,7 +101,7 @@ async def _serve(options: WorkerOptions, bundle, rule, hosted, own, address: str
                 "invoke_ms": round(one.invoke_seconds * 1e3, 3),
                 "golden_error": one.golden_error,
             }
-            for one in hosted
+            for one in models
         ],
         message_limit_bytes=message_limit(rule),
         stuck_seconds=stuck_seconds,

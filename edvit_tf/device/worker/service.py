@@ -9,19 +9,18 @@ import grpc
 import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
-from edvit_tf.device.rpc.base_service import Service, package_version, seconds_left, wanted
+from edvit_tf.device.rpc import messages, tensors, tls
+from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.metrics import Sample
 from edvit_tf.device.rpc.request_input import InputRule, decoded, request_input
-from edvit_tf.device.worker.hosted import Hosted
+from edvit_tf.device.worker.loaded_models import LoadedModel
 
 PLATFORM = "edvit_tf_tflite"
 
 
-class WorkerService(Service):
-    """The state behind the handlers: hosted models, their executors, metrics."""
+class WorkerService(BaseService):
+    """The state behind the handlers: the loaded models, their executors, metrics."""
 
     title = "edvit_tf worker"
     accepted_roles = ("aggregator", "client")  # a client may ask one worker directly
@@ -30,27 +29,30 @@ class WorkerService(Service):
         self,
         bundle: Bundle,
         rule: InputRule,
-        hosted: Sequence[Hosted],
+        models: Sequence[LoadedModel],
         default_seconds: float,
         own: tls.Identity | None,
     ) -> None:
-        super().__init__((one.name for one in hosted), own)
+        super().__init__((one.name for one in models), own)
         self.bundle, self.rule = bundle, rule
-        self.hosted = {one.name: one for one in hosted}
+        self.models = {one.name: one for one in models}
         self.executors = {
-            one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in hosted
+            one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in models
         }
         self.default_seconds = (
             default_seconds  # for requests without a deadline, and the most that one gets
         )
 
     async def model_metadata(self, request, context):
-        one = self.hosted[self.model("name", request.name, request.version)]
-        response = wire.message("ModelMetadataResponse")(
-            name=one.name, versions=[wire.MODEL_VERSION], platform=PLATFORM
+        one = self.models[self.model("name", request.name, request.version)]
+        response = messages.new(
+            "ModelMetadataResponse",
+            name=one.name,
+            versions=[messages.MODEL_VERSION],
+            platform=PLATFORM,
         )
         response.inputs.add(
-            name=self.rule.name, datatype=wire.DATATYPES[self.rule.dtype], shape=self.rule.shape
+            name=self.rule.name, datatype=tensors.DATATYPES[self.rule.dtype], shape=self.rule.shape
         )
         for name, shape in one.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
@@ -60,20 +62,20 @@ class WorkerService(Service):
             runtime=one.model.runtime,
             flavour=one.chosen.flavour,
             threads=str(one.chosen.threads),
-            **{wire.STREAMS: "1"},
+            **{messages.STREAMS: "1"},
         )
         return response
 
     async def model_infer(self, request, context):
         started = time.perf_counter()
-        one = self.hosted[self.model("model_name", request.model_name, request.model_version)]
+        one = self.models[self.model("model_name", request.model_name, request.model_version)]
         names = wanted(request, list(one.outputs))
-        given = request_input(wire.tensors(request), self.rule)
+        given = request_input(tensors.arrays(request), self.rule)
         left = seconds_left(request, context, self.default_seconds)
         done = await self.executors[one.name].submit(given, left)
         for name, value in done.value.items():
             if not np.isfinite(value).all():
-                raise wire.WireError(
+                raise messages.WireError(
                     f"output '{name}' of {one.name}: got NaN or Inf; expected finite numbers. "
                     "Check "
                     "the device: python -m edvit_tf.device BUNDLE --check",
@@ -82,7 +84,7 @@ class WorkerService(Service):
         self.metrics.observe("queue", one.name, done.queue_ms / 1e3)
         self.metrics.observe("compute", one.name, done.compute_ms / 1e3)
         self.metrics.observe("request", one.name, time.perf_counter() - started)
-        return wire.infer_response(
+        return tensors.infer_response(
             one.name,
             {name: done.value[name] for name in names},
             request_id=request.id,
@@ -95,7 +97,7 @@ class WorkerService(Service):
         )
 
     def gauges(self) -> list[tuple[str, str, list[Sample]]]:
-        one = next(iter(self.hosted.values()))
+        one = next(iter(self.models.values()))
         return [
             (
                 "edvit_worker_info",
@@ -124,7 +126,7 @@ class WorkerService(Service):
                         },
                         1,
                     )
-                    for name, each in self.hosted.items()
+                    for name, each in self.models.items()
                 ],
             ),
             *super().gauges(),
@@ -141,7 +143,9 @@ class WorkerService(Service):
         ]
 
 
-def _work(one: Hosted, rule: InputRule) -> Callable[[np.ndarray | bytes], dict[str, np.ndarray]]:
+def _work(
+    one: LoadedModel, rule: InputRule
+) -> Callable[[np.ndarray | bytes], dict[str, np.ndarray]]:
     """What the executor's thread does for a request: decode if need be, and run."""
 
     def work(given: np.ndarray | bytes) -> dict[str, np.ndarray]:

@@ -13,20 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 
 X = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-DTYPES = st.sampled_from([np.dtype(kind) for kind in wire.DATATYPES])
+DTYPES = st.sampled_from([np.dtype(kind) for kind in tensors.DATATYPES])
 
 
 def parsed(request):
-    return wire.deserialiser(request.DESCRIPTOR.name)(wire.serialise(request))
+    return messages.deserialiser(request.DESCRIPTOR.name)(messages.serialise(request))
 
 
 @given(DTYPES.flatmap(lambda kind: hnp.arrays(kind, hnp.array_shapes(max_dims=4, max_side=4))))
 def test_arrays_survive_the_wire(array):
-    for message in (wire.infer_request("m", {"x": array}), wire.infer_response("m", {"x": array})):
-        found = wire.tensors(parsed(message))["x"]
+    for message in (
+        tensors.infer_request("m", {"x": array}),
+        tensors.infer_response("m", {"x": array}),
+    ):
+        found = tensors.arrays(parsed(message))["x"]
         assert found.dtype == array.dtype and found.shape == array.shape
         np.testing.assert_array_equal(found, array)
 
@@ -37,8 +40,8 @@ def test_arrays_survive_the_wire(array):
     )
 )
 def test_typed_contents_are_read_like_raw_ones(array):
-    name = wire.DATATYPES[array.dtype]
-    request = wire.message("ModelInferRequest")(model_name="m")
+    name = tensors.DATATYPES[array.dtype]
+    request = messages.new("ModelInferRequest", model_name="m")
     tensor = request.inputs.add(name="x", datatype=name, shape=array.shape)
     field = {
         "b": "bool",
@@ -47,22 +50,22 @@ def test_typed_contents_are_read_like_raw_ones(array):
         "i": "int64" if name == "INT64" else "int",
     }[array.dtype.kind]
     getattr(tensor.contents, f"{field}_contents").extend(array.ravel().tolist())
-    found = wire.tensors(parsed(request))["x"]
+    found = tensors.arrays(parsed(request))["x"]
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
 
 
 @given(st.lists(st.text(max_size=9), min_size=1, max_size=4), st.binary(max_size=50))
 def test_strings_and_files_survive(texts, file):
-    assert wire.tensors(parsed(wire.infer_response("m", {"label": texts})))["label"] == [
+    assert tensors.arrays(parsed(tensors.infer_response("m", {"label": texts})))["label"] == [
         t.encode() for t in texts
     ]
-    assert wire.tensors(parsed(wire.infer_request("m", {"image": file})))["image"] == [file]
+    assert tensors.arrays(parsed(tensors.infer_request("m", {"image": file})))["image"] == [file]
 
 
 def test_parameters_keep_their_types():
     given_ = {"degraded": True, "count": -3, "total_ms": 1.5, "missing": "", "big": 2**40}
-    read = wire.parameters(parsed(wire.infer_response("m", {}, parameters=given_)))
+    read = tensors.parameters(parsed(tensors.infer_response("m", {}, parameters=given_)))
     assert read == given_ and {k: type(v) for k, v in read.items()} == {
         k: type(v) for k, v in given_.items()
     }
@@ -72,24 +75,24 @@ def test_field_numbers_are_those_of_the_protocol():
     """Literal bytes of a request for model "m", id "i", input "x" UINT8 [2]: tag = field number * 8
     + wire type.
     """
-    request = wire.infer_request("m", {"x": np.array([7, 8], np.uint8)}, request_id="i")
+    request = tensors.infer_request("m", {"x": np.array([7, 8], np.uint8)}, request_id="i")
     tensor = b"\x0a\x01x\x12\x05UINT8\x1a\x01\x02"
     sent = b"\x0a\x01m\x1a\x01i\x2a" + bytes([len(tensor)]) + tensor + b"\x3a\x02\x07\x08"
-    assert wire.serialise(request) == sent
-    response = wire.message("ModelMetadataResponse")(name="m", properties={"k": "v"})
-    assert wire.serialise(response) == b"\x0a\x01m\x32\x06\x0a\x01k\x12\x01v"
-    assert wire.path("ModelInfer") == "/inference.GRPCInferenceService/ModelInfer"
-    assert wire.path("Watch") == "/grpc.health.v1.Health/Watch"
+    assert messages.serialise(request) == sent
+    response = messages.new("ModelMetadataResponse", name="m", properties={"k": "v"})
+    assert messages.serialise(response) == b"\x0a\x01m\x32\x06\x0a\x01k\x12\x01v"
+    assert messages.path("ModelInfer") == "/inference.GRPCInferenceService/ModelInfer"
+    assert messages.path("Watch") == "/grpc.health.v1.Health/Watch"
 
 
 def broken(change):
-    request = wire.infer_request("m", {"x": X})
+    request = tensors.infer_request("m", {"x": X})
     change(request)
     return request
 
 
 def typed(name, shape, **contents):
-    request = wire.message("ModelInferRequest")(model_name="m")
+    request = messages.new("ModelInferRequest", model_name="m")
     tensor = request.inputs.add(name="x", datatype=name, shape=shape)
     for field, values in contents.items():
         getattr(tensor.contents, field).extend(values)
@@ -97,7 +100,7 @@ def typed(name, shape, **contents):
 
 
 def described(datatype, shape, raw):
-    request = wire.message("ModelInferRequest")(model_name="m", raw_input_contents=[raw])
+    request = messages.new("ModelInferRequest", model_name="m", raw_input_contents=[raw])
     request.inputs.add(name="x", datatype=datatype, shape=shape)
     return request
 
@@ -136,7 +139,7 @@ def described(datatype, shape, raw):
             "this name twice",
         ),
         (
-            broken(lambda r: wire.set_parameters(r.inputs[0], {"shared_memory_region": "a"})),
+            broken(lambda r: tensors.set_parameters(r.inputs[0], {"shared_memory_region": "a"})),
             "shared memory",
         ),
         (
@@ -156,16 +159,17 @@ def described(datatype, shape, raw):
     ],
 )
 def test_what_is_wrong_is_named(request_, text):
-    with pytest.raises(wire.WireError) as caught:
-        wire.tensors(parsed(request_))
+    with pytest.raises(messages.WireError) as caught:
+        tensors.arrays(parsed(request_))
     assert text in str(caught.value) and caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_garbage_is_an_error_of_ours():
-    received = wire.deserialiser("ModelInferRequest")(b"\xff" * 9)
-    for use in (wire.tensors, wire.parameters, wire.checked):
+    received = messages.deserialiser("ModelInferRequest")(b"\xff" * 9)
+    for use in (tensors.arrays, tensors.parameters, messages.checked):
         with pytest.raises(
-            wire.WireError, match="got 9 bytes that are no protobuf .* inference.ModelInferRequest"
+            messages.WireError,
+            match="got 9 bytes that are no protobuf .* inference.ModelInferRequest",
         ):
             use(received)
 
@@ -174,30 +178,30 @@ def test_garbage_is_an_error_of_ours():
 def test_no_bytes_break_the_reader(data):
     """Whatever is sent: a message, or a WireError; never another exception."""
     try:
-        wire.tensors(wire.deserialiser("ModelInferRequest")(data))
-    except wire.WireError:
+        tensors.arrays(messages.deserialiser("ModelInferRequest")(data))
+    except messages.WireError:
         pass
 
 
 @given(st.data())
 def test_a_changed_byte_gives_a_message_or_a_wire_error(data):
     sent = bytearray(
-        wire.serialise(wire.infer_request("m", {"x": X, "f": b"abc"}, parameters={"a": 1}))
+        messages.serialise(tensors.infer_request("m", {"x": X, "f": b"abc"}, parameters={"a": 1}))
     )
     for _ in range(3):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
     try:
-        received = wire.deserialiser("ModelInferRequest")(bytes(sent))
-        wire.tensors(received)
-        wire.parameters(received)
-    except wire.WireError:
+        received = messages.deserialiser("ModelInferRequest")(bytes(sent))
+        tensors.arrays(received)
+        tensors.parameters(received)
+    except messages.WireError:
         pass
 
 
 def test_nothing_enters_the_default_pool():
     """tritonclient registers the same names there; a second registration would end the process."""
     code = (
-        "from edvit_tf.device.rpc import tensors as wire; from google.protobuf import descriptor_pool as d\n"
+        "from edvit_tf.device.rpc import messages, tensors; from google.protobuf import descriptor_pool as d\n"
         "try: d.Default().FindMessageTypeByName('inference.ModelInferRequest'); print('there')\n"
         "except KeyError: print('absent')"
     )

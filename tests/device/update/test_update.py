@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tensors
 from edvit_tf.device.update import store as versions
 from tests.support.commands import ROOT, rewrite_manifest, run_python
 from tests.support.update_store import changed_byte, digests, intact, run
@@ -174,10 +174,10 @@ def test_a_worker_serves_its_version_until_it_is_restarted(store, bundles, tmp_p
     first, second = (open_bundle(path).digest for path in bundles)
     other = shutil.copytree(bundles[0], tmp_path / "other")
     rewrite_manifest(other, lambda m: m.update(seed=99))
-    request = wire.infer_request("submodel-00", {"image": np.full((1, 16, 16, 1), 7, np.uint8)})
+    request = tensors.infer_request("submodel-00", {"image": np.full((1, 16, 16, 1), 7, np.uint8)})
 
     def served_by(channel):
-        return wire.parameters(ask(channel, request))["bundle_digest"]
+        return tensors.parameters(ask(channel, request))["bundle_digest"]
 
     with worker(store / "current", tmp_path) as one, one.channel() as channel:
         assert one.serving["bundle"] == first[:12] and served_by(channel) == first

@@ -11,8 +11,7 @@ import time
 import pytest
 from cryptography import x509
 
-from edvit_tf.device.rpc import certificate_expiry as expiry
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator
 from tests.support.commands import run_python
@@ -62,16 +61,16 @@ def test_another_authoritys_certificate_has_no_end_here(authority, tmp_path):
     )
     shutil.copy(authority / "ca.pem", mixed / "ca.pem")
     own = tls.identity(mixed)
-    assert tls.expiry(own) is None and tls.doubts(own) and expiry.shown(None) is None
+    assert tls.expiry(own) is None and tls.doubts(own) and certificate_expiry.state(None) is None
 
 
 def test_days_are_counted_by_the_clock():
     now = time.time()
     assert (
-        expiry.shown(now + 29.9 * DAY)["expiring"]
-        and not expiry.shown(now + 30.1 * DAY)["expiring"]
+        certificate_expiry.state(now + 29.9 * DAY)["expiring"]
+        and not certificate_expiry.state(now + 30.1 * DAY)["expiring"]
     )
-    said = expiry.shown(now - 2 * DAY)
+    said = certificate_expiry.state(now - 2 * DAY)
     assert said["days_left"] == -2 and said["expiring"] and said["ends"].endswith("+00:00")
 
 
@@ -81,7 +80,7 @@ def test_days_are_counted_by_the_clock():
 def test_it_is_over_when_it_is_over_and_not_in_its_last_hour(authority, capfd, seconds, level):
     own = tls.identity(issued(authority, 1825))
     with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(expiry.keep_saying(own, time.time() + seconds), 0.2))
+        asyncio.run(asyncio.wait_for(certificate_expiry.remind(own, time.time() + seconds), 0.2))
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["level"] for line in lines] == ([] if level is None else [level])
 
@@ -145,9 +144,7 @@ def test_both_servers_say_at_their_start_when_it_ends(
 
 def test_the_line_comes_again_each_day(tiny_bundle, tmp_path, authority):
     """The day is shortened to a fifth of a second."""
-    prelude = (
-        "from edvit_tf.device.rpc import certificate_expiry as expiry; expiry._REMIND_SECONDS = 0.2"
-    )
+    prelude = "from edvit_tf.device.rpc import certificate_expiry; certificate_expiry._REMIND_SECONDS = 0.2"
     with both(tiny_bundle, tmp_path, authority, 10, prelude) as servers:
         for one in servers:
             wait_for(lambda one=one: len(one.events("certificate")) >= 4, 10)

@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tensors
 from tests.support import made_bundle
 from tests.support.aggregator_process import aggregator, infer, wait_ready
 from tests.support.commands import ROOT
@@ -95,12 +95,12 @@ def test_a_worker_says_that_flac_needs_soundfile_and_takes_wav(tiny_mel_bundle, 
     with server(command, tmp_path, **environment) as one, one.channel() as channel:
         for suffix in ("flac", "au"):
             with pytest.raises(grpc.RpcError) as error:
-                ask(channel, wire.infer_request("submodel-00", {"mel": encoded(suffix)}))
+                ask(channel, tensors.infer_request("submodel-00", {"mel": encoded(suffix)}))
             assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION, error.value
             said = error.value.details()
             assert "needs soundfile" in said and words in said and "send 16-bit PCM WAV" in said
-            response = ask(channel, wire.infer_request("submodel-00", {"mel": encoded("wav")}))
-            assert wire.tensors(response)["features"].shape == (1, made_bundle.CONFIG.hidden_dim)
+            response = ask(channel, tensors.infer_request("submodel-00", {"mel": encoded("wav")}))
+            assert tensors.arrays(response)["features"].shape == (1, made_bundle.CONFIG.hidden_dim)
 
 
 def test_an_aggregator_passes_it_on(tiny_mel_bundle, tmp_path):
@@ -183,12 +183,12 @@ def test_a_worker_of_pictures_without_pillow(tiny_bundle, tmp_path):
     ]
     with server(command, tmp_path, **without(tmp_path, ("PIL",))) as one, one.channel() as channel:
         with pytest.raises(grpc.RpcError) as error:
-            ask(channel, wire.infer_request("submodel-00", {"image": file.getvalue()}))
+            ask(channel, tensors.infer_request("submodel-00", {"image": file.getvalue()}))
         assert (
             error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             and "needs Pillow" in error.value.details()
         )
         assert ask(
             channel,
-            wire.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)}),
+            tensors.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)}),
         )

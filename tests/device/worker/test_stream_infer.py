@@ -19,8 +19,7 @@ from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.exchange import Exchange
 from edvit_tf.aggregate.link import Link
 from edvit_tf.device.model.subprocess_run import run_model
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.operate import certs
 from tests.device.worker.test_worker_faults import metrics
@@ -36,7 +35,7 @@ def picture() -> np.ndarray:
 
 
 def request(request_id: str, x=None, **parameters):
-    return wire.infer_request(
+    return tensors.infer_request(
         NAME, {"image": picture() if x is None else x}, request_id=request_id, parameters=parameters
     )
 
@@ -45,7 +44,7 @@ def request(request_id: str, x=None, **parameters):
 def stream(channel) -> Iterator[tuple]:
     """(put a request, None ends; the call, which gives answers)."""
     waiting: queue.SimpleQueue = queue.SimpleQueue()
-    call = wire.stub(channel, "ModelStreamInfer")(iter(waiting.get, None), timeout=60)
+    call = messages.stub(channel, "ModelStreamInfer")(iter(waiting.get, None), timeout=60)
     try:
         yield waiting.put, call
     finally:
@@ -56,14 +55,14 @@ def stream(channel) -> Iterator[tuple]:
 def by_id(call) -> dict:
     """All answers until the stream's end, by id."""
     found: dict = {}
-    for one in map(wire.checked, call):
+    for one in map(messages.checked, call):
         assert one.infer_response.id not in found
         found[one.infer_response.id] = one
     return found
 
 
 def status(answer) -> str:
-    return wire.parameters(answer.infer_response).get(wire.STATUS, "OK")
+    return tensors.parameters(answer.infer_response).get(messages.STATUS, "OK")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, 
         "": (b"\xff\xff\xff", "INVALID_ARGUMENT", "no protobuf message"),
         "timeout": (request("timeout", timeout="soon"), "INVALID_ARGUMENT", "microseconds"),
         "other": (
-            wire.infer_request("other", {}, request_id="other"),
+            tensors.infer_request("other", {}, request_id="other"),
             "INVALID_ARGUMENT",
             "submodel-00",
         ),
@@ -104,7 +103,7 @@ def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, 
         assert status(answers[name]) == "OK" and not answers[name].error_message
         expected, _ = run_model(tiny_bundle / f"{NAME}.tflite", {"image": x})
         np.testing.assert_array_equal(
-            wire.tensors(answers[name].infer_response)["features"], expected["features"]
+            tensors.arrays(answers[name].infer_response)["features"], expected["features"]
         )
     for name, (_, code, text) in bad.items():
         assert status(answers[name]) == code and text in answers[name].error_message, answers[name]
@@ -158,9 +157,9 @@ def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundl
         put(request("taken back"))
         put(request("hasty", timeout=300_000))
         put(request("patient"))
-        put(wire.message("ModelInferRequest")(model_name=NAME, id="unknown"))
-        taken_back = wire.message("ModelInferRequest")(model_name=NAME, id="taken back")
-        wire.set_parameters(taken_back, {"cancel": True})
+        put(messages.new("ModelInferRequest", model_name=NAME, id="unknown"))
+        taken_back = messages.new("ModelInferRequest", model_name=NAME, id="taken back")
+        tensors.set_parameters(taken_back, {"cancel": True})
         put(taken_back)
         put(None)
         answers = by_id(call)
@@ -193,7 +192,7 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
         stream(channel) as (_, idle),
     ):
         put(request("in flight"))
-        put(wire.message("ModelInferRequest")(model_name="other", id="read"))
+        put(messages.new("ModelInferRequest", model_name="other", id="read"))
         assert next(call).infer_response.id == "read"  # so what came before it was too
         started = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
@@ -221,7 +220,7 @@ def test_a_peer_that_does_not_read_fills_no_memory(running):
         before = running.resident_bytes()
         with stream(channel) as (put, call):
             for _ in range(300):
-                put(wire.message("ModelInferRequest")(model_name="other", id="r"))
+                put(messages.new("ModelInferRequest", model_name="other", id="r"))
             for _ in range(100):
                 put(large)
             refused = 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"} '
@@ -303,9 +302,11 @@ def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
 
 async def outcome(exchange: Exchange, request_id: str, seconds: float = 5.0):
     """The id of the answer, or the code of the error."""
-    shared = wire.serialise(wire.infer_request("", {"image": picture()}, request_id=request_id))
+    shared = messages.serialise(
+        tensors.infer_request("", {"image": picture()}, request_id=request_id)
+    )
     try:
-        return wire.checked(await exchange.infer(shared, NAME, request_id, seconds)).id
+        return messages.checked(await exchange.infer(shared, NAME, request_id, seconds)).id
     except grpc.aio.AioRpcError as error:
         return error.code()
 
@@ -392,10 +393,10 @@ def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
 )
 def test_an_error_on_a_stream_has_its_code(status_said, expected):
     def infer(asked):
-        answer = wire.message("ModelStreamInferResponse")(error_message="no")
+        answer = messages.new("ModelStreamInferResponse", error_message="no")
         answer.infer_response.model_name, answer.infer_response.id = asked.model_name, asked.id
-        wire.set_parameters(answer.infer_response, {wire.STATUS: status_said})
-        return wire.serialise(answer)
+        tensors.set_parameters(answer.infer_response, {messages.STATUS: status_said})
+        return messages.serialise(answer)
 
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
@@ -419,8 +420,8 @@ def test_a_device_that_reads_no_more_gets_another_stream_and_nothing_piles_up():
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
             exchange = Exchange(channel)
-            shared = wire.serialise(
-                wire.infer_request("", {"image": bytes(200 << 10)}, request_id="large")
+            shared = messages.serialise(
+                tensors.infer_request("", {"image": bytes(200 << 10)}, request_id="large")
             )
             for i in range(40):
                 with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -448,10 +449,10 @@ def test_large_requests_and_older_workers_are_asked_by_calls():
         link = Link(Device("one", address), "d", [NAME], None)
         for bytes_of_it, streams in ((300 << 10, True), (300, False)):
             link._streams = True
-            shared = wire.serialise(
-                wire.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r")
+            shared = messages.serialise(
+                tensors.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r")
             )
-            assert wire.checked(await link.infer(NAME, shared, "r", 20)).id == "r"
+            assert messages.checked(await link.infer(NAME, shared, "r", 20)).id == "r"
             assert link._streams is streams
         await link.close()
 

@@ -200,15 +200,15 @@ def test_over_mutual_tls_too_and_roles_hold(tiny_bundle, tmp_path):
 def test_wire_stands_beside_tritonclient_in_one_process(tmp_path):
     """Both describe messages of the same names; what one writes the other reads."""
     code = (
-        "import numpy as np\nfrom edvit_tf.device.rpc import tensors as wire\n"
+        "import numpy as np\nfrom edvit_tf.device.rpc import messages, tensors\n"
         "from tritonclient.grpc import service_pb2 as theirs\n"
         "x = np.ones((1, 2), np.float32)\n"
-        "ours = wire.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"
-        "read = theirs.ModelInferRequest.FromString(wire.serialise(ours))\n"
+        "ours = tensors.infer_request('m', {'x': x}, request_id='i', parameters={'p': True})\n"
+        "read = theirs.ModelInferRequest.FromString(messages.serialise(ours))\n"
         "assert (read.model_name, read.id, read.inputs[0].name) == ('m', 'i', 'x')\n"
         "assert read.parameters['p'].bool_param and len(read.raw_input_contents[0]) == 8\n"
-        "back = wire.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
-        "assert wire.tensors(back)['x'].tolist() == [[1, 1]] and wire.parameters(back) == {'p': "
+        "back = messages.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
+        "assert tensors.arrays(back)['x'].tolist() == [[1, 1]] and tensors.parameters(back) == {'p': "
         "True}\n"
     )
     done = subprocess.run(

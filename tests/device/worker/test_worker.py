@@ -18,7 +18,7 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 from tests.support.commands import ROOT, run_python
 from tests.support.worker_process import SLOW, ask, log_lines, wait_for, worker
 
@@ -41,7 +41,9 @@ def channel(running):
 
 
 def call(channel, method, **fields):
-    return wire.stub(channel, method)(wire.message(wire.METHODS[method][0])(**fields), timeout=10)
+    return messages.stub(channel, method)(
+        messages.new(messages.METHODS[method][0], **fields), timeout=10
+    )
 
 
 def get(running, path) -> tuple[int, str]:
@@ -58,20 +60,20 @@ def get(running, path) -> tuple[int, str]:
 def test_answers_equal_the_file_bit_for_bit(tiny_bundle, channel, index):
     name = f"submodel-0{index}"
     expected, _ = run_model(tiny_bundle / f"{name}.tflite", {"image": PICTURE})
-    response = ask(channel, wire.infer_request(name, {"image": PICTURE}, request_id="frame 7"))
-    got = wire.tensors(response)
+    response = ask(channel, tensors.infer_request(name, {"image": PICTURE}, request_id="frame 7"))
+    got = tensors.arrays(response)
     assert {k: v.shape for k, v in got.items()} == {"features": (1, 24), "logits": (1, 3)}
     for key, value in expected.items():
         np.testing.assert_array_equal(got[key], value)
-    said = wire.parameters(response)
+    said = tensors.parameters(response)
     assert (response.id, response.model_name, said["flavour"]) == ("frame 7", name, "float32")
     assert said["bundle_digest"] == open_bundle(tiny_bundle).digest
     assert said["compute_ms"] > 0 and said["queue_ms"] >= 0
 
 
 def test_typed_contents_give_the_same_answer(channel):
-    raw = ask(channel, wire.infer_request("submodel-00", {"image": PICTURE}))
-    request = wire.message("ModelInferRequest")(model_name="submodel-00", model_version="1")
+    raw = ask(channel, tensors.infer_request("submodel-00", {"image": PICTURE}))
+    request = messages.new("ModelInferRequest", model_name="submodel-00", model_version="1")
     tensor = request.inputs.add(name="image", datatype="UINT8", shape=PICTURE.shape)
     tensor.contents.uint_contents.extend(PICTURE.ravel().tolist())
     typed = ask(channel, request)
@@ -79,9 +81,9 @@ def test_typed_contents_give_the_same_answer(channel):
 
 
 def test_only_the_outputs_that_are_asked_for(channel):
-    request = wire.infer_request("submodel-00", {"image": PICTURE})
+    request = tensors.infer_request("submodel-00", {"image": PICTURE})
     request.outputs.add(name="logits")
-    assert list(wire.tensors(ask(channel, request))) == ["logits"]
+    assert list(tensors.arrays(ask(channel, request))) == ["logits"]
 
 
 def test_an_encoded_picture_is_the_picture(channel):
@@ -92,8 +94,8 @@ def test_an_encoded_picture_is_the_picture(channel):
 
     file = BytesIO()
     Image.fromarray(PICTURE[0, :, :, 0]).save(file, "PNG")
-    encoded = ask(channel, wire.infer_request("submodel-00", {"image": file.getvalue()}))
-    raw = ask(channel, wire.infer_request("submodel-00", {"image": PICTURE}))
+    encoded = ask(channel, tensors.infer_request("submodel-00", {"image": file.getvalue()}))
+    raw = ask(channel, tensors.infer_request("submodel-00", {"image": PICTURE}))
     assert list(encoded.raw_output_contents) == list(raw.raw_output_contents)
 
 
@@ -122,7 +124,7 @@ def test_it_says_what_it_is(running, channel, tiny_bundle):
         ("submodel-01", "READY"),
     ]
     for service in ("", "submodel-00", "inference.GRPCInferenceService"):
-        assert call(channel, "Check", service=service).status == wire.SERVING
+        assert call(channel, "Check", service=service).status == messages.SERVING
     with pytest.raises(grpc.RpcError) as unknown:
         call(channel, "Check", service="other")
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
@@ -136,9 +138,9 @@ def test_reflection_is_off(channel):
 
 
 def test_metrics_count_requests_by_code(running, channel):
-    ask(channel, wire.infer_request("submodel-00", {"image": PICTURE}))
+    ask(channel, tensors.infer_request("submodel-00", {"image": PICTURE}))
     with pytest.raises(grpc.RpcError):
-        ask(channel, wire.infer_request("submodel-00", {}))
+        ask(channel, tensors.infer_request("submodel-00", {}))
     status, text = get(running, "/metrics")
     values = {
         line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
@@ -194,17 +196,17 @@ def test_sigterm_drains_what_is_in_flight(tiny_bundle, tmp_path):
         one.channel() as channel,
     ):
         health, answers = [], []
-        watch = wire.stub(channel, "Watch")(wire.message("HealthCheckRequest")(), timeout=60)
+        watch = messages.stub(channel, "Watch")(messages.new("HealthCheckRequest"), timeout=60)
         watcher = threading.Thread(target=lambda: health.extend(answer.status for answer in watch))
         asking = threading.Thread(
             target=lambda: answers.append(
-                ask(channel, wire.infer_request("submodel-00", {"image": PICTURE}))
+                ask(channel, tensors.infer_request("submodel-00", {"image": PICTURE}))
             )
         )
         watcher.start()
         asking.start()
-        second = wire.stub(channel, "ModelInfer").future(
-            wire.infer_request("submodel-00", {"image": PICTURE}), timeout=30
+        second = messages.stub(channel, "ModelInfer").future(
+            tensors.infer_request("submodel-00", {"image": PICTURE}), timeout=30
         )  # waits in the queue behind the first
         wait_for(lambda: health and "edvit_in_flight 2" in get(one, "/metrics")[1])
         one.process.send_signal(signal.SIGTERM)
@@ -213,9 +215,9 @@ def test_sigterm_drains_what_is_in_flight(tiny_bundle, tmp_path):
         asking.join(20)
         watcher.join(20)
         assert one.process.wait(20) == 0
-        assert len(answers) == 1 and set(wire.tensors(answers[0])) == {"features", "logits"}
-        assert set(wire.tensors(second.result(1))) == {"features", "logits"}
-        assert health == [wire.SERVING, wire.NOT_SERVING]
+        assert len(answers) == 1 and set(tensors.arrays(answers[0])) == {"features", "logits"}
+        assert set(tensors.arrays(second.result(1))) == {"features", "logits"}
+        assert health == [messages.SERVING, messages.NOT_SERVING]
         assert one.events("stopped")
 
 
@@ -251,7 +253,7 @@ def test_it_hosts_the_sub_models_that_were_named_with_the_tuned_choice(tiny_bund
             ("submodel-01", chosen["threads"])
         ]
         with pytest.raises(grpc.RpcError) as other:
-            ask(channel, wire.infer_request("submodel-00", {"image": PICTURE}))
+            ask(channel, tensors.infer_request("submodel-00", {"image": PICTURE}))
         assert (
             "model_name: got 'submodel-00'; expected one of ['submodel-01']"
             in other.value.details()

@@ -14,14 +14,14 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.executor import Executor
 from tests.support.commands import rewrite_manifest, run_python
 from tests.support.damaged import listed, outside, swapped
 from tests.support.worker_process import SLOW, ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 99, np.uint8)
-REQUEST = wire.infer_request("submodel-00", {"image": PICTURE})
+REQUEST = tensors.infer_request("submodel-00", {"image": PICTURE})
 STUCK = """
 import re, threading, time
 from edvit_tf.device.model import runtime
@@ -40,7 +40,7 @@ HOLDS_THE_LOCK = (
 
 
 def send(channel, timeout):
-    return wire.stub(channel, "ModelInfer").future(REQUEST, timeout=timeout)
+    return messages.stub(channel, "ModelInfer").future(REQUEST, timeout=timeout)
 
 
 def metrics(one) -> str:
@@ -88,7 +88,7 @@ def test_a_request_whose_time_is_over_is_late_and_not_too_much():
         executor = Executor("model", lambda x: (time.sleep(0.2), ran.append(x)), 0.01)
         first = asyncio.ensure_future(executor.submit("first", 5)) if busy else None
         await asyncio.sleep(0.05)
-        with pytest.raises(wire.WireError) as error:
+        with pytest.raises(messages.WireError) as error:
             await executor.submit("late", -0.131)
         assert (
             error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -169,7 +169,7 @@ def test_a_stuck_inference_ends_the_worker(tiny_bundle, tmp_path, how, code, std
         one.channel() as channel,
     ):
         seen = []
-        watch = wire.stub(channel, "Watch")(wire.message("HealthCheckRequest")(), timeout=60)
+        watch = messages.stub(channel, "Watch")(messages.new("HealthCheckRequest"), timeout=60)
 
         def listen():
             try:
@@ -187,7 +187,7 @@ def test_a_stuck_inference_ends_the_worker(tiny_bundle, tmp_path, how, code, std
         listener.join(10)
         text = one.log_file.read_text()
         assert stderr in text and "stuck_run" in text  # where it hangs
-        assert seen[1:] == ([wire.NOT_SERVING] if code == 18 else [])
+        assert seen[1:] == ([messages.NOT_SERVING] if code == 18 else [])
 
 
 def test_a_process_that_was_stopped_goes_on(tiny_bundle, tmp_path):
@@ -319,8 +319,8 @@ def test_it_is_refused_before_it_serves(copy, damage, codes, text):
     # A spoilt file may make the runtime hang instead of crash: its process is given up, here after
     # 5 s in place of 65.
     code = (
-        "import functools; from edvit_tf.device.worker import hosted\n"
-        "hosted.run_model = functools.partial(hosted.run_model, timeout_seconds=5)\n"
+        "import functools; from edvit_tf.device.worker import loaded_models\n"
+        "loaded_models.run_model = functools.partial(loaded_models.run_model, timeout_seconds=5)\n"
         "from edvit_tf.device.__main__ import main\n"
         f"raise SystemExit(main([{str(copy)!r}, '--listen', '127.0.0.1:0', '--insecure']))"
     )

@@ -13,7 +13,7 @@ import pytest
 
 from edvit_tf.device.model.decode import decode_audio
 from edvit_tf.device.model.preprocess import mel_input
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import messages, tensors
 from tests.support import made_bundle
 from tests.support.worker_process import ask, wait_for, worker
 
@@ -35,7 +35,7 @@ def sound(tiny_mel_bundle, tmp_path_factory):
 
 
 def good(channel, name="image", x=PICTURE) -> list[bytes]:
-    return list(ask(channel, wire.infer_request("submodel-00", {name: x})).raw_output_contents)
+    return list(ask(channel, tensors.infer_request("submodel-00", {name: x})).raw_output_contents)
 
 
 def refused(channel, request) -> tuple[grpc.StatusCode, str]:
@@ -45,7 +45,7 @@ def refused(channel, request) -> tuple[grpc.StatusCode, str]:
 
 
 def request(image=PICTURE, model="submodel-00", **changes):
-    made = wire.infer_request(model, {"image": image})
+    made = tensors.infer_request(model, {"image": image})
     for field, value in changes.items():
         setattr(made, field, value)
     return made
@@ -79,17 +79,17 @@ BAD = {
         "version of submodel-00: got '2'; expected '1'",
     ),
     "no input": (
-        wire.infer_request("submodel-00", {}),
+        tensors.infer_request("submodel-00", {}),
         INVALID,
         "inputs: got []; expected ['image']",
     ),
     "wrong name": (
-        wire.infer_request("submodel-00", {"picture": PICTURE}),
+        tensors.infer_request("submodel-00", {"picture": PICTURE}),
         INVALID,
         "got ['picture']",
     ),
     "one too many": (
-        wire.infer_request("submodel-00", {"image": PICTURE, "x": PICTURE}),
+        tensors.infer_request("submodel-00", {"image": PICTURE, "x": PICTURE}),
         INVALID,
         "'x']; expected",
     ),
@@ -148,7 +148,7 @@ def test_it_is_named_and_the_next_request_is_answered(pictures, case):
 
 def test_every_truncation_is_refused(pictures):
     _, channel = pictures
-    whole = wire.serialise(request())
+    whole = messages.serialise(request())
     for size in {*range(0, len(whole), 9), len(whole) - 1}:
         code, _ = refused(channel, whole[:size])
         assert code is INVALID, size
@@ -157,15 +157,15 @@ def test_every_truncation_is_refused(pictures):
 
 def test_other_methods_refuse_garbage_too(pictures):
     _, channel = pictures
-    for method in wire.METHODS.keys() - {"ModelInfer", "ModelStreamInfer", "Watch"}:
+    for method in messages.METHODS.keys() - {"ModelInfer", "ModelStreamInfer", "Watch"}:
         with pytest.raises(grpc.RpcError) as error:
-            wire.stub(channel, method)(b"\xff\xff", timeout=10)
+            messages.stub(channel, method)(b"\xff\xff", timeout=10)
         assert error.value.code() is INVALID and "no protobuf message" in error.value.details(), (
             method
         )
     with pytest.raises(grpc.RpcError) as error:
-        wire.stub(channel, "ModelMetadata")(
-            wire.message("ModelMetadataRequest")(name="x" * 9999), timeout=10
+        messages.stub(channel, "ModelMetadata")(
+            messages.new("ModelMetadataRequest", name="x" * 9999), timeout=10
         )
     assert error.value.code() is INVALID and len(error.value.details()) < 300
 
@@ -216,10 +216,10 @@ def test_numbers_that_are_not_finite_are_refused(sound, value):
     before = good(channel, "mel", MEL)
     spoilt = MEL.copy()
     spoilt[0, 3, 4, 0] = value
-    typed = wire.message("ModelInferRequest")(model_name="submodel-00")
+    typed = messages.new("ModelInferRequest", model_name="submodel-00")
     tensor = typed.inputs.add(name="mel", datatype="FP32", shape=MEL.shape)
     tensor.contents.fp32_contents.extend(spoilt.ravel().tolist())
-    for sent in (wire.infer_request("submodel-00", {"mel": spoilt}), typed):
+    for sent in (tensors.infer_request("submodel-00", {"mel": spoilt}), typed):
         code, text = refused(channel, sent)
         assert (
             code is INVALID
@@ -262,7 +262,7 @@ def test_a_recording_is_decoded_as_training_does(sound, tiny_mel_bundle):
 )
 def test_recordings_that_cannot_be_used_are_named(sound, encoded, text):
     _, channel = sound
-    code, details = refused(channel, wire.infer_request("submodel-00", {"mel": encoded}))
+    code, details = refused(channel, tensors.infer_request("submodel-00", {"mel": encoded}))
     assert code is INVALID and text in details, details
 
 
@@ -272,5 +272,5 @@ def test_the_message_limit_follows_from_the_input(sound, pictures):
     """
     assert sound[0].serving["message_limit_bytes"] == 48_000 + 65_536
     assert pictures[0].serving["message_limit_bytes"] == (8 << 20) + 65_536
-    code, text = refused(sound[1], wire.infer_request("submodel-00", {"mel": bytes(120_000)}))
+    code, text = refused(sound[1], tensors.infer_request("submodel-00", {"mel": bytes(120_000)}))
     assert code is EXHAUSTED and "120" in text and "113536" in text

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from cryptography import x509
 
-from edvit_tf.device.rpc import tensors as wire
-from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.operate import certs
 from tests.support.commands import run_python
 from tests.support.worker_process import ask, wait_for, worker
 
-REQUEST = wire.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
+REQUEST = tensors.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def host_and_port(one) -> tuple[str, int]:
 def test_aggregators_and_clients_are_answered(secured, authority, role):
     own = issued(authority, role, f"good-{role}")
     with secured.channel(own) as channel:
-        assert wire.tensors(ask(channel, REQUEST))["logits"].shape == (1, 3)
+        assert tensors.arrays(ask(channel, REQUEST))["logits"].shape == (1, 3)
     assert tls.peer_of(own, *host_and_port(secured), 5) == ("worker", "pi-0")
 
 
@@ -65,7 +64,7 @@ def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority)
         in error.details()
     )
     with secured.channel(own) as channel, pytest.raises(grpc.RpcError) as health:
-        list(wire.stub(channel, "Watch")(b"", timeout=5))
+        list(messages.stub(channel, "Watch")(b"", timeout=5))
     assert health.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 

@@ -24,7 +24,7 @@ _WARM_UP = 3  # runs after the first, whose median is the first estimate of the 
 
 
 @dataclass(frozen=True)
-class Hosted:
+class LoadedModel:
     """A sub-model ready to serve."""
 
     index: int
@@ -36,7 +36,9 @@ class Hosted:
     golden_error: float
 
 
-def host(bundle: Bundle, indices: Sequence[int], flavour: str | None = None) -> list[Hosted]:
+def load_models(
+    bundle: Bundle, indices: Sequence[int], flavour: str | None = None
+) -> list[LoadedModel]:
     """Verifies, tries in a child process, loads and warms up sub-models, with the file and threads
     tuned here.
 
@@ -48,7 +50,7 @@ def host(bundle: Bundle, indices: Sequence[int], flavour: str | None = None) -> 
         paths = [verified_path(bundle, one.file) for one in chosen]
         check_memory(*paths)
         return [
-            _host(bundle, index, one, path)
+            _load_model(bundle, index, one, path)
             for index, one, path in zip(indices, chosen, paths, strict=True)
         ]
     except (KeyError, TypeError, AttributeError) as error:
@@ -59,7 +61,7 @@ def host(bundle: Bundle, indices: Sequence[int], flavour: str | None = None) -> 
         ) from error
 
 
-def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
+def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> LoadedModel:
     name = bundle.entry(index)["name"]
     golden, expected = expected_answers(bundle, index)
     check_answers(name, path, chosen, run_model(path, golden, threads=chosen.threads)[0], expected)
@@ -75,7 +77,7 @@ def _host(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Hosted:
             f"{path.name} ran in a process of its own and not in the worker: {error}"
         ) from error
     error = check_answers(name, path, chosen, answers, expected)
-    return Hosted(
+    return LoadedModel(
         index,
         name,
         chosen,

@@ -9,7 +9,7 @@ import numpy as np
 
 from edvit_tf.aggregate.client import Client, RequestFailed
 from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
-from edvit_tf.device.rpc import tensors as wire
+from edvit_tf.device.rpc import tensors
 from edvit_tf.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
 
     Raises RequestFailed where it ends within a frame.
     """
-    shape, dtype = tuple(client.input.shape), wire.DTYPES[client.input.datatype]
+    shape, dtype = tuple(client.input.shape), tensors.DTYPES[client.input.datatype]
     size = int(np.prod(shape)) * dtype.itemsize
     while data := source.read(size):
         if len(data) < size:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.client import RequestFailed
-from edvit_tf.aggregate.streams import hop_samples, pcm_windows
+from edvit_tf.aggregate.framing import hop_samples, pcm_windows
 from edvit_tf.device.model.preprocess import mel_input, windows
 from edvit_tf.errors import ConfigError
 from tests.support import made_bundle
