@@ -1,14 +1,15 @@
-"""Frozen dataclasses that cross rooms: the model, the devices, the plan, the run. No TensorFlow.
+"""Frozen dataclasses that say what a run is to do: data, model, fits, cuts, devices. No TensorFlow.
 
 Each checks its own types and ranges when it is made, so that a wrong value is found where it was
 written.
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from edvit_tf.checked import Checked
-from edvit_tf.errors import ConfigError
 
 AUGMENTS = (
     "none",
@@ -25,7 +26,6 @@ PRECISIONS = (
     "bfloat16",
     "auto",
 )  # auto: bfloat16 where the machine multiplies it faster
-STAGES = ("residual", "attention", "ffn")  # of pruning, in this order (Appendix B)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
@@ -42,95 +42,6 @@ TARGETS = (
     "portable",
     "litert",
 )  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
-
-
-@dataclass(frozen=True)
-class ViTConfig(Checked):
-    """Widths of one Vision Transformer (Dosovitskiy et al. 2021), base or sub-model.
-
-    head_dim is a field of its own: between the pruning stages hidden_dim (d), num_heads * head_dim
-    and mlp_dim (c) shrink independently. The input is 0..255 for images or log-mel decibels for
-    audio; the model itself computes (x - input_mean) / input_std, per channel.
-    """
-
-    image_shape: tuple[int, int, int]  # (H, W, C)
-    patch_size: int
-    num_layers: int
-    hidden_dim: int  # d
-    num_heads: int  # h
-    head_dim: int
-    mlp_dim: int  # c
-    num_classes: int  # rows of the head; a sub-model's last row is "other"
-    pool: str = (
-        "cls"  # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
-    )
-    layer_norm_epsilon: float = 1e-6
-    input_mean: tuple[float, ...] = (127.5,)
-    input_std: tuple[float, ...] = (127.5,)
-
-    def check(self) -> None:
-        for name in (
-            "patch_size",
-            "num_layers",
-            "hidden_dim",
-            "num_heads",
-            "head_dim",
-            "mlp_dim",
-            "num_classes",
-        ):
-            self._require(getattr(self, name) >= 1, name, "it must be at least 1")
-        self._require(min(self.image_shape) >= 1, "image_shape", "(H, W, C) must be positive")
-        height, width, channels = self.image_shape
-        self._require(
-            height % self.patch_size == 0 and width % self.patch_size == 0,
-            "image_shape",
-            f"height and width must be multiples of patch_size = {self.patch_size}",
-        )
-        self._require(self.pool in ("cls", "cls_mean"), "pool", 'it must be "cls" or "cls_mean"')
-        for name in ("input_mean", "input_std"):
-            self._require(
-                len(getattr(self, name)) in (1, channels), name, f"it needs 1 or {channels} values"
-            )
-        self._require(min(self.input_std) > 0, "input_std", "every value must be positive")
-
-    @property
-    def num_patches(self) -> int:
-        """Patch tokens, the class token not counted."""
-        return (self.image_shape[0] // self.patch_size) * (self.image_shape[1] // self.patch_size)
-
-    @property
-    def num_tokens(self) -> int:
-        """T: patch tokens and the class token."""
-        return self.num_patches + 1
-
-    @property
-    def attention_dim(self) -> int:
-        """h * head_dim: width of q, k and v."""
-        return self.num_heads * self.head_dim
-
-    def pruned(self, kept_heads: int, num_classes: int, heads: str = "merge") -> "ViTConfig":
-        """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h
-        (Appendix B).
-
-        With heads="keep" all h heads stay, each of s head_dim (rounded down). Raises ConfigError if
-        kept_heads is not in 1..num_heads.
-        """
-        if not 1 <= kept_heads <= self.num_heads:
-            raise ConfigError(
-                f"kept_heads is {kept_heads}; it must be between 1 and the base's {self.num_heads} "
-                "heads. "
-                "Ask for fewer devices or a larger base."
-            )
-        return self.replace(
-            hidden_dim=max(1, round(self.hidden_dim * kept_heads / self.num_heads)),
-            num_heads=self.num_heads if heads == "keep" else kept_heads,
-            head_dim=max(1, self.head_dim * kept_heads // self.num_heads)
-            if heads == "keep"
-            else self.head_dim,
-            mlp_dim=max(1, round(self.mlp_dim * kept_heads / self.num_heads)),
-            num_classes=num_classes,
-            pool="cls",
-        )
 
 
 @dataclass(frozen=True)
@@ -171,58 +82,6 @@ class DeviceSpec(Checked):
     def usable_bytes(self) -> int | None:
         """Bytes that model files may take: memory less reserve; None: no limit."""
         return None if self.memory_bytes is None else self.memory_bytes - self.reserve_bytes
-
-
-@dataclass(frozen=True)
-class SubModelPlan(Checked):
-    """One sub-model of a plan: its classes, widths, deployed bytes, MACs, and the devices that hold
-    it.
-    """
-
-    index: int
-    classes: tuple[int, ...]  # class indices, C_j
-    kept_heads: int  # k
-    config: ViTConfig
-    size_bytes: (
-        int  # of the deployed file in the plan's flavour, at most (planning.cost.file_bytes)
-    )
-    macs: int  # the paper's convention: without the attention matmuls
-    devices: tuple[str, ...]  # one name a replica
-
-    @property
-    def name(self) -> str:
-        """File stem and model name on the wire: submodel-00 ..."""
-        return f"submodel-{self.index:02d}"
-
-
-@dataclass(frozen=True)
-class Plan(Checked):
-    """Result of Algorithms 1 and 3: every sub-model with its widths and its device."""
-
-    sub_models: tuple[SubModelPlan, ...]
-    devices: tuple[DeviceSpec, ...]
-    budget_bytes: int | None
-    strategy: str  # how classes were grouped
-    assignment: str  # "greedy" or "optimal"
-    samples: int = 1  # L of Eq. 1
-    replicas: int = 1  # devices that hold each sub-model
-    flavour: str = "float32"  # of the files that were counted: "float32", "float16" or "int8"
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all sub-models, each counted once."""
-        return sum(s.size_bytes for s in self.sub_models)
-
-    @property
-    def deployed_bytes(self) -> int:
-        """Bytes of all copies on all devices: what the budget limits."""
-        return sum(s.size_bytes * len(s.devices) for s in self.sub_models)
-
-    @property
-    def idle(self) -> tuple[str, ...]:
-        """Devices that hold nothing, in order."""
-        used = {name for s in self.sub_models for name in s.devices}
-        return tuple(d.name for d in self.devices if d.name not in used)
 
 
 @dataclass(frozen=True)
@@ -491,3 +350,20 @@ class RunConfig(PlanConfig):
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
         self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
+
+
+# What stood here before there was a second architecture; imports from here go on working.
+_MOVED = {
+    "ViTConfig": ("edvit_tf.models.vit.config", "ViTConfig"),
+    "STAGES": ("edvit_tf.models.vit.config", "CUTS"),
+    "SubModelPlan": ("edvit_tf.planning.plan", "SubModelPlan"),
+    "Plan": ("edvit_tf.planning.plan", "Plan"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Finds a name of _MOVED where it is now (PEP 562)."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, there = _MOVED[name]
+    return getattr(importlib.import_module(module), there)

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from edvit_tf.checked import digest
-from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig, ViTConfig
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 
 VIT = ViTConfig((224, 224, 3), 16, 12, 768, 12, 64, 3072, 10)
 
@@ -36,7 +37,7 @@ def test_pruned_widths():
         512,
         3,
     )
-    with pytest.raises(ConfigError, match="kept_heads is 13.*12 heads"):
+    with pytest.raises(ConfigError, match="13 heads are to be kept.*base's 12"):
         VIT.pruned(13, 3)
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.bench import rivals
-from edvit_tf.config import ViTConfig
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
 
 WARM_UP = 5  # runs of every process that are not counted
 EXPORTED = (
@@ -66,19 +66,19 @@ def subjects(
     rivals; `naive` adds Keras's own export. The first row is what others are compared with.
     """
     from edvit_tf.export.convert import RUNTIMES, convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models.vit.deployed import graph as deployed
 
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
     given, floats = folder / "given.npy", folder / "input.npy"
     np.save(floats, x.astype(np.float32))
-    np.save(given, x.astype(np.uint8 if input_name == "image" else np.float32))
+    dtype = "uint8" if input_name == "image" else "float32"
+    np.save(given, x.astype(dtype))
     if files is None:
         files = {}
         for name, target, flavour in EXPORTED:
             files[name] = folder / f"{name}.tflite"
-            convert(
-                *sub_model_graph(config, weights, input_name, target), files[name], weights, flavour
-            )
+            graph_of = deployed(config, weights, input_name, dtype, target)
+            convert(*graph_of, files[name], weights, flavour)
     rows = []
     runtimes, loads = installed_runtimes(), {**RUNTIMES, "litert": ("ai-edge-litert",)}
     for count in threads:
@@ -257,7 +257,7 @@ def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[st
     Freshly initialised models have values near 0 there, on which the erf of a native GELU is
     several times faster.
     """
-    from edvit_tf.training.train import initial_weights
+    from edvit_tf.models.weights import initial_weights
 
     weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
     for i in range(config.num_layers):
@@ -288,7 +288,8 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     """The .tflite file that TensorFlow's converter makes of the Keras model, batch 1."""
     import tensorflow as tf
 
-    from edvit_tf.models.vit.keras_model import build_vit, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import set_weights
 
     file = folder / "keras.tflite"
     if not file.is_file():

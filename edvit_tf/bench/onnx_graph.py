@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.models.vit.config import ViTConfig
 
 OPSET = 20
 

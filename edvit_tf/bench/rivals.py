@@ -102,7 +102,7 @@ def _openvino(folder: Path, threads: int):
 def _torch(folder: Path, threads: int):
     import torch
 
-    from edvit_tf.config import ViTConfig
+    from edvit_tf.models.vit.config import ViTConfig
 
     torch.set_num_threads(threads)
     config = ViTConfig.from_dict(json.loads((folder / "config.json").read_text()))

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 
 WARM = 2  # steps before the first timed one
 WAYS = (

@@ -221,14 +221,12 @@ def _model_of_keras_file(path: Path) -> tuple:
     """Configuration and weights of a ViT in a .keras file of ours; ConfigError for another
     model.
     """
-    import keras
-
-    import edvit_tf.models.vit.layers  # noqa: F401  (registers what .keras files hold)
     from edvit_tf.errors import ConfigError
-    from edvit_tf.models.vit.keras_model import config_of, get_weights
+    from edvit_tf.models.vit.keras_model import config_of
+    from edvit_tf.models.weights import get_weights, load_keras
 
     try:
-        model = keras.models.load_model(path, compile=False)
+        model = load_keras(path)
         return config_of(model), get_weights(model)
     except ValueError as error:
         raise ConfigError(

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig
+from edvit_tf.config import RunConfig
 from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
 from edvit_tf.device.model.golden import golden_error, tolerance
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
+from edvit_tf.export.fusion import average_graph, fusion_graph
 from edvit_tf.export.process import run_in_process
-from edvit_tf.models.vit import cost
-from edvit_tf.models.vit.deployed import average_graph, fusion_graph, sub_model_graph
-from edvit_tf.models.vit.keras_model import set_weights, vit_from_weights
+from edvit_tf.models import architecture, costs
+from edvit_tf.models.weights import from_weights, set_weights
+from edvit_tf.planning.plan import Plan
 from edvit_tf.training.fuse import build_average, build_fusion
 
 Weights = dict[str, np.ndarray]
@@ -67,22 +68,19 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     """
     run, plan = parts.run, parts.plan
     input_name = {"image": "image", "mel": "mel"}[parts.input_spec["kind"]]
-    image_shape = plan.sub_models[0].config.image_shape
+    dtype = "uint8" if input_name == "image" else "float32"
+    input_shape = plan.sub_models[0].config.input_shape
     entries = []
     for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
-        vit_from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(
+        from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(
             folder / f"{sub.name}.keras"
         )
         flavours = {}
         for flavour in run.flavours:
             file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
             target = "litert" if RUNTIMES[flavour] == ("ai-edge-litert",) else run.target
-            convert(
-                *sub_model_graph(sub.config, weights, input_name, target),
-                folder / file,
-                weights,
-                flavour,
-            )
+            graph = architecture(sub.config).graph(sub.config, weights, input_name, dtype, target)
+            convert(*graph, folder / file, weights, flavour)
             flavours[flavour] = {
                 "file": file,
                 "target": target,
@@ -98,16 +96,13 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
                 "classes": list(sub.classes),
                 "labels": [parts.labels[c] for c in sub.classes],
                 "other": sub.config.num_classes > len(sub.classes),
-                "kept_heads": sub.kept_heads,
+                "kept_heads": sub.kept,
                 "config": sub.config.to_dict(),
-                "params": cost.params(sub.config),
-                "macs": cost.macs(sub.config),
-                "macs_full": cost.macs_full(sub.config),
-                "weight_bytes": cost.size_bytes(sub.config),
+                **costs(sub.config),
                 "devices": list(sub.devices),
             }
         )
-    widths = tuple(sub.config.hidden_dim for sub in plan.sub_models)
+    widths = tuple(sub.config.feature_dim for sub in plan.sub_models)
     groups = [sub.classes for sub in plan.sub_models]
     if run.fusion == "average":
         fusion = build_average(widths, groups, len(parts.labels))
@@ -125,7 +120,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
     if parts.mel_filters is not None:
         np.save(folder / "mel_filters.npy", parts.mel_filters.astype(np.float32))
-    _write_golden(folder, entries, input_name, image_shape, parts)
+    _write_golden(folder, entries, input_name, input_shape, parts)
 
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -134,8 +129,8 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         "labels": list(parts.labels),
         "input": {
             "name": input_name,
-            "dtype": "uint8" if input_name == "image" else "float32",
-            "shape": list(image_shape),
+            "dtype": dtype,
+            "shape": list(input_shape),
             "spec": parts.input_spec,
             "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
         },

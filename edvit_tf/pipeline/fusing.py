@@ -19,7 +19,7 @@ def fusion(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_clas
     """
     import keras
 
-    from edvit_tf.models.vit.keras_model import get_weights, set_weights
+    from edvit_tf.models.weights import get_weights, set_weights
     from edvit_tf.training.fuse import fit_fusion
 
     seed = stage_seed(config, "fusion")
@@ -58,7 +58,7 @@ def joint(folder: Path, stages: Stages, config: RunConfig, plan: Plan, num_class
     """Sub-models and MLP trained on together, from where the stages before left them, distilled
     from the base.
     """
-    from edvit_tf.models.vit.keras_model import get_weights, set_weights
+    from edvit_tf.models.weights import get_weights, set_weights
     from edvit_tf.training.batches import group_targets, repeated_epoch
     from edvit_tf.training.joint import fit_joint
     from edvit_tf.training.train import predict

@@ -195,14 +195,15 @@ def _one_model(
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
     from edvit_tf.export.convert import convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models import architecture
     from edvit_tf.training.train import predict, softmax
 
     logits = predict(widths, weights, test.x)["logits"]
     figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
     file = folder / f"{name}.tflite"
     input_name = "image" if test.x.dtype == np.uint8 else "mel"
-    size = convert(*sub_model_graph(widths, weights, input_name, target), file, weights)
+    graph = architecture(widths).graph(widths, weights, input_name, test.x.dtype.name, target)
+    size = convert(*graph, file, weights)
     out, report = run_in_process(file, inputs)
     return {
         **figures,
@@ -215,11 +216,9 @@ def _one_model(
 
 def _keras_fusion(stages: Stages, features: np.ndarray, count: int) -> np.ndarray:
     """Probabilities (n, classes) of the Keras fusion with every sub-model present."""
-    import keras
+    from edvit_tf.training.fusion_layers import load_fusion
 
-    import edvit_tf.models.vit.layers  # noqa: F401  (registers PresenceMask)
-
-    model = keras.models.load_model(stages.path("bundle", "fusion.keras"))
+    model = load_fusion(stages.path("bundle", "fusion.keras"))
     return np.asarray(
         model({"features": features, "present": np.ones((len(features), count), np.float32)})
     )

@@ -40,10 +40,10 @@ def base(
     """The base: trained, or `given` as it is, or `given` with a new head and trained as
     config.base_training says.
     """
-    from edvit_tf.models.vit.keras_model import vit_from_weights
     from edvit_tf.models.vit.pretrained import load_base
+    from edvit_tf.models.weights import from_weights, initial_weights
     from edvit_tf.training.batches import group_targets
-    from edvit_tf.training.train import fit, initial_weights
+    from edvit_tf.training.train import fit
 
     seed, train = stage_seed(config, "base"), Split(stages, "train")
     history: dict = {}
@@ -75,7 +75,7 @@ def base(
             title="base",
         )
     np.savez(folder / "weights.npz", **weights)
-    vit_from_weights(base_config, weights, name="base").save(folder / "base.keras")
+    from_weights(base_config, weights, name="base").save(folder / "base.keras")
     return {
         "config": base_config.to_dict(),
         "history": history,

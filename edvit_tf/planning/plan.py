@@ -2,22 +2,90 @@
 hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from edvit_tf.config import DeviceSpec, Plan, PlanConfig, SubModelPlan, ViTConfig
+from edvit_tf.checked import Checked
+from edvit_tf.config import DeviceSpec, PlanConfig
 from edvit_tf.errors import ConfigError, PlanError
-from edvit_tf.models.vit import cost
+from edvit_tf.models import ModelConfig, architecture, config_from_dict
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.explain import certain, explain
 from edvit_tf.planning.partition import partition
 from edvit_tf.planning.problem import Problem, make_problem
 
 
+@dataclass(frozen=True)
+class SubModelPlan(Checked):
+    """One sub-model of a plan: its classes, widths, deployed bytes, MACs, and the devices that hold
+    it.
+    """
+
+    index: int
+    classes: tuple[int, ...]  # class indices, C_j
+    kept: int  # k of the base's shares; of a ViT these are its heads
+    config: ModelConfig
+    size_bytes: int  # of the deployed file in the plan's flavour, at most (file_bytes)
+    macs: int  # the paper's convention: without the attention matmuls
+    devices: tuple[str, ...]  # one name a replica
+
+    @property
+    def name(self) -> str:
+        """File stem and model name on the wire: submodel-00 ..."""
+        return f"submodel-{self.index:02d}"
+
+    @property
+    def kept_heads(self) -> int:
+        """`kept`, as it is called where only ViTs are spoken of."""
+        return self.kept
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> Self:
+        """The inverse of `to_dict`; reads what plans were written as when there were ViTs alone."""
+        values = dict(values)
+        if "kept_heads" in values:
+            values["kept"] = values.pop("kept_heads")
+        if isinstance(values.get("config"), Mapping):
+            values["config"] = config_from_dict(values["config"])
+        return super().from_dict(values)
+
+
+@dataclass(frozen=True)
+class Plan(Checked):
+    """Result of Algorithms 1 and 3: every sub-model with its widths and its device."""
+
+    sub_models: tuple[SubModelPlan, ...]
+    devices: tuple[DeviceSpec, ...]
+    budget_bytes: int | None
+    strategy: str  # how classes were grouped
+    assignment: str  # "greedy" or "optimal"
+    samples: int = 1  # L of Eq. 1
+    replicas: int = 1  # devices that hold each sub-model
+    flavour: str = "float32"  # of the files that were counted: "float32", "float16" or "int8"
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all sub-models, each counted once."""
+        return sum(s.size_bytes for s in self.sub_models)
+
+    @property
+    def deployed_bytes(self) -> int:
+        """Bytes of all copies on all devices: what the budget limits."""
+        return sum(s.size_bytes * len(s.devices) for s in self.sub_models)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Devices that hold nothing, in order."""
+        used = {name for s in self.sub_models for name in s.devices}
+        return tuple(d.name for d in self.devices if d.name not in used)
+
+
 def plan_groups(
     config: PlanConfig,
-    base: ViTConfig,
+    base: ModelConfig,
     similarity: np.ndarray | None = None,
     flavour: str = "float32",
 ) -> Plan:
@@ -45,7 +113,7 @@ def plan_groups(
 
 
 def plan(
-    base: ViTConfig,
+    base: ModelConfig,
     groups: Sequence[Sequence[int]],
     devices: Sequence[DeviceSpec],
     budget_bytes: int | None = None,
@@ -60,15 +128,16 @@ def plan(
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
-    Every sub-model starts with k = ceil(h / N) heads, N groups (any number: devices may hold
-    several, or none), or with `start_heads` if that is more, for devices with room for more than
-    the paper's Nth part; the biggest (the first of equals) loses one head until the files of all
-    deployed copies (a replica counts again) take at most `budget_bytes` and an assignment exists.
-    Bytes are those of the files in `flavour` (cost.file_bytes). Sub-model j is `base.pruned(k_j,
-    |C_j| + 1)`, the last row being "other"; a single group has no "other" while `single_outputs`;
-    `cut_heads` is how heads go (PruneConfig.heads). MACs are the paper's (cost.macs).
+    A base has n shares (of a ViT: its heads), and a sub-model keeps k of them. Every sub-model
+    starts with k = ceil(n / N), N groups (any number: devices may hold several, or none), or with
+    `start_heads` if that is more, for devices with room for more than the paper's Nth part; the
+    biggest (the first of equals) loses one share until the files of all deployed copies (a replica
+    counts again) take at most `budget_bytes` and an assignment exists. Bytes are those of the files
+    in `flavour` (file_bytes of the architecture). Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the
+    last row being "other"; a single group has no "other" while `single_outputs`; `cut_heads` is how
+    heads go (PruneConfig.heads). MACs are the paper's.
 
-    Raises PlanError when one head each is still too much (which constraint failed, by how much,
+    Raises PlanError when one share each is still too much (which constraint failed, by how much,
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
     have. Source: ED-ViT, Algorithm 1.
     """
@@ -78,39 +147,45 @@ def plan(
             f"The class groups are {groups}; each group needs at least one class. Ask for fewer "
             "groups."
         )
+
+    cost = architecture(base)
     other = 0 if len(groups) == 1 and single_outputs else 1
-    heads = [starting_heads(base, len(groups), start_heads)] * len(groups)
+    kept = [starting_heads(base, len(groups), start_heads)] * len(groups)
     while True:
-        configs = [
-            base.pruned(k, len(group) + other, cut_heads)
-            for k, group in zip(heads, groups, strict=True)
-        ]
+        configs = []
+        for k, group in zip(kept, groups, strict=True):
+            configs.append(base.pruned(k, len(group) + other, cut_heads))
         sizes = [cost.file_bytes(config, flavour) for config in configs]
         macs = [cost.macs(config) for config in configs]
+
         problem = make_problem(sizes, macs, devices, samples, replicas, assignment)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
         placement = place(problem, assignment) if within else None
         if placement is not None:
             break
-        prunable = [j for j, k in enumerate(heads) if k > 1]
+
+        prunable = [j for j, k in enumerate(kept) if k > 1]
         if not prunable:
-            raise PlanError(
-                _nothing_left(base, problem, assignment, None if within else budget_bytes, flavour)
-            )
-        heads[max(prunable, key=lambda j: (sizes[j], -j))] -= 1
-    return Plan(
-        sub_models=tuple(
+            missed = None if within else budget_bytes
+            raise PlanError(_nothing_left(base, problem, assignment, missed, flavour))
+        biggest = max(prunable, key=lambda j: (sizes[j], -j))
+        kept[biggest] -= 1
+
+    sub_models = []
+    for j, group in enumerate(groups):
+        sub_models.append(
             SubModelPlan(
                 index=j,
-                classes=groups[j],
-                kept_heads=heads[j],
+                classes=group,
+                kept=kept[j],
                 config=configs[j],
                 size_bytes=sizes[j],
                 macs=macs[j],
                 devices=tuple(problem.devices[i].name for i in placement[j]),
             )
-            for j in range(len(groups))
-        ),
+        )
+    return Plan(
+        sub_models=tuple(sub_models),
         devices=problem.devices,
         budget_bytes=budget_bytes,
         strategy=strategy,
@@ -121,38 +196,43 @@ def plan(
     )
 
 
-def starting_heads(base: ViTConfig, groups: int, start_heads: int | None = None) -> int:
-    """k of each sub-model before Algorithm 1 takes any: ceil(h / N), or `start_heads` (1 to h:
+def starting_heads(base: ModelConfig, groups: int, start_heads: int | None = None) -> int:
+    """k of each sub-model before Algorithm 1 takes any: ceil(n / N), or `start_heads` (1 to n:
     ConfigError) if more.
     """
-    share = -(-base.num_heads // groups)
+    share = -(-base.shares // groups)
     if start_heads is None:
         return share
-    if not 1 <= start_heads <= base.num_heads:
+
+    if not 1 <= start_heads <= base.shares:
         raise ConfigError(
-            f"start_heads is {start_heads}; it must be between 1 and the base's {base.num_heads} "
-            "heads. "
-            f"Leave it out for {share}, the part of {groups} sub-models."
+            f"start_heads is {start_heads}; it must be between 1 and the base's {base.shares} "
+            f"heads. Leave it out for {share}, the part of {groups} sub-models."
         )
     return max(share, start_heads)
 
 
 def _nothing_left(
-    base: ViTConfig, problem: Problem, assignment: str, budget_bytes: int | None, flavour: str
+    base: ModelConfig, problem: Problem, assignment: str, budget_bytes: int | None, flavour: str
 ) -> str:
-    """The message when every sub-model is down to one head and still does not fit the budget, or
+    """The message when every sub-model is down to one share and still does not fit the budget, or
     (None) the devices.
     """
-    start = f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.num_heads} heads and do not fit. "
+    start = (
+        f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.shares} heads and do "
+        "not fit. "
+    )
     if budget_bytes is None:
         return start + explain(problem, assignment)
+
     need = problem.replicas * sum(problem.sizes)
     copies = f"{problem.replicas} copies each" if problem.replicas > 1 else "one copy each"
     smaller = {"float32": " or a smaller flavour", "float16": " or flavour int8"}.get(flavour, "")
-    return start + (
+    message = start + (
         f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}, {flavour} files), the "
-        "budget is "
-        f"{budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): {need - budget_bytes} bytes over. "
-        f"Give a budget of {need} bytes or more, ask for fewer sub-models or replicas{smaller}, or "
-        "take a smaller base." + "".join(f" {reason}" for reason in [certain(problem)] if reason)
+        f"budget is {budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): "
+        f"{need - budget_bytes} bytes over. Give a budget of {need} bytes or more, ask for fewer "
+        f"sub-models or replicas{smaller}, or take a smaller base."
     )
+    devices_too = certain(problem)
+    return f"{message} {devices_too}" if devices_too else message

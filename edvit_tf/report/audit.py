@@ -13,9 +13,8 @@ import math
 import os
 from pathlib import Path
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
-from edvit_tf.models.vit import cost
+from edvit_tf.models import architecture, config_from_dict, costs
 from edvit_tf.report.audit_runs import running, running_text
 
 LINE_LENGTH = 110  # of the Keras summaries
@@ -126,37 +125,21 @@ def text(result: dict) -> str:
 
 
 def _sub_model(bundle: Bundle, entry: dict) -> dict:
-    from edvit_tf.models.vit.keras_model import config_of
-
-    config = ViTConfig.from_dict(entry["config"])
+    config = config_from_dict(entry["config"])
     model, found = _files(bundle, entry["name"], entry)
-    expected = {
-        "params": cost.params(config),
-        "macs": cost.macs(config),
-        "macs_full": cost.macs_full(config),
-        "weight_bytes": cost.size_bytes(config),
-    }
+    expected = costs(config)
     reasons = [
         f"the manifest says {key} {entry[key]:,}; its config gives {value:,}"
         for key, value in expected.items()
         if entry[key] != value
     ]
-    in_keras = config_of(model)
-    for field in (
-        "image_shape",
-        "patch_size",
-        "num_layers",
-        "hidden_dim",
-        "num_heads",
-        "head_dim",
-        "mlp_dim",
-        "num_classes",
-        "pool",
-    ):
-        if getattr(in_keras, field) != getattr(config, field):
+    in_keras = architecture(config).config_of(model).to_dict()
+    for field, said in config.to_dict().items():
+        if isinstance(said, float | list) and field != "image_shape":
+            continue  # input_mean and the like: Keras keeps them as float32
+        if in_keras[field] != said:
             reasons.append(
-                f"the .keras file has {field} {getattr(in_keras, field)}; "
-                f"the manifest's config says {getattr(config, field)}"
+                f"the .keras file has {field} {in_keras[field]}; the manifest's config says {said}"
             )
     return _reconciled(
         found, expected["params"], entry["params"], expected["macs"], expected["macs_full"], reasons
@@ -165,7 +148,7 @@ def _sub_model(bundle: Bundle, entry: dict) -> dict:
 
 def _fusion(bundle: Bundle) -> dict:
     """The tower MLP: sum d_j -> ceil(lambda sum d_j) -> classes."""
-    import edvit_tf.models.vit.layers  # noqa: F401  (registers PresenceMask)
+    import edvit_tf.training.fusion_layers  # noqa: F401  (registers PresenceMask)
 
     entry = bundle.manifest["fusion"]
     width, classes = sum(entry["widths"]), len(bundle.labels)
@@ -186,10 +169,10 @@ def _files(bundle: Bundle, name: str, entry: dict) -> tuple:
     """The Keras model of an entry, and what its two files say; both verified before they are
     read.
     """
-    import keras
+    from edvit_tf.models.weights import load_keras
 
     paths = [verified_path(bundle, entry[kind]) for kind in ("keras", "file")]
-    model = keras.models.load_model(paths[0], compile=False)
+    model = load_keras(paths[0])
     return model, {
         "name": name,
         "summary": _summary(model),

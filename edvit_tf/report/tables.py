@@ -4,8 +4,8 @@ attention products.
 
 from collections.abc import Sequence
 
-from edvit_tf.config import Plan
 from edvit_tf.errors import OutputError
+from edvit_tf.planning.plan import Plan
 
 RIVALS = {
     "single": "one model of a device's size",

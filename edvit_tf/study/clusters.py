@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.evaluation.evaluate import Answers, accuracy, fuse, materialise
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.common import Rows
 
 LINK_BITS_PER_SECOND = 2_000_000
@@ -43,13 +43,13 @@ def clusters_study(
 
     `samples` training windows are what centroids are trained on. Raises ExportError, DataError.
     """
-    from edvit_tf.export.clustering import cluster
-    from edvit_tf.models.vit.keras_model import get_weights
+    from edvit_tf.models.vit.clustering import cluster
+    from edvit_tf.models.weights import get_weights, load_keras
     from edvit_tf.training.train import predict
 
     configs = [ViTConfig.from_dict(entry["config"]) for entry in bundle.sub_models]
     whole = [
-        get_weights(_keras_model(verified_path(bundle, entry["keras"])))
+        get_weights(load_keras(verified_path(bundle, entry["keras"])))
         for entry in bundle.sub_models
     ]
     with tempfile.TemporaryDirectory(prefix="edvit-study-") as name:
@@ -103,15 +103,16 @@ def _figures(
     """Exports these weights, weighs the files and asks them."""
     from edvit_tf.export.convert import convert
     from edvit_tf.export.process import run_in_process
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models.vit.deployed import graph
 
     inputs, labels, recordings = held_out
+    entry = bundle.manifest["input"]
     target = "portable" if flavour == "float32" else "litert"
     size, compressed, outputs = 0, 0, []
     for config, one in zip(configs, weights, strict=True):
         file = folder / "model.tflite"
         convert(
-            *sub_model_graph(config, one, bundle.manifest["input"]["name"], target),
+            *graph(config, one, entry["name"], entry["dtype"], target),
             file,
             one,
             flavour,
@@ -146,11 +147,3 @@ def clusters_table(rows: list[dict]) -> str:
             f"{100 * row['accuracy']:>8.2f}{100 * (row['accuracy'] - rows[0]['accuracy']):>+8.2f}"
         )
     return "\n".join(lines)
-
-
-def _keras_model(path: Path):
-    import keras
-
-    import edvit_tf.models.vit.layers  # noqa: F401  (registers what .keras files hold)
-
-    return keras.models.load_model(path, compile=False)

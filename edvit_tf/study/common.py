@@ -12,8 +12,8 @@ import numpy as np
 
 from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError, DataError, OutputError
+from edvit_tf.models.vit.config import ViTConfig
 
 
 @dataclass(frozen=True)

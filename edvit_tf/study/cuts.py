@@ -12,7 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edvit_tf.config import STAGES, PruneConfig, TrainConfig, ViTConfig
+from edvit_tf.config import PruneConfig, TrainConfig
+from edvit_tf.models.vit.config import CUTS as STAGES
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.cuts import group_head
 from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw

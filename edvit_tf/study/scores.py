@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edvit_tf.config import STAGES, ViTConfig
+from edvit_tf.models.vit.config import CUTS as STAGES
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.functions import mask_shapes
-from edvit_tf.models.vit.leave_one_out import exact
 from edvit_tf.pruning.importance import importance
+from edvit_tf.pruning.leave_one_out import exact
 from edvit_tf.pruning.slopes import from_slopes
 from edvit_tf.study.common import Base, Rows, draw
 
@@ -74,7 +75,7 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     in bytes.
     """
     from edvit_tf.device.model.memory import peak_rss
-    from edvit_tf.training.train import initial_weights
+    from edvit_tf.models.weights import initial_weights
 
     weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
     x = rng.integers(0, 256, (samples, *config.image_shape)).astype(np.uint8)

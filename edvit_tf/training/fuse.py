@@ -18,7 +18,7 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     """
     import keras
 
-    from edvit_tf.models.vit.layers import PresenceMask
+    from edvit_tf.training.fusion_layers import PresenceMask
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")
@@ -39,7 +39,7 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
     """
     import keras
 
-    from edvit_tf.models.vit.layers import SoftmaxAverage
+    from edvit_tf.training.fusion_layers import SoftmaxAverage
 
     features = keras.Input((sum(widths),), name="features")
     present = keras.Input((len(widths),), name="present")

@@ -1,7 +1,7 @@
 """Sub-models and tower MLP trained together (Table 3, "entire retrain"): loss = fused cross-entropy
 + the mean of the sub-models' own, so that exported logits stay valid; with `feature_distillation`
 also the distance between the base's features and a linear map of all features side by side.
-Sub-models of one width run as one (`stacked.py`).
+Sub-models of one width run as one (stacked_features of their architecture).
 """
 
 import time
@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import TrainConfig, ViTConfig
-from edvit_tf.models.vit import stacked
+from edvit_tf.config import TrainConfig
+from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.training.batches import batches, steps_an_epoch
 from edvit_tf.training.fuse import drawn_presence
 from edvit_tf.training.optimizers import learning_rate, optimizer
@@ -20,7 +20,6 @@ from edvit_tf.training.precision import resolved
 from edvit_tf.training.train import (
     Weights,
     history_of,
-    kept_patches,
     linear_map,
     map_rows,
     predict,
@@ -28,10 +27,11 @@ from edvit_tf.training.train import (
 )
 
 TOLD = 100  # steps between two lines of progress
+HEAD = ("head.kernel", "head.bias")  # whose rows differ between sub-models of one width
 
 
 def fit_joint(
-    configs: Sequence[ViTConfig],
+    configs: Sequence[ModelConfig],
     weights: Sequence[Mapping[str, np.ndarray]],
     fusion: keras.Model,
     inputs: np.ndarray,
@@ -55,7 +55,8 @@ def fit_joint(
     """
     started = time.perf_counter()
     precision = resolved(train.precision)
-    kept = kept_patches(configs[0], train)
+    patches = architecture(configs[0]).kept_patches(configs[0], train.patch_dropout)
+    kept = None if patches is None else patches[0]
     distilled = train.feature_distillation > 0 and features is not None
 
     goals = [np.asarray(target, np.float32) for target in (targets, *group_targets)]
@@ -85,7 +86,7 @@ def fit_joint(
         train.batch_size,
         train.augment,
         seed,
-        None if kept is None else (kept, configs[0].num_patches),
+        patches,
         train.mix,
     )
     rng = np.random.default_rng([seed, 1])
@@ -128,7 +129,7 @@ def fit_joint(
 
 
 def _step_of(
-    configs: Sequence[ViTConfig],
+    configs: Sequence[ModelConfig],
     variables: Mapping[str, keras.Variable],
     fusion: keras.Model,
     chosen: keras.optimizers.Optimizer,
@@ -165,29 +166,39 @@ def _step_of(
     return step
 
 
-def _stacks(configs: Sequence[ViTConfig]) -> dict[ViTConfig, list[int]]:
+def stack(weights: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Weights by name with a first axis N; without the heads."""
+    return {name: np.stack([w[name] for w in weights]) for name in weights[0] if name not in HEAD}
+
+
+def unstack(stacked: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """The weights of model `index`, without its head."""
+    return {name: np.asarray(value)[index] for name, value in stacked.items()}
+
+
+def _stacks(configs: Sequence[ModelConfig]) -> dict[ModelConfig, list[int]]:
     """Numbers of the sub-models by what they have in common: everything but the rows of the
     head.
     """
-    found: dict[ViTConfig, list[int]] = {}
+    found: dict[ModelConfig, list[int]] = {}
     for j, config in enumerate(configs):
         found.setdefault(config.replace(num_classes=1), []).append(j)
     return found
 
 
 def _variables(
-    configs: Sequence[ViTConfig], weights: Sequence[Mapping]
+    configs: Sequence[ModelConfig], weights: Sequence[Mapping]
 ) -> dict[str, keras.Variable]:
     """All weights of the sub-models: stacked ones as "<stack>/<name>", heads as
     "<sub-model>:head.kernel".
     """
     values = {}
     for s, members in enumerate(_stacks(configs).values()):
-        whole = stacked.stack([weights[j] for j in members])
+        whole = stack([weights[j] for j in members])
         for name, value in whole.items():
             values[f"{s}/{name}"] = value
     for j, own in enumerate(weights):
-        for name in stacked.HEAD:
+        for name in HEAD:
             values[f"{j}:{name}"] = own[name]
 
     variables = {}
@@ -197,7 +208,7 @@ def _variables(
 
 
 def _feature_map(
-    configs: Sequence[ViTConfig], weights: Sequence[Mapping], x: np.ndarray, goal: np.ndarray
+    configs: Sequence[ModelConfig], weights: Sequence[Mapping], x: np.ndarray, goal: np.ndarray
 ) -> dict[str, keras.Variable]:
     """The linear map of all features side by side, least squares on `x`, to the base's `goal`."""
     parts = []
@@ -217,15 +228,15 @@ def _of_stack(values: Mapping, s: int) -> dict:
 
 
 def _weights(
-    configs: Sequence[ViTConfig], variables: Mapping, order: Sequence[Mapping]
+    configs: Sequence[ModelConfig], variables: Mapping, order: Sequence[Mapping]
 ) -> list[Weights]:
     """Weights by name of every sub-model, in the order of names that it came with."""
     out: list[Weights] = [{} for _ in configs]
     for s, members in enumerate(_stacks(configs).values()):
         whole = {name: v.numpy() for name, v in _of_stack(variables, s).items()}
         for place, j in enumerate(members):
-            own = stacked.unstack(whole, place)
-            for name in stacked.HEAD:
+            own = unstack(whole, place)
+            for name in HEAD:
                 own[name] = variables[f"{j}:{name}"].numpy()
             out[j] = {name: own[name] for name in order[j]}
     return out
@@ -235,7 +246,9 @@ def _loss(configs, w: Mapping, fusion, x, places, present, truth, feature_weight
     """The loss (a scalar) and the fused probabilities (B, classes)."""
     own: list = [None] * len(configs)  # features (B, d_j)
     for s, (config, members) in enumerate(_stacks(configs).items()):
-        found = stacked.features(config, _of_stack(w, s), x, places)  # (N, B, d)
+        found = architecture(config).stacked_features(
+            config, _of_stack(w, s), x, places
+        )  # (N, B, d)
         for place, j in enumerate(members):
             own[j] = found[place]
     side_by_side = tf.concat(own, axis=1)  # (B, sum d_j)

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import TrainConfig, ViTConfig
-from edvit_tf.models.vit.keras_model import build_vit, get_weights, set_weights
+from edvit_tf.config import TrainConfig
+from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.training.augment import check_pictures
 from edvit_tf.training.batches import batches, steps_an_epoch
 from edvit_tf.training.optimizers import Schedule, forget, optimizer
@@ -29,7 +30,7 @@ MAP_ROWS = 2048  # training samples that the first linear map of the features is
 
 
 def trainer_of(
-    config: ViTConfig,
+    config: ModelConfig,
     optimizer_name: str,
     weight_decay: float,
     ema: float,
@@ -47,7 +48,7 @@ def trainer_of(
     loss_weights = None
     outputs = {}
     with precision_policy(precision):
-        model = build_vit(config, kept_patches=kept_patches, fused=fused)
+        model = architecture(config).build(config, kept_patches=kept_patches, fused=fused)
         whole = keras.layers.Activation("linear", dtype="float32", name="logits")
         outputs["logits"] = whole(model.output["logits"])
         if mapped_features:
@@ -73,14 +74,8 @@ def trainer_of(
 _compiled = functools.lru_cache(maxsize=4)(trainer_of)
 
 
-def initial_weights(config: ViTConfig, seed: int) -> Weights:
-    """Random weights of a ViT, the same for the same seed."""
-    keras.utils.set_random_seed(seed)
-    return get_weights(build_vit(config))
-
-
 def fit(
-    config: ViTConfig,
+    config: ModelConfig,
     weights: Mapping[str, np.ndarray],
     inputs: np.ndarray,
     targets: np.ndarray,
@@ -110,7 +105,8 @@ def fit(
     # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every
     # compiled function.
     distilled = train.feature_distillation > 0 and features is not None
-    kept = kept_patches(config, train)
+    patches = architecture(config).kept_patches(config, train.patch_dropout)
+    kept = None if patches is None else patches[0]
     model, trainer = _compiled(
         config,
         train.optimizer,
@@ -136,7 +132,6 @@ def fit(
     total = train.epochs * steps
     samples = total * train.batch_size
     print(f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples", flush=True)
-    patches = None if kept is None else (kept, config.num_patches)
 
     def source():
         stream = batches(
@@ -171,13 +166,6 @@ def fit(
         precision=precision,
     )
     return get_weights(model), history
-
-
-def kept_patches(config: ViTConfig, train: TrainConfig) -> int | None:
-    """Patches of a sample that a training step sees; None: all of them, unnumbered."""
-    if not train.patch_dropout:
-        return None
-    return round(config.num_patches * (1 - train.patch_dropout))
 
 
 def history_of(loss: list, accuracy: list, *, samples: int, seconds: float, precision: str) -> dict:
@@ -258,12 +246,13 @@ def linear_map(x: np.ndarray, y: np.ndarray, ridge: float = 1e-2) -> tuple[np.nd
 
 
 @functools.lru_cache(maxsize=4)
-def _caller(config: ViTConfig, batch_size: int, precision: str):
+def _caller(config: ModelConfig, batch_size: int, precision: str):
     """A model, and the graph of its answers (float32) to a batch."""
     with precision_policy(precision):
-        model = build_vit(config, fused=precision != "float32")  # figures are of the stock layers
+        # figures are of the stock layers
+        model = architecture(config).build(config, fused=precision != "float32")
 
-    @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.image_shape), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.input_shape), tf.float32)])
     def call(x):
         answers = model(x, training=False)
         return {name: tf.cast(value, tf.float32) for name, value in answers.items()}
@@ -272,7 +261,7 @@ def _caller(config: ViTConfig, batch_size: int, precision: str):
 
 
 def predict(
-    config: ViTConfig,
+    config: ModelConfig,
     weights: Mapping[str, np.ndarray],
     inputs: np.ndarray,
     batch_size: int = 64,

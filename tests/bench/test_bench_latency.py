@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.bench import rivals
-from edvit_tf.config import ViTConfig
+from edvit_tf.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
     (32, 24, 3),
@@ -41,13 +41,13 @@ def test_a_rival_computes_the_same_model(engine, weights, tmp_path):
     if engine not in rivals.installed():
         pytest.skip(f"{engine} (or onnx) is not installed: pip install -e '.[bench]'")
     from edvit_tf.bench.latency import _rival_files
-    from edvit_tf.models.vit.keras_model import vit_from_weights
+    from edvit_tf.models.weights import from_weights
 
     x = np.random.default_rng(0).integers(0, 256, (1, 32, 24, 3)).astype(np.float32)
     np.save(tmp_path / "input.npy", x)
     _rival_files(CONFIG, weights, tmp_path, onnx=engine != "torch")
     found = rivals.run_rival(engine, tmp_path, 1, 3)
-    expected = np.asarray(vit_from_weights(CONFIG, weights)(x)["logits"])[0]
+    expected = np.asarray(from_weights(CONFIG, weights)(x)["logits"])[0]
     np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-4)
     assert len(found["times_ms"]) == 3 and found["engine"].startswith(engine)
 

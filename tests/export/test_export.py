@@ -5,16 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ExportError
 from edvit_tf.export.parity import compare
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.presets import vit_config
 
 
 def _export(config, path, input_name, target="portable"):
     from edvit_tf.export.convert import convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights, set_weights
+    from edvit_tf.models.vit.deployed import graph
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights, set_weights
 
     model, rng = build_vit(config), np.random.default_rng(0)
     weights = {
@@ -22,7 +23,8 @@ def _export(config, path, input_name, target="portable"):
         for n, w in get_weights(model).items()
     }
     set_weights(model, weights)
-    size = convert(*sub_model_graph(config, weights, input_name, target), path, weights)
+    dtype = {"image": "uint8", "mel": "float32"}[input_name]
+    size = convert(*graph(config, weights, input_name, dtype, target), path, weights)
     return model, weights, size
 
 
@@ -74,9 +76,9 @@ def test_the_papers_two_head_sub_model_is_9_6_mib(tmp_path):
 
 def test_fusion_graph_equals_keras_and_ignores_missing_features(tmp_path):
     from edvit_tf.export.convert import convert
+    from edvit_tf.export.fusion import fusion_graph
     from edvit_tf.export.process import run_in_process
-    from edvit_tf.models.vit.deployed import fusion_graph
-    from edvit_tf.models.vit.keras_model import get_weights
+    from edvit_tf.models.weights import get_weights
     from edvit_tf.training.fuse import build_fusion
 
     model = build_fusion((5, 3), 4)

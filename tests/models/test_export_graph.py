@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from edvit_tf.config import DataConfig, RunConfig, TrainConfig, ViTConfig
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
     (32, 24, 3),
@@ -24,7 +25,8 @@ CONFIG = ViTConfig(
 
 
 def random_weights(config):
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights
 
     rng = np.random.default_rng(0)
     return {
@@ -36,7 +38,7 @@ def random_weights(config):
 def test_folding_leaves_the_function_as_it_is():
     """The folded graph in float64 numpy against Keras: patches, blocks, head, all tokens."""
     from edvit_tf.models.vit.fold import fold
-    from edvit_tf.models.vit.keras_model import vit_from_weights
+    from edvit_tf.models.weights import from_weights
 
     weights = random_weights(CONFIG)
     w = {name: value.astype(np.float64) for name, value in fold(CONFIG, weights).items()}
@@ -64,7 +66,7 @@ def test_folding_leaves_the_function_as_it_is():
         y = dense(norm(z), f"{block}.mlp.expand")
         z = z + dense(y * (1 + erf(y / np.sqrt(2))) / 2, f"{block}.mlp.contract")
     features = norm(z[:, 0]) * w["norm.gamma"] + w["norm.beta"]
-    expected = vit_from_weights(CONFIG, weights)(x.astype(np.float32))
+    expected = from_weights(CONFIG, weights)(x.astype(np.float32))
     np.testing.assert_allclose(features, expected["features"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dense(features, "head"), expected["logits"], rtol=1e-5, atol=1e-5)
 
@@ -82,11 +84,11 @@ def test_the_sigmoid_form_of_gelu_errs_by_2_6e_5_at_most():
 @pytest.mark.parametrize("target, gelu", [("portable", 0), ("litert", 3)])
 def test_files_hold_the_operators_that_the_runtimes_delegate(tmp_path, target, gelu):
     from edvit_tf.export.convert import convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models.vit.deployed import graph
     from tests.support.tflite_count import operators
 
     weights = random_weights(CONFIG)
-    convert(*sub_model_graph(CONFIG, weights, "image", target), tmp_path / "m.tflite", weights)
+    convert(*graph(CONFIG, weights, "image", "uint8", target), tmp_path / "m.tflite", weights)
     found = operators(tmp_path / "m.tflite")
     assert found["GELU"] == gelu and found["LOGISTIC"] == 3 - gelu
     assert not {"SUM", "POW", "ERF"} & set(found)
@@ -101,10 +103,10 @@ def test_files_hold_the_operators_that_the_runtimes_delegate(tmp_path, target, g
 
 
 def test_an_unknown_target_is_named():
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models.vit.deployed import graph
 
     with pytest.raises(ValueError, match="target is 'coral'.*portable, litert"):
-        sub_model_graph(CONFIG, random_weights(CONFIG), "image", "coral")
+        graph(CONFIG, random_weights(CONFIG), "image", "uint8", "coral")
     training = TrainConfig(epochs=1)
     with pytest.raises(ConfigError, match="target.*portable, litert"):
         RunConfig(

@@ -60,7 +60,8 @@ def test_a_patch_product_is_the_convolution(shape):
 @pytest.mark.parametrize("kept", [None, 3])
 def test_a_model_of_fused_layers_is_the_stock_one(kept):
     """Same names of weights, same answers, same gradients of every weight."""
-    from edvit_tf.models.vit.keras_model import build_vit, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import set_weights
     from tests.support.tiny_vit import CONFIG, random_inputs, random_weights
 
     weights, x = random_weights(), random_inputs()

@@ -7,9 +7,9 @@ The printed digits come out with 10 rows in every head, sub-models too (a sub-mo
 
 import pytest
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
 
 BASES = {"small": (12, 384, 6), "base": (12, 768, 12), "large": (24, 1024, 16)}
 

@@ -36,9 +36,9 @@ def error(a, b) -> float:
 
 def answers(base, x):
     """(features, logits) of the Keras model of a loaded base."""
-    from edvit_tf.models.vit.keras_model import vit_from_weights
+    from edvit_tf.models.weights import from_weights
 
-    out = vit_from_weights(base.config, base.weights)(x)
+    out = from_weights(base.config, base.weights)(x)
     return np.asarray(out["features"]), np.asarray(out["logits"])
 
 
@@ -405,12 +405,13 @@ def test_kerashub_errors_name_the_tensor(tmp_path):
 
 
 def test_keras_files_are_checked(tmp_path):
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights, vit_from_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import from_weights, get_weights
 
     config = vit_config("vit_smoke", (32, 32, 1), 4)
     weights = get_weights(build_vit(config))
     file = tmp_path / "base.keras"
-    vit_from_weights(config, {**weights, "head.bias": np.full(4, np.inf, np.float32)}).save(file)
+    from_weights(config, {**weights, "head.bias": np.full(4, np.inf, np.float32)}).save(file)
     with pytest.raises(ConfigError, match=r"head.bias of shape \(4,\) holds NaN or infinite"):
         load_base(file, config)
     file.write_bytes(file.read_bytes()[:3000])

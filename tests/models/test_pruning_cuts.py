@@ -151,7 +151,8 @@ def test_keeping_everything_changes_nothing(network):
 def test_three_stages_give_an_ordinary_vit_of_the_target(network, kept_heads, options, tmp_path):
     import keras
 
-    from edvit_tf.models.vit.keras_model import config_of, vit_from_weights
+    from edvit_tf.models.vit.keras_model import config_of
+    from edvit_tf.models.weights import from_weights
     from edvit_tf.pruning.stage import prune_stage
 
     weights, x = network
@@ -164,7 +165,7 @@ def test_three_stages_give_an_ordinary_vit_of_the_target(network, kept_heads, op
             options.repair and kept_heads < 3
         )  # all heads kept: nothing to repair
     assert config == target
-    model = vit_from_weights(config, cut_weights)
+    model = from_weights(config, cut_weights)
     model.save(tmp_path / "cut.keras")
     again = keras.models.load_model(tmp_path / "cut.keras")
     answers = np.asarray(again(x)["logits"])

@@ -60,7 +60,8 @@ def test_config_of_is_the_inverse_of_build_vit(pool):
 
 def test_the_input_is_normalised_inside():
     """A shifted and scaled input under a shifted and scaled normalisation gives the same logits."""
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights, vit_from_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import from_weights, get_weights
 
     config = vit_config(
         "vit_smoke", (32, 32, 3), 4, input_mean=(0.0, 0.0, 0.0), input_std=(1.0, 1.0, 1.0)
@@ -70,15 +71,16 @@ def test_the_input_is_normalised_inside():
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     shifted = x * np.float32([2, 3, 4]) + np.float32([5, 6, 7])
     np.testing.assert_allclose(
-        vit_from_weights(moved, weights)(shifted)["logits"],
-        vit_from_weights(config, weights)(x)["logits"],
+        from_weights(moved, weights)(shifted)["logits"],
+        from_weights(config, weights)(x)["logits"],
         rtol=1e-3,
         atol=1e-5,
     )
 
 
 def test_set_weights_refuses_what_does_not_fit():
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights, set_weights
 
     model = build_vit(vit_config("vit_smoke", (32, 32, 1), 4))
     weights = get_weights(model)
@@ -110,8 +112,9 @@ def test_keras_file_opens_in_a_fresh_process(tmp_path):
 def test_load_base_refuses_other_files_and_shapes(tmp_path):
     import keras
 
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights
+    from edvit_tf.models.vit.keras_model import build_vit
     from edvit_tf.models.vit.pretrained import load_base
+    from edvit_tf.models.weights import get_weights
 
     config = vit_config("vit_smoke", (32, 32, 1), 4)
     model = build_vit(config)

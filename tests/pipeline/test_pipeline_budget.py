@@ -5,8 +5,9 @@ stage.
 import numpy as np
 import pytest
 
-from edvit_tf.config import BASELINES, DataConfig, DeviceSpec, RunConfig, TrainConfig, ViTConfig
+from edvit_tf.config import BASELINES, DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pipeline.budget import Budget, widths_after
 from edvit_tf.pipeline.rivals import rivals
 from edvit_tf.planning.plan import plan

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.fusion import measured_losses
-from edvit_tf.config import Plan, TrainConfig, ViTConfig
+from edvit_tf.config import TrainConfig
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pipeline import cutting
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning.plan import Plan
 from edvit_tf.report.tables import stages_table
 from edvit_tf.training.train import predict
 from tests.support.commands import SMOKE, run_python

@@ -5,8 +5,8 @@ their graphs.
 import numpy as np
 import pytest
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.presets import vit_config
 from tests.support.tflite_count import count
 
@@ -31,15 +31,14 @@ CONSTANTS = 5  # epsilon, the least root, three of GELU
 def export(config: ViTConfig, path, flavour: str = "float32"):
     """The deployment graph over random weights, none of them equal."""
     from edvit_tf.export.convert import convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights
+    from edvit_tf.models.vit.deployed import graph
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights
 
     rng, start = np.random.default_rng(0), get_weights(build_vit(config))
     weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in start.items()}
-    graph, signature = sub_model_graph(
-        config, weights, "image" if config.image_shape[2] == 3 else "mel"
-    )
-    convert(graph, signature, path, weights, flavour)
+    given = ("image", "uint8") if config.image_shape[2] == 3 else ("mel", "float32")
+    convert(*graph(config, weights, *given), path, weights, flavour)
 
 
 def folded(config: ViTConfig) -> int:

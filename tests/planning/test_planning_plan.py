@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edvit_tf.config import DataConfig, DeviceSpec, Plan, RunConfig, TrainConfig, ViTConfig
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pipeline.fleet import lost_with_device
 from edvit_tf.pipeline.rivals import rivals
 from edvit_tf.planning.assign import least_remaining_energy
 from edvit_tf.planning.partition import partition
-from edvit_tf.planning.plan import plan, plan_groups
+from edvit_tf.planning.plan import Plan, plan, plan_groups
 
 MIB, G = 2**20, 10**9
 BASES = {

@@ -5,8 +5,9 @@ written the slow way.
 import numpy as np
 import pytest
 
-from edvit_tf.config import SCORES, ViTConfig
+from edvit_tf.config import SCORES
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pruning.divergence import half_variance, kl_divergence
 from tests.support.tiny_vit import CONFIG, logits, random_inputs, random_weights
 
@@ -64,7 +65,7 @@ def test_exact_of_directions_equals_exact_of_channels_in_a_turned_model(network)
     """With the unit vectors as directions, in another order, the channels' scores come out in that
     order.
     """
-    from edvit_tf.models.vit.leave_one_out import exact
+    from edvit_tf.pruning.leave_one_out import exact
 
     config, weights, x = network
     order = np.random.default_rng(3).permutation(12)
@@ -74,7 +75,7 @@ def test_exact_of_directions_equals_exact_of_channels_in_a_turned_model(network)
 
 
 def test_exact_of_some_units_only(network):
-    from edvit_tf.models.vit.leave_one_out import exact
+    from edvit_tf.pruning.leave_one_out import exact
 
     config, weights, x = network
     every = exact(config, weights, x, "ffn")
@@ -136,7 +137,7 @@ def test_slopes_do_not_depend_on_the_batch_size(network, method):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_exact_does_not_depend_on_the_batch_sizes(network, stage):
-    from edvit_tf.models.vit.leave_one_out import exact
+    from edvit_tf.pruning.leave_one_out import exact
 
     config, weights, x = network
     small, large = (

@@ -18,13 +18,13 @@ def base(tmp_path_factory):
     """A random ViT of the CIFAR-10 classes at 16 x 16, saved as a run would save it, with its data
     set.
     """
-    from edvit_tf.models.vit.keras_model import vit_from_weights
     from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models.weights import from_weights
     from tests.support.tiny_vit import random_weights
 
     folder = tmp_path_factory.mktemp("study")
     config = vit_config("vit_smoke", (16, 16, 3), 10, patch_size=8)
-    vit_from_weights(config, random_weights(config)).save(folder / "base.keras")
+    from_weights(config, random_weights(config)).save(folder / "base.keras")
     write_cifar_folders(folder / "cifar10", each=12)
     return load_trained(str(folder / "base.keras"), "cifar10", folder / "cifar10", seed=0)
 
@@ -161,12 +161,12 @@ def test_the_grid_holds_every_score_heads_and_repair():
 
 
 def test_a_base_of_other_classes_is_refused(base, tmp_path):
-    from edvit_tf.models.vit.keras_model import vit_from_weights
     from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models.weights import from_weights
     from tests.support.tiny_vit import random_weights
 
     config = vit_config("vit_smoke", (16, 16, 3), 7, patch_size=8)
-    vit_from_weights(config, random_weights(config)).save(tmp_path / "base.keras")
+    from_weights(config, random_weights(config)).save(tmp_path / "base.keras")
     write_cifar_folders(tmp_path / "cifar10", each=12)
     with pytest.raises(ConfigError, match="no head for the 10 classes"):
         load_trained(str(tmp_path / "base.keras"), "cifar10", tmp_path / "cifar10", seed=0)

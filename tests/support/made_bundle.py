@@ -6,17 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import (
-    DataConfig,
-    DeviceSpec,
-    Plan,
-    RunConfig,
-    SubModelPlan,
-    TrainConfig,
-    ViTConfig,
-)
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
 from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
+from edvit_tf.planning.plan import Plan, SubModelPlan
 
 ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen", "ibis", "jay")  # two a sub-model
 LABELS = ANIMALS[:4]  # of two sub-models
@@ -53,7 +47,8 @@ def write(
     its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights
     from edvit_tf.training.fuse import build_fusion
 
     spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
     (16, 16, 1),
@@ -24,7 +24,8 @@ CONFIG = ViTConfig(
 
 def random_weights(config: ViTConfig = CONFIG, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights of N(0, 0.4) for every variable of the model, float32."""
-    from edvit_tf.models.vit.keras_model import build_vit, get_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import get_weights
 
     rng, shapes = (
         np.random.default_rng(seed),
@@ -49,7 +50,7 @@ def _model(config: ViTConfig):
 
 def logits(config: ViTConfig, weights: dict, x: np.ndarray) -> np.ndarray:
     """The Keras model's answer; one model a configuration takes all weights in turn."""
-    from edvit_tf.models.vit.keras_model import set_weights
+    from edvit_tf.models.weights import set_weights
 
     model = _model(config)
     set_weights(model, weights)

@@ -84,7 +84,7 @@ def share(tmp_path_factory) -> Path:
     """The package, a bundle with every flavour, a sub-model of ViT-Base, and inputs."""
     from edvit_tf.bench.latency import spread_weights
     from edvit_tf.export.convert import convert
-    from edvit_tf.models.vit.deployed import sub_model_graph
+    from edvit_tf.models.vit.deployed import graph
     from edvit_tf.models.vit.presets import vit_config
 
     folder = tmp_path_factory.mktemp("arm64")
@@ -102,7 +102,7 @@ def share(tmp_path_factory) -> Path:
     weights = spread_weights(config, 1.5)
     for flavour, target in (("float32", "portable"), ("int8", "litert")):
         convert(
-            *sub_model_graph(config, weights, "image", target),
+            *graph(config, weights, "image", "uint8", target),
             folder / f"base.{flavour}.tflite",
             weights,
             flavour,

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.device.model import preprocess
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.predict import mel_filters
+from edvit_tf.models.vit.config import ViTConfig
 from tests.support import made_bundle
 from tests.support.aggregator_process import fused, infer, wait_ready
 from tests.support.worker_process import server, wait_for

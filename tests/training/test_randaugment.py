@@ -18,7 +18,8 @@ import numpy as np, tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 from edvit_tf.config import TrainConfig
 from edvit_tf.models.vit.presets import vit_config
-from edvit_tf.training.train import fit, initial_weights
+from edvit_tf.models.weights import initial_weights
+from edvit_tf.training.train import fit
 from tests.support.tiny_vit import toy
 x, labels = toy(count=64)
 vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)

@@ -137,9 +137,9 @@ def test_average_spreads_other_evenly_over_the_rest():
 
 
 def test_fit_learns_and_the_same_seed_gives_the_same_weights():
-    from edvit_tf.models.vit.keras_model import vit_from_weights
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.train import fit, initial_weights, predict
+    from edvit_tf.models.weights import from_weights, initial_weights
+    from edvit_tf.training.train import fit, predict
 
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
@@ -164,14 +164,15 @@ def test_fit_learns_and_the_same_seed_gives_the_same_weights():
     unseen, truth = toy(1)
     out = predict(vit, weights, unseen, batch_size=64)
     assert (out["logits"].argmax(axis=1) == truth).mean() > 0.95
-    model = vit_from_weights(vit, weights)
+    model = from_weights(vit, weights)
     np.testing.assert_allclose(
         out["logits"][:5], model(unseen[:5].astype(np.float32))["logits"], rtol=1e-4, atol=1e-5
     )
 
 
 def test_patches_that_are_kept_in_order_and_all_change_nothing():
-    from edvit_tf.models.vit.keras_model import build_vit, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import set_weights
     from tests.support.tiny_vit import CONFIG, random_inputs, random_weights
 
     weights, x = random_weights(), random_inputs()
@@ -206,7 +207,8 @@ def test_patches_that_are_kept_in_order_and_all_change_nothing():
 )
 def test_every_option_of_a_fit_learns_and_repeats_itself(option):
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.train import fit, initial_weights, predict
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.train import fit, predict
 
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
@@ -239,7 +241,8 @@ def test_every_option_of_a_fit_learns_and_repeats_itself(option):
 
 def test_muon_moves_the_blocks_matrices_by_orthogonal_steps_and_the_rest_by_adamws():
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.train import fit, initial_weights
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.train import fit
 
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
@@ -285,7 +288,8 @@ def test_features_of_the_base_are_learnt_through_a_linear_map():
     features.
     """
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.train import fit, initial_weights, linear_map, predict, standardised
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.train import fit, linear_map, predict, standardised
 
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
@@ -396,7 +400,8 @@ def test_a_fit_lets_go_of_its_data():
     import weakref
 
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.train import fit, initial_weights
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.train import fit
 
     x, labels = toy()
     vit = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)

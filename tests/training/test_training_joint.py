@@ -8,11 +8,11 @@ from tests.support.tiny_vit import toy
 
 
 def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logits_valid():
-    from edvit_tf.models.vit.keras_model import get_weights
     from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models.weights import get_weights, initial_weights
     from edvit_tf.training.fuse import build_fusion
     from edvit_tf.training.joint import fit_joint
-    from edvit_tf.training.train import initial_weights, predict
+    from edvit_tf.training.train import predict
 
     x, labels = toy()
     eye = np.eye(2, dtype=np.float32)[labels]
@@ -72,8 +72,10 @@ def test_joint_training_improves_the_fused_answer_and_keeps_the_sub_models_logit
 def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
     import tensorflow as tf
 
-    from edvit_tf.models.vit import stacked
-    from edvit_tf.models.vit.keras_model import build_vit, set_weights
+    from edvit_tf.models.vit import stacked_features
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import set_weights
+    from edvit_tf.training.joint import stack
     from tests.support.tiny_vit import CONFIG, random_inputs, random_weights
 
     weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()
@@ -82,9 +84,9 @@ def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
         if kept is None
         else np.array([[0, 3], [1, 2], [0, 1], [2, 3], [0, 2], [1, 3]], np.int32)
     )
-    found = stacked.features(
+    found = stacked_features(
         CONFIG,
-        {n: tf.cast(v, dtype) for n, v in stacked.stack(weights).items()},
+        {n: tf.cast(v, dtype) for n, v in stack(weights).items()},
         x,
         None if kept is None else tf.constant(places),
     )
@@ -97,9 +99,9 @@ def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
 
 def test_joint_training_takes_sub_models_of_different_widths_and_heads():
     from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models.weights import initial_weights
     from edvit_tf.training.fuse import build_fusion
     from edvit_tf.training.joint import fit_joint
-    from edvit_tf.training.train import initial_weights
 
     x, labels = toy()
     eye = np.eye(2, dtype=np.float32)[labels]

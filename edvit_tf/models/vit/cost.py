@@ -27,8 +27,9 @@ holds it to that. Target "litert" stores 3 fewer, and needs less memory.
 
 from collections.abc import Mapping
 
-from edvit_tf.config import FLAVOURS, ViTConfig
+from edvit_tf.config import FLAVOURS
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 
 INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
 # Graph of a file (operators, shapes, names), bytes: a constant, and more a block; measured on
@@ -54,7 +55,7 @@ def params(config: ViTConfig) -> int:
         embedding
         + config.num_layers * block
         + 2 * d
-        + (_pooled_dim(config) + 1) * config.num_classes
+        + (config.feature_dim + 1) * config.num_classes
     )
 
 
@@ -65,7 +66,7 @@ def macs(config: ViTConfig) -> int:
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
     embedding = config.num_patches * _patch_values(config) * d
     blocks = config.num_layers * config.num_tokens * (4 * d * a + 2 * d * c)
-    return embedding + blocks + _pooled_dim(config) * config.num_classes
+    return embedding + blocks + config.feature_dim * config.num_classes
 
 
 def macs_full(config: ViTConfig) -> int:
@@ -81,6 +82,14 @@ def macs_deployed(config: ViTConfig) -> int:
         return macs_full(config)
     d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
     return macs_full(config) - (tokens - 1) * (2 * d * a + 2 * d * c + 2 * tokens * a)
+
+
+def training_macs(config: ViTConfig, patch_dropout: float, samples: int) -> int:
+    """MACs of a fit on `samples`: three forward passes each (forward and backward), for the share
+    of the tokens that its steps keep.
+    """
+    kept = round(config.num_patches * (1 - patch_dropout)) + 1
+    return round(3 * samples * macs(config) * kept / config.num_tokens)
 
 
 def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
@@ -193,7 +202,7 @@ def _matrices(config: ViTConfig) -> list[tuple[int, int]]:
     """Values and output channels of each weight matrix: patch kernel, six a block, head."""
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
     block = [(d * a, a), (d * a, a), (d * a, a), (a * d, d), (d * c, c), (c * d, d)]
-    head = (_pooled_dim(config) * config.num_classes, config.num_classes)
+    head = (config.feature_dim * config.num_classes, config.num_classes)
     return [(_patch_values(config) * d, d), *config.num_layers * block, head]
 
 
@@ -202,10 +211,3 @@ def _folded(config: ViTConfig) -> int:
     constants.
     """
     return 4 * config.hidden_dim * config.num_layers - 5
-
-
-def _pooled_dim(config: ViTConfig) -> int:
-    """Columns of the head: d, or 2 d where the mean of the patch tokens stands beside the class
-    token.
-    """
-    return config.hidden_dim * (2 if config.pool == "cls_mean" else 1)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edvit_tf.config import HEADS, STAGES, ViTConfig
+from edvit_tf.config import HEADS
+from edvit_tf.models.vit.config import CUTS, ViTConfig
 
 Weights = dict[str, np.ndarray]
 
@@ -42,7 +43,7 @@ def cut(
             weights,
             [top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)],
         )
-    raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}.")
+    raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(CUTS)}.")
 
 
 def kept_dims(

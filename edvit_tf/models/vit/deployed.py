@@ -14,17 +14,20 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import TARGETS, ViTConfig
+from edvit_tf.config import TARGETS
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.fold import fold
 from edvit_tf.models.vit.gelu import SCALE, scaled_gelu
-from edvit_tf.models.vit.layers import spread_matrix
 
 
-def sub_model_graph(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], input_name: str, target: str = "portable"
+def graph(
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    input_name: str,
+    dtype: str,
+    target: str = "portable",
 ) -> tuple[Callable, list]:
-    """A function of one input named `input_name` ("image": uint8, "mel": float32), (1, H, W, C),
-    and its signature.
+    """A function of one input (1, H, W, C) of this name and dtype, and its signature.
 
     It returns {"features": (1, d), "logits": (1, num_classes)}, features (1, 2 d) for
     pool="cls_mean". `target` "portable" is of operators that tflite-runtime delegates too (within
@@ -41,7 +44,7 @@ def sub_model_graph(
                 w[f"{name}.expand.{part}"] = w[f"{name}.expand.{part}"] * np.float32(SCALE)
             w[f"{name}.contract.kernel"] = w[f"{name}.contract.kernel"] / np.float32(SCALE)
 
-    def graph(x):
+    def answer(x):
         x = tf.nn.conv2d(
             tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID"
         )
@@ -60,62 +63,7 @@ def sub_model_graph(
             )
         return {"features": features, "logits": _dense(features, w, "head")}
 
-    dtype = {"image": tf.uint8, "mel": tf.float32}[input_name]
-    return graph, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
-
-
-def fusion_graph(
-    weights: Mapping[str, np.ndarray], widths: tuple[int, ...]
-) -> tuple[Callable, list]:
-    """The tower MLP over `features` (1, sum d_j) and `present` (1, N) -> {"probabilities": (1,
-    classes)}.
-
-    `weights` are those of `edvit_tf.training.fuse.build_fusion`, by name.
-    """
-    spread = np.repeat(
-        np.eye(len(widths), dtype=np.float32), widths, axis=1
-    )  # (N, sum d_j): present -> one a feature
-
-    def graph(features, present):
-        x = features * tf.matmul(present, spread)
-        x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
-        return {"probabilities": tf.nn.softmax(_dense(x, weights, "probabilities"))}
-
-    return graph, [
-        tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),
-        tf.TensorSpec((1, len(widths)), tf.float32, name="present"),
-    ]
-
-
-def average_graph(
-    weights: Mapping[str, np.ndarray],
-    widths: tuple[int, ...],
-    groups: list[tuple[int, ...]],
-    num_classes: int,
-) -> tuple[Callable, list]:
-    """The softmax average with the inputs and output of `fusion_graph`; `weights` are those of
-    `build_average`.
-    """
-    starts = np.cumsum([0, *widths])
-
-    def graph(features, present):
-        total = np.zeros((1, num_classes), np.float32)
-        for j, group in enumerate(groups):
-            own = tf.slice(features, [0, starts[j]], [1, widths[j]])
-            logits = (
-                tf.matmul(own, weights[f"average.kernel_{j:02d}"])
-                + weights[f"average.bias_{j:02d}"]
-            )
-            share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
-            total = total + tf.slice(present, [0, j], [1, 1]) * share
-        mean = total / tf.reduce_sum(present, axis=1, keepdims=True)
-        cooled = tf.math.log(tf.maximum(mean, np.float32(1e-30))) / weights["average.temperature"]
-        return {"probabilities": tf.nn.softmax(cooled)}
-
-    return graph, [
-        tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),
-        tf.TensorSpec((1, len(widths)), tf.float32, name="present"),
-    ]
+    return answer, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
 
 
 def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token_only: bool):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
+from edvit_tf.models.vit.config import ViTConfig
 
 Weights = dict[str, np.ndarray]
 

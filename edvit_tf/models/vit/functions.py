@@ -10,27 +10,30 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import STAGES, ViTConfig
+from edvit_tf.models.vit.config import ViTConfig, check_cut
 
 # (y (B, T, units), name) -> y with removed units set to zero; name: "residual", "qk", "v" or "ffn"
 Cut = Callable
 
 
-def mask_shapes(config: ViTConfig, stage: str) -> dict[str, int]:
+def mask_shapes(config: ViTConfig, stage: str, basis: np.ndarray | None = None) -> dict[str, int]:
     """Names and widths of the masks of one stage: {"residual": d}, or per block {"block_00.qk": h *
     hd, ...}.
 
-    Raises ValueError on an unknown stage.
+    With `basis` (d, m) the residual mask is over its m directions. Raises ValueError on an unknown
+    stage.
     """
+    check_cut(stage)
     if stage == "residual":
-        return {"residual": config.hidden_dim}
-    if stage not in STAGES:
-        raise ValueError(
-            f"there is no pruning stage {stage!r}; the stages are {', '.join(STAGES)}."
-        )
+        return {"residual": config.hidden_dim if basis is None else basis.shape[1]}
+
     parts = {"attention": ("qk", "v"), "ffn": ("ffn",)}[stage]
     width = config.attention_dim if stage == "attention" else config.mlp_dim
-    return {f"block_{i:02d}.{part}": width for i in range(config.num_layers) for part in parts}
+    shapes = {}
+    for i in range(config.num_layers):
+        for part in parts:
+            shapes[f"block_{i:02d}.{part}"] = width
+    return shapes
 
 
 def block_weights(weights: Mapping, index: int) -> dict:

@@ -6,13 +6,10 @@ add. Layers are named `block_03.mlp.expand` (Keras allows no "/" in a name), so 
 `model.summary()` is the size audit.
 """
 
-from collections.abc import Mapping
-
 import keras
 import numpy as np
 
-from edvit_tf.config import ViTConfig
-from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.fused import FusedGelu, PatchProduct
 from edvit_tf.models.vit.layers import (
     ClassToken,
@@ -104,43 +101,6 @@ def _block(x, config: ViTConfig, name: str, fused: bool):
     )
     y = layers.Dense(config.hidden_dim, name=f"{name}.mlp.contract", kernel_initializer=_init())(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])
-
-
-def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
-    """Weights by name, float32: {"block_00.mlp.expand.kernel": (d, c), ...}."""
-    return {
-        f"{layer.name}.{variable.name}": np.asarray(variable, np.float32)
-        for layer in model.layers
-        for variable in layer.weights
-    }
-
-
-def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Puts weights in by name; raises ConfigError unless names and shapes match the model's
-    exactly.
-    """
-    variables = {f"{layer.name}.{v.name}": v for layer in model.layers for v in layer.weights}
-    if set(variables) != set(weights):
-        odd = sorted(set(variables) ^ set(weights))
-        raise ConfigError(
-            f"the weights do not fit the model {model.name}: {odd[:4]} stand on one side only."
-        )
-    for name, variable in variables.items():
-        if tuple(variable.shape) != weights[name].shape:
-            raise ConfigError(
-                f"{name} has shape {weights[name].shape}; the model {model.name} needs "
-                f"{variable.shape}."
-            )
-        variable.assign(weights[name])
-
-
-def vit_from_weights(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], name: str = "vit"
-) -> keras.Model:
-    """An ordinary ViT of `config` with these weights."""
-    model = build_vit(config, name=name)
-    set_weights(model, weights)
-    return model
 
 
 def config_of(model: keras.Model) -> ViTConfig:

@@ -1,213 +1,180 @@
-"""Leave-one-out scores: the model runs once a unit; what does not change is computed once.
+"""A ViT with one unit removed, at the cost of what that changes.
 
-The teacher and every block's input are cached. Removing an FFN unit or a v dim changes its block's
+Every block's input is computed once and kept. Removing an FFN unit or a v dim changes its block's
 output by a rank-one term, which is subtracted; removing a q/k pair changes one head's softmax,
 which is computed again; the blocks after it run on a batch of units. Where only the class token is
-read, the last block runs for that token alone. A residual channel is removed everywhere, so it
-takes a whole pass. All of this is exact: the scores are those of a plain loop over masked models,
-to float32 rounding. Source: UP-ViT (Yu and Wu 2021), the score of its section 3.
+read, the last block runs for that token alone. All of this is exact: the answers are those of
+masked models, to float32 rounding. A residual channel is removed everywhere, so it takes a whole
+pass, which is not our matter (SHORTCUTS).
+
+Shapes: B samples, U units, T tokens, h heads, hd head_dim, d and c the widths of config.py.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.models.vit import functions as vit
-from edvit_tf.pruning.divergence import kl_divergence
+from edvit_tf.models.vit.config import ViTConfig
+
+SHORTCUTS = ("attention", "ffn")
 
 
-def exact(
-    config: ViTConfig,
-    weights: Mapping[str, np.ndarray],
-    inputs: np.ndarray,
-    stage: str,
-    *,
-    units: Mapping[str, np.ndarray] | None = None,
-    basis: np.ndarray | None = None,
-    sample_batch: int = 16,
-    rows: int = 128,
-) -> dict[str, np.ndarray]:
-    """KL(P || Q) of every unit of a stage, removed alone; scores and `basis` as in `importance`.
+def removals(
+    config: ViTConfig, weights: Mapping, x, units: Mapping[str, np.ndarray], at_once: int
+) -> tuple[tf.Tensor, Iterator[tuple[str, int, int, tf.Tensor]]]:
+    """Logits (B, C) of the model as it is, and an iterator over removed units.
 
-    `units` names the indices to score, by mask name; the others come out as NaN, and a mask that is
-    not named is left out. Memory: the activations of one block for `rows` samples times units,
-    which run at once, and the tokens of `sample_batch` samples at every block.
+    `weights` are constants (`functions.as_constants`), `units` the indices to remove, each alone,
+    by mask name. Of the iterator each item is (mask name, start, count, logits (count * B, C)): the
+    units from `start` on in units[name], unit by unit; `at_once` of them at most.
     """
-    widths = vit.mask_shapes(config, stage)
-    if basis is not None and stage == "residual":
-        widths = {"residual": basis.shape[1]}
-    wanted = (
-        {name: np.arange(width) for name, width in widths.items()}
-        if units is None
-        else {name: np.asarray(units[name]) for name in widths if name in units}
-    )
-    totals = {name: np.zeros(len(chosen)) for name, chosen in wanted.items()}
-    constants = vit.as_constants(weights)
-    score = _residual if stage == "residual" else _in_blocks
-    for start in range(0, len(inputs), sample_batch):
-        x = tf.constant(np.asarray(inputs[start : start + sample_batch], np.float32))
-        score(config, constants, x, wanted, totals, max(1, rows // len(x)), basis)
-    scores = {name: np.full(widths[name], np.nan) for name in wanted}
-    for name, chosen in wanted.items():
-        scores[name][chosen] = totals[name] / len(inputs)
-    return scores
-
-
-def _residual(config, weights, x, wanted, totals, units_at_once, basis) -> None:
-    """Adds the KL of each channel (or direction of `basis`), summed over the samples, to
-    `totals`.
-    """
-    whole = _whole(config, basis is not None)
-    rotation = None if basis is None else tf.constant(basis, tf.float32)
-    width = config.hidden_dim if basis is None else basis.shape[1]
-    chosen = wanted["residual"]
-    teacher = whole(weights, x, tf.ones((1, width)), rotation).numpy()
-    for start in range(0, len(chosen), units_at_once):
-        some = chosen[start : start + units_at_once]
-        masks = 1 - tf.one_hot(some, width)  # (U, units)
-        totals["residual"][start : start + len(some)] += _summed(
-            teacher, whole(weights, x, masks, rotation), len(some)
-        )
-
-
-def _in_blocks(config, weights, x, wanted, totals, units_at_once, basis) -> None:
-    """The same for q/k pairs, v dims and FFN units, block by block."""
     own = [vit.block_weights(weights, i) for i in range(config.num_layers)]
     outer = vit.outer_weights(weights)
-    embed, step, finish, removed = _pieces(config)
-    tokens = [embed(outer, x)]
-    for i in range(config.num_layers):
-        tokens.append(step(own[i], tokens[-1]))
-    teacher = finish(outer, tokens[-1]).numpy()
-    for i in range(config.num_layers):
-        for part in ("qk", "v", "ffn"):
-            name = f"block_{i:02d}.{part}"
-            for start in range(0, len(wanted.get(name, ())), units_at_once):
-                some = wanted[name][start : start + units_at_once]
-                # the last call of a block is filled up, so that every call has one shape
-                filled = np.resize(some, min(units_at_once, len(wanted[name])))
-                y = removed[part, i == config.num_layers - 1](
-                    own[i], tokens[i], tf.constant(filled)
-                )
-                for j in range(i + 1, config.num_layers):
-                    y = step(own[j], y) if j < config.num_layers - 1 else removed["last"](own[j], y)
-                z = finish(outer, y)
-                totals[name][start : start + len(some)] += _summed(teacher, z, len(filled))[
-                    : len(some)
-                ]
+    pieces = _compiled(config)
+
+    inputs = [pieces.embed(outer, x)]  # of each block, and the last one's output
+    for block in own:
+        inputs.append(pieces.block(block, inputs[-1]))
+
+    def removed() -> Iterator[tuple[str, int, int, tf.Tensor]]:
+        last = config.num_layers - 1
+        for i in range(config.num_layers):
+            for part in PARTS:
+                name = f"block_{i:02d}.{part}"
+                chosen = units.get(name, np.zeros(0, int))
+                for start in range(0, len(chosen), at_once):
+                    some = chosen[start : start + at_once]
+                    # the last call of a block is filled up, so that every call has one shape
+                    filled = np.resize(some, min(at_once, len(chosen)))
+
+                    y = pieces.without[part, i == last](own[i], inputs[i], tf.constant(filled))
+                    for j in range(i + 1, config.num_layers):
+                        y = (pieces.last_block if j == last else pieces.block)(own[j], y)
+                    z = pieces.read_out(outer, y)
+                    yield name, start, len(some), z[: len(some) * len(x)]
+
+    return pieces.read_out(outer, inputs[-1]), removed()
 
 
-def _summed(teacher: np.ndarray, logits: tf.Tensor, count: int) -> np.ndarray:
-    """KL of `count` units, (count,), summed over samples; `logits` (count * B, C), unit by unit."""
-    q = logits.numpy().astype(np.float64).reshape(count, len(teacher), -1)
-    return kl_divergence(teacher.astype(np.float64)[None], q).sum(axis=1)
+class _Pieces(NamedTuple):
+    """Compiled pieces of one config; a block takes (its weights, its input (B, T, d))."""
 
-
-@functools.lru_cache(maxsize=4)
-def _whole(config: ViTConfig, rotated: bool):
-    """A function of (weights, x (B, ...), masks (U, units), basis): logits (U * B, C)."""
-
-    @tf.function(reduce_retracing=True)
-    def whole(weights, x, masks, basis):
-        count, batch = tf.shape(masks)[0], tf.shape(x)[0]
-        each = {"residual": tf.repeat(masks, batch, axis=0)}
-        return vit.forward(
-            config, weights, tf.tile(x, (count, 1, 1, 1)), each, basis if rotated else None
-        )
-
-    return whole
+    embed: Callable
+    block: Callable
+    last_block: Callable  # for the rows that are read
+    read_out: Callable
+    without: dict[tuple[str, bool], Callable]  # by (part, whether it is the last block)
 
 
 @functools.lru_cache(maxsize=4)
-def _pieces(config: ViTConfig):
-    """Compiled pieces: embed, one whole block, the read-out, and blocks with a unit removed by
-    (part, is the last).
-    """
-    class_only = config.pool == "cls"
+def _compiled(config: ViTConfig) -> _Pieces:
+    def compiled(function: Callable, **fixed) -> Callable:
+        return tf.function(functools.partial(function, config, **fixed), reduce_retracing=True)
 
-    def rows_read(y, last):  # of the last block's output only the class token is read
-        return y[:, :1] if last and class_only else y
-
-    def attention_of(weights, x, last):
-        """Query, key, value (B, h, T, hd); queries of the rows that are read."""
-        y = vit.norm(config, weights, x, "attention.norm")
-        return (
-            vit.split_heads(config, vit.dense(weights, rows_read(y, last), "attention.query")),
-            *(
-                vit.split_heads(config, vit.dense(weights, y, f"attention.{part}"))
-                for part in ("key", "value")
-            ),
-        )
-
-    def after(weights, x):
-        return x + vit.mlp(config, weights, x)
-
-    def block(weights, x, last=False):
-        y = vit.join_heads(config, vit.attend(config, *attention_of(weights, x, last)))
-        return after(weights, rows_read(x, last) + vit.dense(weights, y, "attention.output"))
-
-    def spread(y, change):  # (B, T, d) - (U, B, T, d) -> (U * B, T, d)
-        return tf.reshape(y[tf.newaxis] - change, (-1, y.shape[1], y.shape[2]))
-
-    def without_ffn(weights, x, units, last):
-        y = vit.join_heads(config, vit.attend(config, *attention_of(weights, x, last)))
-        x = rows_read(x, last) + vit.dense(weights, y, "attention.output")
-        h = vit.hidden(config, weights, x)
-        x = x + vit.dense(weights, h, "mlp.contract")
-        return spread(
-            x,
-            tf.einsum(
-                "btu,ud->ubtd",
-                tf.gather(h, units, axis=2),
-                tf.gather(weights["mlp.contract.kernel"], units),
-            ),
-        )
-
-    def without_v(weights, x, units, last):
-        y = vit.join_heads(config, vit.attend(config, *attention_of(weights, x, last)))
-        x = rows_read(x, last) + vit.dense(weights, y, "attention.output")
-        return after(
-            weights,
-            spread(
-                x,
-                tf.einsum(
-                    "btu,ud->ubtd",
-                    tf.gather(y, units, axis=2),
-                    tf.gather(weights["attention.output.kernel"], units),
-                ),
-            ),
-        )
-
-    def without_qk(weights, x, units, last):
-        q, k, v = attention_of(weights, x, last)
-        y = vit.attend(config, q, k, v)  # (B, h, T, hd)
-        x = rows_read(x, last) + vit.dense(weights, vit.join_heads(config, y), "attention.output")
-        head, dim = units // config.head_dim, units % config.head_dim
-
-        def of_head(z):  # (B, h, T, hd) -> (U, B, T, hd)
-            return tf.gather(tf.transpose(z, (1, 0, 2, 3)), head)
-
-        keep = (1 - tf.one_hot(dim, config.head_dim))[:, tf.newaxis, tf.newaxis]  # (U, 1, 1, hd)
-        scores = tf.matmul(of_head(q) * keep, of_head(k), transpose_b=True) * config.head_dim**-0.5
-        change = of_head(y) - tf.matmul(tf.nn.softmax(scores), of_head(v))  # (U, B, T, hd)
-        rows = tf.reshape(
-            weights["attention.output.kernel"], (config.num_heads, config.head_dim, -1)
-        )
-        return after(weights, spread(x, tf.einsum("ubth,uhd->ubtd", change, tf.gather(rows, head))))
-
-    compiled = functools.partial(tf.function, reduce_retracing=True)
-    removed = {
-        (part, last): compiled(functools.partial(function, last=last))
-        for part, function in (("qk", without_qk), ("v", without_v), ("ffn", without_ffn))
-        for last in (False, True)
-    }
-    removed["last"] = compiled(functools.partial(block, last=True))
-    return (
-        compiled(functools.partial(vit.embed, config)),
-        compiled(block),
-        compiled(functools.partial(vit.read_out, config)),
-        removed,
+    without = {}
+    for part, function in PARTS.items():
+        for last in (False, True):
+            without[part, last] = compiled(function, last=last)
+    return _Pieces(
+        embed=compiled(vit.embed),
+        block=compiled(_block, last=False),
+        last_block=compiled(_block, last=True),
+        read_out=compiled(vit.read_out),
+        without=without,
     )
+
+
+def _rows_read(config: ViTConfig, y, last: bool):
+    """The rows of a block's input or output that are read afterwards: of the last block the class
+    token alone.
+    """
+    return y[:, :1] if last and config.pool == "cls" else y
+
+
+def _projections(config: ViTConfig, weights: Mapping, x, last: bool):
+    """Query, key, value (B, h, T, hd); queries of the rows that are read."""
+    y = vit.norm(config, weights, x, "attention.norm")
+    asking = _rows_read(config, y, last)
+    query = vit.split_heads(config, vit.dense(weights, asking, "attention.query"))
+    key = vit.split_heads(config, vit.dense(weights, y, "attention.key"))
+    value = vit.split_heads(config, vit.dense(weights, y, "attention.value"))
+    return query, key, value
+
+
+def _after_attention(config: ViTConfig, weights: Mapping, x, attended, last: bool):
+    """The stream (B, T, d) behind the attention branch, whose heads gave `attended` (B, T, h hd)."""
+    branch = vit.dense(weights, attended, "attention.output")
+    return _rows_read(config, x, last) + branch
+
+
+def _with_mlp(config: ViTConfig, weights: Mapping, x):
+    return x + vit.mlp(config, weights, x)
+
+
+def _block(config: ViTConfig, weights: Mapping, x, last: bool):
+    """A whole block: (B, T, d) -> (B, T, d), or (B, 1, d) of the last one."""
+    attended = vit.attend(config, *_projections(config, weights, x, last))
+    joined = vit.join_heads(config, attended)
+    return _with_mlp(config, weights, _after_attention(config, weights, x, joined, last))
+
+
+def _less(y, change):
+    """(B, T, d) less each unit's change (U, B, T, d): (U * B, T, d)."""
+    return tf.reshape(y[tf.newaxis] - change, (-1, y.shape[1], y.shape[2]))
+
+
+def _rank_one(read, kernel, units):
+    """What the units (U,) of `read` (B, T, k) add through `kernel` (k, d): (U, B, T, d)."""
+    return tf.einsum("btu,ud->ubtd", tf.gather(read, units, axis=2), tf.gather(kernel, units))
+
+
+def _without_ffn(config: ViTConfig, weights: Mapping, x, units, last: bool):
+    """The block's output without each FFN unit: (U * B, T, d)."""
+    attended = vit.attend(config, *_projections(config, weights, x, last))
+    joined = vit.join_heads(config, attended)
+    x = _after_attention(config, weights, x, joined, last)
+
+    hidden = vit.hidden(config, weights, x)  # (B, T, c)
+    whole = x + vit.dense(weights, hidden, "mlp.contract")
+    return _less(whole, _rank_one(hidden, weights["mlp.contract.kernel"], units))
+
+
+def _without_v(config: ViTConfig, weights: Mapping, x, units, last: bool):
+    """The block's output without each v dim: (U * B, T, d)."""
+    attended = vit.attend(config, *_projections(config, weights, x, last))
+    joined = vit.join_heads(config, attended)  # (B, T, h hd)
+    whole = _after_attention(config, weights, x, joined, last)
+
+    change = _rank_one(joined, weights["attention.output.kernel"], units)
+    return _with_mlp(config, weights, _less(whole, change))
+
+
+def _without_qk(config: ViTConfig, weights: Mapping, x, units, last: bool):
+    """The block's output without each q/k pair: (U * B, T, d)."""
+    query, key, value = _projections(config, weights, x, last)
+    attended = vit.attend(config, query, key, value)  # (B, h, T, hd)
+    joined = vit.join_heads(config, attended)
+    whole = _after_attention(config, weights, x, joined, last)
+
+    # the unit's own head, its softmax anew without the pair
+    head, dim = units // config.head_dim, units % config.head_dim
+
+    def of_head(z):  # (B, h, T, hd) -> (U, B, T, hd)
+        return tf.gather(tf.transpose(z, (1, 0, 2, 3)), head)
+
+    keep = (1 - tf.one_hot(dim, config.head_dim))[:, tf.newaxis, tf.newaxis]  # (U, 1, 1, hd)
+    scores = tf.matmul(of_head(query) * keep, of_head(key), transpose_b=True)
+    weighted = tf.nn.softmax(scores * config.head_dim**-0.5)
+    change = of_head(attended) - tf.matmul(weighted, of_head(value))  # (U, B, T, hd)
+
+    # through the head's rows of the output matrix
+    rows = tf.reshape(weights["attention.output.kernel"], (config.num_heads, config.head_dim, -1))
+    change = tf.einsum("ubth,uhd->ubtd", change, tf.gather(rows, head))
+    return _with_mlp(config, weights, _less(whole, change))
+
+
+PARTS = {"qk": _without_qk, "v": _without_v, "ffn": _without_ffn}  # of a block, by mask

@@ -1,7 +1,7 @@
 """Widths of the named Vision Transformers; no TensorFlow, so that plans need none."""
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.vit.config import ViTConfig
 
 # Widths: Table 1 of Dosovitskiy et al. 2021 (Base, Large), Touvron et al. 2021 (Tiny, Small).
 # Parameters with 1,000 classes at 224 x 224 x 3; vit_cpu with 10 classes at 64 x 64 x 1, patch 8.

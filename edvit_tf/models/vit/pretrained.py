@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.checked import digest
-from edvit_tf.config import ViTConfig
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.sources import find_base, read_json, weight_files
 from edvit_tf.models.vit.checkpoints import Checkpoint
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.huggingface import AST, LAYOUTS, from_huggingface
 from edvit_tf.models.vit.kerashub import from_kerashub
 from edvit_tf.models.vit.resample import (
@@ -224,7 +224,8 @@ def load_base(
 def _load_keras(path: Path) -> tuple[ViTConfig, dict[str, np.ndarray]]:
     import keras
 
-    from edvit_tf.models.vit.keras_model import config_of, get_weights
+    from edvit_tf.models.vit.keras_model import config_of
+    from edvit_tf.models.weights import get_weights
 
     try:
         model = keras.models.load_model(path)

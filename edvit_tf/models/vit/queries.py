@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.models.vit import functions as vit
+from edvit_tf.models.vit.config import ViTConfig
 
 Weights = dict[str, np.ndarray]
 

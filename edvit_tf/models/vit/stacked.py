@@ -6,30 +6,17 @@ one model takes. The same arithmetic as `edvit_tf.models.vit.keras_model.build_v
 that); heads are left to the caller, since the groups' heads differ in their rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.models.vit import functions as vit
+from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.vit.fused import gelu
-
-HEAD = ("head.kernel", "head.bias")
-
-
-def stack(weights: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Weights by name with a first axis N; without the heads."""
-    return {name: np.stack([w[name] for w in weights]) for name in weights[0] if name not in HEAD}
-
-
-def unstack(stacked: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
-    """The weights of model `index`, without its head."""
-    return {name: np.asarray(value)[index] for name, value in stacked.items()}
 
 
 def features(config: ViTConfig, w: Mapping, x, kept=None):
-    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); `w` as of `stack`.
+    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); each weight with a first axis N.
 
     With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the
     weights' type, norms are computed in float32; the answer is float32.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ExportError
+from edvit_tf.models.vit.config import ViTConfig
 
 MIN_VALUES = 1024  # matrices of fewer values stay as they are, as in int8
 

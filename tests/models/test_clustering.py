@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edvit_tf.config import ViTConfig
 from edvit_tf.errors import ExportError
+from edvit_tf.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
     (16, 16, 3),
@@ -23,7 +23,8 @@ CONFIG = ViTConfig(
 @pytest.fixture(scope="module")
 def model():
     """Weights, inputs, and the model's own answers."""
-    from edvit_tf.training.train import initial_weights, predict
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.train import predict
 
     rng = np.random.default_rng(0)
     weights = {
@@ -35,7 +36,7 @@ def model():
 
 
 def test_each_large_matrix_holds_so_many_values_and_training_brings_the_answers_back(model):
-    from edvit_tf.export.clustering import MIN_VALUES, cluster
+    from edvit_tf.models.vit.clustering import MIN_VALUES, cluster
     from edvit_tf.training.train import predict
 
     weights, x, outputs = model
@@ -61,7 +62,7 @@ def test_each_large_matrix_holds_so_many_values_and_training_brings_the_answers_
 
 
 def test_answers_that_are_not_the_models_are_refused(model):
-    from edvit_tf.export.clustering import cluster
+    from edvit_tf.models.vit.clustering import cluster
 
     weights, x, outputs = model
     with pytest.raises(ExportError, match="the twin answers .* off the model"):
