@@ -47,9 +47,12 @@ HOST = [
 ]
 TEST = [
     "pytest>=8",  # the tests
+    "pytest-xdist>=3.6",  # a process of tests for each core
     "hypothesis>=6.100",  # their properties
     "ruff>=0.6",  # style
     "import-linter>=2.1",  # the reading order of the package
+    "mypy>=1.11",  # types of planning, configuration, device and aggregator
+    "types-protobuf>=5",  # those of protobuf, for it
     "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]

@@ -1,39 +1,90 @@
-"""Bundles and stores that many tests share, made once a session, each in a process of its own."""
+"""How the tests share a machine, and what many of them share: bundles and stores, made once.
 
+pytest-xdist runs the files of tests in several processes, each file in one. Every process of ours
+that loads TensorFlow has one thread then, as the cores have work already.
+"""
+
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import SMOKE, rewrite_manifest, run_python, write_made_bundle
+from tests.support import forked
+from tests.support.commands import SMOKE, rewrite_manifest, run_device, run_host, write_made_bundle
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+
+# Seconds that files of tests take, from the longest: these start first, so that no process is left
+# with a long one when the others have ended. A file that is missing here takes a few seconds.
+LONGEST = ()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_sessionfinish() -> None:
+    forked.end_all()
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the path NAME, where `make(path)` has put a folder once for all
+    processes of this run of the tests. Tests do not change it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / "made" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        path, done = folder / name, folder / "done"
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)  # of a process that failed half way
+                make(path)
+                done.touch()
+
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(made_once) -> Path:
     """A bundle of pictures, 16 x 16 x 1 uint8, two sub-models with made-up weights."""
-    return write_made_bundle(tmp_path_factory.mktemp("made") / "tiny")
+    return made_once("tiny", write_made_bundle)
 
 
 @pytest.fixture(scope="session")
-def five_bundle(tmp_path_factory) -> Path:
+def five_bundle(made_once) -> Path:
     """As tiny_bundle, with five sub-models."""
-    return write_made_bundle(tmp_path_factory.mktemp("made") / "five", count=5)
+    return made_once("five", lambda path: write_made_bundle(path, count=5))
 
 
 @pytest.fixture(scope="session")
-def tiny_mel_bundle(tmp_path_factory) -> Path:
+def tiny_mel_bundle(made_once) -> Path:
     """A bundle of sound, 16 x 16 x 1 float32, two sub-models with made-up weights."""
-    return write_made_bundle(tmp_path_factory.mktemp("made") / "tiny-mel", mel=True)
+    return made_once("tiny-mel", lambda path: write_made_bundle(path, mel=True))
 
 
 @pytest.fixture(scope="session")
-def bundles(tiny_bundle, tmp_path_factory) -> tuple[Path, Path]:
+def bundles(tiny_bundle, made_once) -> tuple[Path, Path]:
     """`tiny_bundle`, and one of other labels, so of another digest."""
-    second = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("second") / "tiny")
     labels = ["eel", "fox", "gnu", "hen"]
     text = "".join(f"{label}\n" for label in labels).encode()
-    (second / "labels.txt").write_bytes(text)
 
     def change(manifest):
         manifest["labels"] = labels
@@ -42,17 +93,23 @@ def bundles(tiny_bundle, tmp_path_factory) -> tuple[Path, Path]:
             "sha256": hashlib.sha256(text).hexdigest(),
         }
 
-    rewrite_manifest(second, change)
-    return tiny_bundle, second
+    def make(path: Path) -> None:
+        shutil.copytree(tiny_bundle, path)
+        (path / "labels.txt").write_bytes(text)
+        rewrite_manifest(path, change)
+
+    return tiny_bundle, made_once("tiny-of-other-labels", make)
 
 
 @pytest.fixture(scope="session")
-def made_store(bundles, tmp_path_factory) -> Path:
+def made_store(bundles, made_once) -> Path:
     """A store of versions with the first of `bundles`, for copies."""
-    path = tmp_path_factory.mktemp("made-store") / "store"
-    done = run_python("-m", "edvit_tf.device.update", path, "install", bundles[0])
-    assert done.returncode == 0, done.stderr
-    return path
+
+    def make(path: Path) -> None:
+        done = run_device("-m", "edvit_tf.device.update", path, "install", bundles[0])
+        assert done.returncode == 0, done.stderr
+
+    return made_once("store", make)
 
 
 @pytest.fixture
@@ -62,11 +119,13 @@ def store(made_store, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_bundle(tmp_path_factory) -> Path:
+def smoke_bundle(made_once) -> Path:
     """Bundle of `recipes/mnist.py --smoke --synthetic`: two sub-models, made in one unbroken
     run.
     """
-    out = tmp_path_factory.mktemp("smoke") / "mnist"
-    done = run_python(*SMOKE, "--out", out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
+
+    def make(path: Path) -> None:
+        done = run_host(*SMOKE, "--out", path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once("mnist", make)

@@ -18,7 +18,7 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
-from tests.support.commands import ROOT, run_python
+from tests.support.commands import ROOT, run_device, run_host
 from tests.support.worker_process import SLOW, wait_for, worker
 
 RNG = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
     for i in range(2):
         Image.fromarray(PICTURES[i, 0, :, :, 0]).save(folder / f"{i}.png")
     command = ["-m", "edvit_tf.cli", "predict", "--server", one.address, "--insecure", "--json"]
-    done = run_python(*command, folder)
+    done = run_device(*command, folder)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["file"] for answer in answers] == ["0.png", "1.png"]
@@ -149,7 +149,7 @@ def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
     )
     assert len(streamed.stdout.splitlines()) == 3 and streamed.returncode == 19
     assert b"ended within a frame, after 4 of 256 bytes" in streamed.stderr
-    missing = run_python(*command, tmp_path / "no.png")
+    missing = run_device(*command, tmp_path / "no.png")
     assert missing.returncode == 6 and "no.png" in missing.stderr
 
 
@@ -344,7 +344,7 @@ def _busy(one) -> bool:
     ],
 )
 def test_what_cannot_start_says_why(tiny_bundle, arguments, code, words):
-    done = run_python("-m", "edvit_tf.cli", "serve", tiny_bundle, *arguments)
+    done = run_host("-m", "edvit_tf.cli", "serve", tiny_bundle, *arguments)
     assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr
 
 

@@ -20,6 +20,14 @@ from tests.support.worker_process import wait_for, worker
 X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
 
 
+@pytest.fixture(scope="module")
+def first(tiny_bundle, tmp_path_factory):
+    """A worker with the first of two sub-models."""
+    folder = tmp_path_factory.mktemp("first")
+    with worker(tiny_bundle, folder, "--insecure", "--submodel", "0") as one:
+        yield one
+
+
 def _changed(change):
     def infer_with(name, digest, width):
         def answer(request):
@@ -75,11 +83,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("streams", [False, True], ids=["a call each", "one stream"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_answer_counts_as_missing(tiny_bundle, tmp_path, fault, streams):
+def test_a_wrong_answer_counts_as_missing(tiny_bundle, first, tmp_path, fault, streams):
     bundle = open_bundle(tiny_bundle)
     make, words = FAULTS[fault]
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         bad = stack.enter_context(
             fake_device(
                 "submodel-01",
@@ -100,12 +107,6 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, tmp_path, fault, streams)
             and words in said["submodel-01.missing"]
         )
         np.testing.assert_array_equal(outputs["probabilities"][0], fused(tiny_bundle, X, (1,))[0])
-
-
-@contextlib.contextmanager
-def _shared_worker(bundle, folder):
-    with worker(bundle, folder, "--insecure", "--submodel", "0") as one:
-        yield one
 
 
 def test_a_good_made_up_device_is_accepted_so_that_the_faults_are_what_is_refused(
@@ -131,10 +132,9 @@ def test_a_good_made_up_device_is_accepted_so_that_the_faults_are_what_is_refuse
         assert not infer(channel, X)[1]["degraded"]
 
 
-def test_another_bundles_device_is_never_asked(tiny_bundle, tmp_path):
+def test_another_bundles_device_is_never_asked(tiny_bundle, first, tmp_path):
     asked = []
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(_shared_worker(tiny_bundle, tmp_path))
         other = stack.enter_context(fake_device("submodel-01", "e" * 64, asked.append))
         one = stack.enter_context(
             aggregator(tiny_bundle, tmp_path, [first.address, other], "--metrics", "127.0.0.1:0")

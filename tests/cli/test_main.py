@@ -8,7 +8,7 @@ import pytest
 
 from edvit_tf.cli import main as edvit
 from edvit_tf.cli.planning_options import PLANNING
-from tests.support.commands import ROOT, run_command, run_python
+from tests.support.commands import ROOT, run_command, run_host
 
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_cv", "librosa", "matplotlib", "scipy")
 
@@ -61,10 +61,10 @@ for words in {COMMANDS!r}:
 
 
 def test_the_module_is_the_command():
-    done = run_python("-m", "edvit_tf.cli", "plan", "--devices", "3")
+    done = run_host("-m", "edvit_tf.cli", "plan", "--devices", "3")
     assert done.returncode == 0, done.stderr
     assert done.stdout == run_command(["plan", "--devices", "3"])[1]
-    assert run_python("-m", "edvit_tf.cli").returncode == 2
+    assert run_host("-m", "edvit_tf.cli").returncode == 2
 
 
 @pytest.mark.parametrize("option", PLANNING, ids=lambda option: option.name)

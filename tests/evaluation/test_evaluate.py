@@ -13,7 +13,7 @@ from edvit_tf.data import Dataset, Recording
 from edvit_tf.device.model.bundle import Bundle, sha256
 from edvit_tf.device.model.preprocess import ImageSpec
 from edvit_tf.evaluation.evaluate import SPLITS, accuracy, confusion, unseen
-from tests.support.commands import run_python
+from tests.support.commands import run_host
 
 
 def test_accuracy_by_window_and_by_recording():
@@ -33,7 +33,7 @@ def test_confusion_rows_are_true_classes():
 
 def test_evaluate_repeats_the_stored_figures(smoke_bundle):
     stored = json.loads((smoke_bundle / "results.json").read_text())
-    done = run_python("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--json")
+    done = run_host("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (
@@ -43,9 +43,7 @@ def test_evaluate_repeats_the_stored_figures(smoke_bundle):
     assert result["confusion"] == stored["confusion"]
     assert all(p["tensorflow_loaded"] is False for p in result["processes"])
     lost = json.loads(
-        run_python(
-            "-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--missing", "1", "--json"
-        ).stdout
+        run_host("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--missing", "1", "--json").stdout
     )
     assert lost["missing"] == [1] and lost["accuracy"] == stored["missing_one"][1]["tflite"]
 
@@ -81,9 +79,7 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
 
 def test_evaluate_all_splits_counts_every_recording(smoke_bundle):
     result = json.loads(
-        run_python(
-            "-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--split", "all", "--json"
-        ).stdout
+        run_host("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--split", "all", "--json").stdout
     )
     sizes = result["data"]["splits"]
     assert result["accuracy"]["recordings"] == sum(
@@ -106,14 +102,14 @@ def test_evaluate_all_splits_counts_every_recording(smoke_bundle):
     ],
 )
 def test_the_command_line_says_what_to_do(smoke_bundle, arguments, code, message):
-    done = run_python(
+    done = run_host(
         "-m", "edvit_tf.cli", *[str(smoke_bundle) if a == "BUNDLE" else a for a in arguments]
     )
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_audit_and_report_from_the_command_line(smoke_bundle, tmp_path):
-    done = run_python("-m", "edvit_tf.cli", "audit", smoke_bundle)
+    done = run_host("-m", "edvit_tf.cli", "audit", smoke_bundle)
     assert done.returncode == 0, done.stderr
     assert (
         "block_00.mlp.expand" in done.stdout
@@ -122,18 +118,18 @@ def test_audit_and_report_from_the_command_line(smoke_bundle, tmp_path):
     )
     copy = shutil.copytree(smoke_bundle, tmp_path / "copy")
     (copy / "report.html").unlink()
-    done = run_python("-m", "edvit_tf.cli", "report", copy)
+    done = run_host("-m", "edvit_tf.cli", "report", copy)
     assert (
         done.returncode == 0
         and (copy / "report.html").read_text() == (smoke_bundle / "report.html").read_text()
     )
     (copy / "results.json").write_text("{}")
-    done = run_python("-m", "edvit_tf.cli", "report", copy)
+    done = run_host("-m", "edvit_tf.cli", "report", copy)
     assert done.returncode == 7 and "results.json" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_plan_prints_the_papers_sizes():
-    done = run_python(
+    done = run_host(
         "-m",
         "edvit_tf.cli",
         "plan",

@@ -10,7 +10,7 @@ from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.errors import ConfigError, ExportError
-from tests.support.commands import SMOKE, run_python
+from tests.support.commands import SMOKE, run_device, run_host
 
 BOTH = pytest.mark.skipif(
     "ai-edge-litert" not in installed_runtimes(), reason="ai-edge-litert is not installed"
@@ -20,7 +20,7 @@ BOTH = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def flavoured(tmp_path_factory):
     out = tmp_path_factory.mktemp("flavours") / "mnist"
-    done = run_python(*SMOKE, "--flavours", "float32,float16,int8", "--out", out)
+    done = run_host(*SMOKE, "--flavours", "float32,float16,int8", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -50,7 +50,7 @@ def test_a_bundle_lists_what_loads_where_and_a_device_takes_what_it_can(flavoure
             "runtimes": ["ai-edge-litert"],
         }
         assert entry["flavours"]["float16"]["file"] in bundle.manifest["files"]
-    done = run_python("-m", "edvit_tf.device", flavoured, "--check", "--json")
+    done = run_device("-m", "edvit_tf.device", flavoured, "--check", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     flavours = {row["flavour"] for row in result["models"]}

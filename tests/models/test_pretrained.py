@@ -24,7 +24,7 @@ from edvit_tf.models.vit.resample import (
     resample_positions,
 )
 from tests.support.checkpoint_files import AST, D, huggingface, kerashub, plain_tokens, save
-from tests.support.commands import run_python
+from tests.support.commands import run_host
 
 TOLERANCE = 1e-4  # max|a - b| / max|b|
 KINDS = ["vit", "dinov2", AST]
@@ -552,7 +552,7 @@ def test_a_new_head_is_fine_tuned_and_a_kept_one_is_not(tmp_path, classes, train
 
 def test_a_recipe_plans_from_a_checkpoint(tmp_path):
     huggingface(tmp_path / "tiny", "dinov2")
-    done = run_python("recipes/mnist.py", "--smoke", "--dry-run", "--base", tmp_path / "tiny")
+    done = run_host("recipes/mnist.py", "--smoke", "--dry-run", "--base", tmp_path / "tiny")
     assert done.returncode == 0, done.stderr
     assert "patch size 8 -> 7" in done.stdout and "new head of 10 classes" in done.stdout
     assert re.search(

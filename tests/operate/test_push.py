@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
-from tests.support.commands import ROOT, run_python
+from tests.support.commands import ROOT, run_host
 from tests.support.damaged import swapped
 from tests.support.update_store import changed_byte, digests
 
@@ -40,7 +40,7 @@ def pi(tmp_path, monkeypatch) -> Path:
 
 
 def push(bundle, device, *arguments, python=sys.executable):
-    return run_python("-m", "edvit_tf.cli", "push", bundle, device, "--python", python, *arguments)
+    return run_host("-m", "edvit_tf.cli", "push", bundle, device, "--python", python, *arguments)
 
 
 @needs_rsync
@@ -98,7 +98,7 @@ def test_what_cannot_be_pushed_says_why(store, bundles, pi, tmp_path, monkeypatc
     done = push(other, f"pi:{store}")
     assert done.returncode == 7 and "was changed" in done.stderr and list(pi.iterdir()) == []
     for device in ("pi", "pi:relative", ":/opt/gtzan", "-oProxyCommand=true:/opt/gtzan"):
-        done = run_python("-m", "edvit_tf.cli", "push", bundles[1], "--", device)
+        done = run_host("-m", "edvit_tf.cli", "push", bundles[1], "--", device)
         assert done.returncode == 3 and "it must be [USER@]HOST:STORE" in done.stderr, done.stderr
     assert push(bundles[1], f"pi:{store}", "--submodel", "5").returncode == 7
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

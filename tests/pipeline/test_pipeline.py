@@ -14,19 +14,12 @@ import pytest
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.store import lock, open_stages, preflight
-from tests.support.commands import ROOT, SMOKE, run_python
+from tests.support.commands import SMOKE, run_host
+from tests.support.forked import HOST, ROOT, Forked
 
 
 def _tflite(bundle):
     return {p.name: sha256(p) for p in sorted(bundle.glob("*.tflite"))}
-
-
-# A shell's background jobs ignore SIGINT, and so would their children: what a user's terminal
-# starts does not.
-HEARS_SIGINT = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)
 
 
 def test_results_hold_every_figure(smoke_bundle):
@@ -76,16 +69,16 @@ def test_the_single_model_has_the_fleets_training(smoke_bundle):
 
 def test_a_run_may_not_reuse_what_it_overwrites(smoke_bundle):
     work = smoke_bundle.with_name(f"{smoke_bundle.name}.work")
-    done = run_python(*SMOKE, "--out", smoke_bundle, "--overwrite", "--reuse", work)
+    done = run_host(*SMOKE, "--out", smoke_bundle, "--overwrite", "--reuse", work)
     assert done.returncode == 6 and "own work folder, which --overwrite empties" in done.stderr
     assert (work / "base" / "stage.json").is_file() and (smoke_bundle / "results.json").is_file()
 
 
 def test_a_finished_run_is_left_alone(smoke_bundle):
     before = {p: p.stat().st_mtime_ns for p in smoke_bundle.iterdir()}
-    done = run_python(*SMOKE, "--out", smoke_bundle)
+    done = run_host(*SMOKE, "--out", smoke_bundle)
     assert done.returncode == 0 and "finished already" in done.stdout
-    other = run_python(*SMOKE, "--out", smoke_bundle, "--seed", "5")
+    other = run_host(*SMOKE, "--out", smoke_bundle, "--seed", "5")
     assert (
         other.returncode == 6 and "seed: 0 -> 5" in other.stderr and "--overwrite" in other.stderr
     )
@@ -97,10 +90,15 @@ def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_p
     bit for bit.
     """
     out = tmp_path / "mnist"
-    command = [sys.executable, "-c", HEARS_SIGINT, *SMOKE, "--out", str(out)]
+    command = [sys.executable, *SMOKE, "--out", str(out)]
     for finished, how in (("base", signal.SIGINT), ("submodel-01.attention", signal.SIGKILL)):
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        process = Forked(
+            command,
+            modules=HOST,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         deadline = time.monotonic() + 200
         while not (tmp_path / "mnist.work" / finished / "stage.json").is_file():
@@ -110,7 +108,7 @@ def test_killed_and_interrupted_runs_end_with_the_same_files(smoke_bundle, tmp_p
         _, errors = process.communicate(timeout=60)
         assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
         assert not out.exists()  # a bundle appears whole or not at all
-    done = run_python(*SMOKE, "--out", out)
+    done = run_host(*SMOKE, "--out", out)
     assert done.returncode == 0, done.stderr
     assert (
         "[base] done earlier" in done.stdout
@@ -149,7 +147,7 @@ def test_stages_of_another_configuration_are_refused_and_named(tmp_path):
 def test_only_bundles_and_work_folders_of_ours_are_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    done = run_python(*SMOKE, "--out", tmp_path / "out", "--overwrite")
+    done = run_host(*SMOKE, "--out", tmp_path / "out", "--overwrite")
     assert (
         done.returncode == 6
         and "is no bundle" in done.stderr
@@ -157,7 +155,7 @@ def test_only_bundles_and_work_folders_of_ours_are_replaced(tmp_path):
     )
     (tmp_path / "b.work").mkdir()
     (tmp_path / "b.work" / "notes.txt").write_text("x")
-    done = run_python(*SMOKE, "--out", tmp_path / "b", "--overwrite")
+    done = run_host(*SMOKE, "--out", tmp_path / "b", "--overwrite")
     assert (
         done.returncode == 6
         and "no run.json" in done.stderr
@@ -171,10 +169,10 @@ def test_results_of_another_run_are_not_taken_for_this_ones(smoke_bundle, tmp_pa
     """
     out = shutil.copytree(smoke_bundle, tmp_path / "mnist")
     shutil.copytree(smoke_bundle.with_name("mnist.work"), tmp_path / "mnist.work")
-    assert "finished already" in run_python(*SMOKE, "--out", out).stdout
+    assert "finished already" in run_host(*SMOKE, "--out", out).stdout
     record = tmp_path / "mnist.work" / "run.json"
     record.write_text(record.read_text().replace(json.loads(record.read_text())["key"], "0" * 64))
-    done = run_python(*SMOKE, "--out", out, "--seed", "1")
+    done = run_host(*SMOKE, "--out", out, "--seed", "1")
     assert (
         done.returncode == 6
         and "finished already" not in done.stdout
@@ -192,9 +190,9 @@ def test_two_processes_do_not_share_a_work_folder(tmp_path):
 
 def test_a_base_that_saw_other_splits_is_refused(smoke_bundle, tmp_path):
     base = smoke_bundle.with_name("mnist.work") / "base" / "base.keras"
-    done = run_python(*SMOKE, "--base", base, "--seed", "1", "--out", tmp_path / "out")
+    done = run_host(*SMOKE, "--base", base, "--seed", "1", "--out", tmp_path / "out")
     assert done.returncode == 3 and "another split (seed 0)" in done.stderr
-    done = run_python(*SMOKE, "--base", base, "--out", tmp_path / "out")
+    done = run_host(*SMOKE, "--base", base, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (
@@ -231,7 +229,7 @@ def test_disk_full_and_unwritable_folders_are_found_before_training(tmp_path, mo
     preflight(tmp_path / "out", tmp_path / "out.work", 1 << 19)
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").write_text("")
-    done = run_python(*SMOKE, "--out", tmp_path / "file" / "out")
+    done = run_host(*SMOKE, "--out", tmp_path / "file" / "out")
     assert (
         done.returncode == 6 and "cannot be written" in done.stderr and "epochs" not in done.stdout
     )
@@ -254,10 +252,10 @@ def test_required_accuracy_fails_with_the_figures_on_one_device(tmp_path):
     stops the run.
     """
     out = tmp_path / "mnist"
-    done = run_python(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.999")
+    done = run_host(*SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.999")
     assert done.returncode == 8 and "0.9990 was required" in done.stderr and not out.exists()
     assert "[submodel-00.ffn]" in done.stdout and "single" not in done.stdout
-    again = run_python(
+    again = run_host(
         *SMOKE, "--out", out, "--devices", "1", "--min-accuracy", "0.001"
     )  # nothing is trained again
     assert again.returncode == 0 and "[fusion] done earlier" in again.stdout and out.is_dir()

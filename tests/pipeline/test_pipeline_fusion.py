@@ -17,7 +17,7 @@ from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.tables import stages_table
 from edvit_tf.training.train import predict
-from tests.support.commands import SMOKE, run_python
+from tests.support.commands import SMOKE, run_device, run_host
 
 SHARED = """
 import sys
@@ -35,7 +35,7 @@ raise SystemExit(main("x", mnist.CONFIG, smoke=smoke, paper=mnist.PAPER))
 @pytest.fixture(scope="module")
 def shared_bundle(tmp_path_factory):
     out = tmp_path_factory.mktemp("shared") / "mnist"
-    done = run_python(
+    done = run_host(
         "-c", SHARED, "--smoke", "--synthetic", "--baselines", "single,plain,total", "--out", out
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -159,7 +159,7 @@ def test_accuracy_is_stored_for_every_number_of_lost_sub_models(shared_bundle):
         stored[frozenset({"submodel-00", "submodel-02"})]
         == results["losses"][4]["tflite"]["recording"]
     )
-    done = run_python("-m", "edvit_tf.cli", "evaluate", shared_bundle, "--missing", "0,2", "--json")
+    done = run_host("-m", "edvit_tf.cli", "evaluate", shared_bundle, "--missing", "0,2", "--json")
     assert json.loads(done.stdout)["accuracy"] == results["losses"][4]["tflite"]
 
 
@@ -181,7 +181,7 @@ def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
     are left out.
     """
     out = tmp_path / "mnist"
-    done = run_python(*SMOKE, "--fusion", "average", "--out", out)
+    done = run_host(*SMOKE, "--fusion", "average", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
     assert (
@@ -189,7 +189,7 @@ def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
     )  # a temperature changes no order
     manifest = open_bundle(out).manifest
     assert manifest["fusion"]["kind"] == "average" and results["parity"]["fused"]["ok"]
-    done = run_python("-m", "edvit_tf.device", out, "--check")
+    done = run_device("-m", "edvit_tf.device", out, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -207,9 +207,9 @@ def test_another_grouping_takes_the_shared_model_and_ends_with_the_same_files(
         "--baselines",
         "none",
     )
-    alone = run_python(*other, "--out", tmp_path / "alone")
+    alone = run_host(*other, "--out", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
-    done = run_python(*other, "--reuse", work, "--out", tmp_path / "taken")
+    done = run_host(*other, "--reuse", work, "--out", tmp_path / "taken")
     assert done.returncode == 0, done.stderr
     label = min(
         path.name for path in work.glob("shared-*.ffn")
@@ -227,7 +227,7 @@ def test_another_grouping_takes_the_shared_model_and_ends_with_the_same_files(
         assert (tmp_path / "alone" / name).read_bytes() == (
             tmp_path / "taken" / name
         ).read_bytes(), name
-    changed = run_python(
+    changed = run_host(
         *[part.replace("patch_dropout=0.5", "patch_dropout=0.25") for part in other],
         "--reuse",
         work,

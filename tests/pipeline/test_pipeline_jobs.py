@@ -15,7 +15,8 @@ from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.fitting_process import fit_in_processes
 from edvit_tf.pipeline.store import open_stages
-from tests.support.commands import ROOT, SMOKE, run_python
+from tests.support.commands import SMOKE, run_host
+from tests.support.forked import HOST, ROOT, Forked
 
 HALF = str(max(1, (os.cpu_count() or 1) // 2))
 
@@ -48,8 +49,9 @@ def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bun
     start = smoke_bundle.with_name("mnist.work")
     out, work = tmp_path / "two", tmp_path / "two.work"
     command = (*SMOKE, "--reuse", start, "--jobs", "2", "--out", out)
-    killed = subprocess.Popen(
+    killed = Forked(
         [sys.executable, *map(str, command)],
+        modules=HOST,
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -61,10 +63,10 @@ def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bun
     _wait(lambda: not _fitting(work), 30)  # nobody trains on for a run that is gone
     assert not out.exists()
 
-    done = run_python(*command)
+    done = run_host(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"3 members are fitted by 2 processes of {HALF} thread(s) each" in done.stdout
-    one = run_python(
+    one = run_host(
         *SMOKE,
         "--reuse",
         start,
@@ -75,7 +77,7 @@ def test_two_processes_make_the_files_of_one_and_end_with_a_killed_run(smoke_bun
     )
     assert one.returncode == 0, one.stderr
     assert _sub_models(out) == _sub_models(tmp_path / "one") and len(_sub_models(out)) == 2
-    again = run_python(
+    again = run_host(
         *SMOKE, "--reuse", start, "--out", out
     )  # how the members are fitted belongs to a run
     assert again.returncode == 6 and "jobs" in again.stderr
@@ -97,7 +99,7 @@ def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
 
 @pytest.mark.parametrize("jobs", ["0", "two", "-1"])
 def test_a_number_of_processes_that_is_none_is_refused(jobs):
-    done = run_python(*SMOKE, "--jobs", jobs)
+    done = run_host(*SMOKE, "--jobs", jobs)
     assert (
         done.returncode == 2 and f"{jobs} is no number of processes; give 1 or more" in done.stderr
     )

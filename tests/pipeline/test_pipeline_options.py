@@ -9,7 +9,7 @@ import pytest
 from edvit_tf.data.synthetic import SHAPES
 from edvit_tf.device.model.bundle import open_bundle
 from tests.support.checkpoint_files import HEADS, D, huggingface
-from tests.support.commands import SMOKE, run_python
+from tests.support.commands import SMOKE, run_device, run_host
 
 OPTIONS = ("--heads", "keep", "--groups", "4", "--devices", "3", "--replicas", "2")
 
@@ -20,7 +20,7 @@ def optional_bundle(tmp_path_factory):
     huggingface(
         folder / "base", "dinov2", classes=10, labels=list(SHAPES), image_size=28, patch_size=7
     )
-    done = run_python(*SMOKE, "--base", folder / "base", *OPTIONS, "--out", folder / "mnist")
+    done = run_host(*SMOKE, "--base", folder / "base", *OPTIONS, "--out", folder / "mnist")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "mnist"
 
@@ -53,7 +53,7 @@ def test_sub_models_keep_every_head_and_lie_on_two_devices_each(optional_bundle)
 
 def test_its_bundle_answers_without_tensorflow(optional_bundle):
     assert len(open_bundle(optional_bundle).manifest["sub_models"]) == 4
-    done = run_python("-m", "edvit_tf.device", optional_bundle, "--check")
+    done = run_device("-m", "edvit_tf.device", optional_bundle, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"submodel-0{i}" in done.stdout for i in range(4))
 

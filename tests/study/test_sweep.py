@@ -9,7 +9,7 @@ import pytest
 
 from edvit_tf.report.curves import ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
-from tests.support.commands import SMOKE, run_python
+from tests.support.commands import SMOKE, run_host
 
 COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2", "--json")
 
@@ -17,7 +17,7 @@ COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2"
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "out"
-    done = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    done = run_host(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
 
@@ -43,7 +43,7 @@ def test_every_row_is_what_its_bundle_stores(swept):
 
 def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, tmp_path):
     out, rows = swept
-    done = run_python(*SMOKE, "--devices", "2", "--out", tmp_path / "alone")
+    done = run_host(*SMOKE, "--devices", "2", "--out", tmp_path / "alone")
     assert done.returncode == 0, done.stderr
     reused = out / rows[1]["bundle"]
     files = sorted(path.name for path in reused.glob("*.tflite"))
@@ -55,28 +55,28 @@ def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, tmp_path):
 def test_stages_of_a_run_that_began_otherwise_are_refused(swept, tmp_path):
     out, rows = swept
     other = out / f"{rows[0]['bundle']}.work"
-    done = run_python(*SMOKE, "--seed", "1", "--reuse", other, "--out", tmp_path / "x")
+    done = run_host(*SMOKE, "--seed", "1", "--reuse", other, "--out", tmp_path / "x")
     assert done.returncode == 6 and "config.seed: 0 -> 1" in done.stderr, done.stderr
-    done = run_python(*SMOKE, "--reuse", tmp_path, "--out", tmp_path / "x")
+    done = run_host(*SMOKE, "--reuse", tmp_path, "--out", tmp_path / "x")
     assert done.returncode == 6 and "no work folder" in done.stderr
     assert not list(tmp_path.glob("x*"))
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(swept):
     out, rows = swept
-    again = run_python(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
+    again = run_host(*COMMAND, "--out", out, "--", "--smoke", "--synthetic")
     assert again.returncode == 0 and json.loads(again.stdout) == rows
     assert all("finished already" in (out / f"{row['bundle']}.log").read_text() for row in rows)
 
 
 def test_a_run_that_fails_is_named_with_its_last_words(tmp_path):
-    done = run_python(
+    done = run_host(
         *COMMAND, "--out", tmp_path / "out", "--", "--smoke", "--synthetic", "--budget", "1kB"
     )
     assert (
         done.returncode == 6 and "seed-0-n1 ended with 5" in done.stderr and "budget" in done.stderr
     )
-    done = run_python("-m", "edvit_tf.cli", "sweep", "recipes/none.py", "--out", tmp_path / "none")
+    done = run_host("-m", "edvit_tf.cli", "sweep", "recipes/none.py", "--out", tmp_path / "none")
     assert done.returncode == 6 and "not a file" in done.stderr
 
 
@@ -116,7 +116,7 @@ def test_axes_have_round_marks_that_hold_every_value():
 def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
     out, rows = swept
     base = out / f"{rows[0]['bundle']}.work" / "base" / "base.keras"
-    done = run_python(
+    done = run_host(
         "-m",
         "edvit_tf.cli",
         "sweep",

@@ -28,11 +28,26 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
         features.append(
             np.zeros((len(x), width), np.float32)
             if j in missing
-            else run_model(bundle.path / entry["file"], {name: x})[0]["features"]
+            else outputs(bundle.path / entry["file"], {name: x})["features"]
         )
     present[:, list(missing)] = 0
     inputs = {"features": np.concatenate(features, axis=1), "present": present}
-    return run_model(bundle.path / bundle.manifest["fusion"]["file"], inputs)[0]["probabilities"]
+    return outputs(bundle.path / bundle.manifest["fusion"]["file"], inputs)["probabilities"]
+
+
+def outputs(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As `run_model`; what was asked once by these tests is kept."""
+    key = (
+        file.read_bytes(),
+        *((name, x.dtype.str, x.shape, x.tobytes()) for name, x in inputs.items()),
+    )
+    if key not in _known:
+        _known[key] = run_model(file, inputs)[0]
+
+    return _known[key]
+
+
+_known: dict[tuple, dict[str, np.ndarray]] = {}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 
 from edvit_tf.device.rpc import messages, tls
-from tests.support.commands import ROOT
+from tests.support.forked import DEVICE, ROOT, Forked
 
 SLOW = """
 import threading, time
@@ -112,8 +112,8 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[Wor
     """
     log = folder / f"server-{time.monotonic_ns()}.log"
     with open(log, "wb") as file:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stderr=file, env={**os.environ, **environment}
+        process = Forked(
+            command, modules=DEVICE, cwd=ROOT, stderr=file, env={**os.environ, **environment}
         )
     try:
 

@@ -2,11 +2,11 @@
 
 import json
 
-from tests.support.commands import run_python
+from tests.support.commands import run_device
 
 
 def test_a_short_soak(five_bundle, tmp_path):
-    done = run_python(
+    done = run_device(
         "-m",
         "tests.soak",
         "--minutes",
@@ -41,7 +41,7 @@ def test_a_soak_fails_when_answers_are_not_what_they_should_be():
 
 
 def test_a_short_steady_run(tiny_bundle, tmp_path):
-    done = run_python(
+    done = run_device(
         "-m",
         "tests.steady",
         "--requests",

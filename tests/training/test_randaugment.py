@@ -10,7 +10,7 @@ import pytest
 from edvit_tf.config import TrainConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.training.batches import batches
-from tests.support.commands import run_python
+from tests.support.commands import run_host, run_python
 
 FIT = """
 import hashlib, sys
@@ -64,7 +64,7 @@ def _fit(*seeds: str) -> str:
     """The digest of the weights of the last fit, with one thread within and one beside
     operations.
     """
-    done = run_python("-c", FIT, *seeds, TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
+    done = run_host("-c", FIT, *seeds, TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 

@@ -77,16 +77,16 @@ def message_limit(rule: InputRule) -> int:
 
 
 def request_input(
-    tensors: dict[str, np.ndarray | list[bytes]], rule: InputRule
+    arrays: dict[str, np.ndarray | list[bytes]], rule: InputRule
 ) -> np.ndarray | bytes:
     """The one input of a request: an array of the rule's shape and type, or an encoded file. Raises
     WireError.
     """
-    if set(tensors) != {rule.name}:
+    if set(arrays) != {rule.name}:
         raise messages.wrong(
-            "inputs", f"{[name[:64] for name in list(tensors)[:8]]}", f"['{rule.name}']"
+            "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{rule.name}']"
         )
-    value, field = tensors[rule.name], f"input '{rule.name}'"
+    value, field = arrays[rule.name], f"input '{rule.name}'"
     if isinstance(value, list):
         if len(value) != 1 or not value[0]:
             raise messages.wrong(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.model.bundle import BundleError, open_bundle, verified_path
-from tests.support.commands import rewrite_manifest, run_python
+from tests.support.commands import rewrite_manifest, run_device, run_python
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_names_that_leave_the_folder_are_refused(copy, name):
 
 
 def test_check_passes_on_the_exporting_machine(smoke_bundle):
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--json")
+    done = run_device("-m", "edvit_tf.device", smoke_bundle, "--check", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["ok"] and [row["name"] for row in result["models"]] == [
@@ -80,7 +80,7 @@ def test_check_passes_on_the_exporting_machine(smoke_bundle):
         "fusion",
     ]
     assert all(row["golden_error"] < 1e-5 and row["median_ms"] > 0 for row in result["models"])
-    one = run_python("-m", "edvit_tf.device", smoke_bundle, "--check", "--submodel", "1")
+    one = run_device("-m", "edvit_tf.device", smoke_bundle, "--check", "--submodel", "1")
     assert one.returncode == 0 and "submodel-01" in one.stdout and "submodel-00" not in one.stdout
 
 
@@ -92,7 +92,7 @@ def test_check_finds_a_model_that_answers_otherwise(copy):
     rewrite_manifest(
         copy, lambda m: m["files"].update({"submodel-00.tflite": m["files"]["submodel-01.tflite"]})
     )
-    done = run_python("-m", "edvit_tf.device", copy, "--check")
+    done = run_device("-m", "edvit_tf.device", copy, "--check")
     assert (
         done.returncode == 1 and "WRONG" in done.stdout and "do not use this device" in done.stdout
     )
@@ -101,7 +101,7 @@ def test_check_finds_a_model_that_answers_otherwise(copy):
 def test_check_covers_the_fusion(copy):
     with open(copy / "fusion.tflite", "ab") as file:
         file.write(b"x")
-    done = run_python("-m", "edvit_tf.device", copy, "--check")
+    done = run_device("-m", "edvit_tf.device", copy, "--check")
     assert done.returncode == 7 and "fusion.tflite was changed" in done.stderr
 
 
@@ -111,7 +111,7 @@ def test_options_that_do_not_go_together_are_refused(smoke_bundle):
         ["--predict", "x.png", "--submodel", "0"],
         ["--predict", "x.png", "--missing", "abc"],
     ):
-        done = run_python("-m", "edvit_tf.device", smoke_bundle, *arguments)
+        done = run_device("-m", "edvit_tf.device", smoke_bundle, *arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
@@ -128,7 +128,7 @@ def test_a_missing_decoder_is_said_not_thrown(smoke_bundle, tmp_path):
 def test_corrupt_file_ends_with_the_bundle_code(copy):
     with open(copy / "submodel-00.tflite", "r+b") as file:
         file.truncate(1000)
-    done = run_python("-m", "edvit_tf.device", copy, "--check")
+    done = run_device("-m", "edvit_tf.device", copy, "--check")
     assert (
         done.returncode == 7
         and "was changed: 1000 bytes" in done.stderr
@@ -142,7 +142,7 @@ def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundl
     pixels = np.zeros((40, 40), np.uint8)
     pixels[10:30, 18:22] = 255
     Image.fromarray(pixels).save(tmp_path / "one.png")
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "one.png", "--json"
     )
     assert done.returncode == 0, done.stderr
@@ -152,7 +152,7 @@ def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundl
         sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         and answer["missing"] == []
     )
-    degraded = run_python(
+    degraded = run_device(
         "-m",
         "edvit_tf.device",
         smoke_bundle,
@@ -176,7 +176,7 @@ def test_predict_answers_from_a_picture_and_flags_missing_sub_models(smoke_bundl
 )
 def test_predict_refuses(smoke_bundle, tmp_path, arguments, code, message):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", smoke_bundle, "--predict", tmp_path / "broken.png", *arguments
     )
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr

@@ -14,14 +14,14 @@ from edvit_tf.device.model.memory import MemoryShort, check_memory
 from edvit_tf.device.model.runtime import RuntimeMissing, runtime_name
 from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
 from edvit_tf.device.model.tune import Choice, TuneError, candidates, choice, fastest
-from tests.support.commands import run_python
+from tests.support.commands import run_device
 
 
 def test_what_is_measured_is_remembered_for_this_bundle_and_machine(
     smoke_bundle, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("EDVIT_CACHE", str(tmp_path / "cache"))
-    done = run_python("-m", "edvit_tf.device", smoke_bundle, "--tune", "--submodel", "1", "--json")
+    done = run_device("-m", "edvit_tf.device", smoke_bundle, "--tune", "--submodel", "1", "--json")
     assert done.returncode == 0, done.stderr
     [result] = json.loads(done.stdout)
     assert (
@@ -74,7 +74,7 @@ def test_without_a_home_nothing_is_remembered_and_all_works(smoke_bundle, tmp_pa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDVIT_CACHE", str(tmp_path / "file"))
     assert choice(bundle, 0).threads == 1
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", smoke_bundle, "--tune", EDVIT_CACHE=str(tmp_path / "file")
     )
     assert done.returncode == 14 and "EDVIT_CACHE" in done.stderr and "Traceback" not in done.stderr
@@ -121,7 +121,7 @@ def test_a_flavour_that_no_runtime_here_loads_is_named(smoke_bundle):
     bundle = open_bundle(smoke_bundle)
     with pytest.raises(BundleError, match=r"no flavour int8 for tflite-runtime; it has: float32"):
         candidates(bundle, 0, "tflite-runtime 2.14.0", "int8")
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", smoke_bundle, "--predict", "x.png", "--flavour", "int8"
     )
     assert done.returncode == 7 and "no flavour int8" in done.stderr
@@ -210,7 +210,7 @@ def test_a_spoilt_file_with_a_fitting_digest_does_not_take_the_check_down(
     else:
         del content[len(content) // 2 :]
     copy = _spoilt(smoke_bundle, tmp_path / "copy", bytes(content))
-    done = run_python("-m", "edvit_tf.device", copy, "--check")
+    done = run_device("-m", "edvit_tf.device", copy, "--check")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
     first, *others = [
         line for line in done.stdout.splitlines() if line.startswith(("submodel", "fusion"))

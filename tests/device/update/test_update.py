@@ -15,7 +15,7 @@ import numpy as np
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import tensors
 from edvit_tf.device.update import store as versions
-from tests.support.commands import ROOT, rewrite_manifest, run_python
+from tests.support.commands import ROOT, rewrite_manifest, run_device
 from tests.support.update_store import changed_byte, digests, intact, run
 from tests.support.worker_process import ask, worker
 
@@ -191,7 +191,7 @@ def test_a_worker_serves_its_version_until_it_is_restarted(store, bundles, tmp_p
 
 
 def test_the_unit_starts_the_current_version(store):
-    done = run_python(
+    done = run_device(
         "-m",
         "edvit_tf.device",
         store / "current",
@@ -206,7 +206,7 @@ def test_the_unit_starts_the_current_version(store):
 
 def test_wrong_usage_and_help(store):
     for arguments in ([], ["install"], ["install", "x", "--submodel", "one"], ["explode"]):
-        done = run_python("-m", "edvit_tf.device.update", store, *arguments)
+        done = run_device("-m", "edvit_tf.device.update", store, *arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
-    shown = run_python("-m", "edvit_tf.device.update", "--help")
+    shown = run_device("-m", "edvit_tf.device.update", "--help")
     assert shown.returncode == 0 and "Exit codes" in shown.stdout

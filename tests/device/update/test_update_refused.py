@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
-from tests.support.commands import ROOT, rewrite_manifest, run_python
+from tests.support.commands import ROOT, rewrite_manifest, run_device
 from tests.support.damaged import listed, outside, swapped
 from tests.support.update_store import changed_byte, digests, run
 
@@ -153,7 +153,7 @@ def test_what_is_wrong_is_refused_and_the_old_version_goes_on(
 
 def test_a_file_that_crashes_the_runtime_is_refused(store, bundles, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(CRASH)
-    done = run_python(
+    done = run_device(
         "-m",
         "edvit_tf.device.update",
         store,

@@ -14,7 +14,7 @@ from cryptography import x509
 from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator
-from tests.support.commands import run_python
+from tests.support.commands import run_device
 from tests.support.fleet_process import health, metric
 from tests.support.worker_process import wait_for, worker
 
@@ -154,7 +154,7 @@ def test_the_line_comes_again_each_day(tiny_bundle, tmp_path, authority):
 
 def test_check_shows_it(tiny_bundle, tmp_path, authority):
     def check(identity, *arguments):
-        return run_python(
+        return run_device(
             "-m",
             "edvit_tf.device",
             tiny_bundle,
@@ -189,7 +189,7 @@ def test_check_shows_it(tiny_bundle, tmp_path, authority):
         and late["certificate"]["expiring"] is False
         and 1824 < late["certificate"]["days_left"] <= 1825
     )
-    refused = run_python("-m", "edvit_tf.device", tiny_bundle, "--tune", "--identity", tmp_path)
+    refused = run_device("-m", "edvit_tf.device", tiny_bundle, "--tune", "--identity", tmp_path)
     assert (
         refused.returncode == 2
         and "--identity goes with --listen, and with --check" in refused.stderr

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from edvit_tf.device.worker.power import power, problems
-from tests.support.commands import ROOT, run_python
+from tests.support.commands import ROOT, run_device, run_python
 from tests.support.worker_process import wait_for
 
 
@@ -71,7 +71,7 @@ def test_vcgencmd_is_asked_first(tmp_path, monkeypatch):
 def test_check_fails_with_the_reason_while_the_voltage_is_low(tiny_bundle, tmp_path):
     put(tmp_path, "vcgencmd", "#!/bin/sh\necho throttled=0x1\n")
     (tmp_path / "vcgencmd").chmod(0o755)
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", tiny_bundle, "--check", PATH=f"{tmp_path}:/usr/bin:/bin"
     )
     assert done.returncode == 1 and "PROBLEM: under-voltage now: use the supply" in done.stdout
@@ -79,7 +79,7 @@ def test_check_fails_with_the_reason_while_the_voltage_is_low(tiny_bundle, tmp_p
 
 
 def test_check_names_the_versions_and_a_missing_package(tiny_bundle):
-    done = run_python("-m", "edvit_tf.device", tiny_bundle, "--check", "--json", "--submodel", "0")
+    done = run_device("-m", "edvit_tf.device", tiny_bundle, "--check", "--json", "--submodel", "0")
     result = json.loads(done.stdout)
     assert all(
         result[key]
@@ -116,7 +116,7 @@ def test_a_numpy_that_the_runtime_cannot_take_fails_with_the_reason(tiny_bundle,
 
 
 def printed(bundle, *arguments):
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", bundle, "--listen", "0.0.0.0:8001", "--print-unit", *arguments
     )
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ import pytest
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors
-from tests.support.commands import ROOT, run_python
+from tests.support.commands import ROOT, run_device, run_python
 from tests.support.worker_process import SLOW, ask, log_lines, wait_for, worker
 
 RNG = np.random.default_rng(5)
@@ -234,7 +234,7 @@ def test_the_log_is_json_and_says_all_at_the_start(running):
 
 
 def test_it_hosts_the_sub_models_that_were_named_with_the_tuned_choice(tiny_bundle, tmp_path):
-    done = run_python(
+    done = run_device(
         "-m",
         "edvit_tf.device",
         tiny_bundle,
@@ -284,7 +284,7 @@ def test_it_hosts_the_sub_models_that_were_named_with_the_tuned_choice(tiny_bund
     ],
 )
 def test_what_cannot_start_says_why(tiny_bundle, arguments, code, text):
-    done = run_python("-m", "edvit_tf.device", tiny_bundle, *arguments, timeout=60)
+    done = run_device("-m", "edvit_tf.device", tiny_bundle, *arguments, timeout=60)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, (
         done.stderr
     )
@@ -340,7 +340,7 @@ print("went on")
 
 
 def test_a_port_that_is_taken_is_an_error_of_its_own(running, tiny_bundle):
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", tiny_bundle, "--listen", running.address, "--insecure", timeout=60
     )
     assert done.returncode == 17 and "another server" in done.stderr

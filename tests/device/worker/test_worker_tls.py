@@ -14,7 +14,7 @@ from cryptography import x509
 
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.operate import certs
-from tests.support.commands import run_python
+from tests.support.commands import run_device, run_host
 from tests.support.worker_process import ask, wait_for, worker
 
 REQUEST = tensors.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
@@ -148,7 +148,7 @@ def test_a_key_that_others_can_read_is_refused(authority, tmp_path, tiny_bundle)
             tls.IdentityError, match=f"mode {mode:04o}; others can read .* chmod 600"
         ):
             tls.identity(folder)
-    done = run_python(
+    done = run_device(
         "-m", "edvit_tf.device", tiny_bundle, "--listen", "127.0.0.1:0", "--identity", folder
     )
     assert done.returncode == 15 and "chmod 600" in done.stderr
@@ -166,8 +166,8 @@ def test_a_key_that_others_can_read_is_refused(authority, tmp_path, tiny_bundle)
 
 def test_the_command_makes_files_that_work(tmp_path):
     ca = tmp_path / "fleet"
-    assert run_python("-m", "edvit_tf.cli", "certs", "init", ca).returncode == 0
-    done = run_python(
+    assert run_host("-m", "edvit_tf.cli", "certs", "init", ca).returncode == 0
+    done = run_host(
         "-m",
         "edvit_tf.cli",
         "certs",
@@ -218,7 +218,7 @@ def test_the_command_makes_files_that_work(tmp_path):
 def test_the_command_refuses(authority, secured, tmp_path, arguments, code, text):
     before = sorted(authority.rglob("*"))
     places = {"CA": str(authority), "NOWHERE": str(tmp_path)}
-    done = run_python("-m", "edvit_tf.cli", "certs", *(places.get(a, a) for a in arguments))
+    done = run_host("-m", "edvit_tf.cli", "certs", *(places.get(a, a) for a in arguments))
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, (
         done.stderr
     )
