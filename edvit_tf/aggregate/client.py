@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 
 from edvit_tf.aggregate.service import MODEL
-from edvit_tf.device.model import preprocess
+from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.device.model.bundle import Bundle
-from edvit_tf.device.model.predict import mel_filters
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.errors import ConfigError, RequestFailed
 
@@ -84,10 +84,10 @@ def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
     """
     if bundle is None:
         return {"file": path.name, "windows": 1, **client.ask(path.read_bytes())}
-    spec = preprocess.spec_from_dict(bundle.manifest["input"]["spec"])
+    given = bundle_input(bundle)
     try:
-        inputs = preprocess.inputs_from_file(path, spec, mel_filters(bundle))
-    except (ValueError, RuntimeError) as error:
+        inputs = given.from_file(path)
+    except (InputError, DecoderMissing) as error:
         raise RequestFailed(f"{path}: {error}") from error
     answers = [client.ask(x[np.newaxis]) for x in inputs]
     mean = np.mean([answer["probabilities"] for answer in answers], axis=0)

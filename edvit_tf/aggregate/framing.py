@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from edvit_tf.aggregate.client import Client, RequestFailed
-from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.model.input_spec import InputSpec
 from edvit_tf.device.rpc import tensors
 from edvit_tf.errors import ConfigError
 
@@ -30,15 +30,14 @@ def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
         yield np.frombuffer(data, dtype).reshape(shape)
 
 
-def hop_samples(spec: ImageSpec | MelSpec, hop_seconds: float | None) -> int:
+def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
     """Samples from one window's start to the next one's; None: a window. Raises ConfigError where a
     stream of sound does not fit the model.
     """
-    if isinstance(spec, ImageSpec):
+    if not spec.is_sound:
         raise ConfigError(
-            "--stream pcm is sound, and the bundle takes pictures. Give frames with --stream "
-            "alone, or "
-            "another bundle."
+            f"--stream pcm is sound, and the bundle takes {spec.item}s. Give frames with --stream "
+            "alone, or another bundle."
         )
     hop = spec.window_samples if hop_seconds is None else round(hop_seconds * spec.sample_rate_hz)
     if not 1 <= hop <= spec.window_samples:
@@ -61,7 +60,7 @@ def pcm_windows(
     A window comes as soon as its last sample is there; the next starts `hop` samples later. When
     the stream ends, half a hop or more that no window had gives one more, which ends with the
     stream; less is dropped. A stream shorter than the window comes as it is, to be padded. With a
-    hop of a window these are `preprocess.windows`. Raises RequestFailed on a stream without a
+    hop of a window these are `sound.windows`. Raises RequestFailed on a stream without a
     sample, one that ends within a sample, and one that is a WAV file.
     """
     kept, total, start = (

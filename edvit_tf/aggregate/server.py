@@ -15,12 +15,13 @@ from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_metrics, open_port
 from edvit_tf.device.rpc.process_limits import check_descriptors
-from edvit_tf.device.rpc.request_input import input_rule, message_limit
+from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
 from edvit_tf.errors import ConfigError
 
@@ -66,7 +67,8 @@ def serve(options: AggregatorOptions) -> int:
 async def _serve(
     options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion
 ) -> int:
-    rule, names = input_rule(bundle), [entry["name"] for entry in bundle.sub_models]
+    rule = bundle_input(bundle)
+    names = [entry["name"] for entry in bundle.sub_models]
     links = [Link(device, bundle.digest, names, own) for device in devices]
     deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(

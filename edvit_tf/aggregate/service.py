@@ -12,11 +12,12 @@ from edvit_tf.aggregate.fanout import Fanout, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES
 from edvit_tf.device.model.bundle import Bundle
+from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
 from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.metrics import Sample
-from edvit_tf.device.rpc.request_input import InputRule, request_input
+from edvit_tf.device.rpc.request_input import request_input
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
@@ -35,7 +36,7 @@ class AggregatorService(BaseService):
     def __init__(
         self,
         bundle: Bundle,
-        rule: InputRule,
+        rule: BundleInput,
         fanout: Fanout,
         fusion: Fusion,
         *,

@@ -57,10 +57,11 @@ def subjects(
     against: Sequence[str],
     files: Mapping[str, Path] | None = None,
     input_name: str = "image",
+    input_dtype: str = "uint8",
     naive: bool = False,
 ) -> list[Subject]:
-    """Rows to measure; what they need is written into `folder`. Our files take uint8 ("image") or
-    float32 ("mel").
+    """Rows to measure; what they need is written into `folder`. Our files take
+    `input_name` of `input_dtype`.
 
     `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names
     rivals; `naive` adds Keras's own export. The first row is what others are compared with.
@@ -71,13 +72,12 @@ def subjects(
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
     given, floats = folder / "given.npy", folder / "input.npy"
     np.save(floats, x.astype(np.float32))
-    dtype = "uint8" if input_name == "image" else "float32"
-    np.save(given, x.astype(dtype))
+    np.save(given, x.astype(input_dtype))
     if files is None:
         files = {}
         for name, target, flavour in EXPORTED:
             files[name] = folder / f"{name}.tflite"
-            graph_of = deployed(config, weights, input_name, dtype, target)
+            graph_of = deployed(config, weights, input_name, input_dtype, target)
             convert(*graph_of, files[name], weights, flavour)
     rows = []
     runtimes, loads = installed_runtimes(), {**RUNTIMES, "litert": ("ai-edge-litert",)}
@@ -175,6 +175,7 @@ def bench_latency(
     against: Sequence[str] | None = None,
     files: Mapping[str, Path] | None = None,
     input_name: str = "image",
+    input_dtype: str = "uint8",
     naive: bool = False,
 ) -> dict:
     """`measure` of a model in every engine that is there (`against`: these rivals), and the
@@ -202,6 +203,7 @@ def bench_latency(
             known if against is None else against,
             files,
             input_name,
+            input_dtype,
             naive,
         )
         measured = measure(rows, runs, turns)

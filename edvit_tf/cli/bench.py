@@ -245,7 +245,9 @@ def _model_of_bundle(path: Path, index: int) -> tuple:
     files = {}
     for flavour, stored in entry["flavours"].items():
         files[flavour] = verified_path(bundle, stored["file"])
-    return config, weights, {"files": files, "input_name": bundle.manifest["input"]["name"]}
+    given = bundle.manifest["input"]
+    options = {"files": files, "input_name": given["name"], "input_dtype": given["dtype"]}
+    return config, weights, options
 
 
 def _store(path: Path, index: int, result: dict) -> None:

@@ -201,16 +201,15 @@ def _sound(bundle, hop_seconds: float | None) -> tuple:
     Raises ConfigError.
     """
     from edvit_tf.aggregate.framing import hop_samples
-    from edvit_tf.device.rpc.request_input import input_rule
+    from edvit_tf.device.model.bundle_input import bundle_input
 
-    rule = input_rule(bundle)
+    rule = bundle_input(bundle)
     return rule, hop_samples(rule.spec, hop_seconds)
 
 
 def _streamed(client, sound: tuple | None) -> Iterator[dict]:
     """An answer for each frame of standard input, or for each window of sound."""
     from edvit_tf.aggregate.framing import frames, pcm_windows
-    from edvit_tf.device.model.preprocess import mel_input
 
     if sound is None:
         for place, frame in enumerate(frames(sys.stdin.buffer, client)):
@@ -223,7 +222,7 @@ def _streamed(client, sound: tuple | None) -> Iterator[dict]:
             "file": f"{seconds:.3f} s",
             "start_seconds": seconds,
             "windows": 1,
-            **client.ask(mel_input(samples, rule.spec, rule.mel_filters)[None]),
+            **client.ask(rule.spec.from_samples(samples, rule.files)),
         }
 
 

@@ -319,7 +319,7 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.tables import plan_table
 
-    base = base_vit_config(config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,))
+    base = base_vit_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
     name = config.model
     if given is not None:
         loaded = load_base(given, base, dataset.labels)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode import decode_audio, probe_audio
-from edvit_tf.device.model.preprocess import MelSpec, mel_windows, windows
+from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, windows
 from edvit_tf.errors import DataError
 
 from .dataset import Skipped, check_skipped, report_skipped
@@ -68,6 +69,11 @@ def mel_filters(spec: MelSpec) -> np.ndarray:
     return filters
 
 
+def input_files(spec: MelSpec) -> dict[str, np.ndarray]:
+    """What a bundle holds beside the spec, so that a device needs no librosa."""
+    return {MEL_FILTERS: mel_filters(spec)}
+
+
 @dataclass(frozen=True)
 class Scan:
     """What the headers say: windows of each readable file, and what a reader of the results should
@@ -90,15 +96,10 @@ def scan(
         total += 1
         try:
             if path.suffix.lower() not in SUFFIXES:
-                raise ValueError(f"not a {', '.join(SUFFIXES)} file")
+                raise InputError(f"not a {', '.join(SUFFIXES)} file")
             frames, rate = probe_audio(path)
-        except (ValueError, OSError) as error:
-            reason = (
-                str(error)
-                if isinstance(error, ValueError)
-                else (error.strerror or type(error).__name__)
-            )
-            report_skipped(skipped, shown, reason)
+        except InputError as error:
+            report_skipped(skipped, shown, str(error))
             continue
         rates[rate] += 1
         frames = _resampled_length(frames, rate, spec.sample_rate_hz)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.model.decode import decode_image
-from edvit_tf.device.model.preprocess import ImageSpec, image_input
+from edvit_tf.device.model.image import ImageSpec, image_input
 from edvit_tf.errors import DataError
 
 from .dataset import Dataset, Recording, Skipped, check_skipped
@@ -77,7 +77,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
         "caltech256",
         labels,
         spec,
-        None,
+        {},
         place.shown,
         settings.seed,
         splits,

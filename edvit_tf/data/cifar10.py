@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode import decode_image
-from edvit_tf.device.model.preprocess import ImageSpec, image_batch, image_input
+from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 
 from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped
@@ -170,7 +171,7 @@ def _from_folders(place: Found, settings) -> Dataset:
             if not decoded[row]:
                 picture = decode_image(path)
                 if picture.shape[:2] != (32, 32):
-                    raise ValueError(
+                    raise InputError(
                         f"{picture.shape[1]}x{picture.shape[0]} pixels; CIFAR-10's are 32x32"
                     )
                 pixels[row] = image_input(picture, PIXELS)
@@ -181,7 +182,7 @@ def _from_folders(place: Found, settings) -> Dataset:
         "cifar10",
         LABELS,
         spec,
-        None,
+        {},
         place.shown,
         settings.seed,
         splits,

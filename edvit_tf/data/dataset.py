@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.errors import InputError
+from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -66,14 +67,14 @@ def check_skipped(skipped: Sequence[Skipped], total: int, what: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A loaded data set. `read` takes recordings and gives all their windows, (n, H, W, C),
-    ValueError or OSError.
+    """A loaded data set. `read` takes recordings and gives all their windows, (n, H, W, C), or
+    raises InputError.
     """
 
     name: str
     labels: tuple[str, ...]
-    spec: ImageSpec | MelSpec
-    mel_filters: np.ndarray | None  # (n_mels, 1 + n_fft // 2) float32; None for pictures
+    spec: InputSpec
+    input_files: Files  # by name, as many as `spec.files` says
     source: str  # folder names, never an absolute path: it goes into manifests
     seed: int
     splits: Mapping[str, tuple[Recording, ...]]
@@ -91,27 +92,8 @@ class Dataset:
         default_factory=dict, repr=False
     )  # split -> id -> met at decoding
 
-    @property
-    def kind(self) -> str:
-        """ "image" or "audio"."""
-        return "image" if isinstance(self.spec, ImageSpec) else "audio"
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of one window."""
-        return (
-            self.spec.height,
-            self.spec.width,
-            self.spec.channels if self.kind == "image" else 1,
-        )
-
-    @property
-    def input_dtype(self) -> str:
-        """ "uint8" for pictures, "float32" (decibels) for sound."""
-        return "uint8" if self.kind == "image" else "float32"
-
     def recordings(self, split: str) -> tuple[Recording, ...]:
-        """The split's recordings; their places are the indices that `iterate` and `stream` give."""
+        """The split's recordings; their places are the indices that `iterate` gives."""
         if split not in self.splits:
             raise DataError(f"Split {split!r} is unknown; choose from {', '.join(self.splits)}.")
         return self.splits[split]
@@ -144,7 +126,7 @@ class Dataset:
             indices = order[start : start + self.chunk]
             try:
                 yield self._read(recordings, indices)
-            except (ValueError, OSError) as error:
+            except InputError as error:
                 for i in indices:  # find the one that fails
                     try:
                         yield (
@@ -152,7 +134,7 @@ class Dataset:
                             if len(indices) > 1
                             else self._fail(split, i, error)
                         )
-                    except (ValueError, OSError) as one:
+                    except InputError as one:
                         yield self._fail(split, i, one)
 
     def _read(self, recordings: Sequence[Recording], indices: Sequence[int]) -> tuple:
@@ -160,17 +142,15 @@ class Dataset:
         counts = [r.num_windows for r in chosen]
         x = self.read(chosen)
         if len(x) != sum(counts):
-            raise ValueError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
+            raise InputError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
         return (
             x,
             np.repeat(np.array([r.label for r in chosen]), counts),
             np.repeat(np.array(indices), counts),
         )
 
-    def _fail(self, split: str, index: int, error: Exception) -> tuple:
-        recording, reason = self.recordings(split)[index], str(error) or type(error).__name__
-        if isinstance(error, OSError):
-            reason = error.strerror or type(error).__name__  # str() would hold the absolute path
+    def _fail(self, split: str, index: int, error: InputError) -> tuple:
+        recording, reason = self.recordings(split)[index], str(error)
         path = recording.where
         shown = "/".join(path.parts[-2:]) if isinstance(path, Path) else recording.id
         failed = self.failed.setdefault(split, {})
@@ -180,69 +160,7 @@ class Dataset:
             list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)"
         )
         none = np.zeros(0, np.int64)
-        return np.zeros((0, *self.input_shape), self.input_dtype), none, none
-
-    def batches(
-        self, split: str, batch_size: int, shuffle_seed: Sequence[int] | None = None
-    ) -> Iterator[tuple]:
-        """(x (B, H, W, C), labels (B,) int32, recording indices (B,) int32); only the last B may be
-        smaller.
-
-        With a seed, recordings come in random order, and windows are mixed over about eight
-        batches, so that those of one long recording do not stay together.
-        """
-        if batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}; it must be at least 1.")
-        order = np.arange(len(self.recordings(split)))
-        rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        if rng is not None:
-            order = rng.permutation(order)
-        mix = rng is not None and any(r.num_windows > 1 for r in self.recordings(split))
-        pending, waiting = [], 0
-
-        def cut(last: bool) -> Iterator[tuple]:
-            nonlocal pending, waiting
-            parts = [np.concatenate(p) for p in zip(*pending, strict=True)]
-            if mix:
-                permutation = rng.permutation(waiting)
-                parts = [p[permutation] for p in parts]
-            whole = waiting if last else waiting - waiting % batch_size
-            for start in range(0, whole, batch_size):
-                x, label, index = (p[start : min(start + batch_size, whole)] for p in parts)
-                yield x, label.astype(np.int32), index.astype(np.int32)
-            pending, waiting = [tuple(p[whole:] for p in parts)], waiting - whole
-
-        for part in self._chunks(split, order.tolist()):
-            pending.append(part)
-            waiting += len(part[0])
-            if waiting >= batch_size * (8 if mix else 1):
-                yield from cut(last=False)
-        if waiting:
-            yield from cut(last=True)
-
-    def stream(self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0):
-        """tf.data.Dataset of `batches`, decoded on the fly and prefetched; each pass shuffles anew
-        from (seed, pass).
-
-        Element: x (None, H, W, C), labels (None,) int32, recording indices (None,) int32. A
-        DataError met on the way comes out as a TensorFlow error with the same text.
-        """
-        import tensorflow as tf
-
-        self.recordings(split)  # an unknown split fails here, not inside TensorFlow
-        passes = 0
-
-        def generate():
-            nonlocal passes
-            passes += 1
-            yield from self.batches(split, batch_size, (seed, passes - 1) if shuffle else None)
-
-        signature = (
-            tf.TensorSpec((None, *self.input_shape), self.input_dtype),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((None,), tf.int32),
-        )
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+        return np.zeros((0, *self.spec.shape), self.spec.dtype), none, none
 
     def split_ids(self, split: str) -> list[str] | dict:
         """The ids of a split for the manifest; where a rule gives them: the rule, their count and
@@ -293,7 +211,8 @@ class Dataset:
             }
         return {
             "name": self.name,
-            "kind": self.kind,
+            "kind": self.spec.modality,
+            "item": self.spec.item,
             "synthetic": self.synthetic,
             "source": self.source,
             "seed": self.seed,

@@ -127,23 +127,26 @@ def readable_images(paths: Sequence[Path], place: Found, skipped: list[Skipped])
     """
     good = []
     for path in paths:
-        try:
-            probe_image(path)
-        except (ValueError, OSError) as error:
-            reason = (
-                str(error) if isinstance(error, ValueError) else (error.strerror or "unreadable")
-            )
-            report_skipped(skipped, place.relative(path), reason)
-            continue
-        good.append(path)
+        problem = no_picture(path)
+        if problem is None:
+            good.append(path)
+        else:
+            report_skipped(skipped, place.relative(path), problem)
     return good
 
 
-def probe_image(path: Path) -> None:
-    """ValueError if a file is no picture by its first bytes; damage further inside is met when it
-    is decoded.
+def no_picture(path: Path) -> str | None:
+    """Why a file is no picture by its first bytes; None if it is one.
+
+    Damage further inside is met when it is decoded.
     """
-    with open(path, "rb") as file:
-        head = file.read(4)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return error.strerror or "unreadable"
+    if not head:
+        return "the file is empty"
     if not head.startswith(IMAGE_SIGNATURES):
-        raise ValueError(f"not a picture: it starts with {head!r}" if head else "the file is empty")
+        return f"not a picture: it starts with {head!r}"
+    return None

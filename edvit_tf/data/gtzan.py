@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edvit_tf.errors import DataError
 
-from .audio import SUFFIXES, mel_filters, mel_spec, reader, scan
+from .audio import SUFFIXES, input_files, mel_spec, reader, scan
 from .dataset import SPLITS, Dataset, Recording, Skipped, report_skipped
 from .folders import Found, files, has_file, subfolders
 from .split import check_classes, check_disjoint, split_groups
@@ -146,7 +146,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
         "gtzan",
         GENRES,
         spec,
-        mel_filters(spec),
+        input_files(spec),
         source,
         settings.seed,
         splits,

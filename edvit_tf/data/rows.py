@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from edvit_tf.device.model.preprocess import ImageSpec, image_batch
+from edvit_tf.device.model.image import ImageSpec, image_batch
 
 from .dataset import SPLITS, Dataset, Recording
 from .split import check_classes, stratified_mask
@@ -72,7 +72,7 @@ def from_rows(
         name,
         labels,
         spec,
-        None,
+        {},
         source,
         settings.seed,
         splits,

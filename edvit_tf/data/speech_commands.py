@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edvit_tf.errors import DataError
 
-from .audio import SUFFIXES, mel_filters, mel_spec, reader, scan
+from .audio import SUFFIXES, input_files, mel_spec, reader, scan
 from .dataset import SPLITS, Dataset, Recording, Skipped
 from .folders import Found, files, has_file, only_one, subfolders
 from .split import check_classes, check_disjoint, split_groups
@@ -78,7 +78,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
         "speech_commands",
         tuple(chosen),
         spec,
-        mel_filters(spec),
+        input_files(spec),
         place.shown,
         settings.seed,
         splits,

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edvit_tf.device.model.preprocess import ImageSpec, image_input, mel_windows, windows
+from edvit_tf.device.model.image import ImageSpec, image_input
+from edvit_tf.device.model.sound import mel_windows, windows
 
-from .audio import mel_filters, mel_spec
+from .audio import input_files, mel_filters, mel_spec
 from .dataset import SPLITS, Dataset, Recording
 from .split import check_classes, split_groups
 
@@ -253,7 +254,7 @@ def make(settings) -> Dataset:
         name,
         labels,
         spec,
-        filters,
+        {} if pixels else input_files(spec),
         "synthetic stand-in",
         seed,
         splits,

@@ -90,6 +90,15 @@ class InputError(DeviceError, ValueError):
     exit_code = DeviceExit.INPUT
 
 
+class InputTooLarge(InputError):
+    """A file is more than one request may bring: what was `found`, and what is `allowed`."""
+
+    def __init__(self, found: str, allowed: str) -> None:
+        super().__init__(f"got {found}; expected {allowed}")
+        self.found = found
+        self.allowed = allowed
+
+
 class DecoderMissing(DeviceError, RuntimeError):
     """The package that decodes such files is not installed here; the file may well be right."""
 

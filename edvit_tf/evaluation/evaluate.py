@@ -154,7 +154,7 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     be read.
     """
     size = dataset.size(split)
-    shape, dtype = dataset.input_shape, np.dtype(dataset.input_dtype)
+    shape, dtype = dataset.spec.shape, np.dtype(dataset.spec.dtype)
     raw = folder / f"{split}.raw"
     labels, recordings = [], []
     with open(raw, "wb") as file:

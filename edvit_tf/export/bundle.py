@@ -13,6 +13,7 @@ import numpy as np
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
 from edvit_tf.device.model.golden import golden_error, tolerance
+from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.errors import ExportError
 from edvit_tf.export.card import card
@@ -34,8 +35,8 @@ class BundleParts:
     run: RunConfig
     plan: Plan
     labels: tuple[str, ...]
-    input_spec: dict  # of edvit_tf.device.model.preprocess, with "kind"
-    mel_filters: np.ndarray | None
+    input_spec: InputSpec
+    input_files: Files  # by name, as many as `input_spec.files` says
     data: dict  # Dataset.describe()
     splits: dict  # split -> ids or rule
     sub_models: tuple[Weights, ...]
@@ -67,9 +68,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     sha256.
     """
     run, plan = parts.run, parts.plan
-    input_name = {"image": "image", "mel": "mel"}[parts.input_spec["kind"]]
-    dtype = "uint8" if input_name == "image" else "float32"
-    input_shape = plan.sub_models[0].config.input_shape
+    spec = parts.input_spec
     entries = []
     for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
         from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(
@@ -79,7 +78,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         for flavour in run.flavours:
             file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
             target = "litert" if RUNTIMES[flavour] == ("ai-edge-litert",) else run.target
-            graph = architecture(sub.config).graph(sub.config, weights, input_name, dtype, target)
+            graph = architecture(sub.config).graph(
+                sub.config, weights, spec.name, spec.dtype, target
+            )
             convert(*graph, folder / file, weights, flavour)
             flavours[flavour] = {
                 "file": file,
@@ -118,21 +119,21 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         "".join(f"{label}\n" for label in parts.labels), encoding="utf-8"
     )
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
-    if parts.mel_filters is not None:
-        np.save(folder / "mel_filters.npy", parts.mel_filters.astype(np.float32))
-    _write_golden(folder, entries, input_name, input_shape, parts)
+    for name in spec.files:
+        _write_input_file(folder / name, parts.input_files[name])
+    _write_golden(folder, entries, parts)
 
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,
-        "task": f"{'audio' if input_name == 'mel' else 'image'}-classification",
+        "task": spec.task,
         "labels": list(parts.labels),
         "input": {
-            "name": input_name,
-            "dtype": dtype,
-            "shape": list(input_shape),
-            "spec": parts.input_spec,
-            "mel_filters": None if parts.mel_filters is None else "mel_filters.npy",
+            "name": spec.name,
+            "dtype": spec.dtype,
+            "shape": list(spec.shape),
+            "spec": spec.to_dict(),
+            "files": list(spec.files),
         },
         "sub_models": entries,
         "fusion": {
@@ -166,9 +167,14 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     return manifest
 
 
-def _write_golden(
-    folder: Path, entries: list[dict], input_name: str, shape: tuple[int, ...], parts: BundleParts
-) -> None:
+def _write_input_file(path: Path, content: np.ndarray | bytes) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+
+
+def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None:
     """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for
     self-checks.
 
@@ -176,16 +182,13 @@ def _write_golden(
     music.
     """
     config = parts.plan.sub_models[0].config
-    rng = np.random.default_rng(parts.run.seed)
-    coarse = rng.normal(size=(8, 8, shape[2]))
-    rows, columns = (np.linspace(0, 7, n).round().astype(int) for n in shape[:2])
-    x = np.array(config.input_mean) + np.array(config.input_std) * coarse[rows][:, columns]
-    x = x.clip(0, 255).round().astype(np.uint8) if input_name == "image" else x.astype(np.float32)
-    golden = {"input": x[np.newaxis]}
+    spec = parts.input_spec
+    x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
+    golden = {"input": x}
     for entry in entries:
-        out, _ = run_in_process(folder / entry["file"], {input_name: golden["input"]})
+        out, _ = run_in_process(folder / entry["file"], {spec.name: x})
         golden |= {f"{entry['name']}.{name}": value for name, value in out.items()}
-        _check_flavours(folder, entry, {input_name: golden["input"]}, out)
+        _check_flavours(folder, entry, {spec.name: x}, out)
     features = np.concatenate([golden[f"{entry['name']}.features"] for entry in entries], axis=1)
     present = np.ones((1, len(entries)), np.float32)
     out, _ = run_in_process(folder / "fusion.tflite", {"features": features, "present": present})

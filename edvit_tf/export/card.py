@@ -2,6 +2,8 @@
 results.json.
 """
 
+from edvit_tf.device.model.input_kinds import spec_from_dict
+
 
 def card(manifest: dict) -> str:
     """Markdown text for a manifest."""
@@ -20,11 +22,6 @@ def card(manifest: dict) -> str:
         f"{manifest['files'][s['file']]['bytes']:,} | {', '.join(s['devices'])} |"
         for s in manifest["sub_models"]
     )
-    kind = (
-        "picture (uint8, 0-255)"
-        if entry["name"] == "image"
-        else "log-mel spectrogram (float32, decibels)"
-    )
     return f"""# {manifest["name"]}: a Vision Transformer split over {devices} device{
         "s" * (devices != 1)
     }
@@ -33,7 +30,7 @@ Task: {manifest["task"]}, {len(labels)} classes: {", ".join(labels)}.
 Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
 Input of each sub-model: `{entry["name"]}`, {entry["dtype"]} [1, {
         ", ".join(map(str, entry["shape"]))
-    }], a {kind};
+    }], a {spec_from_dict(entry["spec"]).described};
 how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the models.
 
 | sub-model | classes | heads | parameters | MACs (M, no attention products) | file bytes | planned on |

@@ -79,7 +79,7 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
             for index in sub_models
             for flavour in bundle.entry(index)["flavours"].values()
         ]
-        listed += ["golden.npz", *filter(None, [bundle.manifest["input"].get("mel_filters")])]
+        listed += ["golden.npz", *bundle.input_files]
         extra = []
     for name in listed:
         verified_path(bundle, name)

@@ -48,7 +48,7 @@ def measure(
     test = Split(stages, "test")
     inputs = stages.path("data", "test.npy")
     bundle = open_bundle(stages.folder / "bundle")
-    target = bundle.manifest["run"]["target"]
+    given, target = bundle.manifest["input"], bundle.manifest["run"]["target"]
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
     keras_out = [
@@ -122,7 +122,7 @@ def measure(
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
         "base": _one_model(
-            folder, "base", base_config, stages.arrays("base"), test, inputs, target
+            folder, "base", base_config, stages.arrays("base"), test, inputs, given, target
         ),
         "sub_models": rows,
         "fusion": {
@@ -148,6 +148,7 @@ def measure(
             final_weights(stages, config, one),
             test,
             inputs,
+            given,
             target,
         )
     return figures
@@ -191,6 +192,7 @@ def _one_model(
     weights: dict,
     test: Split,
     inputs: Path,
+    given: dict,
     target: str,
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's."""
@@ -201,8 +203,7 @@ def _one_model(
     logits = predict(widths, weights, test.x)["logits"]
     figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
     file = folder / f"{name}.tflite"
-    input_name = "image" if test.x.dtype == np.uint8 else "mel"
-    graph = architecture(widths).graph(widths, weights, input_name, test.x.dtype.name, target)
+    graph = architecture(widths).graph(widths, weights, given["name"], given["dtype"], target)
     size = convert(*graph, file, weights)
     out, report = run_in_process(file, inputs)
     return {

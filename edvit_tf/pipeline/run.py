@@ -13,6 +13,8 @@ import platform
 import time
 from pathlib import Path
 
+import numpy as np
+
 from edvit_tf import __version__
 from edvit_tf.checked import digest
 from edvit_tf.config import BASELINES, Plan, RunConfig, ViTConfig
@@ -96,7 +98,7 @@ def run(
         _check_accuracy(config, results["fusion"]["validation"], results["base"]["validation"])
         return results
     expected = steps.base_vit_config(
-        config, dataset.input_shape, len(dataset.labels), (0.0,), (1.0,)
+        config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,)
     )
     if base is not None:
         expected = load_base(base, expected, dataset.labels).config
@@ -120,11 +122,11 @@ def run(
 
     data = stages.run("data", lambda folder: store_inputs(folder, dataset))
     base_config = steps.base_vit_config(
-        config, dataset.input_shape, len(dataset.labels), data["mean"], data["std"]
+        config, dataset.spec.shape, len(dataset.labels), data["mean"], data["std"]
     )
     fitted = stages.run(
         "base",
-        lambda folder: steps.base(folder, stages, config, base_config, base, tuple(dataset.labels)),
+        lambda folder: steps.base(folder, stages, config, base_config, base, dataset),
     )
     base_config = ViTConfig.from_dict(fitted["config"])
     teacher = stages.run(
@@ -306,7 +308,7 @@ def _needed_bytes(config: RunConfig, dataset, base: ViTConfig) -> int:
     """Bytes that the run will write: inputs (twice while they are stored), features, weights by
     stage, the bundle.
     """
-    one = math.prod(dataset.input_shape) * (1 if dataset.kind == "image" else 4)
+    one = math.prod(dataset.spec.shape) * np.dtype(dataset.spec.dtype).itemsize
     inputs = one * sum(dataset.size(split) for split in ("train", "validation", "test"))
     count = config.group_count
     kept = base.pruned(starting_heads(base, count, config.start_heads), len(dataset.labels))

@@ -35,7 +35,7 @@ def base(
     config: RunConfig,
     base_config: ViTConfig,
     given: Path | None,
-    labels: tuple[str, ...],
+    dataset,
 ) -> dict:
     """The base: trained, or `given` as it is, or `given` with a new head and trained as
     config.base_training says.
@@ -49,7 +49,8 @@ def base(
     history: dict = {}
     loaded = None
     if given is not None:
-        loaded = load_base(given, base_config, labels, decibels=train.x.dtype != np.uint8)
+        own_scale = not dataset.spec.is_picture
+        loaded = load_base(given, base_config, tuple(dataset.labels), decibels=own_scale)
         base_config, weights = loaded.config, loaded.weights
         for note in loaded.notes:
             print(f"base: {note}", flush=True)
@@ -139,8 +140,8 @@ def bundle(
             run=config,
             plan=plan,
             labels=tuple(dataset.labels),
-            input_spec=dataset.spec.to_dict(),
-            mel_filters=dataset.mel_filters,
+            input_spec=dataset.spec,
+            input_files=dataset.input_files,
             data=description,
             splits=splits,
             sub_models=tuple(final_weights(stages, config, sub) for sub in plan.sub_models),

@@ -232,4 +232,6 @@ def counted(count: int, thing: str) -> str:
 
 def noun(data: dict) -> str:
     """What is counted as one: a recording, with one or more windows, or a picture."""
-    return "recording" if data["kind"] == "audio" else "picture"
+    if "item" in data:
+        return data["item"]
+    return "recording" if data["kind"] == "audio" else "picture"  # results of versions up to 0.2

@@ -15,7 +15,7 @@ import pytest
 
 from edvit_tf.aggregate.client import RequestFailed
 from edvit_tf.aggregate.framing import hop_samples, pcm_windows
-from edvit_tf.device.model.preprocess import mel_input, windows
+from edvit_tf.device.model.sound import mel_input, windows
 from edvit_tf.errors import ConfigError
 from tests.support import made_bundle
 from tests.support.aggregator_process import aggregator, fused, wait_ready

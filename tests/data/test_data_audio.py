@@ -5,7 +5,8 @@ import pytest
 
 from edvit_tf import data
 from edvit_tf.data import audio, gtzan
-from edvit_tf.device.model import preprocess
+from edvit_tf.device.model.decode import decode_audio
+from edvit_tf.device.model.sound import mel_input
 from edvit_tf.errors import DataError
 from tests.support.data_files import (
     GENRES,
@@ -30,7 +31,7 @@ def everything(dataset, split):
 def test_gtzan_gives_every_window_of_every_track(tmp_path, suffix):
     folder = write_gtzan(tmp_path / "gtzan", num_samples=6000, suffix=suffix)
     loaded = data.load("gtzan", folder, **SMALL)
-    assert loaded.labels == GENRES and loaded.kind == "audio" and not loaded.synthetic
+    assert loaded.labels == GENRES and loaded.spec.modality == "audio" and not loaded.synthetic
     assert loaded.source == "gtzan/genres"
     assert {s: len(r) for s, r in loaded.splits.items()} == {
         "train": 40,
@@ -42,10 +43,9 @@ def test_gtzan_gives_every_window_of_every_track(tmp_path, suffix):
     assert loaded.size("test") == 30 and index == np.repeat(range(10), 3).tolist()
     recording = loaded.recordings("test")[4]
     assert y[12] == recording.label and recording.id.startswith(GENRES[recording.label])
-    samples, _ = preprocess.decode_audio(recording.where)
-    window = preprocess.mel_input(
-        samples[-2205:], loaded.spec, loaded.mel_filters
-    )  # right-aligned third window
+    samples, _ = decode_audio(recording.where)
+    bank = loaded.input_files["mel_filters.npy"]
+    window = mel_input(samples[-2205:], loaded.spec, bank)  # right-aligned third window
     np.testing.assert_array_equal(x[14], window)
 
 

@@ -74,14 +74,14 @@ def test_other_pixels_are_other_contents(tmp_path):
 
 
 def test_a_file_replaced_by_one_of_the_same_size_is_other_contents(tmp_path):
-    from edvit_tf.device.model.preprocess import ImageSpec
+    from edvit_tf.device.model.image import ImageSpec
 
     paths = [tmp_path / name for name in ("a", "b", "gone")]
     for path in paths[:2]:
         path.write_bytes(bytes(20_000))
     splits = {"train": tuple(data.dataset.Recording(p.name, 0, p.name, 1, p) for p in paths)}
     loaded = data.dataset.Dataset(
-        "x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, splits, read=lambda r: None
+        "x", ("a",), ImageSpec(2, 2, 1), {}, "x", 0, splits, read=lambda r: None
     )
     before = loaded.contents()
     for place, other in (

@@ -1,4 +1,4 @@
-"""`load`: where it looks, what it refuses, the stand-ins, streaming, and what it must not
+"""`load`: where it looks, what it refuses, the stand-ins, iterating, and what it must not
 import.
 """
 
@@ -175,7 +175,7 @@ def test_stand_ins_have_the_shape_of_the_real_set(name):
     )
     channels = 3 if name in ("cifar10", "caltech256") else 1
     x = [np.stack([x for x, _, _ in d.iterate("test")]) for d in (one, two, other)]
-    assert x[0].shape == (10, 24, 20, channels) and x[0].dtype == one.input_dtype
+    assert x[0].shape == (10, 24, 20, channels) and x[0].dtype == one.spec.dtype
     np.testing.assert_array_equal(x[0], x[1])
     assert not np.array_equal(x[0], x[2])
     assert len(one.labels) == 10 and {r.label for r in one.recordings("train")} == set(range(10))
@@ -208,7 +208,7 @@ def test_stand_ins_are_told_apart_by_sound_not_by_loudness(name):
                 else synthetic.word_clip(rng, label, 16_000, index)
             )
             assert np.abs(clip).max() < 1  # nothing clipped
-            mel = synthetic.mel_windows(clip, loaded.spec, loaded.mel_filters)[0, :, :, 0]
+            mel = loaded.spec.from_samples(clip, loaded.input_files)[0, :, :, 0]
             features.append(np.r_[mel.mean(1) - mel.mean(), mel.std(1)])
             loudness.append([10 * np.log10(np.mean(clip**2))])
             labels.append(label)
@@ -244,69 +244,20 @@ def test_iterating_decodes_one_recording_at_a_time(tmp_path):
     assert reads == [r.id for r in loaded.recordings("train")[:2]]
 
 
-def test_stream_is_lazy_and_complete(tmp_path):
-    pytest.importorskip("tensorflow")
-    loaded, reads = counting(
-        data.load("gtzan", write_gtzan(tmp_path, tracks=range(20), num_samples=2000), **SMALL)
-    )
-    stream = loaded.stream("train", batch_size=4)
-    assert reads == []
-    x, label, index = next(iter(stream))
-    assert (
-        len(reads) < 60 < len(loaded.recordings("train"))
-    )  # a few prefetched batches of 140 recordings
-    assert stream.element_spec[0].shape[1:] == (16, 16, 1)
-    assert (
-        x.shape == (4, 16, 16, 1)
-        and x.dtype == "float32"
-        and index.numpy().tolist() == [0, 1, 2, 3]
-    )
-    expected = list(loaded.iterate("train"))
-    got = [
-        (x, y, i)
-        for bx, by, bi in stream
-        for x, y, i in zip(bx.numpy(), by.numpy(), bi.numpy(), strict=True)
-    ]
-    assert [row[1:] for row in got] == [row[1:] for row in expected]
-    np.testing.assert_array_equal(
-        np.stack([x for x, _, _ in got]), np.stack([x for x, _, _ in expected])
-    )
-
-
-def test_stream_shuffles_anew_and_repeats_by_seed(tmp_path):
-    pytest.importorskip("tensorflow")
-    loaded = data.load("gtzan", write_gtzan(tmp_path, num_samples=6000), **SMALL)
-
-    def order(stream):
-        return [i for _, _, index in stream for i in index.numpy().tolist()]
-
-    first, second = (loaded.stream("train", 7, shuffle=True, seed=5) for _ in range(2))
-    one, two = order(first), order(first)
-    assert sorted(one) == sorted(two) == np.repeat(range(40), 3).tolist() and one != two
-    assert [one, two] == [order(second), order(second)]
-    assert one != order(loaded.stream("train", 7, shuffle=True, seed=6))
-    assert any(
-        len(set(one[i : i + 3])) == 3 for i in range(0, 120, 3)
-    )  # windows of a track do not stay together
-
-
-def test_batches_of_rows_in_memory(tmp_path):
+def test_iterating_rows_in_memory_gives_each_once_in_order(tmp_path):
     loaded = data.load("mnist", write_mnist(tmp_path, train=2000), image_size=(28, 28))
-    sizes, seen = [], []
-    for x, label, index in loaded.batches("train", 64, shuffle_seed=(0, 0)):
-        rows = [int(loaded.recordings("train")[i].id.split("/")[1]) for i in index]
-        assert (x[:, 0, 0, 0] == np.array(rows) % 256).all() and (
-            label == np.array(rows) % 10
-        ).all()
-        sizes.append(len(x))
-        seen += rows
-    assert set(sizes[:-1]) == {64} and len(seen) == len(set(seen)) == 1800 and seen != sorted(seen)
+    seen = []
+    for x, label, index in loaded.iterate("train"):
+        row = int(loaded.recordings("train")[index].id.split("/")[1])
+        assert x[0, 0, 0] == row % 256 and label == row % 10
+        seen.append(row)
+    assert len(seen) == 1800 and seen == sorted(set(seen))
 
 
 def test_unknown_split(tmp_path):
     loaded = data.load("mnist", write_mnist(tmp_path), image_size=(28, 28))
     with pytest.raises(DataError, match="train, validation, test"):
-        loaded.stream("dev", 8)
+        next(loaded.iterate("dev"))
 
 
 def test_describe_and_ids_are_plain_json(tmp_path):
@@ -400,7 +351,7 @@ def test_real_data(name):
     for split in loaded.splits:
         seen = set()
         for n, (x, label, index) in enumerate(loaded.iterate(split)):
-            assert x.shape == loaded.input_shape and x.dtype == loaded.input_dtype
+            assert x.shape == loaded.spec.shape and x.dtype == loaded.spec.dtype
             assert label == loaded.recordings(split)[index].label
             seen.add(label)
             count[split] += 1

@@ -11,7 +11,7 @@ import pytest
 
 from edvit_tf.data import Dataset, Recording
 from edvit_tf.device.model.bundle import Bundle, sha256
-from edvit_tf.device.model.preprocess import ImageSpec
+from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.evaluation.evaluate import SPLITS, accuracy, confusion, unseen
 from tests.support.commands import run_host
 
@@ -59,9 +59,7 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
         **recordings,
         "test": (*recordings["test"], recordings["train"][0], Recording("new", 0, "new", 1, None)),
     }
-    dataset = Dataset(
-        "x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, recordings, read=lambda r: None
-    )
+    dataset = Dataset("x", ("a",), ImageSpec(2, 2, 1), {}, "x", 0, recordings, read=lambda r: None)
     stored = {s: dataset.split_ids(s) for s in SPLITS}
     (tmp_path / "splits.json").write_text(json.dumps(stored))
     files = {

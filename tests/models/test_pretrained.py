@@ -211,7 +211,7 @@ def test_positions_keep_the_class_token_and_the_axes():
 
 @pytest.mark.parametrize("old, new", [(8, 14), (7, 8), (14, 16), (4, 4)])
 def test_a_larger_patch_gives_the_same_embedding_of_the_resized_picture(old, new):
-    from edvit_tf.device.model.preprocess import resize
+    from edvit_tf.device.model.resize import resize
 
     rng = np.random.default_rng(old)
     kernel, patch = (
@@ -229,7 +229,7 @@ def test_a_smaller_patch_is_the_best_of_its_size():
     """No exact kernel exists; that of least squares leaves no error that a change of it could
     mend.
     """
-    from edvit_tf.device.model.preprocess import resize
+    from edvit_tf.device.model.resize import resize
 
     kernel = np.random.default_rng(0).normal(size=(14, 14, 1, 2)).astype(np.float32)
     smaller = resample_patch_kernel(kernel, 8)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
-from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.model.image import ImageSpec
+from edvit_tf.device.model.input_spec import InputSpec
+from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.planning.plan import Plan, SubModelPlan
@@ -39,11 +41,11 @@ MEL = MelSpec(
 
 
 def write(
-    folder: Path, config: ViTConfig = CONFIG, mel: bool | MelSpec = False, count: int = 2, **run
+    folder: Path, config: ViTConfig = CONFIG, mel: bool | InputSpec = False, count: int = 2, **run
 ) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    It is of pictures, or of sound as `mel` says (True: as MEL does). `run` are further fields of
+    It is of pictures, or of sound as `mel` says (True: as MEL does; or another kind's spec). `run` are further fields of
     its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
@@ -68,6 +70,10 @@ def write(
             for name, w in get_weights(of).items()
         }
 
+    files = {}
+    if isinstance(spec, MelSpec):
+        bank = rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2))
+        files["mel_filters.npy"] = bank.astype(np.float32)
     fit = TrainConfig(epochs=1)
     folder.mkdir()
     write_bundle(
@@ -85,8 +91,8 @@ def write(
             ),
             plan=Plan(subs, devices, None, "random", "greedy"),
             labels=labels,
-            input_spec=spec.to_dict(),
-            mel_filters=rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2)) if mel else None,
+            input_spec=spec,
+            input_files=files,
             data={"name": "mnist", "source": "made up", "synthetic": True},
             splits={},
             sub_models=tuple(drawn(model) for _ in range(count)),

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edvit_tf.device.model import preprocess
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.device.model.predict import mel_filters
+from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.models.vit.config import ViTConfig
 from tests.support import made_bundle
 from tests.support.aggregator_process import fused, infer, wait_ready
@@ -30,7 +30,7 @@ from tests.system.test_network import DEVICE, HUB, NETLAB, inside, network
 pytestmark = [pytest.mark.arm64, pytest.mark.network]
 
 SHAPE = (224, 224, 3)
-SPEECH = preprocess.MelSpec(
+SPEECH = MelSpec(
     sample_rate_hz=16000,
     window_samples=16000,
     n_fft=2048,
@@ -112,9 +112,7 @@ def test_an_emulated_pi_answers_over_a_slow_line(guest, tmp_path, kind):
     )
     file, name = encoded(kind)
     opened = open_bundle(bundle)
-    raw = preprocess.inputs_from_file(
-        file, preprocess.spec_from_dict(opened.manifest["input"]["spec"]), mel_filters(opened)
-    )
+    raw = bundle_input(opened).from_file(file)
     worker = ("edvit_tf.device", "--insecure", "--insecure-anywhere", "--deadline-ms", "30000")
     with network(2, "2mbit", 10), contextlib.ExitStack() as stack:
         stack.enter_context(

@@ -38,6 +38,15 @@ class Bundle:
         """d_j of each sub-model: how the fusion's `features` input is divided."""
         return [entry["config"]["hidden_dim"] for entry in self.sub_models]
 
+    @property
+    def input_files(self) -> list[str]:
+        """Names of the files that preparing an input takes, e.g. mel_filters.npy."""
+        given = self.manifest["input"]
+        if "files" in given:
+            return given["files"]
+        name = given.get("mel_filters")  # as bundles up to 0.2 say it
+        return [] if name is None else [name]
+
     def entry(self, index: int) -> dict:
         """The manifest's entry of one sub-model; raises BundleError on an index that the bundle
         does not have.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.model import preprocess
+from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle, verified_path
+from edvit_tf.device.model.bundle_input import BundleInput, bundle_input
 from edvit_tf.device.model.runtime import Model, load
 from edvit_tf.device.model.tune import choice
 
@@ -17,6 +18,7 @@ class Fleet:
     """The loaded sub-models of a bundle (None = left out) and its fusion."""
 
     bundle: Bundle
+    input: BundleInput
     sub_models: tuple[Model | None, ...]
     fusion: Model
 
@@ -27,16 +29,16 @@ class Fleet:
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """Fused probabilities (classes,) of one input (H, W, C) of the manifest's dtype."""
-        features = [
-            np.zeros((1, width), np.float32)
-            if model is None
-            else model.run(**{self.bundle.manifest["input"]["name"]: x[np.newaxis]})["features"]
-            for model, width in zip(self.sub_models, self.bundle.widths, strict=True)
-        ]
+        features = []
+        for model, width in zip(self.sub_models, self.bundle.widths, strict=True):
+            if model is None:
+                features.append(np.zeros((1, width), np.float32))
+            else:
+                features.append(model.run(**{self.input.name: x[np.newaxis]})["features"])
+
         present = np.array([[model is not None for model in self.sub_models]], np.float32)
-        return self.fusion.run(features=np.concatenate(features, axis=1), present=present)[
-            "probabilities"
-        ][0]
+        fused = self.fusion.run(features=np.concatenate(features, axis=1), present=present)
+        return fused["probabilities"][0]
 
 
 def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | None = None) -> Fleet:
@@ -53,39 +55,37 @@ def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | Non
         raise BundleError(
             "all sub-models are missing; an answer needs at least one. Leave fewer out."
         )
-    chosen = [
-        None if j in missing else choice(bundle, j, flavour) for j in range(len(bundle.sub_models))
-    ]
-    models = tuple(
-        None if c is None else load(verified_path(bundle, c.file), c.threads) for c in chosen
-    )
-    return Fleet(bundle, models, load(verified_path(bundle, bundle.manifest["fusion"]["file"])))
+
+    models: list[Model | None] = []
+    for index in range(len(bundle.sub_models)):
+        if index in missing:
+            models.append(None)
+        else:
+            chosen = choice(bundle, index, flavour)
+            models.append(load(verified_path(bundle, chosen.file), chosen.threads))
+    fusion = load(verified_path(bundle, bundle.manifest["fusion"]["file"]))
+    return Fleet(bundle, bundle_input(bundle), tuple(models), fusion)
 
 
 def answer_file(fleet: Fleet, path: str | Path) -> dict:
-    """{"file", "label", "probability", "probabilities", "windows"} of a picture or a recording.
+    """{"file", "label", "probability", "probabilities", "windows"} of a file, e.g. a picture.
 
-    A recording longer than the window is cut into windows; its probabilities are their mean.
+    A file that gives several inputs (a recording longer than the window) gets the mean of their
+    probabilities. Raises InputError, which names the file, and DecoderMissing.
     """
-    spec = preprocess.spec_from_dict(fleet.bundle.manifest["input"]["spec"])
-    inputs = preprocess.inputs_from_file(path, spec, mel_filters(fleet.bundle))
+    try:
+        inputs = fleet.input.from_file(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
     mean = np.mean([fleet.probabilities(x) for x in inputs], axis=0)
     best = int(mean.argmax())
+    labels = fleet.bundle.labels
     return {
         "file": Path(path).name,
-        "label": fleet.bundle.labels[best],
+        "label": labels[best],
         "probability": float(mean[best]),
-        "probabilities": {
-            label: float(p) for label, p in zip(fleet.bundle.labels, mean, strict=True)
-        },
+        "probabilities": dict(zip(labels, mean.tolist(), strict=True)),
         "windows": len(inputs),
         "missing": fleet.missing,
     }
-
-
-def mel_filters(bundle: Bundle) -> np.ndarray | None:
-    """The mel filter bank that travels in an audio bundle, (n_mels, 1 + n_fft // 2); None for
-    images.
-    """
-    name = bundle.manifest["input"].get("mel_filters")
-    return None if name is None else np.load(verified_path(bundle, name), allow_pickle=False)

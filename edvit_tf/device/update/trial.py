@@ -27,7 +27,7 @@ def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> lis
         for index in (range(len(bundle.sub_models)) if sub_models is None else sub_models)
         for one in candidates(bundle, index, runtime)
     ]
-    names += ["golden.npz", *filter(None, [bundle.manifest["input"].get("mel_filters")])]
+    names += ["golden.npz", *bundle.input_files]
     if sub_models is None:
         names += [
             bundle.manifest["fusion"]["file"],

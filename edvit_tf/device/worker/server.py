@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.memory import resident
 from edvit_tf.device.rpc import certificate_expiry, tls
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_metrics, open_port
-from edvit_tf.device.rpc.request_input import input_rule, message_limit
+from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
 from edvit_tf.device.worker.loaded_models import load_models
 from edvit_tf.device.worker.service import WorkerService
@@ -55,7 +56,7 @@ def serve(options: WorkerOptions) -> int:
             range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models
         )
     )
-    rule = input_rule(bundle)
+    rule = bundle_input(bundle)
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
     models = load_models(bundle, indices, options.flavour)
     return asyncio.run(_serve(options, bundle, rule, models, own, bracketed(address, port)))

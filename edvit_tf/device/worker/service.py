@@ -9,11 +9,12 @@ import grpc
 import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle
+from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.metrics import Sample
-from edvit_tf.device.rpc.request_input import InputRule, decoded, request_input
+from edvit_tf.device.rpc.request_input import decoded, request_input
 from edvit_tf.device.worker.loaded_models import LoadedModel
 
 PLATFORM = "edvit_tf_tflite"
@@ -28,7 +29,7 @@ class WorkerService(BaseService):
     def __init__(
         self,
         bundle: Bundle,
-        rule: InputRule,
+        rule: BundleInput,
         models: Sequence[LoadedModel],
         default_seconds: float,
         own: tls.Identity | None,
@@ -144,7 +145,7 @@ class WorkerService(BaseService):
 
 
 def _work(
-    one: LoadedModel, rule: InputRule
+    one: LoadedModel, rule: BundleInput
 ) -> Callable[[np.ndarray | bytes], dict[str, np.ndarray]]:
     """What the executor's thread does for a request: decode if need be, and run."""
 

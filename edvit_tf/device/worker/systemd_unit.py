@@ -10,15 +10,14 @@ from pathlib import Path
 
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.tune import candidates
 from edvit_tf.device.rpc.ports import listening_address
-from edvit_tf.device.rpc.request_input import MAX_PIXELS
 from edvit_tf.device.worker.server import WorkerOptions
 
 _BASE_BYTES = 96 << 20  # the process without models
-_DECODE_BYTES_PER_PIXEL = 20  # of an encoded picture while it is resized
 
 _UNIT = """\
 [Unit]
@@ -91,11 +90,8 @@ def unit(options: WorkerOptions) -> str:
         for index in indices
     ]
     need = _BASE_BYTES + sum(needed_memory(size) for size in files)
-    decode = (
-        MAX_PIXELS * _DECODE_BYTES_PER_PIXEL
-        if bundle.manifest["input"]["spec"].get("kind") == "image"
-        else 0
-    )
+    spec = bundle_input(bundle).spec
+    decode = spec.decoding_bytes
     folder, python = _place(options.bundle), Path(sys.executable)
     given = None if options.identity is None else options.identity.resolve()
     at_home = any(
@@ -120,11 +116,7 @@ def unit(options: WorkerOptions) -> str:
             for name in ("ca.pem", "cert.pem", "key.pem")
         ),
         memory_why=f"the models need about {need >> 20} MiB"
-        + (
-            f", an encoded picture of {MAX_PIXELS >> 20} megapixels {decode >> 20} more"
-            if decode
-            else ""
-        ),
+        + (f", an {spec.largest_file} {decode >> 20} more" if decode else ""),
         memory_mib=(need + need // 4 + decode) >> 20,
         home="read-only" if at_home else "yes",
     )

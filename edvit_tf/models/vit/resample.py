@@ -8,7 +8,7 @@ are folded so that a grey picture does.
 
 import numpy as np
 
-from edvit_tf.device.model.preprocess import resize
+from edvit_tf.device.model.resize import resize
 from edvit_tf.errors import ConfigError
 
 
@@ -54,7 +54,7 @@ def resample_patch_kernel(kernel: np.ndarray, patch_size: int) -> np.ndarray:
 
     With B the matrix that resizes a patch, the new kernel solves <B x, w'> = <x, w> for every patch
     x: exactly where the patch grows, by least squares where it shrinks. B is the bilinear resize of
-    `edvit_tf.device.model.preprocess`, and is separable, so that two small pseudo-inverses do.
+    `edvit_tf.device.model.resize`, and is separable, so that two small pseudo-inverses do.
     Source: Beyer et al. 2023 (FlexiViT), section 3.4.
     """
     old = kernel.shape[0]

@@ -1,4 +1,4 @@
-"""device/preprocess.py and decode.py against tf.image and librosa, and what they refuse."""
+"""From a file to what a model takes, against tf.image and librosa, and what they refuse."""
 
 import io
 import json
@@ -8,8 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from edvit_tf.device.model import decode, preprocess
-from edvit_tf.device.model.preprocess import ImageSpec, MelSpec
+from edvit_tf.device.errors import DecoderMissing, InputError
+from edvit_tf.device.model import decode
+from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
+from edvit_tf.device.model.input_kinds import spec_from_dict
+from edvit_tf.device.model.resize import resize
+from edvit_tf.device.model.sound import MelSpec, log_mel, mel_input, mel_windows, windows
 from tests.support.data_files import cut_off, tone, write_picture, write_sound, write_wav
 
 MEL = {
@@ -53,11 +57,11 @@ def test_resize_is_that_of_tensorflow(method, antialias):
     ]:
         x = rng.uniform(0, 255, (2, *source, 3)).astype(np.float32)
         expected = tf.image.resize(x, target, method=method, antialias=antialias).numpy()
-        got = preprocess.resize(x, *target, method, antialias)
+        got = resize(x, *target, method, antialias)
         assert got.dtype == np.float32 and got.flags.c_contiguous
         assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max(), (source, target)
         np.testing.assert_allclose(
-            preprocess.resize(x[1], *target, method, antialias), got[1], rtol=1e-5, atol=1e-3
+            resize(x[1], *target, method, antialias), got[1], rtol=1e-5, atol=1e-3
         )
 
 
@@ -99,7 +103,7 @@ def test_log_mel_is_that_of_librosa(rate, seconds, frames, top_db):
         norm="slaney",
     )
     expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=top_db)[:, :frames]
-    got = preprocess.log_mel(samples, spec, filters(spec))
+    got = log_mel(samples, spec, filters(spec))
     assert got.shape == (128, frames) and got.dtype == np.float32
     assert (expected == expected.min()).mean() > 0.1  # the cut at top_db is in play
     np.testing.assert_allclose(got, expected, atol=2e-3)
@@ -108,17 +112,17 @@ def test_log_mel_is_that_of_librosa(rate, seconds, frames, top_db):
 def test_mel_input_pads_and_refuses_what_is_too_long():
     spec = MelSpec(**MEL)
     bank = filters(spec)
-    short = preprocess.mel_input(tone(5000), spec, bank)
+    short = mel_input(tone(5000), spec, bank)
     padded = np.zeros(16_000, np.float32)
     padded[:5000] = tone(5000)
     assert short.shape == (64, 48, 1)
-    np.testing.assert_array_equal(short, preprocess.mel_input(padded, spec, bank))
+    np.testing.assert_array_equal(short, mel_input(padded, spec, bank))
     with pytest.raises(ValueError, match="windows"):
-        preprocess.log_mel(np.zeros(16_001, np.float32), spec, bank)
+        log_mel(np.zeros(16_001, np.float32), spec, bank)
     with pytest.raises(ValueError, match="NaN"):
-        preprocess.log_mel(np.full(16_000, np.nan, np.float32), spec, bank)
+        log_mel(np.full(16_000, np.nan, np.float32), spec, bank)
     with pytest.raises(ValueError, match=r"\(128, 1025\)"):
-        preprocess.log_mel(padded, spec, bank[:, :-1])
+        log_mel(padded, spec, bank[:, :-1])
 
 
 @pytest.mark.parametrize(
@@ -135,49 +139,45 @@ def test_mel_input_pads_and_refuses_what_is_too_long():
     ],
 )
 def test_windows(num_samples, starts):
-    assert preprocess.windows(num_samples, 100) == starts
+    assert windows(num_samples, 100) == starts
 
 
 def test_mel_windows_are_those_of_the_starts():
     spec = MelSpec(**MEL)
     bank, samples = filters(spec), tone(41_000) * np.linspace(0.1, 1, 41_000, dtype=np.float32)
-    got = preprocess.mel_windows(samples, spec, bank)
+    got = mel_windows(samples, spec, bank)
     assert len(got) == 3
-    np.testing.assert_array_equal(got[2], preprocess.mel_input(samples[25_000:], spec, bank))
+    np.testing.assert_array_equal(got[2], mel_input(samples[25_000:], spec, bank))
 
 
 def test_image_input_converts_channels():
     rgb = np.zeros((6, 4, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
     grey, colour = ImageSpec(6, 4, 1), ImageSpec(6, 4, 3)
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
-    assert (preprocess.image_input(rgb, grey) == luma).all()
-    assert (
-        preprocess.image_input(np.dstack([rgb, rgb[..., :1]]), colour) == rgb
-    ).all()  # alpha is dropped
-    assert (preprocess.image_input(rgb[..., 1], colour) == 100).all()
-    assert preprocess.image_input(rgb[..., 1], grey).shape == (6, 4, 1)
+    assert (image_input(rgb, grey) == luma).all()
+    assert (image_input(np.dstack([rgb, rgb[..., :1]]), colour) == rgb).all()  # alpha is dropped
+    assert (image_input(rgb[..., 1], colour) == 100).all()
+    assert image_input(rgb[..., 1], grey).shape == (6, 4, 1)
     with pytest.raises(ValueError, match="float"):
-        preprocess.image_input(rgb / 255.0, colour)
+        image_input(rgb / 255.0, colour)
 
 
 def test_image_input_rounds_and_clips():
     pixels = np.array([[0, 255, 0, 255]] * 4, np.uint8)
-    up = preprocess.image_input(pixels, ImageSpec(4, 16, 1, resize="bicubic"))
+    up = image_input(pixels, ImageSpec(4, 16, 1, resize="bicubic"))
     assert (
         up.dtype == np.uint8 and up.min() == 0 and up.max() == 255
     )  # bicubic overshoots: clipped, not wrapped
-    down = preprocess.image_input(np.array([[0, 255], [255, 254]], np.uint8), ImageSpec(1, 1, 1))
+    down = image_input(np.array([[0, 255], [255, 254]], np.uint8), ImageSpec(1, 1, 1))
     assert down.item() == 191  # the mean, 191.0
     batch = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
     spec = ImageSpec(5, 5, 3)
-    np.testing.assert_array_equal(
-        preprocess.image_batch(batch, spec)[2], preprocess.image_input(batch[2], spec)
-    )
+    np.testing.assert_array_equal(image_batch(batch, spec)[2], image_input(batch[2], spec))
 
 
 def test_specs_travel_as_json():
     for spec in (ImageSpec(224, 200, 3, resize="bicubic", antialias=False), MelSpec(**MEL)):
-        assert preprocess.spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+        assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 @pytest.mark.parametrize(
@@ -198,14 +198,14 @@ def test_specs_travel_as_json():
 )
 def test_spec_from_dict_refuses(change, message):
     with pytest.raises(ValueError, match=message):
-        preprocess.spec_from_dict({**MelSpec(**MEL).to_dict(), **change})
+        spec_from_dict({**MelSpec(**MEL).to_dict(), **change})
 
 
 def test_spec_from_dict_names_a_missing_key():
     values = MelSpec(**MEL).to_dict()
     del values["n_fft"]
     with pytest.raises(ValueError, match="n_fft"):
-        preprocess.spec_from_dict(values)
+        spec_from_dict(values)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".au"])
@@ -225,7 +225,7 @@ def test_truncated_audio_is_refused(tmp_path, suffix, keep):
     pytest.importorskip("soundfile")
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
     path = cut_off(write_sound(tmp_path / f"a{suffix}", noise, 16_000), keep)
-    with pytest.raises(ValueError, match="Truncated|Damaged|cut off|Not a WAV"):
+    with pytest.raises(InputError, match="Truncated|Damaged|cut off|Not a WAV"):
         decode.decode_audio(path)
 
 
@@ -236,9 +236,9 @@ def test_wav_decodes_without_soundfile(tmp_path, monkeypatch):
     samples, rate = decode.decode_audio(path)
     assert rate == 8000
     np.testing.assert_allclose(samples, tone(3000) / 2, atol=1e-4)
-    with pytest.raises(ValueError, match="Truncated"):
+    with pytest.raises(InputError, match="Truncated"):
         decode.decode_audio(cut_off(path))
-    with pytest.raises(RuntimeError, match="pip install soundfile"):
+    with pytest.raises(DecoderMissing, match="pip install soundfile"):
         decode.decode_audio(
             b"fLaC" + bytes(14) + (16_000 << 44 | 100).to_bytes(8, "big") + bytes(100)
         )
@@ -278,29 +278,29 @@ def test_decode_image_keeps_sixteen_bits_and_turns_upright():
 def test_damaged_picture_is_refused(tmp_path):
     pytest.importorskip("PIL")
     path = write_picture(tmp_path / "a.jpg", (100, 100))
-    with pytest.raises(ValueError, match="readable picture"):
+    with pytest.raises(InputError, match="readable picture"):
         decode.decode_image(cut_off(path, 0.7))
-    with pytest.raises(ValueError, match="readable picture"):
+    with pytest.raises(InputError, match="readable picture"):
         decode.decode_image(b"no picture")
 
 
 def test_inputs_from_file(tmp_path):
     pytest.importorskip("PIL")
     picture = write_picture(tmp_path / "a.png", (30, 20))
-    got = preprocess.inputs_from_file(picture, ImageSpec(16, 16, 3))
+    got = ImageSpec(16, 16, 3).from_file(picture, {})
     assert got.shape == (1, 16, 16, 3) and got.dtype == np.uint8
     spec = MelSpec(**MEL)
     sound = write_wav(tmp_path / "a.wav", tone(40_000), 16_000)
-    got = preprocess.inputs_from_file(sound.read_bytes(), spec, filters(spec))
+    got = spec.from_file(sound.read_bytes(), {"mel_filters.npy": filters(spec)})
     assert got.shape == (3, 64, 48, 1) and got.dtype == np.float32
     other = write_wav(tmp_path / "b.wav", tone(40_000), 22_050)
-    with pytest.raises(ValueError, match="22050 Hz.*16000 Hz"):
-        preprocess.inputs_from_file(other, spec, filters(spec))
+    with pytest.raises(InputError, match="22050 Hz.*16000 Hz"):
+        spec.from_file(other, {"mel_filters.npy": filters(spec)})
 
 
 def test_importing_it_loads_numpy_alone():
     code = (
-        "import sys, edvit_tf.device.model.preprocess; "
+        "import sys, edvit_tf.device.model.input_kinds; "
         "print([m for m in ('PIL', 'soundfile', 'librosa', 'scipy', 'tensorflow', "
         "'edvit_tf.errors') "
         "if m in sys.modules])"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.model.decode import decode_audio
-from edvit_tf.device.model.preprocess import mel_input
+from edvit_tf.device.model.sound import mel_input
 from edvit_tf.device.rpc import messages, tensors
 from tests.support import made_bundle
 from tests.support.worker_process import ask, wait_for, worker
@@ -130,7 +130,7 @@ BAD = {
     "huge picture": (
         request(png(5000, 5000)),
         INVALID,
-        "5000 x 5000 pixels; 16777216 are the most",
+        "got 5000 x 5000 pixels; expected at most 16777216",
     ),
     "oversize": (request(bytes(9 << 20)), EXHAUSTED, "larger than max (9437"),
 }

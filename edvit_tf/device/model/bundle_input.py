@@ -1,0 +1,68 @@
+"""The input of a bundle: its spec, with the files that preparing an input takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
+from edvit_tf.device.model.input_kinds import spec_from_dict
+from edvit_tf.device.model.input_spec import Files, InputSpec, Source
+
+
+@dataclass(frozen=True)
+class BundleInput:
+    """What the models of a bundle take, and how a file becomes it."""
+
+    spec: InputSpec
+    files: Files
+
+    @property
+    def name(self) -> str:
+        """Of the models' input tensor."""
+        return self.spec.name
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.spec.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With the batch axis, which is 1."""
+        return (1, *self.spec.shape)
+
+    def from_file(self, source: Source) -> np.ndarray:
+        """An encoded file -> (n, ...); raises InputError, DecoderMissing."""
+        return self.spec.from_file(source, self.files)
+
+
+def bundle_input(bundle: Bundle) -> BundleInput:
+    """The input of a bundle, its files verified and loaded; BundleError if it cannot be used."""
+    try:
+        given = bundle.manifest["input"]
+        spec = spec_from_dict(given["spec"])
+        tensor = str(given["name"]), str(np.dtype(given["dtype"])), list(given["shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
+        ) from error
+
+    name, dtype, shape = tensor
+    if tensor != (spec.name, spec.dtype, list(spec.shape)):
+        raise BundleError(
+            f"the input of {bundle.path} is {name}, {dtype} {[1, *shape]}; its spec gives "
+            f"{[1, *spec.shape]}, {spec.dtype}, named {spec.name}. Export the bundle again."
+        )
+
+    lacking = [file for file in spec.files if file not in bundle.input_files]
+    if lacking:
+        raise BundleError(
+            f"the input of {bundle.path} lacks {', '.join(lacking)}. Export the bundle again."
+        )
+    return BundleInput(spec, {file: _loaded(bundle, file) for file in bundle.input_files})
+
+
+def _loaded(bundle: Bundle, file: str) -> np.ndarray | bytes:
+    path = verified_path(bundle, file)
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    return path.read_bytes()

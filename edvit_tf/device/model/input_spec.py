@@ -1,0 +1,107 @@
+"""What a kind of input brings: from the name of a model's tensor to how a file becomes one.
+
+A spec is a frozen dataclass of plain numbers and names. It travels in a bundle's manifest, so that
+a device prepares a file as training did. `input_kinds.py` lists the kinds; everything else asks a
+spec, and never which kind it is.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+# What a bundle holds for its kind of input, by file name: an array of a .npy file, bytes of another.
+Files = Mapping[str, Any]
+Source = str | Path | bytes  # an encoded file: its path, or what it holds
+
+
+class InputSpec(ABC):
+    """A kind of input with its settings, which are the dataclass fields of a subclass."""
+
+    kind: ClassVar[str]  # in the manifest, and in `input_kinds.KINDS`
+    name: ClassVar[str]  # of the model's input tensor
+    dtype: ClassVar[str]  # of that tensor, e.g. "uint8"
+    modality: ClassVar[str]  # "image", "audio", ...: of the task, and of a data set
+    item: ClassVar[str]  # what one file is called, e.g. "picture"
+    described: ClassVar[str]  # the tensor in the words of a bundle's card
+    is_picture: ClassVar[bool] = False  # pixels 0..255: may be turned, coloured, mixed as such
+    is_sound: ClassVar[bool] = False  # brings sample_rate_hz, window_samples and from_samples
+    files: ClassVar[tuple[str, ...]] = ()  # that a bundle must hold for it
+    may_be_zero: ClassVar[tuple[str, ...]] = ()  # fields of which 0 is allowed
+    decoding_bytes: ClassVar[int] = 0  # memory that decoding the largest file of a request takes
+    largest_file: ClassVar[str] = ""  # that file, in words
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one input, without the batch axis."""
+
+    @property
+    @abstractmethod
+    def largest_file_bytes(self) -> int:
+        """Bytes that the encoded file of a request may have."""
+
+    @abstractmethod
+    def probe(self, source: Source) -> None:
+        """Looks at a file's header, decoding nothing, before a request's file is decoded.
+
+        Raises InputError if it is no such file, InputTooLarge if it promises more than one request
+        may bring.
+        """
+
+    @abstractmethod
+    def from_file(self, source: Source, files: Files) -> np.ndarray:
+        """An encoded file -> (n, *shape) of `dtype`; n > 1 where a file is cut into windows.
+
+        Raises InputError if it cannot be used, DecoderMissing if a decoder is not installed.
+        """
+
+    @abstractmethod
+    def golden_sample(self, seed: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+        """(1, *shape) of `dtype`, made up: what a device proves itself with.
+
+        `mean` and `std` are those by which the model normalises its input; a kind whose values have
+        none leaves them alone.
+        """
+
+    @property
+    def task(self) -> str:
+        """ "image-classification", ..."""
+        return f"{self.modality}-classification"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary of JSON types, with its kind."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+
+    def check_fields(self) -> None:
+        """Types and ranges of the fields; ValueError names the field."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            name = f"{type(self).__name__}.{field.name}"
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+
+            # a whole number does for a float; True does for neither
+            if field.type is float:
+                fits = number
+            else:
+                fits = isinstance(value, field.type) and number == (field.type is int)
+            if not fits:
+                raise ValueError(f"{name} is {value!r}; it must be of type {field.type.__name__}.")
+
+            allowed_zero = value == 0 and field.name in self.may_be_zero
+            if number and not value > 0 and not allowed_zero:
+                raise ValueError(f"{name} is {value!r}; it must be positive.")
+
+
+def smooth_map(
+    shape: tuple[int, int, int], seed: int, mean: Sequence[float], std: Sequence[float]
+) -> np.ndarray:
+    """float64 (H, W, C) of `mean` and `std`, made from the seed: 8 x 8 fields of one value each."""
+    height, width, channels = shape
+    coarse = np.random.default_rng(seed).normal(size=(8, 8, channels))
+    rows = np.linspace(0, 7, height).round().astype(int)
+    columns = np.linspace(0, 7, width).round().astype(int)
+    return np.array(mean) + np.array(std) * coarse[rows][:, columns]

@@ -1,0 +1,182 @@
+"""Sound: a recording -> windows of log-mel decibels, as librosa would give them, in numpy alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edvit_tf.device.errors import InputError, InputTooLarge
+from edvit_tf.device.model.decode import decode_audio, probe_audio
+from edvit_tf.device.model.input_spec import Files, InputSpec, Source, smooth_map
+from edvit_tf.device.model.resize import check_method, resize
+
+MEL_FILTERS = (
+    "mel_filters.npy"  # in a bundle: (n_mels, 1 + n_fft // 2), so that no device needs librosa
+)
+_SAMPLE_BYTES = 2 * 4  # of an encoded recording: two channels of float32 at most
+
+
+@dataclass(frozen=True)
+class MelSpec(InputSpec):
+    """One window of sound as (n_mels, frames) decibels (row 0 = lowest band), resized to (height,
+    width, 1) float32.
+    """
+
+    sample_rate_hz: int
+    window_samples: int
+    n_fft: int
+    hop_length: int
+    n_mels: int
+    frames: int  # columns kept of the 1 + window_samples // hop_length
+    fmin_hz: float
+    fmax_hz: float
+    height: int
+    width: int
+    top_db: float = 80.0
+    amin: float = 1e-10
+    resize: str = "bilinear"
+    antialias: bool = True
+
+    kind = name = "mel"
+    dtype = "float32"
+    modality = "audio"
+    item = "recording"
+    described = "log-mel spectrogram (float32, decibels)"
+    is_sound = True
+    files = (MEL_FILTERS,)
+    may_be_zero = ("fmin_hz",)
+
+    def __post_init__(self) -> None:
+        self.check_fields()
+        check_method(self.resize, "MelSpec.resize")
+        most = 1 + self.window_samples // self.hop_length
+        if self.frames > most:
+            raise ValueError(
+                f"MelSpec.frames is {self.frames}; {self.window_samples} samples at hop "
+                f"{self.hop_length} give {most}. Ask for fewer."
+            )
+        if not self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:
+            raise ValueError(
+                f"MelSpec.fmin_hz, fmax_hz are {self.fmin_hz}, {self.fmax_hz}; they must rise and "
+                f"end at or below half the sample rate, {self.sample_rate_hz / 2}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, 1)."""
+        return self.height, self.width, 1
+
+    @property
+    def largest_file_bytes(self) -> int:
+        """One and a half windows: with less than half a window more there is still one."""
+        return self.window_samples * 3 // 2 * _SAMPLE_BYTES
+
+    def probe(self, source: Source) -> None:
+        """InputTooLarge for more than one window; InputError for what is no recording."""
+        frames, _ = probe_audio(source)
+        count = len(windows(frames, self.window_samples))
+        if count > 1:
+            raise InputTooLarge(
+                f"{frames} samples, {count} windows",
+                f"one window of {self.window_samples}; send each window by itself",
+            )
+
+    def from_file(self, source: Source, files: Files) -> np.ndarray:
+        """A recording -> float32 (n windows, height, width, 1); errors as `decode_audio`.
+
+        InputError if it has another sample rate: a device does not resample.
+        """
+        samples, rate = decode_audio(source)
+        if rate != self.sample_rate_hz:
+            raise InputError(
+                f"The recording has {rate} Hz; the model takes {self.sample_rate_hz} Hz and "
+                f"nothing is resampled here. Record at {self.sample_rate_hz} Hz, or convert the "
+                "file beforehand."
+            )
+        return mel_windows(samples, self, files[MEL_FILTERS])
+
+    def from_samples(self, samples: np.ndarray, files: Files) -> np.ndarray:
+        """One window of sound, -1..1 -> float32 (1, height, width, 1)."""
+        return mel_input(samples, self, files[MEL_FILTERS])[np.newaxis]
+
+    def golden_sample(self, seed: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+        """float32 (1, height, width, 1)."""
+        return smooth_map(self.shape, seed, mean, std).astype(np.float32)[np.newaxis]
+
+
+def windows(num_samples: int, window_samples: int) -> tuple[int, ...]:
+    """Starts of a recording's windows, side by side; a rest of half a window or more gives one
+    more, right-aligned.
+
+    A smaller rest is dropped; a recording shorter than the window has one window at 0, to be
+    padded.
+    """
+    full, rest = divmod(num_samples, window_samples)
+    if full == 0:
+        return (0,)
+    starts = [i * window_samples for i in range(full)]
+    if 2 * rest >= window_samples:
+        starts.append(num_samples - window_samples)
+    return tuple(starts)
+
+
+def mel_windows(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> np.ndarray:
+    """A whole recording -> float32 (n windows, height, width, 1)."""
+    inputs = []
+    for start in windows(len(samples), spec.window_samples):
+        window = samples[start : start + spec.window_samples]
+        inputs.append(mel_input(window, spec, mel_filters))
+    return np.stack(inputs)
+
+
+def mel_input(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> np.ndarray:
+    """One window of sound -> float32 (height, width, 1), decibels."""
+    decibels = log_mel(samples, spec, mel_filters)[..., None]  # (n_mels, frames, 1)
+    return resize(decibels, spec.height, spec.width, spec.resize, spec.antialias)
+
+
+def log_mel(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> np.ndarray:
+    """Log-mel decibels of one window, float32 (n_mels, frames); a shorter window is padded with
+    silence.
+
+    samples: float (at most window_samples,), -1..1. mel_filters: (n_mels, 1 + n_fft // 2). Centred
+    STFT over zero padding, periodic Hann, power 2, then 10 log10(max(amin, .)) cut at top_db below
+    the peak, then the frames kept: what librosa.feature.melspectrogram and power_to_db(ref=1.0)
+    give for the same parameters.
+    """
+    # double: numpy 1 and 2 then agree, and quiet bands keep their digits
+    samples = np.asarray(samples, np.float64)
+    _check_window(samples, spec, mel_filters)
+
+    half = spec.n_fft // 2
+    padded = np.zeros(spec.window_samples + 2 * half)
+    padded[half : half + samples.size] = samples
+
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
+    every = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)
+    frames = every[:: spec.hop_length]  # (T, n_fft)
+    spectrum = np.fft.rfft(frames * hann, axis=1)
+    power = spectrum.real**2 + spectrum.imag**2  # (T, 1 + n_fft // 2)
+    mel = power @ np.asarray(mel_filters, np.float64).T  # (T, n_mels)
+
+    decibels = 10 * np.log10(np.maximum(spec.amin, mel))
+    decibels = np.maximum(decibels, decibels.max() - spec.top_db)
+    return np.ascontiguousarray(decibels.T[:, : spec.frames], dtype=np.float32)
+
+
+def _check_window(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> None:
+    if samples.ndim != 1 or samples.size > spec.window_samples:
+        raise ValueError(
+            f"Sound of shape {samples.shape}; one window is at most ({spec.window_samples},). "
+            "Cut it at the starts that `windows` gives."
+        )
+    wanted = (spec.n_mels, 1 + spec.n_fft // 2)
+    if mel_filters is None or np.shape(mel_filters) != wanted:
+        raise ValueError(
+            f"mel_filters of shape {np.shape(mel_filters)}; the spec needs {wanted}. "
+            "Take the ones stored with the spec."
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError(
+            "Sound holds NaN or infinite samples; they must be finite. Check the recording."
+        )
