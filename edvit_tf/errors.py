@@ -17,7 +17,7 @@ class HostExit(ExitCode):
     CONFIG = 3, "a configuration value cannot be used", "no"
     DATA = 4, "a data set cannot be used"
     PLAN = 5, "no plan fits the devices and budgets"
-    OUTPUT = 6, "an output is there already, or cannot be written"
+    OUTPUT = 6, "an output is there already, is damaged, or cannot be written"
     ACCURACY = 8, "the accuracy is below --min-accuracy"
     EXPORT = 11, "a .tflite file cannot be made, or disagrees with its Keras model"
     REQUEST = 19, "an aggregator is not there, or refused"

@@ -315,11 +315,11 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     from edvit_tf.models.vit.cost import cost_table
     from edvit_tf.models.vit.keras_model import build_vit
     from edvit_tf.models.vit.pretrained import load_base
-    from edvit_tf.pipeline.steps import base_vit_config
+    from edvit_tf.pipeline.steps import base_config
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.tables import plan_table
 
-    base = base_vit_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
+    base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
     name = config.model
     if given is not None:
         loaded = load_base(given, base, dataset.labels)

@@ -1,66 +1,112 @@
-"""The deployment graphs of the fusion: what the aggregator runs over the sub-models' features."""
+"""How the sub-models' answers become one, as a Keras model and as a graph for a device.
 
-from collections.abc import Callable, Mapping
+A further kind of fusion is a further class here with the same fields and methods, and its name in
+`KINDS` and in `edvit_tf.config.FUSIONS`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 
-from edvit_tf.training.fusion_layers import spread_matrix
+from edvit_tf.config import RunConfig
+from edvit_tf.planning.plan import Plan
+
+Weights = dict[str, np.ndarray]
 
 
-def fusion_graph(
-    weights: Mapping[str, np.ndarray], widths: tuple[int, ...]
-) -> tuple[Callable, list]:
-    """The tower MLP over `features` (1, sum d_j) and `present` (1, N) -> {"probabilities": (1,
-    classes)}.
+@dataclass(frozen=True)
+class Fusion:
+    """Sub-models of these widths, classes and order -> probabilities of all classes.
 
-    `weights` are those of `edvit_tf.training.fuse.build_fusion`, by name.
+    Every kind takes `features` (B, sum d_j) and `present` (B, N), and leaves out what is not
+    present.
     """
-    spread = np.repeat(
-        np.eye(len(widths), dtype=np.float32), widths, axis=1
-    )  # (N, sum d_j): present -> one a feature
 
-    def graph(features, present):
-        x = features * tf.matmul(present, spread)
-        x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
-        return {"probabilities": tf.nn.softmax(_dense(x, weights, "probabilities"))}
+    widths: tuple[int, ...]  # d_j
+    groups: tuple[tuple[int, ...], ...]  # C_j
+    num_classes: int
+    hidden_share: float  # lambda: hidden width of the tower = ceil(lambda * sum d_j)
 
-    return graph, [
-        tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),
-        tf.TensorSpec((1, len(widths)), tf.float32, name="present"),
-    ]
+    is_fitted: ClassVar[bool]  # on the sub-models' features, by labels
 
+    def build(self):
+        """A Keras model with weights of its own."""
+        raise NotImplementedError
 
-def average_graph(
-    weights: Mapping[str, np.ndarray],
-    widths: tuple[int, ...],
-    groups: list[tuple[int, ...]],
-    num_classes: int,
-) -> tuple[Callable, list]:
-    """The softmax average with the inputs and output of `fusion_graph`; `weights` are those of
-    `build_average`.
-    """
-    starts = np.cumsum([0, *widths])
+    def graph(self, weights: Weights) -> tuple[Callable, list]:
+        """The same of one window for a device, and its signature (`edvit_tf.export.convert`)."""
+        raise NotImplementedError
 
-    def graph(features, present):
-        total = np.zeros((1, num_classes), np.float32)
-        for j, group in enumerate(groups):
-            own = tf.slice(features, [0, starts[j]], [1, widths[j]])
-            logits = (
-                tf.matmul(own, weights[f"average.kernel_{j:02d}"])
-                + weights[f"average.bias_{j:02d}"]
-            )
-            share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
-            total = total + tf.slice(present, [0, j], [1, 1]) * share
-        mean = total / tf.reduce_sum(present, axis=1, keepdims=True)
-        cooled = tf.math.log(tf.maximum(mean, np.float32(1e-30))) / weights["average.temperature"]
-        return {"probabilities": tf.nn.softmax(cooled)}
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates that training counts for one window, forward."""
+        raise NotImplementedError
 
-    return graph, [
-        tf.TensorSpec((1, sum(widths)), tf.float32, name="features"),
-        tf.TensorSpec((1, len(widths)), tf.float32, name="present"),
-    ]
+    def weights_from(self, sub_models: list[Weights]) -> Weights:
+        """Weights that follow from those of the sub-models, where the fusion is not fitted."""
+        raise NotImplementedError
 
 
-def _dense(x, w: Mapping, name: str):
-    return tf.matmul(x, w[f"{name}.kernel"]) + w[f"{name}.bias"]
+class Tower(Fusion):
+    """An MLP over all features side by side."""
+
+    is_fitted = True
+
+    def build(self):
+        from edvit_tf.training.fuse import build_fusion
+
+        return build_fusion(self.widths, self.num_classes, self.hidden_share)
+
+    def graph(self, weights: Weights) -> tuple[Callable, list]:
+        from edvit_tf.export.fusion_graphs import fusion_graph
+
+        return fusion_graph(weights, self.widths)
+
+    @property
+    def macs(self) -> int:
+        width = sum(self.widths)
+        return math.ceil(self.hidden_share * width) * (width + self.num_classes)
+
+
+class Average(Fusion):
+    """The mean of the sub-models' softmaxes, by their own heads."""
+
+    is_fitted = False
+
+    def build(self):
+        from edvit_tf.training.fuse import build_average
+
+        return build_average(self.widths, list(self.groups), self.num_classes)
+
+    def graph(self, weights: Weights) -> tuple[Callable, list]:
+        from edvit_tf.export.fusion_graphs import average_graph
+
+        return average_graph(weights, self.widths, list(self.groups), self.num_classes)
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    def weights_from(self, sub_models: list[Weights]) -> Weights:
+        weights = {"average.temperature": np.ones(1, np.float32)}
+        for j, own in enumerate(sub_models):
+            for part in ("kernel", "bias"):
+                weights[f"average.{part}_{j:02d}"] = own[f"head.{part}"]
+        return weights
+
+
+# "joint" is a tower that is trained on together with its sub-models.
+KINDS: dict[str, type[Fusion]] = {"tower": Tower, "joint": Tower, "average": Average}
+
+
+def fusion_of(config: RunConfig, plan: Plan, num_classes: int) -> Fusion:
+    """The fusion of a run's sub-models."""
+    return KINDS[config.fusion](
+        widths=tuple(sub.config.feature_dim for sub in plan.sub_models),
+        groups=tuple(sub.classes for sub in plan.sub_models),
+        num_classes=num_classes,
+        hidden_share=config.fusion_lambda,
+    )

@@ -7,42 +7,20 @@ of its sub-models after each cut, of a joint training, and of the fusion's MLP. 
 the fit of a head alone count in none.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from edvit_tf.config import STAGES, Plan, RunConfig, SubModelPlan, TrainConfig, ViTConfig
-from edvit_tf.models.vit import cost
+from edvit_tf.config import RunConfig, TrainConfig
+from edvit_tf.export.fusion import fusion_of
+from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.pipeline.member import GROUP, HEAD, Member
+from edvit_tf.planning.plan import Plan, SubModelPlan
 
 
-def training_macs(widths: ViTConfig, training: TrainConfig, samples: int) -> int:
-    """MACs of a fit, forward and backward, for the share of the tokens that its steps keep."""
-    kept = round(widths.num_patches * (1 - training.patch_dropout)) + 1
-    return round(3 * samples * cost.macs(widths) * kept / widths.num_tokens)
-
-
-def fusion_macs(config: RunConfig, widths: list[int], num_classes: int, samples: int) -> int:
-    """MACs of training the tower MLP over sub-models of these widths on `samples`; 0 for the
-    softmax average.
-    """
-    hidden = math.ceil(config.fusion_lambda * sum(widths))
-    return 0 if config.fusion == "average" else 3 * samples * hidden * (sum(widths) + num_classes)
-
-
-def widths_after(base: ViTConfig, final: ViTConfig, stage: str) -> ViTConfig:
-    """The widths of a model on its way from `base` to `final` after one of STAGES: those of its fit
-    then.
-    """
-    fields = {
-        "residual": ("hidden_dim",),
-        "attention": ("num_heads", "head_dim"),
-        "ffn": ("mlp_dim",),
-    }
-    cut = [name for one in STAGES[: STAGES.index(stage) + 1] for name in fields[one]]
-    return base.replace(
-        num_classes=final.num_classes, pool="cls", **{name: getattr(final, name) for name in cut}
-    )
+def training_macs(widths: ModelConfig, training: TrainConfig, samples: int) -> int:
+    """MACs of a fit, forward and backward, of what its steps keep of each sample."""
+    return architecture(widths).training_macs(widths, training.patch_dropout, samples)
 
 
 @dataclass(frozen=True)
@@ -52,9 +30,19 @@ class Budget:
     """
 
     config: RunConfig
-    base: ViTConfig
+    base: ModelConfig
     plan: Plan
     labels: np.ndarray
+
+    def samples(self, member: Member, step: str) -> int:
+        """Samples of an epoch of the fit after one of a member's steps, where it learns all
+        classes: the whole split, or for a rival so many as cost what the fleet's cost.
+        """
+        if member.is_sub_model or step == HEAD:
+            return len(self.labels)
+        if self.config.shared_training is None:
+            return self.rival(member.widths, step)
+        return self.rival_own(member) if step == GROUP else self.rival_shared(member)
 
     def own_samples(self, sub: SubModelPlan) -> int:
         """Samples of an epoch of a sub-model's own fit: its group's mixture, the last batch filled
@@ -63,94 +51,85 @@ class Budget:
         from edvit_tf.training.batches import group_epoch
 
         training = self.config.stage_training
-        return _filled(
-            len(
-                group_epoch(
-                    self.labels, sub.classes, self.base.num_classes, 0, 0, training.other_weight
-                )
-            ),
-            training,
+        rows = group_epoch(
+            self.labels, sub.classes, self.base.num_classes, 0, 0, training.other_weight
         )
+        return _filled(len(rows), training)
 
     def fleet(self) -> dict[str, int]:
         """MACs of the fleet's training: "shared" and "group" with shared models, else those of each
-        of STAGES. What is trained at the end, joint training and fusion, is in the last."""
-        stage, shared, subs = (
-            self.config.stage_training,
-            self.config.shared_training,
-            self.plan.sub_models,
-        )
-
-        def own(sub: SubModelPlan, widths: ViTConfig) -> int:
-            return training_macs(widths, stage, stage.epochs * self.own_samples(sub))
-
-        if shared is None:
-            spent = {
-                name: sum(own(sub, widths_after(self.base, sub.config, name)) for sub in subs)
-                for name in STAGES
-            }
+        of the cuts. What is trained at the end, joint training and fusion, is in the last."""
+        if self.config.shared_training is None:
+            spent = {cut: self._own(cut) for cut in self._cuts}
+            last = self._cuts[-1]
         else:
-            models = {sub.kept_heads: self._all_classes(sub.config) for sub in subs}
-            spent = {
-                "shared": sum(
-                    training_macs(widths, shared, shared.epochs * _filled(len(self.labels), shared))
-                    for widths in models.values()
-                ),
-                "group": sum(own(sub, sub.config) for sub in subs),
-            }
-        last = "ffn" if shared is None else "group"
+            spent = {"shared": self._shared(), GROUP: self._own(self._cuts[-1])}
+            last = GROUP
         return spent | {last: spent[last] + self._ending()}
 
-    def rival(self, widths: ViTConfig, stage: str) -> int:
-        """Samples of an epoch of a rival's fit without shared models, after one of STAGES."""
-        return self._samples(
-            widths_after(self.base, widths, stage), self.config.stage_training, self.fleet()[stage]
-        )
+    def rival(self, widths: ModelConfig, cut: str) -> int:
+        """Samples of an epoch of a rival's fit without shared models, after a cut."""
+        then = architecture(widths).widths_after(self.base, widths, cut)
+        return self._samples(then, self.config.stage_training, self.fleet()[cut])
 
-    def rival_shared(self, sub: SubModelPlan) -> int:
+    def rival_shared(self, member: Member) -> int:
         """Samples of an epoch of the model of all classes from which a rival starts: the fleet's
         own where the fleet has one of that width, else so many as cost what all of the fleet's
         cost."""
-        if sub.kept_heads in {one.kept_heads for one in self.plan.sub_models}:
+        if member.kept in {sub.kept for sub in self.plan.sub_models}:
             return len(self.labels)
-        return self._samples(sub.config, self.config.shared_training, self.fleet()["shared"])
+        return self._samples(member.widths, self.config.shared_training, self.fleet()["shared"])
 
-    def rival_own(self, sub: SubModelPlan) -> int:
+    def rival_own(self, member: Member) -> int:
         """Samples of an epoch of a rival's fit after that: what is left of the fleet's training."""
         shared = self.config.shared_training
-        started = training_macs(
-            sub.config, shared, shared.epochs * _filled(self.rival_shared(sub), shared)
-        )
-        return self._samples(
-            sub.config, self.config.stage_training, sum(self.fleet().values()) - started
-        )
+        seen = shared.epochs * _filled(self.rival_shared(member), shared)
+        left = sum(self.fleet().values()) - training_macs(member.widths, shared, seen)
+        return self._samples(member.widths, self.config.stage_training, left)
+
+    @property
+    def _cuts(self) -> tuple[str, ...]:
+        return architecture(self.base).CUTS
+
+    def _own(self, cut: str) -> int:
+        """MACs of the sub-models' own fits at the widths that they have after a cut."""
+        training, spent = self.config.stage_training, 0
+        for sub in self.plan.sub_models:
+            widths = architecture(self.base).widths_after(self.base, sub.config, cut)
+            spent += training_macs(widths, training, training.epochs * self.own_samples(sub))
+        return spent
+
+    def _shared(self) -> int:
+        """MACs of the fits of the shared models, one a width."""
+        shared = self.config.shared_training
+        seen = shared.epochs * _filled(len(self.labels), shared)
+        widths = {}
+        for sub in self.plan.sub_models:
+            widths[sub.kept] = sub.config.replace(num_classes=self.base.num_classes)
+        return sum(training_macs(one, shared, seen) for one in widths.values())
 
     def _ending(self) -> int:
         """MACs of the joint training, whose inputs pass through every sub-model, and of the MLP's
         fits.
         """
-        widths = [sub.config.hidden_dim for sub in self.plan.sub_models]
         fit, joint = self.config.fusion_training, self.config.joint_training
         seen = fit.epochs * max(1, len(self.labels) // fit.batch_size) * fit.batch_size
         macs = 0
         if joint is not None:
             through = joint.epochs * _filled(len(self.labels), joint)
-            macs, seen = (
-                sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models),
-                seen + through,
-            )
-        return macs + fusion_macs(self.config, widths, self.base.num_classes, seen)
+            macs = sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
+            seen += through
+        fusion = fusion_of(self.config, self.plan, self.base.num_classes)
+        return macs + 3 * seen * fusion.macs
 
-    def _samples(self, widths: ViTConfig, training: TrainConfig, macs: int) -> int:
+    def _samples(self, widths: ModelConfig, training: TrainConfig, macs: int) -> int:
         """Samples of an epoch so that all epochs cost `macs`; the whole split where there is no
         epoch.
         """
         one = training_macs(widths, training, training.epochs)
         return max(1, round(macs / one)) if one else len(self.labels)
 
-    def _all_classes(self, widths: ViTConfig) -> ViTConfig:
-        return widths.replace(num_classes=self.base.num_classes)
-
 
 def _filled(count: int, training: TrainConfig) -> int:
+    """Samples that whole batches have."""
     return -(-count // training.batch_size) * training.batch_size

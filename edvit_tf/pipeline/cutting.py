@@ -1,158 +1,149 @@
-"""A sub-model's way from the base: its head, then three cuts, each by fresh scores and followed by
-a fit.
+"""A member's way from the base: its head, then cuts, each by fresh scores and followed by a fit.
 
 With a shared model (RunConfig.shared_training) that way is gone once for all classes, with one fit
 after the last cut; every member then takes its group's head on it and one fit of its own.
 """
 
-import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import RunConfig, SubModelPlan, TrainConfig, ViTConfig
-from edvit_tf.models.vit import cost
-from edvit_tf.pipeline.budget import training_macs
-from edvit_tf.pipeline.fleet import label_of, shared_of
+from edvit_tf.config import TrainConfig
+from edvit_tf.evaluation.accuracy import base_accuracy, group_accuracy
+from edvit_tf.models import ModelConfig, architecture, config_from_dict
+from edvit_tf.pipeline.budget import Budget, training_macs
 from edvit_tf.pipeline.inputs import Split
-from edvit_tf.pipeline.rivals import PLAIN
-from edvit_tf.pipeline.store import Stages, stage_seed
+from edvit_tf.pipeline.member import GROUP, HEAD, PLAIN, Member
+from edvit_tf.pipeline.stage import Run, Stage
+from edvit_tf.pipeline.store import stage_seed
 
-PRUNING_STAGES = ("head", "residual", "attention", "ffn")
-GROUP = "group"  # the stage of a member that starts from a shared model
+_READ = ("data", "base", "teacher", "plan")
 
 
-def cut_and_fit(
-    folder: Path,
-    stages: Stages,
-    config: RunConfig,
-    base_config: ViTConfig,
-    sub: SubModelPlan,
-    stage: str,
-    name: str,
-    samples: int,
-) -> dict:
-    """One stage of one member: the group's head, or a cut by fresh scores; then the fit that mends
-    it.
+def stages_of(member: Member) -> list[Stage]:
+    """The stages of a member, in order."""
+    builds = {HEAD: take_head, GROUP: specialise}
 
-    A model on no device gets `samples` an epoch, of all classes. With config.shared_training a
-    model is cut three times without a fit, and then trained as that says.
-    """
-    from edvit_tf.models.vit.cuts import group_head
-    from edvit_tf.pruning.stage import prune_stage
-    from edvit_tf.training.batches import group_epoch, repeated_epoch
+    found, before = [], ()
+    for step in member.steps:
+        if step == GROUP:
+            before = (_start(member),)
+        build = builds.get(step) or partial(cut_and_fit, cut=step)
+        name = member.stage(step)
+        found.append(Stage(name, (*_READ, *before), partial(build, member=member)))
+        before = (name,)
+    return found
 
-    seed, classes, num_classes = stage_seed(config, name), sub.classes, base_config.num_classes
-    training = config.shared_training or config.stage_training
-    if config.shared_training is not None and stage != "ffn":
-        training = training.replace(epochs=0)
-    fitting = _Fitting(stages, training, sub, num_classes, seed, samples)
-    train, validation = fitting.train, Split(stages, "validation")
 
-    accuracy: dict[str, dict] = {}
-    if stage == "head":
-        widths, weights = group_head(base_config, stages.arrays("base"), classes)
-        accuracy["before"] = _base_accuracy(
-            fitting.stored["validation_probabilities"], validation.labels, classes
-        )
-        accuracy["cut"] = _group_accuracy(widths, weights, validation, classes)
-        if widths.num_classes > len(classes) or base_config.pool != "cls":
-            # "other" is trained before scores are taken, and a head that had the mean of the patch
-            # tokens beside it
-            rows = fitting.rows(0)
-            fitting.fit_head(
-                weights, rows, fitting.stored["train_features"][rows, : widths.hidden_dim]
-            )
-        history: dict = {}
-    else:
-        before = f"{label_of(sub)}.{PRUNING_STAGES[PRUNING_STAGES.index(stage) - 1]}"
-        previous = json.loads(stages.path(before, "stage.json").read_text())["result"]
-        mixture = (
-            group_epoch(train.labels, classes, num_classes, seed, 0)
-            if sub.devices
-            else repeated_epoch(len(train.labels), len(train.labels), seed, 0)
-        )
-        chosen, mending = (
-            np.sort(mixture[:count])
-            for count in (
-                config.calibration_samples,
-                config.repair_samples or config.calibration_samples,
-            )
-        )
-        pruned = prune_stage(
-            ViTConfig.from_dict(previous["config"]),
-            stages.arrays(before),
-            train.x[chosen],
-            stage,
-            sub.config,
-            config.pruning,
-            seed,
-            train.x[mending],
-        )
-        widths, accuracy["before"] = pruned.config, previous["accuracy"]["fit"]
-        accuracy["cut"] = _group_accuracy(widths, pruned.cut, validation, classes)
-        if pruned.repaired is not None:
-            accuracy["repair"] = _group_accuracy(widths, pruned.repaired, validation, classes)
-        weights, history = fitting.fit(widths, pruned.weights, name)
-    accuracy["fit"] = (
-        _group_accuracy(widths, weights, validation, classes)
-        if stage == "head" or training.epochs
-        else accuracy.get("repair", accuracy["cut"])
-    )
-    if stage != "head" and training.epochs:
-        _tell_a_loss(name, accuracy, training)
-    np.savez(folder / "weights.npz", **weights)
-    return {
-        "config": widths.to_dict(),
-        "params": cost.params(widths),
-        "macs": cost.macs(widths),
-        "history": history,
-        "accuracy": accuracy,
+def take_head(run: Run, folder: Path, member: Member) -> dict:
+    """The base with a head of the member's classes, and "other" where there are more."""
+    validation = Split(run.stages, "validation")
+    fitting = _Fitting(run, member, HEAD, _training(run, member, HEAD))
+    group_head = architecture(run.base).group_head
+    widths, weights = group_head(run.base, run.stages.arrays("base"), member.classes)
+    said = fitting.stored["validation_probabilities"]
+    accuracy = {
+        "before": base_accuracy(said, validation.labels, member.classes),
+        "cut": _accuracy(widths, weights, validation, member),
     }
 
+    # "other" is trained before scores are taken, and so is a head that reads fewer features now.
+    narrower = widths.feature_dim < run.base.feature_dim
+    if widths.num_classes > len(member.classes) or narrower:
+        rows = fitting.rows(0)
+        seen = fitting.stored["train_features"][rows, : widths.feature_dim]
+        fitting.fit_head(weights, rows, seen)
 
-def specialise(
-    folder: Path, stages: Stages, config: RunConfig, sub: SubModelPlan, name: str, samples: int
-) -> dict:
-    """A member made from the shared model of its width: its group's head, fitted on the shared
-    features, then a fit.
+    accuracy["fit"] = _accuracy(widths, weights, validation, member)
+    return _stored(folder, widths, weights, {}, accuracy)
 
-    Without distillation it starts from one of its own that was trained so.
+
+def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
+    """One cut by fresh scores, its repair, and the fit that mends the rest."""
+    from edvit_tf.pruning.stage import prune_stage
+
+    name = member.stage(cut)
+    before = member.stage(member.way[member.way.index(cut) - 1])
+    previous = run.stages.result(before)
+    validation = Split(run.stages, "validation")
+    fitting = _Fitting(run, member, cut, _training(run, member, cut))
+
+    # Scores are taken on fewer samples than repairs are fitted on: each costs more.
+    config = run.config
+    scored = fitting.sample(config.calibration_samples)
+    mending = fitting.sample(config.repair_samples or config.calibration_samples)
+    pruned = prune_stage(
+        config_from_dict(previous["config"]),
+        run.stages.arrays(before),
+        fitting.train.x[scored],
+        cut,
+        member.widths,
+        config.pruning,
+        fitting.seed,
+        fitting.train.x[mending],
+    )
+
+    widths = pruned.config
+    accuracy = {
+        "before": previous["accuracy"]["fit"],
+        "cut": _accuracy(widths, pruned.cut, validation, member),
+    }
+    if pruned.repaired is not None:
+        accuracy["repair"] = _accuracy(widths, pruned.repaired, validation, member)
+
+    weights, history = fitting.fit(widths, pruned.weights)
+    if fitting.training.epochs:
+        accuracy["fit"] = _accuracy(widths, weights, validation, member)
+        tell_a_loss(name, accuracy, fitting.training)
+    else:
+        accuracy["fit"] = accuracy.get("repair", accuracy["cut"])  # no fit follows
+    return _stored(folder, widths, weights, history, accuracy)
+
+
+def specialise(run: Run, folder: Path, member: Member) -> dict:
+    """A member made from the model of all classes where it starts: its group's head, fitted on the
+    features as they are, then a fit.
     """
-    from edvit_tf.models.vit.cuts import group_head
     from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict, softmax
 
-    before = f"{PLAIN if label_of(sub) == PLAIN else shared_of(sub)}.ffn"
-    shared = ViTConfig.from_dict(
-        json.loads(stages.path(before, "stage.json").read_text())["result"]["config"]
-    )
-    num_classes, weights = shared.num_classes, stages.arrays(before)
-    fitting = _Fitting(
-        stages, config.stage_training, sub, num_classes, stage_seed(config, name), samples
-    )
-    validation = Split(stages, "validation")
+    start = _start(member)
+    shared = config_from_dict(run.stages.result(start)["config"])
+    weights = run.stages.arrays(start)
+    validation = Split(run.stages, "validation")
+    fitting = _Fitting(run, member, GROUP, run.config.stage_training)
+
+    # The features stay what they are until the fit: a head is measured on them alone.
     said = predict(shared, weights, validation.x)
-    accuracy = {"before": _base_accuracy(softmax(said["logits"]), validation.labels, sub.classes)}
-    widths, weights = group_head(shared, weights, sub.classes)
-    accuracy["cut"] = _head_accuracy(weights, said["features"], validation, sub.classes)
-    if widths.num_classes > len(sub.classes):
+    truth = validation.labels, member.classes
+    accuracy = {"before": base_accuracy(softmax(said["logits"]), *truth)}
+    widths, weights = architecture(shared).group_head(shared, weights, member.classes)
+    accuracy["cut"] = head_accuracy(weights, said["features"], *truth)
+    if widths.num_classes > len(member.classes):
         rows = np.sort(fitting.rows(0))
-        precision = resolved(config.stage_training.precision)
-        features = predict(widths, weights, fitting.train.x[rows], precision=precision)["features"]
-        fitting.fit_head(weights, rows, features)
-        accuracy["repair"] = _head_accuracy(weights, said["features"], validation, sub.classes)
-    weights, history = fitting.fit(widths, weights, name)
-    accuracy["fit"] = _group_accuracy(widths, weights, validation, sub.classes)
-    _tell_a_loss(name, accuracy, config.stage_training)
-    np.savez(folder / "weights.npz", **weights)
-    return {
-        "config": widths.to_dict(),
-        "params": cost.params(widths),
-        "macs": cost.macs(widths),
-        "history": history,
-        "accuracy": accuracy,
-    }
+        precision = resolved(fitting.training.precision)
+        seen = predict(widths, weights, fitting.train.x[rows], precision=precision)["features"]
+        fitting.fit_head(weights, rows, seen)
+        accuracy["repair"] = head_accuracy(weights, said["features"], *truth)
+
+    weights, history = fitting.fit(widths, weights)
+    accuracy["fit"] = _accuracy(widths, weights, validation, member)
+    tell_a_loss(fitting.name, accuracy, fitting.training)
+    return _stored(folder, widths, weights, history, accuracy)
+
+
+def _start(member: Member) -> str:
+    """Name of the stage with the cut model of all classes where a member starts."""
+    return f"{member.starts_from}.{member.way[-1]}"
+
+
+def _training(run: Run, member: Member, step: str) -> TrainConfig:
+    """The fit after a step on the way from the base: with shared models one after the last cut."""
+    shared = run.config.shared_training
+    if shared is None:
+        return run.config.stage_training
+    return shared if step == member.way[-1] else shared.replace(epochs=0)
 
 
 class _Fitting:
@@ -160,47 +151,58 @@ class _Fitting:
     an epoch has.
     """
 
-    def __init__(
-        self,
-        stages: Stages,
-        training: TrainConfig,
-        sub: SubModelPlan,
-        num_classes: int,
-        seed: int,
-        samples: int,
-    ):
+    def __init__(self, run: Run, member: Member, step: str, training: TrainConfig):
         from edvit_tf.training.batches import group_targets
 
-        if label_of(sub) == PLAIN:
+        if member.kind == PLAIN:
             training = training.replace(distillation=0.0, feature_distillation=0.0)
-        self.train, self.stored = Split(stages, "train"), stages.arrays("teacher", "teacher.npz")
-        self.training, self.sub, self.num_classes, self.seed = training, sub, num_classes, seed
-        self.count = samples  # an epoch of a model on no device
+
+        self.name = member.stage(step)
+        self.member, self.training = member, training
+        self.seed = stage_seed(run.config, self.name)
+        self.num_classes = run.base.num_classes
+
+        self.train = Split(run.stages, "train")
+        self.stored = run.stages.arrays("teacher", "teacher.npz")
+
+        budget = Budget(run.config, run.base, run.plan, self.train.labels)
+        self.count = budget.samples(member, step)  # an epoch of a model of all classes
+
         self.targets = group_targets(
             self.train.labels,
             self.stored["train_probabilities"],
-            sub.classes,
-            num_classes,
+            member.classes,
+            self.num_classes,
             training.distillation,
             training.label_smoothing,
         )
 
     def rows(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch: the group's mixture, or for a model of all classes on no device so
-        many of all.
+        """Indices of an epoch: the group's mixture, or of a model beside the fleet so many of
+        all.
         """
-        from edvit_tf.training.batches import group_epoch, repeated_epoch
+        if self.member.is_sub_model:
+            return self._mixture(epoch, self.training.other_weight)
+        return self._all(self.count, epoch)
 
-        if not self.sub.devices:
-            return repeated_epoch(len(self.train.labels), self.count, self.seed, epoch)
-        return group_epoch(
-            self.train.labels,
-            self.sub.classes,
-            self.num_classes,
-            self.seed,
-            epoch,
-            self.training.other_weight,
-        )
+    def sample(self, count: int) -> np.ndarray:
+        """Indices of so many inputs to score or mend a cut on, ascending: of the group's mixture,
+        others as one class, or of all.
+        """
+        drawn = self._mixture(0, 1.0) if self.member.is_sub_model else self._all(None, 0)
+        return np.sort(drawn[:count])
+
+    def _mixture(self, epoch: int, other_weight: float) -> np.ndarray:
+        from edvit_tf.training.batches import group_epoch
+
+        labels, classes = self.train.labels, self.member.classes
+        return group_epoch(labels, classes, self.num_classes, self.seed, epoch, other_weight)
+
+    def _all(self, count: int | None, epoch: int) -> np.ndarray:
+        from edvit_tf.training.batches import repeated_epoch
+
+        total = len(self.train.labels)
+        return repeated_epoch(total, total if count is None else count, self.seed, epoch)
 
     def fit_head(self, weights: dict, rows: np.ndarray, features: np.ndarray) -> None:
         """Trains the head in `weights` on the features (len(rows), d)."""
@@ -210,7 +212,8 @@ class _Fitting:
             features, self.targets[rows], weights["head.kernel"], weights["head.bias"]
         )
 
-    def fit(self, widths: ViTConfig, weights: dict, title: str) -> tuple[dict, dict]:
+    def fit(self, widths: ModelConfig, weights: dict) -> tuple[dict, dict]:
+        """Weights after the fit, and its history."""
         from edvit_tf.training.train import fit
 
         weights, history = fit(
@@ -222,42 +225,21 @@ class _Fitting:
             epoch_indices=self.rows,
             seed=self.seed,
             features=self.stored["train_features"],
-            title=title,
+            title=self.name,
         )
         history["macs"] = training_macs(widths, self.training, history["samples"])
         return weights, history
 
 
-def _group_accuracy(
-    widths: ViTConfig, weights: dict, split: Split, classes: tuple[int, ...]
+def head_accuracy(
+    weights: dict, features: np.ndarray, labels: np.ndarray, classes: tuple[int, ...]
 ) -> dict:
-    """Accuracy of a sub-model on a split's windows, as `_accuracies` gives it."""
-    from edvit_tf.training.train import predict
-
-    return _accuracies(
-        _truth(split, classes),
-        predict(widths, weights, split.x)["logits"].argmax(axis=1),
-        len(classes),
-    )
+    """Accuracy (`group_accuracy`) of a head alone, on features (n, d) that are known."""
+    logits = features @ weights["head.kernel"] + weights["head.bias"]
+    return group_accuracy(logits, labels, classes)
 
 
-def _head_accuracy(
-    weights: dict, features: np.ndarray, split: Split, classes: tuple[int, ...]
-) -> dict:
-    """The same of a head alone, on the split's features (n, d) that are known."""
-    answers = (features @ weights["head.kernel"] + weights["head.bias"]).argmax(axis=1)
-    return _accuracies(_truth(split, classes), answers, len(classes))
-
-
-def _truth(split: Split, classes: tuple[int, ...]) -> np.ndarray:
-    """The split's labels as rows of a group's head; all other classes are "other", the row after
-    its own.
-    """
-    rows = {c: i for i, c in enumerate(classes)}
-    return np.array([rows.get(int(label), len(classes)) for label in split.labels])
-
-
-def _tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) -> None:
+def tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) -> None:
     """Prints that a fit lost more than a point of balanced accuracy against the weights it started
     from.
     """
@@ -265,28 +247,29 @@ def _tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) ->
     if end < start - 0.01:
         print(
             f"[{name}] the fit lost {100 * (start - end):.1f} points of balanced accuracy on the "
-            "validation split "
-            f"({100 * start:.1f} -> {100 * end:.1f} %). A learning rate lower than "
-            f"{training.learning_rate:g} may "
-            "keep them.",
+            f"validation split ({100 * start:.1f} -> {100 * end:.1f} %). A learning rate lower "
+            f"than {training.learning_rate:g} may keep them.",
             flush=True,
         )
 
 
-def _base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[int, ...]) -> dict:
-    """The same of the base, its answers outside the group taken for "other"."""
-    place = np.full(probabilities.shape[1], len(classes))
-    place[list(classes)] = np.arange(len(classes))
-    return _accuracies(place[labels], place[probabilities.argmax(axis=1)], len(classes))
+def _accuracy(widths: ModelConfig, weights: dict, split: Split, member: Member) -> dict:
+    """Accuracy of a member on a split's windows, as `group_accuracy` gives it."""
+    from edvit_tf.training.train import predict
+
+    logits = predict(widths, weights, split.x)["logits"]
+    return group_accuracy(logits, split.labels, member.classes)
 
 
-def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
-    """ "group": share of the samples of the group's own classes that is named right (None: there
-    are no such samples); "all": the mean recall over the group's classes and "other", into which
-    all other classes fall.
-    """
-    right, inside = truth == answers, truth < group_size
+def _stored(
+    folder: Path, widths: ModelConfig, weights: dict, history: dict, accuracy: dict
+) -> dict:
+    """Writes the weights; returns what is told of the stage."""
+    np.savez(folder / "weights.npz", **weights)
     return {
-        "group": float(right[inside].mean()) if inside.any() else None,
-        "all": float(np.mean([right[truth == row].mean() for row in np.unique(truth)])),
+        "config": widths.to_dict(),
+        "params": architecture(widths).params(widths),
+        "macs": architecture(widths).macs(widths),
+        "history": history,
+        "accuracy": accuracy,
     }

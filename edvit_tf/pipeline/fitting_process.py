@@ -8,56 +8,46 @@ from its name, it does not matter who makes it.
 
 import contextlib
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edvit_tf.config import Plan, RunConfig, ViTConfig
+from edvit_tf.config import RunConfig
 from edvit_tf.device.errors import DeviceError, DeviceExit
 from edvit_tf.errors import EdvitError, OutputError
-from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.cutting import stages_of
+from edvit_tf.pipeline.member import Member
+from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.store import Stages, stored_record
 
 
-def fit_in_processes(stages: Stages, jobs: int, names: Mapping[str, Sequence[str]]) -> None:
-    """Makes the stages `names` of every member (by label), with `jobs` processes that share out the
+def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
+    """Makes the stages `names`, those of every member, with `jobs` processes that share out the
     cores.
 
     Raises OutputError when one fails, whose words are on standard error by then; the others are
     stopped, and finished stages kept.
     """
-    if all(
-        (stages.folder / name / "stage.json").is_file() for todo in names.values() for name in todo
-    ):
+    if all(stages.has(name) for name in names):
         return
     cores = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
     threads = str(max(1, cores // jobs))
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
+    members = len({name.partition(".")[0] for name in names})
     print(
-        f"{len(names)} members are fitted by {jobs} processes of {threads} thread(s) each",
-        flush=True,
+        f"{members} members are fitted by {jobs} processes of {threads} thread(s) each", flush=True
     )
+
+    command = [sys.executable, "-m", __name__, str(stages.folder)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", __name__, str(stages.folder)],
-            env=environment,
-            stdin=subprocess.PIPE,
-        )
-        for _ in range(jobs)
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)
     ]
     try:
-        while None in (codes := [process.poll() for process in processes]) and not any(codes):
-            time.sleep(0.2)
-        if failed := next(filter(None, codes), None):
-            raise OutputError(
-                f"a process that fitted members ended with {failed} (-9: killed, as for want of "
-                "memory); "
-                "what it said stands above. Start the same command again: finished stages are kept."
-            )
+        _wait(processes)
     finally:
         for process in processes:
             process.kill()
@@ -65,36 +55,49 @@ def fit_in_processes(stages: Stages, jobs: int, names: Mapping[str, Sequence[str
             process.stdin.close()
 
 
+def _wait(processes: list[subprocess.Popen]) -> None:
+    """Until all have ended; OutputError as soon as one fails."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [code for code in codes if code]
+        if failed:
+            raise OutputError(
+                f"a process that fitted members ended with {failed[0]} (-9: killed, as for want of "
+                "memory); what it said stands above. Start the same command again: finished stages "
+                "are kept."
+            )
+        if None not in codes:
+            return
+        time.sleep(0.2)
+
+
 def main(work: Path) -> int:
     """Cuts and fits members of the run in `work` until none is left that nobody else holds."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import tensorflow as tf
 
-    from edvit_tf.pipeline.members import tasks
-    from edvit_tf.pipeline.rivals import rivals
-
     tf.config.experimental.enable_op_determinism()
-    run = json.loads((work / "run.json").read_text(encoding="utf-8"))
-    stages, config = Stages(work, run["key"]), RunConfig.from_dict(run["description"]["config"])
-
-    def result(name: str) -> dict:
-        return json.loads(stages.path(name, "stage.json").read_text(encoding="utf-8"))["result"]
-
-    plan, base_config = (
-        Plan.from_dict(result("plan")["plan"]),
-        ViTConfig.from_dict(result("base")["config"]),
-    )
-    with contextlib.redirect_stdout(
-        None
-    ):  # which models are left out has been said by the run itself
-        members = [*rivals(config, plan, base_config), *plan.sub_models]  # the longest first
-    _, each = tasks(stages, config, base_config, plan, members)
-    for label, todo in each.items():
-        with _held(work / f".{label}.lock") as mine:
-            for task in todo if mine else ():
-                if not stages.path(task.name, "stage.json").is_file():
-                    stages.run(task.name, task.build)
+    run = _opened(work)
+    for member in (*run.rivals, *run.sub_models):  # the longest first
+        with _held(work / f".{member.name}.lock") as mine:
+            if mine:
+                _fit(run, member)
     return 0
+
+
+def _opened(work: Path) -> Run:
+    """The run of a work folder."""
+    record = stored_record(work)
+    run = Run(Stages(work, record["key"]), RunConfig.from_dict(record["description"]["config"]))
+    with contextlib.redirect_stdout(None):  # which rivals are left out was said by the run itself
+        _ = run.members
+    return run
+
+
+def _fit(run: Run, member: Member) -> None:
+    for stage in stages_of(member):
+        if not run.stages.has(stage.name):
+            run.make(stage)
 
 
 @contextlib.contextmanager
@@ -113,9 +116,8 @@ def _held(file: Path) -> Iterator[bool]:
 
 def _end_with_parent() -> None:
     """Standard input is a pipe of the run, which ends with it: nobody is left to train for."""
-    while os.read(
-        0, 1024
-    ):  # past Python's own buffer, whose lock would be missed when this process ends by itself
+    # Past Python's own buffer, whose lock would be missed when this process ends by itself.
+    while os.read(0, 1024):
         pass
     os._exit(1)
 

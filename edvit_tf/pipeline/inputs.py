@@ -1,4 +1,4 @@
-"""The inputs of a run, stored once: every window decoded once into a memory map a split, from which
+"""The inputs of a run, stored once: every window is decoded into a memory map a split, from which
 all fits read.
 """
 
@@ -6,40 +6,52 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.evaluation.evaluate import SPLITS, materialise
+from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 
 
-def store_inputs(folder: Path, dataset) -> dict:
-    from edvit_tf.evaluation.evaluate import materialise
-
+def store_inputs(run: Run, folder: Path, dataset) -> dict:
+    """Writes train.npy, validation.npy, test.npy and index.npz (labels and recordings of each);
+    returns counts, mean and standard deviation by channel of the training inputs.
+    """
     counts, index = {}, {}
-    for split in ("train", "validation", "test"):
-        _, index[f"{split}_labels"], index[f"{split}_recordings"] = materialise(
-            dataset, split, folder
-        )
-        counts[split] = len(index[f"{split}_labels"])
+    for split in SPLITS:
+        _, labels, recordings = materialise(dataset, split, folder)
+        index[f"{split}_labels"] = labels
+        index[f"{split}_recordings"] = recordings
+        counts[split] = len(labels)
     np.savez(folder / "index.npz", **index)
-    train = np.load(folder / "train.npy", mmap_mode="r")
-    sums, squares = np.zeros(train.shape[-1]), np.zeros(train.shape[-1])
-    for start in range(0, len(train), 1024):
-        piece = np.asarray(train[start : start + 1024], np.float64)
-        sums += piece.sum(axis=(0, 1, 2))
-        squares += np.square(piece).sum(axis=(0, 1, 2))
-    total = train[..., 0].size
-    mean = sums / total
-    std = np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
+
+    mean, std = _moments(np.load(folder / "train.npy", mmap_mode="r"))
     return {
         "windows": counts,
         "description": dataset.describe(),
-        "mean": [float(v) for v in mean],
-        "std": [float(v) for v in std],
+        "mean": mean.tolist(),
+        "std": std.tolist(),
     }
 
 
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation by channel of (n, H, W, C), a piece of it in memory at a time."""
+    sums, squares = np.zeros(x.shape[-1]), np.zeros(x.shape[-1])
+    for start in range(0, len(x), 1024):
+        piece = np.asarray(x[start : start + 1024], np.float64)
+        sums += piece.sum(axis=(0, 1, 2))
+        squares += np.square(piece).sum(axis=(0, 1, 2))
+
+    total = x[..., 0].size
+    mean = sums / total
+    return mean, np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
+
+
 class Split:
-    """Stored inputs of a split: x is a memory map, labels and recordings are arrays."""
+    """Stored inputs of a split: x (n, H, W, C) is a memory map, labels (n,) and recordings (n,) are
+    arrays.
+    """
 
     def __init__(self, stages: Stages, split: str):
         index = stages.arrays("data", "index.npz")
-        self.x = np.load(stages.path("data", f"{split}.npy"), mmap_mode="r")
-        self.labels, self.recordings = index[f"{split}_labels"], index[f"{split}_recordings"]
+        self.x = stages.array("data", f"{split}.npy")
+        self.labels = index[f"{split}_labels"]
+        self.recordings = index[f"{split}_recordings"]

@@ -4,222 +4,261 @@ them for parity.
 This is the one place that looks at the test split, once everything is chosen and trained.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, SubModelPlan, ViTConfig
-from edvit_tf.device.model.bundle import Bundle, open_bundle
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.runtime import installed_runtimes
-from edvit_tf.evaluation.evaluate import (
-    Answers,
-    accuracy,
-    ask,
-    averaged,
-    confusion,
-    fuse,
-    losses,
-    per_recording,
-)
+from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
+from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse, fuse_without, losses
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
-from edvit_tf.pipeline.fleet import final_weights, label_of, lost_with_device
+from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.pipeline.fusing import all_present
 from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning.plan import Plan
 from edvit_tf.training.calibrate import calibration_figures
 
+# What the manifest says of a sub-model and results.json repeats.
+_TOLD = (
+    "name",
+    "labels",
+    "kept_heads",
+    "params",
+    "macs",
+    "macs_full",
+    "weight_bytes",
+    "devices",
+)
 
-def measure(
-    folder: Path,
-    stages: Stages,
-    config: RunConfig,
-    base_config: ViTConfig,
-    plan: Plan,
-    members: list[SubModelPlan],
-) -> dict:
+
+def measure(run: Run, folder: Path) -> dict:
     """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the rivals; plain
     JSON.
-
-    `members` are the plan's sub-models, then the rivals.
     """
-    from edvit_tf.training.train import predict
+    test = Split(run.stages, "test")
+    inputs = run.stages.path("data", "test.npy")
+    bundle = whole_bundle(run.stages)
+    given = bundle.manifest["input"]
 
-    test = Split(stages, "test")
-    inputs = stages.path("data", "test.npy")
-    bundle = open_bundle(stages.folder / "bundle")
-    given, target = bundle.manifest["input"], bundle.manifest["run"]["target"]
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
-    keras_out = [
-        predict(sub.config, final_weights(stages, config, sub), test.x) for sub in plan.sub_models
-    ]
-    keras_fused = _keras_fusion(
-        stages, np.concatenate([out["features"] for out in keras_out], axis=1), len(keras_out)
-    )
+    said = _keras_answers(run, test)
+    keras_fused = _keras_fused(run, said)
 
-    parity, rows = {}, []
-    for j, entry in enumerate(bundle.sub_models):
-        parity[entry["name"]] = compare(
-            keras_out[j],
-            {"features": answers.features[j], "logits": answers.logits[j]},
-            "logits",
-            target,
-        )
-        rows.append(
-            {
-                **{
-                    key: entry[key]
-                    for key in (
-                        "name",
-                        "labels",
-                        "kept_heads",
-                        "params",
-                        "macs",
-                        "macs_full",
-                        "weight_bytes",
-                        "devices",
-                    )
-                },
-                "file_bytes": bundle.manifest["files"][entry["file"]]["bytes"],
-                "process": answers.reports[j],
-            }
-        )
+    target = run.config.target
+    parity = {}
+    for j, member in enumerate(run.sub_models):
+        tflite = {"features": answers.features[j], "logits": answers.logits[j]}
+        parity[member.name] = compare(said[j], tflite, "logits", target)
     parity["fused"] = compare(
         {"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target
     )
 
-    def score(probabilities):
-        return accuracy(probabilities, test.labels, test.recordings)
-
-    missing_one, lost = [], []
-    for gone in losses(len(rows), config.seed):
-        p, _ = fuse(bundle, answers, missing=gone)
-        lost.append(
-            {"missing": list(gone), "names": [rows[j]["name"] for j in gone], "tflite": score(p)}
-        )
-        if len(gone) == 1:
-            others = ~np.isin(test.labels, plan.sub_models[gone[0]].classes)
-            missing_one.append(
-                {
-                    "missing": gone[0],
-                    "name": rows[gone[0]]["name"],
-                    "tflite": score(p),
-                    "other_classes": accuracy(
-                        p[others], test.labels[others], test.recordings[others]
-                    ),
-                }
-            )
-    by_device = [
-        {
-            "device": name,
-            "missing": list(gone),
-            "tflite": score(fuse(bundle, answers, missing=gone)[0] if gone else fused),
-        }
-        for name, gone in lost_with_device(plan)
-        if len(gone) < len(rows)
-    ]
+    weights = run.stages.arrays("base")
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
-        "base": _one_model(
-            folder, "base", base_config, stages.arrays("base"), test, inputs, given, target
-        ),
-        "sub_models": rows,
+        "base": _one_model(run, folder, "base", run.base, weights, given),
+        "sub_models": _sub_models(bundle, answers),
         "fusion": {
-            "tflite": score(fused),
-            "keras": score(keras_fused),
-            "average": score(averaged(bundle, answers)),
+            "tflite": _score(test, fused),
+            "keras": _score(test, keras_fused),
+            "average": _score(test, averaged(bundle, answers)),
             "calibration": calibration_figures(by_recording, truth),
-            "file_bytes": bundle.manifest["files"][bundle.manifest["fusion"]["file"]]["bytes"],
+            "file_bytes": _bytes(bundle, bundle.manifest["fusion"]["file"]),
             "process": fusion_report,
         },
         "parity": parity,
-        "missing_one": missing_one,
-        "losses": lost,
-        "lost_devices": by_device,
-        "flavours": _flavours(bundle, inputs, answers, score),
+        **_lost(run, bundle, answers, fused, test),
+        "flavours": _flavours(bundle, inputs, answers, fused, test),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
-    for one in members[len(rows) :]:
-        figures[label_of(one)] = _one_model(
-            folder,
-            label_of(one),
-            one.config,
-            final_weights(stages, config, one),
-            test,
-            inputs,
-            given,
-            target,
-        )
+    for rival in run.rivals:
+        weights = run.final_weights(rival)
+        figures[rival.name] = _one_model(run, folder, rival.name, rival.widths, weights, given)
     return figures
 
 
-def _flavours(bundle: Bundle, inputs: Path, reference: Answers, score: Callable) -> list[dict]:
+def whole_bundle(stages: Stages) -> Bundle:
+    """The bundle of a run that is not published yet; OutputError if a file of it is missing or
+    changed.
+    """
+    try:
+        bundle = open_bundle(stages.folder / "bundle")
+    except BundleError as error:
+        raise stages.damaged("bundle", "its manifest.json is missing or not whole") from error
+    for name in bundle.manifest["files"]:
+        try:
+            verified_path(bundle, name)
+        except BundleError as error:
+            raise stages.damaged("bundle", f"its {name} is missing or was changed") from error
+    return bundle
+
+
+def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
+    """(device, indices of the sub-models that no other one holds): what is missing without it, for
+    each in use.
+    """
+    used = set()
+    for sub in plan.sub_models:
+        used.update(sub.devices)
+
+    lost = []
+    for name in sorted(used):
+        alone = tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name})
+        lost.append((name, alone))
+    return lost
+
+
+def _score(split: Split, probabilities: np.ndarray) -> dict:
+    return accuracy(probabilities, split.labels, split.recordings)
+
+
+def _bytes(bundle: Bundle, file: str) -> int:
+    return bundle.manifest["files"][file]["bytes"]
+
+
+def _keras_answers(run: Run, test: Split) -> list[dict]:
+    """What each sub-model says as a Keras model: features (n, d_j) and logits."""
+    from edvit_tf.training.train import predict
+
+    return [predict(member.widths, run.final_weights(member), test.x) for member in run.sub_models]
+
+
+def _keras_fused(run: Run, said: list[dict]) -> np.ndarray:
+    """Probabilities (n, classes) of the bundle's Keras fusion."""
+    from edvit_tf.training.fusion_layers import load_fusion
+
+    model = load_fusion(run.stages.path("bundle", "fusion.keras"))
+    features = np.concatenate([one["features"] for one in said], axis=1)
+    return all_present(model, features, len(said))
+
+
+def _sub_models(bundle: Bundle, answers: Answers) -> list[dict]:
+    rows = []
+    for entry, report in zip(bundle.sub_models, answers.reports, strict=True):
+        row = {key: entry[key] for key in _TOLD}
+        row["file_bytes"] = _bytes(bundle, entry["file"])
+        row["process"] = report
+        rows.append(row)
+    return rows
+
+
+def _lost(
+    run: Run, bundle: Bundle, answers: Answers, fused: np.ndarray, test: Split
+) -> dict[str, list]:
+    """Accuracy without sub-models: of every number of them, of each one, of each device.
+
+    What a single device's loss takes may be a set that was drawn already: each is fused once.
+    """
+    drawn = losses(len(run.sub_models), run.config.seed)
+    by_device = [
+        (device, gone)
+        for device, gone in lost_with_device(run.plan)
+        if len(gone) < len(run.sub_models)
+    ]
+    sets = dict.fromkeys([*drawn, *dict(by_device).values()])  # each once, in order
+    sets.pop((), None)  # a device whose sub-models others hold too: nothing is lost
+    without = dict(zip(sets, fuse_without(bundle, answers, list(sets)), strict=True))
+    without[()] = fused
+
+    names = [member.name for member in run.sub_models]
+    every, single = [], []
+    for gone in drawn:
+        p = without[gone]
+        row = {"missing": list(gone), "names": [names[j] for j in gone], "tflite": _score(test, p)}
+        every.append(row)
+        if len(gone) == 1:
+            single.append(_without_one(run, gone[0], p, test))
+    devices = [
+        {"device": device, "missing": list(gone), "tflite": _score(test, without[gone])}
+        for device, gone in by_device
+    ]
+    return {"missing_one": single, "losses": every, "lost_devices": devices}
+
+
+def _without_one(run: Run, index: int, p: np.ndarray, test: Split) -> dict:
+    """Accuracy without one sub-model, and that of the classes which are not its own."""
+    member = run.sub_models[index]
+    others = ~np.isin(test.labels, member.classes)
+    return {
+        "missing": index,
+        "name": member.name,
+        "tflite": _score(test, p),
+        "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
+    }
+
+
+def _flavours(
+    bundle: Bundle, inputs: Path, reference: Answers, fused: np.ndarray, test: Split
+) -> list[dict]:
     """Every flavour in every runtime that loads it and is installed here: bytes, accuracy, error,
     latency.
 
-    The error is that of the sub-models' logits against the first runtime's float32 files (max |a -
-    b| / max |b| of a sample): 95th percentile over samples, the worst sub-model's.
+    The error is that of the sub-models' logits against the `reference`, the first runtime's float32
+    files (max |a - b| / max |b| of a sample): 95th percentile over samples, the worst sub-model's.
     """
     rows = []
     for flavour, listed in bundle.sub_models[0]["flavours"].items():
         for runtime in installed_runtimes():
             if runtime not in listed["runtimes"]:
                 continue
-            answers = ask(bundle, inputs, flavour, runtime)
+
+            # The reference is what the first runtime's float32 files said.
+            if (flavour, runtime) == ("float32", installed_runtimes()[0]):
+                answers, p = reference, fused
+            else:
+                answers = ask(bundle, inputs, flavour, runtime)
+                p, _ = fuse(bundle, answers)
+
             files = [entry["flavours"][flavour]["file"] for entry in bundle.sub_models]
-            errors = [
-                float(np.quantile(np.abs(a - b).max(axis=1) / np.abs(b).max(axis=1), QUANTILE))
-                for a, b in zip(answers.logits, reference.logits, strict=True)
-            ]
             rows.append(
                 {
                     "flavour": flavour,
                     "runtime": answers.reports[0]["runtime"],
-                    "tflite": score(fuse(bundle, answers)[0]),
-                    "file_bytes": sum(bundle.manifest["files"][file]["bytes"] for file in files),
-                    "p95_relative_error": max(errors),
-                    "median_ms": max(report["invoke_ms"]["median"] for report in answers.reports),
+                    "tflite": _score(test, p),
+                    "file_bytes": sum(_bytes(bundle, file) for file in files),
+                    "p95_relative_error": _error(answers, reference),
+                    "median_ms": max(one["invoke_ms"]["median"] for one in answers.reports),
                 }
             )
     return rows
 
 
+def _error(answers: Answers, reference: Answers) -> float:
+    """95th percentile over samples of max |a - b| / max |b|, of the worst sub-model."""
+    worst = 0.0
+    for a, b in zip(answers.logits, reference.logits, strict=True):
+        relative = np.abs(a - b).max(axis=1) / np.abs(b).max(axis=1)
+        worst = max(worst, float(np.quantile(relative, QUANTILE)))
+    return worst
+
+
 def _one_model(
-    folder: Path,
-    name: str,
-    widths: ViTConfig,
-    weights: dict,
-    test: Split,
-    inputs: Path,
-    given: dict,
-    target: str,
+    run: Run, folder: Path, name: str, widths: ModelConfig, weights: dict, given: dict
 ) -> dict:
-    """A model of all classes, exported into the stage's folder and measured like the fleet's."""
+    """A model of all classes, exported into the stage's folder and measured like the fleet's.
+
+    `given` is the input of the bundle's manifest, which is this model's too.
+    """
     from edvit_tf.export.convert import convert
-    from edvit_tf.models import architecture
     from edvit_tf.training.train import predict, softmax
 
+    test = Split(run.stages, "test")
     logits = predict(widths, weights, test.x)["logits"]
-    figures = {"keras": accuracy(softmax(logits), test.labels, test.recordings)}
-    file = folder / f"{name}.tflite"
+
+    file, target = folder / f"{name}.tflite", run.config.target
     graph = architecture(widths).graph(widths, weights, given["name"], given["dtype"], target)
     size = convert(*graph, file, weights)
-    out, report = run_in_process(file, inputs)
+    out, report = run_in_process(file, run.stages.path("data", "test.npy"))
     return {
-        **figures,
-        "tflite": accuracy(softmax(out["logits"]), test.labels, test.recordings),
+        "keras": _score(test, softmax(logits)),
+        "tflite": _score(test, softmax(out["logits"])),
         "file_bytes": size,
         "process": report,
         "parity": compare({"logits": logits}, {"logits": out["logits"]}, "logits", target),
     }
-
-
-def _keras_fusion(stages: Stages, features: np.ndarray, count: int) -> np.ndarray:
-    """Probabilities (n, classes) of the Keras fusion with every sub-model present."""
-    from edvit_tf.training.fusion_layers import load_fusion
-
-    model = load_fusion(stages.path("bundle", "fusion.keras"))
-    return np.asarray(
-        model({"features": features, "present": np.ones((len(features), count), np.float32)})
-    )

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 from edvit_tf.checked import differences
+from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
-from edvit_tf.pipeline.store import Stages, sync
+from edvit_tf.pipeline.measure import whole_bundle
+from edvit_tf.pipeline.store import RECORD, RESULT, Stages, stored_record
 from edvit_tf.report.page import write_report
 
 RESULTS = "results.json"
@@ -31,18 +33,22 @@ def finished(out: Path, work: Path, key: str, description: dict) -> dict:
             "it again)."
         )
         return json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    record = work / "run.json"
-    stored = (
-        json.loads(record.read_text(encoding="utf-8"))
-        if record.is_file()
-        else {"description": description}
-    )
-    changed = differences(stored["description"], description)
+    stored = _told(out) or _told(work) or description
+    changed = differences(stored, description)
     raise OutputError(
         f"{out} exists and is not this run's result "
         f"({'; '.join(changed[:6]) or 'nothing beside it says what it is'}). "
         "Pass --overwrite to replace it, or another --out."
     )
+
+
+def _told(folder: Path) -> dict | None:
+    """What the run was made from whose bundle or work folder this is, if it says so."""
+    try:
+        record = stored_record(folder)
+    except OutputError:
+        return None
+    return record and record["description"]
 
 
 def check_replaceable(out: Path) -> None:
@@ -57,16 +63,18 @@ def check_replaceable(out: Path) -> None:
 
 
 def publish(stages: Stages, out: Path, results: dict) -> None:
-    """Puts the finished bundle with its results and report at `out` by renaming; an older bundle
-    goes only then.
+    """Puts the finished bundle with its results, its report and run.json, what it was made from, at
+    `out` by renaming; an older bundle goes only then.
     """
+    whole_bundle(stages)
     partial, old = stages.folder / "publish.partial", stages.folder / "replaced.partial"
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns("stage.json"))
-    (partial / RESULTS).write_text(
-        json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+
+    shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns(RESULT))
+    shutil.copy2(stages.folder / RECORD, partial / RECORD)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    (partial / RESULTS).write_text(text, encoding="utf-8")
     write_report(partial)
     for file in partial.iterdir():
         with open(file, "rb") as opened:

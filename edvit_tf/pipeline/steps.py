@@ -1,151 +1,162 @@
-"""What the other stages of a run do: each reads stored files of earlier stages and writes its own
-into a given folder.
-
-Every stage draws its seed from the run's and its own name, and reads no state but files: that is
-what makes a resumed run equal an unbroken one.
+"""The base of a run, its answers, the plan for them, and at the other end the features that the
+fusion is fitted on, and the bundle.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import Plan, RunConfig, ViTConfig
-from edvit_tf.pipeline.fleet import final_weights, fitted_stage
+from edvit_tf.config import RunConfig
+from edvit_tf.evaluation.accuracy import accuracy
+from edvit_tf.evaluation.evaluate import SPLITS
+from edvit_tf.models import ModelConfig, architecture, preset
 from edvit_tf.pipeline.inputs import Split
-from edvit_tf.pipeline.store import Stages, stage_seed
+from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.store import stage_seed
+from edvit_tf.planning.plan import plan_groups
 
 
-def base_vit_config(
-    run: RunConfig, input_shape: tuple[int, int, int], num_classes: int, mean, std
-) -> ViTConfig:
-    """The base ViT's configuration: the preset at the data's shape, normalised by the training
+def base_config(
+    config: RunConfig, input_shape: tuple[int, ...], num_classes: int, mean, std
+) -> ModelConfig:
+    """The base's configuration: the preset at the data's shape, normalised by the training
     data's mean and std.
     """
-    from edvit_tf.models.vit.presets import vit_config
-
-    changes = {} if run.patch_size is None else {"patch_size": run.patch_size}
-    return vit_config(
-        run.model, input_shape, num_classes, input_mean=tuple(mean), input_std=tuple(std), **changes
+    changes = {} if config.patch_size is None else {"patch_size": config.patch_size}
+    return preset(
+        config.model,
+        input_shape,
+        num_classes,
+        input_mean=tuple(mean),
+        input_std=tuple(std),
+        **changes,
     )
 
 
-def base(
-    folder: Path,
-    stages: Stages,
-    config: RunConfig,
-    base_config: ViTConfig,
-    given: Path | None,
-    dataset,
-) -> dict:
+def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
     """The base: trained, or `given` as it is, or `given` with a new head and trained as
     config.base_training says.
     """
-    from edvit_tf.models.vit.pretrained import load_base
     from edvit_tf.models.weights import from_weights, initial_weights
+
+    train, data = Split(run.stages, "train"), run.stages.result("data")
+    widths = base_config(run.config, train.x.shape[1:], len(run.labels), data["mean"], data["std"])
+
+    notes, history = [], {}
+    if given is None:
+        weights = initial_weights(widths, stage_seed(run.config, "base"))
+    else:
+        decibels = not dataset.spec.is_picture
+        loaded = architecture(widths).load_base(given, widths, run.labels, decibels=decibels)
+        widths, weights, notes = loaded.config, loaded.weights, list(loaded.notes)
+        for note in notes:
+            print(f"base: {note}", flush=True)
+
+    if given is None or loaded.new_head:
+        weights, history = _fit_base(run.config, widths, weights, train)
+
+    np.savez(folder / "weights.npz", **weights)
+    from_weights(widths, weights, name="base").save(folder / "base.keras")
+    return {"config": widths.to_dict(), "history": history, "notes": notes}
+
+
+def _fit_base(config: RunConfig, widths: ModelConfig, weights: dict, train: Split):
+    """Weights and history of a fit on all classes, by labels alone."""
     from edvit_tf.training.batches import group_targets
     from edvit_tf.training.train import fit
 
-    seed, train = stage_seed(config, "base"), Split(stages, "train")
-    history: dict = {}
-    loaded = None
-    if given is not None:
-        own_scale = not dataset.spec.is_picture
-        loaded = load_base(given, base_config, tuple(dataset.labels), decibels=own_scale)
-        base_config, weights = loaded.config, loaded.weights
-        for note in loaded.notes:
-            print(f"base: {note}", flush=True)
-    if loaded is None or loaded.new_head:
-        start = initial_weights(base_config, seed) if loaded is None else weights
-        targets = group_targets(
-            train.labels,
-            None,
-            tuple(range(base_config.num_classes)),
-            base_config.num_classes,
-            label_smoothing=config.base_training.label_smoothing,
-        )
-        weights, history = fit(
-            base_config,
-            start,
-            train.x,
-            targets,
-            config.base_training,
-            seed=seed,
-            epoch_indices=lambda epoch: np.random.default_rng([seed, epoch]).permutation(
-                len(train.labels)
-            ),
-            title="base",
-        )
-    np.savez(folder / "weights.npz", **weights)
-    from_weights(base_config, weights, name="base").save(folder / "base.keras")
-    return {
-        "config": base_config.to_dict(),
-        "history": history,
-        "notes": list(loaded.notes) if loaded else [],
-    }
+    seed, count = stage_seed(config, "base"), widths.num_classes
+    targets = group_targets(
+        train.labels,
+        None,
+        tuple(range(count)),
+        count,
+        label_smoothing=config.base_training.label_smoothing,
+    )
+
+    def rows(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(len(train.labels))
+
+    return fit(
+        widths,
+        weights,
+        train.x,
+        targets,
+        config.base_training,
+        seed=seed,
+        epoch_indices=rows,
+        title="base",
+    )
 
 
-def teacher(folder: Path, stages: Stages, base_config: ViTConfig, precision: str) -> dict:
-    from edvit_tf.evaluation.evaluate import accuracy
+def teacher(run: Run, folder: Path) -> dict:
+    """The base's answers to training and validation inputs, which members are distilled from."""
     from edvit_tf.training.train import predict, softmax
 
+    weights, precision = run.stages.arrays("base"), run.config.teacher_precision
     stored = {}
     for split in ("train", "validation"):
-        part = Split(stages, split)
-        out = predict(base_config, stages.arrays("base"), part.x, precision=precision)
-        stored |= {
-            f"{split}_probabilities": softmax(out["logits"]),
-            f"{split}_features": out["features"],
-        }
+        said = predict(run.base, weights, Split(run.stages, split).x, precision=precision)
+        stored[f"{split}_probabilities"] = softmax(said["logits"])
+        stored[f"{split}_features"] = said["features"]
     np.savez(folder / "teacher.npz", **stored)
-    validation = accuracy(stored["validation_probabilities"], part.labels, part.recordings)
-    return {"validation": validation}
+
+    validation = Split(run.stages, "validation")
+    right = stored["validation_probabilities"], validation.labels, validation.recordings
+    return {"validation": accuracy(*right)}
 
 
-def features(folder: Path, stages: Stages, config: RunConfig, plan: Plan) -> dict:
-    """All sub-models' features side by side: of training inputs, on which the MLP is fitted, in the
-    precision of the sub-models' fits, of validation inputs in float32, as the files have them.
+def plan(run: Run, folder: Path) -> dict:
+    """The plan; groups by similarity follow the base's confusions on validation data,
+    symmetrised.
+    """
+    similarity = None
+    if run.config.strategy != "random":
+        labels = Split(run.stages, "validation").labels
+        p = run.stages.arrays("teacher", "teacher.npz")["validation_probabilities"]
+        classes = range(run.base.num_classes)
+        confusions = np.stack([p[labels == c].mean(axis=0) for c in classes])
+        similarity = confusions + confusions.T
+    return {"plan": plan_groups(run.config, run.base, similarity).to_dict()}
+
+
+def features(run: Run, folder: Path) -> dict:
+    """All sub-models' features side by side, (n, sum d_j).
+
+    Those of training inputs, on which the MLP is fitted, are in the precision of the sub-models'
+    fits; those of validation inputs in float32, as the files have them.
     """
     from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict
 
-    for split, precision in (
-        ("train", resolved(config.stage_training.precision)),
-        ("validation", "float32"),
-    ):
-        x = Split(stages, split).x
-        parts = [
-            predict(sub.config, stages.arrays(fitted_stage(config, sub)), x, precision=precision)[
-                "features"
-            ]
-            for sub in plan.sub_models
-        ]
+    fitted = resolved(run.config.stage_training.precision)
+    for split, precision in (("train", fitted), ("validation", "float32")):
+        x = Split(run.stages, split).x
+        parts = []
+        for member in run.sub_models:
+            weights = run.stages.arrays(member.last_stage)
+            said = predict(member.widths, weights, x, precision=precision)
+            parts.append(said["features"])
         np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
     return {}
 
 
-def bundle(
-    folder: Path,
-    stages: Stages,
-    config: RunConfig,
-    plan: Plan,
-    dataset,
-    description: dict,
-    splits: dict,
-) -> dict:
+def bundle(run: Run, folder: Path, dataset) -> dict:
+    """The files that are deployed, and the manifest over them."""
     from edvit_tf.export.bundle import BundleParts, write_bundle
 
     write_bundle(
         folder,
         BundleParts(
-            run=config,
-            plan=plan,
-            labels=tuple(dataset.labels),
+            run=run.config,
+            plan=run.plan,
+            labels=run.labels,
             input_spec=dataset.spec,
             input_files=dataset.input_files,
-            data=description,
-            splits=splits,
-            sub_models=tuple(final_weights(stages, config, sub) for sub in plan.sub_models),
-            fusion=stages.arrays("calibration"),
+            data=run.stages.result("data")["description"],
+            splits={split: dataset.split_ids(split) for split in SPLITS},
+            sub_models=tuple(run.final_weights(member) for member in run.sub_models),
+            fusion=run.stages.arrays("calibration"),
         ),
     )
     return {}

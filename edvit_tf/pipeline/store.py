@@ -1,5 +1,9 @@
 """A folder of finished stages: each is there whole or not at all, and knows from which
 configuration it came.
+
+Whatever is read from it is read here. What turns out damaged ends in an OutputError that names the
+stage and what to do; exit code 6, since the run's own folder is at fault, and no bundle (7), which
+could be copied again.
 """
 
 import fcntl
@@ -8,6 +12,8 @@ import json
 import os
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +27,14 @@ from edvit_tf.device.model.memory import peak_rss
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 
+RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
+RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
+
+# Rooms whose code makes no stage.
+_NO_STAGES = ("aggregate", "bench", "cli", "operate", "report", "study")
+# What numpy raises for a file that is cut off or overwritten.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
 
 def stage_seed(run: RunConfig, name: str) -> int:
     """A seed of its own for each stage, from the run's seed and the stage's name."""
@@ -29,18 +43,14 @@ def stage_seed(run: RunConfig, name: str) -> int:
 
 @functools.cache
 def code_digest() -> str:
-    """Digest of the sources that make stages: all of the package but what serves, reports and
-    measures speed.
-    """
+    """Digest of the sources that make stages."""
     package = Path(edvit_tf.__file__).parent
-    files = (
-        path
-        for path in sorted(package.rglob("*.py"))
-        if path.relative_to(package).parts[0] not in ("aggregate", "bench", "report", "study")
-    )
-    return digest(
-        [[path.relative_to(package).as_posix(), path.read_text(encoding="utf-8")] for path in files]
-    )[:12]
+    sources = []
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in _NO_STAGES:
+            sources.append([name.as_posix(), path.read_text(encoding="utf-8")])
+    return digest(sources)[:12]
 
 
 @dataclass(frozen=True)
@@ -52,32 +62,20 @@ class Stages:
     folder: Path
     key: str
 
-    def run(self, name: str, build: Callable[[Path], dict]) -> dict:
+    def run(self, name: str, build: Callable[[Path], dict], needs: Sequence[str] = ()) -> dict:
         """Result of a stage: the stored one, or `build(folder)`, which writes files there and
         returns plain JSON.
 
         `build` works in a folder of its own, which is renamed when all is written: a kill at any
-        moment leaves the stage undone, never half done. The result gains "seconds".
+        moment leaves the stage undone, never half done. The result gains "seconds" and
+        "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there.
         """
-        done = self.folder / name
-        stored = done / "stage.json"
-        if stored.is_file():
-            record = json.loads(stored.read_text(encoding="utf-8"))
-            if record["key"] == self.key:
-                other = (
-                    ""
-                    if record.get("code") == code_digest()
-                    else ", by another version of the code"
-                )
-                print(
-                    f"[{name}] done earlier, {record['result']['seconds']:.1f} s{other}", flush=True
-                )
-                return record["result"]
-            raise OutputError(
-                f"{done} came from another configuration ({record['key'][:12]}; this one is "
-                f"{self.key[:12]}). "
-                "Pass --overwrite to start again, or another --out."
-            )
+        if self.has(name):
+            return self._stored(name)
+        for needed in needs:
+            self.result(needed)
+
+        # What an earlier process left half done goes.
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         started = time.perf_counter()
@@ -86,23 +84,40 @@ class Stages:
             result = build(partial)
             result["seconds"] = round(time.perf_counter() - started, 2)
             result["peak_rss_bytes"] = peak_rss()
-            record = json.dumps(
-                {"key": self.key, "code": code_digest(), "result": result}, ensure_ascii=False
-            )
-            (partial / "stage.json").write_text(record, encoding="utf-8")
+            record = {"key": self.key, "code": code_digest(), "result": result}
+            text = json.dumps(record, ensure_ascii=False)
+            (partial / RESULT).write_text(text, encoding="utf-8")
         except OSError as error:
             raise OutputError(
                 f"stage {name} failed in {partial}: {error}. Make room, or choose another --out; "
                 "finished stages are kept."
             ) from error
-        for file in partial.iterdir():  # on the disk before the name says so
+
+        # Every byte is on the disk before the name says so.
+        for file in partial.iterdir():
             if file.is_file():
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
         sync(partial)
-        os.replace(partial, done)
+        os.replace(partial, self.folder / name)
         sync(self.folder)
+
         print(f"[{name}] {result['seconds']:.1f} s", flush=True)
+        return result
+
+    def _stored(self, name: str) -> dict:
+        """Result of a stage that was made earlier; OutputError if it came from another run."""
+        record = self._record(name)
+        if record["key"] != self.key:
+            raise OutputError(
+                f"{self.folder / name} came from another configuration ({record['key'][:12]}; this "
+                f"one is {self.key[:12]}). Pass --overwrite to start again, or another --out."
+            )
+
+        result = record["result"]
+        same = record.get("code") == code_digest()
+        other = "" if same else ", by another version of the code"
+        print(f"[{name}] done earlier, {result['seconds']:.1f} s{other}", flush=True)
         return result
 
     def take(self, other: Path, names: Sequence[str]) -> None:
@@ -111,54 +126,93 @@ class Stages:
 
         The caller knows that they would come out the same here.
         """
+        theirs = Stages(other, "")
         for name in names:
-            stored = other / name / "stage.json"
-            if not stored.is_file() or (self.folder / name).exists():
+            if not theirs.has(name) or (self.folder / name).exists():
                 continue
+            record = theirs._record(name) | {"key": self.key}
+
             partial = self.folder / f"{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
+            leave = shutil.ignore_patterns(RESULT)
             try:
-                shutil.copytree(
-                    other / name,
-                    partial,
-                    copy_function=_link,
-                    ignore=shutil.ignore_patterns(stored.name),
-                )
-                record = json.loads(stored.read_text(encoding="utf-8")) | {"key": self.key}
-                (partial / stored.name).write_text(
-                    json.dumps(record, ensure_ascii=False), encoding="utf-8"
-                )
+                shutil.copytree(other / name, partial, copy_function=_link, ignore=leave)
+                text = json.dumps(record, ensure_ascii=False)
+                (partial / RESULT).write_text(text, encoding="utf-8")
             except OSError as error:
                 raise OutputError(
                     f"stage {name} of {other} cannot be taken ({error}). Make room, or leave "
-                    "--reuse "
-                    "out."
+                    "--reuse out."
                 ) from error
+
             sync(partial)
             os.replace(partial, self.folder / name)
             print(f"[{name}] taken from {other}", flush=True)
+
+    def has(self, name: str) -> bool:
+        """Whether a stage is finished."""
+        return (self.folder / name / RESULT).is_file()
+
+    def names(self) -> list[str]:
+        """All finished stages, sorted."""
+        return sorted(path.name for path in self.folder.iterdir() if self.has(path.name))
+
+    def result(self, name: str) -> dict:
+        """What a finished stage came to, plain JSON; OutputError if it is not there or damaged."""
+        return self._record(name)["result"]
 
     def codes(self, names: Iterable[str]) -> list[str]:
         """The versions of the code (`code_digest`) that made these stages; "unknown" for those of
         older ones.
         """
-        return sorted(
-            {
-                json.loads(self.path(name, "stage.json").read_text(encoding="utf-8")).get(
-                    "code", "unknown"
-                )
-                for name in names
-            }
-        )
+        return sorted({self._record(name).get("code", "unknown") for name in names})
 
     def path(self, name: str, file: str) -> Path:
-        """A file of a finished stage."""
-        return self.folder / name / file
+        """A file of a finished stage; OutputError if it is not there."""
+        path = self.folder / name / file
+        if not path.is_file():
+            raise self.damaged(name, f"{file} is missing")
+        return path
 
     def arrays(self, name: str, file: str = "weights.npz") -> dict[str, np.ndarray]:
-        """Arrays of an .npz file of a finished stage."""
-        with np.load(self.path(name, file), allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
+        """Arrays of an .npz file of a finished stage; OutputError if it cannot be read."""
+        path = self.path(name, file)
+        try:
+            # Opened here: numpy leaves a file that is no archive open.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except _UNREADABLE as error:
+            raise self.damaged(name, f"{file} cannot be read ({error})") from error
+
+    def array(self, name: str, file: str) -> np.ndarray:
+        """The array of an .npy file of a finished stage, as a memory map; OutputError if it cannot
+        be read.
+        """
+        path = self.path(name, file)
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except _UNREADABLE as error:
+            raise self.damaged(name, f"{file} cannot be read ({error})") from error
+
+    def damaged(self, name: str, why: str) -> OutputError:
+        """The error that says what to do about a finished stage that is not whole."""
+        return OutputError(
+            f"stage {name} of {self.folder} is damaged: {why}. Delete the folder "
+            f"{self.folder / name} and start the same command again: this stage is made anew, the "
+            "others are kept. Or pass --overwrite to make all of them anew."
+        )
+
+    def _record(self, name: str) -> dict:
+        """stage.json of a stage: key, code and result."""
+        path = self.path(name, RESULT)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record["key"], str):
+                raise ValueError(f"its key is {record['key']!r}")
+            float(record["result"]["seconds"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self.damaged(name, f"{RESULT} cannot be read ({error!r})") from error
+        return record
 
 
 def _link(source: str, target: str) -> str:
@@ -186,6 +240,25 @@ def lock(folder: Path):
     return file
 
 
+def stored_record(folder: Path) -> dict | None:
+    """{"key", "description"} of the run that worked in a folder, or whose bundle it is; None if
+    there is no run.json. Raises OutputError if it is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["key"], str) or not isinstance(record["description"], dict):
+            raise ValueError("its key or its description is missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{path} is damaged ({error!r}), so that nobody can say which run {folder} belongs to. "
+            "Pass --overwrite to start again, or another --out."
+        ) from error
+    return record
+
+
 def open_stages(
     folder: Path, key: str, description: dict, overwrite: bool, again: bool = False
 ) -> Stages:
@@ -196,96 +269,51 @@ def open_stages(
     finished run's, are deleted if `overwrite` says so; else OutputError. A folder without run.json
     is not ours and is never deleted.
     """
-    record = folder / "run.json"
-    if (
-        overwrite
-        and record.is_file()
-        and (again or json.loads(record.read_text(encoding="utf-8"))["key"] != key)
-    ):
-        for path in folder.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif (
-        not record.is_file()
-        and folder.is_dir()
-        and any(p.name != ".lock" for p in folder.iterdir())
-    ):
+    path = folder / RECORD
+    if not path.is_file() and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
         raise OutputError(
             f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
         )
-    if record.is_file():
-        stored = json.loads(record.read_text(encoding="utf-8"))
-        if stored["key"] != key:
-            changed = differences(stored["description"], description)
-            raise OutputError(
-                f"{folder} holds stages of another configuration; changed: "
-                f"{'; '.join(changed[:6]) or 'the version'}. "
-                "Pass --overwrite to start again, or another --out."
-            )
-    else:
+    if overwrite and path.is_file() and (again or not _is_of(folder, key)):
+        _empty(folder)
+
+    record = stored_record(folder)
+    if record is None:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"key": key, "description": description}, indent=1, ensure_ascii=False)
-        temporary = record.with_suffix(".partial")
-        temporary.write_text(text, encoding="utf-8")
-        with open(temporary, "rb") as opened:
-            os.fsync(opened.fileno())
-        os.replace(temporary, record)
+        _write_record(path, {"key": key, "description": description})
+    elif record["key"] != key:
+        changed = differences(record["description"], description)
+        raise OutputError(
+            f"{folder} holds stages of another configuration; changed: "
+            f"{'; '.join(changed[:6]) or 'the version'}. "
+            "Pass --overwrite to start again, or another --out."
+        )
     return Stages(folder, key)
 
 
-def check_reusable(other: Path, description: dict, fields: Sequence[str]) -> None:
-    """Raises OutputError unless the run of another work folder began as this one of `description`
-    does: the same data, version, threads and given base, and the same `fields` of the
-    configuration.
-    """
-    if not (other / "run.json").is_file():
-        raise OutputError(
-            f"--reuse is {other}, which is no work folder of a run (no run.json). Give the folder "
-            "<bundle>.work of an earlier run, or leave it out."
-        )
-    changed = differing(other, description, fields)
-    if changed:
-        raise OutputError(
-            f"--reuse is {other}, whose base is not this run's; it differs in: "
-            f"{'; '.join(changed[:6])}. "
-            "Leave it out, or give a run with the same data, base and seed."
-        )
+def _is_of(folder: Path, key: str) -> bool:
+    """Whether a work folder is of the run of this key; a damaged run.json is nobody's."""
+    try:
+        record = stored_record(folder)
+    except OutputError:
+        return False
+    return record is not None and record["key"] == key
 
 
-def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str]:
-    """In what the run of another work folder differs from this one of `description`, of the
-    configuration only in its `fields`; empty where stages that read nothing else come out the same.
-    """
-
-    def start(whole: dict) -> dict:
-        whole = {
-            name: value for name, value in whole.items() if name != "jobs"
-        }  # which fit members alone
-        return {**whole, "config": {name: whole["config"].get(name) for name in fields}}
-
-    stored = json.loads((other / "run.json").read_text(encoding="utf-8"))["description"]
-    return differences(start(stored), start(description))
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == ".lock":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
-def preflight(out: Path, work: Path, needed_bytes: int) -> None:
-    """Raises OutputError unless both folders' parents can be written and have `needed_bytes` free:
-    before training.
-    """
-    for folder in {out.parent, work if work.is_dir() else work.parent}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".edvit-probe-{os.getpid()}"
-            probe.write_bytes(b"x")
-            probe.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"{folder} cannot be written ({error}). Choose another --out, or mend its "
-                "permissions."
-            ) from error
-    free = shutil.disk_usage(work.parent).free
-    if free < needed_bytes:
-        raise OutputError(
-            f"{work.parent} has {free / 2**20:.0f} MiB free; this run needs about "
-            f"{needed_bytes / 2**20:.0f} MiB "
-            "(inputs, stages, bundle). Make room, or choose another --out."
-        )
+def _write_record(path: Path, record: dict) -> None:
+    """Writes run.json, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    with open(partial, "rb") as opened:
+        os.fsync(opened.fileno())
+    os.replace(partial, path)

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle, verified_path
-from edvit_tf.evaluation.evaluate import Answers, accuracy, fuse, materialise
+from edvit_tf.evaluation.accuracy import accuracy
+from edvit_tf.evaluation.answers import Answers, fuse
+from edvit_tf.evaluation.evaluate import materialise
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.common import Rows
 

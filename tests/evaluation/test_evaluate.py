@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from edvit_tf.data import Dataset, Recording
+from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.bundle import Bundle, sha256
 from edvit_tf.device.model.image import ImageSpec
-from edvit_tf.evaluation.evaluate import SPLITS, accuracy, confusion, unseen
+from edvit_tf.evaluation.accuracy import accuracy, confusion
+from edvit_tf.evaluation.evaluate import SPLITS, materialise, unseen
 from tests.support.commands import run_host
 
 
@@ -59,7 +61,9 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
         **recordings,
         "test": (*recordings["test"], recordings["train"][0], Recording("new", 0, "new", 1, None)),
     }
-    dataset = Dataset("x", ("a",), ImageSpec(2, 2, 1), {}, "x", 0, recordings, read=lambda r: None)
+    dataset = Dataset(
+        "x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, recordings, read=lambda r: None
+    )
     stored = {s: dataset.split_ids(s) for s in SPLITS}
     (tmp_path / "splits.json").write_text(json.dumps(stored))
     files = {
@@ -140,5 +144,24 @@ def test_plan_prints_the_papers_sizes():
         "--json",
     )
     plan = json.loads(done.stdout)
-    assert {s["kept_heads"] for s in plan["sub_models"]} == {2} and len(plan["sub_models"]) == 10
+    assert {s["kept"] for s in plan["sub_models"]} == {2} and len(plan["sub_models"]) == 10
     assert plan["sub_models"][0]["size_bytes"] / 2**20 == pytest.approx(9.6, rel=0.025)
+
+
+def test_inputs_that_cannot_be_read_leave_a_whole_array_without_them(tmp_path):
+    """The file says how many rows it has, whatever was expected of it."""
+    shown = tuple(Recording(f"r{i}", i % 2, f"r{i}", 1, None) for i in range(100))
+
+    def read(recordings):
+        (recording,) = recordings
+        if recording.id in ("r3", "r7"):
+            raise InputError("it cannot be read")
+        return np.full((1, 2, 2, 1), int(recording.id[1:]), np.uint8)
+
+    dataset = Dataset("x", ("a", "b"), ImageSpec(2, 2, 1), None, "x", 0, {"test": shown}, read=read)
+    path, labels, recordings = materialise(dataset, "test", tmp_path)
+    x = np.load(path, mmap_mode="r")
+    kept = [i for i in range(100) if i not in (3, 7)]
+    assert x.shape == (98, 2, 2, 1) and x.dtype == np.uint8 and x[:, 0, 0, 0].tolist() == kept
+    assert labels.tolist() == [i % 2 for i in kept] and recordings.tolist() == kept
+    assert path.stat().st_size == 128 + x.nbytes

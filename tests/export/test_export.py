@@ -76,7 +76,7 @@ def test_the_papers_two_head_sub_model_is_9_6_mib(tmp_path):
 
 def test_fusion_graph_equals_keras_and_ignores_missing_features(tmp_path):
     from edvit_tf.export.convert import convert
-    from edvit_tf.export.fusion import fusion_graph
+    from edvit_tf.export.fusion_graphs import fusion_graph
     from edvit_tf.export.process import run_in_process
     from edvit_tf.models.weights import get_weights
     from edvit_tf.training.fuse import build_fusion
@@ -175,6 +175,7 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
     assert present == set(bundle.manifest["files"]) | {
         "manifest.json",
         "results.json",
+        "run.json",
         "report.html",
         "README.md",
     }

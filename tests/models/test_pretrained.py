@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -509,22 +510,27 @@ def test_where_a_base_comes_from_is_said(tmp_path):
     assert base_origin(tmp_path / "tiny", "splits") != first
 
 
+@pytest.mark.parametrize("record", [None, "", '{"description": {"spl', "[]", '{"description": {}}'])
+def test_a_base_whose_run_cannot_be_told_is_of_unknown_origin(tmp_path, record):
+    base = tmp_path / "run.work" / "base" / "base.keras"
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"weights")
+    if record is not None:
+        (tmp_path / "run.work" / "run.json").write_text(record)
+    assert "origin unknown" in base_origin(base, "splits")
+
+
 @pytest.mark.parametrize("classes, trained", [(3, False), (4, True)])
 def test_a_new_head_is_fine_tuned_and_a_kept_one_is_not(tmp_path, classes, trained):
     from edvit_tf.config import DataConfig
+    from edvit_tf.device.model.image import ImageSpec
     from edvit_tf.pipeline import steps
+    from edvit_tf.pipeline.stage import Run, Stage
     from edvit_tf.pipeline.store import Stages
 
     huggingface(tmp_path / "checkpoint", classes=classes)
-    (tmp_path / "work" / "data").mkdir(parents=True)
-    np.save(tmp_path / "work" / "data" / "train.npy", pixels((32, 32, 3)).astype(np.uint8))
-    np.savez(
-        tmp_path / "work" / "data" / "index.npz",
-        train_labels=np.array([0, 1]),
-        train_recordings=np.array([0, 1]),
-    )
     once = TrainConfig(epochs=1, batch_size=2)
-    run = RunConfig(
+    config = RunConfig(
         name="t",
         data=DataConfig("mnist", (32, 32)),
         model="vit_smoke",
@@ -532,13 +538,20 @@ def test_a_new_head_is_fine_tuned_and_a_kept_one_is_not(tmp_path, classes, train
         stage_training=once,
         fusion_training=once,
     )
+
+    def inputs(folder):
+        np.save(folder / "train.npy", pixels((32, 32, 3)).astype(np.uint8))
+        two = np.array([0, 1])
+        np.savez(folder / "index.npz", train_labels=two, train_recordings=two)
+        return {"description": {"labels": ["a", "b", "c"]}, "mean": [127.5], "std": [127.5]}
+
     stages, expected = Stages(tmp_path / "work", "key"), vit_config("vit_smoke", (32, 32, 3), 3)
-    result = stages.run(
-        "base",
-        lambda folder: steps.base(
-            folder, stages, run, expected, tmp_path / "checkpoint", ("a", "b", "c")
-        ),
-    )
+    stages.run("data", inputs)
+    run = Run(stages, config)
+    pictures = types.SimpleNamespace(spec=ImageSpec(32, 32, 3))
+    build = partial(steps.base, dataset=pictures, given=tmp_path / "checkpoint")
+    run.make(Stage("base", ("data",), build))
+    result = stages.result("base")
     start = load_base(tmp_path / "checkpoint", expected).weights
     same = {
         name: bool((value == start[name]).all()) for name, value in stages.arrays("base").items()

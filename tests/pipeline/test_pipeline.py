@@ -11,9 +11,11 @@ from collections import namedtuple
 
 import pytest
 
+from edvit_tf.checked import digest
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import OutputError
-from edvit_tf.pipeline.store import lock, open_stages, preflight
+from edvit_tf.pipeline.checks import preflight
+from edvit_tf.pipeline.store import lock, open_stages
 from tests.support.commands import SMOKE, run_host
 from tests.support.forked import HOST, ROOT, Forked
 
@@ -65,6 +67,17 @@ def test_the_single_model_has_the_fleets_training(smoke_bundle):
         spent["single"] == pytest.approx(spent["fleet"], rel=1e-6, abs=3 * batch)
         and spent["fleet"] > 6 * batch
     )
+
+
+def test_what_a_run_was_made_from_lies_in_its_bundle(smoke_bundle):
+    """The key of the results is the digest of run.json, which says it in words."""
+    results = json.loads((smoke_bundle / "results.json").read_text())
+    record = json.loads((smoke_bundle / "run.json").read_text())
+    manifest = json.loads((smoke_bundle / "manifest.json").read_text())
+    assert digest(record["description"]) == record["key"] == results["key"]
+    assert record["description"]["config"] == manifest["run"]
+    assert record["description"]["data"] == manifest["data"]
+    assert set(record["description"]) >= {"splits", "files", "version", "base", "threads"}
 
 
 def test_a_run_may_not_reuse_what_it_overwrites(smoke_bundle):

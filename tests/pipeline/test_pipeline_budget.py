@@ -7,9 +7,9 @@ import pytest
 
 from edvit_tf.config import BASELINES, DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.models.vit import cost
-from edvit_tf.models.vit.config import ViTConfig
-from edvit_tf.pipeline.budget import Budget, widths_after
-from edvit_tf.pipeline.rivals import rivals
+from edvit_tf.models.vit.config import ViTConfig, widths_after
+from edvit_tf.pipeline.budget import Budget
+from edvit_tf.pipeline.member import rivals
 from edvit_tf.planning.plan import plan
 from edvit_tf.training.batches import group_epoch
 
@@ -97,18 +97,18 @@ def test_rivals_cost_what_the_fleet_costs(name):
     for one in found:
         if shared is None:
             own = sum(
-                spent(widths, FIT, budget.rival(one.config, stage))
+                spent(widths, FIT, budget.rival(one.widths, stage))
                 for stage, widths in zip(
-                    ("residual", "attention", "ffn"), on_the_way(one.config), strict=True
+                    ("residual", "attention", "ffn"), on_the_way(one.widths), strict=True
                 )
             )
         else:
-            own = spent(one.config, shared, budget.rival_shared(one)) + spent(
-                one.config, FIT, budget.rival_own(one)
+            own = spent(one.widths, shared, budget.rival_shared(one)) + spent(
+                one.widths, FIT, budget.rival_own(one)
             )
         batches = sum(
             spent(widths, fit, 1)
-            for widths in on_the_way(one.config)
+            for widths in on_the_way(one.widths)
             for fit in (FIT, shared or FIT)
         )
         assert own == pytest.approx(fleet, rel=1e-6, abs=batches), (

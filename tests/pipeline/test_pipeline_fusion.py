@@ -24,10 +24,11 @@ import sys
 from edvit_tf.config import TrainConfig
 sys.path.insert(0, "recipes")
 import mnist
-from edvit_tf.recipe import main
+from edvit_tf.cli.recipe import main
 fit = TrainConfig(epochs=1, batch_size=16, patch_dropout=0.5, feature_distillation=1.0)
-smoke = {**mnist.SMOKE, "num_devices": 3, "budget_bytes": 100_000, "shared_training": fit, "fusion": "joint",
-         "joint_training": fit, "repair_samples": 24, "teacher_precision": "bfloat16"}
+smoke = {**mnist.SMOKE, "num_devices": 3, "budget_bytes": 100_000, "shared_training": fit,
+         "fusion": "joint", "joint_training": fit, "repair_samples": 24,
+         "teacher_precision": "bfloat16"}
 raise SystemExit(main("x", mnist.CONFIG, smoke=smoke, paper=mnist.PAPER))
 """
 
@@ -83,21 +84,20 @@ def test_the_head_alone_is_measured_before_a_sub_models_own_fit(shared_bundle):
     assert dashed.split().count("-") == 1
 
     stages = Stages(shared_bundle.with_name("mnist.work"), "")
-    stored = json.loads(stages.path("submodel-00.group", "stage.json").read_text())["result"]
+    stored = stages.result("submodel-00.group")
     widths, weights = ViTConfig.from_dict(stored["config"]), stages.arrays("submodel-00.group")
-    plan = Plan.from_dict(
-        json.loads(stages.path("plan", "stage.json").read_text())["result"]["plan"]
-    )
+    plan = Plan.from_dict(stages.result("plan")["plan"])
     classes, validation = plan.sub_models[0].classes, Split(stages, "validation")
     features = predict(widths, weights, validation.x)["features"]
     assert (
-        cutting._head_accuracy(weights, features, validation, classes) == stored["accuracy"]["fit"]
+        cutting.head_accuracy(weights, features, validation.labels, classes)
+        == stored["accuracy"]["fit"]
     )
 
 
 def test_a_fit_that_loses_is_told(capsys):
     def told(start: float, end: float, **repair) -> str:
-        cutting._tell_a_loss(
+        cutting.tell_a_loss(
             "submodel-00.group",
             {"cut": {"all": start}, **repair, "fit": {"all": end}},
             TrainConfig(epochs=1, learning_rate=4e-4),

@@ -88,13 +88,11 @@ def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
     with pytest.raises(
         OutputError, match="ended with 3 .*what it said stands above.*finished stages are kept"
     ):
-        fit_in_processes(stages, 2, {"submodel-00": ["submodel-00.head"]})
+        fit_in_processes(stages, 2, ["submodel-00.head"])
     assert "error: RunConfig needs a value for 'name'" in capfd.readouterr().err
     (tmp_path / "work" / "submodel-00.head").mkdir()
     (tmp_path / "work" / "submodel-00.head" / "stage.json").write_text(json.dumps({}))
-    fit_in_processes(
-        stages, 2, {"submodel-00": ["submodel-00.head"]}
-    )  # nothing left: none is started
+    fit_in_processes(stages, 2, ["submodel-00.head"])  # nothing left: none is started
 
 
 @pytest.mark.parametrize("jobs", ["0", "two", "-1"])

@@ -10,8 +10,8 @@ from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
-from edvit_tf.pipeline.fleet import lost_with_device
-from edvit_tf.pipeline.rivals import rivals
+from edvit_tf.pipeline.measure import lost_with_device
+from edvit_tf.pipeline.member import rivals
 from edvit_tf.planning.assign import least_remaining_energy
 from edvit_tf.planning.partition import partition
 from edvit_tf.planning.plan import Plan, plan, plan_groups
@@ -393,8 +393,8 @@ def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_sin
     (single,) = rivals(
         run, result, BASES["toy"]
     )  # as large as what the fullest device holds, its replicas too
-    larger = BASES["toy"].pruned(min(8, single.kept_heads + 1), 10, "keep")
-    assert single.size_bytes <= held and (single.kept_heads == 8 or cost.file_bytes(larger) > held)
+    larger = BASES["toy"].pruned(min(8, single.kept + 1), 10, "keep")
+    assert single.size_bytes <= held and (single.kept == 8 or cost.file_bytes(larger) > held)
     assert single.devices == ()
     assert [gone for _, gone in lost_with_device(result)] == [(), (), ()]
     alone = plan_groups(

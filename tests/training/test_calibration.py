@@ -5,7 +5,7 @@ a graph.
 import numpy as np
 import pytest
 
-from edvit_tf.evaluation.evaluate import losses
+from edvit_tf.evaluation.answers import losses
 from edvit_tf.training.calibrate import (
     best_temperature,
     calibration_figures,

@@ -5,7 +5,8 @@ TensorFlow.
     1] [--repeat 1] [--runtime NAME]
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...)
-for each input of the model, without the batch axis of 1. OUTPUTS.npz gets one array (n, ...) an
+for each input of the model, without the batch axis of 1; an array with fewer rows than another is
+gone through again from its start. OUTPUTS.npz gets one array (n, ...) an
 output, `invoke_ms` (n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime),
 load_ms, resident bytes before the model was loaded and at the peak, what is delegated
 (`delegation.py`), and that TensorFlow was not loaded.
@@ -62,12 +63,15 @@ def _run(args) -> int:
         arrays = {next(iter(model.inputs)): np.load(args.inputs, mmap_mode="r", allow_pickle=False)}
     else:
         arrays = dict(np.load(args.inputs, allow_pickle=False))
-    count = len(next(iter(arrays.values())))
+    count = max(len(array) for array in arrays.values())
     invoke_ms = np.zeros((args.repeat, count))
     for turn in range(args.repeat):
         outputs: dict[str, list] = {}
         for i in range(count):
-            row = {name: np.asarray(array[i])[np.newaxis] for name, array in arrays.items()}
+            row = {
+                name: np.asarray(array[i % len(array)])[np.newaxis]
+                for name, array in arrays.items()
+            }
             started = time.perf_counter()
             result = model.run(**row)
             invoke_ms[turn, i] = (time.perf_counter() - started) * 1e3

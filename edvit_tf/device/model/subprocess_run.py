@@ -30,10 +30,10 @@ def run_model(
     """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.model.subprocess_main` on
     `inputs`.
 
-    `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...); all
-    rows are run `repeat` times, the last answers are kept. `runtime` is a name of
-    `edvit_tf.device.model.runtime.RUNTIMES` (None: the default). Temporary files go to the folder
-    `scratch` (None: the system's). The report has runtime, threads, import_ms, load_ms, first_ms,
+    `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
+    which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
+    kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
+    Temporary files go to the folder `scratch` (None: the system's). The report has runtime, threads, import_ms, load_ms, first_ms,
     times_ms (n * repeat, the first included), samples, start_rss_bytes (before the model was
     loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed with the process's
     own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
@@ -122,8 +122,7 @@ def _how(code: int) -> str:
 
 
 def _count(inputs: Path | dict[str, np.ndarray]) -> int:
-    """Samples in the inputs."""
-    first = (
-        next(iter(inputs.values())) if isinstance(inputs, dict) else np.load(inputs, mmap_mode="r")
-    )
-    return len(first)
+    """Samples in the inputs: rows of the longest array."""
+    if isinstance(inputs, dict):
+        return max(len(array) for array in inputs.values())
+    return len(np.load(inputs, mmap_mode="r"))

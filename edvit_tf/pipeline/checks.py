@@ -1,0 +1,103 @@
+"""What ends a run: before training, what could not come to an end; after it, what may not be
+published.
+"""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import BASELINES, RunConfig
+from edvit_tf.errors import AccuracyError, DataError, ExportError, OutputError
+from edvit_tf.export.parity import TOLERANCES
+from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.planning.plan import plan_groups, starting_heads
+
+
+def check_plan(config: RunConfig, dataset, base: ModelConfig) -> None:
+    """Raises PlanError if there is no plan for a base of these widths, whatever the groups; and
+    DataError where groups are made by the base's confusions and the validation split lacks a class.
+    """
+    if config.strategy != "random":
+        seen = {recording.label for recording in dataset.recordings("validation")}
+        missing = [name for label, name in enumerate(dataset.labels) if label not in seen]
+        if missing:
+            raise DataError(
+                f"strategy is {config.strategy!r}, which needs validation samples of every class; "
+                f"{', '.join(missing)} have none. Add recordings of them, or take --strategy "
+                "random."
+            )
+    plan_groups(config, base)
+
+
+def preflight(out: Path, work: Path, needed_bytes: int) -> None:
+    """Raises OutputError unless both folders' parents can be written and have `needed_bytes`
+    free.
+    """
+    for folder in {out.parent, work if work.is_dir() else work.parent}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".edvit-probe-{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{folder} cannot be written ({error}). Choose another --out, or mend its "
+                "permissions."
+            ) from error
+
+    free = shutil.disk_usage(work.parent).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{work.parent} has {free / 2**20:.0f} MiB free; this run needs about "
+            f"{needed_bytes / 2**20:.0f} MiB "
+            "(inputs, stages, bundle). Make room, or choose another --out."
+        )
+
+
+def needed_bytes(config: RunConfig, dataset, base: ModelConfig) -> int:
+    """Bytes that a run will write: inputs, features, weights by stage, the bundle."""
+    one = math.prod(dataset.spec.shape) * np.dtype(dataset.spec.dtype).itemsize
+    learnt = dataset.size("train") + dataset.size("validation")
+    inputs = one * (learnt + dataset.size("test"))
+    features = 8 * base.feature_dim * learnt
+
+    kept = starting_heads(base, config.group_count, config.start_heads)
+    size_bytes = architecture(base).size_bytes
+    narrow = size_bytes(base.pruned(kept, len(dataset.labels)))
+    wide = size_bytes(base)  # the stages before the last are wider than the result
+    members = (config.group_count + 1) * (3 * wide + 3 * narrow)
+    return inputs + features + 2 * wide + members + (64 << 20)
+
+
+def check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
+    """Raises AccuracyError if the fused model misses A_re of Eq. 1, on validation data."""
+    if config.min_accuracy is not None and fused["recording"] < config.min_accuracy:
+        raise AccuracyError(
+            f"fused validation accuracy is {fused['recording']:.4f}; {config.min_accuracy:.4f} was "
+            f"required (base: {base['recording']:.4f}). Give the plan more budget, fewer devices "
+            "or more epochs."
+        )
+
+
+def check_parity(figures: dict, target: str) -> None:
+    """Raises ExportError if a file does not answer as Keras does: no such bundle is published."""
+    parts = dict(figures["parity"])
+    for name in ("base", *BASELINES):
+        if name in figures:
+            parts[name] = figures[name]["parity"]
+
+    bad = [
+        f"{name} (95th percentile of the error {part['p95_relative_error']:.1e}, "
+        f"{part['differing_top1']} differing top-1)"
+        for name, part in parts.items()
+        if not part["ok"]
+    ]
+    if bad:
+        raise ExportError(
+            f"Keras and .tflite disagree beyond {TOLERANCES[target]:g}: {', '.join(bad)}. No "
+            "bundle was published; the stages are kept. Report this with the versions of "
+            "TensorFlow and the runtime."
+        )

@@ -1,0 +1,134 @@
+"""What a run is made from. Its digest is the run's key; it lies in run.json of the work folder, and
+beside results.json of the bundle.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edvit_tf import __version__
+from edvit_tf.checked import differences, digest
+from edvit_tf.config import RunConfig
+from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.planning.plan import Plan
+
+# What does not depend on the fleet, and the fields of a configuration that it does depend on.
+BEGINNING = ("data", "base", "teacher")
+READ_BY_BEGINNING = ("data", "model", "patch_size", "base_training", "teacher_precision", "seed")
+# What shared models depend on besides: not on how classes are grouped, nor on the fits after them.
+READ_BY_SHARED = (
+    *READ_BY_BEGINNING,
+    "shared_training",
+    "pruning",
+    "calibration_samples",
+    "repair_samples",
+)
+
+
+def describe(config: RunConfig, dataset, splits: dict, origin: str | None, jobs: int) -> dict:
+    """All that the weights of a run depend on, as plain JSON.
+
+    `splits` are the ids of each split, `origin` says where a given base comes from. How accurate
+    the result is to be is left out: another requirement needs no new training.
+    """
+    description = {
+        "config": config.replace(min_accuracy=None).to_dict(),
+        "data": dataset.describe(),
+        "splits": digest(splits),
+        "files": dataset.contents(),
+        "version": __version__,
+        "base": origin,
+        "threads": os.cpu_count(),
+    }
+    if jobs != 1:
+        description["jobs"] = jobs
+    return description | _arithmetic(config)
+
+
+def _arithmetic(config: RunConfig) -> dict:
+    """What precision "auto" is on this machine, where a fit or the base's answers are taken in
+    it.
+    """
+    from edvit_tf.training.precision import resolved
+
+    fits = (
+        config.base_training,
+        config.shared_training,
+        config.stage_training,
+        config.joint_training,
+    )
+    asked = {fit.precision for fit in fits if fit is not None}
+    asked.add(config.teacher_precision)
+    return {"auto": resolved("auto")} if "auto" in asked else {}
+
+
+def check_reusable(other: Path, description: dict) -> None:
+    """Raises OutputError unless the run of another work folder began as this one of `description`
+    does: the same data, version, threads and given base, and the same fields of the configuration
+    that a beginning reads.
+    """
+    if _record(other) is None:
+        raise OutputError(
+            f"--reuse is {other}, which is no work folder of a run (no run.json). Give the folder "
+            "<bundle>.work of an earlier run, or leave it out."
+        )
+    changed = differing(other, description, READ_BY_BEGINNING)
+    if changed:
+        raise OutputError(
+            f"--reuse is {other}, whose base is not this run's; it differs in: "
+            f"{'; '.join(changed[:6])}. "
+            "Leave it out, or give a run with the same data, base and seed."
+        )
+
+
+def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str]:
+    """In what the run of another work folder differs from this one of `description`, of the
+    configuration only in its `fields`; empty where stages that read nothing else come out the same.
+    """
+    theirs = _record(other)["description"]
+    return differences(_start(theirs, fields), _start(description, fields))
+
+
+def _start(description: dict, fields: Sequence[str]) -> dict:
+    """The part of a description that a run's start depends on."""
+    config = {name: description["config"].get(name) for name in fields}
+    start = {**description, "config": config}
+    start.pop("jobs", None)  # processes fit members alone
+    return start
+
+
+def take_beginning(stages: Stages, reuse: Path | None) -> None:
+    """Inputs, base and the base's answers of an earlier run (`check_reusable`)."""
+    if reuse is not None:
+        stages.take(reuse, BEGINNING)
+
+
+def take_shared(run: Run, reuse: Path | None, description: dict) -> None:
+    """Shared models of widths that an earlier run's fleet has and this one's too.
+
+    They are trained on all samples, which a rival's own shared model is not.
+    """
+    if reuse is None or not run.shared:
+        return
+    earlier = Stages(reuse, "")
+    if not earlier.has("plan") or differing(reuse, description, READ_BY_SHARED):
+        return
+
+    theirs = Plan.from_dict(earlier.result("plan")["plan"])
+    widths = {sub.kept for sub in theirs.sub_models} & {sub.kept for sub in run.plan.sub_models}
+    for member in run.shared:
+        if member.kept in widths:
+            run.stages.take(reuse, [member.stage(step) for step in member.steps])
+
+
+def _record(folder: Path) -> dict | None:
+    """run.json of an earlier run's work folder; OutputError if it is damaged."""
+    try:
+        return stored_record(folder)
+    except OutputError as error:
+        raise OutputError(
+            f"--reuse is {folder}, whose run.json is damaged. Give another run's work folder, or "
+            "leave it out."
+        ) from error

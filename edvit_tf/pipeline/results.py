@@ -1,0 +1,160 @@
+"""results.json: all that was measured and spent, put together from what the stages stored."""
+
+import os
+import platform
+from pathlib import Path
+
+from edvit_tf.models import costs
+from edvit_tf.pipeline.member import PLAIN, SINGLE, Member
+from edvit_tf.pipeline.stage import Run
+
+_MEASURED = ("parity", "missing_one", "losses", "lost_devices", "confusion", "flavours")
+
+
+def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
+    """The results of a run whose stages are all done; plain JSON.
+
+    `origin` says where a given base comes from; `process_seconds` is what this process took, which
+    may have found stages done.
+    """
+    figures = run.stages.result("measure")
+    done = {name: run.stages.result(name) for name in run.stages.names()}
+    seconds = {name: result["seconds"] for name, result in done.items()}
+
+    sub_models = []
+    for entry, member in zip(figures["sub_models"], run.sub_models, strict=True):
+        sub_models.append({**entry, "stages": steps_of(run, member)})
+    results = {
+        "name": run.config.name,
+        "seed": run.config.seed,
+        "data": done["data"]["description"],
+        "machine": machine(),
+        "base": _base(run, origin, figures["base"]),
+        "sub_models": sub_models,
+        "single": None,
+    }
+    for rival in run.rivals:
+        results[rival.name] = {
+            "config": rival.widths.to_dict(),
+            **costs(rival.widths),
+            "stages": steps_of(run, rival),
+            **figures[rival.name],
+        }
+    return results | {
+        "shared": {member.name: steps_of(run, member) for member in run.shared},
+        "training_macs": training_macs_of(run),
+        "fusion": {**_fusion(run), **figures["fusion"]},
+        **{name: figures[name] for name in _MEASURED},
+        "labels": list(run.labels),
+        "plan": {
+            "total_bytes": run.plan.total_bytes,
+            "deployed_bytes": run.plan.deployed_bytes,
+            "budget_bytes": run.plan.budget_bytes,
+        },
+        "stage_seconds": seconds,
+        "seconds": round(sum(seconds.values()), 1),
+        "this_process_seconds": process_seconds,
+        "peak_rss_bytes": max(result["peak_rss_bytes"] or 0 for result in done.values()),
+        "key": run.stages.key,
+        "code": _codes(run),
+    }
+
+
+def steps_of(run: Run, member: Member) -> list[dict]:
+    """What each step of a member came to, in order."""
+    return [{"stage": step, **run.stages.result(member.stage(step))} for step in member.steps]
+
+
+def training_macs_of(run: Run) -> dict:
+    """MACs of all fits after the cuts, by "fleet" and kind of rival ("single": None where there is
+    none).
+
+    The fusion and a joint training are the fleet's. A shared model counts once for all of the
+    fleet, and once for each rival that starts from it.
+    """
+    ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
+    fleet = sum(_spent(run, name) for name in ending)
+    fleet += sum(_member_spent(run, member) for member in run.sub_models)
+    starts = {member.starts_from for member in run.sub_models}
+    fleet += sum(_shared_spent(run, start) for start in starts)
+
+    spent = {"fleet": fleet, SINGLE: None}
+    for rival in run.rivals:
+        start = None if rival.kind == PLAIN else rival.starts_from
+        spent[rival.kind] = _shared_spent(run, start) + _member_spent(run, rival)
+    return spent
+
+
+def _member_spent(run: Run, member: Member) -> int:
+    return sum(_spent(run, member.stage(step)) for step in member.steps)
+
+
+def _shared_spent(run: Run, name: str | None) -> int:
+    """MACs of the fits of the shared model of this name."""
+    for member in run.shared:
+        if member.name == name:
+            return _member_spent(run, member)
+    return 0
+
+
+def _spent(run: Run, stage: str) -> int:
+    return run.stages.result(stage)["history"].get("macs", 0)
+
+
+def _base(run: Run, origin: str | None, figures: dict) -> dict:
+    fitted = run.stages.result("base")
+    return {
+        "config": run.base.to_dict(),
+        **costs(run.base),
+        "given": origin and "; ".join([origin, *fitted.get("notes", ())]),
+        "training": fitted["history"],
+        "validation": run.stages.result("teacher")["validation"],
+        **figures,
+    }
+
+
+def _fusion(run: Run) -> dict:
+    fused, calibrated = run.stages.result("fusion"), run.stages.result("calibration")
+    joint = run.stages.result("joint")["history"] if run.is_joint else None
+    told = ("samples", "before", "after")
+    return {
+        "kind": run.config.fusion,
+        "history": fused["history"],
+        "validation": calibrated["validation"],
+        "frozen_validation": fused["validation"],
+        "joint": joint,
+        "temperature": calibrated["temperature"],
+        "validation_calibration": {name: calibrated[name] for name in told},
+    }
+
+
+def _codes(run: Run) -> list[str]:
+    """The versions of the code that made the stages; says so where there are several."""
+    codes = run.stages.codes(run.stages.names())
+    if len(codes) > 1:
+        print(
+            f"WARNING: stages of this run were made by {len(codes)} versions of the code; "
+            "--overwrite makes them anew.",
+            flush=True,
+        )
+    return codes
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+    }
+
+
+def _cpu() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
