@@ -81,3 +81,14 @@ class PushFailed(EdvitError):
     """The bundle could not be brought to the device, or the command did not run there."""
 
     exit_code = HostExit.PUSH
+
+
+class ServerEnded(EdvitError):
+    """A worker or an aggregator that a command had started ended before its time; the command ends
+    with the server's own code.
+    """
+
+    def __init__(self, name: str, code: int, words: str) -> None:
+        super().__init__(f"{name} ended with {code}: {words}")
+        known = {int(member): member for member in EXIT_CODES}
+        self.exit_code = known.get(code, DeviceExit.FAILED)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle, verified_path
-from edvit_tf.errors import ConfigError
+from edvit_tf.errors import ConfigError, ServerEnded
 
 WARM_UP = 20  # requests that are not counted
 START_SECONDS = 120.0
@@ -36,7 +36,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
 
     The bundle's sub-models go round the `devices` (None: one a sub-model) in turn. Raises
     BundleError for a damaged bundle, and ConfigError for fewer sub-models than devices, or when a
-    process does not start.
+    process does not start in time; ServerEnded, with the code of a process that ended.
     """
     from edvit_tf.aggregate.client import Client
     from edvit_tf.device.rpc import tensors, tls
@@ -192,8 +192,7 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[subprocess.Po
 
     def serving() -> dict | None:
         if process.poll() is not None:
-            said = log.read_text()[-500:]
-            raise ConfigError(f"{arguments[0]} ended with {process.returncode}: {said}")
+            raise ServerEnded(arguments[0], process.returncode, log.read_text()[-500:])
         for line in log.read_text().splitlines():
             if line.startswith("{") and line.endswith("}"):
                 event = json.loads(line)

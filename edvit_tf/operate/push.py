@@ -69,20 +69,17 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
     device knows which it takes; without `sub_models` all files that the manifest lists.
     """
     if sub_models is None:
-        listed = list(bundle.manifest["files"])
-        extra = (
-            ["results.json"] if (bundle.path / "results.json").is_file() else []
-        )  # an aggregator reads it
+        listed = list(bundle.files)
     else:
-        listed = [
-            flavour["file"]
-            for index in sub_models
-            for flavour in bundle.entry(index)["flavours"].values()
-        ]
-        listed += ["golden.npz", *bundle.input_files]
-        extra = []
+        listed = ["golden.npz", *bundle.input_files]
+        for index in sub_models:
+            listed += [flavour.file for flavour in bundle.entry(index).flavours.values()]
     for name in listed:
         verified_path(bundle, name)
+
+    # An aggregator reads the accuracy without each sub-model from it; the manifest does not list it.
+    results = bundle.path / "results.json"
+    extra = [results.name] if sub_models is None and results.is_file() else []
     return ["manifest.json", *dict.fromkeys([*listed, *extra])]
 
 

@@ -49,9 +49,9 @@ def clusters_study(
     from edvit_tf.models.weights import get_weights, load_keras
     from edvit_tf.training.train import predict
 
-    configs = [ViTConfig.from_dict(entry["config"]) for entry in bundle.sub_models]
+    configs = [ViTConfig.from_dict(entry.config) for entry in bundle.sub_models]
     whole = [
-        get_weights(load_keras(verified_path(bundle, entry["keras"])))
+        get_weights(load_keras(verified_path(bundle, entry.keras)))
         for entry in bundle.sub_models
     ]
     with tempfile.TemporaryDirectory(prefix="edvit-study-") as name:
@@ -108,13 +108,13 @@ def _figures(
     from edvit_tf.models.vit.deployed import graph
 
     inputs, labels, recordings = held_out
-    entry = bundle.manifest["input"]
+    entry = bundle.input
     target = "portable" if flavour == "float32" else "litert"
     size, compressed, outputs = 0, 0, []
     for config, one in zip(configs, weights, strict=True):
         file = folder / "model.tflite"
         convert(
-            *graph(config, one, entry["name"], entry["dtype"], target),
+            *graph(config, one, entry.name, entry.dtype, target),
             file,
             one,
             flavour,

@@ -117,9 +117,9 @@ def test_a_worker_answers(tmp_path):
             return [line for line in log_lines(tmp_path / "log") if line["event"] == "serving"]
 
         address = wait_for(serving, 120)[0]["address"]
-        mel = np.zeros((1, *bundle.manifest["input"]["shape"]), np.float32)
+        mel = np.zeros((1, *bundle.input.shape), np.float32)
         with grpc.insecure_channel(address) as channel:
-            request = tensors.infer_request("submodel-00", {bundle.manifest["input"]["name"]: mel})
+            request = tensors.infer_request("submodel-00", {bundle.input.name: mel})
             answer = tensors.arrays(messages.stub(channel, "ModelInfer")(request, timeout=30))
         assert answer["features"].shape == (1, bundle.widths[0])
         process.terminate()

@@ -164,18 +164,38 @@ def figures(
         },
     }
     entries = [
-        {"name": n, "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48}, "labels": g}
-        for n, g in zip(names, groups, strict=True)
+        {
+            "index": j,
+            "name": n,
+            "file": f"{n}.tflite",
+            "keras": f"{n}.keras",
+            "flavours": {},
+            "classes": [labels.index(label) for label in g],
+            "labels": g,
+            "other": True,
+            "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48},
+            "params": 1,
+            "macs": 1,
+            "macs_full": 1,
+            "weight_bytes": 1,
+            "devices": [f"pi-{j}"],
+        }
+        for j, (n, g) in enumerate(zip(names, groups, strict=True))
     ]
     manifest = {
         "schema_version": 1,
         "name": "demo",
         "task": "audio-classification",
         "labels": labels,
-        "input": {},
+        "input": {"name": "mel", "dtype": "float32", "shape": [64, 64, 1], "spec": {}},
         "files": {},
         "sub_models": entries,
-        "fusion": {"widths": [24] * count, "lambda": 0.5},
+        "fusion": {
+            "file": "fusion.tflite",
+            "keras": "fusion.keras",
+            "widths": [24] * count,
+            "lambda": 0.5,
+        },
         "seed": 3,
         "versions": {"keras": "3"},
         "plan": {

@@ -20,7 +20,7 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
     """
     bundle = open_bundle(folder)
     name, features, present = (
-        bundle.manifest["input"]["name"],
+        bundle.input.name,
         [],
         np.ones((len(x), len(bundle.widths)), np.float32),
     )
@@ -32,7 +32,7 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
         )
     present[:, list(missing)] = 0
     inputs = {"features": np.concatenate(features, axis=1), "present": present}
-    return outputs(bundle.path / bundle.manifest["fusion"]["file"], inputs)["probabilities"]
+    return outputs(bundle.path / bundle.fusion.file, inputs)["probabilities"]
 
 
 def outputs(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -147,7 +147,7 @@ def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarra
     The files run in processes of their own, without the wire and without TensorFlow.
     """
     bundle = open_bundle(folder)
-    name, widths, count = bundle.manifest["input"]["name"], bundle.widths, len(bundle.widths)
+    name, widths, count = bundle.input.name, bundle.widths, len(bundle.widths)
     features = [
         run_model(bundle.path / entry["file"], {name: pictures[:, 0]})[0]["features"]
         for entry in bundle.sub_models
@@ -162,7 +162,7 @@ def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarra
     flags = present.repeat(len(pictures), axis=0)  # (sets * n, N)
     rows = rows * flags.repeat(widths, axis=1)
     answers = run_model(
-        bundle.path / bundle.manifest["fusion"]["file"], {"features": rows, "present": flags}
+        bundle.path / bundle.fusion.file, {"features": rows, "present": flags}
     )[0]
     return dict(
         zip(sets, answers["probabilities"].reshape(len(sets), len(pictures), -1), strict=True)

@@ -8,54 +8,69 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.manifest import (
+    SCHEMA_VERSION,
+    FileEntry,
+    FusionEntry,
+    InputEntry,
+    Manifest,
+    ManifestError,
+    SubModelEntry,
+    manifest_from_dict,
+)
 
-SCHEMA_VERSION = 1
 REQUIRED = ("labels", "input", "sub_models", "fusion", "files", "data", "run", "plan", "seed")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, the manifest as written, and the digest of the manifest's
+    """An opened bundle: its folder, what its manifest says, and the digest of the manifest's
     canonical JSON.
     """
 
     path: Path
-    manifest: dict
+    manifest: Manifest
     digest: str
 
     @property
     def labels(self) -> list[str]:
         """Class names, in the order of the probabilities."""
-        return self.manifest["labels"]
+        return list(self.manifest.labels)
 
     @property
-    def sub_models(self) -> list[dict]:
-        """The manifest's entries of the sub-models, in fusion order."""
-        return self.manifest["sub_models"]
+    def sub_models(self) -> tuple[SubModelEntry, ...]:
+        """The sub-models, in fusion order."""
+        return self.manifest.sub_models
 
     @property
-    def widths(self) -> list[int]:
+    def fusion(self) -> FusionEntry:
+        return self.manifest.fusion
+
+    @property
+    def input(self) -> InputEntry:
+        return self.manifest.input
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """Every file that may be loaded, by name."""
+        return self.manifest.files
+
+    @property
+    def widths(self) -> tuple[int, ...]:
         """d_j of each sub-model: how the fusion's `features` input is divided."""
-        return [entry["config"]["hidden_dim"] for entry in self.sub_models]
+        return self.fusion.widths
 
     @property
-    def input_files(self) -> list[str]:
+    def input_files(self) -> tuple[str, ...]:
         """Names of the files that preparing an input takes, e.g. mel_filters.npy."""
-        given = self.manifest["input"]
-        if "files" in given:
-            return given["files"]
-        name = given.get("mel_filters")  # as bundles up to 0.2 say it
-        return [] if name is None else [name]
+        return self.input.files
 
-    def entry(self, index: int) -> dict:
-        """The manifest's entry of one sub-model; raises BundleError on an index that the bundle
-        does not have.
-        """
+    def entry(self, index: int) -> SubModelEntry:
+        """One sub-model; raises BundleError on an index that the bundle does not have."""
         if not 0 <= index < len(self.sub_models):
             raise BundleError(
                 f"sub-model {index} was asked for; {self.path} has 0 to "
-                f"{len(self.sub_models) - 1}. "
-                "Ask for one of these."
+                f"{len(self.sub_models) - 1}. Ask for one of these."
             )
         return self.sub_models[index]
 
@@ -66,10 +81,10 @@ def canonical_json(value) -> str:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Reads and checks manifest.json; raises BundleError. Files are verified when `verified_path`
-    is asked for one.
+    """Reads and checks manifest.json; files are verified when `verified_path` is asked for one.
 
-    A link is followed once: the bundle stays the one that it led to, whatever the link leads to
+    Raises BundleError, here alone for all that a manifest can have wrong: whoever has a Bundle may
+    rely on its types. A link is followed once: the bundle stays the one that it led to, whatever the link leads to
     later.
     """
     path = Path(path).resolve()
@@ -81,21 +96,34 @@ def open_bundle(path: str | Path) -> Bundle:
             "exported."
         )
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{file} is not JSON ({error}). Copy the bundle again.") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    except OSError as error:
+        raise BundleError(
+            f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
+        ) from error
+
+    version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{file} has schema_version {version!r}; this program reads {SCHEMA_VERSION}. "
             "Install the edvit_tf version that made the bundle, or export it again."
         )
-    missing = [key for key in REQUIRED if key not in manifest]
+    missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise BundleError(
             f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again."
         )
-    return Bundle(path, manifest, hashlib.sha256(canonical_json(manifest).encode()).hexdigest())
+    try:
+        manifest = manifest_from_dict(values)
+    except ManifestError as error:
+        raise BundleError(
+            f"{file} is not as a recipe writes it ({error}). Copy the bundle again, or export it "
+            "again."
+        ) from error
+    digest = hashlib.sha256(canonical_json(values).encode()).hexdigest()
+    return Bundle(path, manifest, digest)
 
 
 def verified_path(bundle: Bundle, name: str) -> Path:
@@ -104,7 +132,7 @@ def verified_path(bundle: Bundle, name: str) -> Path:
     Raises BundleError on a name that the manifest does not list, one that leaves the folder, a
     missing file, or one that was changed: nothing is loaded that was not exported.
     """
-    listed = bundle.manifest["files"]
+    listed = bundle.files
     if name not in listed:
         raise BundleError(
             f"{name} is not a file of {bundle.path}; it lists: {', '.join(sorted(listed))}."
@@ -118,13 +146,18 @@ def verified_path(bundle: Bundle, name: str) -> Path:
     if not file.is_file():
         raise BundleError(f"{file} is missing; the manifest lists it. Copy the bundle again.")
     expected = listed[name]
-    size = file.stat().st_size
-    actual = sha256(file)
-    if size != expected["bytes"] or actual != expected["sha256"]:
+    try:
+        size = file.stat().st_size
+        actual = sha256(file)
+    except OSError as error:
+        raise BundleError(
+            f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
+        ) from error
+    if size != expected.bytes or actual != expected.sha256:
         raise BundleError(
             f"{file} was changed: {size} bytes, sha256 {actual[:12]}...; the manifest says "
-            f"{expected['bytes']} bytes, "
-            f"{expected['sha256'][:12]}.... It is not loaded. Copy the bundle again."
+            f"{expected.bytes} bytes, "
+            f"{expected.sha256[:12]}.... It is not loaded. Copy the bundle again."
         )
     return file
 

@@ -2,8 +2,11 @@
 as it should.
 """
 
+import zipfile
+
 import numpy as np
 
+from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, verified_path
 
 # Of max |a - b| / max |b|. Machines agree to about 1e-6 in float32; the golden answers are those of
@@ -13,20 +16,31 @@ TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "int8": 0.2}
 
 def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
     """(inputs, outputs) by name of a sub-model, or of the fusion (None): arrays with a batch axis
-    of 1.
+    of 1. Raises BundleError.
     """
-    with np.load(verified_path(bundle, "golden.npz"), allow_pickle=False) as file:
-        golden = {name: file[name] for name in file.files}
-    if index is None:
-        features = [golden[f"{entry['name']}.features"] for entry in bundle.sub_models]
-        return {
-            "features": np.concatenate(features, axis=1),
-            "present": np.ones((1, len(features)), np.float32),
-        }, {"probabilities": golden["fusion.probabilities"]}
-    name = bundle.entry(index)["name"]
-    return {bundle.manifest["input"]["name"]: golden["input"]}, {
-        part: golden[f"{name}.{part}"] for part in ("features", "logits")
+    path = verified_path(bundle, "golden.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            golden = {name: file[name] for name in file.files}
+        if index is None:
+            return _of_the_fusion(bundle, golden)
+        name = bundle.entry(index).name
+        outputs = {part: golden[f"{name}.{part}"] for part in ("features", "logits")}
+        return {bundle.input.name: golden["input"]}, outputs
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{path} is not as a recipe writes it ({error!r}). Copy the bundle again, or export it "
+            "again."
+        ) from error
+
+
+def _of_the_fusion(bundle: Bundle, golden: dict[str, np.ndarray]) -> tuple[dict, dict]:
+    features = [golden[f"{entry.name}.features"] for entry in bundle.sub_models]
+    inputs = {
+        "features": np.concatenate(features, axis=1),
+        "present": np.ones((1, len(features)), np.float32),
     }
+    return inputs, {"probabilities": golden["fusion.probabilities"]}
 
 
 def golden_error(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:

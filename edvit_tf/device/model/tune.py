@@ -56,17 +56,17 @@ def candidates(
     """
     package, entry = runtime.split()[0], bundle.entry(index)
     fitting = {
-        name: f["file"]
-        for name, f in entry["flavours"].items()
-        if package in f["runtimes"] and flavour in (None, name)
+        name: listed.file
+        for name, listed in entry.flavours.items()
+        if package in listed.runtimes and flavour in (None, name)
     }
     if not fitting:
         asked = "no flavour" if flavour is None else f"no flavour {flavour}"
         listed = ", ".join(
-            f"{name} ({', '.join(f['runtimes'])})" for name, f in entry["flavours"].items()
+            f"{name} ({', '.join(f.runtimes)})" for name, f in entry.flavours.items()
         )
         raise BundleError(
-            f"{entry['name']} has {asked} for {package}; it has: {listed}. Install another "
+            f"{entry.name} has {asked} for {package}; it has: {listed}. Install another "
             "runtime, or "
             "export that flavour."
         )
@@ -124,10 +124,10 @@ def tune(bundle: Bundle, index: int) -> dict:
         ]
         if not measured:
             raise ModelFailed(
-                f"no file of {entry['name']} runs on this device: {'; '.join(failures.values())}"
+                f"no file of {entry.name} runs on this device: {'; '.join(failures.values())}"
             )
         result = {
-            "name": entry["name"],
+            "name": entry.name,
             "runtime": runtime,
             "processor": processor(),
             "at": int(time.time()),
@@ -189,11 +189,9 @@ def _folder() -> Path:
 
 
 def _record_name(bundle: Bundle, index: int, runtime: str) -> str:
-    files = sorted(
-        {bundle.manifest["files"][one.file]["sha256"] for one in candidates(bundle, index, runtime)}
-    )
+    files = sorted({bundle.files[one.file].sha256 for one in candidates(bundle, index, runtime)})
     key = hashlib.sha256(canonical_json([files, runtime, processor()]).encode()).hexdigest()
-    return f"tuned-{bundle.entry(index)['name']}-{key[:16]}.json"
+    return f"tuned-{bundle.entry(index).name}-{key[:16]}.json"
 
 
 def _measured(bundle: Bundle, index: int, runtime: str) -> list[Choice]:

@@ -18,11 +18,9 @@ What was current still is after all exit codes but 0; after 21 and 130 see `list
 """
 
 import argparse
-import contextlib
 import json
 import sys
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edvit_tf.device.errors import (
@@ -32,7 +30,7 @@ from edvit_tf.device.errors import (
     StoreError,
     exit_codes_text,
 )
-from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.update.store import (
     LINKS,
     changing,
@@ -56,27 +54,30 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
     Returns {"version", "was" (a name or None), "copied"}. Raises BundleError, RuntimeMissing,
     MemoryShort, ModelFailed, WrongAnswers, StoreError, DiskError; what was current then stays so.
     """
-    with _bundle_errors(source):
-        bundle = open_bundle(source)
-        files = needed_files(bundle, sub_models)
-        for name in files:
-            verified_path(bundle, name)
-        with changing(store, make=True) as partial:
-            current, version = linked(store, "current"), holding(store, bundle.digest, files)
-            copied_now = version is None
-            if version is None:
-                copy = copied(partial, bundle, files, [_UNLISTED] if sub_models is None else [])
-                try_out(copy, partial)
-                version = keep(store, copy)
-            else:
-                try_out(open_bundle(version), partial)
-            if current is None or not current.is_dir():
-                point(store, partial, current=version)
-            elif current != version:
-                # In this order: if the power goes between the two, the command is given again and
-                # goes on.
-                point(store, partial, previous=current, current=version)
-    return {"version": version.name, "was": current and current.name, "copied": copied_now}
+    bundle = open_bundle(source)
+    files = needed_files(bundle, sub_models)
+    for name in files:
+        verified_path(bundle, name)
+
+    with changing(store, make=True) as partial:
+        current = linked(store, "current")
+        version = holding(store, bundle.digest, files)
+        is_new = version is None
+        if version is None:
+            extra = [_UNLISTED] if sub_models is None else []
+            copy = copied(partial, bundle, files, extra)
+            try_out(copy, partial)
+            version = keep(store, copy)
+        else:
+            try_out(open_bundle(version), partial)
+
+        if current is None or not current.is_dir():
+            point(store, partial, current=version)
+        elif current != version:
+            # In this order: if the power goes between the two, the command is given again and
+            # goes on.
+            point(store, partial, previous=current, current=version)
+    return {"version": version.name, "was": current and current.name, "copied": is_new}
 
 
 def rollback(store: Path, name: str | None = None) -> dict:
@@ -84,24 +85,24 @@ def rollback(store: Path, name: str | None = None) -> dict:
     The one that was current becomes the previous, so that a second rollback undoes the first.
     Returns and raises as `install`.
     """
-    with _bundle_errors(store), changing(store) as partial:
-        current, there = linked(store, "current"), versions(store)
-        wanted = (
-            linked(store, "previous")
-            if name is None
-            else next((one for one in there if one.name == name), None)
-        )
+    with changing(store) as partial:
+        current = linked(store, "current")
+        there = {version.name: version for version in versions(store)}
+        wanted = linked(store, "previous") if name is None else there.get(name)
         if wanted is None or wanted == current:
             missed = "previous version" if name is None else f"other version {name}"
             raise StoreError(
                 f"{store} has no {missed}; current is {current and current.name}, there are: "
-                f"{', '.join(one.name for one in there) or 'none'}. Name one of these, or install "
-                "one."
+                f"{', '.join(there) or 'none'}. Name one of these, or install one."
             )
         try_out(open_bundle(wanted), partial)
+
         # In this order: if the power goes between the two, the wish is fulfilled and need not be
         # repeated.
-        point(store, partial, current=wanted, **({} if current is None else {"previous": current}))
+        if current is None:
+            point(store, partial, current=wanted)
+        else:
+            point(store, partial, current=wanted, previous=current)
     return {"version": wanted.name, "was": current and current.name, "copied": False}
 
 
@@ -134,40 +135,25 @@ def listing(store: Path) -> list[dict]:
             "problem": None,
         }
         try:
-            with _bundle_errors(version):
-                bundle = open_bundle(version)
-                row |= {
-                    "name": bundle.manifest.get("name"),
-                    "digest": bundle.digest,
-                    "sub_models": [
-                        index
-                        for index, entry in enumerate(bundle.sub_models)
-                        if any(
-                            (version / one["file"]).is_file() for one in entry["flavours"].values()
-                        )
-                    ],
-                }
+            bundle = open_bundle(version)
         except BundleError as error:
             row["problem"] = str(error)
+        else:
+            row["name"] = bundle.manifest.name
+            row["digest"] = bundle.digest
+            row["sub_models"] = _sub_models_there(bundle)
         rows.append(row)
     return rows
 
 
-@contextlib.contextmanager
-def _bundle_errors(path: str | Path) -> Iterator[None]:
-    """Raises BundleError for files that cannot be read, and for what a manifest or a golden.npz
-    makes go wrong.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise BundleError(
-            f"{path} cannot be read ({error}). Mend its permissions, or copy the bundle again."
-        ) from error
-    except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(
-            f"{path} is not as a recipe writes it ({error!r}). Export the bundle again."
-        ) from error
+def _sub_models_there(bundle: Bundle) -> list[int]:
+    """Indices of the sub-models of which a file, of any flavour, lies in the bundle's folder."""
+    there = []
+    for index, entry in enumerate(bundle.sub_models):
+        files = [bundle.path / flavour.file for flavour in entry.flavours.values()]
+        if any(file.is_file() for file in files):
+            there.append(index)
+    return there
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -183,44 +169,41 @@ def main(argv: list[str] | None = None) -> int:
         return DeviceExit.INTERRUPTED
 
 
-def _run(args) -> int:
+def _run(args: argparse.Namespace) -> int:
     if args.action == "list":
         rows = listing(args.store)
         print(json.dumps(rows, indent=1) if args.json else table(rows))
     elif args.action == "prune":
         gone = prune(args.store)
         print(f"deleted: {', '.join(gone) or 'nothing'}")
+    elif args.action == "install":
+        print(_said(args.store, install(args.store, args.folder, args.submodel), installed=True))
     else:
-        done = (
-            install(args.store, args.folder, args.submodel)
-            if args.action == "install"
-            else rollback(args.store, args.version)
-        )
-        if done["version"] == done["was"]:
-            print(f"{done['version']} is current already; it was verified and tried again")
-        else:
-            there = (
-                " It was there already, and not copied."
-                if args.action == "install" and not done["copied"]
-                else ""
-            )
-            print(
-                f"{done['version']} is current (before: {done['was'] or 'none'}).{there} Restart "
-                "what serves "
-                f"{args.store}/current."
-            )
-    return 0
+        print(_said(args.store, rollback(args.store, args.version), installed=False))
+    return DeviceExit.DONE
+
+
+def _said(store: Path, done: dict, installed: bool) -> str:
+    """What `install` or `rollback` did, in a sentence or two."""
+    version, was = done["version"], done["was"]
+    if version == was:
+        return f"{version} is current already; it was verified and tried again"
+    there = " It was there already, and not copied." if installed and not done["copied"] else ""
+    return (
+        f"{version} is current (before: {was or 'none'}).{there} Restart what serves "
+        f"{store}/current."
+    )
 
 
 def table(rows: list[dict]) -> str:
     """The rows of `listing` for a terminal."""
     lines = [f"{'version':<15}{'name':<20}{'sub-models':<16}{'MiB':>8}  "]
     for row in rows:
+        name = row["name"] or "-"
+        sub_models = ",".join(map(str, row["sub_models"])) or "-"
         said = row["problem"] or " and ".join(row["links"])
-        lines.append(
-            f"{row['version']:<15}{row['name'] or '-':<20}{','.join(map(str, row['sub_models'])) or '-':<16}"
-            f"{row['bytes'] / 2**20:>8.2f}  {said}".rstrip()
-        )
+        line = f"{row['version']:<15}{name:<20}{sub_models:<16}{row['bytes'] / 2**20:>8.2f}  {said}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 

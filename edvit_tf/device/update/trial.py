@@ -22,17 +22,14 @@ def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> lis
     none, or no such sub-model; RuntimeMissing.
     """
     runtime = runtime_name()
-    names = [
-        one.file
-        for index in (range(len(bundle.sub_models)) if sub_models is None else sub_models)
-        for one in candidates(bundle, index, runtime)
-    ]
-    names += ["golden.npz", *bundle.input_files]
+    indices = range(len(bundle.sub_models)) if sub_models is None else sub_models
+    names = ["golden.npz", *bundle.input_files]
+    for index in indices:
+        names += [one.file for one in candidates(bundle, index, runtime)]
     if sub_models is None:
-        names += [
-            bundle.manifest["fusion"]["file"],
-            *({"labels.txt"} & set(bundle.manifest["files"])),
-        ]
+        names.append(bundle.fusion.file)
+        if "labels.txt" in bundle.files:
+            names.append("labels.txt")
     return list(dict.fromkeys(names))
 
 
@@ -41,7 +38,25 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
     process of its own that writes into `scratch`. Raises BundleError (also if there is no model),
     RuntimeMissing, MemoryShort, ModelFailed, WrongAnswers.
     """
-    runtime, fusion = runtime_name(), bundle.manifest["fusion"]["file"]
+    trials = _sub_model_trials(bundle)
+    if (bundle.path / bundle.fusion.file).exists():
+        trials.append((None, "fusion", Choice("float32", bundle.fusion.file, 1)))
+    if not trials:
+        raise BundleError(
+            f"{bundle.path} holds no model that {runtime_name()} takes. Copy the bundle again."
+        )
+
+    for index, name, chosen in trials:
+        path = verified_path(bundle, chosen.file)
+        check_memory(path)
+        inputs, expected = expected_answers(bundle, index)
+        answers, _ = run_model(path, inputs, threads=chosen.threads, scratch=scratch)
+        check_answers(name, path, chosen, answers, expected)
+
+
+def _sub_model_trials(bundle: Bundle) -> list[tuple[int | None, str, Choice]]:
+    """(index, name, file and threads) of every sub-model and flavour whose files are there."""
+    runtime = runtime_name()
     trials: list[tuple[int | None, str, Choice]] = []
     for index, entry in enumerate(bundle.sub_models):
         try:
@@ -50,25 +65,8 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
             BundleError
         ):  # made for another runtime; `needed_files` refuses it where it is wanted
             continue
-        if all((bundle.path / one.file).exists() for one in possible):
-            trials += [
-                (index, entry["name"], choice(bundle, index, flavour))
-                for flavour in dict.fromkeys(one.flavour for one in possible)
-            ]
-    if (bundle.path / fusion).exists():
-        trials.append((None, "fusion", Choice("float32", fusion, 1)))
-    if not trials:
-        raise BundleError(
-            f"{bundle.path} holds no model that {runtime} takes. Copy the bundle again."
-        )
-    for index, name, chosen in trials:
-        path = verified_path(bundle, chosen.file)
-        check_memory(path)
-        inputs, expected = expected_answers(bundle, index)
-        check_answers(
-            name,
-            path,
-            chosen,
-            run_model(path, inputs, threads=chosen.threads, scratch=scratch)[0],
-            expected,
-        )
+        if not all((bundle.path / one.file).exists() for one in possible):
+            continue
+        for flavour in dict.fromkeys(one.flavour for one in possible):
+            trials.append((index, entry.name, choice(bundle, index, flavour)))
+    return trials
