@@ -20,7 +20,7 @@ class Fusion:
 
     def __init__(self, bundle: Bundle) -> None:
         """Raises BundleError, RuntimeMissing, ModelFailed, WrongAnswers."""
-        path = verified_path(bundle, bundle.manifest["fusion"]["file"])
+        path = verified_path(bundle, bundle.fusion.file)
         golden, expected = expected_answers(bundle, None)
         error = golden_error(run_model(path, golden)[0], expected)
         if error > tolerance("float32"):
@@ -30,7 +30,7 @@ class Fusion:
                 "this machine with this file: copy the bundle again."
             )
         self._model, self._widths = load(path), bundle.widths
-        self._names = [entry["name"] for entry in bundle.sub_models]
+        self._names = [entry.name for entry in bundle.sub_models]
         self._model.run(**golden)
         started = time.perf_counter()
         self._model.run(**golden)

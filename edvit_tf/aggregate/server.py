@@ -68,7 +68,7 @@ async def _serve(
     options: AggregatorOptions, address: str, devices, bundle, least: int, own, fusion: Fusion
 ) -> int:
     rule = bundle_input(bundle)
-    names = [entry["name"] for entry in bundle.sub_models]
+    names = [entry.name for entry in bundle.sub_models]
     links = [Link(device, bundle.digest, names, own) for device in devices]
     deadline_seconds = options.deadline_ms / 1e3
     service = AggregatorService(

@@ -49,7 +49,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
         raise ConfigError(
             f"--devices is {devices}; the bundle has {count} sub-models. Give 1 to {count}."
         )
-    for file in bundle.manifest["files"]:
+    for file in bundle.files:
         if file.endswith(".tflite"):
             verified_path(bundle, file)  # here, where the message and the code are the bundle's
 

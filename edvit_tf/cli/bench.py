@@ -240,13 +240,13 @@ def _model_of_bundle(path: Path, index: int) -> tuple:
 
     bundle = open_bundle(path)
     entry = bundle.entry(index)
-    config, weights = _model_of_keras_file(verified_path(bundle, entry["keras"]))
+    config, weights = _model_of_keras_file(verified_path(bundle, entry.keras))
 
     files = {}
-    for flavour, stored in entry["flavours"].items():
-        files[flavour] = verified_path(bundle, stored["file"])
-    given = bundle.manifest["input"]
-    options = {"files": files, "input_name": given["name"], "input_dtype": given["dtype"]}
+    for flavour, stored in entry.flavours.items():
+        files[flavour] = verified_path(bundle, stored.file)
+    given = bundle.input
+    options = {"files": files, "input_name": given.name, "input_dtype": given.dtype}
     return config, weights, options
 
 

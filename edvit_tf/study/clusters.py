@@ -51,8 +51,7 @@ def clusters_study(
 
     configs = [ViTConfig.from_dict(entry.config) for entry in bundle.sub_models]
     whole = [
-        get_weights(load_keras(verified_path(bundle, entry.keras)))
-        for entry in bundle.sub_models
+        get_weights(load_keras(verified_path(bundle, entry.keras))) for entry in bundle.sub_models
     ]
     with tempfile.TemporaryDirectory(prefix="edvit-study-") as name:
         folder = Path(name)

@@ -5,6 +5,7 @@ line's refusals.
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,13 +67,9 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
     )
     stored = {s: dataset.split_ids(s) for s in SPLITS}
     (tmp_path / "splits.json").write_text(json.dumps(stored))
-    files = {
-        "splits.json": {
-            "bytes": (tmp_path / "splits.json").stat().st_size,
-            "sha256": sha256(tmp_path / "splits.json"),
-        }
-    }
-    bundle = Bundle(tmp_path, {"files": files}, "")
+    splits = tmp_path / "splits.json"
+    files = {"splits.json": FileEntry(splits.stat().st_size, sha256(splits))}
+    bundle = Bundle(tmp_path, SimpleNamespace(files=files), "")
     assert unseen(bundle, dataset, "test") == (dataset, None)
     other, note = unseen(bundle, dataclasses.replace(dataset, splits=moved), "test")
     assert [r.id for r in other.recordings("test")] == ["test0", "test1", "test2", "test3", "new"]

@@ -38,10 +38,10 @@ class BundleInput:
 def bundle_input(bundle: Bundle) -> BundleInput:
     """The input of a bundle, its files verified and loaded; BundleError if it cannot be used."""
     try:
-        given = bundle.manifest["input"]
-        spec = spec_from_dict(given["spec"])
-        tensor = str(given["name"]), str(np.dtype(given["dtype"])), list(given["shape"])
-    except (KeyError, TypeError, ValueError) as error:
+        given = bundle.input
+        spec = spec_from_dict(given.spec)
+        tensor = str(given.name), str(np.dtype(given.dtype)), list(given.shape)
+    except (TypeError, ValueError) as error:
         raise BundleError(
             f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
         ) from error

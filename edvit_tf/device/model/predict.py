@@ -63,7 +63,7 @@ def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | Non
         else:
             chosen = choice(bundle, index, flavour)
             models.append(load(verified_path(bundle, chosen.file), chosen.threads))
-    fusion = load(verified_path(bundle, bundle.manifest["fusion"]["file"]))
+    fusion = load(verified_path(bundle, bundle.fusion.file))
     return Fleet(bundle, bundle_input(bundle), tuple(models), fusion)
 
 

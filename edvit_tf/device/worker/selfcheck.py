@@ -46,7 +46,7 @@ def check(
                 )
             )
     if sub_models is None:
-        fusion = Choice("float32", bundle.manifest["fusion"]["file"], 1)
+        fusion = Choice("float32", bundle.fusion.file, 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
     state, grpcio = power(), _version("grpcio")
     wrong = problems(state)
