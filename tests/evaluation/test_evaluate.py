@@ -14,6 +14,7 @@ from edvit_tf.data import Dataset, Recording
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.bundle import Bundle, sha256
 from edvit_tf.device.model.image import ImageSpec
+from edvit_tf.device.model.manifest import FileEntry
 from edvit_tf.evaluation.accuracy import accuracy, confusion
 from edvit_tf.evaluation.evaluate import SPLITS, materialise, unseen
 from tests.support.commands import run_host

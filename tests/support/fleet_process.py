@@ -161,9 +161,7 @@ def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarra
     rows = np.concatenate([np.concatenate(features, axis=1)] * len(sets))  # (sets * n, sum d_j)
     flags = present.repeat(len(pictures), axis=0)  # (sets * n, N)
     rows = rows * flags.repeat(widths, axis=1)
-    answers = run_model(
-        bundle.path / bundle.fusion.file, {"features": rows, "present": flags}
-    )[0]
+    answers = run_model(bundle.path / bundle.fusion.file, {"features": rows, "present": flags})[0]
     return dict(
         zip(sets, answers["probabilities"].reshape(len(sets), len(pictures), -1), strict=True)
     )
