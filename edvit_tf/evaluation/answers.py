@@ -12,6 +12,7 @@ import numpy as np
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, verified_path
+from edvit_tf.device.model.manifest import SubModelEntry
 from edvit_tf.export.process import run_in_process
 from edvit_tf.training.fuse import average
 
@@ -44,15 +45,15 @@ def ask(
     return Answers(tuple(features), tuple(logits), tuple(reports))
 
 
-def _file(bundle: Bundle, entry: dict, flavour: str | None) -> str:
+def _file(bundle: Bundle, entry: SubModelEntry, flavour: str | None) -> str:
     """Name of a sub-model's file in a flavour."""
     if flavour is None:
-        return entry["file"]
-    if flavour not in entry["flavours"]:
+        return entry.file
+    if flavour not in entry.flavours:
         raise BundleError(
-            f"{bundle.path} has no flavour {flavour}; it has {', '.join(entry['flavours'])}."
+            f"{bundle.path} has no flavour {flavour}; it has {', '.join(entry.flavours)}."
         )
-    return entry["flavours"][flavour]["file"]
+    return entry.flavours[flavour].file
 
 
 def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple[np.ndarray, dict]:
@@ -67,7 +68,7 @@ def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple
     columns = np.repeat(present, [part.shape[1] for part in answers.features])
     features[:, columns == 0] = 0
     inputs = {"features": features, "present": np.tile(present, (len(features), 1))}
-    file = verified_path(bundle, bundle.manifest["fusion"]["file"])
+    file = verified_path(bundle, bundle.fusion.file)
     outputs, report = run_in_process(file, inputs)
     return outputs["probabilities"], report
 
@@ -93,7 +94,7 @@ def fuse_without(
         "present": np.repeat(present, len(features), axis=0),  # (sets * n, N)
         "features": features,
     }
-    file = verified_path(bundle, bundle.manifest["fusion"]["file"])
+    file = verified_path(bundle, bundle.fusion.file)
     outputs, _ = run_in_process(file, inputs)
     return np.split(outputs["probabilities"], len(lost))
 
@@ -140,5 +141,5 @@ def check_missing(bundle: Bundle, missing: Sequence[int]) -> None:
 def averaged(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> np.ndarray:
     """Probabilities (n, classes) by softmax averaging, without the fusion MLP."""
     logits = [None if j in missing else part for j, part in enumerate(answers.logits)]
-    groups = [tuple(entry["classes"]) for entry in bundle.sub_models]
+    groups = [tuple(entry.classes) for entry in bundle.sub_models]
     return average(logits, groups, len(bundle.labels))

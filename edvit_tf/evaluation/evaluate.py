@@ -99,13 +99,13 @@ def data_of(bundle: Bundle, data_dir: str | Path | None = None):
     """
     from edvit_tf.data import load
 
-    run, data = bundle.manifest["run"], bundle.manifest["data"]
+    run, data = bundle.manifest.run, bundle.manifest.data
 
     dataset = load(
         data["name"],
         data_dir,
         image_size=tuple(run["data"]["image_size"]),
-        seed=bundle.manifest["seed"],
+        seed=bundle.manifest.seed,
         synthetic="only" if data["synthetic"] and data_dir is None else "never",
         **run["data"]["options"],
     )

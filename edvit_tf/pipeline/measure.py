@@ -23,18 +23,6 @@ from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
 from edvit_tf.training.calibrate import calibration_figures
 
-# What the manifest says of a sub-model and results.json repeats.
-_TOLD = (
-    "name",
-    "labels",
-    "kept_heads",
-    "params",
-    "macs",
-    "macs_full",
-    "weight_bytes",
-    "devices",
-)
-
 
 def measure(run: Run, folder: Path) -> dict:
     """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the rivals; plain
@@ -43,7 +31,7 @@ def measure(run: Run, folder: Path) -> dict:
     test = Split(run.stages, "test")
     inputs = run.stages.path("data", "test.npy")
     bundle = whole_bundle(run.stages)
-    given = bundle.manifest["input"]
+    given = bundle.input
 
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
@@ -69,7 +57,7 @@ def measure(run: Run, folder: Path) -> dict:
             "keras": _score(test, keras_fused),
             "average": _score(test, averaged(bundle, answers)),
             "calibration": calibration_figures(by_recording, truth),
-            "file_bytes": _bytes(bundle, bundle.manifest["fusion"]["file"]),
+            "file_bytes": _bytes(bundle, bundle.fusion.file),
             "process": fusion_report,
         },
         "parity": parity,
@@ -91,7 +79,7 @@ def whole_bundle(stages: Stages) -> Bundle:
         bundle = open_bundle(stages.folder / "bundle")
     except BundleError as error:
         raise stages.damaged("bundle", "its manifest.json is missing or not whole") from error
-    for name in bundle.manifest["files"]:
+    for name in bundle.files:
         try:
             verified_path(bundle, name)
         except BundleError as error:
@@ -119,7 +107,7 @@ def _score(split: Split, probabilities: np.ndarray) -> dict:
 
 
 def _bytes(bundle: Bundle, file: str) -> int:
-    return bundle.manifest["files"][file]["bytes"]
+    return bundle.files[file].bytes
 
 
 def _keras_answers(run: Run, test: Split) -> list[dict]:
@@ -141,10 +129,20 @@ def _keras_fused(run: Run, said: list[dict]) -> np.ndarray:
 def _sub_models(bundle: Bundle, answers: Answers) -> list[dict]:
     rows = []
     for entry, report in zip(bundle.sub_models, answers.reports, strict=True):
-        row = {key: entry[key] for key in _TOLD}
-        row["file_bytes"] = _bytes(bundle, entry["file"])
-        row["process"] = report
-        rows.append(row)
+        rows.append(
+            {
+                "name": entry.name,
+                "labels": list(entry.labels),
+                "kept_heads": entry.kept,
+                "params": entry.params,
+                "macs": entry.macs,
+                "macs_full": entry.macs_full,
+                "weight_bytes": entry.weight_bytes,
+                "devices": list(entry.devices),
+                "file_bytes": _bytes(bundle, entry.file),
+                "process": report,
+            }
+        )
     return rows
 
 
@@ -203,9 +201,9 @@ def _flavours(
     files (max |a - b| / max |b| of a sample): 95th percentile over samples, the worst sub-model's.
     """
     rows = []
-    for flavour, listed in bundle.sub_models[0]["flavours"].items():
+    for flavour, listed in bundle.sub_models[0].flavours.items():
         for runtime in installed_runtimes():
-            if runtime not in listed["runtimes"]:
+            if runtime not in listed.runtimes:
                 continue
 
             # The reference is what the first runtime's float32 files said.
@@ -215,7 +213,7 @@ def _flavours(
                 answers = ask(bundle, inputs, flavour, runtime)
                 p, _ = fuse(bundle, answers)
 
-            files = [entry["flavours"][flavour]["file"] for entry in bundle.sub_models]
+            files = [entry.flavours[flavour].file for entry in bundle.sub_models]
             rows.append(
                 {
                     "flavour": flavour,
@@ -252,7 +250,7 @@ def _one_model(
     logits = predict(widths, weights, test.x)["logits"]
 
     file, target = folder / f"{name}.tflite", run.config.target
-    graph = architecture(widths).graph(widths, weights, given["name"], given["dtype"], target)
+    graph = architecture(widths).graph(widths, weights, given.name, given.dtype, target)
     size = convert(*graph, file, weights)
     out, report = run_in_process(file, run.stages.path("data", "test.npy"))
     return {
