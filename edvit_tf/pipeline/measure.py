@@ -10,6 +10,7 @@ import numpy as np
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.model.manifest import InputEntry
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
 from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse, fuse_without, losses
@@ -237,7 +238,7 @@ def _error(answers: Answers, reference: Answers) -> float:
 
 
 def _one_model(
-    run: Run, folder: Path, name: str, widths: ModelConfig, weights: dict, given: dict
+    run: Run, folder: Path, name: str, widths: ModelConfig, weights: dict, given: InputEntry
 ) -> dict:
     """A model of all classes, exported into the stage's folder and measured like the fleet's.
 
