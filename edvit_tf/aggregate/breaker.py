@@ -1,9 +1,10 @@
 """When a device is left alone: after failures in a row nothing is sent to it, but for one trial
 after each pause.
 
-    closed --(3 failures in a row)--> open --(pause over)--> half-open: one trial --(answered)-->
-    closed
-                                        ^---------(failed: the pause doubles)--------'
+    closed --(3 failures in a row)--> open --(pause over)--> half-open: one trial
+       ^                               ^                            |      |
+       |                               '-(failed: the pause doubles)'      |
+       '------------------------------(answered)---------------------------'
 
 A device that hangs behind a connection that stands still answers probes, so a good probe alone does
 not close the breaker. Only the change from silent to found again does, and then the first failure
@@ -15,7 +16,8 @@ from collections.abc import Callable
 
 STATES = ("closed", "open", "half-open")
 FAILURES = 3  # in a row
-PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 8.0
+PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 8.0
 
 
 class Breaker:
@@ -30,19 +32,27 @@ class Breaker:
         changed: Callable[[str, int, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state, self.failures, self.reason = "closed", 0, ""  # failures in a row; why it opened
-        self._changed, self._clock = changed, clock
-        self._pause, self._until = PAUSE_SECONDS, 0.0
+        self.state = "closed"
+        self.failures = 0  # in a row
+        self.reason = ""  # why it opened
+        self._changed = changed
+        self._clock = clock
+        self._pause = PAUSE_SECONDS
+        self._until = 0.0
 
     def __str__(self) -> str:
         """For people, e.g. "breaker open (deadline)"."""
-        return f"breaker {self.state}" + (f" ({self.reason})" if self.state != "closed" else "")
+        if self.state == "closed":
+            return "breaker closed"
+        return f"breaker {self.state} ({self.reason})"
 
     def allows(self) -> bool:
         """Whether a request may be sent now: always when closed, as the one trial when a pause is
         over.
         """
-        return self.state == "closed" or (self.state == "open" and self._clock() >= self._until)
+        if self.state == "open":
+            return self._clock() >= self._until
+        return self.state == "closed"
 
     def start(self) -> bool:
         """A request is sent, which `allows` permitted. Returns whether it is the trial: for
@@ -55,8 +65,10 @@ class Breaker:
 
     def answered(self) -> None:
         """The device answered a request in time."""
-        self.failures, self._pause = 0, PAUSE_SECONDS
-        self._close("it answered")
+        self.failures = 0
+        self._pause = PAUSE_SECONDS
+        if self.state != "closed":
+            self._close("it answered")
 
     def failed(self, trial: bool, reason: str) -> None:
         """The device was silent until the deadline, not there, or wrong. While open, only the trial
@@ -83,14 +95,16 @@ class Breaker:
         opens again.
         """
         if self.state != "closed":
-            self.failures, self._pause = FAILURES - 1, PAUSE_SECONDS
+            self.failures = FAILURES - 1
+            self._pause = PAUSE_SECONDS
             self._close("found again")
 
     def _open(self, reason: str) -> None:
-        self.state, self.reason, self._until = "open", reason, self._clock() + self._pause
+        self.state = "open"
+        self.reason = reason
+        self._until = self._clock() + self._pause
         self._changed("open", self.failures, reason)
 
     def _close(self, reason: str) -> None:
-        if self.state != "closed":
-            self.state = "closed"
-            self._changed("closed", self.failures, reason)
+        self.state = "closed"
+        self._changed("closed", self.failures, reason)

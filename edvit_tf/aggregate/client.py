@@ -3,6 +3,7 @@ windows.
 """
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,12 +21,12 @@ class Client:
 
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         """Raises RequestFailed if no aggregator answers there in time."""
-        self._channel = (
-            grpc.insecure_channel(server)
-            if own is None
-            else grpc.secure_channel(server, tls.channel_credentials(own))
-        )
-        self._timeout, self._server = timeout_seconds, server
+        if own is None:
+            self._channel = grpc.insecure_channel(server)
+        else:
+            self._channel = grpc.secure_channel(server, tls.channel_credentials(own))
+        self._server = server
+        self._timeout = timeout_seconds
         metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
         self.bundle_digest = metadata.properties.get("bundle_digest", "")
@@ -38,13 +39,15 @@ class Client:
         start.
         """
         response = self._call("ModelInfer", tensors.infer_request(MODEL, {self.input.name: value}))
-        found, said = tensors.arrays(response), tensors.parameters(response)
-        if said["bundle_digest"] != self.bundle_digest:
+        found: dict[str, Any] = tensors.arrays(response)
+        said = tensors.parameters(response)
+        digest = str(said["bundle_digest"])
+        if digest != self.bundle_digest:
             raise RequestFailed(
-                f"{self._server} serves the bundle {said['bundle_digest'][:12]} now, and "
+                f"{self._server} serves the bundle {digest[:12]} now, and "
                 f"{self.bundle_digest[:12]} when this began. Begin again."
             )
-        probabilities = found["probabilities"][0]
+        probabilities = found["probabilities"][0]  # (classes,)
         return {
             "label": found["label"][0].decode(),
             "probability": float(probabilities.max()),
@@ -60,8 +63,7 @@ class Client:
             raise ConfigError(
                 f"--bundle {bundle.path} is {bundle.digest[:12]}; {self._server} serves "
                 f"{self.bundle_digest[:12]}. Give the bundle that is served, or none for files as "
-                "they "
-                "are."
+                "they are."
             )
 
     def close(self) -> None:
@@ -69,9 +71,8 @@ class Client:
 
     def _call(self, method: str, request):
         try:
-            return messages.checked(
-                messages.stub(self._channel, method)(request, timeout=self._timeout)
-            )
+            call = messages.stub(self._channel, method)
+            return messages.checked(call(request, timeout=self._timeout))
         except grpc.RpcError as error:
             raise RequestFailed(
                 f"{self._server} answered {error.code().name}: {error.details()}"

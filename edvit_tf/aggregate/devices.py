@@ -26,27 +26,23 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
     Raises ConfigError for an address that is none, one that is given twice, and as `load_devices`
     for the file.
     """
-    devices = (
-        _from_file(Path(text))
-        if text.endswith(".toml")
-        else tuple(
-            Device(part, _address(part, part))
-            for part in filter(None, map(str.strip, text.split(",")))
-        )
-    )
+    if text.endswith(".toml"):
+        devices = _from_file(Path(text))
+    else:
+        addresses = [part.strip() for part in text.split(",")]
+        devices = tuple(Device(part, _address(part, part)) for part in addresses if part)
     if not devices:
         raise ConfigError(
             f"--devices is {text!r}; it must be HOST:PORT,HOST:PORT,... or a devices.toml. Name "
-            "one "
-            "device at least."
+            "one device at least."
         )
+
     seen: dict[str, str] = {}
     for device in devices:
         if device.address in seen:
             raise ConfigError(
                 f"{device.name} and {seen[device.address]} have the same address {device.address}; "
-                "each "
-                "device has its own. Drop one, or mend its port."
+                "each device has its own. Drop one, or mend its port."
             )
         seen[device.address] = device.name
     return devices
@@ -60,17 +56,14 @@ def _from_file(path: Path) -> tuple[Device, ...]:
     load_devices(path)  # names, keys and limits are checked by the one who owns the form
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["device"]:
-        host, port = entry.get("host"), entry.get("port", PORT)
-        if (
-            not isinstance(host, str)
-            or not host
-            or isinstance(port, bool)
-            or not isinstance(port, int)
-        ):
+        host = entry.get("host")
+        port = entry.get("port", PORT)
+        has_host = isinstance(host, str) and host != ""
+        has_port = isinstance(port, int) and not isinstance(port, bool)
+        if not (has_host and has_port):
             raise ConfigError(
                 f"{path.name}, {entry['name']}: host is {host!r}, port {port!r}; an aggregator "
-                "needs "
-                f'both of every device. Add host = "192.168.1.20" and port = {PORT}.'
+                f'needs both of every device. Add host = "192.168.1.20" and port = {PORT}.'
             )
         found.append(Device(entry["name"], _address(bracketed(host, port), entry["name"])))
     return tuple(found)

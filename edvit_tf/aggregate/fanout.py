@@ -32,7 +32,7 @@ _PATIENT_SHARE = 0.7  # of the fleet's deadline: a client that gives less is has
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """The features (1, d) of a sub-model for this request, and where the milliseconds went."""
 
     features: np.ndarray
@@ -40,6 +40,17 @@ class Answer:
     compute_ms: float
     queue_ms: float
     wire_ms: float  # round trip without the two
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What all sub-models of one request are asked."""
+
+    id: str
+    serialised: bytes  # without the sub-model's name
+    until: float  # time.monotonic()
+    hasty: bool  # its client gives less time than the fleet usually has
+    turn: int  # of the replicas
 
 
 class Fanout:
@@ -53,13 +64,13 @@ class Fanout:
         digest: str,
         deadline_seconds: float,
     ) -> None:
-        self.links, self.widths, self.digest = links, dict(zip(names, widths, strict=True)), digest
-        self._ids, self._process, self._turn = (
-            itertools.count(),
-            os.urandom(6).hex(),
-            itertools.count(),
-        )
-        self.budget, self._patient_seconds = Budget(), _PATIENT_SHARE * deadline_seconds
+        self.links = links
+        self.widths = dict(zip(names, widths, strict=True))
+        self.digest = digest
+        self.budget = Budget()
+        self._patient_seconds = _PATIENT_SHARE * deadline_seconds
+        self._process = os.urandom(6).hex()
+        self._count = itertools.count()
 
     def available(self) -> list[str]:
         """The sub-models that at least one device is ready to answer for."""
@@ -67,138 +78,133 @@ class Fanout:
 
     def why_missing(self, name: str) -> str:
         """Why no device can be asked for a sub-model: the devices' states, and their breakers'."""
-        states = [
-            f"{link.device.name} {link.state}"
-            if link.state != "ready"
-            else f"{link.device.name} {link.breaker}"
-            for link in self.links
-            if link.state != "ready" or (link.hosts(name) and not link.breaker.allows())
-        ]
+        states = []
+        for link in self.links:
+            if link.state != "ready":
+                states.append(f"{link.device.name} {link.state}")
+            elif link.hosts(name) and not link.breaker.allows():
+                states.append(f"{link.device.name} {link.breaker}")
         return ", ".join(states) or "no device hosts it"
 
     async def ask(
         self, input_name: str, value: np.ndarray | bytes, until: float, least: int = 0
-    ) -> tuple[dict, dict]:
-        """({sub-model: Answer}, {missing sub-model: why}) at `until` (time.monotonic()) at the
+    ) -> tuple[dict[str, Reply], dict[str, str]]:
+        """({sub-model: Reply}, {missing sub-model: why}) at `until` (time.monotonic()) at the
         latest.
 
         As soon as fewer than `least` answers can come, the others are not waited for. The input is
         serialised once. Raises WireError INVALID_ARGUMENT when the devices say that an encoded file
         cannot be used.
         """
-        request_id = f"{self._process}-{next(self._ids)}"
-        shared = messages.serialise(
-            tensors.infer_request("", {input_name: value}, request_id=request_id)
-        )
-        turn, hasty = next(self._turn), until - time.monotonic() < self._patient_seconds
-        tasks = {
-            name: asyncio.create_task(self._ask_one(name, shared, request_id, until, turn, hasty))
-            for name in self.widths
-        }
-        _give_up_early(list(tasks.values()), len(tasks) - least)
-        try:
-            await asyncio.wait(tasks.values(), timeout=max(0.0, until - time.monotonic()))
-        finally:
-            for task in tasks.values():
-                task.cancel()
-        answers, missing = {}, {}
-        refused = [
-            task.exception() for task in tasks.values() if task.done() and not task.cancelled()
-        ]
-        if any(refused):
-            raise next(filter(None, refused))
-        for name, task in tasks.items():
-            if not task.done() or task.cancelled():
-                missing[name] = (
-                    "deadline" if time.monotonic() >= until - _CLOCK_SECONDS else _NOT_NEEDED
-                )
-            elif isinstance(task.result(), Answer):
-                answers[name] = task.result()
-            else:
-                missing[name] = task.result()
-        return answers, missing
+        turn = next(self._count)
+        request_id = f"{self._process}-{turn}"
+        message = tensors.infer_request("", {input_name: value}, request_id=request_id)
+        hasty = until - time.monotonic() < self._patient_seconds
+        request = _Request(request_id, messages.serialise(message), until, hasty, turn)
 
-    async def _ask_one(
-        self, name: str, shared: bytes, request_id: str, until: float, turn: int, hasty: bool
-    ) -> "Answer | str":
+        tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.widths}
+        waiting = set(tasks.values())
+        spare = len(tasks) - least
+        try:
+            while waiting and spare >= 0:
+                done, waiting = await asyncio.wait(
+                    waiting,
+                    timeout=max(0.0, until - time.monotonic()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not done:
+                    break
+                for task in done:
+                    answered = task.exception() is None and isinstance(task.result(), Reply)
+                    spare -= not answered
+        finally:
+            for task in waiting:
+                task.cancel()
+
+        replies: dict[str, Reply] = {}
+        missing: dict[str, str] = {}
+        for name, task in tasks.items():
+            if task in waiting:
+                late = time.monotonic() >= until - _CLOCK_SECONDS
+                missing[name] = "deadline" if late else _NOT_NEEDED
+            else:
+                result = task.result()  # raises a WireError
+                if isinstance(result, Reply):
+                    replies[name] = result
+                else:
+                    missing[name] = result
+        return replies, missing
+
+    async def _ask_one(self, name: str, request: _Request) -> Reply | str:
         """A checked answer, or why there is none. Replicas take turns; another is asked when one
         fails or is slow.
         """
         able = [link for link in self.links if link.hosts(name) and link.breaker.allows()]
         if not able:
             return self.why_missing(name)
-        able = able[turn % len(able) :] + able[: turn % len(able)]
         if len(able) == 1:
-            return await self._attempt(able[0], name, shared, request_id, until, 1, hasty)
-        attempts = [
-            functools.partial(
-                self._attempt, link, name, shared, request_id, until, len(able) - place, hasty
-            )
-            for place, link in enumerate(able)
-        ]
+            return await self._attempt(able[0], name, request, 1)
+
+        first = request.turn % len(able)
+        in_turn = able[first:] + able[:first]
+        attempts = []
+        for place, link in enumerate(in_turn):
+            shares = len(able) - place
+            attempts.append(functools.partial(self._attempt, link, name, request, shares))
         return await first_good(
             attempts,
-            lambda result: isinstance(result, Answer),
-            delay_seconds(able[0].round_trips.p95(), until - time.monotonic()),
+            lambda result: isinstance(result, Reply),
+            delay_seconds(in_turn[0].round_trips.p95(), request.until - time.monotonic()),
             self.budget,
         )
 
-    async def _attempt(
-        self,
-        link: Link,
-        name: str,
-        shared: bytes,
-        request_id: str,
-        until: float,
-        shares: int,
-        hasty: bool,
-    ) -> "Answer | str":
+    async def _attempt(self, link: Link, name: str, request: _Request, shares: int) -> Reply | str:
         """One device's checked answer, or why there is none; it gets its share of the time left."""
-        seconds = (until - time.monotonic()) / shares
+        seconds = (request.until - time.monotonic()) / shares
         if seconds <= 0:
             return "deadline"
         if not link.breaker.allows():
             return f"{link.device.name} {link.breaker}"
-        trial, started, ends = link.breaker.start(), time.perf_counter(), time.monotonic() + seconds
+
+        trial = link.breaker.start()
+        started = time.perf_counter()
+        ends = time.monotonic() + seconds
+        hasty_seconds = seconds if request.hasty else None
         try:
-            answer = self._checked(
-                name,
-                await link.infer(name, shared, request_id, seconds),
-                request_id,
-                link.device.name,
-                started,
-            )
+            received = await link.infer(name, request.serialised, request.id, seconds)
+            took = time.perf_counter() - started
+            reply = self._checked(received, name, request.id, link.device.name, 1e3 * took)
+
         except grpc.aio.AioRpcError as error:
-            why = _REFUSED.get(error.code(), error.code().name)
-            link.unanswered(why, trial, seconds if hasty else None)
-            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+            code = error.code()
+            why = _REFUSED.get(code, code.name)
+            link.unanswered(why, trial, hasty_seconds)
+            if code == grpc.StatusCode.INVALID_ARGUMENT:
                 raise messages.WireError(f"{link.device.name}: {error.details()}") from error
-            if (
-                error.code() == grpc.StatusCode.FAILED_PRECONDITION
-            ):  # something is not installed there
+            if code == grpc.StatusCode.FAILED_PRECONDITION:  # something is not installed there
                 why += f": {(error.details() or '')[:_DETAILS]}"
             return f"{link.device.name} {why}"
+
         except messages.WireError as error:
             link.unanswered("wrong answer", trial)
             return f"{link.device.name} wrong answer: {error}"
-        except (
-            BaseException
-        ) as error:  # cancelled, or a fault of ours: a trial must end all the same
-            late = (
-                isinstance(error, asyncio.CancelledError)
-                and time.monotonic() >= ends - _CLOCK_SECONDS
-            )
-            link.unanswered("deadline" if late else "", trial, seconds if hasty else None)
-            raise
-        link.answered(time.perf_counter() - started)
-        return answer
 
-    def _checked(self, name: str, received, request_id: str, device: str, started: float) -> Answer:
+        except BaseException as error:
+            # cancelled, or a fault of ours: a trial must end all the same
+            cancelled = isinstance(error, asyncio.CancelledError)
+            late = cancelled and time.monotonic() >= ends - _CLOCK_SECONDS
+            link.unanswered("deadline" if late else "", trial, hasty_seconds)
+            raise
+
+        link.answered(took)
+        return reply
+
+    def _checked(self, received, name: str, request_id: str, device: str, total_ms: float) -> Reply:
         """Raises WireError unless this is the answer of this sub-model of this bundle to this
         request.
         """
-        message, total_ms = messages.checked(received), 1e3 * (time.perf_counter() - started)
-        said, found = tensors.parameters(message), tensors.arrays(message)
+        message = messages.checked(received)
+        said = tensors.parameters(message)
         for field, got, expected in (
             ("model_name", message.model_name, name),
             ("id", message.id, request_id),
@@ -206,22 +212,21 @@ class Fanout:
         ):
             if got != expected:
                 raise messages.wrong(field, repr(got)[:80], repr(expected)[:80])
-        features, shape = found.get("features"), (1, self.widths[name])
-        if (
-            not isinstance(features, np.ndarray)
-            or features.shape != shape
-            or features.dtype != np.float32
-        ):
-            got = (
-                f"{features.dtype} {list(features.shape)}"
-                if isinstance(features, np.ndarray)
-                else "no array"
-            )
-            raise messages.wrong("features", got, f"float32 {list(shape)}")
+
+        features = tensors.arrays(message).get("features")
+        expected_shape = f"float32 {[1, self.widths[name]]}"
+        if not isinstance(features, np.ndarray):
+            raise messages.wrong("features", "no array", expected_shape)
+        if features.shape != (1, self.widths[name]) or features.dtype != np.float32:
+            got = f"{features.dtype} {list(features.shape)}"
+            raise messages.wrong("features", got, expected_shape)
         if not np.isfinite(features).all():
             raise messages.wrong("features", "NaN or Inf", "finite numbers")
-        compute, queue = (float(said.get(key, 0.0)) for key in ("compute_ms", "queue_ms"))
-        return Answer(features, device, compute, queue, max(0.0, total_ms - compute - queue))
+
+        compute_ms = float(said.get("compute_ms", 0.0))
+        queue_ms = float(said.get("queue_ms", 0.0))
+        wire_ms = max(0.0, total_ms - compute_ms - queue_ms)
+        return Reply(features, device, compute_ms, queue_ms, wire_ms)
 
 
 def overloaded(missing: dict[str, str]) -> bool:
@@ -230,20 +235,3 @@ def overloaded(missing: dict[str, str]) -> bool:
     """
     reasons = [why for why in missing.values() if why != _NOT_NEEDED]
     return bool(reasons) and all(why.endswith(f" {_OVERLOADED}") for why in reasons)
-
-
-def _give_up_early(tasks: list[asyncio.Task], spare: int) -> None:
-    """Cancels all tasks once more than `spare` of them ended without an answer."""
-    lost = 0
-
-    def ended(task: asyncio.Task) -> None:
-        nonlocal lost
-        lost += not task.cancelled() and (
-            task.exception() is not None or not isinstance(task.result(), Answer)
-        )
-        if lost > spare:
-            for other in tasks:
-                other.cancel()
-
-    for task in tasks:
-        task.add_done_callback(ended)

@@ -19,7 +19,8 @@ def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
 
     Raises RequestFailed where it ends within a frame.
     """
-    shape, dtype = tuple(client.input.shape), tensors.DTYPES[client.input.datatype]
+    shape = tuple(client.input.shape)
+    dtype = tensors.DTYPES[client.input.datatype]
     size = int(np.prod(shape)) * dtype.itemsize
     while data := source.read(size):
         if len(data) < size:
@@ -43,10 +44,8 @@ def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
     if not 1 <= hop <= spec.window_samples:
         raise ConfigError(
             f"--hop is {hop_seconds:g} s; it must be one sample ({1 / spec.sample_rate_hz:g} s) or "
-            "more, "
-            f"and sound between windows of {spec.window_samples / spec.sample_rate_hz:g} s would "
-            "be lost "
-            "with a longer one. Give a number between the two."
+            f"more, and sound between windows of {spec.window_samples / spec.sample_rate_hz:g} s "
+            "would be lost with a longer one. Give a number between the two."
         )
     return hop
 
@@ -63,28 +62,26 @@ def pcm_windows(
     hop of a window these are `sound.windows`. Raises RequestFailed on a stream without a
     sample, one that ends within a sample, and one that is a WAV file.
     """
-    kept, total, start = (
-        b"",
-        0,
-        0,
-    )  # the newest window's bytes; samples read; where the next window starts
+    kept = b""  # the newest window's bytes
+    total = 0  # samples read
+    start = 0  # of the next window
     while data := source.read(2 * (start + window_samples - total)):
         if total == 0 and data.startswith(b"RIFF"):
             raise RequestFailed(
                 "the stream is a WAV file; raw PCM without a header is expected. Record with "
-                "`arecord "
-                "-t raw`, or give the file by its name."
+                "`arecord -t raw`, or give the file by its name."
             )
         if len(data) % 2:
             raise RequestFailed(
                 f"the stream ended within a sample, after {2 * total + len(data)} bytes; a sample "
-                "is "
-                "2 bytes. Record with `arecord -t raw -f S16_LE -c 1`."
+                "is 2 bytes. Record with `arecord -t raw -f S16_LE -c 1`."
             )
-        kept, total = (kept + data)[-2 * window_samples :], total + len(data) // 2
+        kept = (kept + data)[-2 * window_samples :]
+        total += len(data) // 2
         if total == start + window_samples:
             yield start, _samples(kept)
             start += hop
+
     if total == 0:
         raise RequestFailed(
             "the stream ended without a sample. Is the recorder before it in the pipe running?"

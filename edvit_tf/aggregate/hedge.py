@@ -14,7 +14,8 @@ from typing import Any
 
 BUDGET_SHARE = 0.1  # of the requests to sub-models with replicas
 _SAVED = 4.0  # copies that quiet times may save up
-_KEPT, _ENOUGH = 64, 16  # round trips of a device
+_KEPT = 64  # round trips of a device
+_ENOUGH = 16
 LEAST_DELAY_SECONDS = 0.005
 _FIRST_DELAY_SHARE = 0.25  # of the time left, before enough round trips are known
 
@@ -75,7 +76,9 @@ async def first_good(
     Raises what an attempt raises.
     """
     budget.request()
-    waiting, running, may_copy = list(attempts), set(), True
+    waiting = list(attempts)
+    running: set[asyncio.Future] = set()
+    may_copy = True
     result = None
     try:
         while waiting or running:
@@ -86,7 +89,8 @@ async def first_good(
                 timeout=delay if may_copy and waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if not done:
+
+            if not done:  # the first is slow
                 may_copy = False
                 if budget.take():
                     running.add(asyncio.ensure_future(waiting.pop(0)()))

@@ -2,29 +2,38 @@
 that names it.
 """
 
+import asyncio
 import time
+from collections.abc import Coroutine
 
 import grpc
 import numpy as np
 
 from edvit_tf.aggregate import breaker
-from edvit_tf.aggregate.fanout import Fanout, overloaded
+from edvit_tf.aggregate.fanout import Fanout, Reply, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
-from edvit_tf.aggregate.link import STATES
+from edvit_tf.aggregate.link import STATES, Link
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
-from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
+from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.jsonlog import log_seldom
-from edvit_tf.device.rpc.metrics import Sample
-from edvit_tf.device.rpc.request_input import request_input
+from edvit_tf.device.rpc.metrics import Gauge, Sample
+from edvit_tf.device.rpc.request_input import (
+    request_input,
+    requested_model,
+    requested_outputs,
+    seconds_left,
+)
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
 MAX_IN_FLIGHT = 64
+STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond
 # Of the deadline, for fusion and the way back: a client whose own deadline is the shorter one must
 # get the flagged answer before it gives up. With 5 ms it did not, on loopback.
-_RESERVE_SHARE, _RESERVE_SECONDS = 0.05, 0.02
+_RESERVE_SHARE = 0.05
+_RESERVE_SECONDS = 0.02
 
 
 class AggregatorService(BaseService):
@@ -44,29 +53,55 @@ class AggregatorService(BaseService):
         deadline_seconds: float,
         own: tls.Identity | None,
     ) -> None:
-        super().__init__((MODEL,), own, serving=False)
-        self.bundle, self.rule, self.fanout, self.fusion = bundle, rule, fanout, fusion
-        self.min_submodels, self.deadline_seconds = min_submodels, deadline_seconds
-        self.losses, self.degraded = measured_losses(bundle), 0
+        super().__init__(
+            bundle,
+            rule,
+            [MODEL],
+            [fusion.executor],
+            deadline_seconds=deadline_seconds,
+            stuck_seconds=STUCK_SECONDS,
+            own=own,
+            serving=False,
+        )
+        self.fanout = fanout
+        self.fusion = fusion
+        self.min_submodels = min_submodels
+        self.losses = measured_losses(bundle)
+        self.degraded = 0  # answers without some sub-models, since the start
+
+    # Its life.
+
+    def description(self) -> dict:
+        devices = [link.device for link in self.fanout.links]
+        return {
+            "min_submodels": self.min_submodels,
+            "devices": {device.name: device.address for device in devices},
+        }
+
+    def background(self) -> list[Coroutine]:
+        return [link.keep_watch(self.devices_changed) for link in self.fanout.links]
+
+    async def close(self) -> None:
+        await asyncio.gather(*(link.close() for link in self.fanout.links))
 
     def devices_changed(self) -> None:
         """Serving while enough sub-models can be asked."""
         self.availability.put(len(self.fanout.available()) >= self.min_submodels)
 
+    # The calls.
+
     async def model_metadata(self, request, context):
-        self.model("name", request.name, request.version)
+        requested_model("name", request.name, request.version, self.names)
         response = messages.new(
             "ModelMetadataResponse",
             name=MODEL,
             versions=[messages.MODEL_VERSION],
             platform="edvit_tf_fleet",
         )
-        response.inputs.add(
-            name=self.rule.name, datatype=tensors.DATATYPES[self.rule.dtype], shape=self.rule.shape
-        )
-        response.outputs.add(
-            name="probabilities", datatype="FP32", shape=(1, len(self.bundle.labels))
-        )
+        datatype = tensors.DATATYPES[self.rule.dtype]
+        response.inputs.add(name=self.rule.name, datatype=datatype, shape=self.rule.shape)
+        classes = len(self.bundle.labels)
+        response.outputs.add(name="probabilities", datatype="FP32", shape=(1, classes))
         response.outputs.add(name="label", datatype="BYTES", shape=(1,))
         response.properties.update(
             bundle_digest=self.bundle.digest, submodels=str(len(self.bundle.sub_models))
@@ -74,9 +109,10 @@ class AggregatorService(BaseService):
         return response
 
     async def model_infer(self, request, context):
-        started, now = time.perf_counter(), time.monotonic()
-        self.model("model_name", request.model_name, request.model_version)
-        names = wanted(request, OUTPUTS)
+        started = time.perf_counter()
+        now = time.monotonic()
+        requested_model("model_name", request.model_name, request.model_version, self.names)
+        names = requested_outputs(request, OUTPUTS)
         value = request_input(tensors.arrays(request), self.rule)
         if self.in_flight > MAX_IN_FLIGHT:
             raise messages.WireError(
@@ -85,157 +121,130 @@ class AggregatorService(BaseService):
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             )
         left = seconds_left(request, context, self.deadline_seconds)
-        reserve = min(
-            left / 4, max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
-        )
-        answers, missing = await self.fanout.ask(
-            self.rule.name, value, now + left - reserve, self.min_submodels
-        )
-        if len(answers) < self.min_submodels:
-            reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
-            raise messages.WireError(
-                f"sub-models: got {len(answers)} of {len(self.bundle.sub_models)}; expected at "
-                "least "
-                f"{self.min_submodels}. Missing: {reasons}.",
-                grpc.StatusCode.RESOURCE_EXHAUSTED
-                if overloaded(missing)
-                else grpc.StatusCode.UNAVAILABLE,
-            )
-        probabilities = await self.fusion.probabilities(
-            {name: one.features for name, one in answers.items()}, now + left - time.monotonic()
-        )
+        reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
+        until = now + left - min(left / 4, reserve)
+
+        replies, missing = await self.fanout.ask(self.rule.name, value, until, self.min_submodels)
+        if len(replies) < self.min_submodels:
+            raise self._too_few(replies, missing)
+        features = {name: reply.features for name, reply in replies.items()}
+        done = await self.fusion.executor.submit(features, now + left - time.monotonic())
+        probabilities = done.value  # (1, classes)
         if not np.isfinite(probabilities).all():
             raise messages.WireError(
                 "output 'probabilities': got NaN or Inf; expected finite numbers. Look at the "
                 "devices' --check.",
                 grpc.StatusCode.INTERNAL,
             )
-        said: dict = {
-            "degraded": bool(missing),
-            "missing": ",".join(missing),
-            "bundle_digest": self.bundle.digest,
-        }
-        for name, why in missing.items():
-            said[f"{name}.missing"] = why
-        if frozenset(missing) in self.losses:
-            said["expected_accuracy"] = self.losses[frozenset(missing)]
-        for name, one in answers.items():
-            said |= {
-                f"{name}.device": one.device,
-                f"{name}.compute_ms": one.compute_ms,
-                f"{name}.queue_ms": one.queue_ms,
-                f"{name}.wire_ms": one.wire_ms,
-            }
-            self.metrics.observe("compute", name, one.compute_ms / 1e3)
-            self.metrics.observe("wire", name, one.wire_ms / 1e3)
-            self.metrics.observe(
-                "device", one.device, (one.compute_ms + one.queue_ms + one.wire_ms) / 1e3
-            )
+
         if missing:
             self.degraded += 1
-            log_seldom("degraded", f"degraded {said['missing']}", missing=missing)
-        outputs = {
-            "probabilities": probabilities,
-            "label": [self.bundle.labels[int(probabilities[0].argmax())]],
-        }
+            log_seldom("degraded", f"degraded {','.join(missing)}", missing=missing)
+
+        label = self.bundle.labels[int(probabilities[0].argmax())]
+        outputs = {"probabilities": probabilities, "label": [label]}
+        parameters = self._parameters(replies, missing)
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
         return tensors.infer_response(
             MODEL,
             {name: outputs[name] for name in names},
             request_id=request.id,
-            parameters={**said, "total_ms": 1e3 * seconds},
+            parameters={**parameters, "total_ms": 1e3 * seconds},
         )
 
+    def _too_few(self, replies: dict[str, Reply], missing: dict[str, str]) -> messages.WireError:
+        reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        busy = overloaded(missing)
+        return messages.WireError(
+            f"sub-models: got {len(replies)} of {len(self.bundle.sub_models)}; expected at least "
+            f"{self.min_submodels}. Missing: {reasons}.",
+            grpc.StatusCode.RESOURCE_EXHAUSTED if busy else grpc.StatusCode.UNAVAILABLE,
+        )
+
+    def _parameters(self, replies: dict[str, Reply], missing: dict[str, str]) -> dict:
+        """What is said beside the outputs: what is missing, what that costs, and where the time
+        went, which is counted too.
+        """
+        said: dict[str, tensors.Parameter] = {
+            "degraded": bool(missing),
+            "missing": ",".join(missing),
+            "bundle_digest": self.bundle.digest,
+        }
+        for name, why in missing.items():
+            said[f"{name}.missing"] = why
+        accuracy = self.losses.get(frozenset(missing))
+        if accuracy is not None:
+            said["expected_accuracy"] = accuracy
+
+        for name, reply in replies.items():
+            said[f"{name}.device"] = reply.device
+            said[f"{name}.compute_ms"] = reply.compute_ms
+            said[f"{name}.queue_ms"] = reply.queue_ms
+            said[f"{name}.wire_ms"] = reply.wire_ms
+            device_ms = reply.compute_ms + reply.queue_ms + reply.wire_ms
+            self.metrics.observe("compute", name, reply.compute_ms / 1e3)
+            self.metrics.observe("wire", name, reply.wire_ms / 1e3)
+            self.metrics.observe("device", reply.device, device_ms / 1e3)
+        return said
+
+    # What is shown by HTTP.
+
     def health(self) -> dict:
-        links = self.fanout.links
         return {
             **super().health(),
             "bundle_digest": self.bundle.digest,
             "min_submodels": self.min_submodels,
             "submodels": {name: self._available(name) for name in self.fanout.widths},
-            "devices": [
-                {
-                    "device": link.device.name,
-                    "address": link.device.address,
-                    "state": link.state,
-                    "reason": link.reason,
-                    "breaker": link.breaker.state,
-                    "breaker_reason": link.breaker.reason if link.breaker.state != "closed" else "",
-                    "hosts": sorted(link.models),
-                }
-                for link in links
-            ],
+            "devices": [_link_health(link) for link in self.fanout.links],
         }
 
-    def gauges(self) -> list[tuple[str, str, list[Sample]]]:
-        links = self.fanout.links
+    def gauges(self) -> list[Gauge]:
+        info = {
+            "version": package_version(),
+            "bundle": self.bundle.path.name,
+            "bundle_digest": self.bundle.digest,
+        }
+        available: list[Sample] = []
+        for name in self.fanout.widths:
+            available.append(({"model": name}, self._available(name)))
+
+        states: list[Sample] = []
+        breakers: list[Sample] = []
+        failures: list[Sample] = []
+        returns: list[Sample] = []
+        for link in self.fanout.links:
+            device, address = link.device.name, link.device.address
+            for state in STATES:
+                labels = {"device": device, "address": address, "state": state}
+                states.append((labels, link.state == state))
+            for state in breaker.STATES:
+                breakers.append(({"device": device, "state": state}, link.breaker.state == state))
+            # a copy: this is another thread
+            for reason, n in link.failures.copy().items():
+                failures.append(({"device": device, "reason": reason}, n))
+            returns.append(({"device": device}, link.returns))
+
         return [
-            (
-                "edvit_aggregator_info",
-                "What answers here.",
-                [
-                    (
-                        {
-                            "version": package_version(),
-                            "bundle": self.bundle.path.name,
-                            "bundle_digest": self.bundle.digest,
-                        },
-                        1,
-                    )
-                ],
-            ),
+            Gauge("edvit_aggregator_info", "What answers here.", [(info, 1)]),
             *super().gauges(),
-            (
+            Gauge(
                 "edvit_degraded_answers",
                 "Answers without some sub-models, since the start.",
                 [({}, self.degraded)],
             ),
-            (
-                "edvit_submodel_available",
-                "1 while a device can be asked for it.",
-                [({"model": name}, self._available(name)) for name in self.fanout.widths],
+            Gauge("edvit_submodel_available", "1 while a device can be asked for it.", available),
+            Gauge("edvit_device_state", "1 for the state that a device is in.", states),
+            Gauge(
+                "edvit_breaker_state", "1 for the state that a device's breaker is in.", breakers
             ),
-            (
-                "edvit_device_state",
-                "1 for the state that a device is in.",
-                [
-                    (
-                        {
-                            "device": link.device.name,
-                            "address": link.device.address,
-                            "state": state,
-                        },
-                        link.state == state,
-                    )
-                    for link in links
-                    for state in STATES
-                ],
-            ),
-            (
-                "edvit_breaker_state",
-                "1 for the state that a device's breaker is in.",
-                [
-                    ({"device": link.device.name, "state": state}, link.breaker.state == state)
-                    for link in links
-                    for state in breaker.STATES
-                ],
-            ),
-            (
+            Gauge(
                 "edvit_device_failures_total",
                 "Requests that a device did not answer, by reason.",
-                [
-                    ({"device": link.device.name, "reason": reason}, n)
-                    for link in links
-                    for reason, n in link.failures.copy().items()
-                ],
+                failures,
             ),
-            (
-                "edvit_device_returns_total",
-                "Times that a device was ready again.",
-                [({"device": link.device.name}, link.returns) for link in links],
-            ),
-            (
+            Gauge("edvit_device_returns_total", "Times that a device was ready again.", returns),
+            Gauge(
                 "edvit_hedges_total",
                 "Second copies sent to replicas of slow devices.",
                 [({}, self.fanout.budget.sent)],
@@ -247,3 +256,16 @@ class AggregatorService(BaseService):
         return any(
             link.hosts(name) and link.breaker.state == "closed" for link in self.fanout.links
         )
+
+
+def _link_health(link: Link) -> dict:
+    closed = link.breaker.state == "closed"
+    return {
+        "device": link.device.name,
+        "address": link.device.address,
+        "state": link.state,
+        "reason": link.seen.reason,
+        "breaker": link.breaker.state,
+        "breaker_reason": "" if closed else link.breaker.reason,
+        "hosts": sorted(link.seen.models),
+    }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edvit_tf.cli.values import positive_number
-from edvit_tf.device.rpc.process_limits import check_limits, ends_without_memory
+from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
 
 
 def add_fleet(commands) -> None:
@@ -108,14 +108,12 @@ def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
 
 
 def _serve(args) -> int:
-    # its own lines would stand between those of the JSON log
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with ends_without_memory():
         return _served(args)
 
 
 def _served(args) -> int:
-    check_limits()  # before anything is loaded
+    prepare_server()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
     from edvit_tf.errors import ConfigError
 
@@ -125,14 +123,14 @@ def _served(args) -> int:
         )
     return serve(
         AggregatorOptions(
-            args.bundle,
-            args.devices,
-            args.listen,
-            args.identity,
-            args.insecure_anywhere,
-            args.min_submodels,
-            args.deadline_ms,
-            args.metrics,
+            bundle=args.bundle,
+            devices=args.devices,
+            listen=args.listen,
+            identity=args.identity,
+            insecure_anywhere=args.insecure_anywhere,
+            min_submodels=args.min_submodels,
+            deadline_ms=args.deadline_ms,
+            metrics=args.metrics,
         )
     )
 

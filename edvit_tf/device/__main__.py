@@ -1,12 +1,15 @@
 """The command line of a device.
 
-    python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER [--submodel 0 ...]   the worker, until SIGTERM
-    python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER --print-unit   its systemd unit, to be stored
-    python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--identity FOLDER] [--json]  versions, memory, sha256,
-                                                                               golden answers, the
-                                                                               certificate's end
-    python -m edvit_tf.device BUNDLE --tune [--submodel 0 ...] [--json]        the fastest file and thread count here
-    python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]  label and probabilities, on this device
+    python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER [--submodel 0 ...]
+        the worker, until SIGTERM
+    python -m edvit_tf.device BUNDLE --listen HOST:PORT --identity FOLDER --print-unit
+        its systemd unit, to be stored
+    python -m edvit_tf.device BUNDLE --check [--submodel 0 ...] [--identity FOLDER] [--json]
+        versions, memory, sha256, golden answers, the certificate's end
+    python -m edvit_tf.device BUNDLE --tune [--submodel 0 ...] [--json]
+        the fastest file and thread count here
+    python -m edvit_tf.device BUNDLE --predict FILE... [--missing 1,3] [--json]
+        label and probabilities, on this device
 
 BUNDLE may be the link STORE/current of `python -m edvit_tf.device.update`, which installs and takes
 back versions.
@@ -14,7 +17,6 @@ back versions.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from edvit_tf.device.errors import (
     RuntimeMissing,
     exit_codes_text,
 )
-from edvit_tf.device.rpc.process_limits import check_limits, ends_without_memory
+from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,11 +35,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     _refuse_what_does_not_go_together(parser, args)
+    if args.listen:
+        action = _listen
+    elif args.check:
+        action = _check
+    elif args.tune:
+        action = _tune
+    else:
+        action = _predict
     try:
         with ends_without_memory():
-            if args.listen:
-                return _listen(args)
-            return _check(args) if args.check else _tune(args) if args.tune else _predict(args)
+            return action(args)
     except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -97,14 +105,14 @@ def _parser() -> argparse.ArgumentParser:
         "--deadline-ms",
         type=positive,
         default=10_000.0,
-        help="of requests that bring none, the most "
-        "that one gets, and the time to drain (default 10000)",
+        help="of requests that bring none, the most that one gets, and the time to drain "
+        "(default 10000)",
     )
     worker.add_argument(
         "--stuck-seconds",
         type=positive,
-        help="a longer inference ends the worker (default: 20 times "
-        "what one takes at the start, at least 10)",
+        help="a longer inference ends the worker (default: 20 times what one takes at the start, "
+        "at least 10)",
     )
     worker.add_argument(
         "--print-unit", action="store_true", help="print a systemd unit for this worker and end"
@@ -149,11 +157,8 @@ def _refuse_what_does_not_go_together(
 
 
 def _listen(args) -> int:
-    # gRPC's core writes lines of its own beside the JSON otherwise; GRPC_VERBOSITY=INFO shows
-    # refused handshakes.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if not args.print_unit:
-        check_limits()
+        prepare_server()
     try:
         from edvit_tf.device.worker.server import WorkerOptions, serve
     except ImportError as error:
@@ -162,15 +167,15 @@ def _listen(args) -> int:
             "pip install '.[device]'."
         ) from error
     options = WorkerOptions(
-        Path(args.bundle),
-        args.submodel,
-        args.listen,
-        args.identity,
-        args.insecure_anywhere,
-        args.metrics,
-        args.deadline_ms,
-        args.stuck_seconds,
-        args.flavour,
+        bundle=Path(args.bundle),
+        sub_models=args.submodel,
+        listen=args.listen,
+        identity=args.identity,
+        insecure_anywhere=args.insecure_anywhere,
+        metrics=args.metrics,
+        deadline_ms=args.deadline_ms,
+        stuck_seconds=args.stuck_seconds,
+        flavour=args.flavour,
     )
     if args.print_unit:
         from edvit_tf.device.worker.systemd_unit import unit, unreadable
@@ -199,7 +204,8 @@ def _tune(args) -> int:
     from edvit_tf.device.model.tune import table, tune
 
     bundle = open_bundle(args.bundle)
-    results, failed = [], None
+    results = []
+    failed = None
     for index in args.submodel or range(len(bundle.sub_models)):
         try:
             results.append(tune(bundle, index))
@@ -217,13 +223,10 @@ def _predict(args) -> int:
     fleet = load_fleet(args.bundle, args.missing, args.flavour)
     for file in args.predict:
         answer = answer_file(fleet, file)
-        degraded = f"  (without sub-models {answer['missing']})" if answer["missing"] else ""
-        print(
-            json.dumps(answer)
-            if args.json
-            else f"{answer['file']}: {answer['label']} {answer['probability']:.3f}{degraded}",
-            flush=True,
-        )
+        line = f"{answer['file']}: {answer['label']} {answer['probability']:.3f}"
+        if answer["missing"]:
+            line += f"  (without sub-models {answer['missing']})"
+        print(json.dumps(answer) if args.json else line, flush=True)
     return 0
 
 

@@ -273,9 +273,9 @@ def test_a_hasty_client_opens_no_breaker(pair):
 
 def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle, tmp_path, pair):
     prelude = (
-        "import threading, time\nfrom edvit_tf.aggregate import server\nfrom edvit_tf.device.model "
-        "import runtime\n"
-        "server._STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
+        "import threading, time\nfrom edvit_tf.aggregate import service\n"
+        "from edvit_tf.device.model import runtime\n"
+        "service.STUCK_SECONDS, run = 1.0, runtime.Model.run\n"
         "def stuck(self, **arrays):\n"
         "    if threading.current_thread().name == 'fusion': time.sleep(1000)\n"
         "    return run(self, **arrays)\n"

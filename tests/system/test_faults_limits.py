@@ -213,8 +213,8 @@ USED = "import resource\nfrom edvit_tf.device.model import memory\nused = memory
             "no more memory for this process",
         ),
         (
-            "from edvit_tf.aggregate import server\nfrom edvit_tf.device.worker import server as worker\n"
-            'def watch(*_): raise RuntimeError("can\'t start new thread")\nserver.watch = worker.watch = watch',
+            "from edvit_tf.device.rpc import lifecycle\n"
+            'def watch(*_): raise RuntimeError("can\'t start new thread")\nlifecycle.watch = watch',
             12,
             "too little memory",
         ),
@@ -234,9 +234,9 @@ def test_a_model_without_room_is_refused_before_it_is_loaded(tiny_bundle):
     done = started(
         "worker",
         tiny_bundle,
-        "from edvit_tf.device.rpc import process_limits as limits\n"
+        "from edvit_tf.device.rpc import process_limits\n"
         "from edvit_tf.device.worker import loaded_models, server\n"
-        "limits.SERVER_BYTES.clear()\n"
+        "process_limits.SERVER_BYTES.clear()\n"
         + USED.format("VmData:")
         + "resource.setrlimit(resource.RLIMIT_DATA, (used + (20 << 20),) * 2)",
     )

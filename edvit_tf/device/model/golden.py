@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from edvit_tf.device.errors import BundleError
+from edvit_tf.device.errors import BundleError, WrongAnswers
 from edvit_tf.device.model.bundle import Bundle, verified_path
 
 # Of max |a - b| / max |b|. Machines agree to about 1e-6 in float32; the golden answers are those of
@@ -61,3 +61,23 @@ def golden_error(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]
 def tolerance(flavour: str) -> float:
     """The golden error that a flavour may have."""
     return TOLERANCES.get(flavour, TOLERANCES["float32"])
+
+
+def check_answers(
+    name: str,
+    file: str,
+    flavour: str,
+    answers: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+) -> float:
+    """The golden error of a model's answers; raises WrongAnswers beyond the tolerance of its
+    flavour.
+    """
+    error = golden_error(answers, expected)
+    if error > tolerance(flavour):
+        raise WrongAnswers(
+            f"{name} ({file}) answers the golden input with a relative error of {error:.1e}; at "
+            f"most {tolerance(flavour):.0e} is right. Do not use this device with this file: run "
+            "--check, copy the bundle again, or export another flavour."
+        )
+    return error

@@ -1,23 +1,30 @@
-"""What every server of ours has in common: the Open Inference Protocol's small calls, and health.
+"""What every server of ours has in common: the Open Inference Protocol's small calls, health, and
+what its life needs to know of it (`lifecycle.py`).
 
-`gate.py` stands before all of them.
+`handlers.py` stands before all of the calls.
 """
 
 import asyncio
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 
 import grpc
 
-from edvit_tf.device.rpc import certificate_expiry, messages, tensors, tls
-from edvit_tf.device.rpc.metrics import Metrics, Sample
+from edvit_tf.device.model.bundle import Bundle
+from edvit_tf.device.model.bundle_input import BundleInput
+from edvit_tf.device.rpc import certificate_expiry, messages, tls
+from edvit_tf.device.rpc.executor import Executor
+from edvit_tf.device.rpc.http_server import PLAIN, Page, Routes
+from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
 
 
 class Availability:
     """Whether a server serves; watchers hear of each change. Belongs to the event loop."""
 
     def __init__(self, serving: bool = True) -> None:
-        self.serving, self.over = serving, False
+        self.serving = serving
+        self.over = False
         self._changed = asyncio.Event()
 
     def put(self, serving: bool) -> None:
@@ -28,7 +35,8 @@ class Availability:
 
     def stop(self) -> None:
         """From now on NOT_SERVING, for good."""
-        self.serving, self.over = False, True
+        self.serving = False
+        self.over = True
         self._tell()
 
     async def changed(self) -> None:
@@ -44,38 +52,108 @@ class BaseService:
     """The calls that need no model. A server adds `model_metadata` and `model_infer`.
 
     `own` is the identity that it presents, with which peers' roles are looked at too; None:
-    plaintext.
+    plaintext. `deadline_seconds` is what a request without a deadline has, and the most that one
+    gets. After `stuck_seconds` in one of the `executors` the process ends.
     """
 
     title = "edvit_tf"
     accepted_roles: tuple[str, ...] = ()  # of peers, where TLS says who they are
 
     def __init__(
-        self, names: Iterable[str], own: tls.Identity | None, serving: bool = True
+        self,
+        bundle: Bundle,
+        rule: BundleInput,
+        names: Iterable[str],
+        executors: Iterable[Executor],
+        *,
+        deadline_seconds: float,
+        stuck_seconds: float,
+        own: tls.Identity | None,
+        serving: bool = True,
     ) -> None:
-        self.names, self.check_roles = tuple(names), own is not None
+        self.bundle = bundle
+        self.rule = rule
+        self.names = tuple(names)
+        self.executors = {executor.name: executor for executor in executors}
+        self.deadline_seconds = deadline_seconds
+        self.stuck_seconds = stuck_seconds
+        self.own = own
         self.certificate_ends = None if own is None else tls.expiry(own)  # Unix time
-        self.metrics, self.availability, self.in_flight = Metrics(), Availability(serving), 0
+
+        self.metrics = Metrics()
+        self.availability = Availability(serving)
+        self.in_flight = 0
+
+    # What its life asks for.
+
+    def description(self) -> dict:
+        """Further fields of the log's line "serving"."""
+        return {}
+
+    def background(self) -> list[Coroutine]:
+        """What goes on beside the requests until the server stops; none ends by itself."""
+        return []
+
+    async def close(self) -> None:
+        """Closes what the server opened, when it has stopped."""
+
+    # What is shown by HTTP.
+
+    def routes(self) -> Routes:
+        """The pages of the HTTP server; called once, the pages in other threads."""
+        return {"/metrics": self._metrics_page, "/healthz": self._health_page}
+
+    def _metrics_page(self) -> Page:
+        return Page(200, EXPOSITION, self.metrics.text(self.gauges()))
+
+    def _health_page(self) -> Page:
+        """A line for probes, then JSON for people."""
+        serving = self.availability.serving
+        word = "SERVING" if serving else "NOT_SERVING"
+        details = json.dumps(self.health(), indent=1)
+        return Page(200 if serving else 503, PLAIN, f"{word}\n{details}\n")
 
     def health(self) -> dict:
-        """What /healthz says below its first line, as JSON; called in another thread."""
+        """What /healthz says below its first line; called in another thread."""
         return {
             "models": list(self.names),
             "certificate": certificate_expiry.state(self.certificate_ends),
         }
 
-    def gauges(self) -> list[tuple[str, str, list[Sample]]]:
+    def gauges(self) -> list[Gauge]:
         """Of this moment, for the metrics; called in another thread."""
         ends = self.certificate_ends
         return [
-            ("edvit_serving", "1 while the health is SERVING.", [({}, self.availability.serving)]),
-            ("edvit_in_flight", "Inferences that are not answered yet.", [({}, self.in_flight)]),
-            (
+            Gauge(
+                "edvit_serving",
+                "1 while the health is SERVING.",
+                [({}, self.availability.serving)],
+            ),
+            Gauge(
+                "edvit_in_flight",
+                "Inferences that are not answered yet.",
+                [({}, self.in_flight)],
+            ),
+            Gauge(
                 "edvit_certificate_expiry_timestamp_seconds",
                 "End of the certificate that is presented here, Unix time.",
                 [] if ends is None else [({}, ends)],
             ),
         ]
+
+    # The calls.
+
+    def calls(self) -> dict[str, Callable]:
+        """The calls of the inference service, by the protocol's names: one request, one answer."""
+        return {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelReady": self.model_ready,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+            "RepositoryIndex": self.repository_index,
+        }
 
     async def server_live(self, request, context):
         return messages.new("ServerLiveResponse", live=True)
@@ -83,12 +161,18 @@ class BaseService:
     async def server_ready(self, request, context):
         return messages.new("ServerReadyResponse", ready=self.availability.serving)
 
+    async def server_metadata(self, request, context):
+        return messages.new("ServerMetadataResponse", name=self.title, version=package_version())
+
     async def model_ready(self, request, context):
         known = request.name in self.names and request.version in ("", messages.MODEL_VERSION)
         return messages.new("ModelReadyResponse", ready=known and self.availability.serving)
 
-    async def server_metadata(self, request, context):
-        return messages.new("ServerMetadataResponse", name=self.title, version=package_version())
+    async def model_metadata(self, request, context):
+        raise NotImplementedError
+
+    async def model_infer(self, request, context):
+        raise NotImplementedError
 
     async def repository_index(self, request, context):
         serving = self.availability.serving
@@ -103,10 +187,10 @@ class BaseService:
         return response
 
     async def check(self, request, context):
-        if request.service not in ("", messages.INFERENCE, *self.names):
+        known = ("", messages.INFERENCE, *self.names)
+        if request.service not in known:
             raise messages.WireError(
-                f"service: got {request.service[:64]!r}; expected '' or one of "
-                f"{[messages.INFERENCE, *self.names]}.",
+                f"service: got {request.service[:64]!r}; expected '' or one of {list(known[1:])}.",
                 grpc.StatusCode.NOT_FOUND,
             )
         return self._status()
@@ -114,70 +198,18 @@ class BaseService:
     async def watch(self, request, context):
         """The status now and at each change, until the server stops."""
         known = request.service in ("", messages.INFERENCE, *self.names)
+        unknown = messages.new("HealthCheckResponse", status=messages.SERVICE_UNKNOWN)
         while True:
             change = asyncio.ensure_future(self.availability.changed())
-            await context.write(
-                self._status()
-                if known
-                else messages.new("HealthCheckResponse", status=messages.SERVICE_UNKNOWN)
-            )
+            await context.write(self._status() if known else unknown)
             if self.availability.over:
                 change.cancel()
                 return
             await change
 
-    def model(self, field: str, name: str, version: str) -> str:
-        """The name of a model that is here; raises WireError for another, and for another
-        version.
-        """
-        if name not in self.names:
-            raise messages.wrong(field, repr(name[:64]), f"one of {list(self.names)}")
-        if version not in ("", messages.MODEL_VERSION):
-            raise messages.wrong(
-                f"version of {name}", repr(version[:64]), f"'{messages.MODEL_VERSION}' or none"
-            )
-        return name
-
     def _status(self):
-        return messages.new(
-            "HealthCheckResponse",
-            status=messages.SERVING if self.availability.serving else messages.NOT_SERVING,
-        )
-
-
-def seconds_left(request, context, most: float) -> float:
-    """What a request has: its call's deadline, and its parameter `timeout` (microseconds, as
-    Triton's; 0: none).
-
-    `most` seconds at most, and without either. Raises WireError for a timeout that is no such
-    number.
-    """
-    left = context.time_remaining()
-    left = most if left is None else min(left, most)
-    if "timeout" not in request.parameters:  # reading a map's entry would make one
-        return left
-    given = tensors.parameters(request).get("timeout")
-    if type(given) is not int or given < 0:
-        raise messages.wrong(
-            "parameter 'timeout'", repr(given)[:64], "microseconds, an integer of 0 or more"
-        )
-    return min(left, given / 1e6) if given else left
-
-
-def wanted(request, outputs: Sequence[str]) -> list[str]:
-    """The outputs that a request names, or all. Raises WireError for unknown ones."""
-    for output in request.outputs:
-        if output.name not in outputs:
-            raise messages.wrong(
-                "outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all"
-            )
-        if output.parameters:
-            raise messages.wrong(
-                f"output '{output.name}', parameters",
-                f"{sorted(output.parameters)[:4]}",
-                "none: there is no classification and no shared memory here",
-            )
-    return list(dict.fromkeys(output.name for output in request.outputs)) or list(outputs)
+        status = messages.SERVING if self.availability.serving else messages.NOT_SERVING
+        return messages.new("HealthCheckResponse", status=status)
 
 
 def package_version() -> str:

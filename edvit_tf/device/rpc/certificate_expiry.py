@@ -39,7 +39,8 @@ async def remind(own: tls.Identity | None, ends: float | None) -> None:
     At once also that this machine's clock and its certificate do not agree: the clock may be what
     is wrong. Never ends.
     """
-    if own is not None and (reason := tls.doubts(own)):
+    reason = None if own is None else tls.doubts(own)
+    if own is not None and reason is not None:
         log(
             "certificate",
             "error",
@@ -47,26 +48,28 @@ async def remind(own: tls.Identity | None, ends: float | None) -> None:
             reason=reason,
             advice=f"set this machine's clock (timedatectl), or {_ADVICE}",
         )
-    elif own is not None:
+    else:
         _log_days(own, ends)
+
     while True:
         await asyncio.sleep(_REMIND_SECONDS)
-        if own is not None:
-            _log_days(own, ends)
+        _log_days(own, ends)
 
 
-def _log_days(own: tls.Identity, ends: float | None) -> None:
-    said = state(ends)
-    if said and said["expiring"]:
-        over = ends <= time.time()
-        log(
-            "certificate",
-            "error" if over else "warning",
-            file=str(own.cert),
-            ends=said["ends"],
-            days_left=said["days_left"],
-            advice=_ADVICE,
-            reason="certificate has expired"
-            if over
-            else f"certificate ends in less than {WARN_DAYS} days",
-        )
+def _log_days(own: tls.Identity | None, ends: float | None) -> None:
+    """Nothing where there is no certificate, or time enough."""
+    now = state(ends)
+    if own is None or ends is None or now is None or not now["expiring"]:
+        return
+    over = ends <= time.time()
+    log(
+        "certificate",
+        "error" if over else "warning",
+        file=str(own.cert),
+        ends=now["ends"],
+        days_left=now["days_left"],
+        advice=_ADVICE,
+        reason=(
+            "certificate has expired" if over else f"certificate ends in less than {WARN_DAYS} days"
+        ),
+    )

@@ -19,15 +19,12 @@ import grpc
 
 from edvit_tf.device.rpc.messages import WireError
 
-MAX_WAITING = (
-    64  # requests, so that their tensors cannot fill the memory whatever their deadlines are
-)
-# on the time to the end: a request that is done just at its deadline is late at the other end
+MAX_WAITING = 64  # requests: their tensors must not fill the memory, whatever their deadlines are
+# On the time to the end: a request that is done just at its deadline is late at the other end.
 _MARGIN = 1.1
-_LONGER, _SHORTER = (
-    0.5,
-    0.2,
-)  # weight of the newest service time: a slow moment is believed sooner than a fast one
+# Weight of the newest service time: a slow moment is believed sooner than a fast one.
+_LONGER = 0.5
+_SHORTER = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,8 @@ class Executor:
         self._work = work
         self._started = time.perf_counter()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._serve, name=name, daemon=True
-        )  # a stuck one must not hold exit
+        # a daemon, because a stuck one must not hold exit
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -90,30 +86,30 @@ class Executor:
         if seconds_left <= 0:  # an overslept event loop, no queue that is too long
             raise WireError(
                 f"deadline: got {-seconds_left * 1e3:.0f} ms too late before {self.name} began; "
-                "expected "
-                "time for it. Give more time, or look at what else this machine does.",
+                "expected time for it. Give more time, or look at what else this machine does.",
                 grpc.StatusCode.DEADLINE_EXCEEDED,
             )
+
         wait = self.expected_wait()
-        queued, need = self.unfinished > 0, (wait + self.service_seconds) * _MARGIN
+        need = (wait + self.service_seconds) * _MARGIN
+        queued = self.unfinished > 0
         if queued and (need > seconds_left or self.waiting >= MAX_WAITING):
             raise WireError(
                 f"queue of {self.name}: got {self.waiting} waiting, {wait * 1e3:.0f} ms to wait "
-                "and "
-                f"{self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
+                f"and {self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
                 f"{seconds_left * 1e3:.0f} ms left, and {MAX_WAITING} waiting at most. Send less, "
-                "or to "
-                "more devices.",
+                "or to more devices.",
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             )
+
         loop = asyncio.get_running_loop()
         job = _Job(
             argument,
-            time.monotonic() + seconds_left,
-            time.perf_counter(),
-            queued,
-            loop.create_future(),
-            loop,
+            deadline=time.monotonic() + seconds_left,
+            submitted=time.perf_counter(),
+            queued=queued,
+            future=loop.create_future(),
+            loop=loop,
         )
         self.unfinished += 1
         self._jobs.put(job)
@@ -123,13 +119,13 @@ class Executor:
         except TimeoutError:
             raise WireError(
                 f"deadline: got no end of {self.name} within {seconds_left * 1e3:.0f} ms; expected "
-                "one. "
-                "Give more time, or look at the server's log.",
+                "one. Give more time, or look at the server's log.",
                 grpc.StatusCode.DEADLINE_EXCEEDED,
             ) from None
         finally:
             if not job.taken:  # given up in the queue: others do not wait for it
-                job.counted, job.argument = False, None
+                job.counted = False
+                job.argument = None
                 self.unfinished -= 1
 
     def close(self) -> None:
@@ -137,13 +133,17 @@ class Executor:
         self._jobs.put(None)
 
     def _serve(self) -> None:
+        """The thread."""
         while (job := self._jobs.get()) is not None:
-            job.taken, argument = True, job.argument
+            argument = job.argument  # before the loop may drop it
+            job.taken = True
             started = time.perf_counter()
-            outcome: Done | Exception
+            usual_seconds = self.service_seconds if job.queued else 0.0
+
+            outcome: Done | BaseException
             if job.future.cancelled():
                 outcome = asyncio.CancelledError()  # nobody reads it
-            elif time.monotonic() + (self.service_seconds if job.queued else 0.0) >= job.deadline:
+            elif time.monotonic() + usual_seconds >= job.deadline:
                 outcome = WireError(
                     f"deadline: got {(started - job.submitted) * 1e3:.0f} ms in the queue of "
                     f"{self.name}; expected an end before the request's time is over. Not run.",
@@ -153,7 +153,7 @@ class Executor:
                 outcome = self._run(job, argument, started)
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
 
-    def _run(self, job: _Job, argument: Any, started: float) -> "Done | Exception":
+    def _run(self, job: _Job, argument: Any, started: float) -> Done | Exception:
         self._started = started
         self.turns += 1
         try:
@@ -162,12 +162,13 @@ class Executor:
             return error
         finally:
             self.turns += 1
+
         seconds = time.perf_counter() - started
         more = seconds - self.service_seconds
         self.service_seconds += (_LONGER if more > 0 else _SHORTER) * more
         return Done(value, (started - job.submitted) * 1e3, seconds * 1e3)
 
-    def _finish(self, job: _Job, outcome: "Done | Exception") -> None:
+    def _finish(self, job: _Job, outcome: Done | BaseException) -> None:
         """In the loop: hands the outcome over, if the request is still there."""
         self.unfinished -= job.counted
         if job.future.done():

@@ -1,4 +1,4 @@
-"""The worker's log: one JSON object a line on standard error, so that journald, jq and log
+"""The log of a server: one JSON object a line on standard error, so that journald, jq and log
 collectors can read it.
 
 Lines that start otherwise come from the TFLite runtime or from gRPC's core, which write there as
@@ -22,10 +22,8 @@ def log(event: str, level: str = "info", **fields) -> None:
     """Writes {"time": UTC, "level", "event", ...fields}."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "level": level, "event": event, **fields}, default=str)
-    with (
-        _lock,
-        contextlib.suppress(OSError),
-    ):  # a full disk or a reader that has gone must not stop the answers
+    # a full disk or a reader that has gone must not stop the answers
+    with _lock, contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
@@ -40,5 +38,6 @@ def log_seldom(event: str, key: str, **fields) -> None:
         if now - _last.get(key, -_QUIET_SECONDS) < _QUIET_SECONDS:
             _held[key] = _held.get(key, 0) + 1
             return
-        _last[key], suppressed = now, _held.pop(key, 0)
+        _last[key] = now
+        suppressed = _held.pop(key, 0)
     log(event, "warning", suppressed=suppressed, **fields)

@@ -1,34 +1,46 @@
-"""The ports of a server: which address may be listened on, the gRPC port, the port of the
-metrics.
-"""
+"""The ports of a server: which address may be listened on, the gRPC port, the HTTP port."""
 
 import ipaddress
+from collections.abc import Callable
 from http.server import ThreadingHTTPServer
+from typing import Protocol
 
 import grpc
 
 from edvit_tf.device.errors import AddressError
+from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.handlers import handlers
-from edvit_tf.device.rpc.metrics import serve_metrics
+from edvit_tf.device.rpc.handlers import call_handler
+from edvit_tf.device.rpc.http_server import serve_http
+from edvit_tf.device.rpc.streams import stream_handler
 
-_CONCURRENT = (
-    256  # calls at once, health included; more are refused by gRPC itself with RESOURCE_EXHAUSTED
-)
-_CONNECTIONS = (  # peers vanish without a word: cut cables must not eat descriptors over months
+# Calls at once, health included; gRPC itself refuses more with RESOURCE_EXHAUSTED.
+_CONCURRENT = 256
+
+# Peers vanish without a word: cut cables must not eat descriptors over months.
+_CONNECTIONS = (
     ("grpc.so_reuseport", 0),  # a second worker on the port is an error, not half of the requests
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    (
-        "grpc.http2.min_ping_interval_without_data_ms",
-        5_000,
-    ),  # an aggregator may ask so often whether we live
+    # an aggregator may ask so often whether we live
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 
-def listening_address(options) -> tuple[str, int]:
+class Listening(Protocol):
+    """What of a server's options says where it listens, and how openly."""
+
+    @property
+    def listen(self) -> str: ...
+    @property
+    def identity(self) -> object | None: ...
+    @property
+    def insecure_anywhere(self) -> bool: ...
+
+
+def listening_address(options: Listening) -> tuple[str, int]:
     """(host, port) of `options.listen`; raises AddressError if it is none, or open to others in
     plaintext: without `options.identity`, and without `options.insecure_anywhere`.
     """
@@ -36,8 +48,7 @@ def listening_address(options) -> tuple[str, int]:
     if options.identity is None and not options.insecure_anywhere and not _is_loopback(address):
         raise AddressError(
             f"--listen {options.listen} without TLS: anyone who reaches this address could ask. "
-            "Give "
-            "--identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere."
+            "Give --identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere."
         )
     return address, port
 
@@ -75,32 +86,52 @@ def open_port(
         options=[("grpc.max_receive_message_length", limit_bytes), *_CONNECTIONS],
         maximum_concurrent_rpcs=_CONCURRENT,
     )
-    server.add_generic_rpc_handlers(handlers(service))
+    server.add_generic_rpc_handlers(_method_handlers(service))
     try:
-        return server, (
-            server.add_insecure_port(address)
-            if credentials is None
-            else server.add_secure_port(address, credentials)
-        )
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AddressError(
             f"{address} cannot be listened on ({error}). Is another server running there, is the "
             "address this machine's?"
         ) from error
+    return server, port
 
 
-def open_metrics(address: str | None, service) -> ThreadingHTTPServer | None:
-    """Serves metrics and /healthz of a service that has `gauges()`; None without an address. Raises
-    AddressError.
-    """
+def _method_handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
+    """The two gRPC services."""
+
+    def made(make: Callable, method: str, handler: Callable):
+        request = messages.METHODS[method][0]
+        return make(handler, messages.deserialiser(request), messages.serialise)
+
+    def one_for_one(method: str, call: Callable):
+        handler = call_handler(service, method, call)
+        return made(grpc.unary_unary_rpc_method_handler, method, handler)
+
+    inference = {method: one_for_one(method, call) for method, call in service.calls().items()}
+    inference["ModelStreamInfer"] = made(
+        grpc.stream_stream_rpc_method_handler, "ModelStreamInfer", stream_handler(service)
+    )
+    watch = call_handler(service, "Watch", service.watch)
+    health = {
+        "Check": one_for_one("Check", service.check),
+        "Watch": made(grpc.unary_stream_rpc_method_handler, "Watch", watch),
+    }
+    return [
+        grpc.method_handlers_generic_handler(messages.INFERENCE, inference),
+        grpc.method_handlers_generic_handler(messages.HEALTH, health),
+    ]
+
+
+def open_http(address: str | None, service: BaseService) -> ThreadingHTTPServer | None:
+    """Serves the pages of a service; None without an address. Raises AddressError."""
     if address is None:
         return None
+    host, port = split_address(address)
     try:
-        return serve_metrics(
-            *split_address(address),
-            lambda: service.metrics.text(service.gauges()),
-            lambda: service.availability.serving,
-            service.health,
-        )
+        return serve_http(host, port, service.routes())
     except OSError as error:
         raise AddressError(f"metrics on {address} cannot be listened on ({error}).") from error

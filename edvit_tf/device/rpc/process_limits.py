@@ -28,7 +28,8 @@ def check_descriptors(peers: int = 0) -> None:
     """Raises DescriptorsShort unless a server may open what it takes, with connections to so many
     `peers`.
     """
-    need, (limit, _) = SERVER_DESCRIPTORS + peers, resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = SERVER_DESCRIPTORS + peers
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < need:
         raise DescriptorsShort(
             f"this process may open {limit} files; a server takes {need}, and one more for each "
@@ -36,10 +37,13 @@ def check_descriptors(peers: int = 0) -> None:
         )
 
 
-def check_limits() -> None:
+def prepare_server() -> None:
     """Raises MemoryShort or DescriptorsShort unless this process's own limits leave what a server
     takes beside its models. To be called before gRPC and a runtime are imported.
     """
+    # gRPC's core writes lines of its own between those of the JSON log otherwise;
+    # GRPC_VERBOSITY=INFO shows refused handshakes.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     check_descriptors()
     for kind, (what, need) in SERVER_BYTES.items():
         left = left_by_limit(kind)
@@ -65,9 +69,8 @@ def ends_without_memory() -> Iterator[None]:
     except MemoryError:
         text = "there is no more memory for this process. Stop other programs, or raise its limit."
     except RuntimeError as error:
-        if not (
-            "start" in str(error) and "thread" in str(error)
-        ):  # Python's words without memory for its stack
+        # Python's words where there is no memory for a thread's stack
+        if not ("start" in str(error) and "thread" in str(error)):
             raise
         text = f"{error}: too little memory. Stop other programs, or raise the limit."
     with contextlib.suppress(OSError, MemoryError):

@@ -1,4 +1,4 @@
-"""The input of a request -> what the model takes, and the size that a message may have: nothing is
+"""What a request brings -> what the model takes, and the size that a message may have: nothing is
 believed unseen.
 
 A tensor has the manifest's name, type and shape, with finite numbers. An encoded file is decoded by
@@ -7,6 +7,7 @@ one request may bring.
 """
 
 import math
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
@@ -36,7 +37,8 @@ def request_input(
         raise messages.wrong(
             "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{rule.name}']"
         )
-    value, field = arrays[rule.name], f"input '{rule.name}'"
+    value = arrays[rule.name]
+    field = f"input '{rule.name}'"
     if isinstance(value, list):
         if len(value) != 1 or not value[0]:
             raise messages.wrong(
@@ -82,3 +84,53 @@ def decoded(encoded: bytes, rule: BundleInput) -> np.ndarray:
     if len(inputs) != 1:
         raise messages.wrong(field, f"{len(inputs)} windows", "one; send each window by itself")
     return inputs
+
+
+def requested_model(field: str, name: str, version: str, names: Sequence[str]) -> str:
+    """The name of one of the models `names`; raises WireError for another, and for another
+    version.
+    """
+    if name not in names:
+        raise messages.wrong(field, repr(name[:64]), f"one of {list(names)}")
+    if version not in ("", messages.MODEL_VERSION):
+        raise messages.wrong(
+            f"version of {name}", repr(version[:64]), f"'{messages.MODEL_VERSION}' or none"
+        )
+    return name
+
+
+def requested_outputs(request, outputs: Sequence[str]) -> list[str]:
+    """The outputs that a request names, or all. Raises WireError for unknown ones."""
+    for output in request.outputs:
+        if output.name not in outputs:
+            raise messages.wrong(
+                "outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all"
+            )
+        if output.parameters:
+            raise messages.wrong(
+                f"output '{output.name}', parameters",
+                f"{sorted(output.parameters)[:4]}",
+                "none: there is no classification and no shared memory here",
+            )
+    names = dict.fromkeys(output.name for output in request.outputs)
+    return list(names) or list(outputs)
+
+
+def seconds_left(request, context, most: float) -> float:
+    """What a request has: its call's deadline, and its parameter `timeout` (microseconds, as
+    Triton's; 0: none).
+
+    `most` seconds at most, and without either. Raises WireError for a timeout that is no such
+    number.
+    """
+    left = context.time_remaining()
+    left = most if left is None else min(left, most)
+    if "timeout" not in request.parameters:  # reading a map's entry would make one
+        return left
+
+    timeout = tensors.parameters(request).get("timeout")
+    if type(timeout) is not int or timeout < 0:
+        raise messages.wrong(
+            "parameter 'timeout'", repr(timeout)[:64], "microseconds, an integer of 0 or more"
+        )
+    return min(left, timeout / 1e6) if timeout else left

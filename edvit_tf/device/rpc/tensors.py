@@ -26,9 +26,8 @@ _NUMPY = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
-DTYPES = {
-    name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()
-}  # BYTES are no numpy type
+# BYTES are no numpy type
+DTYPES = {name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()}
 DATATYPES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
 _TYPED = {  # FP16 has no typed contents
     "BOOL": "bool_contents",
@@ -101,11 +100,13 @@ def arrays(received) -> dict[str, np.ndarray | list[bytes]]:
     raw contents beside typed ones.
     """
     side = "input" if checked(received).DESCRIPTOR.name == "ModelInferRequest" else "output"
-    described, raws = getattr(received, f"{side}s"), getattr(received, f"raw_{side}_contents")
+    described = getattr(received, f"{side}s")
+    raws = getattr(received, f"raw_{side}_contents")
     if raws and len(raws) != len(described):
         raise wrong(
             f"raw_{side}_contents", f"{len(raws)} entries", f"{len(described)}, one for each {side}"
         )
+
     found: dict[str, np.ndarray | list[bytes]] = {}
     for place, tensor in enumerate(described):
         field = f"{side} {tensor.name[:64]!r}"
@@ -113,22 +114,22 @@ def arrays(received) -> dict[str, np.ndarray | list[bytes]]:
             raise wrong(field, "this name twice", "each name once")
         if any(name.startswith("shared_memory") for name in tensor.parameters):
             raise wrong(field, "a shared memory region", "the tensor's contents in the message")
-        shape, count = _shape(field, tensor)
-        if raws and tensor.HasField("contents"):
+
+        shape = _shape(field, tensor)
+        if not raws:
+            found[tensor.name] = _from_typed(field, tensor.datatype, tensor.contents, shape)
+        elif tensor.HasField("contents"):
             raise wrong(field, f"both typed contents and raw_{side}_contents", "one of them")
-        read = (
-            _from_raw(field, tensor.datatype, raws[place], shape, count)
-            if raws
-            else _from_typed(field, tensor.datatype, tensor.contents, shape, count)
-        )
-        found[tensor.name] = read
+        else:
+            found[tensor.name] = _from_raw(field, tensor.datatype, raws[place], shape)
     return found
 
 
-def _shape(field: str, tensor) -> tuple[tuple[int, ...], int]:
-    """The shape that a tensor says it has, and its number of elements."""
+def _shape(field: str, tensor) -> tuple[int, ...]:
+    """The shape of a tensor of a type that there is."""
     if tensor.datatype not in _TYPED and tensor.datatype != "FP16":
-        raise wrong(f"{field}, datatype", repr(tensor.datatype[:32]), ", ".join([*DTYPES, "BYTES"]))
+        known = ", ".join([*DTYPES, "BYTES"])
+        raise wrong(f"{field}, datatype", repr(tensor.datatype[:32]), known)
     shape = tuple(tensor.shape)
     if len(shape) > _MAX_DIMENSIONS or any(size < 1 for size in shape):
         raise wrong(
@@ -136,69 +137,82 @@ def _shape(field: str, tensor) -> tuple[tuple[int, ...], int]:
             str(list(shape[: _MAX_DIMENSIONS + 1])),
             f"at most {_MAX_DIMENSIONS} sizes, all positive",
         )
-    return shape, math.prod(shape)
+    return shape
 
 
 def _from_raw(
-    field: str, datatype: str, raw: bytes, shape: tuple[int, ...], count: int
+    field: str, datatype: str, raw: bytes, shape: tuple[int, ...]
 ) -> np.ndarray | list[bytes]:
-    if datatype != "BYTES":
-        size = count * DTYPES[datatype].itemsize
-        if len(raw) != size:
-            raise wrong(field, f"{len(raw)} bytes", f"{size}, which is {datatype} {list(shape)}")
-        return np.frombuffer(raw, DTYPES[datatype]).reshape(shape)
-    elements, place = [], 0
+    if datatype == "BYTES":
+        return _elements(field, raw, shape)
+    size = math.prod(shape) * DTYPES[datatype].itemsize
+    if len(raw) != size:
+        raise wrong(field, f"{len(raw)} bytes", f"{size}, which is {datatype} {list(shape)}")
+    return np.frombuffer(raw, DTYPES[datatype]).reshape(shape)
+
+
+def _elements(field: str, raw: bytes, shape: tuple[int, ...]) -> list[bytes]:
+    """The elements of a BYTES tensor: of each its length, then itself."""
+    elements = []
+    place = 0
     while place < len(raw):
-        size = int.from_bytes(raw[place : place + 4], "little")
-        if place + 4 + size > len(raw):
+        start = place + 4
+        end = start + int.from_bytes(raw[place:start], "little")
+        if end > len(raw):
             raise wrong(
                 field,
                 f"{len(raw)} bytes that end within an element",
                 "for each element 4 bytes of length (little-endian), then its bytes",
             )
-        elements.append(raw[place + 4 : place + 4 + size])
-        place += 4 + size
+        elements.append(raw[start:end])
+        place = end
+
+    count = math.prod(shape)
     if len(elements) != count:
         raise wrong(field, f"{len(elements)} elements", f"{count}, which is BYTES {list(shape)}")
     return elements
 
 
 def _from_typed(
-    field: str, datatype: str, contents, shape: tuple[int, ...], count: int
+    field: str, datatype: str, contents, shape: tuple[int, ...]
 ) -> np.ndarray | list[bytes]:
     if datatype not in _TYPED:
         raise wrong(
             field, f"{datatype} without raw contents", f"raw contents: {datatype} has no typed ones"
         )
-    values = getattr(contents, _TYPED[datatype])
-    filled = [part.name for part, _ in contents.ListFields() if part.name != _TYPED[datatype]]
+    typed = _TYPED[datatype]
+    values = getattr(contents, typed)
+    filled = [part.name for part, _ in contents.ListFields() if part.name != typed]
     if filled:
         raise wrong(
-            field,
-            f"{datatype} with {filled[0]}",
-            f"{datatype} in {_TYPED[datatype]}, or raw contents",
+            field, f"{datatype} with {filled[0]}", f"{datatype} in {typed}, or raw contents"
         )
+    count = math.prod(shape)
     if len(values) != count:
         raise wrong(
             field,
-            f"{len(values)} elements in {_TYPED[datatype]}",
+            f"{len(values)} elements in {typed}",
             f"{count}, which is {datatype} {list(shape)}",
         )
     if datatype == "BYTES":
         return list(values)
-    kind = DTYPES[datatype]
-    wide = np.array(values, kind if kind.kind in "fb" else "<u8" if kind.kind == "u" else "<i8")
-    if (
-        kind.kind in "ui"
-        and count
-        and not (np.iinfo(kind).min <= wide.min() and wide.max() <= np.iinfo(kind).max)
-    ):
+    return _narrowed(field, datatype, values).reshape(shape)
+
+
+def _narrowed(field: str, datatype: str, values) -> np.ndarray:
+    """Typed contents, which are 32 or 64 bits wide, as the type that they stand for."""
+    dtype = DTYPES[datatype]
+    if dtype.kind in "fb":
+        return np.array(values, dtype)
+    wide = np.array(values, np.dtype("<u8" if dtype.kind == "u" else "<i8"))
+    allowed = np.iinfo(datatype.lower())
+    if wide.size and not (allowed.min <= wide.min() and wide.max() <= allowed.max):
         raise wrong(
             field,
             f"values from {wide.min()} to {wide.max()}",
-            f"{np.iinfo(kind).min} to {np.iinfo(kind).max}, the range of {datatype}",
+            f"{allowed.min} to {allowed.max}, the range of {datatype}",
         )
-    return wide.astype(kind).reshape(shape)
+    return wide.astype(dtype)
 
 
 def parameters(received) -> dict[str, Parameter]:

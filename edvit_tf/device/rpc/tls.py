@@ -8,12 +8,14 @@ aggregator answers clients, and `peer_of` lets an aggregator see that what answe
 address is a worker.
 """
 
+import contextlib
 import os
 import socket
 import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -21,9 +23,8 @@ from edvit_tf.device.errors import DeviceError, IdentityError
 
 ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
-_NO_CHECK_TIME = (
-    0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name
-)
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name.
+_NO_CHECK_TIME = 0x200000
 
 
 class AuthFailed(DeviceError):
@@ -50,7 +51,8 @@ def identity(folder: str | Path) -> Identity:
     The key may be read by its owner alone, or by a group if root owns it: so systemd hands
     credentials to a service.
     """
-    found = Identity(*(Path(folder) / name for name in ("ca.pem", "cert.pem", "key.pem")))
+    folder = Path(folder)
+    found = Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     for file in (found.ca, found.cert, found.key):
         try:
             with open(file, "rb"):
@@ -60,8 +62,11 @@ def identity(folder: str | Path) -> Identity:
                 f"{file} cannot be read ({error.strerror}); an identity is ca.pem, cert.pem and "
                 "key.pem. Make one with `edvit certs issue` and copy its folder here."
             ) from error
+
+    # the key, which was the last
     mode = stat.S_IMODE(status.st_mode)
-    if mode & (0o007 if status.st_uid == 0 and os.geteuid() != 0 else 0o077):
+    given_by_root = status.st_uid == 0 and os.geteuid() != 0
+    if mode & (0o007 if given_by_root else 0o077):
         raise IdentityError(
             f"{found.key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
             f"{found.key} (and issue it again if the file was ever copied about)."
@@ -71,8 +76,7 @@ def identity(folder: str | Path) -> Identity:
     except (ssl.SSLError, ValueError) as error:
         raise IdentityError(
             f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, "
-            "and "
-            "the key the certificate's. Copy the folder again, or issue it again."
+            "and the key the certificate's. Copy the folder again, or issue it again."
         ) from error
     return found
 
@@ -103,14 +107,16 @@ def expiry(own: Identity) -> float | None:
         certificate = _meet_oneself(own, context)
     except ssl.SSLCertVerificationError:
         return None
-    authorities = [one for one in context.get_ca_certs() if one["subject"] == certificate["issuer"]]
-    return min(
-        ssl.cert_time_to_seconds(certificate["notAfter"]),
-        max(ssl.cert_time_to_seconds(one["notAfter"]) for one in authorities),
-    )
+    authority_ends = [
+        ssl.cert_time_to_seconds(str(authority["notAfter"]))
+        for authority in context.get_ca_certs()
+        if authority["subject"] == certificate["issuer"]
+    ]
+    own_end = ssl.cert_time_to_seconds(certificate["notAfter"])
+    return min(own_end, max(authority_ends))
 
 
-def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict:
+def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
     """This identity's certificate, as `getpeercert` gives it to a client of its own, after a
     handshake in memory.
 
@@ -119,15 +125,14 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict:
     context.check_hostname = False
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(own.cert, own.key)
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = context.wrap_bio(down, up)
-    sides = here, there.wrap_bio(up, down, server_side=True)
-    for side in sides * 3:
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-    return here.getpeercert()
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server)
+    server = there.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for side in (client, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return client.getpeercert() or {}
 
 
 def server_credentials(own: Identity) -> grpc.ServerCredentials:
@@ -152,12 +157,11 @@ def role_of(names: list[str]) -> tuple[str, str] | None:
     """(role, name) from the subject alternative names of a certificate; None if there is none, or
     more than one.
     """
-    found = [
-        name.removeprefix(_SCHEME).partition("/") for name in names if name.startswith(_SCHEME)
-    ]
-    if len(found) != 1 or found[0][0] not in ROLES:
+    uris = [name for name in names if name.startswith(_SCHEME)]
+    if len(uris) != 1:
         return None
-    return found[0][0], found[0][2]
+    role, _, name = uris[0].removeprefix(_SCHEME).partition("/")
+    return (role, name) if role in ROLES else None
 
 
 def role_uri(role: str, name: str) -> str:
@@ -200,22 +204,17 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
                 if not secured.recv(1):
                     raise AuthFailed(
                         f"{host}:{port} closed the connection after the handshake; it does not "
-                        "accept the "
-                        f"certificate {own.cert} (its log may say why; are its dates right by the "
-                        "clock "
-                        "there?), or it is no gRPC server."
+                        f"accept the certificate {own.cert} (its log may say why; are its dates "
+                        "right by the clock there?), or it is no gRPC server."
                     )
-                names = [
-                    value
-                    for kind, value in secured.getpeercert()["subjectAltName"]
-                    if kind == "URI"
-                ]
+                certificate: dict[str, Any] = secured.getpeercert() or {}
+                alternatives = certificate["subjectAltName"]
+                names = [value for kind, value in alternatives if kind == "URI"]
         except TimeoutError:
             raise
         except (ssl.SSLError, ssl.CertificateError, ConnectionResetError) as error:
             raise AuthFailed(
                 f"TLS with {host}:{port} failed: {error}. Both sides need certificates of one CA "
-                "that are "
-                "valid today, and the server's must name this host."
+                "that are valid today, and the server's must name this host."
             ) from error
     return role_of(names)

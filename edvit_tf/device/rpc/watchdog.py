@@ -39,13 +39,16 @@ def watch(
         faulthandler.dump_traceback_later(_TIMER * stuck_seconds, exit=True)
 
     def look() -> None:
-        seen = {executor: (executor.turns, 0) for executor in executors}
+        turns = {executor: executor.turns for executor in executors}
+        looks = dict.fromkeys(executors, 0)  # that found the same work running
         while not ended.wait(stuck_seconds / _LOOKS):
             wind_up()
-            for executor, (turns, looks) in seen.items():
-                same = executor.turns == turns and turns % 2
-                seen[executor] = (executor.turns, looks + 1 if same else 0)
-                if seen[executor][1] > _LOOKS:
+            for executor in executors:
+                now = executor.turns
+                same = now == turns[executor] and now % 2 == 1
+                turns[executor] = now
+                looks[executor] = looks[executor] + 1 if same else 0
+                if looks[executor] > _LOOKS:
                     on_stuck(executor.name, _stacks())
                     return
 
@@ -72,7 +75,8 @@ def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
 def _stacks() -> str:
     """What each thread is doing."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return "\n".join(
-        f"{names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
-        for ident, frame in sys._current_frames().items()
-    )
+    texts = []
+    for ident, frame in sys._current_frames().items():
+        stack = "".join(traceback.format_stack(frame))
+        texts.append(f"{names.get(ident, ident)}:\n{stack}")
+    return "\n".join(texts)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
-from edvit_tf.device.model.golden import expected_answers
+from edvit_tf.device.model.golden import check_answers, expected_answers
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, candidates, choice
-from edvit_tf.device.worker.loaded_models import check_answers
 
 
 def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> list[str]:
@@ -51,7 +50,7 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
         check_memory(path)
         inputs, expected = expected_answers(bundle, index)
         answers, _ = run_model(path, inputs, threads=chosen.threads, scratch=scratch)
-        check_answers(name, path, chosen, answers, expected)
+        check_answers(name, path.name, chosen.flavour, answers, expected)
 
 
 def _sub_model_trials(bundle: Bundle) -> list[tuple[int | None, str, Choice]]:

@@ -5,19 +5,18 @@ A .tflite file can crash the runtime, so each is run in a child process first; t
 has come through.
 """
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from edvit_tf.device.errors import WrongAnswers
-from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
-from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
+from edvit_tf.device.errors import ModelFailed
+from edvit_tf.device.model.bundle import Bundle, verified_path
+from edvit_tf.device.model.golden import check_answers, expected_answers
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import Model, load
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, choice
 
 _WARM_UP = 3  # runs after the first, whose median is the first estimate of the service time
@@ -45,29 +44,22 @@ def load_models(
     Raises BundleError, RuntimeMissing, MemoryShort (all the models together), ModelFailed,
     WrongAnswers.
     """
-    try:
-        chosen = [choice(bundle, index, flavour) for index in indices]
-        paths = [verified_path(bundle, one.file) for one in chosen]
-        check_memory(*paths)
-        return [
-            _load_model(bundle, index, one, path)
-            for index, one, path in zip(indices, chosen, paths, strict=True)
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"{bundle.path}/manifest.json is not as a recipe writes it ({error!r}). Export the "
-            "bundle "
-            "again."
-        ) from error
+    chosen = {index: choice(bundle, index, flavour) for index in indices}
+    paths = {index: verified_path(bundle, one.file) for index, one in chosen.items()}
+    check_memory(*paths.values())
+    return [_load_model(bundle, index, chosen[index], paths[index]) for index in indices]
 
 
 def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> LoadedModel:
-    name = bundle.entry(index)["name"]
+    name = bundle.entry(index).name
     golden, expected = expected_answers(bundle, index)
-    check_answers(name, path, chosen, run_model(path, golden, threads=chosen.threads)[0], expected)
+    tried, _ = run_model(path, golden, threads=chosen.threads)
+    check_answers(name, path.name, chosen.flavour, tried, expected)
+
+    seconds = []
     try:
         model = load(path, chosen.threads)
-        answers, seconds = model.run(**golden), []
+        answers = model.run(**golden)
         for _ in range(_WARM_UP):
             started = time.perf_counter()
             model.run(**golden)
@@ -76,29 +68,13 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
         raise ModelFailed(
             f"{path.name} ran in a process of its own and not in the worker: {error}"
         ) from error
-    error = check_answers(name, path, chosen, answers, expected)
+
     return LoadedModel(
         index,
         name,
         chosen,
         model,
-        {key: value.shape for key, value in answers.items()},
-        float(np.median(seconds)),
-        error,
+        {output: value.shape for output, value in answers.items()},
+        statistics.median(seconds),
+        check_answers(name, path.name, chosen.flavour, answers, expected),
     )
-
-
-def check_answers(name: str, path: Path, chosen: Choice, answers: dict, expected: dict) -> float:
-    """The golden error of a model's answers; raises WrongAnswers beyond the tolerance of its
-    flavour.
-    """
-    error = golden_error(answers, expected)
-    if error > tolerance(chosen.flavour):
-        raise WrongAnswers(
-            f"{name} ({path.name}) answers the golden input with a relative error of {error:.1e}; "
-            "at "
-            f"most {tolerance(chosen.flavour):.0e} is right. Do not use this device with this "
-            "file: run "
-            "--check, copy the bundle again, or export another flavour."
-        )
-    return error

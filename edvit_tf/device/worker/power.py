@@ -24,11 +24,13 @@ def power(system: Path = Path("/sys")) -> dict:
     bits, source = _throttled(system)
     now = [name for bit, name in _NOW.items() if bits >> bit & 1]
     past = [name for bit, name in _NOW.items() if bits >> (16 + bit) & 1]
+
     for chip in sorted(system.glob("class/hwmon/hwmon*")):
         if _text(chip / "name") == "rpi_volt":
             source = source or "rpi_volt"
             if _text(chip / "in0_lcrit_alarm") == "1" and "under-voltage" not in now:
                 now.append("under-voltage")
+
     zones = [_text(zone) for zone in system.glob("class/thermal/thermal_zone*/temp")]
     degrees = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdecimal()]
     return {
@@ -49,13 +51,16 @@ def problems(state: dict) -> list[str]:
 
 def _throttled(system: Path) -> tuple[int, str | None]:
     """The firmware's word of flags, and where it comes from."""
-    if program := shutil.which("vcgencmd"):
+    program = shutil.which("vcgencmd")
+    if program is not None:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             said = subprocess.run(
                 [program, "get_throttled"], capture_output=True, text=True, timeout=5, check=True
             )
-            if found := re.search(r"throttled=(0x[0-9a-fA-F]+)", said.stdout):
+            found = re.search(r"throttled=(0x[0-9a-fA-F]+)", said.stdout)
+            if found:
                 return int(found[1], 16), "vcgencmd"
+
     for file in sorted(system.glob("devices/platform/soc/*firmware/get_throttled")):
         with contextlib.suppress(ValueError):
             return int(_text(file), 16), "firmware"

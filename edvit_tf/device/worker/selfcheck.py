@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import IdentityError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.model.memory import available_memory
 from edvit_tf.device.model.runtime import runtime_name
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, candidates, choice, processor
 from edvit_tf.device.worker.power import power, problems
 
@@ -32,30 +33,32 @@ def check(
     (relative); "ok" is the verdict, "failure" says how a process ended that did not answer (it may
     have crashed; the figures are then None). "problems" are of the machine: no grpcio, throttled or
     under-voltage now, an unusable folder `identity`, a certificate in it that this machine's clock
-    refuses; they too make it not ok. "certificate" says when that ends (see `certificate_expiry.state`). Plain
-    JSON. Raises BundleError on a changed or missing file, RuntimeMissing without a runtime.
+    refuses; they too make it not ok. "certificate" says when that ends
+    (`certificate_expiry.state`). Plain JSON. Raises BundleError on a changed or missing file,
+    RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
     runtime = runtime_name()
     rows = []
     for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
-        for flavour in dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime)):
-            rows.append(
-                _check_file(
-                    bundle, index, bundle.entry(index)["name"], choice(bundle, index, flavour), runs
-                )
-            )
+        name = bundle.entry(index).name
+        flavours = dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime))
+        for flavour in flavours:
+            rows.append(_check_file(bundle, index, name, choice(bundle, index, flavour), runs))
     if sub_models is None:
         fusion = Choice("float32", bundle.fusion.file, 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
-    state, grpcio = power(), _version("grpcio")
-    wrong = problems(state)
-    if grpcio is None or _version("protobuf") is None:
+
+    power_state = power()
+    grpcio, protobuf = _version("grpcio"), _version("protobuf")
+    wrong = problems(power_state)
+    if grpcio is None or protobuf is None:
         wrong.append("grpcio or protobuf is missing, which a worker needs: pip install '.[device]'")
     certificate = None
     if identity is not None and grpcio is not None:
-        certificate, doubt = _check_certificate(identity)
-        wrong += doubt
+        certificate, certificate_problems = _check_certificate(identity)
+        wrong += certificate_problems
+
     return {
         "bundle": bundle.path.name,
         "digest": bundle.digest,
@@ -65,9 +68,9 @@ def check(
         "numpy": np.__version__,
         "runtime": runtime,
         "grpcio": grpcio,
-        "protobuf": _version("protobuf"),
+        "protobuf": protobuf,
         "memory_available_bytes": available_memory(),
-        "power": state,
+        "power": power_state,
         "certificate": certificate,
         "problems": wrong,
         "models": rows,
@@ -77,19 +80,21 @@ def check(
 
 def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
     """(what `certificate_expiry.state` says of the certificate of an identity, problems)."""
-    from edvit_tf.device.rpc import (
-        certificate_expiry,  # which need grpcio
-        tls,
-    )
+    # which need grpcio
+    from edvit_tf.device.rpc import certificate_expiry, tls
 
     try:
         own = tls.identity(folder)
-    except tls.IdentityError as error:
+    except IdentityError as error:
         return None, [str(error)]
+
+    wrong = []
     reason = tls.doubts(own)
-    return certificate_expiry.state(tls.expiry(own)), [] if reason is None else [
-        f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
-    ]
+    if reason is not None:
+        wrong.append(
+            f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
+        )
+    return certificate_expiry.state(tls.expiry(own)), wrong
 
 
 def _version(package: str) -> str | None:
@@ -100,29 +105,35 @@ def _version(package: str) -> str | None:
 
 
 def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
+    """A row of the result: of a sub-model, or of the fusion (None)."""
     row = {
         "name": name,
         "flavour": chosen.flavour,
         "threads": chosen.threads,
         "ok": False,
         "failure": None,
+        "load_ms": None,
+        "first_ms": None,
+        "median_ms": None,
+        "max_ms": None,
+        "peak_rss_bytes": None,
+        "golden_error": None,
     }
-    row |= dict.fromkeys(
-        ("load_ms", "first_ms", "median_ms", "max_ms", "peak_rss_bytes", "golden_error")
-    )
     inputs, expected = expected_answers(bundle, index)
     file = verified_path(bundle, chosen.file)
     try:
-        out, report = run_model(file, inputs, threads=chosen.threads, repeat=runs + 1)
+        outputs, report = run_model(file, inputs, threads=chosen.threads, repeat=runs + 1)
     except ModelFailed as failure:
         return {**row, "failure": str(failure)}
-    error, times = golden_error(out, expected), report["times_ms"][1:]
+
+    error = golden_error(outputs, expected)
+    times_ms = report["times_ms"][1:]
     return {
         **row,
         "load_ms": report["load_ms"],
         "first_ms": report["first_ms"],
-        "median_ms": float(np.median(times)),
-        "max_ms": max(times),
+        "median_ms": float(np.median(times_ms)),
+        "max_ms": max(times_ms),
         "peak_rss_bytes": report["peak_rss_bytes"],
         "golden_error": error,
         "ok": error <= tolerance(chosen.flavour),
@@ -135,58 +146,56 @@ def table(result: dict) -> str:
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",
         f"{result['processor']}, python {result['python']}, {result['libc']}, numpy "
-        f"{result['numpy']}, "
-        f"{result['runtime']}, grpcio {result['grpcio']}, protobuf {result['protobuf']}",
+        f"{result['numpy']}, {result['runtime']}, grpcio {result['grpcio']}, protobuf "
+        f"{result['protobuf']}",
         f"memory available {free / 2**20:.0f} MiB" if free else "memory available: unknown",
         _power_line(result["power"]),
         *_certificate_lines(result["certificate"]),
-        f"{'model':<14}{'flavour':<9}{'threads':>8}{'load ms':>9}{'first ms':>10}{'median ms':>11}{'max ms':>9}"
-        f"{'RSS MiB':>9}{'golden error':>14}  verdict",
+        f"{'model':<14}{'flavour':<9}{'threads':>8}{'load ms':>9}{'first ms':>10}{'median ms':>11}"
+        f"{'max ms':>9}{'RSS MiB':>9}{'golden error':>14}  verdict",
     ]
-    for row in result["models"]:
-        head = f"{row['name']:<14}{row['flavour']:<9}{row['threads']:>8}"
-        if row["failure"]:
-            lines.append(f"{head}  FAILED: {row['failure']}")
-            continue
-        peak = row["peak_rss_bytes"]
-        lines.append(
-            f"{head}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}{row['max_ms']:>9.2f}"
-            f"{f'{peak / 2**20:.0f}' if peak else '-':>9}{row['golden_error']:>14.1e}  "
-            f"{'ok' if row['ok'] else 'WRONG'}"
-        )
-    failed = any(row["failure"] for row in result["models"])
-    wrong = any(not row["ok"] and not row["failure"] for row in result["models"])
+    lines += [_row_line(row) for row in result["models"]]
     lines += [f"PROBLEM: {problem}" for problem in result["problems"]]
-    lines.append(
-        "each model in a process of its own; "
-        + (
-            "all models answer as exported"
-            if not (failed or wrong)
-            else "; ".join(
-                ["a process failed: see its words above"] * failed
-                + [
-                    "WRONG answers: do not use this device; copy the bundle again, or replace the "
-                    "device"
-                ]
-                * wrong
-            )
-        )
-    )
+    lines.append(f"each model in a process of its own; {_verdict(result['models'])}")
     return "\n".join(lines)
+
+
+def _row_line(row: dict) -> str:
+    head = f"{row['name']:<14}{row['flavour']:<9}{row['threads']:>8}"
+    if row["failure"]:
+        return f"{head}  FAILED: {row['failure']}"
+    peak = row["peak_rss_bytes"]
+    peak_mib = f"{peak / 2**20:.0f}" if peak else "-"
+    verdict = "ok" if row["ok"] else "WRONG"
+    return (
+        f"{head}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}"
+        f"{row['max_ms']:>9.2f}{peak_mib:>9}{row['golden_error']:>14.1e}  {verdict}"
+    )
+
+
+def _verdict(rows: list[dict]) -> str:
+    words = []
+    if any(row["failure"] for row in rows):
+        words.append("a process failed: see its words above")
+    if any(not row["ok"] and not row["failure"] for row in rows):
+        words.append(
+            "WRONG answers: do not use this device; copy the bundle again, or replace the device"
+        )
+    return "; ".join(words) or "all models answer as exported"
 
 
 def _power_line(state: dict) -> str:
     degrees = "unknown" if state["temperature_c"] is None else f"{state['temperature_c']:.0f} C"
     if state["source"] is None:
         return f"temperature {degrees}; throttling: this machine does not tell"
+    now = ", ".join(state["now"]) or "none now"
     since = f"; since boot: {', '.join(state['since_boot'])}" if state["since_boot"] else ""
-    return f"temperature {degrees}; throttling ({state['source']}): {', '.join(state['now']) or 'none now'}{since}"
+    return f"temperature {degrees}; throttling ({state['source']}): {now}{since}"
 
 
 def _certificate_lines(certificate: dict | None) -> list[str]:
     if certificate is None:
         return []
-    return [
-        f"certificate ends {certificate['ends'][:10]}, in {certificate['days_left']:g} days"
-        + (": issue it again (edvit certs issue)" if certificate["expiring"] else "")
-    ]
+    advice = ": issue it again (edvit certs issue)" if certificate["expiring"] else ""
+    end, days = certificate["ends"][:10], certificate["days_left"]
+    return [f"certificate ends {end}, in {days:g} days{advice}"]

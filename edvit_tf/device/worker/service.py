@@ -1,27 +1,35 @@
 """What a worker answers: the Open Inference Protocol v2 and gRPC's health service, for the
-sub-models that it hosts.
+sub-models that it has loaded.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
+from edvit_tf.device.model.memory import resident
 from edvit_tf.device.rpc import messages, tensors, tls
-from edvit_tf.device.rpc.base_service import BaseService, package_version, seconds_left, wanted
+from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.executor import Executor
-from edvit_tf.device.rpc.metrics import Sample
-from edvit_tf.device.rpc.request_input import decoded, request_input
+from edvit_tf.device.rpc.metrics import Gauge, Sample
+from edvit_tf.device.rpc.request_input import (
+    decoded,
+    message_limit,
+    request_input,
+    requested_model,
+    requested_outputs,
+    seconds_left,
+)
 from edvit_tf.device.worker.loaded_models import LoadedModel
 
 PLATFORM = "edvit_tf_tflite"
 
 
 class WorkerService(BaseService):
-    """The state behind the handlers: the loaded models, their executors, metrics."""
+    """The sub-models, and an executor for each."""
 
     title = "edvit_tf worker"
     accepted_roles = ("aggregator", "client")  # a client may ask one worker directly
@@ -31,127 +39,133 @@ class WorkerService(BaseService):
         bundle: Bundle,
         rule: BundleInput,
         models: Sequence[LoadedModel],
-        default_seconds: float,
+        *,
+        deadline_seconds: float,
+        stuck_seconds: float,
         own: tls.Identity | None,
     ) -> None:
-        super().__init__((one.name for one in models), own)
-        self.bundle, self.rule = bundle, rule
-        self.models = {one.name: one for one in models}
-        self.executors = {
-            one.name: Executor(one.name, _work(one, rule), one.invoke_seconds) for one in models
-        }
-        self.default_seconds = (
-            default_seconds  # for requests without a deadline, and the most that one gets
+        super().__init__(
+            bundle,
+            rule,
+            [loaded.name for loaded in models],
+            [_executor(loaded, rule) for loaded in models],
+            deadline_seconds=deadline_seconds,
+            stuck_seconds=stuck_seconds,
+            own=own,
         )
+        self.models = {loaded.name: loaded for loaded in models}
+        self.runtime = models[0].model.runtime  # the same for all
+
+    def description(self) -> dict:
+        return {
+            "runtime": self.runtime,
+            "models": [
+                {
+                    "name": loaded.name,
+                    "file": loaded.chosen.file,
+                    "flavour": loaded.chosen.flavour,
+                    "threads": loaded.chosen.threads,
+                    "invoke_ms": round(loaded.invoke_seconds * 1e3, 3),
+                    "golden_error": loaded.golden_error,
+                }
+                for loaded in self.models.values()
+            ],
+            "message_limit_bytes": message_limit(self.rule),
+            "stuck_seconds": self.stuck_seconds,
+            "resident_bytes": resident(),
+        }
 
     async def model_metadata(self, request, context):
-        one = self.models[self.model("name", request.name, request.version)]
+        loaded = self.models[requested_model("name", request.name, request.version, self.names)]
         response = messages.new(
             "ModelMetadataResponse",
-            name=one.name,
+            name=loaded.name,
             versions=[messages.MODEL_VERSION],
             platform=PLATFORM,
         )
-        response.inputs.add(
-            name=self.rule.name, datatype=tensors.DATATYPES[self.rule.dtype], shape=self.rule.shape
-        )
-        for name, shape in one.outputs.items():
+        datatype = tensors.DATATYPES[self.rule.dtype]
+        response.inputs.add(name=self.rule.name, datatype=datatype, shape=self.rule.shape)
+        for name, shape in loaded.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
         response.properties.update(
-            bundle_digest=self.bundle.digest,
-            submodel=str(one.index),
-            runtime=one.model.runtime,
-            flavour=one.chosen.flavour,
-            threads=str(one.chosen.threads),
-            **{messages.STREAMS: "1"},
+            {
+                "bundle_digest": self.bundle.digest,
+                "submodel": str(loaded.index),
+                "runtime": loaded.model.runtime,
+                "flavour": loaded.chosen.flavour,
+                "threads": str(loaded.chosen.threads),
+                messages.STREAMS: "1",
+            }
         )
         return response
 
     async def model_infer(self, request, context):
         started = time.perf_counter()
-        one = self.models[self.model("model_name", request.model_name, request.model_version)]
-        names = wanted(request, list(one.outputs))
+        name = requested_model("model_name", request.model_name, request.model_version, self.names)
+        loaded = self.models[name]
+        outputs = requested_outputs(request, list(loaded.outputs))
         given = request_input(tensors.arrays(request), self.rule)
-        left = seconds_left(request, context, self.default_seconds)
-        done = await self.executors[one.name].submit(given, left)
-        for name, value in done.value.items():
+        left = seconds_left(request, context, self.deadline_seconds)
+
+        done = await self.executors[name].submit(given, left)
+        for output, value in done.value.items():
             if not np.isfinite(value).all():
                 raise messages.WireError(
-                    f"output '{name}' of {one.name}: got NaN or Inf; expected finite numbers. "
-                    "Check "
-                    "the device: python -m edvit_tf.device BUNDLE --check",
+                    f"output '{output}' of {name}: got NaN or Inf; expected finite numbers. "
+                    "Check the device: python -m edvit_tf.device BUNDLE --check",
                     grpc.StatusCode.INTERNAL,
                 )
-        self.metrics.observe("queue", one.name, done.queue_ms / 1e3)
-        self.metrics.observe("compute", one.name, done.compute_ms / 1e3)
-        self.metrics.observe("request", one.name, time.perf_counter() - started)
+
+        self.metrics.observe("queue", name, done.queue_ms / 1e3)
+        self.metrics.observe("compute", name, done.compute_ms / 1e3)
+        self.metrics.observe("request", name, time.perf_counter() - started)
         return tensors.infer_response(
-            one.name,
-            {name: done.value[name] for name in names},
+            name,
+            {output: done.value[output] for output in outputs},
             request_id=request.id,
             parameters={
                 "bundle_digest": self.bundle.digest,
                 "compute_ms": done.compute_ms,
                 "queue_ms": done.queue_ms,
-                "flavour": one.chosen.flavour,
+                "flavour": loaded.chosen.flavour,
             },
         )
 
-    def gauges(self) -> list[tuple[str, str, list[Sample]]]:
-        one = next(iter(self.models.values()))
+    def gauges(self) -> list[Gauge]:
+        info = {
+            "version": package_version(),
+            "bundle": self.bundle.path.name,
+            "bundle_digest": self.bundle.digest,
+            "runtime": self.runtime,
+        }
+        files: list[Sample] = []
+        waiting: list[Sample] = []
+        service_seconds: list[Sample] = []
+        for name, loaded in self.models.items():
+            flavour, threads = loaded.chosen.flavour, str(loaded.chosen.threads)
+            files.append(({"model": name, "flavour": flavour, "threads": threads}, 1))
+        for name, executor in self.executors.items():
+            waiting.append(({"model": name}, executor.waiting))
+            service_seconds.append(({"model": name}, executor.service_seconds))
+
         return [
-            (
-                "edvit_worker_info",
-                "What answers here.",
-                [
-                    (
-                        {
-                            "version": package_version(),
-                            "bundle": self.bundle.path.name,
-                            "bundle_digest": self.bundle.digest,
-                            "runtime": one.model.runtime,
-                        },
-                        1,
-                    )
-                ],
-            ),
-            (
-                "edvit_model_info",
-                "The file that answers.",
-                [
-                    (
-                        {
-                            "model": name,
-                            "flavour": each.chosen.flavour,
-                            "threads": str(each.chosen.threads),
-                        },
-                        1,
-                    )
-                    for name, each in self.models.items()
-                ],
-            ),
+            Gauge("edvit_worker_info", "What answers here.", [(info, 1)]),
+            Gauge("edvit_model_info", "The file that answers.", files),
             *super().gauges(),
-            (
-                "edvit_queue_depth",
-                "Requests that wait for a model.",
-                [({"model": name}, each.waiting) for name, each in self.executors.items()],
-            ),
-            (
+            Gauge("edvit_queue_depth", "Requests that wait for a model.", waiting),
+            Gauge(
                 "edvit_service_seconds",
                 "Running mean of a model's service time, which the queue reckons with.",
-                [({"model": name}, each.service_seconds) for name, each in self.executors.items()],
+                service_seconds,
             ),
         ]
 
 
-def _work(
-    one: LoadedModel, rule: BundleInput
-) -> Callable[[np.ndarray | bytes], dict[str, np.ndarray]]:
-    """What the executor's thread does for a request: decode if need be, and run."""
+def _executor(loaded: LoadedModel, rule: BundleInput) -> Executor:
+    """The thread of a sub-model, which decodes a request's file if need be, and runs."""
 
-    def work(given: np.ndarray | bytes) -> dict[str, np.ndarray]:
-        return one.model.run(
-            **{rule.name: decoded(given, rule) if isinstance(given, bytes) else given}
-        )
+    def run(given: np.ndarray | bytes) -> dict[str, np.ndarray]:
+        array = decoded(given, rule) if isinstance(given, bytes) else given
+        return loaded.model.run(**{rule.name: array})
 
-    return work
+    return Executor(loaded.name, run, loaded.invoke_seconds)

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from edvit_tf.device.errors import permanent
-from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.tune import candidates
 from edvit_tf.device.rpc.ports import listening_address
-from edvit_tf.device.worker.server import WorkerOptions
+from edvit_tf.device.worker.server import WorkerOptions, served_indices
 
 _BASE_BYTES = 96 << 20  # the process without models
 
@@ -76,48 +76,31 @@ def unit(options: WorkerOptions) -> str:
     start.
     """
     listening_address(options)
-    bundle, runtime = open_bundle(options.bundle), runtime_name()
-    indices = list(
-        dict.fromkeys(
-            range(len(bundle.sub_models)) if options.sub_models is None else options.sub_models
-        )
-    )
-    files = [
-        max(
-            verified_path(bundle, one.file).stat().st_size
-            for one in candidates(bundle, index, runtime, options.flavour)
-        )
-        for index in indices
-    ]
-    need = _BASE_BYTES + sum(needed_memory(size) for size in files)
+    bundle = open_bundle(options.bundle)
+    indices = served_indices(options, len(bundle.sub_models))
+    python = Path(sys.executable)
+    folder = _absolute(options.bundle)
+    package = _package_parent()
+
+    model_bytes = _model_bytes(bundle, indices, options.flavour)
     spec = bundle_input(bundle).spec
-    decode = spec.decoding_bytes
-    folder, python = _place(options.bundle), Path(sys.executable)
-    given = None if options.identity is None else options.identity.resolve()
-    at_home = any(
-        str(path).startswith(("/home/", "/root/"))
-        for path in (folder, folder.resolve(), python, _package_parent())
-    )
+    memory_why = f"the models need about {model_bytes >> 20} MiB"
+    if spec.decoding_bytes:
+        memory_why += f", an {spec.largest_file} {spec.decoding_bytes >> 20} more"
+
+    installed = "site-packages" in package.parts
+    seen = (folder, folder.resolve(), python, package)
+    at_home = any(str(path).startswith(("/home/", "/root/")) for path in seen)
     return _UNIT.format(
         bundle=str(folder).replace("%", "%%"),
-        names=", ".join(bundle.entry(index)["name"] for index in indices),
+        names=", ".join(bundle.entry(index).name for index in indices),
         command=" ".join(_quoted(part) for part in _command(options, python, folder, indices)),
-        path=(
-            ""
-            if "site-packages" in _package_parent().parts
-            else f" {_quoted(f'PYTHONPATH={_package_parent()}')}"
-        ),
-        permanent=" ".join(map(str, permanent())),
+        path="" if installed else f" {_quoted(f'PYTHONPATH={package}')}",
+        permanent=" ".join(str(int(code)) for code in permanent()),
         stop_seconds=round(options.deadline_ms / 1e3) + 5,
-        credentials=""
-        if given is None
-        else "".join(
-            f"LoadCredential={name}:{_quoted(str(given / name))}\n"
-            for name in ("ca.pem", "cert.pem", "key.pem")
-        ),
-        memory_why=f"the models need about {need >> 20} MiB"
-        + (f", an {spec.largest_file} {decode >> 20} more" if decode else ""),
-        memory_mib=(need + need // 4 + decode) >> 20,
+        credentials=_credentials(options.identity),
+        memory_why=memory_why,
+        memory_mib=(model_bytes + model_bytes // 4 + spec.decoding_bytes) >> 20,
         home="read-only" if at_home else "yes",
     )
 
@@ -126,31 +109,53 @@ def unreadable(options: WorkerOptions) -> list[Path]:
     """Folders on the way to the bundle, the package and the interpreter that the unit's own user
     may not enter.
     """
-    wanted = (
-        _place(options.bundle).parent,
+    ends = (
+        _absolute(options.bundle).parent,
         options.bundle.resolve(),
         _package_parent(),
         Path(sys.executable).parent,
     )
-    ways = {parent for path in wanted for parent in (path, *path.parents)}
-    return sorted(path for path in ways if not os.stat(path).st_mode & 0o001)
+    folders = set()
+    for end in ends:
+        folders.update([end, *end.parents])
+    return sorted(folder for folder in folders if not os.stat(folder).st_mode & 0o001)
+
+
+def _model_bytes(bundle: Bundle, indices: list[int], flavour: str | None) -> int:
+    """Memory of the process with these sub-models, whichever of their files is the fastest here."""
+    runtime = runtime_name()
+    need = _BASE_BYTES
+    for index in indices:
+        files = [one.file for one in candidates(bundle, index, runtime, flavour)]
+        largest = max(verified_path(bundle, file).stat().st_size for file in files)
+        need += needed_memory(largest)
+    return need
+
+
+def _credentials(identity: Path | None) -> str:
+    if identity is None:
+        return ""
+    lines = []
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        lines.append(f"LoadCredential={name}:{_quoted(str(identity.resolve() / name))}\n")
+    return "".join(lines)
 
 
 def _command(options: WorkerOptions, python: Path, folder: Path, indices: list[int]) -> list[str]:
     parts = [str(python), "-m", "edvit_tf.device", str(folder)]
-    parts += [word for index in indices for word in ("--submodel", str(index))]
+    for index in indices:
+        parts += ["--submodel", str(index)]
     parts += ["--listen", options.listen]
     parts += ["--insecure"] if options.identity is None else ["--identity", "%d"]
-    parts += ["--insecure-anywhere"] if options.insecure_anywhere else []
-    for name, value in (
-        ("--metrics", options.metrics),
-        ("--flavour", options.flavour),
-        ("--stuck-seconds", options.stuck_seconds),
-        ("--deadline-ms", options.deadline_ms),
-    ):
-        parts += (
-            [] if value is None else [name, f"{value:g}" if isinstance(value, float) else value]
-        )
+    if options.insecure_anywhere:
+        parts.append("--insecure-anywhere")
+    if options.metrics is not None:
+        parts += ["--metrics", options.metrics]
+    if options.flavour is not None:
+        parts += ["--flavour", options.flavour]
+    if options.stuck_seconds is not None:
+        parts += ["--stuck-seconds", f"{options.stuck_seconds:g}"]
+    parts += ["--deadline-ms", f"{options.deadline_ms:g}"]
     return parts
 
 
@@ -160,7 +165,7 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if any(character.isspace() for character in text) else text
 
 
-def _place(bundle: Path) -> Path:
+def _absolute(bundle: Path) -> Path:
     """The bundle's absolute path; if it is a link (STORE/current), then the link's own, so that it
     is followed at each start.
     """

@@ -15,15 +15,15 @@ import grpc
 import numpy as np
 import pytest
 
+from edvit_tf.aggregate.device_stream import DeviceStream
 from edvit_tf.aggregate.devices import Device
-from edvit_tf.aggregate.exchange import Exchange
 from edvit_tf.aggregate.link import Link
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.operate import certs
-from tests.device.worker.test_worker_faults import metrics
 from tests.support.fake_device import fake_device, good
+from tests.support.fleet_process import get
 from tests.support.worker_process import SLOW, ask, wait_for, worker
 
 RNG = np.random.default_rng(3)
@@ -109,7 +109,7 @@ def test_good_and_bad_requests_on_one_stream_each_get_their_answer(tiny_bundle, 
         assert status(answers[name]) == code and text in answers[name].error_message, answers[name]
     assert (
         'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"}'
-        in metrics(running)
+        in get(running, "/metrics")
     )
 
 
@@ -140,7 +140,7 @@ def test_a_flood_is_answered_to_the_last_request(running):
         assert answers.keys() == {str(i) for i in range(1000)}
         assert {status(a) for a in answers.values()} <= {"OK", "RESOURCE_EXHAUSTED"}
         assert ask(channel, request("next")).id == "next"
-    wait_for(lambda: "edvit_in_flight 0" in metrics(running))
+    wait_for(lambda: "edvit_in_flight 0" in get(running, "/metrics"))
 
 
 def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundle, tmp_path):
@@ -153,7 +153,7 @@ def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundl
         put(request("learns"))  # how long it takes
         assert next(call).infer_response.id == "learns"
         put(request("first"))
-        wait_for(lambda: "edvit_in_flight 1" in metrics(one))
+        wait_for(lambda: "edvit_in_flight 1" in get(one, "/metrics"))
         put(request("taken back"))
         put(request("hasty", timeout=300_000))
         put(request("patient"))
@@ -163,7 +163,7 @@ def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundl
         put(taken_back)
         put(None)
         answers = by_id(call)
-        counted = metrics(one)
+        counted = get(one, "/metrics")
     assert {name: status(a) for name, a in answers.items()} == {
         "first": "OK",
         "hasty": "RESOURCE_EXHAUSTED",
@@ -227,7 +227,7 @@ def test_a_peer_that_does_not_read_fills_no_memory(running):
             counts = []
             wait_for(
                 lambda: (
-                    counts.append(metrics(running).partition(refused)[2].split("\n")[0])
+                    counts.append(get(running, "/metrics").partition(refused)[2].split("\n")[0])
                     or len(counts) > 20
                     and len(set(counts[-20:])) == 1
                 )
@@ -300,13 +300,13 @@ def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
                 assert call.code() is code
 
 
-async def outcome(exchange: Exchange, request_id: str, seconds: float = 5.0):
+async def outcome(stream: DeviceStream, request_id: str, seconds: float = 5.0):
     """The id of the answer, or the code of the error."""
     shared = messages.serialise(
         tensors.infer_request("", {"image": picture()}, request_id=request_id)
     )
     try:
-        return messages.checked(await exchange.infer(shared, NAME, request_id, seconds)).id
+        return messages.checked(await stream.infer(shared, NAME, request_id, seconds)).id
     except grpc.aio.AioRpcError as error:
         return error.code()
 
@@ -316,20 +316,20 @@ def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_no
 ):
     async def talk(one):
         async with grpc.aio.insecure_channel(one.address) as channel:
-            exchange = Exchange(channel)
-            assert await outcome(exchange, "before") == "before"
+            stream = DeviceStream(channel)
+            assert await outcome(stream, "before") == "before"
             one.process.send_signal(signal.SIGSTOP)
             started = time.monotonic()
-            late = await asyncio.gather(*(outcome(exchange, f"late {i}", 0.3) for i in range(200)))
+            late = await asyncio.gather(*(outcome(stream, f"late {i}", 0.3) for i in range(200)))
             assert (
                 set(late) == {grpc.StatusCode.DEADLINE_EXCEEDED}
                 and time.monotonic() - started < 1.5
             )
             one.process.send_signal(signal.SIGCONT)
-            assert await asyncio.gather(*(outcome(exchange, f"after {i}") for i in range(5))) == [
+            assert await asyncio.gather(*(outcome(stream, f"after {i}") for i in range(5))) == [
                 f"after {i}" for i in range(5)
             ]
-            exchange.close()
+            stream.close()
 
     with worker(tiny_bundle, tmp_path) as one:
         asyncio.run(talk(one))
@@ -346,7 +346,7 @@ def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_b
             ("grpc.max_reconnect_backoff_ms", 200),
         ]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
-            exchange = Exchange(channel)
+            stream = DeviceStream(channel)
             with worker(
                 tiny_bundle,
                 tmp_path,
@@ -355,19 +355,19 @@ def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_b
                 address,
                 prelude=SLOW.format(seconds=1),
             ) as one:
-                asked = [asyncio.ensure_future(outcome(exchange, str(i), 30)) for i in range(3)]
+                asked = [asyncio.ensure_future(outcome(stream, str(i), 30)) for i in range(3)]
                 await asyncio.sleep(0.3)
                 one.process.kill()
                 started = time.monotonic()
                 assert set(await asyncio.gather(*asked)) == {grpc.StatusCode.UNAVAILABLE}
-                assert await outcome(exchange, "nobody there") == grpc.StatusCode.UNAVAILABLE
+                assert await outcome(stream, "nobody there") == grpc.StatusCode.UNAVAILABLE
                 assert time.monotonic() - started < 5
             with worker(tiny_bundle, tmp_path, "--insecure", "--listen", address):
                 end = time.monotonic() + 10
-                while (got := await outcome(exchange, "again")) != "again":
+                while (got := await outcome(stream, "again")) != "again":
                     assert got is grpc.StatusCode.UNAVAILABLE and time.monotonic() < end
                     await asyncio.sleep(0.05)
-            exchange.close()
+            stream.close()
 
     asyncio.run(talk())
 
@@ -377,12 +377,12 @@ def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
 
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
-            exchange, started = Exchange(channel), time.monotonic()
+            stream, started = DeviceStream(channel), time.monotonic()
             for request_id in ("good", "ends", "good"):
                 expected = grpc.StatusCode.UNAVAILABLE if request_id == "ends" else "good"
-                assert await outcome(exchange, request_id, 20) == expected
+                assert await outcome(stream, request_id, 20) == expected
             assert time.monotonic() - started < 10
-            exchange.close()
+            stream.close()
 
     with fake_device(NAME, "d", lambda asked: answers[asked.id](asked), streams=True) as address:
         asyncio.run(talk(address))
@@ -400,9 +400,9 @@ def test_an_error_on_a_stream_has_its_code(status_said, expected):
 
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
-            exchange = Exchange(channel)
-            assert (await outcome(exchange, "r", 20)).name == expected
-            exchange.close()
+            stream = DeviceStream(channel)
+            assert (await outcome(stream, "r", 20)).name == expected
+            stream.close()
 
     with fake_device(NAME, "d", infer, streams=True) as address:
         asyncio.run(talk(address))
@@ -419,21 +419,21 @@ def test_a_device_that_reads_no_more_gets_another_stream_and_nothing_piles_up():
 
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
-            exchange = Exchange(channel)
+            stream = DeviceStream(channel)
             shared = messages.serialise(
                 tensors.infer_request("", {"image": bytes(200 << 10)}, request_id="large")
             )
             for i in range(40):
                 with pytest.raises(grpc.aio.AioRpcError) as error:
-                    await exchange.infer(shared, f"model {i}", "large", 0.02)
+                    await stream.infer(shared, f"model {i}", "large", 0.02)
                 assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
                 if i == 20:
-                    assert not exchange._stream._unsent and not exchange._stream._waiting
-            first = exchange._stream
+                    assert not stream._stream._unsent and not stream._stream._waiting
+            first = stream._stream
             await asyncio.sleep(3.1)
-            assert await outcome(exchange, "again", 20) == "again"
-            assert exchange._stream is not first and first._ended
-            exchange.close()
+            assert await outcome(stream, "again", 20) == "again"
+            assert stream._stream is not first and first._ended
+            stream.close()
 
     with fake_device(NAME, "d", infer, streams=True) as address:
         asyncio.run(talk(address))

@@ -19,32 +19,32 @@ from edvit_tf.device.rpc import messages, tensors
 LARGEST_BYTES = 256 << 10  # of a request on a stream
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened
 _Key = tuple[str, str]  # sub-model, id
+# Of a stream that the device refuses; others say that it broke.
 _OWN_CODES = (
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNIMPLEMENTED,
-)  # of a stream that the device refuses; others say that it broke
+)
 
 
-class Exchange:
+class DeviceStream:
     """The stream to a device. It belongs to one event loop; the first request opens it, and the
     first after a break.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = messages.stub(channel, "ModelStreamInfer")
-        self._stream: _OneStream | None = None
+        self._stream: _Call | None = None
 
     async def infer(self, request: bytes, name: str, request_id: str, seconds: float):
         """The device's answer, a ModelInferResponse, within `seconds`. Raises grpc.aio.AioRpcError,
         and WireError when the device sends what is no answer to anything.
         """
-        if self._stream is not None and self._stream.to_be_left():
-            self._stream.retire()
-            self._stream = None
-        if self._stream is None:
-            self._stream = _OneStream(self._stub())
+        if self._stream is None or self._stream.to_be_left():
+            if self._stream is not None:
+                self._stream.retire()
+            self._stream = _Call(self._stub())
         return await self._stream.infer(request, (name, request_id), seconds)
 
     def close(self) -> None:
@@ -52,28 +52,32 @@ class Exchange:
             self._stream.end(_error(grpc.StatusCode.CANCELLED, "the aggregator stops"))
 
 
-class _OneStream:
+class _Call:
     """One call, and who waits for what on it."""
 
     def __init__(self, call) -> None:
-        self._call, self._ended, self._stops, self._retired = call, False, False, False
+        self._call = call
+        self._ended = False
+        self._stops = False  # the device said so
+        self._retired = False
+
         self._waiting: dict[_Key, asyncio.Future] = {}
         self._unsent: dict[_Key, tuple[float, bytes]] = {}  # in turn: (until, request)
         self._taken_back: list[_Key] = []  # and the device is not told yet
-        self._given_up, self._silent_since = 0, None  # sent, and never answered
+        self._given_up = 0  # sent, and never answered
+        self._silent_since: float | None = None  # time.monotonic(), since one was given up
         self._to_send = asyncio.Event()
         self._tasks = [asyncio.ensure_future(self._write()), asyncio.ensure_future(self._read())]
 
     def to_be_left(self) -> bool:
         """Whether the next request is better sent on another stream."""
-        silent = (
-            self._silent_since is not None
-            and time.monotonic() - self._silent_since > _SILENT_SECONDS
-        )
+        since = self._silent_since
+        silent = since is not None and time.monotonic() - since > _SILENT_SECONDS
         return self._ended or self._stops or silent
 
     async def infer(self, request: bytes, key: _Key, seconds: float):
-        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[key] = answer
         self._unsent[key] = (time.monotonic() + seconds, request)
         self._to_send.set()
         try:
@@ -85,12 +89,16 @@ class _OneStream:
             del self._waiting[key]
             sent = self._unsent.pop(key, None) is None
             if sent and (answer.cancelled() or not answer.done()):
-                self._given_up += 1
-                self._silent_since = self._silent_since or time.monotonic()
-                self._taken_back.append(key)
-                self._to_send.set()
-            if self._retired and not self._waiting:
-                self.end(_error(grpc.StatusCode.CANCELLED, "not needed any more"))
+                self._take_back(key)
+            if self._retired:
+                self.retire()
+
+    def _take_back(self, key: _Key) -> None:
+        """A request that was sent is given up."""
+        self._given_up += 1
+        self._silent_since = self._silent_since or time.monotonic()
+        self._taken_back.append(key)
+        self._to_send.set()
 
     def retire(self) -> None:
         """Ends as soon as nobody waits."""
@@ -113,9 +121,8 @@ class _OneStream:
             task.cancel()
 
     async def _write(self) -> None:
-        with contextlib.suppress(
-            grpc.aio.AioRpcError, asyncio.InvalidStateError
-        ):  # the reader says what it was
+        # the reader says what it was
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 await self._to_send.wait()
                 while self._taken_back or self._unsent:
@@ -128,10 +135,12 @@ class _OneStream:
             message = messages.new("ModelInferRequest", model_name=name, id=request_id)
             tensors.set_parameters(message, {"cancel": True})
             return message.SerializeToString()
+
         key = next(iter(self._unsent))
         until, request = self._unsent.pop(key)
+        left_us = max(1, int(1e6 * (until - time.monotonic())))
         message = messages.new("ModelInferRequest", model_name=key[0])
-        tensors.set_parameters(message, {"timeout": max(1, int(1e6 * (until - time.monotonic())))})
+        tensors.set_parameters(message, {"timeout": left_us})
         # Fields of a message may come in any order, so what is this request's own stands before
         # what all share.
         return message.SerializeToString() + request
@@ -144,12 +153,12 @@ class _OneStream:
                 self._deliver(received)
         except messages.WireError as wrong:
             error = wrong
-        except grpc.aio.AioRpcError as broken:  # a write that failed makes it INTERNAL
-            error = (
-                broken
-                if broken.code() in _OWN_CODES
-                else _error(grpc.StatusCode.UNAVAILABLE, broken.details())
-            )
+        except grpc.aio.AioRpcError as broken:
+            # a write that failed makes it INTERNAL
+            if broken.code() in _OWN_CODES:
+                error = broken
+            else:
+                error = _error(grpc.StatusCode.UNAVAILABLE, broken.details())
         finally:
             self.end(error)
 
@@ -158,28 +167,30 @@ class _OneStream:
         response = messages.checked(received).infer_response
         key = (response.model_name, response.id)
         answer = self._waiting.get(key)
+
         if answer is None or key in self._unsent:
             self._given_up -= 1
             if self._given_up < 0:
-                field, got = (
-                    ("id", response.id)
-                    if all(key[1] != asked for _, asked in self._waiting)
-                    else ("model_name", response.model_name)
-                )
-                raise messages.wrong(field, repr(got[:80]), "that of a request on this stream")
-        elif not answer.done():
-            if received.error_message:
-                status = str(tensors.parameters(response).get(messages.STATUS, ""))
-                code = grpc.StatusCode.__members__.get(status, grpc.StatusCode.UNKNOWN)
-                self._stops |= code is grpc.StatusCode.UNAVAILABLE
-                answer.set_exception(
-                    _error(
-                        code if code is not grpc.StatusCode.OK else grpc.StatusCode.UNKNOWN,
-                        received.error_message,
-                    )
-                )
-            else:
-                answer.set_result(response)
+                raise self._nobody_s(*key)
+        elif answer.done():
+            pass  # it came at the deadline
+        elif received.error_message:
+            status = str(tensors.parameters(response).get(messages.STATUS, ""))
+            code = grpc.StatusCode.__members__.get(status, grpc.StatusCode.UNKNOWN)
+            if code is grpc.StatusCode.UNAVAILABLE:
+                self._stops = True
+            if code is grpc.StatusCode.OK:
+                code = grpc.StatusCode.UNKNOWN
+            answer.set_exception(_error(code, received.error_message))
+        else:
+            answer.set_result(response)
+
+    def _nobody_s(self, name: str, request_id: str) -> messages.WireError:
+        """The error of an answer to nobody, by what of it is unknown."""
+        field, got = "id", request_id
+        if any(request_id == asked for _, asked in self._waiting):
+            field, got = "model_name", name
+        return messages.wrong(field, repr(got[:80]), "that of a request on this stream")
 
 
 def _error(code: grpc.StatusCode, details: str | None) -> grpc.aio.AioRpcError:

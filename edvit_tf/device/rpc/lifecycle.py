@@ -1,0 +1,123 @@
+"""The life of a server, the same for a worker and an aggregator: ports open, it serves until it is
+told to stop, what it was asked before is answered, everything is closed.
+
+A server brings its `BaseService`, which says what differs: what the log tells of it, its executors,
+what goes on beside the requests, what is to be closed. Everything that can be refused was refused
+before.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edvit_tf.device.rpc import certificate_expiry, tls
+from edvit_tf.device.rpc.base_service import BaseService, package_version
+from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.ports import bracketed, listening_address, open_http, open_port
+from edvit_tf.device.rpc.request_input import message_limit
+from edvit_tf.device.rpc.watchdog import leave, watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What the command line of every server says; addresses are HOST:PORT, port 0 lets the kernel
+    choose.
+    """
+
+    bundle: Path
+    listen: str
+    identity: Path | None  # None: plaintext
+    insecure_anywhere: bool = False  # plaintext on other addresses than loopback
+    metrics: str | None = None  # where HTTP is served
+    deadline_ms: float  # of requests without one, the most that one gets, and the time to drain
+
+
+def address_and_identity(options: ServerOptions) -> tuple[str, tls.Identity | None]:
+    """Where to listen, and as whom. Raises AddressError, IdentityError."""
+    address = bracketed(*listening_address(options))
+    own = None if options.identity is None else tls.identity(options.identity)
+    return address, own
+
+
+def run(options: ServerOptions, address: str, make_service: Callable[[], BaseService]) -> int:
+    """Serves until SIGTERM or SIGINT; returns 0. `make_service` is called in the event loop.
+
+    An executor's work that never comes back ends the process with EXIT_STUCK. Raises AddressError,
+    and what ends a task of `service.background()`.
+    """
+    return asyncio.run(_run(options, address, make_service))
+
+
+async def _run(
+    options: ServerOptions, address: str, make_service: Callable[[], BaseService]
+) -> int:
+    service = make_service()
+    own = service.own
+    credentials = None if own is None else tls.server_credentials(own)
+    server, port = open_port(service, address, credentials, message_limit(service.rule))
+    http = open_http(options.metrics, service)
+
+    told_to_stop = _told_to_stop()
+    end_watch = _watch_executors(service)
+    reminder = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
+    await server.start()
+    log(
+        "serving",
+        address=f"{address.rpartition(':')[0]}:{port}",
+        pid=os.getpid(),
+        version=package_version(),
+        tls=own is not None,
+        metrics=None if http is None else "{}:{}".format(*http.server_address[:2]),
+        bundle=service.bundle.path.name,
+        bundle_digest=service.bundle.digest,
+        **service.description(),
+    )
+
+    # What goes on in the background has no end of its own: a task that ends has failed.
+    background = [asyncio.create_task(each) for each in service.background()]
+    stopping = asyncio.create_task(told_to_stop.wait())
+    await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
+    failed = [] if stopping.done() else [task for task in background if task.done()]
+
+    log("draining", in_flight=service.in_flight)
+    service.availability.stop()
+    await server.stop(options.deadline_ms / 1e3)
+    end_watch()
+    for executor in service.executors.values():
+        executor.close()
+
+    for task in (stopping, reminder, *background):
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    await service.close()
+    if http is not None:
+        await asyncio.to_thread(http.shutdown)
+        http.server_close()
+
+    for task in failed:
+        task.result()  # raises what it was
+    log("stopped")
+    return 0
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
+def _watch_executors(service: BaseService) -> Callable[[], None]:
+    """Starts the watchdog; returns what ends it."""
+    loop = asyncio.get_running_loop()
+
+    def not_serving() -> None:  # called in the watchdog's thread
+        loop.call_soon_threadsafe(service.availability.stop)
+
+    on_stuck = functools.partial(leave, tell=not_serving)
+    return watch(list(service.executors.values()), service.stuck_seconds, on_stuck)

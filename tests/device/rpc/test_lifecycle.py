@@ -1,0 +1,92 @@
+"""The life of a server, without a model: told to stop, or ended by a fault in its background."""
+
+import asyncio
+import json
+import os
+import signal
+
+import pytest
+
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.rpc import lifecycle
+from edvit_tf.device.rpc.base_service import BaseService
+
+
+class Service(BaseService):
+    """One whose background is given, and that notes its end."""
+
+    closed = False
+    task = None
+
+    def description(self):
+        return {"kind": "test"}
+
+    def background(self):
+        return [self.task()]
+
+    async def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def run(tiny_bundle, monkeypatch):
+    """run(task) -> the service, after its life with this background, and what `run` returned."""
+    options = lifecycle.ServerOptions(
+        bundle=tiny_bundle,
+        listen="127.0.0.1:0",
+        identity=None,
+        metrics="127.0.0.1:0",
+        deadline_ms=1000.0,
+    )
+    bundle = open_bundle(tiny_bundle)
+    monkeypatch.setattr(lifecycle, "message_limit", lambda rule: 1 << 20)
+    service = Service(
+        bundle,
+        None,
+        ["model"],
+        [],
+        deadline_seconds=1.0,
+        stuck_seconds=60.0,
+        own=None,
+    )
+
+    def live(task):
+        service.task = task
+        address, _ = lifecycle.address_and_identity(options)
+        return lifecycle.run(options, address, lambda: service)
+
+    live.service = service
+    return live
+
+
+def events(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_told_to_stop_it_drains_closes_and_returns_0(run, tiny_bundle, capsys):
+    async def tell():
+        await asyncio.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    assert run(tell) == 0
+    serving, draining, stopped = events(capsys)
+    assert (serving["event"], draining["event"], stopped["event"]) == (
+        "serving",
+        "draining",
+        "stopped",
+    )
+    assert serving["bundle"] == tiny_bundle.name and serving["kind"] == "test"
+    assert serving["address"].startswith("127.0.0.1:") and serving["tls"] is False
+    assert run.service.closed and run.service.availability.over
+
+
+def test_a_fault_in_the_background_ends_it_with_that_fault(run, capsys):
+    async def fail():
+        await asyncio.sleep(0.05)
+        raise KeyError("planted")
+
+    with pytest.raises(KeyError, match="planted"):
+        run(fail)
+    assert [line["event"] for line in events(capsys)] == ["serving", "draining"]
+    assert run.service.closed
