@@ -49,9 +49,6 @@ def main(argv: list[str] | None = None) -> int:
     except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return DeviceExit.INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return DeviceExit.INTERRUPTED

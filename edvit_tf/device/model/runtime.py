@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.errors import RuntimeMissing
+from edvit_tf.device.errors import ModelFailed, RuntimeMissing
 from edvit_tf.device.model.memory import check_memory
 
 RUNTIMES = {
@@ -97,8 +97,8 @@ def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> 
     """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
     first installed).
 
-    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ValueError on a
-    file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
+    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on
+    a file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
     corrupt one.
     """
     name, interpreter_of = runtime_name(runtime), interpreter_class(runtime)
@@ -108,7 +108,7 @@ def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> 
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
-        raise ValueError(
+        raise ModelFailed(
             f"{name} cannot load {path}: {error}. Export a flavour that lists this runtime."
         ) from error
     inputs = {

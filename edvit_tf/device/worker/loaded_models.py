@@ -64,7 +64,7 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
             started = time.perf_counter()
             model.run(**golden)
             seconds.append(time.perf_counter() - started)
-    except (ValueError, RuntimeError) as error:
+    except (ModelFailed, ValueError, RuntimeError) as error:
         raise ModelFailed(
             f"{path.name} ran in a process of its own and not in the worker: {error}"
         ) from error
