@@ -3,7 +3,7 @@ sound.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from edvit_tf.aggregate.client import Client, RequestFailed
 from edvit_tf.device.model.input_spec import InputSpec
 from edvit_tf.device.rpc import tensors
 from edvit_tf.errors import ConfigError
+
+
+class Sound(Protocol):
+    """What of a spec of sound says how a stream is cut."""
+
+    window_samples: int
+    sample_rate_hz: int
 
 
 def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
@@ -40,11 +47,12 @@ def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
             f"--stream pcm is sound, and the bundle takes {spec.item}s. Give frames with --stream "
             "alone, or another bundle."
         )
-    hop = spec.window_samples if hop_seconds is None else round(hop_seconds * spec.sample_rate_hz)
-    if not 1 <= hop <= spec.window_samples:
+    sound = cast(Sound, spec)
+    hop = sound.window_samples if hop_seconds is None else round(hop_seconds * sound.sample_rate_hz)
+    if not 1 <= hop <= sound.window_samples:
         raise ConfigError(
-            f"--hop is {hop_seconds:g} s; it must be one sample ({1 / spec.sample_rate_hz:g} s) or "
-            f"more, and sound between windows of {spec.window_samples / spec.sample_rate_hz:g} s "
+            f"--hop is {hop_seconds:g} s; it must be one sample ({1 / sound.sample_rate_hz:g} s) or "
+            f"more, and sound between windows of {sound.window_samples / sound.sample_rate_hz:g} s "
             "would be lost with a longer one. Give a number between the two."
         )
     return hop

@@ -182,7 +182,10 @@ def started(server: str, bundle: Path, prelude: str = ""):
     )
 
 
-USED = "import resource\nfrom edvit_tf.device.model import memory\nused = memory._field('/proc/self/status', {!r})\n"
+USED = """import resource
+from edvit_tf.device.model import memory
+used = memory._field('/proc/self/status', {!r})
+"""
 
 
 @pytest.mark.parametrize("server", ["worker", "aggregator"])
@@ -207,7 +210,8 @@ USED = "import resource\nfrom edvit_tf.device.model import memory\nused = memory
             "may open 20 files",
         ),
         (
-            "from edvit_tf.aggregate import fusion\nfrom edvit_tf.device.worker import loaded_models\n"
+            "from edvit_tf.aggregate import fusion\n"
+            "from edvit_tf.device.worker import loaded_models\n"
             "fusion.load = loaded_models.load = lambda *_: bytearray(1 << 50)",
             12,
             "no more memory for this process",

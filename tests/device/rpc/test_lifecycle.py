@@ -59,18 +59,18 @@ def run(tiny_bundle, monkeypatch):
     return live
 
 
-def events(capsys) -> list[dict]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+def events(capfd) -> list[dict]:
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 
-def test_told_to_stop_it_drains_closes_and_returns_0(run, tiny_bundle, capsys):
+def test_told_to_stop_it_drains_closes_and_returns_0(run, tiny_bundle, capfd):
     async def tell():
         await asyncio.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(60)
 
     assert run(tell) == 0
-    serving, draining, stopped = events(capsys)
+    serving, draining, stopped = events(capfd)
     assert (serving["event"], draining["event"], stopped["event"]) == (
         "serving",
         "draining",
@@ -81,12 +81,12 @@ def test_told_to_stop_it_drains_closes_and_returns_0(run, tiny_bundle, capsys):
     assert run.service.closed and run.service.availability.over
 
 
-def test_a_fault_in_the_background_ends_it_with_that_fault(run, capsys):
+def test_a_fault_in_the_background_ends_it_with_that_fault(run, capfd):
     async def fail():
         await asyncio.sleep(0.05)
         raise KeyError("planted")
 
     with pytest.raises(KeyError, match="planted"):
         run(fail)
-    assert [line["event"] for line in events(capsys)] == ["serving", "draining"]
+    assert [line["event"] for line in events(capfd)] == ["serving", "draining"]
     assert run.service.closed

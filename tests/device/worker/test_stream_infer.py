@@ -223,7 +223,10 @@ def test_a_peer_that_does_not_read_fills_no_memory(running):
                 put(messages.new("ModelInferRequest", model_name="other", id="r"))
             for _ in range(100):
                 put(large)
-            refused = 'edvit_requests_total{method="ModelInfer",model="submodel-00",code="INVALID_ARGUMENT"} '
+            refused = (
+                'edvit_requests_total{method="ModelInfer",model="submodel-00",'
+                'code="INVALID_ARGUMENT"} '
+            )
             counts = []
             wait_for(
                 lambda: (

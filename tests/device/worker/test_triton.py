@@ -38,8 +38,14 @@ async def talk(module, address, model, outputs, identity, picture):
     async def value(of):
         return await of if inspect.isawaitable(of) else of
 
-    files = {"ssl": True, "root_certificates": f"{identity}/ca.pem", "private_key": f"{identity}/key.pem",
-             "certificate_chain": f"{identity}/cert.pem"} if identity else {}
+    files = {}
+    if identity:
+        files = {
+            "ssl": True,
+            "root_certificates": f"{identity}/ca.pem",
+            "private_key": f"{identity}/key.pem",
+            "certificate_chain": f"{identity}/cert.pem",
+        }
     client, said = module.InferenceServerClient(address, **files), {}
     try:
         for name in ("is_server_live", "is_server_ready"):
@@ -53,16 +59,25 @@ async def talk(module, address, model, outputs, identity, picture):
         given.set_data_from_numpy(picture)
         wanted = [sync.InferRequestedOutput(name) for name in reversed(outputs)]
         for kind, asked in (("all", None), ("asked", wanted)):
-            result = await value(client.infer(model, [given], outputs=asked, request_id="r7", client_timeout=10))
-            arrays = {name: result.as_numpy(name) for name in outputs}
-            said[kind] = {name: array.tolist() for name, array in arrays.items() if array.dtype != object}
-            said["texts"] = {name: array[0].decode() for name, array in arrays.items() if array.dtype == object}
+            result = await value(
+                client.infer(model, [given], outputs=asked, request_id="r7", client_timeout=10)
+            )
+            said[kind], said["texts"] = {}, {}
+            for name in outputs:
+                array = result.as_numpy(name)
+                if array.dtype == object:
+                    said["texts"][name] = array[0].decode()
+                else:
+                    said[kind][name] = array.tolist()
         said["id"] = result.get_response().id
         said["digest"] = result.get_response().parameters["bundle_digest"].string_param
         said["degraded"] = result.get_response().parameters["degraded"].bool_param
         bad = sync.InferInput("image", [2, 16, 16, 1], "UINT8")
         bad.set_data_from_numpy(np.repeat(picture, 2, 0))
-        both = [dict(model_name=model, inputs=[one], request_id=name) for name, one in (("s1", given), ("s2", bad))]
+        both = [
+            dict(model_name=model, inputs=[one], request_id=name)
+            for name, one in (("s1", given), ("s2", bad))
+        ]
         if module is sync:
             came = queue.Queue()
             client.start_stream(lambda result, error: came.put((result, error)))
@@ -77,7 +92,9 @@ async def talk(module, address, model, outputs, identity, picture):
                 await asyncio.sleep(1)
 
             streamed = [pair async for pair in client.stream_infer(asked())]
-        said["streamed"] = {r.get_response().id: r.as_numpy(outputs[0]).tolist() for r, e in streamed if e is None}
+        said["streamed"] = {
+            r.get_response().id: r.as_numpy(outputs[0]).tolist() for r, e in streamed if e is None
+        }
         said["stream errors"] = [str(e) for r, e in streamed if e is not None]
         try:
             await value(client.infer(model, [bad]))

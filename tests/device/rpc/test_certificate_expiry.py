@@ -144,7 +144,10 @@ def test_both_servers_say_at_their_start_when_it_ends(
 
 def test_the_line_comes_again_each_day(tiny_bundle, tmp_path, authority):
     """The day is shortened to a fifth of a second."""
-    prelude = "from edvit_tf.device.rpc import certificate_expiry; certificate_expiry._REMIND_SECONDS = 0.2"
+    prelude = (
+        "from edvit_tf.device.rpc import certificate_expiry\n"
+        "certificate_expiry._REMIND_SECONDS = 0.2"
+    )
     with both(tiny_bundle, tmp_path, authority, 10, prelude) as servers:
         for one in servers:
             wait_for(lambda one=one: len(one.events("certificate")) >= 4, 10)

@@ -201,7 +201,8 @@ def test_a_changed_byte_gives_a_message_or_a_wire_error(data):
 def test_nothing_enters_the_default_pool():
     """tritonclient registers the same names there; a second registration would end the process."""
     code = (
-        "from edvit_tf.device.rpc import messages, tensors; from google.protobuf import descriptor_pool as d\n"
+        "from edvit_tf.device.rpc import messages, tensors\n"
+        "from google.protobuf import descriptor_pool as d\n"
         "try: d.Default().FindMessageTypeByName('inference.ModelInferRequest'); print('there')\n"
         "except KeyError: print('absent')"
     )
