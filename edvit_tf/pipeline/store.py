@@ -68,10 +68,13 @@ class Stages:
 
         `build` works in a folder of its own, which is renamed when all is written: a kill at any
         moment leaves the stage undone, never half done. The result gains "seconds" and
-        "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there.
+        "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there, or if this one
+        is there in part.
         """
         if self.has(name):
             return self._stored(name)
+        if (self.folder / name).exists():
+            raise self.damaged(name, f"{RESULT} is missing")
         for needed in needs:
             self.result(needed)
 

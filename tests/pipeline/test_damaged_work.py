@@ -57,6 +57,12 @@ def test_a_damaged_result_names_its_stage(stages, text):
         assert "--overwrite" in str(raised.value) and "Copy" not in str(raised.value)
 
 
+def test_a_stage_that_lost_its_result_is_not_made_over_what_is_there(stages):
+    stages.path("one", "stage.json").unlink()
+    with pytest.raises(OutputError, match=ADVICE.format(name="one")):
+        stages.run("one", _never)
+
+
 @pytest.mark.parametrize("how", ["missing", "cut off", "overwritten"])
 @pytest.mark.parametrize("file", ["weights.npz", "train.npy"])
 def test_a_damaged_file_names_its_stage(stages, file, how):
