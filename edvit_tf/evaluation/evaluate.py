@@ -145,6 +145,7 @@ def evaluate(
             answers = ask(bundle, inputs)
             fused, _ = fuse(bundle, answers, missing)
             mean = averaged(bundle, answers, missing)
+
             found.append((fused, mean, labels, recordings + count))
             count += recordings.max() + 1  # recordings of several splits are told apart
             reports = answers.reports

@@ -114,11 +114,13 @@ class Budget:
         """
         fit, joint = self.config.fusion_training, self.config.joint_training
         seen = fit.epochs * max(1, len(self.labels) // fit.batch_size) * fit.batch_size
+
         macs = 0
         if joint is not None:
             through = joint.epochs * _filled(len(self.labels), joint)
             macs = sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
             seen += through
+
         fusion = fusion_of(self.config, self.plan, self.base.num_classes)
         return macs + 3 * seen * fusion.macs
 

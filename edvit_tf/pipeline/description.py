@@ -42,6 +42,8 @@ def describe(config: RunConfig, dataset, splits: dict, origin: str | None, jobs:
         "base": origin,
         "threads": os.cpu_count(),
     }
+
+    # Fits of fewer threads may differ in rounding.
     if jobs != 1:
         description["jobs"] = jobs
     return description | _arithmetic(config)
@@ -74,6 +76,7 @@ def check_reusable(other: Path, description: dict) -> None:
             f"--reuse is {other}, which is no work folder of a run (no run.json). Give the folder "
             "<bundle>.work of an earlier run, or leave it out."
         )
+
     changed = differing(other, description, READ_BY_BEGINNING)
     if changed:
         raise OutputError(

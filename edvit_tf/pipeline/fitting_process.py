@@ -34,6 +34,7 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
     """
     if all(stages.has(name) for name in names):
         return
+
     cores = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
     threads = str(max(1, cores // jobs))
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
@@ -66,6 +67,7 @@ def _wait(processes: list[subprocess.Popen]) -> None:
                 "memory); what it said stands above. Start the same command again: finished stages "
                 "are kept."
             )
+
         if None not in codes:
             return
         time.sleep(0.2)

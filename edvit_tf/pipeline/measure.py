@@ -160,6 +160,7 @@ def _lost(
         for device, gone in lost_with_device(run.plan)
         if len(gone) < len(run.sub_models)
     ]
+
     sets = dict.fromkeys([*drawn, *dict(by_device).values()])  # each once, in order
     sets.pop((), None)  # a device whose sub-models others hold too: nothing is lost
     without = dict(zip(sets, fuse_without(bundle, answers, list(sets)), strict=True))
@@ -173,6 +174,7 @@ def _lost(
         every.append(row)
         if len(gone) == 1:
             single.append(_without_one(run, gone[0], p, test))
+
     devices = [
         {"device": device, "missing": list(gone), "tflite": _score(test, without[gone])}
         for device, gone in by_device

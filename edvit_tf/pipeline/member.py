@@ -133,6 +133,7 @@ def shared_models(config: RunConfig, found: tuple[Member, ...], base: ModelConfi
     if not _shares(config):
         return []
 
+    # PLAIN starts from cuts of its own.
     named = {member.starts_from for member in found if member.starts_from != member.name}
     widths = sorted({member.kept for member in found if member.starts_from in named})
     return [

@@ -33,6 +33,8 @@ def finished(out: Path, work: Path, key: str, description: dict) -> dict:
             "it again)."
         )
         return json.loads((out / RESULTS).read_text(encoding="utf-8"))
+
+    # Bundles of before run.json lay in them are told by their work folder.
     stored = _told(out) or _told(work) or description
     changed = differences(stored, description)
     raise OutputError(
@@ -76,10 +78,13 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (partial / RESULTS).write_text(text, encoding="utf-8")
     write_report(partial)
+
+    # On the disk before the name says so; the older bundle goes when the new one stands.
     for file in partial.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
     sync(partial)
+
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)

@@ -24,6 +24,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
     sub_models = []
     for entry, member in zip(figures["sub_models"], run.sub_models, strict=True):
         sub_models.append({**entry, "stages": steps_of(run, member)})
+
     results = {
         "name": run.config.name,
         "seed": run.config.seed,
@@ -31,7 +32,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "machine": machine(),
         "base": _base(run, origin, figures["base"]),
         "sub_models": sub_models,
-        "single": None,
+        "single": None,  # in its place though there is none
     }
     for rival in run.rivals:
         results[rival.name] = {
@@ -40,6 +41,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
             "stages": steps_of(run, rival),
             **figures[rival.name],
         }
+
     return results | {
         "shared": {member.name: steps_of(run, member) for member in run.shared},
         "training_macs": training_macs_of(run),

@@ -277,6 +277,8 @@ def open_stages(
         raise OutputError(
             f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
         )
+
+    # A damaged run.json is still one of ours: such a folder may be emptied.
     if overwrite and path.is_file() and (again or not _is_of(folder, key)):
         _empty(folder)
 
