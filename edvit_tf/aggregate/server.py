@@ -43,7 +43,7 @@ def serve(options: AggregatorOptions) -> int:
         raise ConfigError(
             f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
         )
-    rule = bundle_input(bundle)
+    model_input = bundle_input(bundle)
     fusion = Fusion(bundle)
     names = [entry.name for entry in bundle.sub_models]
     deadline_seconds = options.deadline_ms / 1e3
@@ -53,7 +53,7 @@ def serve(options: AggregatorOptions) -> int:
         fanout = Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds)
         return AggregatorService(
             bundle,
-            rule,
+            model_input,
             fanout,
             fusion,
             min_submodels=least,

@@ -45,7 +45,7 @@ class AggregatorService(BaseService):
     def __init__(
         self,
         bundle: Bundle,
-        rule: BundleInput,
+        model_input: BundleInput,
         fanout: Fanout,
         fusion: Fusion,
         *,
@@ -55,7 +55,7 @@ class AggregatorService(BaseService):
     ) -> None:
         super().__init__(
             bundle,
-            rule,
+            model_input,
             [MODEL],
             [fusion.executor],
             deadline_seconds=deadline_seconds,
@@ -98,8 +98,10 @@ class AggregatorService(BaseService):
             versions=[messages.MODEL_VERSION],
             platform="edvit_tf_fleet",
         )
-        datatype = tensors.DATATYPES[self.rule.dtype]
-        response.inputs.add(name=self.rule.name, datatype=datatype, shape=self.rule.shape)
+        datatype = tensors.DATATYPES[self.model_input.dtype]
+        response.inputs.add(
+            name=self.model_input.name, datatype=datatype, shape=self.model_input.shape
+        )
         classes = len(self.bundle.labels)
         response.outputs.add(name="probabilities", datatype="FP32", shape=(1, classes))
         response.outputs.add(name="label", datatype="BYTES", shape=(1,))
@@ -113,7 +115,7 @@ class AggregatorService(BaseService):
         now = time.monotonic()
         requested_model("model_name", request.model_name, request.model_version, self.names)
         names = requested_outputs(request, OUTPUTS)
-        value = request_input(tensors.arrays(request), self.rule)
+        value = request_input(tensors.arrays(request), self.model_input)
         if self.in_flight > MAX_IN_FLIGHT:
             raise messages.WireError(
                 f"requests in flight: got {self.in_flight}; expected at most {MAX_IN_FLIGHT}. Send "
@@ -124,7 +126,9 @@ class AggregatorService(BaseService):
         reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
         until = now + left - min(left / 4, reserve)
 
-        replies, missing = await self.fanout.ask(self.rule.name, value, until, self.min_submodels)
+        replies, missing = await self.fanout.ask(
+            self.model_input.name, value, until, self.min_submodels
+        )
         if len(replies) < self.min_submodels:
             raise self._too_few(replies, missing)
         features = {name: reply.features for name, reply in replies.items()}

@@ -62,7 +62,7 @@ class BaseService:
     def __init__(
         self,
         bundle: Bundle,
-        rule: BundleInput,
+        model_input: BundleInput,
         names: Iterable[str],
         executors: Iterable[Executor],
         *,
@@ -72,7 +72,7 @@ class BaseService:
         serving: bool = True,
     ) -> None:
         self.bundle = bundle
-        self.rule = rule
+        self.model_input = model_input
         self.names = tuple(names)
         self.executors = {executor.name: executor for executor in executors}
         self.deadline_seconds = deadline_seconds

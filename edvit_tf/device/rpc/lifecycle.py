@@ -58,7 +58,7 @@ async def _run(
     service = make_service()
     own = service.own
     credentials = None if own is None else tls.server_credentials(own)
-    server, port = open_port(service, address, credentials, message_limit(service.rule))
+    server, port = open_port(service, address, credentials, message_limit(service.model_input))
     http = open_http(options.metrics, service)
 
     told_to_stop = _told_to_stop()

@@ -19,26 +19,26 @@ from edvit_tf.device.rpc import messages, tensors
 _MARGIN_BYTES = 64 << 10  # names, parameters, headers of a message
 
 
-def message_limit(rule: BundleInput) -> int:
+def message_limit(model_input: BundleInput) -> int:
     """Bytes that a request may have: the tensor as typed contents (uint8 takes up to two bytes
     there), or a file.
     """
-    tensor_bytes = math.prod(rule.shape) * max(2, rule.dtype.itemsize)
-    return max(tensor_bytes, rule.spec.largest_file_bytes) + _MARGIN_BYTES
+    tensor_bytes = math.prod(model_input.shape) * max(2, model_input.dtype.itemsize)
+    return max(tensor_bytes, model_input.spec.largest_file_bytes) + _MARGIN_BYTES
 
 
 def request_input(
-    arrays: dict[str, np.ndarray | list[bytes]], rule: BundleInput
+    arrays: dict[str, np.ndarray | list[bytes]], model_input: BundleInput
 ) -> np.ndarray | bytes:
-    """The one input of a request: an array of the rule's shape and type, or an encoded file. Raises
-    WireError.
+    """The one input of a request: an array of the model's shape and type, or an encoded file.
+    Raises WireError.
     """
-    if set(arrays) != {rule.name}:
+    if set(arrays) != {model_input.name}:
         raise messages.wrong(
-            "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{rule.name}']"
+            "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{model_input.name}']"
         )
-    value = arrays[rule.name]
-    field = f"input '{rule.name}'"
+    value = arrays[model_input.name]
+    field = f"input '{model_input.name}'"
     if isinstance(value, list):
         if len(value) != 1 or not value[0]:
             raise messages.wrong(
@@ -47,15 +47,17 @@ def request_input(
                 "one encoded file, BYTES [1]",
             )
         return value[0]
-    if value.dtype != rule.dtype:
+    if value.dtype != model_input.dtype:
         raise messages.wrong(
             f"{field}, datatype",
             tensors.DATATYPES[value.dtype.newbyteorder("=")],
-            f"{tensors.DATATYPES[rule.dtype]}, or BYTES for an encoded file",
+            f"{tensors.DATATYPES[model_input.dtype]}, or BYTES for an encoded file",
         )
-    if value.shape != rule.shape:
+    if value.shape != model_input.shape:
         raise messages.wrong(
-            f"{field}, shape", str(list(value.shape)), f"{list(rule.shape)}; the batch is always 1"
+            f"{field}, shape",
+            str(list(value.shape)),
+            f"{list(model_input.shape)}; the batch is always 1",
         )
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
@@ -63,21 +65,21 @@ def request_input(
     return value
 
 
-def decoded(encoded: bytes, rule: BundleInput) -> np.ndarray:
+def decoded(encoded: bytes, model_input: BundleInput) -> np.ndarray:
     """The encoded file of a request, e.g. a picture or one window of sound -> (1, H, W, C).
 
     Raises WireError: FAILED_PRECONDITION where the decoder is not installed here, INVALID_ARGUMENT
     on an unusable file.
     """
-    field = f"input '{rule.name}', encoded file"
+    field = f"input '{model_input.name}', encoded file"
     try:
-        rule.spec.probe(encoded)
-        inputs = rule.from_file(encoded)
+        model_input.spec.probe(encoded)
+        inputs = model_input.from_file(encoded)
     except InputTooLarge as error:
         raise messages.wrong(field, error.found, error.allowed) from error
     except InputError as error:
         found = f"{len(encoded)} bytes: {error}"
-        raise messages.wrong(field, found, f"a {rule.spec.item}") from error
+        raise messages.wrong(field, found, f"a {model_input.spec.item}") from error
     except DecoderMissing as error:
         code = grpc.StatusCode.FAILED_PRECONDITION
         raise messages.WireError(f"{field}: {error}", code) from error

@@ -36,7 +36,7 @@ def serve(options: WorkerOptions) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
     address, own = lifecycle.address_and_identity(options)
     bundle = open_bundle(options.bundle)
-    rule = bundle_input(bundle)
+    model_input = bundle_input(bundle)
     indices = served_indices(options, len(bundle.sub_models))
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
 
@@ -47,7 +47,7 @@ def serve(options: WorkerOptions) -> int:
     def make_service() -> WorkerService:
         return WorkerService(
             bundle,
-            rule,
+            model_input,
             models,
             deadline_seconds=options.deadline_ms / 1e3,
             stuck_seconds=stuck_seconds,

@@ -37,7 +37,7 @@ class WorkerService(BaseService):
     def __init__(
         self,
         bundle: Bundle,
-        rule: BundleInput,
+        model_input: BundleInput,
         models: Sequence[LoadedModel],
         *,
         deadline_seconds: float,
@@ -46,9 +46,9 @@ class WorkerService(BaseService):
     ) -> None:
         super().__init__(
             bundle,
-            rule,
+            model_input,
             [loaded.name for loaded in models],
-            [_executor(loaded, rule) for loaded in models],
+            [_executor(loaded, model_input) for loaded in models],
             deadline_seconds=deadline_seconds,
             stuck_seconds=stuck_seconds,
             own=own,
@@ -70,7 +70,7 @@ class WorkerService(BaseService):
                 }
                 for loaded in self.models.values()
             ],
-            "message_limit_bytes": message_limit(self.rule),
+            "message_limit_bytes": message_limit(self.model_input),
             "stuck_seconds": self.stuck_seconds,
             "resident_bytes": resident(),
         }
@@ -83,8 +83,10 @@ class WorkerService(BaseService):
             versions=[messages.MODEL_VERSION],
             platform=PLATFORM,
         )
-        datatype = tensors.DATATYPES[self.rule.dtype]
-        response.inputs.add(name=self.rule.name, datatype=datatype, shape=self.rule.shape)
+        datatype = tensors.DATATYPES[self.model_input.dtype]
+        response.inputs.add(
+            name=self.model_input.name, datatype=datatype, shape=self.model_input.shape
+        )
         for name, shape in loaded.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
         response.properties.update(
@@ -104,7 +106,7 @@ class WorkerService(BaseService):
         name = requested_model("model_name", request.model_name, request.model_version, self.names)
         loaded = self.models[name]
         outputs = requested_outputs(request, list(loaded.outputs))
-        given = request_input(tensors.arrays(request), self.rule)
+        given = request_input(tensors.arrays(request), self.model_input)
         left = seconds_left(request, context, self.deadline_seconds)
 
         done = await self.executors[name].submit(given, left)
@@ -161,11 +163,11 @@ class WorkerService(BaseService):
         ]
 
 
-def _executor(loaded: LoadedModel, rule: BundleInput) -> Executor:
+def _executor(loaded: LoadedModel, model_input: BundleInput) -> Executor:
     """The thread of a sub-model, which decodes a request's file if need be, and runs."""
 
     def run(given: np.ndarray | bytes) -> dict[str, np.ndarray]:
-        array = decoded(given, rule) if isinstance(given, bytes) else given
-        return loaded.model.run(**{rule.name: array})
+        array = decoded(given, model_input) if isinstance(given, bytes) else given
+        return loaded.model.run(**{model_input.name: array})
 
     return Executor(loaded.name, run, loaded.invoke_seconds)

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle
 from edvit_tf.device.rpc.base_service import BaseService
 
@@ -29,7 +30,7 @@ class Service(BaseService):
 
 
 @pytest.fixture
-def run(tiny_bundle, monkeypatch):
+def run(tiny_bundle):
     """run(task) -> the service, after its life with this background, and what `run` returned."""
     options = lifecycle.ServerOptions(
         bundle=tiny_bundle,
@@ -39,10 +40,9 @@ def run(tiny_bundle, monkeypatch):
         deadline_ms=1000.0,
     )
     bundle = open_bundle(tiny_bundle)
-    monkeypatch.setattr(lifecycle, "message_limit", lambda rule: 1 << 20)
     service = Service(
         bundle,
-        None,
+        bundle_input(bundle),
         ["model"],
         [],
         deadline_seconds=1.0,
