@@ -120,8 +120,8 @@ def store(made_store, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_bundle(made_once) -> Path:
-    """Bundle of `recipes/mnist.py --smoke --synthetic`: two sub-models, made in one unbroken
-    run.
+    """Bundle of the recipe `tests/support/small_recipe.py`, as its --smoke: two sub-models, made in
+    one unbroken run.
     """
 
     def make(path: Path) -> None:

@@ -232,7 +232,7 @@ def lock(folder: Path):
     works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")
+    file = open(folder / ".lock", "w")  # noqa: SIM115, it is held until the run ends
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -176,7 +176,8 @@ def full_grid() -> list[PruneConfig]:
             ("linearised", "magnitude", "random"), ("merge", "keep"), (True, False)
         )
     ]
-    return grid + [
+    return [
+        *grid,
         PruneConfig(heads="whole"),
         PruneConfig(residual="channels", heads="merge"),
         PruneConfig(residual="channels", heads="merge", repair=False),

@@ -17,9 +17,9 @@ from edvit_tf.aggregate.client import RequestFailed
 from edvit_tf.aggregate.framing import hop_samples, pcm_windows
 from edvit_tf.device.model.sound import mel_input, windows
 from edvit_tf.errors import ConfigError
-from tests.support import made_bundle
+from tests.support import forked, made_bundle
 from tests.support.aggregator_process import aggregator, fused, wait_ready
-from tests.support.commands import ROOT
+from tests.support.forked import DEVICE, ROOT, Forked
 from tests.support.worker_process import worker
 
 SPEC = made_bundle.MEL  # 8000 Hz, windows of half a second
@@ -108,9 +108,7 @@ def command(one, *arguments) -> list[str]:
 
 
 def streamed(one, data: bytes, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(one, *arguments), cwd=ROOT, input=data, capture_output=True, timeout=60, check=False
-    )
+    return forked.run(command(one, *arguments), modules=DEVICE, cwd=ROOT, input=data, timeout=60)
 
 
 def expected(bundle, starts) -> np.ndarray:
@@ -166,8 +164,9 @@ def test_a_stream_answers_as_the_recording_does(fleet, tiny_mel_bundle, tmp_path
 
 
 def test_an_answer_comes_while_the_stream_goes_on(fleet, tiny_mel_bundle):
-    with subprocess.Popen(
+    with Forked(
         command(fleet, "--stream", "pcm", "--bundle", tiny_mel_bundle),
+        modules=DEVICE,
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -39,6 +39,11 @@ def _changed(change):
     return infer_with
 
 
+def _without(response, *fields):
+    for field in fields:
+        response.ClearField(field)
+
+
 def _features(value):
     return lambda response, width: tensors.infer_response(
         response.model_name,
@@ -68,9 +73,7 @@ FAULTS = {
         "model_name",
     ),
     "no features": (
-        _changed(
-            lambda r, _: (r.ClearField("outputs"), r.ClearField("raw_output_contents")) and None
-        ),
+        _changed(lambda r, _: _without(r, "outputs", "raw_output_contents")),
         "no array",
     ),
     "too few bytes": (

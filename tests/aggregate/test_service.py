@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,8 +16,10 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
+from tests.support import forked
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
-from tests.support.commands import ROOT, run_device, run_host
+from tests.support.commands import run_device, run_host
+from tests.support.forked import DEVICE, ROOT, Forked
 from tests.support.worker_process import SLOW, wait_for, worker
 
 RNG = np.random.default_rng(0)
@@ -139,13 +140,12 @@ def test_files_and_a_stream_are_predicted(fleet, tiny_bundle, tmp_path):
         np.testing.assert_allclose(
             answer["probabilities"], expected(tiny_bundle, PICTURES[i]), rtol=1e-6
         )
-    streamed = subprocess.run(
+    streamed = forked.run(
         [sys.executable, *command, "--stream"],
+        modules=DEVICE,
         cwd=ROOT,
         input=PICTURES[:3].tobytes() + b"half",
-        capture_output=True,
         timeout=60,
-        check=False,
     )
     assert len(streamed.stdout.splitlines()) == 3 and streamed.returncode == 19
     assert b"ended within a frame, after 4 of 256 bytes" in streamed.stderr
@@ -203,7 +203,9 @@ def test_a_device_that_dies_is_flagged_and_comes_back_by_itself(tiny_bundle, tmp
         for _ in range(2):
             log = tmp_path / f"late-{time.monotonic_ns()}.log"
             with open(log, "wb") as file:
-                process = subprocess.Popen(command, cwd=ROOT, stderr=file, env=dict(os.environ))
+                process = Forked(
+                    command, modules=DEVICE, cwd=ROOT, stderr=file, env=dict(os.environ)
+                )
             try:
                 wait_for(lambda log=log: '"serving"' in log.read_text(), 60)
                 back = time.monotonic()

@@ -157,7 +157,7 @@ def test_damage_met_while_decoding_is_named_and_counted(tmp_path, capsys):
     victim = loaded.recordings("test")[3]
     cut_off(victim.where)
     for _ in range(2):
-        _, y, index = everything(loaded, "test")
+        _, _, index = everything(loaded, "test")
         assert 3 not in index and len(index) == 18
     assert [s.path for s in loaded.skipped] == [f"disco/{victim.id}.flac"]
     assert capsys.readouterr().err.count("WARNING: skipped") == 1

@@ -227,7 +227,7 @@ def test_caltech_takes_the_ten_biggest(tmp_path):
     sizes = {s: loaded.size(s) for s in loaded.splits}
     assert sum(sizes.values()) == total and sizes["test"] == round(0.2 * total)
     assert sizes["validation"] == round(0.1 * (total - sizes["test"]))
-    x, label, index = rows(loaded, "test")[0]
+    x, _, _ = rows(loaded, "test")[0]
     assert x.shape == (24, 32, 3) and x.dtype == np.uint8
     without = data.load("caltech256", folder, image_size=(24, 32), clutter=False)
     assert without.labels == tuple(f"c{i}" for i in range(2, 12))

@@ -347,7 +347,7 @@ def test_real_data(name):
         if "data found. Looked in" not in str(error):
             raise
         pytest.skip(f"no {name} in EDVIT_DATA: put it there to run this")
-    count = {split: 0 for split in loaded.splits}
+    count = dict.fromkeys(loaded.splits, 0)
     for split in loaded.splits:
         seen = set()
         for n, (x, label, index) in enumerate(loaded.iterate(split)):
@@ -357,7 +357,7 @@ def test_real_data(name):
             count[split] += 1
             if n == 1000:
                 break
-        assert 0 < count[split] and np.ptp(x) > 0
+        assert count[split] > 0 and np.ptp(x) > 0
     assert not loaded.skipped
     total = sum(len(r) for r in loaded.splits.values())
     assert total == REAL_SIZES[name].get(loaded.source, total)

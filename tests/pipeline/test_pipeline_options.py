@@ -11,7 +11,18 @@ from edvit_tf.device.model.bundle import open_bundle
 from tests.support.checkpoint_files import HEADS, D, huggingface
 from tests.support.commands import SMOKE, run_device, run_host
 
-OPTIONS = ("--heads", "keep", "--groups", "4", "--devices", "3", "--replicas", "2")
+OPTIONS = (
+    "--baselines",
+    "none",
+    "--heads",
+    "keep",
+    "--groups",
+    "4",
+    "--devices",
+    "3",
+    "--replicas",
+    "2",
+)
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def figures(
         "source": "genres",
         "seed": 3,
         "labels": labels,
-        "splits": {name: split for name in ("train", "validation", "test")},
+        "splits": dict.fromkeys(("train", "validation", "test"), split),
         "notes": ["a note"],
         "padded": 7,
         "skipped": 1,

@@ -11,7 +11,7 @@ from edvit_tf.report.curves import ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
 from tests.support.commands import SMOKE, run_host
 
-COMMAND = ("-m", "edvit_tf.cli", "sweep", "recipes/mnist.py", "--devices", "1,2", "--json")
+COMMAND = ("-m", "edvit_tf.cli", "sweep", SMOKE[0], "--devices", "1,2", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,14 @@ def test_every_row_is_what_its_bundle_stores(swept):
         assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
 
 
-def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, tmp_path):
+def test_a_run_with_stages_of_another_ends_with_the_same_files(swept, smoke_bundle):
+    """The run alone is `smoke_bundle`: two devices are the recipe's own number."""
     out, rows = swept
-    done = run_host(*SMOKE, "--devices", "2", "--out", tmp_path / "alone")
-    assert done.returncode == 0, done.stderr
     reused = out / rows[1]["bundle"]
     files = sorted(path.name for path in reused.glob("*.tflite"))
     assert files == ["fusion.tflite", "submodel-00.tflite", "submodel-01.tflite"]
     for name in files:
-        assert (tmp_path / "alone" / name).read_bytes() == (reused / name).read_bytes(), name
+        assert (smoke_bundle / name).read_bytes() == (reused / name).read_bytes(), name
 
 
 def test_stages_of_a_run_that_began_otherwise_are_refused(swept, tmp_path):
@@ -120,7 +119,7 @@ def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
         "-m",
         "edvit_tf.cli",
         "sweep",
-        "recipes/mnist.py",
+        SMOKE[0],
         "--devices",
         "2",
         "--strategies",
@@ -135,6 +134,8 @@ def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
         "--synthetic",
         "--base",
         base,
+        "--baselines",
+        "none",
         "--groups",
         "3",
     )

@@ -1,6 +1,7 @@
 """TCP connections that go wrong on command: a process between an aggregator and its devices.
 
-    python -m tests.support.chaos_proxy 8001:9001 8002:9002      listens on 8001 for what is at 9001, and so on
+    python -m tests.support.chaos_proxy 8001:9001 8002:9002
+        listens on 8001 for what is at 9001, and so on
 
 Commands come on standard input, a line each: `PLACE MODE`, PLACE counting from 0. Modes: `pass`;
 `silent` (nothing gets through, connections stand, as behind a pulled cable); `cut` (connections are

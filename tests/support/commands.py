@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from tests.support.forked import DEVICE, HOST, ROOT, Forked
+from tests.support import forked
+from tests.support.forked import DEVICE, HOST, ROOT
 
-SMOKE = ("recipes/mnist.py", "--smoke", "--synthetic")
+SMOKE = ("tests/support/small_recipe.py", "--smoke", "--synthetic")
 
 
 def run_python(
@@ -50,22 +51,14 @@ def run_device(*arguments: str | Path, **options) -> subprocess.CompletedProcess
 def _run_forked(
     modules: tuple[str, ...], arguments, timeout: float = 300, **environment: str
 ) -> subprocess.CompletedProcess:
-    with Forked(
+    return forked.run(
         [sys.executable, *map(str, arguments)],
         modules=modules,
         cwd=ROOT,
         env=_environment(environment),
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except BaseException:
-            process.kill()
-            raise
-
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        timeout=timeout,
+    )
 
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:

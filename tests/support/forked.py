@@ -3,8 +3,8 @@
 An interpreter loads the modules of the host (TensorFlow, Keras: 4 to 8 s of CPU) or of the device
 (0.7 s) once for each process of tests, and waits. `Forked` is a subprocess.Popen whose child is a
 fork of it: a process of its own, with its arguments, environment, folder, files, signals, memory
-and exit code. What a fork cannot show is what is told of a fresh interpreter, such as which modules a
-command loads: such tests take subprocess.Popen.
+and exit code. What a fork cannot show is what is told of a fresh interpreter, such as which modules
+a command loads: such tests take subprocess.Popen.
 
     python -m tests.support.forked DESCRIPTOR MODULE...     the interpreter that waits
 
@@ -13,8 +13,10 @@ of the child goes back. The child's parent is the process of the tests (a "subre
 which waits for it as for any other.
 """
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -26,16 +28,25 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = ("tensorflow", "keras", "keras_cv", "librosa", "scipy.optimize", "edvit_tf.pipeline.run")
 DEVICE = ("numpy", "grpc", "edvit_tf.device.worker.server", "edvit_tf.aggregate.server")
 
-# Variables that are read when a command runs. With a change of any other, which may be read when a
-# module is loaded, a fresh interpreter is started.
+# Variables that are read when a command runs, and those that TensorFlow sets for itself. With a
+# change of any other, which may be read when a module is loaded, a fresh interpreter is started.
 READ_LATE = ("EDVIT_", "TF_NUM_", "TMPDIR", "PATH", "PYTEST_")
+OF_TENSORFLOW = (
+    "ENABLE_RUNTIME_UPTIME_TELEMETRY",
+    "HDF5_PLUGIN_PATH",
+    "KMP_",
+    "TF2_BEHAVIOR",
+    "TPU_ML_PLATFORM",
+)
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -77,6 +88,28 @@ class Forked(subprocess.Popen):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
 
+def run(
+    arguments, *, modules: tuple[str, ...], input=None, timeout: float, **options
+) -> subprocess.CompletedProcess:
+    """As subprocess.run with capture_output, by `Forked`."""
+    source = subprocess.DEVNULL if input is None else subprocess.PIPE
+    with Forked(
+        arguments,
+        modules=modules,
+        stdin=source,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
 def _can_fork(arguments: list[str], environment: dict[str, str]) -> bool:
     if not sys.platform.startswith("linux") or arguments[0] != sys.executable:
         return False
@@ -84,7 +117,7 @@ def _can_fork(arguments: list[str], environment: dict[str, str]) -> bool:
     changed = {
         name for name in {*environment, *_start} if environment.get(name) != _start.get(name)
     }
-    if not all(name.startswith(READ_LATE) for name in changed):
+    if not all(name.startswith((*READ_LATE, *OF_TENSORFLOW)) for name in changed):
         return False
 
     return arguments[1] in ("-m", "-c") or not arguments[1].startswith("-")
@@ -183,10 +216,12 @@ def _become(command: dict, files: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.resetwarnings()
     random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
     tempfile.tempdir = None
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def _run(arguments: list[str]) -> None:
@@ -203,6 +238,33 @@ def _run(arguments: list[str]) -> None:
         runpy.run_path(first, run_name="__main__")
 
 
+def _end(arguments: list[str]) -> NoReturn:
+    """Runs a command and ends as an interpreter does, but for the seconds in which it takes apart
+    all that TensorFlow has loaded.
+    """
+    code: object = 0
+    try:
+        _run(arguments)
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:  # noqa: BLE001, as the interpreter tells it
+        traceback.print_exc()
+        code = 1
+
+    if not (code is None or isinstance(code, int)):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((code or 0) & 0xFF)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests end it
     warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside the threads of numpy
@@ -210,9 +272,12 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
+    # a collection would write to, and so copy, all the pages that the forks share
+    gc.collect()
+    gc.freeze()
     command, files = _serve(socket.socket(fileno=int(sys.argv[1])))
     _become(command, files)
-    _run(command["arguments"])
+    _end(command["arguments"])
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def write(
 ) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    It is of pictures, or of sound as `mel` says (True: as MEL does; or another kind's spec). `run` are further fields of
-    its RunConfig, such as flavours.
+    It is of pictures, or of sound as `mel` says (True: as MEL does; or another kind's spec). `run`
+    are further fields of its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit.keras_model import build_vit

@@ -1,8 +1,10 @@
 """A delay line between pairs of network interfaces, for kernels without netem; `netlab.sh` starts
 it.
 
-    python3 netlab_delay.py FILE           lines of FILE: IF_A IF_B DELAY_MS; FILE.ready appears when it runs
-    python3 netlab_delay.py --plain IF     no offloading on this interface: frames are those of a real wire
+    python3 netlab_delay.py FILE
+        lines of FILE: IF_A IF_B DELAY_MS; FILE.ready appears when it runs
+    python3 netlab_delay.py --plain IF
+        no offloading on this interface: frames are those of a real wire
 
 Every frame that one interface gets leaves by the other DELAY_MS later, in order. Standard library,
 Linux, root.
@@ -71,10 +73,8 @@ def _listener(interface: str) -> socket.socket:
 
 
 def _send(there: socket.socket, frame: bytes) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the link is down: lost
         there.send(frame)
-    except OSError:  # the link is down: lost
-        pass
 
 
 def plain(interface: str) -> None:

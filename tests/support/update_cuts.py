@@ -1,8 +1,10 @@
 """Commands of `edvit_tf.device.update`, ended at every step of theirs as a kill, a power cut or a
 full disk ends them.
 
-    python -m tests.support.update_cuts kill|power STORE COMMAND...     one line of JSON an interrupted command
-    python -m tests.support.update_cuts full STORE FOLDER COMMAND...             in small file systems mounted at FOLDER (root)
+    python -m tests.support.update_cuts kill|power STORE COMMAND...
+        one line of JSON an interrupted command
+    python -m tests.support.update_cuts full STORE FOLDER COMMAND...
+        in small file systems mounted at FOLDER (root)
 
 Each command works on a copy of STORE ("STORE" among its words is replaced); the trial of the models
 is left out, which changes nothing in the store. A step is a call that changes the file system or

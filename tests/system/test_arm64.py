@@ -7,10 +7,8 @@ Not in the README's test command, since it needs root and apt; .ci/run calls it:
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,19 +19,11 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.runtime import RUNTIMES, installed_runtimes
 from edvit_tf.device.model.subprocess_run import run_model
 from tests.support import made_bundle
+from tests.support.forked import ROOT
+from tests.support.pi_machine import SUITES, script
 
 pytestmark = pytest.mark.arm64
 
-ROOT, SCRIPT, CANNOT = (
-    Path(__file__).resolve().parents[2],
-    Path(__file__).parents[1] / "support" / "pi_rootfs.sh",
-    77,
-)
-LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.62,<2", "protobuf>=6,<8"]
-SUITES = {
-    "bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2", *WIRE],
-    "trixie": [LITERT, "numpy", *WIRE],
-}
 # Of max |a - b| / max |b|: kernels of another processor add in another order; int8 rows may round
 # to the next step.
 AGREE = {"float32": 1e-5, "float16": 1e-5, "int8": 2e-2}
@@ -48,35 +38,6 @@ class Guest(NamedTuple):
 
     def python(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
         return script("run", self.folder, self.share, "python3", *arguments, timeout=timeout)
-
-
-def script(*arguments, timeout: float = 600) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [SCRIPT, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            **_proxies(),
-            "PI_HOST_PYTHON": sys.executable,
-        },
-    )
-    if done.returncode == CANNOT:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    return done
-
-
-def _proxies() -> dict[str, str]:
-    """What pip and apt need from the environment to find their packages."""
-    return {
-        k: v
-        for k, v in os.environ.items()
-        if k.startswith("PIP_")
-        or k.lower().endswith("_proxy")
-        or k in ("HOME", "SSL_CERT_FILE", "PI_QEMU_DIR", "TMPDIR")
-    }
 
 
 @pytest.fixture(scope="module")

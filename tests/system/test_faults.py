@@ -90,7 +90,7 @@ def test_two_of_five_are_killed_under_load(five, tmp_path):
             "3",
             "--deadline-ms",
             "2000",
-        ) as (one, channel, devices),
+        ) as (one, _, devices),
         Traffic(one.address, PICTURES, wanted, pause_seconds=0.01) as traffic,
     ):
         time.sleep(1)
@@ -301,7 +301,7 @@ def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle
 
 def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_hangs(pair):
     """What is too short for its round trips is the fleet's own deadline here, so failures count."""
-    one, channel, devices = pair
+    _, channel, devices = pair
     devices[1].slow(0.2)
     for _ in range(2):
         for x in PICTURES:

@@ -7,10 +7,7 @@ Not in the README's test command, since it needs root; .ci/run calls it:
 """
 
 import contextlib
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,35 +16,12 @@ from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import infer, wait_ready
 from tests.support.fleet_process import healthy
+from tests.support.netlab import DEVICE, HUB, inside, netlab, network
 from tests.support.worker_process import server, wait_for
 
 pytestmark = pytest.mark.network
 
-NETLAB, CANNOT = Path(__file__).parents[1] / "support" / "netlab.sh", 77
 X = np.random.default_rng(8).integers(0, 256, (1, 16, 16, 1), np.uint8)
-HUB, DEVICE = "10.77.0.1", "10.77.0.1{}"
-
-
-def netlab(*arguments: str) -> None:
-    done = subprocess.run(
-        [NETLAB, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
-    if done.returncode == CANNOT:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
-
-
-@contextlib.contextmanager
-def network(count: int, rate: str, delay_ms: int):
-    netlab("up", count, rate, delay_ms)
-    try:
-        yield
-    finally:
-        netlab("down")
-
-
-def inside(name: str, *command: str) -> list[str]:
-    return [str(NETLAB), "exec", name, sys.executable, "-m", *map(str, command)]
 
 
 def test_a_pulled_cable_costs_three_deadlines_at_most_then_nothing_and_mends_itself(

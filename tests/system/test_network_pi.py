@@ -23,9 +23,10 @@ from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.models.vit.config import ViTConfig
 from tests.support import made_bundle
 from tests.support.aggregator_process import fused, infer, wait_ready
+from tests.support.forked import ROOT
+from tests.support.netlab import DEVICE, HUB, NETLAB, inside, network
+from tests.support.pi_machine import SCRIPT, SUITES, script
 from tests.support.worker_process import server, wait_for
-from tests.system.test_arm64 import ROOT, SCRIPT, SUITES, script
-from tests.system.test_network import DEVICE, HUB, NETLAB, inside, network
 
 pytestmark = [pytest.mark.arm64, pytest.mark.network]
 

@@ -40,7 +40,7 @@ def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = _SLOW_PEER_SECONDS
 
-        def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+        def do_GET(self) -> None:
             page = answer(routes, self.path)
             data = page.body.encode()
             with contextlib.suppress(OSError):  # the peer has gone

@@ -129,7 +129,7 @@ METHODS = {
     )
 }
 METHODS["ModelStreamInfer"] = ("ModelInferRequest", "ModelStreamInferResponse")
-METHODS |= {name: ("HealthCheckRequest", "HealthCheckResponse") for name in ("Check", "Watch")}
+METHODS |= dict.fromkeys(("Check", "Watch"), ("HealthCheckRequest", "HealthCheckResponse"))
 
 
 def _build() -> dict[str, type[Message]]:

@@ -2,6 +2,7 @@
 here.
 """
 
+import contextlib
 import struct
 import subprocess
 import sys
@@ -177,10 +178,8 @@ def test_garbage_is_an_error_of_ours():
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(data):
     """Whatever is sent: a message, or a WireError; never another exception."""
-    try:
+    with contextlib.suppress(messages.WireError):
         tensors.arrays(messages.deserialiser("ModelInferRequest")(data))
-    except messages.WireError:
-        pass
 
 
 @given(st.data())

@@ -15,7 +15,8 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.update import commands as update
-from tests.support.commands import ROOT, rewrite_manifest, run_python
+from tests.support.commands import rewrite_manifest, run_device
+from tests.support.forked import DEVICE, ROOT, Forked
 from tests.support.update_cuts import CUT, INODES, ROOM_KIB, state
 
 KILLS = 50
@@ -114,8 +115,9 @@ def test_kill_9_at_random_points_of_an_install(made_store, bundles, digests, tmp
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
 
     def begin(path):
-        process = subprocess.Popen(
+        process = Forked(
             [sys.executable, "-c", READY, path, "install", bundles[1], "--submodel", "0"],
+            modules=DEVICE,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -162,7 +164,7 @@ def test_ctrl_c_cleans_up(made_store, bundles, digests, tmp_path):
         "update.try_out = interrupted\n"
         f"raise SystemExit(update.main([{str(path)!r}, 'install', {str(bundles[1])!r}]))"
     )
-    done = run_python("-c", code)
+    done = run_device("-c", code)
     assert done.returncode == 130 and "Traceback" not in done.stderr
     assert state(path) == {"current": digests[0], "previous": None, "rest": [], "files": [WHOLE]}
 
@@ -212,7 +214,7 @@ def test_a_full_disk(made_store, bundles, digests, tmp_path):
     for part in (found[: len(ROOM_KIB)], found[len(ROOM_KIB) :]):
         codes = [row["code"] for row in part]
         assert (
-            set(codes) == {0, 21} and sorted(codes, reverse=True) == codes and 3 <= codes.count(21)
+            set(codes) == {0, 21} and sorted(codes, reverse=True) == codes and codes.count(21) >= 3
         ), codes
     for row in found:
         expected = (digests[1], digests[0]) if row["code"] == 0 else (digests[0], None)

@@ -3,12 +3,12 @@ be served.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import threading
 import time
-import urllib.request
 
 import grpc
 import numpy as np
@@ -18,6 +18,7 @@ from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.executor import Executor
 from tests.support.commands import rewrite_manifest, run_python
 from tests.support.damaged import listed, outside, swapped
+from tests.support.fleet_process import get
 from tests.support.worker_process import SLOW, ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 99, np.uint8)
@@ -41,11 +42,6 @@ HOLDS_THE_LOCK = (
 
 def send(channel, timeout):
     return messages.stub(channel, "ModelInfer").future(REQUEST, timeout=timeout)
-
-
-def metrics(one) -> str:
-    with urllib.request.urlopen(f"http://{one.serving['metrics']}/metrics", timeout=10) as answer:
-        return answer.read().decode()
 
 
 def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
@@ -126,7 +122,7 @@ def test_a_request_that_was_given_up_is_not_run(tiny_bundle, tmp_path):
         one.channel() as channel,
     ):
         running, waiting = send(channel, 5), send(channel, 5)
-        wait_for(lambda: 'edvit_queue_depth{model="submodel-00"} 1' in metrics(one))
+        wait_for(lambda: 'edvit_queue_depth{model="submodel-00"} 1' in get(one, "/metrics"))
         waiting.cancel()
         assert running.result(5).raw_output_contents
         started = time.monotonic()
@@ -172,10 +168,8 @@ def test_a_stuck_inference_ends_the_worker(tiny_bundle, tmp_path, how, code, std
         watch = messages.stub(channel, "Watch")(messages.new("HealthCheckRequest"), timeout=60)
 
         def listen():
-            try:
+            with contextlib.suppress(grpc.RpcError):
                 seen.extend(answer.status for answer in watch)
-            except grpc.RpcError:
-                pass
 
         listener = threading.Thread(target=listen)
         listener.start()
