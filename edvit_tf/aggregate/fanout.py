@@ -102,6 +102,7 @@ class Fanout:
         hasty = until - time.monotonic() < self._patient_seconds
         request = _Request(request_id, messages.serialise(message), until, hasty, turn)
 
+        # Until all are there, too many are missing, or the time is over.
         tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.widths}
         waiting = set(tasks.values())
         spare = len(tasks) - least
@@ -121,6 +122,7 @@ class Fanout:
             for task in waiting:
                 task.cancel()
 
+        # In the order of the sub-models, whichever answered first.
         replies: dict[str, Reply] = {}
         missing: dict[str, str] = {}
         for name, task in tasks.items():

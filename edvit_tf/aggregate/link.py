@@ -145,6 +145,7 @@ class Link:
             if not (found.state == "down" and before.state == "ready" and answered_meanwhile):
                 self.seen = found
 
+            # the reason may change without a word
             if (self.seen.state, self.seen.models) != (before.state, before.models):
                 self._log_change(before)
                 changed()

@@ -27,7 +27,7 @@ class AggregatorOptions(lifecycle.ServerOptions):
 
 def serve(options: AggregatorOptions) -> int:
     """Runs an aggregator until it is told to stop; returns 0. A fusion that never comes back ends
-    it with EXIT_STUCK.
+    it with DeviceExit.STUCK.
 
     Raises ConfigError, BundleError, RuntimeMissing, MemoryShort, DescriptorsShort, ModelFailed,
     WrongAnswers, IdentityError, AddressError.

@@ -122,6 +122,7 @@ class AggregatorService(BaseService):
                 "less at a time.",
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             )
+        # The devices' time: what the request has, less what fusion and the way back take.
         left = seconds_left(request, context, self.deadline_seconds)
         reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
         until = now + left - min(left / 4, reserve)

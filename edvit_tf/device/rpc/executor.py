@@ -90,6 +90,7 @@ class Executor:
                 grpc.StatusCode.DEADLINE_EXCEEDED,
             )
 
+        # Would it come too late? Then it is refused now, and costs nobody anything.
         wait = self.expected_wait()
         need = (wait + self.service_seconds) * _MARGIN
         queued = self.unfinished > 0

@@ -46,7 +46,7 @@ def address_and_identity(options: ServerOptions) -> tuple[str, tls.Identity | No
 def run(options: ServerOptions, address: str, make_service: Callable[[], BaseService]) -> int:
     """Serves until SIGTERM or SIGINT; returns 0. `make_service` is called in the event loop.
 
-    An executor's work that never comes back ends the process with EXIT_STUCK. Raises AddressError,
+    An executor's work that never comes back ends the process with DeviceExit.STUCK. Raises AddressError,
     and what ends a task of `service.background()`.
     """
     return asyncio.run(_run(options, address, make_service))
@@ -83,6 +83,7 @@ async def _run(
     await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
     failed = [] if stopping.done() else [task for task in background if task.done()]
 
+    # No more is taken; what was asked before is answered, for as long as a request may take.
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
     await server.stop(options.deadline_ms / 1e3)
@@ -90,6 +91,7 @@ async def _run(
     for executor in service.executors.values():
         executor.close()
 
+    # Nobody waits any more: what is left is closed.
     for task in (stopping, reminder, *background):
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

@@ -109,6 +109,7 @@ class WorkerService(BaseService):
         given = request_input(tensors.arrays(request), self.model_input)
         left = seconds_left(request, context, self.deadline_seconds)
 
+        # The executor's thread decodes and runs, when it is this request's turn.
         done = await self.executors[name].submit(given, left)
         for output, value in done.value.items():
             if not np.isfinite(value).all():
