@@ -52,9 +52,9 @@ def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
     hop = sound.window_samples if hop_seconds is None else round(hop_seconds * rate)
     if not 1 <= hop <= sound.window_samples:
         raise ConfigError(
-            f"--hop is {hop_seconds:g} s; it must be one sample ({1 / rate:g} s) or more, and sound "
-            f"between windows of {sound.window_samples / rate:g} s would be lost with a longer "
-            "one. Give a number between the two."
+            f"--hop is {hop_seconds:g} s; it must be one sample ({1 / rate:g} s) or more, and "
+            f"sound between windows of {sound.window_samples / rate:g} s would be lost with a "
+            "longer one. Give a number between the two."
         )
     return hop
 

@@ -33,10 +33,10 @@ def run_model(
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
     which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
     kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
-    Temporary files go to the folder `scratch` (None: the system's). The report has runtime, threads, import_ms, load_ms, first_ms,
-    times_ms (n * repeat, the first included), samples, start_rss_bytes (before the model was
-    loaded), peak_rss_bytes, delegation (see `delegation.py`). Raises ModelFailed with the process's
-    own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
+    Temporary files go to the folder `scratch` (None: the system's). The report has runtime,
+    threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
+    start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see
+    `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
     run, ten times what ViT-Base takes).
     """
     with _temporary_folder(scratch) as folder:
@@ -98,13 +98,13 @@ def _temporary_folder(parent: Path | None) -> Iterator[str]:
     made.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="edvit-", dir=parent)
-    finally:
-        signal.pthread_sigmask(
-            signal.SIG_SETMASK, before
-        )  # what was held back comes now, and `folder` knows its end
-    with folder as name:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="edvit-", dir=parent)
+            name = stack.enter_context(folder)
+        finally:
+            # what was held back comes now, and the stack knows the folder
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield name
 
 

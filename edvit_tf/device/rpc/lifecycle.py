@@ -46,8 +46,8 @@ def address_and_identity(options: ServerOptions) -> tuple[str, tls.Identity | No
 def run(options: ServerOptions, address: str, make_service: Callable[[], BaseService]) -> int:
     """Serves until SIGTERM or SIGINT; returns 0. `make_service` is called in the event loop.
 
-    An executor's work that never comes back ends the process with DeviceExit.STUCK. Raises AddressError,
-    and what ends a task of `service.background()`.
+    An executor's work that never comes back ends the process with DeviceExit.STUCK. Raises
+    AddressError, and what ends a task of `service.background()`.
     """
     return asyncio.run(_run(options, address, make_service))
 

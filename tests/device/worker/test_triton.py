@@ -225,8 +225,8 @@ def test_wire_stands_beside_tritonclient_in_one_process(tmp_path):
         "assert (read.model_name, read.id, read.inputs[0].name) == ('m', 'i', 'x')\n"
         "assert read.parameters['p'].bool_param and len(read.raw_input_contents[0]) == 8\n"
         "back = messages.deserialiser('ModelInferRequest')(read.SerializeToString())\n"
-        "assert tensors.arrays(back)['x'].tolist() == [[1, 1]] and tensors.parameters(back) == {'p': "
-        "True}\n"
+        "assert tensors.arrays(back)['x'].tolist() == [[1, 1]]\n"
+        "assert tensors.parameters(back) == {'p': True}\n"
     )
     done = subprocess.run(
         [PYTHON, "-c", code],
