@@ -21,15 +21,48 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
 
-# Seconds that files of tests take, from the longest: these start first, so that no process is left
-# with a long one when the others have ended. A file that is missing here takes a few seconds.
-LONGEST = ()
+# The files of tests that take longest start first, so that no process is left with a long one when
+# the others have ended. Those that assert how long something takes come last: they wait more than
+# they work, and run beside each other then, and not beside what trains.
+LONGEST = (
+    "pipeline/test_fusing.py",
+    "pipeline/test_run.py",
+    "study/test_sweep.py",
+    "pipeline/test_fitting_process.py",
+    "training/test_train.py",
+    "training/test_randaugment.py",
+    "study/test_study.py",
+    "export/test_flavours.py",
+    "pipeline/test_options.py",
+    "bench/test_latency.py",
+    "models/test_pretrained.py",
+    "models/test_cuts.py",
+    "cli/test_recipes.py",
+    "bench/test_training.py",
+)
+TIMED = (
+    "device/update/test_cuts.py",
+    "aggregate/test_peers.py",
+    "aggregate/test_service.py",
+    "device/worker/test_server.py",
+    "device/worker/test_stream_infer.py",
+    "system/test_faults_limits.py",
+    "system/test_faults_clock.py",
+    "device/worker/test_faults.py",
+    "system/test_faults.py",
+    "system/test_faults_load.py",
+    "system/test_faults_order.py",
+    "system/test_soak.py",
+    "system/test_update_fleet.py",
+)
+TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take longest first."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    """Puts the files that take longest first, and those that take the time last."""
+    first = {TESTS / name: number - len(LONGEST) for number, name in enumerate(LONGEST)}
+    last = {TESTS / name: number + 1 for number, name in enumerate(TIMED)}
+    items.sort(key=lambda item: first.get(item.path, last.get(item.path, 0)))
 
 
 def pytest_sessionfinish() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST, TESTS, TIMED
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edvit_tf"
 ALLOWED = {*sys.stdlib_module_names, "numpy", "tflite_runtime", "ai_edge_litert", "grpc"}
@@ -126,3 +128,8 @@ def test_import_contracts_hold():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_files_of_tests_that_come_first_and_last_are_there():
+    """Else one that was renamed would lose its place without a word."""
+    assert [name for name in (*LONGEST, *TIMED) if not (TESTS / name).is_file()] == []

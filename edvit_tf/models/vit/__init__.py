@@ -17,9 +17,9 @@ then one block's arithmetic, which stands in five places, each for a reason of i
     stacked         the same over N models at once, for joint training
     deployed        the same as a device computes it; fold.py and gelu.py beside it
 
-What ties them: tests/pruning/test_pruning_importance.py (functions = keras_model, leave_one_out =
-masked functions), tests/training/test_training_joint.py (stacked = keras_model),
-tests/models/test_export_graph.py (deployed = keras_model), tests/models/test_fused.py (fused layers
+What ties them: tests/pruning/test_importance.py (functions = keras_model, leave_one_out =
+masked functions), tests/training/test_joint.py (stacked = keras_model),
+tests/models/test_deployed.py (deployed = keras_model), tests/models/test_fused.py (fused layers
 = Keras's). Then what is done to it:
 
     magnitudes      the score that reads weights alone
