@@ -5,6 +5,8 @@ crashes only that.
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +38,8 @@ def run_model(
     Temporary files go to the folder `scratch` (None: the system's). The report has runtime,
     threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
     start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see
-    `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is not done after `timeout_seconds` (None: a minute and 5 s a
-    run, ten times what ViT-Base takes).
+    `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is not
+    done after `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes).
     """
     with _temporary_folder(scratch) as folder:
         source = inputs
@@ -97,15 +99,12 @@ def _temporary_folder(parent: Path | None) -> Iterator[str]:
     """A folder that goes again, also when the process is told to end at the very moment that it is
     made.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = tempfile.TemporaryDirectory(prefix="edvit-", dir=parent)
-            name = stack.enter_context(folder)
-        finally:
-            # what was held back comes now, and the stack knows the folder
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield name
+    folder = Path(parent or tempfile.gettempdir()) / f"edvit-{secrets.token_hex(8)}"
+    try:  # before there is anything to remove: a signal may come between any two steps
+        folder.mkdir(mode=0o700)
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _how(code: int) -> str:

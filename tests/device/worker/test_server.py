@@ -322,16 +322,15 @@ def test_sigterm_while_it_is_still_checking(tiny_bundle, tmp_path):
 
 def test_sigterm_at_the_moment_that_a_temporary_folder_is_made(tmp_path):
     code = """
-import os, signal, sys, tempfile
+import os, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-made = tempfile.mkdtemp
-def mkdtemp(*args, **kwargs):
-    folder = made(*args, **kwargs)
+made = os.mkdir
+def mkdir(*args, **kwargs):
+    made(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGTERM)
-    return folder
-tempfile.mkdtemp = mkdtemp
 from edvit_tf.device.model.subprocess_run import run_model
+os.mkdir = mkdir
 run_model(Path("none.tflite"), {}, timeout_seconds=1, scratch=Path(sys.argv[1]))
 print("went on")
 """
