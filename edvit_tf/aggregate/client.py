@@ -47,6 +47,7 @@ class Client:
                 f"{self._server} serves the bundle {digest[:12]} now, and "
                 f"{self.bundle_digest[:12]} when this began. Begin again."
             )
+
         probabilities = found["probabilities"][0]  # (classes,)
         return {
             "label": found["label"][0].decode(),
@@ -90,6 +91,7 @@ def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
         inputs = given.from_file(path)
     except (InputError, DecoderMissing) as error:
         raise RequestFailed(f"{path}: {error}") from error
+
     answers = [client.ask(x[np.newaxis]) for x in inputs]
     mean = np.mean([answer["probabilities"] for answer in answers], axis=0)
     worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))

@@ -31,6 +31,7 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
     else:
         addresses = [part.strip() for part in text.split(",")]
         devices = tuple(Device(part, _address(part, part)) for part in addresses if part)
+
     if not devices:
         raise ConfigError(
             f"--devices is {text!r}; it must be HOST:PORT,HOST:PORT,... or a devices.toml. Name "
@@ -45,6 +46,7 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
                 "each device has its own. Drop one, or mend its port."
             )
         seen[device.address] = device.name
+
     return devices
 
 
@@ -66,6 +68,7 @@ def _from_file(path: Path) -> tuple[Device, ...]:
                 f'needs both of every device. Add host = "192.168.1.20" and port = {PORT}.'
             )
         found.append(Device(entry["name"], _address(bracketed(host, port), entry["name"])))
+
     return tuple(found)
 
 

@@ -135,6 +135,7 @@ class Fanout:
                     replies[name] = result
                 else:
                     missing[name] = result
+
         return replies, missing
 
     async def _ask_one(self, name: str, request: _Request) -> Reply | str:

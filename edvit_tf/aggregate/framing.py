@@ -47,6 +47,7 @@ def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
             f"--stream pcm is sound, and the bundle takes {spec.item}s. Give frames with --stream "
             "alone, or another bundle."
         )
+
     sound = cast(Sound, spec)
     rate = sound.sample_rate_hz
     hop = sound.window_samples if hop_seconds is None else round(hop_seconds * rate)
@@ -56,6 +57,7 @@ def hop_samples(spec: InputSpec, hop_seconds: float | None) -> int:
             f"sound between windows of {sound.window_samples / rate:g} s would be lost with a "
             "longer one. Give a number between the two."
         )
+
     return hop
 
 
@@ -95,6 +97,7 @@ def pcm_windows(
         raise RequestFailed(
             "the stream ended without a sample. Is the recorder before it in the pipe running?"
         )
+
     new = total - (start - hop + window_samples)  # samples that no window had
     if start == 0 or 2 * new >= hop:
         yield max(0, total - window_samples), _samples(kept)

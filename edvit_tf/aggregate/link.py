@@ -67,6 +67,7 @@ class Link:
         else:
             credentials = tls.channel_credentials(own)
             self.channel = grpc.aio.secure_channel(device.address, credentials, options=_CHANNEL)
+
         self._infer = messages.stub(self.channel, "ModelInfer")
         self._stream = DeviceStream(self.channel)
         self._streams = False  # whether the device says that it takes requests over one stream
@@ -211,6 +212,7 @@ class Link:
                 )
             found.add(model.name)
             self._streams = metadata.properties.get(messages.STREAMS) == "1"
+
         if not found:
             return Seen("not-serving", "it hosts no sub-model of this bundle that is ready")
         return Seen("ready", "", frozenset(found))

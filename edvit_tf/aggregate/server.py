@@ -43,6 +43,7 @@ def serve(options: AggregatorOptions) -> int:
         raise ConfigError(
             f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
         )
+
     model_input = bundle_input(bundle)
     fusion = Fusion(bundle)
     names = [entry.name for entry in bundle.sub_models]

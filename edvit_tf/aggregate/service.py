@@ -122,6 +122,7 @@ class AggregatorService(BaseService):
                 "less at a time.",
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             )
+
         # The devices' time: what the request has, less what fusion and the way back take.
         left = seconds_left(request, context, self.deadline_seconds)
         reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
@@ -191,6 +192,7 @@ class AggregatorService(BaseService):
             self.metrics.observe("compute", name, reply.compute_ms / 1e3)
             self.metrics.observe("wire", name, reply.wire_ms / 1e3)
             self.metrics.observe("device", reply.device, device_ms / 1e3)
+
         return said
 
     # What is shown by HTTP.

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         action = _tune
     else:
         action = _predict
+
     try:
         with ends_without_memory():
             return action(args)
@@ -128,20 +129,24 @@ def _refuse_what_does_not_go_together(
         parser.error(
             "--flavour goes with --predict and --listen; --check and --tune run every flavour"
         )
+
     if args.listen and args.json:
         parser.error("--json goes with the other actions; a worker's log is JSON anyway")
     if args.listen and bool(args.identity) == args.insecure:
         parser.error(
             "--listen takes either --identity FOLDER (mutual TLS) or --insecure (none, on loopback)"
         )
+
     if args.insecure_anywhere and not args.insecure:
         parser.error(
             "--insecure-anywhere is the second word after --insecure; give both, or --identity"
         )
+
     if args.identity and not (args.listen or args.check):
         parser.error(
             "--identity goes with --listen, and with --check, which says when its certificate ends"
         )
+
     worker_only = {
         "--insecure": args.insecure,
         "--metrics": args.metrics,
@@ -163,6 +168,7 @@ def _listen(args) -> int:
             f"a worker needs grpcio and protobuf ({error}). Run, in a clone of edvit_tf: "
             "pip install '.[device]'."
         ) from error
+
     options = WorkerOptions(
         bundle=Path(args.bundle),
         sub_models=args.submodel,
@@ -185,6 +191,7 @@ def _listen(args) -> int:
                 file=sys.stderr,
             )
         return 0
+
     return serve(options)
 
 
@@ -209,6 +216,7 @@ def _tune(args) -> int:
         except ModelFailed as failure:  # the others are measured, and said, all the same
             print(f"error: {failure}", file=sys.stderr)
             failed = failure
+
     if results or args.json:
         print(json.dumps(results, indent=1) if args.json else table(results))
     return 0 if failed is None else failed.exit_code
@@ -224,6 +232,7 @@ def _predict(args) -> int:
         if answer["missing"]:
             line += f"  (without sub-models {answer['missing']})"
         print(json.dumps(answer) if args.json else line, flush=True)
+
     return 0
 
 

@@ -184,6 +184,7 @@ class BaseService:
                 state="READY" if serving else "UNAVAILABLE",
                 reason="" if serving else "not serving now",
             )
+
         return response
 
     async def check(self, request, context):

@@ -84,6 +84,7 @@ def _authorise(context, accepted: Sequence[str]) -> None:
         got, code = f"{peer[0]} ({peer[1][:64]})", grpc.StatusCode.PERMISSION_DENIED
     else:
         return
+
     raise messages.WireError(
         f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
         "one with `edvit certs issue`.",

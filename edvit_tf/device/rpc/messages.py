@@ -152,12 +152,14 @@ def _build() -> dict[str, type[Message]]:
             add(entry, "string key = 1")
             add(entry, f"{kind[4:-1]} value = 2")
             labels, kind = ["repeated"], f"{message.name}.{entry.name}"
+
         if "repeated" in labels:
             field.label = field_type.LABEL_REPEATED
         if "oneof" in labels:
             if not message.oneof_decl:
                 message.oneof_decl.add(name="parameter_choice")
             field.oneof_index = 0
+
         scalar = f"TYPE_{kind.upper()}"
         if scalar in field_type.Type.keys():
             field.type = field_type.Type.Value(scalar)
@@ -168,6 +170,7 @@ def _build() -> dict[str, type[Message]]:
         message = file.message_type.add(name=name)
         for line in lines:
             add(message, line)
+
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {

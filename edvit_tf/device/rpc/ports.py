@@ -97,6 +97,7 @@ def open_port(
             f"{address} cannot be listened on ({error}). Is another server running there, is the "
             "address this machine's?"
         ) from error
+
     return server, port
 
 

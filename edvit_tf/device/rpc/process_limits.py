@@ -73,6 +73,7 @@ def ends_without_memory() -> Iterator[None]:
         if not ("start" in str(error) and "thread" in str(error)):
             raise
         text = f"{error}: too little memory. Stop other programs, or raise the limit."
+
     with contextlib.suppress(OSError, MemoryError):
         sys.stdout.flush()
         print(f"error: {text}", file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ def request_input(
         raise messages.wrong(
             "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{model_input.name}']"
         )
+
     value = arrays[model_input.name]
     field = f"input '{model_input.name}'"
     if isinstance(value, list):
@@ -47,18 +48,21 @@ def request_input(
                 "one encoded file, BYTES [1]",
             )
         return value[0]
+
     if value.dtype != model_input.dtype:
         raise messages.wrong(
             f"{field}, datatype",
             tensors.DATATYPES[value.dtype.newbyteorder("=")],
             f"{tensors.DATATYPES[model_input.dtype]}, or BYTES for an encoded file",
         )
+
     if value.shape != model_input.shape:
         raise messages.wrong(
             f"{field}, shape",
             str(list(value.shape)),
             f"{list(model_input.shape)}; the batch is always 1",
         )
+
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
         raise messages.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
@@ -83,6 +87,7 @@ def decoded(encoded: bytes, model_input: BundleInput) -> np.ndarray:
     except DecoderMissing as error:
         code = grpc.StatusCode.FAILED_PRECONDITION
         raise messages.WireError(f"{field}: {error}", code) from error
+
     if len(inputs) != 1:
         raise messages.wrong(field, f"{len(inputs)} windows", "one; send each window by itself")
     return inputs
@@ -114,6 +119,7 @@ def requested_outputs(request, outputs: Sequence[str]) -> list[str]:
                 f"{sorted(output.parameters)[:4]}",
                 "none: there is no classification and no shared memory here",
             )
+
     names = dict.fromkeys(output.name for output in request.outputs)
     return list(names) or list(outputs)
 
@@ -135,4 +141,5 @@ def seconds_left(request, context, most: float) -> float:
         raise messages.wrong(
             "parameter 'timeout'", repr(timeout)[:64], "microseconds, an integer of 0 or more"
         )
+
     return min(left, timeout / 1e6) if timeout else left

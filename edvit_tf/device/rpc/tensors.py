@@ -122,6 +122,7 @@ def arrays(received) -> dict[str, np.ndarray | list[bytes]]:
             raise wrong(field, f"both typed contents and raw_{side}_contents", "one of them")
         else:
             found[tensor.name] = _from_raw(field, tensor.datatype, raws[place], shape)
+
     return found
 
 
@@ -137,6 +138,7 @@ def _shape(field: str, tensor) -> tuple[int, ...]:
             str(list(shape[: _MAX_DIMENSIONS + 1])),
             f"at most {_MAX_DIMENSIONS} sizes, all positive",
         )
+
     return shape
 
 
@@ -180,6 +182,7 @@ def _from_typed(
         raise wrong(
             field, f"{datatype} without raw contents", f"raw contents: {datatype} has no typed ones"
         )
+
     typed = _TYPED[datatype]
     values = getattr(contents, typed)
     filled = [part.name for part, _ in contents.ListFields() if part.name != typed]
@@ -187,6 +190,7 @@ def _from_typed(
         raise wrong(
             field, f"{datatype} with {filled[0]}", f"{datatype} in {typed}, or raw contents"
         )
+
     count = math.prod(shape)
     if len(values) != count:
         raise wrong(
@@ -194,6 +198,7 @@ def _from_typed(
             f"{len(values)} elements in {typed}",
             f"{count}, which is {datatype} {list(shape)}",
         )
+
     if datatype == "BYTES":
         return list(values)
     return _narrowed(field, datatype, values).reshape(shape)
@@ -212,6 +217,7 @@ def _narrowed(field: str, datatype: str, values) -> np.ndarray:
             f"values from {wide.min()} to {wide.max()}",
             f"{allowed.min} to {allowed.max}, the range of {datatype}",
         )
+
     return wide.astype(dtype)
 
 

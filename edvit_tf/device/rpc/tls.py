@@ -71,6 +71,7 @@ def identity(folder: str | Path) -> Identity:
             f"{found.key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
             f"{found.key} (and issue it again if the file was ever copied about)."
         )
+
     try:
         client_context(found)
     except (ssl.SSLError, ValueError) as error:
@@ -78,6 +79,7 @@ def identity(folder: str | Path) -> Identity:
             f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, "
             "and the key the certificate's. Copy the folder again, or issue it again."
         ) from error
+
     return found
 
 
@@ -107,6 +109,7 @@ def expiry(own: Identity) -> float | None:
         certificate = _meet_oneself(own, context)
     except ssl.SSLCertVerificationError:
         return None
+
     authority_ends = [
         ssl.cert_time_to_seconds(str(authority["notAfter"]))
         for authority in context.get_ca_certs()
@@ -132,6 +135,7 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
         for side in (client, server):
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
+
     return client.getpeercert() or {}
 
 
@@ -217,4 +221,5 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
                 f"TLS with {host}:{port} failed: {error}. Both sides need certificates of one CA "
                 "that are valid today, and the server's must name this host."
             ) from error
+
     return role_of(names)

@@ -45,6 +45,7 @@ def check(
         flavours = dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime))
         for flavour in flavours:
             rows.append(_check_file(bundle, index, name, choice(bundle, index, flavour), runs))
+
     if sub_models is None:
         fusion = Choice("float32", bundle.fusion.file, 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
@@ -94,6 +95,7 @@ def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
         wrong.append(
             f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
         )
+
     return certificate_expiry.state(tls.expiry(own)), wrong
 
 
