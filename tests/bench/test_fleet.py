@@ -24,7 +24,7 @@ def test_more_devices_than_sub_models_are_refused(tiny_bundle):
 
 
 def test_a_damaged_bundle_is_refused_as_one(tiny_bundle, tmp_path):
-    """Fault (d): it ended with 3, the configuration's code, when a worker had refused the bundle."""
+    """It ended with 3, the configuration's code, when a worker had refused the bundle."""
     damaged = shutil.copytree(tiny_bundle, tmp_path / "damaged")
     file = damaged / "submodel-01.tflite"
     file.write_bytes(file.read_bytes()[:-1])

@@ -43,7 +43,8 @@ def test_kept_heads_are_planned_by_their_own_widths(capsys):
 def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     path = tmp_path / "devices.toml"
     small = "".join(
-        f'[[device]]\nname = "small-{i}"\nmemory = "11 MiB"\nreserve = "1 MiB"\ncompute = "0.5 GMAC"\n'
+        f'[[device]]\nname = "small-{i}"\nmemory = "11 MiB"\nreserve = "1 MiB"\n'
+        'compute = "0.5 GMAC"\n'
         for i in range(9)
     )
     path.write_text(

@@ -315,7 +315,8 @@ def test_replicas_survive_the_loss_of_any_device():
         ),
         (
             dict(devices=[DeviceSpec("a", 3 * MIB, reserve_bytes=MIB)]),
-            r"sub-model 0 .* the next, a with 2\.00 MiB \(3\.00 MiB less a reserve of 1\.00 MiB\), is 0\.57\d MiB short",
+            r"sub-model 0 .* the next, a with 2\.00 MiB "
+            r"\(3\.00 MiB less a reserve of 1\.00 MiB\), is 0\.57\d MiB short",
         ),
         (
             dict(devices=[DeviceSpec(n, 20 * MIB) for n in "ab"], replicas=2),
@@ -323,18 +324,21 @@ def test_replicas_survive_the_loss_of_any_device():
         ),
         (
             dict(devices=[DeviceSpec(n, 4 * MIB) for n in "abcdefghi"]),
-            r"sub-model 9 finds no device .* has 1\.42 MiB left: 1\.16 MiB short.*\"optimal\" may find a tighter packing",
+            r"sub-model 9 finds no device .* has 1\.42 MiB left: 1\.16 MiB short"
+            r".*\"optimal\" may find a tighter packing",
         ),
         (
             dict(
                 devices=[DeviceSpec(n, 5 * MIB, None, MIB) for n in "abcdefghi"],
                 assignment="optimal",
             ),
-            r"sub-model 9 finds no device .* beside its reserve of 1\.00 MiB.* the solver found no other packing",
+            r"sub-model 9 finds no device .* beside its reserve of 1\.00 MiB"
+            r".* the solver found no other packing",
         ),
         (
             dict(devices=[DeviceSpec(n, 6 * MIB) for n in "abcdefghi"], replicas=2),
-            r"sub-model 9 \(copy 1 of 2\) finds .*Add a device with 2\.58 MiB \(\d+ bytes\) of memory and 0\.126 GMAC",
+            r"sub-model 9 \(copy 1 of 2\) finds .*Add a device with 2\.58 MiB "
+            r"\(\d+ bytes\) of memory and 0\.126 GMAC",
         ),
         (
             dict(devices=[DeviceSpec(n, None, 2 * G) for n in "abcdefghi"], samples=10),

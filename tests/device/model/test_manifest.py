@@ -1,4 +1,4 @@
-"""A manifest is read into types; whatever is wrong with it is a BundleError that names the place."""
+"""A manifest is read into types; what is wrong with it is a BundleError that names the place."""
 
 import copy
 import json
