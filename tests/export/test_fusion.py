@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import FUSIONS, DataConfig, DeviceSpec, RunConfig, TrainConfig
-from edvit_tf.export.fusion import KINDS, fusion_of
+from edvit_tf.export.fusion import KINDS, Fusion, fusion_of
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.planning.plan import plan
@@ -15,8 +15,12 @@ GROUPS = [(0, 1), (2, 3), (4,)]
 
 @pytest.fixture(params=FUSIONS)
 def fusion(request):
+    return made(request.param)
+
+
+def made(kind: str) -> Fusion:
+    """The fusion of three sub-models of BASE."""
     fit = TrainConfig(1)
-    joint = fit if request.param == "joint" else None
     config = RunConfig(
         "x",
         DataConfig("mnist", (8, 8)),
@@ -24,11 +28,23 @@ def fusion(request):
         fit,
         fit,
         fit,
-        fusion=request.param,
-        joint_training=joint,
+        fusion=kind,
+        joint_training=fit if kind == "joint" else None,
     )
     planned = plan(BASE, GROUPS, [DeviceSpec(name) for name in "abc"])
     return fusion_of(config, planned, 5)
+
+
+def test_a_further_kind_is_a_class_and_its_name(monkeypatch):
+    class Nothing(Fusion):
+        is_fitted = False
+        macs = 3
+
+    monkeypatch.setattr("edvit_tf.config.FUSIONS", (*FUSIONS, "nothing"))
+    monkeypatch.setitem(KINDS, "nothing", Nothing)
+    found = made("nothing")
+    assert isinstance(found, Nothing) and found.macs == 3
+    assert found.groups == tuple(GROUPS) and len(found.widths) == 3
 
 
 def test_every_name_of_a_configuration_has_its_kind():
