@@ -21,6 +21,7 @@ import numpy as np
 from edvit_tf.bench import rivals
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.models import architecture
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
 
@@ -66,43 +67,57 @@ def subjects(
     `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names
     rivals; `naive` adds Keras's own export. The first row is what others are compared with.
     """
-    from edvit_tf.export.convert import RUNTIMES, convert
-    from edvit_tf.models.vit.deployed import graph as deployed
+    from edvit_tf.export.convert import RUNTIMES
 
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
-    given, floats = folder / "given.npy", folder / "input.npy"
+    given = folder / "given.npy"
+    floats = folder / "input.npy"
     np.save(floats, x.astype(np.float32))
     np.save(given, x.astype(input_dtype))
     if files is None:
-        files = {}
-        for name, target, flavour in EXPORTED:
-            files[name] = folder / f"{name}.tflite"
-            graph_of = deployed(config, weights, input_name, input_dtype, target)
-            convert(*graph_of, files[name], weights, flavour)
+        files = _exported(config, weights, folder, input_name, input_dtype)
+
+    runtimes = installed_runtimes()
+    loads = {**RUNTIMES, "litert": ("ai-edge-litert",)}  # the runtimes that load a graph
     rows = []
-    runtimes, loads = installed_runtimes(), {**RUNTIMES, "litert": ("ai-edge-litert",)}
     for count in threads:
         for graph, file in files.items():
-            rows += [
-                Subject(runtime, graph, file, given, count, cost.macs_deployed(config))
-                for runtime in runtimes
-                if runtime in loads.get(graph, runtimes)
-            ]
+            for runtime in runtimes:
+                if runtime in loads.get(graph, runtimes):
+                    macs = cost.macs_deployed(config)
+                    rows.append(Subject(runtime, graph, file, given, count, macs))
         if naive:
             file = _naive(config, weights, folder)
-            rows += [
-                Subject(runtime, KERAS, file, floats, count, cost.macs_full(config))
-                for runtime in runtimes
-            ]
+            for runtime in runtimes:
+                macs = cost.macs_full(config)
+                rows.append(Subject(runtime, KERAS, file, floats, count, macs))
+
     if against:
         _rival_files(config, weights, folder, onnx=set(against) != {"torch"})
-        graphs = {engine: "eager" if engine == "torch" else "ONNX" for engine in against}
-        rows += [
-            Subject(engine, graph, folder, floats, count, cost.macs_full(config))
-            for count in threads
-            for engine, graph in graphs.items()
-        ]
+    for count in threads:
+        for engine in dict.fromkeys(against):
+            graph = "eager" if engine == "torch" else "ONNX"
+            rows.append(Subject(engine, graph, folder, floats, count, cost.macs_full(config)))
     return rows
+
+
+def _exported(
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    folder: Path,
+    input_name: str,
+    dtype: str,
+) -> dict[str, Path]:
+    """Our files of these weights, by name: for each target, and int8."""
+    from edvit_tf.export.convert import convert
+
+    known = architecture(config)
+    files = {}
+    for name, target, flavour in EXPORTED:
+        files[name] = folder / f"{name}.tflite"
+        graph, signature = known.graph(config, weights, input_name, dtype, target)
+        convert(graph, signature, files[name], weights, flavour)
+    return files
 
 
 def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dict]:
@@ -113,13 +128,14 @@ def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dic
     peak_rss_bytes (None for rivals), gmacs, gflops (2 MACs / median), ratio (median over turns of
     own median / the first row's in the same turn, with its least and largest), or failure.
     """
-    found: list[list[dict | str]] = [[] for _ in rows]
+    reports: list[list[dict | str]] = [[] for _ in rows]  # of each row, one a turn
     for _ in range(turns):
-        for row, reports in zip(rows, found, strict=True):
-            if not (reports and isinstance(reports[-1], str)):
-                reports.append(_once(row, runs))
+        for row, own in zip(rows, reports, strict=True):
+            if not _failure(own):
+                own.append(_once(row, runs))
+
     result = []
-    for row, reports in zip(rows, found, strict=True):
+    for row, own in zip(rows, reports, strict=True):
         entry = {
             "engine": row.engine,
             "graph": row.graph,
@@ -127,42 +143,49 @@ def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dic
             "gmacs": row.macs / 1e9,
             "file_bytes": row.file.stat().st_size if row.ours else None,
         }
-        failed = next((r for r in reports if isinstance(r, str)), None)
-        if failed:
-            result.append({**entry, "failure": failed})
-            continue
-        times = np.concatenate([r["times_ms"][WARM_UP:] for r in reports])
-        median = float(np.median(times))
-        ratios = (
-            [
-                np.median(r["times_ms"][WARM_UP:]) / np.median(first["times_ms"][WARM_UP:])
-                for r, first in zip(reports, found[0], strict=True)
-            ]
-            if not isinstance(found[0][-1], str)
-            else []
-        )
-        result.append(
-            {
-                **entry,
-                "engine": reports[0]["engine"],
-                "median": median,
-                "p95": float(np.quantile(times, 0.95)),
-                "min": float(times.min()),
-                "load_ms": statistics.median(r["load_ms"] for r in reports),
-                "first_ms": statistics.median(r["times_ms"][0] for r in reports),
-                "peak_rss_bytes": max((r["peak_rss_bytes"] or 0 for r in reports), default=0)
-                or None,
-                "gflops": 2 * row.macs / median / 1e6,
-                "ratio": {
-                    "median": float(np.median(ratios)),
-                    "min": float(min(ratios)),
-                    "max": float(max(ratios)),
-                }
-                if ratios
-                else None,
-            }
-        )
+        failure = _failure(own)
+        entry |= {"failure": failure} if failure else _figures(row, own, reports[0])
+        result.append(entry)
     return result
+
+
+def _failure(reports: list[dict | str]) -> str | None:
+    """How a row failed; it is not tried again after that."""
+    if reports and isinstance(reports[-1], str):
+        return reports[-1]
+    return None
+
+
+def _figures(row: Subject, reports: list[dict], first: list[dict | str]) -> dict:
+    """The figures of a row from its turns; `first` are those of the row that others are compared
+    with.
+    """
+    times = np.concatenate([report["times_ms"][WARM_UP:] for report in reports])
+    median = float(np.median(times))
+    peak = max(report["peak_rss_bytes"] or 0 for report in reports)
+    return {
+        "engine": reports[0]["engine"],
+        "median": median,
+        "p95": float(np.quantile(times, 0.95)),
+        "min": float(times.min()),
+        "load_ms": statistics.median(report["load_ms"] for report in reports),
+        "first_ms": statistics.median(report["times_ms"][0] for report in reports),
+        "peak_rss_bytes": peak or None,
+        "gflops": 2 * row.macs / median / 1e6,
+        "ratio": None if _failure(first) else _ratio(reports, first),
+    }
+
+
+def _ratio(reports: list[dict], first: list[dict]) -> dict:
+    """Own median over the first row's, turn by turn."""
+    ratios = []
+    for own, other in zip(reports, first, strict=True):
+        ratios.append(np.median(own["times_ms"][WARM_UP:]) / np.median(other["times_ms"][WARM_UP:]))
+    return {
+        "median": float(np.median(ratios)),
+        "min": float(min(ratios)),
+        "max": float(max(ratios)),
+    }
 
 
 def bench_latency(
@@ -190,21 +213,15 @@ def bench_latency(
     if missing:
         raise ConfigError(
             f"{', '.join(missing)} cannot be measured here; installed: "
-            f"{', '.join(known) or 'none'}. "
-            "Run: pip install -e '.[bench]'."
+            f"{', '.join(known) or 'none'}. Run: pip install -e '.[bench]'."
         )
+    if against is None:
+        against = known
+
     with tempfile.TemporaryDirectory(prefix="edvit-bench-") as name:
         folder = Path(name)
         rows = subjects(
-            config,
-            weights,
-            folder,
-            threads,
-            known if against is None else against,
-            files,
-            input_name,
-            input_dtype,
-            naive,
+            config, weights, folder, threads, against, files, input_name, input_dtype, naive
         )
         measured = measure(rows, runs, turns)
         peak = {count: rivals.run_rival("sgemm", folder, count, 10)["gflops"] for count in threads}
@@ -221,35 +238,43 @@ def bench_latency(
 def latency_text(result: dict) -> str:
     """The result as a text table; ratios are to the first row, over turns."""
     lines = [
-        f"{'engine':<24}{'graph':<16}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}{'load':>8}{'first':>8}"
-        f"{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}{'ratio (least-largest)':>24}"
+        f"{'engine':<24}{'graph':<16}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}"
+        f"{'load':>8}{'first':>8}{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}"
+        f"{'ratio (least-largest)':>24}"
     ]
     for row in result["rows"]:
         head = f"{row['engine']:<24}{row['graph']:<16}{row['threads']:>4}"
         if "failure" in row:
             lines.append(f"{head}  FAILED: {row['failure']}")
-            continue
-        rss = f"{row['peak_rss_bytes'] / 2**20:.0f}" if row["peak_rss_bytes"] else "-"
-        ratio = row["ratio"]
-        shown = f"{ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})" if ratio else "-"
-        lines.append(
-            f"{head}{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}"
-            f"{rss:>9}{row['gmacs']:>8.3f}{row['gflops'] / result['sgemm_gflops'][row['threads']]:>10.0%}{shown:>24}"
-        )
-    rates = ", ".join(
-        f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}"
-        for count, rate in result["sgemm_gflops"].items()
-    )
-    lines.append(
+        else:
+            lines.append(head + _cells(row, result["sgemm_gflops"][row["threads"]]))
+
+    rates = []
+    for count, rate in result["sgemm_gflops"].items():
+        rates.append(f"{rate:.0f} GFLOP/s on {count} thread{'s' * (count > 1)}")
+    lines += [
         f"{result['turns']} alternating turns of {result['runs']} runs after {WARM_UP} to warm up, "
-        "batch 1, each turn "
-        "in a process of its own.\nGMACs: multiply-accumulates that the graph computes, attention "
-        "products included; "
-        "in our graphs the last block\nruns for the class token alone, where the head reads "
-        "nothing else. "
-        f"sgemm: {rates} (numpy, 1,536 squared)."
-    )
+        "batch 1, each turn in a process of its own.",
+        "GMACs: multiply-accumulates that the graph computes, attention products included; in our "
+        "graphs the last block",
+        "runs for the class token alone, where the head reads nothing else. "
+        f"sgemm: {', '.join(rates)} (numpy, 1,536 squared).",
+    ]
     return "\n".join(lines)
+
+
+def _cells(row: dict, sgemm_gflops: float) -> str:
+    """The figures of one row of the table."""
+    rss = f"{row['peak_rss_bytes'] / 2**20:.0f}" if row["peak_rss_bytes"] else "-"
+    ratio = "-"
+    if row["ratio"]:
+        shares = row["ratio"]
+        ratio = f"{shares['median']:.3f} ({shares['min']:.3f}-{shares['max']:.3f})"
+    return (
+        f"{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}"
+        f"{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}{rss:>9}{row['gmacs']:>8.3f}"
+        f"{row['gflops'] / sgemm_gflops:>10.0%}{ratio:>24}"
+    )
 
 
 def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -261,12 +286,13 @@ def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[st
     """
     from edvit_tf.models.weights import initial_weights
 
-    weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
+    weights = initial_weights(config, seed)
+    rng = np.random.default_rng(seed)
+    deviation = pre_gelu / config.hidden_dim**0.5
     for i in range(config.num_layers):
         name = f"block_{i:02d}.mlp.expand.kernel"
-        weights[name] = rng.normal(
-            0, pre_gelu / config.hidden_dim**0.5, weights[name].shape
-        ).astype(np.float32)
+        drawn = rng.normal(0, deviation, weights[name].shape)
+        weights[name] = drawn.astype(np.float32)
     return weights
 
 
@@ -290,16 +316,14 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     """The .tflite file that TensorFlow's converter makes of the Keras model, batch 1."""
     import tensorflow as tf
 
-    from edvit_tf.models.vit.keras_model import build_vit
-    from edvit_tf.models.weights import set_weights
+    from edvit_tf.models.vit.keras_model import build_vit, set_weights
 
     file = folder / "keras.tflite"
     if not file.is_file():
         model = build_vit(config, batch_size=1)
         set_weights(model, weights)
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # Keras lists every variable; figures alone go to standard output
+        # Keras lists every variable; figures alone go to standard output
+        with contextlib.redirect_stdout(sys.stderr):
             file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
     return file
 

@@ -1,5 +1,5 @@
-"""Benchmarks of this machine, with warm-up, median and spread. Planning so far; latency and memory
-of bundles to come.
+"""Seconds of greedy planning at scale, and how far greedy is from optimal; with warm-up, median and
+spread.
 
 Everything runs in this process, greedy in one thread; the MILP solver (HiGHS) decides for itself.
 """
@@ -57,32 +57,26 @@ def bench_plan(
     for name, value in counts.items():
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1. Give a larger number.")
-    rng = np.random.default_rng(seed)
+
     base = vit_config("vit_base", (224, 224, 3), num_sub_models)
-    usual = _instance(rng, num_sub_models, num_devices)
+    usual = _instance(np.random.default_rng(seed), num_sub_models, num_devices)
     crowded = _crowded(usual)
-    single = [(j,) for j in range(num_sub_models)]
+    one_class_each = [(j,) for j in range(num_sub_models)]
+    unlimited = [DeviceSpec(device.name) for device in usual.devices]
     scale = {
         "usual": _timed(lambda: greedy(usual), runs),
         "crowded": _timed(lambda: greedy(crowded), runs),
-        "plan": _timed(
-            lambda: plan(base, single, [DeviceSpec(d.name) for d in usual.devices]), runs
-        ),
+        "plan": _timed(lambda: plan(base, one_class_each, unlimited), runs),
     }
-    return {
-        "seed": seed,
-        **counts,
-        "scale": scale,
-        "gap": _gap(np.random.default_rng([seed, 1]), instances),
-    }
+    gap = _gap(np.random.default_rng([seed, 1]), instances)
+    return {"seed": seed, **counts, "scale": scale, "gap": gap}
 
 
 def plan_text(result: dict) -> str:
     """What `bench_plan` found, as text."""
     lines = [
         f"greedy planning, {result['sub_models']} sub-models on {result['devices']} devices; "
-        "seconds, one thread, "
-        f"{result['runs']} runs after {WARM_UP} to warm up:",
+        f"seconds, one thread, {result['runs']} runs after {WARM_UP} to warm up:",
         f"  {'':<10}{'median':>9}{'min':>9}{'max':>9}  placed",
     ]
     for name, row in result["scale"].items():
@@ -97,8 +91,7 @@ def plan_text(result: dict) -> str:
         "  plan: the whole of Algorithm 1, devices without limits",
         "",
         f"greedy against optimal, {result['instances']} random instances of 2 to {MAX_DEVICES} "
-        "devices, seed "
-        f"{result['seed']} ({gap['neither']} more had no placement):",
+        f"devices, seed {result['seed']} ({gap['neither']} more had no placement):",
         f"  both place all sub-models      {gap['both']:>5}",
         f"  optimal alone                  {gap['optimal_only']:>5}",
         f"  optimum not proven in time     {gap['unproven']:>5}",
@@ -113,8 +106,7 @@ def plan_text(result: dict) -> str:
         row = gap["seconds"][name]
         lines.append(
             f"  {name:<8} seconds an instance: median {row['median']:.5f}, worst {row['max']:.5f}, "
-            "all "
-            f"{row['sum']:.2f}"
+            f"all {row['sum']:.2f}"
         )
     return "\n".join(lines)
 
@@ -154,29 +146,31 @@ def _instance(
     base = vit_config("vit_base", (224, 224, 3), 10)
     kinds = [base.pruned(heads, 2) for heads in (1, 2, 3, 4)]
     chosen = [kinds[i] for i in rng.integers(0, len(kinds), num_sub_models)]
-    sizes, macs = [cost.file_bytes(c) for c in chosen], [cost.macs(c) for c in chosen]
+    sizes = [cost.file_bytes(config) for config in chosen]
+    macs = [cost.macs(config) for config in chosen]
 
     def limits(needs):
         shares = rng.uniform(1 - spread, 1 + spread, num_devices)
         least = max(needs) * rng.uniform(0.9, 1.3, num_devices if spread else 1)
         return np.maximum(slack * sum(needs) * shares / shares.sum(), least)
 
-    devices = [
-        DeviceSpec(f"device-{i:04d}", int(m), int(c))
-        for i, (m, c) in enumerate(zip(limits(sizes), limits(macs), strict=True))
-    ]
+    devices = []
+    for i, (memory, compute) in enumerate(zip(limits(sizes), limits(macs), strict=True)):
+        devices.append(DeviceSpec(f"device-{i:04d}", int(memory), int(compute)))
     return make_problem(sizes, macs, devices)
 
 
 def _crowded(problem: Problem) -> Problem:
     """Nine devices in ten hold no sub-model and rank first; the tenth part holds everything."""
-    total, most = sum(problem.sizes), sum(problem.demands)
-    devices = [
-        DeviceSpec(d.name, min(problem.sizes) - 1, 2 * most)
-        if i % 10
-        else DeviceSpec(d.name, total, most)
-        for i, d in enumerate(problem.devices)
-    ]
+    all_bytes = sum(problem.sizes)
+    all_macs = sum(problem.demands)
+    too_small = min(problem.sizes) - 1
+    devices = []
+    for i, device in enumerate(problem.devices):
+        if i % 10 == 0:
+            devices.append(DeviceSpec(device.name, all_bytes, all_macs))
+        else:
+            devices.append(DeviceSpec(device.name, too_small, 2 * all_macs))
     return make_problem(problem.sizes, problem.demands, devices)
 
 
@@ -187,17 +181,11 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
     seconds: dict[str, list[float]] = {"greedy": [], "optimal": []}
     counts = dict.fromkeys(("both", "optimal_only", "neither", "unproven", "equal"), 0)
     gaps = []
-    number = 0
+    drawn = 0
     while counts["both"] + counts["optimal_only"] < instances:
-        number += 1
-        num_devices = int(rng.integers(2, MAX_DEVICES + 1))
-        problem = _instance(
-            rng,
-            int(rng.integers(num_devices, 2 * num_devices + 1)),
-            num_devices,
-            slack=rng.uniform(1.05, 2.0),
-            spread=0.5 * (number % 2),
-        )
+        drawn += 1
+        problem = _drawn(rng, equal_devices=drawn % 2 == 0)
+
         start = time.perf_counter()
         quick = greedy(problem)
         between = time.perf_counter()
@@ -211,22 +199,30 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
         counts["unproven"] += not best.proven
         if isinstance(quick, Stuck):
             counts["optimal_only"] += 1
-        else:
-            counts["both"] += 1
-            most, reached = (
-                least_remaining(problem, best.placement),
-                least_remaining(problem, quick),
-            )
-            counts["equal"] += reached == most
-            gaps.append((most - reached) / most if most > 0 else 0.0)
-            assert max(energies(problem)) >= most >= reached
+            continue
+
+        counts["both"] += 1
+        most = least_remaining(problem, best.placement)
+        reached = least_remaining(problem, quick)
+        assert max(energies(problem)) >= most >= reached
+        counts["equal"] += reached == most
+        gaps.append((most - reached) / most if most > 0 else 0.0)
     return {
         **counts,
         "mean": statistics.fmean(gaps) if gaps else None,
         "median": statistics.median(gaps) if gaps else None,
         "worst": max(gaps, default=None),
-        "seconds": {
-            name: {"median": statistics.median(v), "max": max(v), "sum": sum(v)}
-            for name, v in seconds.items()
-        },
+        "seconds": {name: _summary(values) for name, values in seconds.items()},
     }
+
+
+def _drawn(rng: np.random.Generator, equal_devices: bool) -> Problem:
+    """A random instance of 2 to MAX_DEVICES devices, with 1 to 2 sub-models a device."""
+    num_devices = int(rng.integers(2, MAX_DEVICES + 1))
+    num_sub_models = int(rng.integers(num_devices, 2 * num_devices + 1))
+    slack = rng.uniform(1.05, 2.0)
+    return _instance(rng, num_sub_models, num_devices, slack, spread=0.0 if equal_devices else 0.5)
+
+
+def _summary(values: list[float]) -> dict:
+    return {"median": statistics.median(values), "max": max(values), "sum": sum(values)}

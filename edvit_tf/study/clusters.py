@@ -2,9 +2,9 @@
 own files.
 
 Rows: the float32 and int8 files as they are, then both with the matrices of every sub-model
-clustered (`edvit_tf.export.clustering`), before and after training the centroids. Bytes are those
-of all sub-models' files, compressed by zlib at level 9, which is what `rsync -z` and `scp -C` do to
-them.
+clustered (`edvit_tf.models.vit.clustering`), before and after training the centroids. Bytes are
+those of all sub-models' files, compressed by zlib at level 9, which is what `rsync -z` and `scp -C`
+do to them.
 """
 
 import tempfile
@@ -18,14 +18,13 @@ from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.evaluation.answers import Answers, fuse
 from edvit_tf.evaluation.evaluate import materialise
+from edvit_tf.models import architecture
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.common import Rows
 
 LINK_BITS_PER_SECOND = 2_000_000
-FLAVOURS = {
-    "float32": "tflite-runtime",
-    "int8": "ai-edge-litert",
-}  # by the runtime that answers here
+# the runtime that answers here, by the flavour of the files
+RUNTIMES = {"float32": "tflite-runtime", "int8": "ai-edge-litert"}
 Weights = dict[str, np.ndarray]
 
 
@@ -45,93 +44,109 @@ def clusters_study(
 
     `samples` training windows are what centroids are trained on. Raises ExportError, DataError.
     """
-    from edvit_tf.models.vit.clustering import cluster
-    from edvit_tf.models.weights import get_weights, load_keras
-    from edvit_tf.training.train import predict
+    made_of = [(None, 0)]  # the weights as they are, then (values a matrix, epochs)
+    for count in clusters:
+        made_of += [(count, rounds) for rounds in epochs]
 
-    configs = [ViTConfig.from_dict(entry.config) for entry in bundle.sub_models]
-    whole = [
-        get_weights(load_keras(verified_path(bundle, entry.keras))) for entry in bundle.sub_models
-    ]
     with tempfile.TemporaryDirectory(prefix="edvit-study-") as name:
-        folder = Path(name)
-        held_out = materialise(dataset, split, folder)
-        order = np.sort(
-            np.random.default_rng(seed).permutation(len(dataset.recordings("train")))[:samples]
-        )
-        x = np.concatenate([dataset.read([dataset.recordings("train")[i]])[:1] for i in order])
-        for count, rounds in [(None, 0), *((k, e) for k in clusters for e in epochs)]:
+        fleet = _Fleet(bundle, dataset, split, samples, seed, Path(name))
+        for count, rounds in made_of:
+            for flavour in RUNTIMES:
 
-            def weights_of(count=count, rounds=rounds) -> list[Weights]:
-                return (
-                    whole
-                    if count is None
-                    else [
-                        cluster(
-                            config,
-                            one,
-                            x,
-                            predict(config, one, x),
-                            clusters=count,
-                            epochs=rounds,
-                            seed=seed,
-                        )[0]
-                        for config, one in zip(configs, whole, strict=True)
-                    ]
-                )
-
-            made: list[
-                list[Weights]
-            ] = []  # clustered once for both flavours, and only if a row is still to do
-            for flavour in FLAVOURS:
-
-                def figures(flavour=flavour, made=made, weights_of=weights_of) -> dict:
-                    if not made:
-                        made.append(weights_of())
-                    return _figures(bundle, configs, made[0], flavour, held_out, folder)
+                def figures(count=count, rounds=rounds, flavour=flavour) -> dict:
+                    return fleet.figures(count, rounds, flavour)
 
                 yield rows.row({"clusters": count, "epochs": rounds, "flavour": flavour}, figures)
 
 
-def _figures(
-    bundle: Bundle,
-    configs: list[ViTConfig],
-    weights: list[Weights],
-    flavour: str,
-    held_out: tuple,
-    folder: Path,
-) -> dict:
-    """Exports these weights, weighs the files and asks them."""
-    from edvit_tf.export.convert import convert
-    from edvit_tf.export.process import run_in_process
-    from edvit_tf.models.vit.deployed import graph
+class _Fleet:
+    """The sub-models of a bundle, the samples that centroids are trained on, and those that the
+    files are asked.
+    """
 
-    inputs, labels, recordings = held_out
-    entry = bundle.input
-    target = "portable" if flavour == "float32" else "litert"
-    size, compressed, outputs = 0, 0, []
-    for config, one in zip(configs, weights, strict=True):
-        file = folder / "model.tflite"
-        convert(
-            *graph(config, one, entry.name, entry.dtype, target),
-            file,
-            one,
-            flavour,
+    def __init__(
+        self, bundle: Bundle, dataset, split: str, samples: int, seed: int, folder: Path
+    ) -> None:
+        from edvit_tf.models.weights import get_weights, load_keras
+
+        self.bundle = bundle
+        self.folder = folder
+        self.seed = seed
+        self.configs = []
+        self.weights = []
+        for entry in bundle.sub_models:
+            self.configs.append(ViTConfig.from_dict(entry.config))
+            self.weights.append(get_weights(load_keras(verified_path(bundle, entry.keras))))
+
+        self.held_out = materialise(dataset, split, folder)
+        recordings = dataset.recordings("train")
+        order = np.random.default_rng(seed).permutation(len(recordings))
+        chosen = np.sort(order[:samples])
+        # (n, H, W, C): a long recording's first window
+        self.train = np.concatenate([dataset.read([recordings[i]])[:1] for i in chosen])
+        self._made: tuple = ()  # (count, rounds, weights) of the last row
+
+    def figures(self, count: int | None, rounds: int, flavour: str) -> dict:
+        """Exports the weights of a row, weighs the files and asks them."""
+        from edvit_tf.export.convert import convert
+        from edvit_tf.export.process import run_in_process
+
+        inputs, labels, recordings = self.held_out
+        entry = self.bundle.input
+        target = "portable" if flavour == "float32" else "litert"
+        file = self.folder / "model.tflite"
+        size = 0
+        compressed = 0
+        outputs = []
+        for config, weights in zip(self.configs, self._clustered(count, rounds), strict=True):
+            graph, signature = architecture(config).graph(
+                config, weights, entry.name, entry.dtype, target
+            )
+            convert(graph, signature, file, weights, flavour)
+            content = file.read_bytes()
+            size += len(content)
+            compressed += len(zlib.compress(content, 9))
+            outputs.append(run_in_process(file, inputs, runtime=RUNTIMES[flavour])[0])
+
+        answers = Answers(
+            tuple(output["features"] for output in outputs),
+            tuple(output["logits"] for output in outputs),
+            (),
         )
-        content = file.read_bytes()
-        size, compressed = size + len(content), compressed + len(zlib.compress(content, 9))
-        outputs.append(run_in_process(file, inputs, runtime=FLAVOURS[flavour])[0])
-    answers = Answers(
-        tuple(o["features"] for o in outputs), tuple(o["logits"] for o in outputs), ()
-    )
-    share = accuracy(fuse(bundle, answers)[0], labels, recordings)
-    return {
-        "bytes": size,
-        "compressed_bytes": compressed,
-        "link_seconds": 8 * compressed / LINK_BITS_PER_SECOND,
-        "accuracy": share["recording"],
-        "recordings": share["recordings"],
-    }
+        share = accuracy(fuse(self.bundle, answers)[0], labels, recordings)
+        return {
+            "bytes": size,
+            "compressed_bytes": compressed,
+            "link_seconds": 8 * compressed / LINK_BITS_PER_SECOND,
+            "accuracy": share["recording"],
+            "recordings": share["recordings"],
+        }
+
+    def _clustered(self, count: int | None, rounds: int) -> list[Weights]:
+        """The weights of every sub-model on `count` values; made once for both flavours, and only
+        if a row is still to do.
+        """
+        from edvit_tf.models.vit.clustering import cluster
+        from edvit_tf.training.train import predict
+
+        if count is None:
+            return self.weights
+        if self._made[:2] != (count, rounds):
+            found = []
+            for config, weights in zip(self.configs, self.weights, strict=True):
+                answers = predict(config, weights, self.train)
+                clustered, _ = cluster(
+                    config,
+                    weights,
+                    self.train,
+                    answers,
+                    clusters=count,
+                    epochs=rounds,
+                    seed=self.seed,
+                )
+                found.append(clustered)
+            self._made = (count, rounds, found)
+        return self._made[2]
 
 
 def clusters_table(rows: list[dict]) -> str:
@@ -142,9 +157,10 @@ def clusters_table(rows: list[dict]) -> str:
         f"{'fused':>8}{'change':>8}"
     ]
     for row in rows:
-        sizes = f"{row['bytes'] / 2**20:>8.2f}{row['compressed_bytes'] / 2**20:>12.2f}{row['link_seconds']:>15.1f}"
+        change = row["accuracy"] - rows[0]["accuracy"]
         lines.append(
-            f"{row['clusters'] or '-':>9}{row['epochs']:>8}  {row['flavour']:<9}{sizes}"
-            f"{100 * row['accuracy']:>8.2f}{100 * (row['accuracy'] - rows[0]['accuracy']):>+8.2f}"
+            f"{row['clusters'] or '-':>9}{row['epochs']:>8}  {row['flavour']:<9}"
+            f"{row['bytes'] / 2**20:>8.2f}{row['compressed_bytes'] / 2**20:>12.2f}"
+            f"{row['link_seconds']:>15.1f}{100 * row['accuracy']:>8.2f}{100 * change:>+8.2f}"
         )
     return "\n".join(lines)

@@ -4,6 +4,7 @@ finished rows.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     from edvit_tf.models.vit.pretrained import load_pretrained
 
     tf.config.experimental.enable_op_determinism()
+
     path = find_base(source)
     shape = load_pretrained(path).config.image_shape
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
@@ -68,8 +70,7 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
         raise ConfigError(
             f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base "
-            "that was "
-            "fine-tuned on this data set."
+            "that was fine-tuned on this data set."
         )
     return Base(loaded.config, loaded.weights, dataset)
 
@@ -80,22 +81,25 @@ def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Sample
     few.
     """
     dataset = base.dataset
-    labels = np.array([r.label for r in dataset.recordings(split)])
+    recordings = dataset.recordings(split)
+    labels = np.array([recording.label for recording in recordings])
     classes = len(dataset.labels)
     order = np.random.default_rng([seed, 77]).permutation(len(labels))
-    by_class = [order[labels[order] == c] for c in range(classes)]
-    first, last = -(-skip // classes), -(-skip // classes) + -(-count // classes)
-    if min(map(len, by_class)) < last:
+    by_class = [order[labels[order] == label] for label in range(classes)]
+
+    first = math.ceil(skip / classes)
+    last = first + math.ceil(count / classes)
+    smallest = min(len(places) for places in by_class)
+    if smallest < last:
         raise DataError(
             f"{count} samples of the {split} split, {skip} being left out, need {last} of each "
-            "class; the "
-            f"smallest class has {min(map(len, by_class))}. Ask for fewer."
+            f"class; the smallest class has {smallest}. Ask for fewer."
         )
-    chosen = np.random.default_rng([seed, 78]).permutation(
-        np.concatenate([c[first:last] for c in by_class])
-    )[:count]
-    recordings = [dataset.recordings(split)[i] for i in chosen]
-    x = [dataset.read([r])[:1] for r in recordings]  # a long recording's first window
+
+    drawn = np.concatenate([places[first:last] for places in by_class])
+    chosen = np.random.default_rng([seed, 78]).permutation(drawn)[:count]
+    # a long recording's first window
+    x = [dataset.read([recordings[place]])[:1] for place in chosen]
     return Samples(np.concatenate(x), labels[chosen])
 
 
@@ -106,30 +110,37 @@ class Rows:
 
     def __init__(self, path: Path | None, settings: dict):
         """Raises OutputError if `path` holds rows that were measured with other settings."""
-        self.path, self.done = path, {}
-        if path is not None and path.is_file():
-            text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]  # a kill may have left half a line
-            try:
-                first, *lines = [json.loads(line) for line in whole.splitlines()]
-                stored, self.done = first["settings"], {line["key"]: line["row"] for line in lines}
-            except (ValueError, KeyError, TypeError) as error:
-                raise OutputError(
-                    f"{path} is not a file of finished rows ({error}); take another --out, or move "
-                    "it "
-                    "away."
-                ) from error
-            if stored != settings:
-                raise OutputError(
-                    f"{path} holds rows of other settings "
-                    f"({'; '.join(differences(stored, settings))}); "
-                    "take another --out, or move it away."
-                )
-            if whole != text:
-                path.write_text(whole, encoding="utf-8")
-        elif path is not None:
+        self.path = path
+        self.done: dict[str, dict] = {}
+        if path is None:
+            return
+        if path.is_file():
+            self._read(path, settings)
+        else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+
+    def _read(self, path: Path, settings: dict) -> None:
+        """Takes up what is stored; a half line that a kill left is cut off."""
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        try:
+            first, *lines = [json.loads(line) for line in whole.splitlines()]
+            stored = first["settings"]
+            self.done = {line["key"]: line["row"] for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{path} is not a file of finished rows ({error}); take another --out, or move it "
+                "away."
+            ) from error
+        if stored != settings:
+            raise OutputError(
+                f"{path} holds rows of other settings "
+                f"({'; '.join(differences(stored, settings))}); take another --out, or move it "
+                "away."
+            )
+        if whole != text:
+            path.write_text(whole, encoding="utf-8")
 
     def row(self, name: dict, measure: Callable[[], dict]) -> dict:
         """The row of this name: the stored one, or `measure()`, stored at once."""

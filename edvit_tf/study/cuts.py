@@ -20,10 +20,10 @@ from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw
 
 RESIDUAL_GRID = (
-    *(
-        PruneConfig(residual="channels", score=score)
-        for score in ("linearised", "fisher", "magnitude", "random")
-    ),
+    PruneConfig(residual="channels", score="linearised"),
+    PruneConfig(residual="channels", score="fisher"),
+    PruneConfig(residual="channels", score="magnitude"),
+    PruneConfig(residual="channels", score="random"),
     PruneConfig(residual="channels", rounds=4),
     PruneConfig(residual="scored_directions"),
     PruneConfig(),
@@ -44,25 +44,29 @@ class Bench:
     ):
         from edvit_tf.training.train import fit_head, predict, softmax
 
-        self.base, self.seed = base, seed
+        self.base = base
+        self.seed = seed
         self.train = draw(base, "train", train, seed)
         self.calibration = self.train.x[:calibration]
         self.held_out: Samples = draw(base, split, test, 0)
+        self._residual: tuple = ()  # (key, Pruned) of the last first stage
+
+        # the fit distils: half the label, half the base's answer  (n, num_classes)
+        num_classes = base.config.num_classes
         self.teacher = predict(base.config, base.weights, self.train.x)
-        self.targets = (
-            np.eye(base.config.num_classes, dtype=np.float32)[self.train.labels]
-            + softmax(self.teacher["logits"])
-        ) / 2
-        config, weights = group_head(
-            base.config, base.weights, tuple(range(base.config.num_classes))
-        )
+        labels = np.eye(num_classes, dtype=np.float32)[self.train.labels]
+        self.targets = (labels + softmax(self.teacher["logits"])) / 2
+
+        config, weights = group_head(base.config, base.weights, tuple(range(num_classes)))
         if base.config.pool != "cls":
+            # the head read patch tokens too; it is fitted anew on the class token's features
             features = self.teacher["features"][:, : config.hidden_dim]
-            weights["head.kernel"], weights["head.bias"] = fit_head(
+            kernel, bias = fit_head(
                 features, self.targets, weights["head.kernel"], weights["head.bias"]
             )
+            weights["head.kernel"] = kernel
+            weights["head.bias"] = bias
         self.start = (config, weights)
-        self._kept: dict = {}
 
     def accuracy(self, config: ViTConfig, weights: dict) -> float:
         """Share of the held-out samples that are named right."""
@@ -84,17 +88,16 @@ class Bench:
         """
         if stage != "residual":
             return prune_stage(*before, self.calibration, stage, target, options, self.seed)
-        shared = options.replace(
-            heads="merge", repair=True
-        )  # what the first stage does not look at, or gives anyway
+
+        # the first stage does not look at the heads, and gives the cut with and without repair
+        shared = options.replace(heads="merge", repair=True)
         if options.residual == "directions":
             shared = shared.replace(score="linearised")
         key = (target.hidden_dim, shared)
-        if key not in self._kept:
-            self._kept = {
-                key: prune_stage(*before, self.calibration, stage, target, shared, self.seed)
-            }
-        done = self._kept[key]
+        if self._residual[:1] != (key,):
+            done = prune_stage(*before, self.calibration, stage, target, shared, self.seed)
+            self._residual = (key, done)
+        done = self._residual[1]
         return done if options.repair else replace(done, repaired=None)
 
     def fitted(self, config: ViTConfig, weights: dict) -> float:
@@ -148,7 +151,8 @@ def grid_study(
 
         def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes, options.heads)
-            model, row = bench.start, {}
+            model = bench.start
+            row = {}
             for stage in STAGES:
                 done = bench.prune(model, stage, target, options)
                 row[f"{stage}_cut"] = bench.accuracy(done.config, done.cut)
@@ -193,39 +197,55 @@ def best_two() -> list[PruneConfig]:
 
 def cuts_table(rows: list[dict], num_heads: int) -> str:
     """Text tables of both studies, accuracies in percent."""
-    lines = []
     residual = [row for row in rows if row["study"] == "residual"]
-    if residual:
-        lines.append(f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}")
-    for row in residual:
-        o = row["options"]
-        how = {
-            "channels": f"channels, {o['score']}"
-            + (f", {o['rounds']} rounds" if o["rounds"] > 1 else ""),
-            "directions": "principal directions",
-            "scored_directions": f"directions, {o['score']}",
-        }[o["residual"]]
-        how += "" if o["class_token_counts_as_all"] else ", all tokens alike"
-        lines.append(
-            f"{how:<44}{row['kept_heads']}/{num_heads:<4}"
-            + "".join(f"{_percent(row[key]):>8}" for key in ("cut", "repair"))
-        )
     grid = [row for row in rows if row["study"] == "grid"]
+    lines = []
+    if residual:
+        lines += _residual_table(residual, num_heads)
     if grid:
-        steps = [f"{stage}_{step}" for stage in STAGES for step in ("cut", "repair")] + ["fit"]
-        lines += [
-            "",
-            f"{'all three stages':<36}{'s':>6}"
-            + "".join(f"{s.replace('_', ' '):>18}" for s in steps),
-        ]
-    for row in grid:
-        o = row["options"]
-        how = f"{o['score']}, {o['heads']}, {'repair' if o['repair'] else 'no repair'}, seed {row['seed']}"
-        lines.append(
-            f"{how:<36}{row['kept_heads']:>3}/{num_heads:<2}"
-            + "".join(f"{_percent(row.get(step)):>18}" for step in steps)
-        )
+        lines += ["", *_grid_table(grid, num_heads)]
     return "\n".join(lines)
+
+
+def _residual_table(rows: list[dict], num_heads: int) -> list[str]:
+    lines = [f"{'residual stage alone':<44}{'s':>6}{'cut':>8}{'repair':>8}"]
+    for row in rows:
+        lines.append(
+            f"{_residual_options(row['options']):<44}{row['kept_heads']}/{num_heads:<4}"
+            f"{_percent(row['cut']):>8}{_percent(row['repair']):>8}"
+        )
+    return lines
+
+
+def _residual_options(options: dict) -> str:
+    """How a row cut the residual stream, in words."""
+    if options["residual"] == "directions":
+        how = "principal directions"
+    else:
+        kind = "channels" if options["residual"] == "channels" else "directions"
+        how = f"{kind}, {options['score']}"
+    if options["rounds"] > 1:
+        how += f", {options['rounds']} rounds"
+    if not options["class_token_counts_as_all"]:
+        how += ", all tokens alike"
+    return how
+
+
+def _grid_table(rows: list[dict], num_heads: int) -> list[str]:
+    steps = []
+    for stage in STAGES:
+        steps += [f"{stage}_cut", f"{stage}_repair"]
+    steps.append("fit")
+
+    titles = "".join(f"{step.replace('_', ' '):>18}" for step in steps)
+    lines = [f"{'all three stages':<36}{'s':>6}{titles}"]
+    for row in rows:
+        options = row["options"]
+        repair = "repair" if options["repair"] else "no repair"
+        how = f"{options['score']}, {options['heads']}, {repair}, seed {row['seed']}"
+        cells = "".join(f"{_percent(row.get(step)):>18}" for step in steps)
+        lines.append(f"{how:<36}{row['kept_heads']:>3}/{num_heads:<2}{cells}")
+    return lines
 
 
 def _percent(share: float | None) -> str:

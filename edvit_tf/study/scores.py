@@ -2,6 +2,7 @@
 does each cost?
 """
 
+import functools
 import time
 from collections.abc import Iterator
 
@@ -27,41 +28,42 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
     over those units, the share of the exact top quarter that each finds, and the same of exact with
     itself on as many other inputs; and the magnitude's.
     """
-    config, weights = base.config, base.weights
-    ours, others = (draw(base, "train", samples, seed, skip).x for skip in (0, samples))
+    config = base.config
+    weights = base.weights
+    ours = draw(base, "train", samples, seed).x
+    others = draw(base, "train", samples, seed, skip=samples).x
+
     rng = np.random.default_rng([seed, 1])
-    chosen = {
-        name: np.sort(
-            rng.choice(width, min(width, units * (4 if stage == "residual" else 1)), replace=False)
-        )
-        for stage in STAGES
-        for name, width in mask_shapes(config, stage).items()
-    }
-    cheap = None
+    chosen = {}  # units by layer
+    for stage in STAGES:
+        count = 4 * units if stage == "residual" else units
+        for name, width in mask_shapes(config, stage).items():
+            chosen[name] = np.sort(rng.choice(width, min(width, count), replace=False))
+
+    @functools.cache
+    def cheap() -> dict:
+        """Both cheap scores of every unit; taken when the first row is measured."""
+        return from_slopes(config, weights, ours)
+
+    def measure(stage: str, name: str) -> dict:
+        some = chosen[name]
+        truth = exact(config, weights, ours, stage, units={name: some})[name][some]
+        again = exact(config, weights, others, stage, units={name: some})[name][some]
+        magnitudes = importance(config, weights, ours, stage, "magnitude")[name][some]
+
+        row = {"units": len(some)}
+        for method, scores in cheap().items():
+            row[method] = _compare(scores[name][some], truth)
+        row["magnitude"] = _compare(magnitudes, truth)
+        row["exact_again"] = _compare(again, truth)
+        return row
+
     for stage in STAGES:
         for name in mask_shapes(config, stage):
-
-            def measure(stage=stage, name=name):
-                nonlocal cheap
-                if cheap is None:
-                    cheap = from_slopes(config, weights, ours)
-                some = chosen[name]
-                truth, again = (
-                    exact(config, weights, x, stage, units={name: some})[name][some]
-                    for x in (ours, others)
-                )
-                magnitudes = importance(config, weights, ours, stage, "magnitude")[name][some]
-                found = {
-                    method: _compare(scores[name][some], truth) for method, scores in cheap.items()
-                }
-                return {
-                    "units": len(some),
-                    **found,
-                    "magnitude": _compare(magnitudes, truth),
-                    "exact_again": _compare(again, truth),
-                }
-
-            yield rows.row({"study": "agreement", "stage": stage, "name": name}, measure)
+            yield rows.row(
+                {"study": "agreement", "stage": stage, "name": name},
+                functools.partial(measure, stage, name),
+            )
 
 
 def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -> dict:
@@ -77,40 +79,11 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     from edvit_tf.device.model.memory import peak_rss
     from edvit_tf.models.weights import initial_weights
 
-    weights, rng = initial_weights(config, seed), np.random.default_rng(seed)
+    weights = initial_weights(config, seed)
+    rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (samples, *config.image_shape)).astype(np.uint8)
-    shapes = {stage: mask_shapes(config, stage) for stage in STAGES}
-    few, more = (
-        {
-            stage: {
-                name: np.sort(rng.choice(width, min(count, width), replace=False))
-                for name, width in shapes[stage].items()
-            }
-            for stage in STAGES
-        }
-        for count in (units, 2 * units)
-    )
-    total = {stage: sum(shapes[stage].values()) for stage in STAGES}
-
-    def run_linearised() -> float:
-        started = time.perf_counter()
-        from_slopes(config, weights, x)
-        return time.perf_counter() - started
-
-    def run_exact() -> float:
-        """Seconds of all units: a line through the times of `units` and of twice as many, for each
-        stage.
-        """
-        seconds = 0.0
-        for stage in STAGES:
-            ran = []
-            for chosen in (few[stage], more[stage]):
-                started = time.perf_counter()
-                exact(config, weights, x, stage, units=chosen)
-                ran.append((time.perf_counter() - started, sum(map(len, chosen.values()))))
-            (first, count), (second, double) = ran
-            seconds += first + (second - first) * (total[stage] - count) / max(1, double - count)
-        return seconds
+    few = _drawn_units(rng, config, units)
+    more = _drawn_units(rng, config, 2 * units)
 
     from_slopes(config, weights, x[:16])  # tracing, here and below
     from_slopes(config, weights, x)
@@ -118,28 +91,75 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     for stage in STAGES:
         for chosen in (few[stage], more[stage]):
             exact(config, weights, x[:16], stage, units=chosen)
-    pairs = [(run_linearised(), run_exact()) for _ in range(runs)]
-    passes = sum(total.values()), 1 + config.num_classes
 
-    def spread(values):
-        return {
-            name: round(float(of(values)), 2)
-            for name, of in (("median", np.median), ("min", min), ("max", max))
-        }
+    linearised_seconds = []
+    exact_seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        from_slopes(config, weights, x)
+        linearised_seconds.append(time.perf_counter() - started)
+        exact_seconds.append(_exact_seconds(config, weights, x, few, more))
 
+    ratios = [b / a for a, b in zip(linearised_seconds, exact_seconds, strict=True)]
+    exact_passes = sum(sum(mask_shapes(config, stage).values()) for stage in STAGES)
+    linearised_passes = 1 + config.num_classes
     return {
         "samples": samples,
-        "units": passes[0],
-        "exact_units_run": {stage: sum(map(len, more[stage].values())) for stage in STAGES},
+        "units": exact_passes,
+        "exact_units_run": {stage: _count(more[stage]) for stage in STAGES},
         "runs": runs,
-        "linearised_seconds": spread([a for a, _ in pairs]),
-        "exact_seconds_all_units": spread([b for _, b in pairs]),
-        "ratio": spread([b / a for a, b in pairs]),
-        "exact_passes": passes[0],
-        "linearised_passes": passes[1],
-        "ratio_passes": round(passes[0] / passes[1], 1),
+        "linearised_seconds": _spread(linearised_seconds),
+        "exact_seconds_all_units": _spread(exact_seconds),
+        "ratio": _spread(ratios),
+        "exact_passes": exact_passes,
+        "linearised_passes": linearised_passes,
+        "ratio_passes": round(exact_passes / linearised_passes, 1),
         "linearised_peak_rss_bytes": memory,
         "peak_rss_bytes": peak_rss(),
+    }
+
+
+def _drawn_units(rng: np.random.Generator, config: ViTConfig, units: int) -> dict:
+    """{stage: {layer: `units` of its units, or all where it has fewer}}."""
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for stage in STAGES:
+        drawn[stage] = {}
+        for name, width in mask_shapes(config, stage).items():
+            drawn[stage][name] = np.sort(rng.choice(width, min(units, width), replace=False))
+    return drawn
+
+
+def _exact_seconds(config: ViTConfig, weights, x: np.ndarray, few: dict, more: dict) -> float:
+    """Seconds of leave-one-out over all units: for each stage on the line through the times of a
+    few units and of twice as many.
+    """
+    seconds = 0.0
+    for stage in STAGES:
+        first = _timed_exact(config, weights, x, stage, few[stage])
+        second = _timed_exact(config, weights, x, stage, more[stage])
+        count = _count(few[stage])
+        double = _count(more[stage])
+        total = sum(mask_shapes(config, stage).values())
+        seconds += first + (second - first) * (total - count) / max(1, double - count)
+    return seconds
+
+
+def _timed_exact(config: ViTConfig, weights, x: np.ndarray, stage: str, units: dict) -> float:
+    started = time.perf_counter()
+    exact(config, weights, x, stage, units=units)
+    return time.perf_counter() - started
+
+
+def _count(units: dict[str, np.ndarray]) -> int:
+    """Units of all layers."""
+    return sum(len(some) for some in units.values())
+
+
+def _spread(values: list[float]) -> dict:
+    return {
+        "median": round(float(np.median(values)), 2),
+        "min": round(float(min(values)), 2),
+        "max": round(float(max(values)), 2),
     }
 
 
@@ -148,10 +168,11 @@ def _compare(scores: np.ndarray, truth: np.ndarray) -> dict:
     from scipy.stats import spearmanr
 
     quarter = max(1, len(truth) // 4)
-    best = (set(np.argsort(-values, kind="stable")[:quarter]) for values in (scores, truth))
+    found = set(np.argsort(-scores, kind="stable")[:quarter])
+    best = set(np.argsort(-truth, kind="stable")[:quarter])
     return {
         "spearman": round(float(spearmanr(scores, truth).statistic), 4),
-        "top_quarter": round(len(set.intersection(*best)) / quarter, 4),
+        "top_quarter": round(len(found & best) / quarter, 4),
     }
 
 
@@ -197,7 +218,8 @@ def agreement_table(rows: list[dict]) -> str:
             continue
         cells = ""
         for method in METHODS:
-            rho, top = ([row[method][key] for row in own] for key in ("spearman", "top_quarter"))
+            rho = [row[method]["spearman"] for row in own]
+            top = [row[method]["top_quarter"] for row in own]
             cells += f"{np.mean(rho):>10.3f} ({min(rho):.3f}){np.mean(top):>7.2f}"
         lines.append(f"{title:<12}{len(own):>7}{own[0]['units']:>6}{cells}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from edvit_tf.errors import OutputError
@@ -38,85 +39,98 @@ def sweep(
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
     out.mkdir(parents=True, exist_ok=True)
     ways = list(strategies) or [None]
-    names = {
-        (seed, count, way): f"seed-{seed}-n{count}" + (f"-{way}" if way else "")
-        for seed in seeds
-        for count in devices
-        for way in ways
-    }
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-
-    def run(seed: int, count: int, way: str | None) -> None:
-        name = names[seed, count, way]
-        folder, log = out / name, out / f"{name}.log"
-        command = [
-            sys.executable,
-            str(recipe),
-            "--devices",
-            str(count),
-            "--seed",
-            str(seed),
-            "--out",
-            str(folder),
-            *(["--strategy", way] if way else []),
-            *options,
-        ]
-        first = out / f"{names[seed, devices[0], ways[0]]}.work"
-        if (count, way) != (
-            devices[0],
-            ways[0],
-        ) and first.is_dir():  # which may be deleted when its run has ended
-            command += ["--reuse", str(first)]
-        limits = (
-            {}
-            if jobs == 1
-            else {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
-        )
-        print(f"[{name}] {' '.join(command[1:])}", flush=True)
-        with log.open("a", encoding="utf-8") as file:
-            code = subprocess.run(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **limits},
-                check=False,
-            ).returncode
-        if code:
-            last = (
-                log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                or ["(it said nothing)"]
-            )[-1]
-            raise OutputError(
-                f"the run {name} ended with {code}: {last[-500:]} Its output is in {log}. "
-                "Mend the cause and start the same sweep again: finished runs are kept."
-            )
 
     for seed in seeds:
-        rest = [(count, way) for count in devices for way in ways]
-        run(seed, *rest.pop(0))
+        runs = [_Run(seed, count, way) for count in devices for way in ways]
+        first, *others = runs
+        _start(recipe, out, first, options, jobs)
         with ThreadPoolExecutor(jobs) as pool:
-            for done in [pool.submit(run, seed, *each) for each in rest]:
-                done.result()
-    rows = [
-        sweep_row(out / names[seed, count, way])
-        for count in devices
-        for way in ways
-        for seed in seeds
-    ]
-    command = (
-        f"edvit sweep {recipe} --devices {','.join(map(str, devices))} --seeds "
-        f"{','.join(map(str, seeds))}"
-        + (f" --strategies {','.join(strategies)}" if strategies else "")
-        + (f" -- {' '.join(_shown(options))}" if options else "")
-    )
+            started = [
+                pool.submit(_start, recipe, out, run, options, jobs, first) for run in others
+            ]
+            for one in started:
+                one.result()
+
+    rows = []
+    for count in devices:
+        for way in ways:
+            for seed in seeds:
+                rows.append(sweep_row(out / _Run(seed, count, way).name))
+    command = _command(recipe, devices, seeds, strategies, options)
+    title = f"{recipe.stem}: a sweep over the number of devices"
     (out / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    (out / "report.html").write_text(
-        sweep_page(f"{recipe.stem}: a sweep over the number of devices", rows, command),
-        encoding="utf-8",
-    )
+    (out / "report.html").write_text(sweep_page(title, rows, command), encoding="utf-8")
     return rows
 
 
-def _shown(options: Sequence[str]) -> list[str]:
-    """Options without the folders of this machine."""
-    return [Path(option).name if os.sep in option else option for option in options]
+@dataclass(frozen=True)
+class _Run:
+    """One run of the sweep."""
+
+    seed: int
+    devices: int
+    strategy: str | None  # None: the recipe's own
+
+    @property
+    def name(self) -> str:
+        """Of its bundle's folder."""
+        way = f"-{self.strategy}" if self.strategy else ""
+        return f"seed-{self.seed}-n{self.devices}{way}"
+
+
+def _start(
+    recipe: Path,
+    out: Path,
+    run: _Run,
+    options: Sequence[str],
+    jobs: int,
+    first: _Run | None = None,
+) -> None:
+    """Runs the recipe, one of `jobs` at once, with what `first` has made; OutputError if it
+    fails.
+    """
+    command = [sys.executable, str(recipe), "--devices", str(run.devices), "--seed", str(run.seed)]
+    command += ["--out", str(out / run.name)]
+    if run.strategy:
+        command += ["--strategy", run.strategy]
+    command += options
+    # the stages of the first run may be deleted when it has ended
+    if first is not None and (out / f"{first.name}.work").is_dir():
+        command += ["--reuse", str(out / f"{first.name}.work")]
+    print(f"[{run.name}] {' '.join(command[1:])}", flush=True)
+
+    environment = dict(os.environ)
+    if jobs > 1:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
+    log = out / f"{run.name}.log"
+    with log.open("a", encoding="utf-8") as file:
+        done = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
+        )
+    if done.returncode:
+        said = log.read_text(encoding="utf-8", errors="replace").strip()
+        last = said.splitlines()[-1] if said else "(it said nothing)"
+        raise OutputError(
+            f"the run {run.name} ended with {done.returncode}: {last[-500:]} Its output is in "
+            f"{log}. Mend the cause and start the same sweep again: finished runs are kept."
+        )
+
+
+def _command(
+    recipe: Path,
+    devices: Sequence[int],
+    seeds: Sequence[int],
+    strategies: Sequence[str],
+    options: Sequence[str],
+) -> str:
+    """What was typed, without the folders of this machine."""
+    words = ["edvit sweep", str(recipe), "--devices", ",".join(map(str, devices))]
+    words += ["--seeds", ",".join(map(str, seeds))]
+    if strategies:
+        words += ["--strategies", ",".join(strategies)]
+    if options:
+        words.append("--")
+        for option in options:
+            words.append(Path(option).name if os.sep in option else option)
+    return " ".join(words)
