@@ -12,8 +12,7 @@ import numpy as np
 
 from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.vit import cost
-from edvit_tf.models.vit.presets import vit_config
+from edvit_tf.models import architecture, preset
 from edvit_tf.planning.explain import certain
 from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.optimal import Optimum, optimal
@@ -58,7 +57,7 @@ def bench_plan(
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1. Give a larger number.")
 
-    base = vit_config("vit_base", (224, 224, 3), num_sub_models)
+    base = preset("vit_base", (224, 224, 3), num_sub_models)
     usual = _instance(np.random.default_rng(seed), num_sub_models, num_devices)
     crowded = _crowded(usual)
     one_class_each = [(j,) for j in range(num_sub_models)]
@@ -143,9 +142,10 @@ def _instance(
     Limits of single devices lie within `spread` of their mean either way (0.5: up to threefold
     apart; 0: all equal), but not below 0.9 to 1.3 times what the largest sub-model takes.
     """
-    base = vit_config("vit_base", (224, 224, 3), 10)
+    base = preset("vit_base", (224, 224, 3), 10)
     kinds = [base.pruned(heads, 2) for heads in (1, 2, 3, 4)]
     chosen = [kinds[i] for i in rng.integers(0, len(kinds), num_sub_models)]
+    cost = architecture(base)
     sizes = [cost.file_bytes(config) for config in chosen]
     macs = [cost.macs(config) for config in chosen]
 

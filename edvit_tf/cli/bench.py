@@ -73,10 +73,10 @@ def _add_scores(benches) -> None:
 
 
 def _bench_scores(args) -> int:
-    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models import preset
     from edvit_tf.study.scores import cost, cost_table
 
-    config = vit_config(args.model, (224, 224, 3), args.classes)
+    config = preset(args.model, (224, 224, 3), args.classes)
     figures = cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed)
     show(args, figures, f"{args.model}: {cost_table(figures)}")
     return 0
@@ -111,10 +111,10 @@ def _add_training(benches) -> None:
 
 def _bench_training(args) -> int:
     from edvit_tf.bench.training import bench_training, training_text
-    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models import preset
 
     size = args.image_size
-    config = vit_config(args.model, (size, size, 3), 10, patch_size=args.patch_size)
+    config = preset(args.model, (size, size, 3), 10, patch_size=args.patch_size)
     if args.heads is not None:
         config = config.pruned(args.heads, 10, "keep")
 
@@ -211,9 +211,9 @@ def _bench_latency(args) -> int:
 def _random_model(args) -> tuple:
     """Configuration and weights of a preset that is cut as `--heads` and `--cut-heads` say."""
     from edvit_tf.bench.latency import spread_weights
-    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models import preset
 
-    config = vit_config(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
+    config = preset(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
     return config, spread_weights(config, args.pre_gelu)
 
 

@@ -39,7 +39,7 @@ def add_plan(commands) -> None:
 
 def _plan(args) -> int:
     from edvit_tf.errors import PlanError
-    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models import preset
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.tables import plan_table
 
@@ -50,7 +50,7 @@ def _plan(args) -> int:
             "which `edvit plan` does not have. Leave it out (random groups have the same sizes and "
             "cost the same), or give it to a recipe."
         )
-    base = vit_config(args.model, (args.image_size, args.image_size, args.channels), args.classes)
+    base = preset(args.model, (args.image_size, args.image_size, args.channels), args.classes)
 
     planned = plan_groups(config, base, flavour=args.flavour)
     show(args, planned.to_dict(), plan_table(planned))

@@ -312,28 +312,28 @@ def _use_of_synthetic(args, config: RunConfig) -> str:
 
 def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     """Builds the base, plans it for the devices and budget, prints both."""
-    from edvit_tf.models.vit.cost import cost_table
-    from edvit_tf.models.vit.keras_model import build_vit
-    from edvit_tf.models.vit.pretrained import load_base
+    from edvit_tf.models import architecture
     from edvit_tf.pipeline.steps import base_config
     from edvit_tf.planning.plan import plan_groups
-    from edvit_tf.report.tables import plan_table
+    from edvit_tf.report.tables import cost_table, plan_table
 
     base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
     name = config.model
     if given is not None:
-        loaded = load_base(given, base, dataset.labels)
-        base, name = loaded.config, "base"
+        loaded = architecture(base).load_base(given, base, dataset.labels)
+        base = loaded.config
+        name = "base"
         for note in (given, *loaded.notes):
             print(f"base: {note}")
-    model = build_vit(base, name=name)
+    model = architecture(base).build(base, name=name)
 
     planned = plan_groups(config, base)
     print(
         f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} "
         "parameters.\n"
     )
-    print(cost_table({name: base, **{sub.name: sub.config for sub in planned.sub_models}}))
+    sub_models = {sub.name: sub.config for sub in planned.sub_models}
+    print(cost_table({name: base, **sub_models}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")
 
     for name in (

@@ -2,9 +2,10 @@
 attention products.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edvit_tf.errors import OutputError
+from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
 
 RIVALS = {
@@ -174,4 +175,29 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
         f"({budget}); "
         f"MACs without attention products; assignment: {plan.assignment}"
     )
+    return "\n".join(lines)
+
+
+def cost_table(configs: Mapping[str, ModelConfig]) -> str:
+    """What named models cost, as text: parameters in millions, MACs in G, float32 weights in MiB.
+
+    Example:
+
+        model       heads      d      c  params M  MACs G  full G      MiB
+        vit_base       12    768   3072     85.81   16.85   17.56   327.33
+    """
+    name_width = max([len("model"), *map(len, configs)])
+    lines = []
+    for name, config in configs.items():
+        columns = architecture(config).COLUMNS
+        if not lines:
+            titles = "".join(f"{title:>7}" for title in columns)
+            lines.append(f"{'model':<{name_width}}{titles}  params M  MACs G  full G      MiB")
+        cells = "".join(f"{getattr(config, field):>7}" for field in columns.values())
+        spent = costs(config)
+        lines.append(
+            f"{name:<{name_width}}{cells}  {spent['params'] / 1e6:>8.2f}  "
+            f"{spent['macs'] / 1e9:>6.2f}  {spent['macs_full'] / 1e9:>6.2f}  "
+            f"{spent['weight_bytes'] / 2**20:>7.2f}"
+        )
     return "\n".join(lines)

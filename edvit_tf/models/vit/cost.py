@@ -25,8 +25,6 @@ at most. The deployment graph folds the blocks' LayerNorms into the layers that 
 holds it to that. Target "litert" stores 3 fewer, and needs less memory.
 """
 
-from collections.abc import Mapping
-
 from edvit_tf.config import FLAVOURS
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit.config import ViTConfig
@@ -163,27 +161,6 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
             x + 3 * wide,  # output projection, residual, MLP expanded, GELU
         ]
     return int(4 * max(steps))
-
-
-def cost_table(configs: Mapping[str, ViTConfig]) -> str:
-    """The costs of named configs as a text table: parameters in millions, MACs in G, float32
-    weights in MiB.
-
-    Example:
-
-        model          d  heads     c  params M  MACs G  full G      MiB
-        vit_base     768     12  3072     85.81   16.85   17.56   327.33
-    """
-    width = max([len("model"), *map(len, configs)])
-    lines = [f"{'model':<{width}}  {'d':>4}  heads     c  params M  MACs G  full G      MiB"]
-    for name, cfg in configs.items():
-        lines.append(
-            f"{name:<{width}}  {cfg.hidden_dim:>4}  {cfg.num_heads:>5}  {cfg.mlp_dim:>4}  "
-            f"{params(cfg) / 1e6:>8.2f}  "
-            f"{macs(cfg) / 1e9:>6.2f}  {macs_full(cfg) / 1e9:>6.2f}  "
-            f"{size_bytes(cfg) / 2**20:>7.2f}"
-        )
-    return "\n".join(lines)
 
 
 def _patch_values(config: ViTConfig) -> int:
