@@ -1,26 +1,33 @@
 """edvit_tf: Vision Transformers split by classes over groups of small devices (ED-ViT, Liu et al.
 2024).
 
-Read the package in the order in which the data flows:
+Read the package in the order in which the data flows. On the host:
 
+    errors      what a user can mend, each error with the exit code of its command
     checked     dataclasses that check their own types, and their JSON form
-    config      frozen dataclasses that cross rooms
+    config      what a run, its plan, its training and its pruning are asked for
     data        recordings and pictures -> model inputs, by split
-    models      the base ViT and every sub-model: one flat, named Keras model
-    planning    classes -> groups; heads per sub-model; sub-model -> device
-    pruning     KL scores of units, the three cuts, and their repair
+    models      what an architecture brings; vit/ has everything about a Vision Transformer
+    planning    classes -> groups; widths of each sub-model; sub-model -> device
+    pruning     what the units of a model are worth, and what goes
     training    fit, distil, fuse
     export      .tflite files, parity, the bundle
-    evaluate    accuracy of a bundle, each sub-model in a process of its own
-    report      tables and one HTML page
+    evaluation  accuracy of a bundle, each sub-model in a process of its own
+    report      results.json, text tables and one HTML page
+    pipeline    the whole run, stage by stage, resumable
+
+On and around the devices:
+
+    device      what a Raspberry Pi runs: standard library, numpy, one TFLite runtime, grpc; it
+                imports nothing from the rest
+    aggregate   the aggregator of a fleet, and its client; no TensorFlow
+    operate     certificates of a fleet, and bundles to its devices over ssh
+
+Beside them:
+
     bench       benchmarks of this machine
     study       tables of the method on a trained base
-    pipeline    the whole run, stage by stage, resumable
-    cli         `edvit ...`; its bench, study and sweep, certs, and serve, predict, push are in modules beside it
-    device      what runs on a Raspberry Pi: standard library, numpy, one TFLite runtime, grpc
-    aggregate   the aggregator of a fleet, and its client; no TensorFlow
-    certs       keys and role certificates of a fleet
-    push        a bundle to a device, over ssh
+    cli         `edvit ...`, and the command line of every recipe
 
 Nothing heavy is imported here: names come when they are asked for.
 """
