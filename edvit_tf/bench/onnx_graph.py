@@ -19,91 +19,115 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
     """Writes the model: "image" uint8 or "mel" float32, here always float32 (1, H, W, C) 0..255 ->
     features, logits.
     """
-    from onnx import TensorProto, checker, helper, numpy_helper, save
+    from onnx import TensorProto, checker, helper, save
 
-    nodes = []
-    constants = {}
-
-    def op(kind: str, inputs: list[str], **attributes) -> str:
-        output = f"{kind}_{len(nodes)}"
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def constant(value, name: str | None = None) -> str:
-        if name is None:
-            name = f"constant_{len(constants)}"
-        constants[name] = numpy_helper.from_array(np.asarray(value), name)
-        return name
-
-    def weight(name: str, value: np.ndarray | None = None) -> str:
-        if value is None:
-            value = weights[name]
-        return constant(np.asarray(value, np.float32), name)
-
-    def dense(x: str, name: str) -> str:
-        return op("Add", [op("MatMul", [x, weight(f"{name}.kernel")]), weight(f"{name}.bias")])
-
-    def norm(x: str, name: str) -> str:
-        return op(
-            "LayerNormalization",
-            [x, weight(f"{name}.gamma"), weight(f"{name}.beta")],
-            axis=-1,
-            epsilon=config.layer_norm_epsilon,
-        )
-
-    def split(x: str, order: list[int]) -> str:
-        shape = constant(np.int64([1, config.num_tokens, config.num_heads, config.head_dim]))
-        return op("Transpose", [op("Reshape", [x, shape])], perm=order)
-
-    def attention(x: str, name: str) -> str:
-        q = split(dense(x, f"{name}.query"), [0, 2, 1, 3])  # (1, h, T, head_dim)
-        k = split(dense(x, f"{name}.key"), [0, 2, 3, 1])  # (1, h, head_dim, T)
-        v = split(dense(x, f"{name}.value"), [0, 2, 1, 3])
-        scores = op("Mul", [op("MatMul", [q, k]), constant(np.float32(config.head_dim**-0.5))])
-        y = op("MatMul", [op("Softmax", [scores], axis=-1), v])
-        y = op("Transpose", [y], perm=[0, 2, 1, 3])  # (1, T, h, head_dim)
-        y = op("Reshape", [y, constant(np.int64([1, config.num_tokens, config.attention_dim]))])
-        return dense(y, f"{name}.output")
-
-    def mlp(x: str, name: str) -> str:
-        return dense(op("Gelu", [dense(x, f"{name}.expand")]), f"{name}.contract")
-
-    mean = np.float32(config.input_mean)
-    std = np.float32(config.input_std)
-    x = op("Div", [op("Sub", ["input", constant(mean)]), constant(std)])
-
-    x = op("Transpose", [x], perm=[0, 3, 1, 2])  # (1, C, H, W)
-    kernel = weights["patch_embedding.kernel"].transpose(3, 2, 0, 1)  # (d, C, p, p)
-    x = op(
-        "Conv",
-        [x, weight("patch_embedding.kernel", kernel), weight("patch_embedding.bias")],
-        strides=[config.patch_size] * 2,
-    )
-    x = op("Reshape", [x, constant(np.int64([1, config.hidden_dim, config.num_patches]))])
-    x = op("Concat", [weight("class_token.token"), op("Transpose", [x], perm=[0, 2, 1])], axis=1)
-    x = op("Add", [x, weight("position_embedding.embedding")])
-
+    graph = _Graph(config, weights)
+    x = graph.embedded("input")
     for i in range(config.num_layers):
-        block = f"block_{i:02d}"
-        y = attention(norm(x, f"{block}.attention.norm"), f"{block}.attention")
-        x = op("Add", [x, y])
-        y = mlp(norm(x, f"{block}.mlp.norm"), f"{block}.mlp")
-        x = op("Add", [x, y])
-
-    x = op("Gather", [norm(x, "norm"), constant(np.int64(0))], axis=1)  # (1, d)
-    nodes.append(helper.make_node("Identity", [x], ["features"]))
-    nodes.append(helper.make_node("Identity", [dense(x, "head")], ["logits"]))
+        x = graph.block(x, f"block_{i:02d}")
+    class_token = graph.constant(np.int64(0))
+    x = graph.op("Gather", [graph.norm(x, "norm"), class_token], axis=1)  # (1, d)
+    graph.named(x, "features")
+    graph.named(graph.dense(x, "head"), "logits")
 
     def value(name: str, shape: list[int]):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    graph = helper.make_graph(
-        nodes,
-        "vit",
-        [value("input", [1, *config.image_shape])],
-        [value("features", [1, config.hidden_dim]), value("logits", [1, config.num_classes])],
-        list(constants.values()),
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    outputs = [
+        value("features", [1, config.hidden_dim]),
+        value("logits", [1, config.num_classes]),
+    ]
+    inputs = [value("input", [1, *config.image_shape])]
+    constants = list(graph.constants.values())
+    written = helper.make_graph(graph.nodes, "vit", inputs, outputs, constants)
+    model = helper.make_model(written, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     checker.check_model(model)
     save(model, path)
+
+
+class _Graph:
+    """Nodes and constants of a model in the making; a tensor is known by its name."""
+
+    def __init__(self, config: ViTConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.config = config
+        self.weights = weights
+        self.nodes: list = []
+        self.constants: dict = {}
+
+    def op(self, kind: str, inputs: list[str], **attributes) -> str:
+        """The output of an operator."""
+        from onnx import helper
+
+        output = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def named(self, x: str, name: str) -> None:
+        """Gives a tensor a name of its own."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node("Identity", [x], [name]))
+
+    def constant(self, value, name: str | None = None) -> str:
+        from onnx import numpy_helper
+
+        if name is None:
+            name = f"constant_{len(self.constants)}"
+        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def weight(self, name: str) -> str:
+        return self.constant(np.asarray(self.weights[name], np.float32), name)
+
+    def dense(self, x: str, name: str) -> str:
+        product = self.op("MatMul", [x, self.weight(f"{name}.kernel")])
+        return self.op("Add", [product, self.weight(f"{name}.bias")])
+
+    def norm(self, x: str, name: str) -> str:
+        return self.op(
+            "LayerNormalization",
+            [x, self.weight(f"{name}.gamma"), self.weight(f"{name}.beta")],
+            axis=-1,
+            epsilon=self.config.layer_norm_epsilon,
+        )
+
+    def embedded(self, x: str) -> str:
+        """(1, H, W, C) -> the first block's tokens, (1, T, d)."""
+        config = self.config
+        mean = self.constant(np.float32(config.input_mean))
+        std = self.constant(np.float32(config.input_std))
+        x = self.op("Div", [self.op("Sub", [x, mean]), std])
+        x = self.op("Transpose", [x], perm=[0, 3, 1, 2])  # (1, C, H, W)
+
+        kernel = self.weights["patch_embedding.kernel"].transpose(3, 2, 0, 1)  # (d, C, p, p)
+        kernel = self.constant(np.asarray(kernel, np.float32), "patch_embedding.kernel")
+        bias = self.weight("patch_embedding.bias")
+        x = self.op("Conv", [x, kernel, bias], strides=[config.patch_size] * 2)
+        shape = self.constant(np.int64([1, config.hidden_dim, config.num_patches]))
+        x = self.op("Transpose", [self.op("Reshape", [x, shape])], perm=[0, 2, 1])
+        x = self.op("Concat", [self.weight("class_token.token"), x], axis=1)
+        return self.op("Add", [x, self.weight("position_embedding.embedding")])
+
+    def block(self, x: str, name: str) -> str:
+        y = self.attention(self.norm(x, f"{name}.attention.norm"), f"{name}.attention")
+        x = self.op("Add", [x, y])
+        y = self.dense(self.norm(x, f"{name}.mlp.norm"), f"{name}.mlp.expand")
+        y = self.dense(self.op("Gelu", [y]), f"{name}.mlp.contract")
+        return self.op("Add", [x, y])
+
+    def attention(self, x: str, name: str) -> str:
+        config = self.config
+        q = self.heads(self.dense(x, f"{name}.query"), [0, 2, 1, 3])  # (1, h, T, head_dim)
+        k = self.heads(self.dense(x, f"{name}.key"), [0, 2, 3, 1])  # (1, h, head_dim, T)
+        v = self.heads(self.dense(x, f"{name}.value"), [0, 2, 1, 3])
+        scale = self.constant(np.float32(config.head_dim**-0.5))
+        scores = self.op("Softmax", [self.op("Mul", [self.op("MatMul", [q, k]), scale])], axis=-1)
+        y = self.op("Transpose", [self.op("MatMul", [scores, v])], perm=[0, 2, 1, 3])
+        shape = self.constant(np.int64([1, config.num_tokens, config.attention_dim]))
+        return self.dense(self.op("Reshape", [y, shape]), f"{name}.output")
+
+    def heads(self, x: str, order: list[int]) -> str:
+        """(1, T, h * head_dim) -> (1, T, h, head_dim) in another order."""
+        config = self.config
+        shape = self.constant(np.int64([1, config.num_tokens, config.num_heads, config.head_dim]))
+        return self.op("Transpose", [self.op("Reshape", [x, shape])], perm=order)

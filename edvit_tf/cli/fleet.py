@@ -15,6 +15,12 @@ from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_serv
 
 def add_fleet(commands) -> None:
     """Adds `serve`, `predict` and `push` to the subparsers of `edvit`."""
+    _add_serve(commands)
+    _add_predict(commands)
+    _add_push(commands)
+
+
+def _add_serve(commands) -> None:
     serve = commands.add_parser(
         "serve", help="the aggregator: asks the devices, fuses, answers clients"
     )
@@ -47,6 +53,8 @@ def add_fleet(commands) -> None:
     )
     serve.set_defaults(run=_serve)
 
+
+def _add_predict(commands) -> None:
     predict = commands.add_parser(
         "predict", help="ask an aggregator for files, folders, or a stream of frames"
     )
@@ -82,6 +90,8 @@ def add_fleet(commands) -> None:
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
     predict.set_defaults(run=_predict)
 
+
+def _add_push(commands) -> None:
     push = commands.add_parser(
         "push", help="copy a bundle to a device (rsync over ssh) and install it there"
     )

@@ -201,7 +201,12 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     add_options(parser.add_argument_group("planning"), PLANNING, config)
     add_options(parser.add_argument_group("pruning, training and files"), METHOD, config)
 
-    run = parser.add_argument_group("this run")
+    _add_run(parser.add_argument_group("this run"), config.name)
+    return parser
+
+
+def _add_run(run, name: str) -> None:
+    """What a run takes, where it goes, and how much of it is done."""
     run.add_argument("--data-dir", type=Path, help="folder of the data set (see the README)")
     run.add_argument(
         "--base",
@@ -226,7 +231,7 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     run.add_argument(
         "--out",
         type=Path,
-        help=f"bundle folder (default exports/{config.name}); stages lie beside it",
+        help=f"bundle folder (default exports/{name}); stages lie beside it",
     )
     run.add_argument(
         "--overwrite", action="store_true", help="start again: delete this run's stages and bundle"
@@ -246,7 +251,6 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
     run.add_argument(
         "--dry-run", action="store_true", help="build the base, plan, print both, train nothing"
     )
-    return parser
 
 
 def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
