@@ -1,14 +1,17 @@
 """Caltech-256: its ten biggest folders (the clutter folder counted, as in the paper), split over
 five devices.
 
-Command:    python recipes/caltech256.py --data-dir DIR     (DIR holds 256_ObjectCategories/NNN.<class>/*.jpg)
+Command:    python recipes/caltech256.py --data-dir DIR
+            (DIR holds 256_ObjectCategories/NNN.<class>/*.jpg)
 Time:       9 minutes summed over the stages, on one thread of an Intel Xeon (AMX); 1.8 GB
-Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 282 pictures: +-5 points), mean:
-            fused 78.01 / 78.37 / 78.01, 78.13 +- 0.20 %; base 76.95 / 77.30 / 78.37, 77.54 +- 0.74
-            %; one model of a device's size 76.60 / 78.01 / 80.14, 78.25 +- 1.78 %: no better, no
-            worse
-Data:       to hand: Caltech-101's ten biggest classes, 1,408 pictures (1,013 / 113 / 282), an easier set
-The paper:  over 90 %, on 4,525 pictures of Caltech-256 with a ViT-Base; not comparable: other pictures, another base
+Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 282 pictures: +-5
+            points), mean: fused 78.01 / 78.37 / 78.01, 78.13 +- 0.20 %; base 76.95 / 77.30 / 78.37,
+            77.54 +- 0.74 %; one model of a device's size 76.60 / 78.01 / 80.14, 78.25 +- 1.78 %: no
+            better, no worse
+Data:       to hand: Caltech-101's ten biggest classes, 1,408 pictures (1,013 / 113 / 282), an
+            easier set
+The paper:  over 90 %, on 4,525 pictures of Caltech-256 with a ViT-Base; not comparable: other
+            pictures, another base
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile

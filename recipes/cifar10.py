@@ -1,13 +1,15 @@
 """CIFAR-10, split over five devices.
 
-Command:    python recipes/cifar10.py --data-dir DIR     (cifar-10-batches-py/; without it: Keras's download)
+Command:    python recipes/cifar10.py --data-dir DIR
+            (cifar-10-batches-py/; without it: Keras's download)
 Time:       4 minutes a seed on the sample below, on one core of an Intel Xeon (AMX); 2.0 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (500 images: +-4 points), mean and deviation:
             fused 29.8 / 33.8 / 30.8, 31.5 +- 2.1 %; base 31.4 / 34.8 / 32.6, 32.9 +- 1.7 %; one
             model of a device's size 33.6 / 33.6 / 34.2, 33.8 +- 0.3 %. A base from scratch on so
             few learns little: cifar10_dinov2.py
 Data:       to hand: a sample with exact pixels: 2,700 training, 300 validation, 500 test images
-The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the data, no pretraining
+The paper:  86.94 % at N = 5, with a ViT-Base on 50,000 images; not comparable: a twentieth of the
+            data, no pretraining
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile

@@ -5,12 +5,13 @@ Command:    python recipes/cifar10_dinov2.py --base WEIGHTS --data-dir DIR
             (WEIGHTS: a DINOv2 classifier fine-tuned on CIFAR-10, or facebook/dinov2-small, which is
             fine-tuned first)
 Time:       3.5 hours summed over the stages, one core of an Intel Xeon (AMX) that other runs shared
-Accuracy:   test split, .tflite files, seed 0 (one seed): fused 92.68 %, softmax average 92.69 %; base 93.57 %;
-            one model of a device's size with as much training 92.73 %: as good. Any one device lost
-            92.54 % or more. Two devices, 5 epochs of the shared model at 3e-4: 93.08, single 93.43
-            %; ten, 14 epochs at 5e-4: 89.41, single 89.48 % (docs/accuracy.md)
+Accuracy:   test split, .tflite files, seed 0 (one seed): fused 92.68 %, softmax average 92.69 %;
+            base 93.57 %; one model of a device's size with as much training 92.73 %: as good. Any
+            one device lost 92.54 % or more. Two devices, 5 epochs of the shared model at 3e-4:
+            93.08, single 93.43 %; ten, 14 epochs at 5e-4: 89.41, single 89.48 % (docs/accuracy.md)
 Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 test images
-The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparable: another base, lossy pictures
+The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparable: another base,
+            lossy pictures
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile

@@ -3,12 +3,14 @@ loudly.
 
 Command:    python recipes/gtzan.py --data-dir DIR     (DIR holds genres/<genre>/<genre>.NNNNN.wav)
 Time:       5 to 6 minutes a seed on the sample below, on one core of an Intel Xeon (AMX); 1.8 GB
-Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 70 recordings: +-11 points), mean:
-            fused 62.9 / 67.1 / 67.1, 65.7 +- 2.5 %; base 60.0 / 64.3 / 58.6, 61.0 +- 3.0 %; one
-            model of a device's size 68.6 / 57.1 / 58.6, 61.4 +- 6.2 %: four points worse on the
-            mean, and the seeds disagree
-Data:       a sample: 80 tracks' first 12 s and 259 excerpts of 2-3 s; the base is trained from scratch on 239 of them
-The paper:  over 84 %, on 1,000 whole tracks with a ViT-Base; not comparable: other data, another base
+Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 70 recordings: +-11
+            points), mean: fused 62.9 / 67.1 / 67.1, 65.7 +- 2.5 %; base 60.0 / 64.3 / 58.6, 61.0 +-
+            3.0 %; one model of a device's size 68.6 / 57.1 / 58.6, 61.4 +- 6.2 %: four points worse
+            on the mean, and the seeds disagree
+Data:       a sample: 80 tracks' first 12 s and 259 excerpts of 2-3 s; the base is trained from
+            scratch on 239 of them
+The paper:  over 84 %, on 1,000 whole tracks with a ViT-Base; not comparable: other data, another
+            base
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile

@@ -1,13 +1,17 @@
 """MNIST: ten digits, split over ten devices, each with one digit and two heads' share of six.
 
-Command:    python recipes/mnist.py --data-dir DIR     (DIR holds the four IDX files; without it: Keras's download)
-Time:       57 to 65 minutes a seed, summed over the stages, one core of an Intel Xeon (AMX) beside other work; 1.9 GB
-Accuracy:   test split, .tflite files, seeds 0, 1, 2 (2,000 images): fused 99.13 +- 0.15 %; base 99.10 +- 0.18 %;
-            one model of a device's size with as much training 99.25 +- 0.05 %: as good; softmax
-            average 99.15 +- 0.09. Without any one device 98.90 % or more; with one head's share
-            each, and with five devices: docs/accuracy.md
-Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the 10,000 test images
-The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test images
+Command:    python recipes/mnist.py --data-dir DIR
+            (DIR holds the four IDX files; without it: Keras's download)
+Time:       57 to 65 minutes a seed, summed over the stages, one core of an Intel Xeon (AMX) beside
+            other work; 1.9 GB
+Accuracy:   test split, .tflite files, seeds 0, 1, 2 (2,000 images): fused 99.13 +- 0.15 %; base
+            99.10 +- 0.18 %; one model of a device's size with as much training 99.25 +- 0.05 %: as
+            good; softmax average 99.15 +- 0.09. Without any one device 98.90 % or more; with one
+            head's share each, and with five devices: docs/accuracy.md
+Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the
+            10,000 test images
+The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test
+            images
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile

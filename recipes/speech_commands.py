@@ -1,14 +1,18 @@
 """Speech Commands: ten words, split over five devices. Without data: a synthetic stand-in, said so
 loudly.
 
-Command:    python recipes/speech_commands.py --data-dir DIR     (<word>/<speaker>_nohash_<n>.wav, and the lists)
-Time:       15 minutes a seed summed over the stages, one core of an Intel Xeon (AMX) beside other work; 1.7 GB
-Accuracy:   test split, .tflite files, seeds 0 / 1 / 2, 310 clips (+-6 points at 95 %), mean and deviation:
-            fused 49.4 / 43.5 / 47.7, 46.9 +- 3.0 %; base 43.2 / 35.5 / 40.0, 39.6 +- 3.9 %; one
-            model of a device's size 55.2 / 49.0 / 56.5, 53.5 +- 4.0 %: the split loses. Small data,
-            a weak base: speech_commands_dinov2.py
-Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, tested on 310 clips of unseen speakers
-The paper:  over 90 %, on the ten most populous words with a ViT-Base; not comparable: other words, 30 times the data
+Command:    python recipes/speech_commands.py --data-dir DIR
+            (<word>/<speaker>_nohash_<n>.wav, and the lists)
+Time:       15 minutes a seed summed over the stages, one core of an Intel Xeon (AMX) beside other
+            work; 1.7 GB
+Accuracy:   test split, .tflite files, seeds 0 / 1 / 2, 310 clips (+-6 points at 95 %), mean and
+            deviation: fused 49.4 / 43.5 / 47.7, 46.9 +- 3.0 %; base 43.2 / 35.5 / 40.0, 39.6 +- 3.9
+            %; one model of a device's size 55.2 / 49.0 / 56.5, 53.5 +- 4.0 %: the split loses.
+            Small data, a weak base: speech_commands_dinov2.py
+Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, tested on 310 clips
+            of unseen speakers
+The paper:  over 90 %, on the ten most populous words with a ViT-Base; not comparable: other words,
+            30 times the data
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
