@@ -156,7 +156,7 @@ def _failure(reports: list[dict | str]) -> str | None:
     return None
 
 
-def _figures(row: Subject, reports: list[dict], first: list[dict | str]) -> dict:
+def _figures(row: Subject, reports: list, first: list) -> dict:
     """The figures of a row from its turns; `first` are those of the row that others are compared
     with.
     """
@@ -176,7 +176,7 @@ def _figures(row: Subject, reports: list[dict], first: list[dict | str]) -> dict
     }
 
 
-def _ratio(reports: list[dict], first: list[dict]) -> dict:
+def _ratio(reports: list, first: list) -> dict:
     """Own median over the first row's, turn by turn."""
     ratios = []
     for own, other in zip(reports, first, strict=True):
@@ -316,7 +316,8 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
     """The .tflite file that TensorFlow's converter makes of the Keras model, batch 1."""
     import tensorflow as tf
 
-    from edvit_tf.models.vit.keras_model import build_vit, set_weights
+    from edvit_tf.models.vit.keras_model import build_vit
+    from edvit_tf.models.weights import set_weights
 
     file = folder / "keras.tflite"
     if not file.is_file():

@@ -94,16 +94,16 @@ class _Graph:
     def embedded(self, x: str) -> str:
         """(1, H, W, C) -> the first block's tokens, (1, T, d)."""
         config = self.config
-        mean = self.constant(np.float32(config.input_mean))
-        std = self.constant(np.float32(config.input_std))
+        mean = self.constant(np.array(config.input_mean, np.float32))
+        std = self.constant(np.array(config.input_std, np.float32))
         x = self.op("Div", [self.op("Sub", [x, mean]), std])
         x = self.op("Transpose", [x], perm=[0, 3, 1, 2])  # (1, C, H, W)
 
         kernel = self.weights["patch_embedding.kernel"].transpose(3, 2, 0, 1)  # (d, C, p, p)
-        kernel = self.constant(np.asarray(kernel, np.float32), "patch_embedding.kernel")
+        name = self.constant(np.asarray(kernel, np.float32), "patch_embedding.kernel")
         bias = self.weight("patch_embedding.bias")
-        x = self.op("Conv", [x, kernel, bias], strides=[config.patch_size] * 2)
-        shape = self.constant(np.int64([1, config.hidden_dim, config.num_patches]))
+        x = self.op("Conv", [x, name, bias], strides=[config.patch_size] * 2)
+        shape = self.constant(np.array([1, config.hidden_dim, config.num_patches], np.int64))
         x = self.op("Transpose", [self.op("Reshape", [x, shape])], perm=[0, 2, 1])
         x = self.op("Concat", [self.weight("class_token.token"), x], axis=1)
         return self.op("Add", [x, self.weight("position_embedding.embedding")])
@@ -123,11 +123,13 @@ class _Graph:
         scale = self.constant(np.float32(config.head_dim**-0.5))
         scores = self.op("Softmax", [self.op("Mul", [self.op("MatMul", [q, k]), scale])], axis=-1)
         y = self.op("Transpose", [self.op("MatMul", [scores, v])], perm=[0, 2, 1, 3])
-        shape = self.constant(np.int64([1, config.num_tokens, config.attention_dim]))
+        shape = self.constant(np.array([1, config.num_tokens, config.attention_dim], np.int64))
         return self.dense(self.op("Reshape", [y, shape]), f"{name}.output")
 
     def heads(self, x: str, order: list[int]) -> str:
         """(1, T, h * head_dim) -> (1, T, h, head_dim) in another order."""
         config = self.config
-        shape = self.constant(np.int64([1, config.num_tokens, config.num_heads, config.head_dim]))
+        shape = self.constant(
+            np.array([1, config.num_tokens, config.num_heads, config.head_dim], np.int64)
+        )
         return self.op("Transpose", [self.op("Reshape", [x, shape])], perm=order)

@@ -44,7 +44,9 @@ def clusters_study(
 
     `samples` training windows are what centroids are trained on. Raises ExportError, DataError.
     """
-    made_of = [(None, 0)]  # the weights as they are, then (values a matrix, epochs)
+    made_of: list[tuple[int | None, int]] = [
+        (None, 0)
+    ]  # the weights as they are, then (values a matrix, epochs)
     for count in clusters:
         made_of += [(count, rounds) for rounds in epochs]
 

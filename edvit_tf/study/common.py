@@ -13,6 +13,7 @@ import numpy as np
 
 from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
+from edvit_tf.data.dataset import Dataset
 from edvit_tf.errors import ConfigError, DataError, OutputError
 from edvit_tf.models.vit.config import ViTConfig
 
@@ -23,7 +24,7 @@ class Base:
 
     config: ViTConfig
     weights: dict[str, np.ndarray]
-    dataset: object
+    dataset: Dataset
 
     @property
     def identity(self) -> dict:

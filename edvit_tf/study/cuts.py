@@ -13,9 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from edvit_tf.config import PruneConfig, TrainConfig
-from edvit_tf.models.vit.config import CUTS as STAGES
-from edvit_tf.models.vit.config import ViTConfig
-from edvit_tf.models.vit.cuts import group_head
+from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pruning.stage import Pruned, prune_stage
 from edvit_tf.study.common import Base, Rows, Samples, draw
 
@@ -57,7 +55,8 @@ class Bench:
         labels = np.eye(num_classes, dtype=np.float32)[self.train.labels]
         self.targets = (labels + softmax(self.teacher["logits"])) / 2
 
-        config, weights = group_head(base.config, base.weights, tuple(range(num_classes)))
+        known = architecture(base.config)
+        config, weights = known.group_head(base.config, base.weights, tuple(range(num_classes)))
         if base.config.pool != "cls":
             # the head read patch tokens too; it is fitted anew on the class token's features
             features = self.teacher["features"][:, : config.hidden_dim]
@@ -68,7 +67,7 @@ class Bench:
             weights["head.bias"] = bias
         self.start = (config, weights)
 
-    def accuracy(self, config: ViTConfig, weights: dict) -> float:
+    def accuracy(self, config: ModelConfig, weights: dict) -> float:
         """Share of the held-out samples that are named right."""
         from edvit_tf.training.train import predict
 
@@ -82,7 +81,7 @@ class Bench:
             "start": self.accuracy(*self.start),
         }
 
-    def prune(self, before: tuple, stage: str, target: ViTConfig, options: PruneConfig) -> Pruned:
+    def prune(self, before: tuple, stage: str, target: ModelConfig, options: PruneConfig) -> Pruned:
         """One stage; the first, which every row of the same residual options shares, is done
         once.
         """
@@ -93,14 +92,15 @@ class Bench:
         shared = options.replace(heads="merge", repair=True)
         if options.residual == "directions":
             shared = shared.replace(score="linearised")
-        key = (target.hidden_dim, shared)
+        widths = architecture(target).widths_after(self.base.config, target, stage)
+        key = (widths, shared)
         if self._residual[:1] != (key,):
             done = prune_stage(*before, self.calibration, stage, target, shared, self.seed)
             self._residual = (key, done)
         done = self._residual[1]
         return done if options.repair else replace(done, repaired=None)
 
-    def fitted(self, config: ViTConfig, weights: dict) -> float:
+    def fitted(self, config: ModelConfig, weights: dict) -> float:
         """Accuracy after one epoch over the training samples, distilling from the base."""
         from edvit_tf.training.train import fit
 
@@ -153,7 +153,7 @@ def grid_study(
             target = bench.base.config.pruned(kept, bench.base.config.num_classes, options.heads)
             model = bench.start
             row = {}
-            for stage in STAGES:
+            for stage in architecture(bench.base.config).CUTS:
                 done = bench.prune(model, stage, target, options)
                 row[f"{stage}_cut"] = bench.accuracy(done.config, done.cut)
                 if done.repaired is not None:
@@ -233,8 +233,9 @@ def _residual_options(options: dict) -> str:
 
 def _grid_table(rows: list[dict], num_heads: int) -> list[str]:
     steps = []
-    for stage in STAGES:
-        steps += [f"{stage}_cut", f"{stage}_repair"]
+    for key in rows[0]:
+        if key.endswith("_cut"):
+            steps += [key, key.replace("_cut", "_repair")]
     steps.append("fit")
 
     titles = "".join(f"{step.replace('_', ' '):>18}" for step in steps)

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edvit_tf.models.vit.config import CUTS as STAGES
-from edvit_tf.models.vit.config import ViTConfig
-from edvit_tf.models.vit.functions import mask_shapes
+from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.leave_one_out import exact
 from edvit_tf.pruning.slopes import from_slopes
@@ -34,10 +32,11 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
     others = draw(base, "train", samples, seed, skip=samples).x
 
     rng = np.random.default_rng([seed, 1])
+    known = architecture(config)
     chosen = {}  # units by layer
-    for stage in STAGES:
+    for stage in known.CUTS:
         count = 4 * units if stage == "residual" else units
-        for name, width in mask_shapes(config, stage).items():
+        for name, width in known.mask_shapes(config, stage).items():
             chosen[name] = np.sort(rng.choice(width, min(width, count), replace=False))
 
     @functools.cache
@@ -51,22 +50,22 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
         again = exact(config, weights, others, stage, units={name: some})[name][some]
         magnitudes = importance(config, weights, ours, stage, "magnitude")[name][some]
 
-        row = {"units": len(some)}
+        row: dict = {"units": len(some)}
         for method, scores in cheap().items():
             row[method] = _compare(scores[name][some], truth)
         row["magnitude"] = _compare(magnitudes, truth)
         row["exact_again"] = _compare(again, truth)
         return row
 
-    for stage in STAGES:
-        for name in mask_shapes(config, stage):
+    for stage in known.CUTS:
+        for name in known.mask_shapes(config, stage):
             yield rows.row(
                 {"study": "agreement", "stage": stage, "name": name},
                 functools.partial(measure, stage, name),
             )
 
 
-def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -> dict:
+def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int) -> dict:
     """Seconds of `linearised` for every unit, of `exact` extrapolated from `units` units of a
     layer, their ratio.
 
@@ -81,14 +80,14 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
 
     weights = initial_weights(config, seed)
     rng = np.random.default_rng(seed)
-    x = rng.integers(0, 256, (samples, *config.image_shape)).astype(np.uint8)
+    x = rng.integers(0, 256, (samples, *config.input_shape)).astype(np.uint8)
     few = _drawn_units(rng, config, units)
     more = _drawn_units(rng, config, 2 * units)
 
     from_slopes(config, weights, x[:16])  # tracing, here and below
     from_slopes(config, weights, x)
     memory = peak_rss()
-    for stage in STAGES:
+    for stage in few:
         for chosen in (few[stage], more[stage]):
             exact(config, weights, x[:16], stage, units=chosen)
 
@@ -101,12 +100,12 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
         exact_seconds.append(_exact_seconds(config, weights, x, few, more))
 
     ratios = [b / a for a, b in zip(linearised_seconds, exact_seconds, strict=True)]
-    exact_passes = sum(sum(mask_shapes(config, stage).values()) for stage in STAGES)
+    exact_passes = sum(_units_of(config, stage) for stage in few)
     linearised_passes = 1 + config.num_classes
     return {
         "samples": samples,
         "units": exact_passes,
-        "exact_units_run": {stage: _count(more[stage]) for stage in STAGES},
+        "exact_units_run": {stage: _count(more[stage]) for stage in few},
         "runs": runs,
         "linearised_seconds": _spread(linearised_seconds),
         "exact_seconds_all_units": _spread(exact_seconds),
@@ -119,35 +118,41 @@ def cost(config: ViTConfig, *, samples: int, units: int, runs: int, seed: int) -
     }
 
 
-def _drawn_units(rng: np.random.Generator, config: ViTConfig, units: int) -> dict:
+def _drawn_units(rng: np.random.Generator, config: ModelConfig, units: int) -> dict:
     """{stage: {layer: `units` of its units, or all where it has fewer}}."""
+    known = architecture(config)
     drawn: dict[str, dict[str, np.ndarray]] = {}
-    for stage in STAGES:
+    for stage in known.CUTS:
         drawn[stage] = {}
-        for name, width in mask_shapes(config, stage).items():
+        for name, width in known.mask_shapes(config, stage).items():
             drawn[stage][name] = np.sort(rng.choice(width, min(units, width), replace=False))
     return drawn
 
 
-def _exact_seconds(config: ViTConfig, weights, x: np.ndarray, few: dict, more: dict) -> float:
+def _exact_seconds(config: ModelConfig, weights, x: np.ndarray, few: dict, more: dict) -> float:
     """Seconds of leave-one-out over all units: for each stage on the line through the times of a
     few units and of twice as many.
     """
     seconds = 0.0
-    for stage in STAGES:
+    for stage in few:
         first = _timed_exact(config, weights, x, stage, few[stage])
         second = _timed_exact(config, weights, x, stage, more[stage])
         count = _count(few[stage])
         double = _count(more[stage])
-        total = sum(mask_shapes(config, stage).values())
+        total = _units_of(config, stage)
         seconds += first + (second - first) * (total - count) / max(1, double - count)
     return seconds
 
 
-def _timed_exact(config: ViTConfig, weights, x: np.ndarray, stage: str, units: dict) -> float:
+def _timed_exact(config: ModelConfig, weights, x: np.ndarray, stage: str, units: dict) -> float:
     started = time.perf_counter()
     exact(config, weights, x, stage, units=units)
     return time.perf_counter() - started
+
+
+def _units_of(config: ModelConfig, stage: str) -> int:
+    """All units that a cut could take, of all layers."""
+    return sum(architecture(config).mask_shapes(config, stage).values())
 
 
 def _count(units: dict[str, np.ndarray]) -> int:

@@ -38,7 +38,7 @@ def sweep(
     if not recipe.is_file():
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
     out.mkdir(parents=True, exist_ok=True)
-    ways = list(strategies) or [None]
+    ways: list[str | None] = list(strategies) or [None]
 
     for seed in seeds:
         runs = [_Run(seed, count, way) for count in devices for way in ways]
