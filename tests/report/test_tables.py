@@ -9,5 +9,14 @@ def test_the_table_of_costs_has_a_line_a_model():
     lines = cost_table({"vit_base": base, "a_longer_name": base.pruned(2, 3)}).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split()[:4] == ["model", "heads", "d", "c"]
-    assert lines[1].split() == "vit_base 12 768 3072 85.81 16.85 17.56 327.33".split()
+    assert lines[1].split() == [
+        "vit_base",
+        "12",
+        "768",
+        "3072",
+        "85.81",
+        "16.85",
+        "17.56",
+        "327.33",
+    ]
     assert lines[2].split()[:4] == ["a_longer_name", "2", "128", "512"]
