@@ -282,6 +282,7 @@ def _run(args, config: RunConfig) -> int:
         return _dry_run(config, dataset, args.base)
 
     from edvit_tf.pipeline.run import run
+    from edvit_tf.report.results import results_from_dict
     from edvit_tf.report.tables import results_table, stages_table
 
     out = args.out or Path("exports") / config.name
@@ -300,7 +301,8 @@ def _run(args, config: RunConfig) -> int:
         reuse=args.reuse,
         jobs=args.jobs,
     )
-    print(f"\n{results_table(results)}\n\n{stages_table(results)}")
+    told = results_from_dict(results)
+    print(f"\n{results_table(told)}\n\n{stages_table(told)}")
     print(f"\nbundle: {out}\nreport: {out / 'report.html'}")
     return 0
 

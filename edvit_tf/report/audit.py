@@ -12,8 +12,10 @@ class token alone, the MACs count all tokens.
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.model.manifest import FusionEntry, SubModelEntry
 from edvit_tf.models import architecture, config_from_dict, costs
 from edvit_tf.report.audit_runs import running, running_text
 
@@ -35,83 +37,50 @@ def audit(bundle_dir: Path) -> dict:
     exported.
     """
     bundle = open_bundle(bundle_dir)
-    models = [*(_sub_model(bundle, entry) for entry in bundle.sub_models), _fusion(bundle)]
-    totals = {
-        key: sum(model[key] for model in models)
-        for key in (
-            "params_keras",
-            "weight_bytes",
-            "tflite_bytes",
-            "overhead_bytes",
-            "macs",
-            "macs_full",
-        )
-    }
+    models = [_sub_model(bundle, entry) for entry in bundle.sub_models]
+    models.append(_fusion(bundle))
     runs = running(bundle)
+    fits = all(model["reconciled"] for model in models) and not any(run["reasons"] for run in runs)
     return {
         "bundle": bundle.path.resolve().name,
         "digest": bundle.digest,
         "models": models,
-        "totals": totals,
+        "totals": {key: sum(model[key] for model in models) for key in _TOTALS},
         "runs": runs,
-        "reconciled": all(m["reconciled"] for m in models)
-        and not any(run["reasons"] for run in runs),
+        "reconciled": fits,
     }
 
 
-def audit_text(bundle_dir: Path) -> str:
-    """The Keras summaries, each of equal ones once, and the reconciliation of `audit` as one table
-    of plain ASCII.
-    """
-    return text(audit(bundle_dir))
+_TOTALS = ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes", "macs", "macs_full")
+_ROW = "{:<14}{:>12}{:>14}{:>13}{:>13}{:>6}{:>10}{:>10}  {}"
+_HEAD = (
+    "model",
+    "params",
+    "weights B",
+    ".tflite B",
+    "overhead B",
+    "%",
+    "MACs M",
+    "full M",
+    "reconciled",
+)
 
 
 def text(result: dict) -> str:
-    """What `audit` found, as text:
+    """What `audit` found, as text: the Keras summaries, each of equal ones once, then one table.
 
     model            params     weights B    .tflite B   overhead B     %    MACs M    full M  reconciled
     submodel-00      16,542        66,168       80,432       14,264  21.6      0.26      0.28  yes
     """
-    seen: dict[str, str] = {}
-    lines = []
-    for model in result["models"]:
-        table = model["summary"].split("\n", 1)[1]  # without the model's name
-        if table in seen:
-            lines.append(f"{model['name']}: layer by layer the same table as {seen[table]}\n")
-        else:
-            seen[table] = model["name"]
-            lines.append(model["summary"])
-    row = "{:<14}{:>12}{:>14}{:>13}{:>13}{:>6}{:>10}{:>10}  {}"
-    lines.append(
-        row.format(
-            "model",
-            "params",
-            "weights B",
-            ".tflite B",
-            "overhead B",
-            "%",
-            "MACs M",
-            "full M",
-            "reconciled",
-        )
-    )
-    fit = all(m["reconciled"] for m in result["models"])
-    for m in [*result["models"], {"name": "total", "reconciled": fit, **result["totals"]}]:
-        lines.append(
-            row.format(
-                m["name"],
-                *(
-                    f"{m[key]:,}"
-                    for key in ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")
-                ),
-                f"{100 * m['overhead_bytes'] / m['weight_bytes']:.1f}",
-                f"{m['macs'] / 1e6:.2f}",
-                f"{m['macs_full'] / 1e6:.2f}",
-                "yes" if m["reconciled"] else "NO",
-            )
-        )
-    named = [*result["models"], *result["runs"]]
-    lines += [f"NOT reconciled: {m['name']}: {reason}" for m in named for reason in m["reasons"]]
+    lines = _summaries(result["models"])
+    lines.append(_ROW.format(*_HEAD))
+    fit = all(model["reconciled"] for model in result["models"])
+    total = {"name": "total", "reconciled": fit, **result["totals"]}
+    lines += [_row(model) for model in [*result["models"], total]]
+
+    for named in [*result["models"], *result["runs"]]:
+        for reason in named["reasons"]:
+            lines.append(f"NOT reconciled: {named['name']}: {reason}")
     lines.append(
         "params: Keras's count, the config's and the manifest's where reconciled; weights = params "
         "x 4 bytes;\n"
@@ -124,15 +93,42 @@ def text(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _sub_model(bundle: Bundle, entry: dict) -> dict:
-    config = config_from_dict(entry["config"])
-    model, found = _files(bundle, entry["name"], entry)
+def _summaries(models: list[dict]) -> list[str]:
+    """The Keras summaries; of models with the same table the first one's."""
+    seen: dict[str, str] = {}
+    lines = []
+    for model in models:
+        table = model["summary"].split("\n", 1)[1]  # without the model's name
+        if table in seen:
+            lines.append(f"{model['name']}: layer by layer the same table as {seen[table]}\n")
+        else:
+            seen[table] = model["name"]
+            lines.append(model["summary"])
+    return lines
+
+
+def _row(model: dict) -> str:
+    counts = ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")
+    return _ROW.format(
+        model["name"],
+        *(f"{model[key]:,}" for key in counts),
+        f"{100 * model['overhead_bytes'] / model['weight_bytes']:.1f}",
+        f"{model['macs'] / 1e6:.2f}",
+        f"{model['macs_full'] / 1e6:.2f}",
+        "yes" if model["reconciled"] else "NO",
+    )
+
+
+def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
+    config = config_from_dict(entry.config)
+    model, found = _files(bundle, entry.name, entry)
     expected = costs(config)
-    reasons = [
-        f"the manifest says {key} {entry[key]:,}; its config gives {value:,}"
-        for key, value in expected.items()
-        if entry[key] != value
-    ]
+    reasons = []
+    for key, value in expected.items():
+        written = getattr(entry, key)
+        if written != value:
+            reasons.append(f"the manifest says {key} {written:,}; its config gives {value:,}")
+
     in_keras = architecture(config).config_of(model).to_dict()
     for field, said in config.to_dict().items():
         if isinstance(said, float | list) and field != "image_shape":
@@ -141,8 +137,14 @@ def _sub_model(bundle: Bundle, entry: dict) -> dict:
             reasons.append(
                 f"the .keras file has {field} {in_keras[field]}; the manifest's config says {said}"
             )
+
+    width, planned = model.output["features"].shape[-1], bundle.widths[entry.index]
+    if width != planned:
+        reasons.append(
+            f"the .keras file gives features of width {width}; the manifest's fusion takes {planned}"
+        )
     return _reconciled(
-        found, expected["params"], entry["params"], expected["macs"], expected["macs_full"], reasons
+        found, expected["params"], entry.params, expected["macs"], expected["macs_full"], reasons
     )
 
 
@@ -150,37 +152,30 @@ def _fusion(bundle: Bundle) -> dict:
     """The tower MLP: sum d_j -> ceil(lambda sum d_j) -> classes."""
     import edvit_tf.training.fusion_layers  # noqa: F401  (registers PresenceMask)
 
-    entry = bundle.manifest["fusion"]
-    width, classes = sum(entry["widths"]), len(bundle.labels)
-    hidden = math.ceil(entry["lambda"] * width)
-    reasons = []
-    if entry["widths"] != bundle.widths:
-        reasons.append(
-            f"the manifest's fusion has the widths {entry['widths']}; its sub-models have "
-            f"{bundle.widths}"
-        )
+    width, classes = sum(bundle.widths), len(bundle.labels)
+    hidden = math.ceil(bundle.fusion.hidden_factor * width)
     macs = width * hidden + hidden * classes
-    return _reconciled(
-        _files(bundle, "fusion", entry)[1], macs + hidden + classes, None, macs, macs, reasons
-    )
+    _, found = _files(bundle, "fusion", bundle.fusion)
+    return _reconciled(found, macs + hidden + classes, None, macs, macs, [])
 
 
-def _files(bundle: Bundle, name: str, entry: dict) -> tuple:
+def _files(bundle: Bundle, name: str, entry: SubModelEntry | FusionEntry) -> tuple[Any, dict]:
     """The Keras model of an entry, and what its two files say; both verified before they are
     read.
     """
     from edvit_tf.models.weights import load_keras
 
-    paths = [verified_path(bundle, entry[kind]) for kind in ("keras", "file")]
-    model = load_keras(paths[0])
+    keras_file, tflite_file = (verified_path(bundle, file) for file in (entry.keras, entry.file))
+    model = load_keras(keras_file)
+    matrices = [variable.shape for variable in model.weights if len(variable.shape) > 1]
     return model, {
         "name": name,
         "summary": _summary(model),
         "params_keras": model.count_params(),
         "weight_bytes": 4 * model.count_params(),
-        "matrix_bytes": 4 * sum(math.prod(v.shape) for v in model.weights if len(v.shape) > 1),
-        "tflite_bytes": paths[1].stat().st_size,
-        "sha256": {path.name: bundle.manifest["files"][path.name]["sha256"] for path in paths},
+        "matrix_bytes": 4 * sum(math.prod(shape) for shape in matrices),
+        "tflite_bytes": tflite_file.stat().st_size,
+        "sha256": {file: bundle.files[file].sha256 for file in (entry.keras, entry.file)},
     }
 
 
@@ -188,9 +183,8 @@ def _summary(model) -> str:
     """Keras's own summary, in ASCII, without the rulings between its rows."""
     printed: list[str] = []
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(
-        LINE_LENGTH
-    )  # else Keras cuts the table off at the terminal's width, 80 in a pipe
+    # Else Keras cuts the table off at the terminal's width, 80 in a pipe.
+    os.environ["COLUMNS"] = str(LINE_LENGTH)
     try:
         model.summary(
             LINE_LENGTH,
@@ -229,8 +223,7 @@ def _reconciled(
     if size - weights > allowed:
         reasons.append(
             f"the .tflite file is {size - weights:,} bytes larger than its weights; {allowed:,.0f} "
-            "are "
-            "allowed (5 % + 64 KiB): something is stored twice"
+            "are allowed (5 % + 64 KiB): something is stored twice"
         )
     return {
         **found,

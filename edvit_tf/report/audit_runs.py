@@ -3,6 +3,7 @@ estimate.
 """
 
 import textwrap
+from collections.abc import Iterator, Sequence
 
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import expected_answers
@@ -23,21 +24,21 @@ def running(bundle: Bundle) -> list[dict]:
     peak, above the process before the model was loaded), estimated_bytes (what
     `memory.check_memory` reserves), reasons: what is wrong. Linux tells the memory.
     """
-    fusion = {
-        "flavours": {
-            "float32": {"file": bundle.manifest["fusion"]["file"], "runtimes": installed_runtimes()}
-        }
-    }
     rows = []
-    for index, entry in [*enumerate(bundle.sub_models), (None, {"name": "fusion", **fusion})]:
+    for index, name, flavour, file, runtimes in _listed(bundle):
         inputs, _ = expected_answers(bundle, index)
-        for flavour, listed in entry["flavours"].items():
-            rows += [
-                _row(bundle, entry["name"], flavour, listed["file"], inputs, runtime)
-                for runtime in installed_runtimes()
-                if runtime in listed["runtimes"]
-            ]
+        for runtime in installed_runtimes():
+            if runtime in runtimes:
+                rows.append(_row(bundle, name, flavour, file, inputs, runtime))
     return rows
+
+
+def _listed(bundle: Bundle) -> Iterator[tuple[int | None, str, str, str, Sequence[str]]]:
+    """(index or None, name, flavour, file, runtimes) of every .tflite file of a bundle."""
+    for index, entry in enumerate(bundle.sub_models):
+        for flavour, listed in entry.flavours.items():
+            yield index, entry.name, flavour, listed.file, listed.runtimes
+    yield None, "fusion", "float32", bundle.fusion.file, installed_runtimes()
 
 
 def running_text(rows: list[dict]) -> str:
@@ -47,38 +48,28 @@ def running_text(rows: list[dict]) -> str:
     submodel-00.tflite       tflite-runtime 2.14.0         118       7  BATCH_MATMUL 6       5.1          24.2
     """
     line = "{:<26}{:<22}{:>10}{:>7}  {:<30}{:>8}{:>14}"
-    lines = [
-        line.format(
-            "file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB"
-        ).rstrip()
-    ]
-    kinds: dict[str, list[str]] = {}
+    head = ("file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB")
+    lines = [line.format(*head).rstrip()]
+    kinds: dict[str, list[str]] = {}  # files by their operators
     for row in rows:
         operators = _counted(row["operators"])
-        if row["file"] not in kinds.setdefault(operators, []):
-            kinds[operators].append(row["file"])
+        files = kinds.setdefault(operators, [])
+        if row["file"] not in files:
+            files.append(row["file"])
+
         total = "-" if row["operators"] is None else f"{sum(row['operators'].values())}"
         pieces = "-" if row["partitions"] is None else f"{row['partitions']}"
+        left = _counted(row["undelegated"])
         rss = "-" if row["rss_bytes"] is None else f"{row['rss_bytes'] / 2**20:.1f}"
-        lines.append(
-            line.format(
-                row["file"],
-                row["runtime"],
-                total,
-                pieces,
-                _counted(row["undelegated"]),
-                rss,
-                f"{row['estimated_bytes'] / 2**20:.1f}",
-            )
-        )
+        estimate = f"{row['estimated_bytes'] / 2**20:.1f}"
+        lines.append(line.format(row["file"], row["runtime"], total, pieces, left, rss, estimate))
+
     for operators, files in kinds.items():
-        lines += textwrap.wrap(
-            f"operators of {', '.join(files)}: {operators}", WIDTH, subsequent_indent="    "
-        )
+        said = f"operators of {', '.join(files)}: {operators}"
+        lines += textwrap.wrap(said, WIDTH, subsequent_indent="    ")
     lines.append(
         "pieces: delegated to XNNPACK as one; RSS: the peak in a process of its own, less what it "
-        "held "
-        "before;\nestimate: what a device wants free before it loads the file"
+        "held before;\nestimate: what a device wants free before it loads the file"
     )
     return "\n".join(lines)
 
@@ -116,9 +107,5 @@ def _counted(operators: dict[str, int] | None) -> str:
     """ "FULLY_CONNECTED 98, RESHAPE 49", most first; "none", or "unknown"."""
     if operators is None:
         return "unknown"
-    return (
-        ", ".join(
-            f"{name} {n}" for name, n in sorted(operators.items(), key=lambda o: (-o[1], o[0]))
-        )
-        or "none"
-    )
+    ordered = sorted(operators.items(), key=lambda named: (-named[1], named[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"

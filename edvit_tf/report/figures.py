@@ -6,8 +6,11 @@ Colours are CSS variables, so that dark mode and print need no second drawing. E
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+from edvit_tf.report.results import Step
 from edvit_tf.report.tables import stage_steps
 
 CSS = """
@@ -106,8 +109,8 @@ def points(change: float, count: int) -> str:
 
 
 def table(
-    head: list[str],
-    rows: list[list],
+    head: Sequence[str],
+    rows: Sequence[Sequence],
     text: tuple[int, ...] = (0,),
     wrap: int | None = None,
     strong: tuple[int, ...] = (),
@@ -117,57 +120,74 @@ def table(
     `strong` are bold.
     """
 
-    def cells(tag: str, values: list) -> str:
-        kinds = [" ".join(["t"] * (i in text) + ["w"] * (i == wrap)) for i in range(len(values))]
-        return "".join(
-            f'<{tag} class="{kind}">{escape(str(value))}</{tag}>'
-            for value, kind in zip(values, kinds, strict=True)
-        )
+    def cells(tag: str, values: Sequence) -> str:
+        made = []
+        for i, value in enumerate(values):
+            kinds = ["t"] * (i in text) + ["w"] * (i == wrap)
+            made.append(f'<{tag} class="{" ".join(kinds)}">{escape(str(value))}</{tag}>')
+        return "".join(made)
 
-    body = "".join(
-        f"<tr{' class=strong' if i in strong else ''}>{cells('td', row)}</tr>"
-        for i, row in enumerate(rows)
-    )
+    body = []
+    for i, row in enumerate(rows):
+        body.append(f"<tr{' class=strong' if i in strong else ''}>{cells('td', row)}</tr>")
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
         f'<div class="wide"><table>{title}<thead><tr>{cells("th", head)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
-def bars(title: str, rows: list[tuple], top: float | None = None, mark: float | None = None) -> str:
-    """Horizontal bars from zero. A row: (name, value, text, colour, (low, high) or None); `mark`: a
-    dashed line.
-    """
-    left = min(150, 12 + 6 * max(len(short(row[0])) for row in rows))
+@dataclass(frozen=True)
+class Bar:
+    """A bar of `bars`: its length, what is written beside it, its colour in the style sheet."""
+
+    name: str
+    value: float
+    shown: str
+    colour: str
+    interval: tuple[float, float] | None = None  # whiskers
+
+
+def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | None = None) -> str:
+    """Horizontal bars from zero to at most `top` (None: the largest); `mark`: a dashed line."""
+    left = min(150, 12 + 6 * max(len(short(row.name)) for row in rows))
     room = 340 - left - 56
-    top = top or max(max(row[1] for row in rows), 1e-12)
-    parts = [f'<line class="grid" x1="{left}" x2="{left}" y1="2" y2="{24 * len(rows) + 2}"/>']
-    for i, (name, value, shown, colour, interval) in enumerate(rows):
-        y, width = 24 * i + 5, room * value / top
-        end = width
+    bottom = 24 * len(rows) + 2
+    top = top or max(max(row.value for row in rows), 1e-12)
+
+    parts = [f'<line class="grid" x1="{left}" x2="{left}" y1="2" y2="{bottom}"/>']
+    for i, row in enumerate(rows):
+        y = 24 * i + 5
+        width = room * row.value / top
+        end = left + width
         parts.append(
-            f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{colour})"/>'
+            f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{row.colour})"/>'
         )
-        if interval:
-            low, high = (left + room * v / top for v in interval)
-            end = max(end, high - left)
+        if row.interval:
+            low, high = (left + room * value / top for value in row.interval)
+            end = max(end, high)
             parts.append(
                 f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8'
                 f'M{high:.1f} {y + 4}v8"/>'
             )
         parts.append(
-            f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(name)}</text>'
-            f'<text x="{left + end + 5:.1f}" y="{y + 12}">{escape(shown)}</text>'
+            f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(row.name)}</text>'
+            f'<text x="{end + 5:.1f}" y="{y + 12}">{escape(row.shown)}</text>'
         )
     if mark is not None:
-        parts.append(
-            f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{24 * len(rows) + 2}"/>'
-        )
+        parts.append(f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{bottom}"/>')
     return _figure(title, 340, 24 * len(rows) + 4, parts)
 
 
-def stage_chart(title: str, stages: list[dict], chance: float) -> str:
+_DOTS = {
+    "before": 'class="hollow"',
+    "cut": 'class="hollow"',
+    "fit": 'fill="var(--fused)"',
+    "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"',
+}
+
+
+def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
     """One sub-model's accuracy: down the dashed line at each cut (hollow), up by repair (half) and
     fit (full).
 
@@ -177,89 +197,88 @@ def stage_chart(title: str, stages: list[dict], chance: float) -> str:
     def y(share: float) -> float:
         return 112 - 100 * share
 
+    parts = []
+    for share in (0, 0.5, 1):
+        parts.append(
+            f'<line class="grid" x1="32" x2="236" y1="{y(share)}" y2="{y(share)}"/>'
+            f'<text class="dim" x="27" y="{y(share) + 4}" text-anchor="end">{100 * share:.0f}</text>'
+        )
+    level = f"{y(chance):.1f}"
+    parts.append(f'<line class="cut" x1="32" x2="236" y1="{level}" y2="{level}" opacity=".6"/>')
+
+    dots: list[str] = []
+    own: list[str] = []
+    last = None
     step = 200 / max(1, len(stages))
-    parts = [
-        f'<line class="grid" x1="32" x2="236" y1="{y(s)}" y2="{y(s)}"/><text class="dim" x="27" y="{y(s) + 4}" '
-        f'text-anchor="end">{100 * s:.0f}</text>'
-        for s in (0, 0.5, 1)
-    ]
-    parts.append(
-        f'<line class="cut" x1="32" x2="236" y1="{y(chance):.1f}" y2="{y(chance):.1f}" opacity=".6"/>'
-    )
-    looks = {
-        "before": 'class="hollow"',
-        "cut": 'class="hollow"',
-        "fit": 'fill="var(--fused)"',
-        "repair": 'class="hollow" style="fill:var(--fused);fill-opacity:.45"',
-    }
-    dots, last, own = [], None, []
     for i, stage in enumerate(stages):
         accuracies, group = stage_steps(stage), stage_steps(stage, "group")
         left, room = 32 + step * (i + 0.24), step * 0.58
         for n, (name, share) in enumerate(accuracies.items()):
-            point = (left + room * n / (len(accuracies) - 1), y(share))
+            x = left + room * n / (len(accuracies) - 1)
             if group[name] is not None:
-                own.append(f"{point[0]:.1f} {y(group[name]):.1f}")
+                own.append(f"{x:.1f} {y(group[name]):.1f}")
             if last:
+                line = "cut" if name == "cut" else "fit"
                 parts.append(
-                    f'<path class="{"cut" if name == "cut" else "fit"}" '
-                    f'd="M{last[0]:.1f} {last[1]:.1f}L{point[0]:.1f} {point[1]:.1f}"/>'
+                    f'<path class="{line}" d="M{last[0]:.1f} {last[1]:.1f}L{x:.1f} {y(share):.1f}"/>'
                 )
-            dots.append(f'<circle {looks[name]} cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="3.5"/>')
-            last = point
+            dots.append(f'<circle {_DOTS[name]} cx="{x:.1f}" cy="{y(share):.1f}" r="3.5"/>')
+            last = (x, y(share))
         dots.append(
-            f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" style="font-size:10px">'
-            f"{escape(stage['stage'])}</text>"
+            f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" '
+            f'style="font-size:10px">{escape(stage.stage)}</text>'
         )
     if own:
         parts.append(f'<path class="own" d="M{"L".join(own)}"/>')
     return _figure(title, 240, 136, parts + dots)
 
 
-def matrix(counts: list[list[int]], labels: list[str]) -> str:
+def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     """Confusion counts as a heat map: rows true, columns predicted, shaded by share of the row;
     recall at the right.
     """
-    size, widest = 32, max(len(short(label)) for label in labels)
+    size = 32
+    widest = max(len(short(label)) for label in labels)
     left, top = 14 + 6.6 * widest, 26 + 5 * widest
-    width, height = left + size * len(labels) + 104, top + size * len(labels) + 6
+    right = left + size * len(labels)
+    width, height = right + 104, top + size * len(labels) + 6
+
     parts = [
-        f'<text class="dim" x="{left + size * len(labels) + 8}" y="{top - 8}">recall</text>',
+        f'<text class="dim" x="{right + 8}" y="{top - 8}">recall</text>',
         f'<text class="dim" x="{left - 6}" y="{top - 8}" text-anchor="end">true</text>',
         f'<text class="dim" x="{left}" y="12">predicted</text>',
     ]
     for r, row in enumerate(counts):
-        y, total = top + size * r, sum(row)
-        parts.append(
-            f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{_named(labels[r])}</text>'
-        )
-        x = left + size * (r + 0.6)
-        parts.append(
-            f'<text transform="translate({x:.1f} {top - 7:.1f}) rotate(-45)">{_named(labels[r])}</text>'
-        )
+        y = top + size * r
+        total = sum(row)
+        name = _named(labels[r])
+        parts.append(f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{name}</text>')
+        above = f"translate({left + size * (r + 0.6):.1f} {top - 7:.1f}) rotate(-45)"
+        parts.append(f'<text transform="{above}">{name}</text>')
         for c, count in enumerate(row):
+            title = f"true {escape(labels[r])}, predicted {escape(labels[c])}: {count}"
+            colour = "fused" if r == c else "single"
             share = count / total if total else 0
-            x, colour = left + size * c, "fused" if r == c else "single"
-            ink = (
-                ' style="fill:var(--over)"'
-                if share > 0.5
-                else ""
-                if count
-                else ' class="dim" opacity=".5"'
-            )
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
-                f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>true {escape(labels[r])}, predicted '
-                f'{escape(labels[c])}: {count}</title></rect><text x="{x + size / 2:.1f}" y="{y + 20:.1f}" '
-                f'text-anchor="middle"{ink}>{count}</text>'
-            )
+            parts.append(_cell(left + size * c, y, size, count, share, colour, title))
         recall = f"{100 * row[r] / total:.0f} % of {total}" if total else "none"
-        parts.append(
-            f'<text x="{left + size * len(labels) + 8:.1f}" y="{y + 20:.1f}">{recall}</text>'
-        )
+        parts.append(f'<text x="{right + 8:.1f}" y="{y + 20:.1f}">{recall}</text>')
     return (
-        f'<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" width="{width:.0f}" '
-        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{"".join(parts)}</svg></div>'
+        '<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
+        f"{''.join(parts)}</svg></div>"
+    )
+
+
+def _cell(x: float, y: float, size: int, count: int, share: float, colour: str, title: str) -> str:
+    """A square of a heat map; its number is light on a dark square, dim where it is 0."""
+    if share > 0.5:
+        ink = ' style="fill:var(--over)"'
+    else:
+        ink = "" if count else ' class="dim" opacity=".5"'
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
+        f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>{title}</title></rect>'
+        f'<text x="{x + size / 2:.1f}" y="{y + 20:.1f}" text-anchor="middle"{ink}>{count}</text>'
     )
 
 

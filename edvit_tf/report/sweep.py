@@ -2,15 +2,16 @@
 devices N.
 """
 
-import json
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.report.curves import curves, mean_and_deviation
 from edvit_tf.report.figures import CSS, mib, number, percent, points, table, wilson
 from edvit_tf.report.measured import SHORT, note, panels
-from edvit_tf.report.verdict import compared, noun
+from edvit_tf.report.results import read_results
+from edvit_tf.report.verdict import compared
 
 COLUMNS = (
     "N",
@@ -34,34 +35,37 @@ COLUMNS = (
 )
 
 
-def sweep_row(bundle: Path) -> dict:
+def sweep_row(folder: Path) -> dict:
     """What the tables and figures need of one finished bundle: plain JSON. Shares 0..1, bytes, ms,
     MACs.
     """
-    results = json.loads((bundle / "results.json").read_text(encoding="utf-8"))
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    by = {row["key"]: row for row in compared(manifest, results)}
-    lost = [row["tflite"]["recording"] for row in results["missing_one"]]
+    bundle = open_bundle(folder)
+    results = read_results(bundle.path)
+    models, fused = {}, results.fusion.tflite
+    for row in compared(bundle.fusion, results):
+        models[row.key] = {
+            "accuracy": row.accuracy.recording,
+            "device_bytes": row.device_bytes,
+            "total_bytes": row.total_bytes,
+            "device_macs": row.device_macs,
+            "median": row.times.median if row.times else None,
+        }
+    lost = [row.tflite.recording for row in results.missing_one]
+    plan = bundle.manifest.plan
     return {
-        "devices": len(manifest["plan"]["devices"]),
-        "strategy": manifest["plan"]["strategy"],
-        "seed": results["seed"],
-        "bundle": bundle.name,
-        "data": results["data"]["name"],
-        "synthetic": results["data"]["synthetic"],
-        "noun": noun(results["data"]),
-        "recordings": by["fused"]["accuracy"]["recordings"],
-        "machine": results["machine"]["cpu"],
-        "models": {
-            key: {
-                "accuracy": row["accuracy"]["recording"],
-                **{k: row[k] for k in ("device_bytes", "total_bytes", "device_macs", "median")},
-            }
-            for key, row in by.items()
-        },
+        "devices": len(plan.devices),
+        "strategy": plan.strategy,
+        "seed": results.seed,
+        "bundle": folder.name,
+        "data": results.data.name,
+        "synthetic": results.data.synthetic,
+        "noun": results.data.noun,
+        "recordings": fused.recordings,
+        "machine": results.machine.cpu,
+        "models": models,
         "one_lost": {"mean": sum(lost) / len(lost), "worst": min(lost)} if lost else None,
-        "training_macs": results.get("training_macs"),
-        "seconds": results["seconds"],
+        "training_macs": results.training_macs or None,
+        "seconds": results.seconds,
     }
 
 

@@ -7,130 +7,133 @@ from collections.abc import Mapping, Sequence
 from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
-
-RIVALS = {
-    "single": "one model of a device's size",
-    "plain": "the same, not distilled",
-    "total": "one model of all files' size",
-}
+from edvit_tf.report.results import RIVALS, Accuracy, Model, Results, Step, SubModel
 
 
-def results_table(results: dict) -> str:
+def results_table(results: Results) -> str:
     """Accuracy, size and latency of base, single model and fleet, and what one lost sub-model
     costs.
 
     model                        test acc. (recording / window)  bytes per device   MACs    ms
     """
-    fused = results["fusion"]
-    subs = results["sub_models"]
-    base = results["base"]
-    name = results["data"]["name"] + (
-        " (SYNTHETIC stand-in)" if results["data"]["synthetic"] else ""
-    )
+    fused, data = results.fusion.tflite, results.data
+    name = f"{data.name} (SYNTHETIC stand-in)" if data.synthetic else data.name
     lines = [
-        f"{name}, test split: {fused['tflite']['recordings']} recordings, "
-        f"{fused['tflite']['windows']} windows; "
-        f"seed {results['seed']}; measured on the .tflite files, one thread",
-        f"{'':<34}{'accuracy':>10}{'per window':>12}{'MiB/device':>12}{'M MACs':>9}{'median ms':>11}",
-        _row(
-            "base, unsplit",
-            base.get("tflite", base["keras"]),
-            base.get("file_bytes", base["weight_bytes"]),
-            base["macs"],
-            base.get("process"),
-        ),
+        f"{name}, test split: {fused.recordings} recordings, {fused.windows} windows; seed "
+        f"{results.seed}; measured on the .tflite files, one thread",
+        f"{'':<34}{'accuracy':>10}{'per window':>12}{'MiB/device':>12}{'M MACs':>9}"
+        f"{'median ms':>11}",
+        _model_row("base, unsplit", results.base),
     ]
-    for one, shown in ((results.get(key), shown) for key, shown in RIVALS.items()):
-        if one:
-            lines.append(_row(shown, one["tflite"], one["file_bytes"], one["macs"], one["process"]))
-    names = dict.fromkeys(
-        name for s in subs for name in s["devices"]
-    )  # a device may hold several sub-models
-    held = [[s for s in subs if name in s["devices"]] for name in names]
-    biggest = max(sum(s["file_bytes"] for s in each) for each in held)
-    ms, macs = max(
-        (sum(s["process"]["invoke_ms"]["median"] for s in each), sum(s["macs"] for s in each))
-        for each in held
-    )  # of the slowest device
-    process = {"invoke_ms": {"median": ms}}
-    lines.append(_row(f"{len(subs)} sub-models, fused", fused["tflite"], biggest, macs, process))
+    for key, model in results.rivals.items():
+        lines.append(_model_row(RIVALS[key], model))
+    lines += _fleet_rows(results)
+
+    parities = results.parity.values()
+    largest = max(one.max_relative_error or 0.0 for one in parities)
     lines.append(
-        _row(f"{len(subs)} sub-models, softmax average", fused["average"], biggest, macs, process)
+        f"Keras against .tflite: max relative error {largest:.1e}, "
+        f"{sum(one.differing_top1 for one in parities)} differing top-1 "
+        f"(of {sum(one.samples for one in parities)} answers, "
+        f"{sum(one.ties for one in parities)} ties)"
     )
-    if results["missing_one"]:
-        worst = min(results["missing_one"], key=lambda m: m["tflite"]["recording"])
-        lines.append(
-            _row(f"  without {worst['name']} (the worst)", worst["tflite"], biggest, macs, None)
-        )
-    parity = results["parity"].values()
+    machine = results.machine
     lines.append(
-        "Keras against .tflite: max relative error "
-        f"{max(p['max_relative_error'] for p in parity):.1e}, "
-        f"{sum(p['differing_top1'] for p in parity)} differing top-1 "
-        f"(of {sum(p['samples'] for p in parity)} answers, {sum(p['ties'] for p in parity)} ties)"
-    )
-    lines.append(
-        f"run: {results['seconds']:.0f} s in all stages, "
-        f"peak memory {results['peak_rss_bytes'] / 2**20:.0f} MiB "
-        f"({results['machine']['cpu']}, {results['machine']['cores']} cores)"
+        f"run: {results.seconds:.0f} s in all stages, peak memory "
+        f"{results.peak_rss_bytes / 2**20:.0f} MiB ({machine.cpu}, {machine.cores} cores)"
     )
     return "\n".join(lines)
 
 
-def _row(name: str, accuracy: dict, size_bytes: int, macs: int, process: dict | None) -> str:
-    latency = f"{process['invoke_ms']['median']:.2f}" if process else ""
+def _fleet_rows(results: Results) -> list[str]:
+    """The fleet fused, averaged, and without its most missed sub-model; of a device that holds
+    several sub-models all of them count.
+    """
+    subs = results.sub_models
+    by_device: dict[str, list[SubModel]] = {}
+    for sub in subs:
+        for device in sub.devices:
+            by_device.setdefault(device, []).append(sub)
+
+    sizes, costs = [], []
+    for held in by_device.values():
+        sizes.append(sum(sub.file_bytes for sub in held))
+        ms = sum(sub.process.invoke_ms.median for sub in held)
+        costs.append((ms, sum(sub.macs for sub in held)))
+    size = max(sizes)
+    ms, macs = max(costs)  # of the slowest device
+
+    fusion = results.fusion
+    lines = [
+        _row(f"{len(subs)} sub-models, fused", fusion.tflite, size, macs, ms),
+        _row(f"{len(subs)} sub-models, softmax average", fusion.average, size, macs, ms),
+    ]
+    if results.missing_one:
+        worst = min(results.missing_one, key=lambda lost: lost.tflite.recording)
+        name = f"  without {worst.name} (the worst)"
+        lines.append(_row(name, worst.tflite, size, macs, None))
+    return lines
+
+
+def _model_row(name: str, model: Model) -> str:
+    ms = model.process.invoke_ms.median if model.process else None
+    return _row(name, model.accuracy, model.deployed_bytes, model.macs, ms)
+
+
+def _row(name: str, accuracy: Accuracy, size_bytes: int, macs: int, ms: float | None) -> str:
+    latency = "" if ms is None else f"{ms:.2f}"
     return (
-        f"{name:<34}{accuracy['recording'] * 100:>8.2f} %{accuracy['window'] * 100:>10.2f} %"
+        f"{name:<34}{accuracy.recording * 100:>8.2f} %{accuracy.window * 100:>10.2f} %"
         f"{size_bytes / 2**20:>12.2f}{macs / 1e6:>9.1f}{latency:>11}"
     )
 
 
-def stages_table(results: dict) -> str:
+def stages_table(results: Results) -> str:
     """Validation accuracy of each sub-model before and after every cut, after its repair and after
     the fit, in percent.
 
     Balanced over the group's classes and "other"; results.json and the report have the group's own
     samples too.
     """
-    rows = [(s["name"], ", ".join(s["labels"]), s["stages"]) for s in results["sub_models"]]
-    names = [stage["stage"] for stage in rows[0][2]]
-    rows += [
-        (key, "all classes", results[key]["stages"][-len(names) :])
-        for key in RIVALS
-        if results.get(key)
-    ]
-    keys = {name: list(stage_steps(stage)) for name, stage in zip(names, rows[0][2], strict=True)}
-    steps = {name: " -> ".join(keys[name]) for name in names}
-    widths = {
-        name: 3 + max(len(steps[name]), len(" -> ".join(["100.0"] * len(keys[name]))))
-        for name in names
-    }
-    lines = [
-        f"{'validation, balanced %':<24}" + "".join(f"{name:>{widths[name]}}" for name in names),
-        f"{'':<24}" + "".join(f"{steps[name]:>{widths[name]}}" for name in names),
-    ]
-    for name, labels, stages in rows:
-        cells = "".join(
-            f"{stage_cell(s, keys[s['stage']], ' -> '):>{widths[s['stage']]}}" for s in stages
-        )
-        lines.append(f"{name:<24}{cells}  {labels}")
+    first = results.sub_models[0].stages
+    rows = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in results.sub_models]
+    for key, model in results.rivals.items():
+        rows.append((key, "all classes", model.stages[-len(first) :]))
+
+    keys = [list(stage_steps(step)) for step in first]
+    widths = []
+    for names in keys:
+        figures = " -> ".join(["100.0"] * len(names))
+        widths.append(3 + max(len(" -> ".join(names)), len(figures)))
+
+    cuts = "".join(f"{step.stage:>{width}}" for step, width in zip(first, widths, strict=True))
+    steps = "".join(
+        f"{' -> '.join(names):>{width}}" for names, width in zip(keys, widths, strict=True)
+    )
+    lines = [f"{'validation, balanced %':<24}{cuts}", f"{'':<24}{steps}"]
+    for name, labels, history in rows:
+        line = f"{name:<24}"
+        for step, names, width in zip(history, keys, widths, strict=True):
+            line += f"{stage_cell(step, names, ' -> '):>{width}}"
+        lines.append(f"{line}  {labels}")
     return "\n".join(lines)
 
 
 def stage_cell(
-    stage: dict, steps: Sequence[str], arrow: str, which: str = "all", width: int = 5
+    stage: Step, steps: Sequence[str], arrow: str, which: str = "all", width: int = 5
 ) -> str:
     """The accuracies of `stage_steps` in percent in the order of `steps`; "-" for one that this
     stage has not.
     """
     known = stage_steps(stage, which)
-    return arrow.join(
-        f"{'-' if known.get(step) is None else f'{100 * known[step]:.1f}':>{width}}"
-        for step in steps
-    )
+    cells = []
+    for step in steps:
+        share = known.get(step)
+        cells.append(f"{'-' if share is None else f'{100 * share:.1f}':>{width}}")
+    return arrow.join(cells)
 
 
-def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
+def stage_steps(stage: Step, which: str = "all") -> dict[str, float | None]:
     """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's or the shared
     model's; of the others it is the fit of the stage before), "cut", "repair" (where there was one;
     in the stage "group" the fit of the head alone), "fit". `which`: "all", or "group" (None: no
@@ -138,15 +141,21 @@ def stage_steps(stage: dict, which: str = "all") -> dict[str, float]:
 
     Raises OutputError for results of a version that did not store them so.
     """
-    if "accuracy" not in stage:
+    if stage.accuracy is None:
         raise OutputError(
-            f"stage {stage.get('stage')!r} of results.json has no 'accuracy'; this bundle was "
-            "written by an earlier "
-            "version. Run its recipe again with --overwrite, or report with the version that wrote "
-            "it."
+            f"stage {stage.stage!r} of results.json has no 'accuracy'; this bundle was written by "
+            "an earlier version. Run its recipe again with --overwrite, or report with the version "
+            "that wrote it."
         )
-    steps = (*(["before"] if stage["stage"] in ("head", "group") else []), "cut", "repair", "fit")
-    return {step: stage["accuracy"][step][which] for step in steps if step in stage["accuracy"]}
+    steps = ["cut", "repair", "fit"]
+    if stage.stage in ("head", "group"):
+        steps.insert(0, "before")
+    found = {}
+    for step in steps:
+        if step in stage.accuracy:
+            shares = stage.accuracy[step]
+            found[step] = shares.all if which == "all" else shares.group
+    return found
 
 
 def plan_table(plan: Plan, labels: list[str] | None = None) -> str:

@@ -7,188 +7,248 @@ would be.
 """
 
 import math
+from dataclasses import dataclass
 
+from edvit_tf.device.model.manifest import FusionEntry
 from edvit_tf.report.figures import difference, mib, number, percent, points, wilson
-from edvit_tf.report.tables import RIVALS
+from edvit_tf.report.results import (
+    RIVALS,
+    Accuracy,
+    Milliseconds,
+    Model,
+    Process,
+    Results,
+    SubModel,
+)
 
-QUANTILES = ("median", "p95")
 
-
-def compared(manifest: dict, results: dict) -> list[dict]:
-    """The models that a reader weighs against each other: base, those of RIVALS that were measured,
-    fused, average.
-
-    Each: key, name, accuracy, device_bytes (on the fullest device), total_bytes, device_macs, macs,
-    median and p95 in ms (fleet: slowest device, its sub-models one after the other, and the fusion;
-    None where not measured), process.
+@dataclass(frozen=True)
+class Compared:
+    """A model that a reader weighs against others; a fleet's bytes and MACs are those of its
+    fullest device, and of all.
     """
-    rows = [_alone("base", "base, unsplit", results["base"])]
-    rows += [_alone(key, name, results[key]) for key, name in RIVALS.items() if results.get(key)]
-    held: dict[str, list[dict]] = {}
-    for sub in results["sub_models"]:
-        for device in sub["devices"]:
-            held.setdefault(device, []).append(sub)
-    fusion, widths = results["fusion"], manifest["fusion"]["widths"]
-    extra = math.ceil(manifest["fusion"]["lambda"] * sum(widths)) * (
-        sum(widths) + len(results["labels"])
+
+    key: str
+    name: str
+    accuracy: Accuracy
+    device_bytes: int
+    total_bytes: int
+    device_macs: int
+    macs: int
+    times: Milliseconds | None  # of one input; None where it was not measured
+    process: Process | None
+
+
+def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
+    """The base, those of RIVALS that were measured, the fused fleet, the fleet's average.
+
+    The fleet's times are those of its slowest device, its sub-models one after the other, and the
+    fusion.
+    """
+    rows = [_alone("base", "base, unsplit", results.base)]
+    for key, model in results.rivals.items():
+        rows.append(_alone(key, RIVALS[key], model))
+
+    held = _by_device(results.sub_models)
+    device_bytes = max(sum(sub.file_bytes for sub in subs) for subs in held.values())
+    total_bytes = sum(sub.file_bytes for subs in held.values() for sub in subs)
+    device_macs = max(sum(sub.macs for sub in subs) for subs in held.values())
+    macs = sum(sub.macs for sub in results.sub_models)
+    median = max(sum(sub.process.invoke_ms.median for sub in subs) for subs in held.values())
+    p95 = max(sum(sub.process.invoke_ms.p95 for sub in subs) for subs in held.values())
+    processes = [sub.process for sub in results.sub_models]
+    largest = max(processes, key=lambda process: process.peak_rss_bytes)
+
+    last = results.fusion.process.invoke_ms
+    name = counted(len(results.sub_models), "sub-model")
+    fused = Compared(
+        key="fused",
+        name=f"{name}, fused",
+        accuracy=results.fusion.tflite,
+        device_bytes=device_bytes,
+        total_bytes=total_bytes + results.fusion.file_bytes,
+        device_macs=device_macs,
+        macs=macs + _fusion_macs(fusion, results),
+        times=Milliseconds(median + last.median, p95 + last.p95),
+        process=largest,
     )
-    if (
-        manifest["fusion"].get("kind") == "average"
-    ):  # the sub-models' heads once more, in the fusion's file
-        extra = sum(
-            width * (len(sub["labels"]) + (len(sub["labels"]) < len(results["labels"])))
-            for width, sub in zip(widths, results["sub_models"], strict=True)
-        )
-    fleet = {
-        "device_bytes": max(sum(sub["file_bytes"] for sub in subs) for subs in held.values()),
-        "total_bytes": sum(sub["file_bytes"] for subs in held.values() for sub in subs),
-        "device_macs": max(sum(sub["macs"] for sub in subs) for subs in held.values()),
-        "macs": sum(sub["macs"] for sub in results["sub_models"]),
-        "process": max(
-            (sub["process"] for sub in results["sub_models"]), key=lambda p: p["peak_rss_bytes"]
-        ),
-        **{
-            q: max(sum(s["process"]["invoke_ms"][q] for s in each) for each in held.values())
-            for q in QUANTILES
-        },
-    }
-    whole = {
-        "total_bytes": fleet["total_bytes"] + fusion["file_bytes"],
-        "macs": fleet["macs"] + extra,
-        **{q: fleet[q] + fusion["process"]["invoke_ms"][q] for q in QUANTILES},
-    }
-    name = counted(len(results["sub_models"]), "sub-model")
-    return [
-        *rows,
-        {**fleet, **whole, "key": "fused", "name": f"{name}, fused", "accuracy": fusion["tflite"]},
-        {
-            **fleet,
-            "key": "average",
-            "name": f"{name}, softmax average",
-            "accuracy": fusion["average"],
-        },
-    ]
+    average = Compared(
+        key="average",
+        name=f"{name}, softmax average",
+        accuracy=results.fusion.average,
+        device_bytes=device_bytes,
+        total_bytes=total_bytes,
+        device_macs=device_macs,
+        macs=macs,
+        times=Milliseconds(median, p95),
+        process=largest,
+    )
+    return [*rows, fused, average]
 
 
-def _alone(key: str, name: str, model: dict) -> dict:
-    process = model.get("process")
-    size = model.get("file_bytes", model["weight_bytes"])
-    return {
-        "key": key,
-        "name": name if process else f"{name} (Keras, no .tflite file)",
-        "accuracy": model.get("tflite", model["keras"]),
-        "device_bytes": size,
-        "total_bytes": size,
-        "device_macs": model["macs"],
-        "macs": model["macs"],
-        "process": process,
-        **{q: process["invoke_ms"][q] if process else None for q in QUANTILES},
-    }
+def _alone(key: str, name: str, model: Model) -> Compared:
+    """A model that is on one device as a whole."""
+    return Compared(
+        key=key,
+        name=name if model.process else f"{name} (Keras, no .tflite file)",
+        accuracy=model.accuracy,
+        device_bytes=model.deployed_bytes,
+        total_bytes=model.deployed_bytes,
+        device_macs=model.macs,
+        macs=model.macs,
+        times=model.process.invoke_ms if model.process else None,
+        process=model.process,
+    )
 
 
-def verdict(results: dict, rows: list[dict]) -> list[str]:
+def _by_device(sub_models: tuple[SubModel, ...]) -> dict[str, list[SubModel]]:
+    """What each device holds; a replica counts on every device that has it."""
+    held: dict[str, list[SubModel]] = {}
+    for sub in sub_models:
+        for device in sub.devices:
+            held.setdefault(device, []).append(sub)
+    return held
+
+
+def _fusion_macs(fusion: FusionEntry, results: Results) -> int:
+    classes = len(results.labels)
+    if fusion.kind == "average":
+        # The sub-models' heads once more, in the fusion's file; one for all classes has no "other".
+        macs = 0
+        for width, sub in zip(fusion.widths, results.sub_models, strict=True):
+            has_other = len(sub.labels) < classes
+            macs += width * (len(sub.labels) + has_other)
+        return macs
+    width = sum(fusion.widths)
+    return math.ceil(fusion.hidden_factor * width) * (width + classes)
+
+
+def verdict(results: Results, rows: list[Compared]) -> list[str]:
     """What the figures say, in sentences; the first answers whether the split beats one model of a
     device's size.
     """
-    by = {row["key"]: row for row in rows}
+    by = {row.key: row for row in rows}
     fused, base, single = by["fused"], by["base"], by.get("single")
-    accuracy, count = fused["accuracy"]["recording"], fused["accuracy"]["recordings"]
-    low, high = wilson(accuracy, count)
-    what, chance = f"test {noun(results['data'])}s", 1 / len(results["labels"])
+    share, count = fused.accuracy.recording, fused.accuracy.recordings
+
+    said = _accuracy_said(results, fused)
+    if single:
+        said = [*_against_single(share, single.accuracy.recording, count), *said]
+    elif len(results.sub_models) == 1:
+        alone = "One sub-model holds all classes: nothing is split, this is a pruned model on one"
+        said = [f"{alone} device.", *said]
+    else:
+        unknown = "No single model was trained beside the fleet: whether one would do as well is"
+        said = [f"{unknown} not known.", *said]
+
+    said.append(
+        f"Against the unsplit base ({percent(base.accuracy.recording, count)}) the difference is "
+        f"{_change(share, base.accuracy.recording, count)}."
+    )
+    said += _training_said(results)
+    if "total" in by:
+        total = by["total"]
+        said.append(
+            "One model as large as all files of the fleet together, "
+            f"{mib(total.device_bytes)} MiB on one device, reaches "
+            f"{percent(total.accuracy.recording, count)}."
+        )
+    average = by["average"].accuracy.recording
+    if average > share:
+        said.append(
+            "The plain softmax average does better than the trained fusion "
+            f"({percent(average, count)})."
+        )
+
+    against = [("the base", base)]
+    if single:
+        against.append(("the single model", single))
+    said += [_bytes_said(fused, against), _times_said(results, fused, against)]
+    said.append("One run with one seed: the spread between seeds is not in these figures.")
+    return said
+
+
+def _accuracy_said(results: Results, fused: Compared) -> list[str]:
+    share, count = fused.accuracy.recording, fused.accuracy.recordings
+    low, high = wilson(share, count)
+    chance = 1 / len(results.labels)
     said = [
-        f"The fused fleet classifies {percent(accuracy, count)} of {count} {what} correctly "
-        f"(95 % interval {percent(low, count)} to {percent(high, count)})."
+        f"The fused fleet classifies {percent(share, count)} of {count} test {results.data.noun}s "
+        f"correctly (95 % interval {percent(low, count)} to {percent(high, count)})."
     ]
     if low <= chance:
         said.append(
             f"That cannot be told from guessing ({percent(chance, count)}): the comparisons mean "
             "little."
         )
-    if single:
-        said = [*_against_single(accuracy, single["accuracy"]["recording"], count), *said]
-    elif len(results["sub_models"]) == 1:
-        said = [
-            "One sub-model holds all classes: nothing is split, this is a pruned model on one "
-            "device.",
-            *said,
-        ]
-    else:
-        said = [
-            "No single model was trained beside the fleet: whether one would do as well is not "
-            "known.",
-            *said,
-        ]
-    said.append(
-        f"Against the unsplit base ({percent(base['accuracy']['recording'], count)}) the "
-        "difference is "
-        f"{_change(accuracy, base['accuracy']['recording'], count)}."
-    )
-    subs = results["sub_models"]
-    starts = {f"shared-{sub['kept_heads']}" for sub in subs}  # other shared models are the rivals'
-    fits = [s["history"] for sub in subs for s in sub["stages"]]
-    fits += [
-        s["history"]
-        for name, rows in results.get("shared", {}).items()
-        if name in starts
-        for s in rows
-    ]
-    fits += len(subs) * [
-        results["fusion"].get("joint") or {}
-    ]  # each input passes through every sub-model
-    trained = [
-        sum(history.get("samples", 0) for history in fits),
-        results["base"]["training"].get("samples", 0),
-    ]
-    if all(trained):
-        said.append(
-            f"The fleet goes on from the base: {trained[0]:,} training samples after the base's "
-            f"{trained[1]:,}; the base was not trained any longer."
-        )
-    spent = results.get("training_macs") or {}
-    if spent.get("single") and spent.get("fleet"):
-        others = "".join(
-            f", {name} with {number(spent[key] / 1e12)} T"
-            for key, name in RIVALS.items()
-            if key != "single" and spent.get(key)
-        )
-        said.append(
-            f"After the cuts the fleet was trained with {number(spent['fleet'] / 1e12)} T MACs, "
-            "the single "
-            f"model with {number(spent['single'] / 1e12)} T{others}."
-        )
-    if "total" in by:
-        share = by["total"]["accuracy"]["recording"]
-        said.append(
-            "One model as large as all files of the fleet together, "
-            f"{mib(by['total']['device_bytes'])} MiB on "
-            f"one device, reaches {percent(share, count)}."
-        )
-    average = by["average"]["accuracy"]["recording"]
-    if average > accuracy:
-        said.append(
-            "The plain softmax average does better than the trained fusion "
-            f"({percent(average, count)})."
-        )
-    against = [("the base", base)] + ([("the single model", single)] if single else [])
-    said.append(
-        f"The fullest device holds {mib(fused['device_bytes'])} MiB: "
-        + ", ".join(
-            f"{_ratio(fused['device_bytes'], m['device_bytes'])} {name}'s" for name, m in against
-        )
-        + f"; all files together take {mib(fused['total_bytes'])} MiB, "
-        + ", ".join(
-            f"{_ratio(fused['total_bytes'], m['total_bytes'])} {name}'s" for name, m in against
-        )
-        + "."
-    )
-    timed = [(name, m) for name, m in against if m["median"]]
-    said.append(
-        f"The slowest device and the fusion take {number(fused['median'])} ms (median)"
-        + "".join(f", {_ratio(fused['median'], m['median'])} {name}'s" for name, m in timed)
-        + f", on {results['machine']['cpu']} ({results['machine']['machine']}); the network is not included."
-    )
-    said.append("One run with one seed: the spread between seeds is not in these figures.")
     return said
+
+
+def _training_said(results: Results) -> list[str]:
+    """How much the fleet was trained after the base, and how much its rivals were."""
+    said = []
+    after, before = _fleet_samples(results), results.base.training.samples
+    if after and before:
+        said.append(
+            f"The fleet goes on from the base: {after:,} training samples after the base's "
+            f"{before:,}; the base was not trained any longer."
+        )
+
+    spent = results.training_macs
+    fleet, single = spent.get("fleet"), spent.get("single")
+    if fleet and single:
+        others = ""
+        for key, name in RIVALS.items():
+            macs = spent.get(key)
+            if key != "single" and macs:
+                others += f", {name} with {number(macs / 1e12)} T"
+        said.append(
+            f"After the cuts the fleet was trained with {number(fleet / 1e12)} T MACs, the single "
+            f"model with {number(single / 1e12)} T{others}."
+        )
+    return said
+
+
+def _fleet_samples(results: Results) -> int:
+    """Training samples of all of the fleet's fits. A joint fit's pass through every sub-model."""
+    samples = 0
+    for sub in results.sub_models:
+        samples += sum(step.history.samples for step in sub.stages)
+
+    # Shared models that a sub-model starts from; the others are the rivals'.
+    starts = {f"shared-{sub.kept_heads}" for sub in results.sub_models}
+    for name, steps in results.shared.items():
+        if name in starts:
+            samples += sum(step.history.samples for step in steps)
+
+    joint = results.fusion.joint
+    if joint is not None:
+        samples += len(results.sub_models) * joint.samples
+    return samples
+
+
+def _bytes_said(fused: Compared, against: list[tuple[str, Compared]]) -> str:
+    one, every = [], []
+    for name, model in against:
+        one.append(f"{_ratio(fused.device_bytes, model.device_bytes)} {name}'s")
+        every.append(f"{_ratio(fused.total_bytes, model.total_bytes)} {name}'s")
+    return (
+        f"The fullest device holds {mib(fused.device_bytes)} MiB: {', '.join(one)}; all files "
+        f"together take {mib(fused.total_bytes)} MiB, {', '.join(every)}."
+    )
+
+
+def _times_said(results: Results, fused: Compared, against: list[tuple[str, Compared]]) -> str:
+    assert fused.times is not None
+    ratios = ""
+    for name, model in against:
+        if model.times:
+            ratios += f", {_ratio(fused.times.median, model.times.median)} {name}'s"
+    machine = results.machine
+    return (
+        f"The slowest device and the fusion take {number(fused.times.median)} ms (median){ratios}, "
+        f"on {machine.cpu} ({machine.machine}); the network is not included."
+    )
 
 
 def _against_single(fused: float, single: float, count: int) -> list[str]:
@@ -218,7 +278,8 @@ def _against_single(fused: float, single: float, count: int) -> list[str]:
 def _change(a: float, b: float, count: int) -> str:
     """ "−5.0 points (95 % interval −18.3 to +8.6)" for a - b on the same number of recordings."""
     low, high = difference(a, b, count)
-    return f"{points(a - b, count)} points (95 % interval {points(low, count)} to {points(high, count)})"
+    interval = f"{points(low, count)} to {points(high, count)}"
+    return f"{points(a - b, count)} points (95 % interval {interval})"
 
 
 def _ratio(a: float, b: float) -> str:
@@ -228,10 +289,3 @@ def _ratio(a: float, b: float) -> str:
 def counted(count: int, thing: str) -> str:
     """ "1 device", "5 devices"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
-def noun(data: dict) -> str:
-    """What is counted as one: a recording, with one or more windows, or a picture."""
-    if "item" in data:
-        return data["item"]
-    return "recording" if data["kind"] == "audio" else "picture"  # results of versions up to 0.2

@@ -169,10 +169,10 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
     from edvit_tf.device.model.bundle import open_bundle, verified_path
 
     bundle = open_bundle(smoke_bundle)
-    for name in bundle.manifest["files"]:
+    for name in bundle.files:
         verified_path(bundle, name)
     present = {p.name for p in smoke_bundle.iterdir()}
-    assert present == set(bundle.manifest["files"]) | {
+    assert present == set(bundle.files) | {
         "manifest.json",
         "results.json",
         "run.json",
@@ -181,14 +181,10 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
     }
     assert (smoke_bundle / "labels.txt").read_text().split() == bundle.labels
     assert sorted(c for s in bundle.sub_models for c in s["classes"]) == list(range(10))
-    assert bundle.manifest["data"]["synthetic"] is True
+    assert bundle.manifest.data["synthetic"] is True
     assert "synthetic stand-in" in (smoke_bundle / "README.md").read_text()
     splits = json.loads((smoke_bundle / "splits.json").read_text())
     assert set(splits) == {"train", "validation", "test"}
     for sub in bundle.sub_models:
-        assert (
-            sub["weight_bytes"]
-            == 4 * sub["params"]
-            < bundle.manifest["files"][sub["file"]]["bytes"] * 1.05
-        )
-        assert sub["config"]["num_classes"] == len(sub["classes"]) + 1
+        assert sub.weight_bytes == 4 * sub.params < bundle.files[sub.file].bytes * 1.05
+        assert sub.config["num_classes"] == len(sub.classes) + 1

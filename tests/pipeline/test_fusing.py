@@ -15,6 +15,7 @@ from edvit_tf.pipeline import cutting
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
+from edvit_tf.report.results import results_from_dict
 from edvit_tf.report.tables import stages_table
 from edvit_tf.training.train import predict
 from tests.support.commands import SMOKE, run_device, run_host
@@ -79,8 +80,9 @@ def test_the_head_alone_is_measured_before_a_sub_models_own_fit(shared_bundle):
         "cut",
         "fit",
     ]  # it has no "other" to fit
-    assert "before -> cut -> repair -> fit" in stages_table(results)
-    dashed = next(line for line in stages_table(results).splitlines() if line.startswith("single"))
+    table = stages_table(results_from_dict(results))
+    assert "before -> cut -> repair -> fit" in table
+    dashed = next(line for line in table.splitlines() if line.startswith("single"))
     assert dashed.split().count("-") == 1
 
     stages = Stages(shared_bundle.with_name("mnist.work"), "")

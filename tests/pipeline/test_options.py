@@ -63,7 +63,7 @@ def test_sub_models_keep_every_head_and_lie_on_two_devices_each(optional_bundle)
 
 
 def test_its_bundle_answers_without_tensorflow(optional_bundle):
-    assert len(open_bundle(optional_bundle).manifest["sub_models"]) == 4
+    assert len(open_bundle(optional_bundle).sub_models) == 4
     done = run_device("-m", "edvit_tf.device", optional_bundle, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"submodel-0{i}" in done.stdout for i in range(4))

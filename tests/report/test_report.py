@@ -8,216 +8,12 @@ from pathlib import Path
 import pytest
 
 from edvit_tf.device.model.bundle import BundleError
+from edvit_tf.device.model.manifest import manifest_from_dict
 from edvit_tf.report.figures import difference, matrix, number, percent, points, wilson
 from edvit_tf.report.page import write_report
-from edvit_tf.report.verdict import compared, verdict
-
-LABELS = ["rock", "pop & soul", "jazz", "folk"]
-TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "optimizer": "adamw"}
-
-
-def accuracy(share: float, count: int = 200) -> dict:
-    return {"recording": share, "recordings": count, "window": share - 0.01, "windows": 2 * count}
-
-
-def process(median: float) -> dict:
-    return {
-        "runtime": "tflite-runtime 2.14.0",
-        "threads": 1,
-        "load_ms": 1.5,
-        "peak_rss_bytes": 60 << 20,
-        "tensorflow_loaded": False,
-        "samples": 400,
-        "invoke_ms": {"median": median, "p95": 2 * median},
-    }
-
-
-def stages(classes: int) -> list[dict]:
-    return [
-        {
-            "stage": name,
-            "config": {"num_classes": classes},
-            "params": 10,
-            "macs": 10,
-            "seconds": 1.0,
-            "history": {"samples": 100},
-            "accuracy": {
-                step: {"group": share - 0.1, "all": share}
-                for step, share in (
-                    ("before", 0.9),
-                    ("cut", 0.3),
-                    *([] if name == "head" else [("repair", 0.4)]),
-                    ("fit", 0.6),
-                )
-            },
-        }
-        for name in ("head", "residual", "attention", "ffn")
-    ]
-
-
-def model(share: float, size: int, median: float, **more) -> dict:
-    parity = {
-        "samples": 400,
-        "max_relative_error": 2e-6,
-        "p95_relative_error": 1e-6,
-        "tolerance": 1e-4,
-        "ties": 0,
-        "differing_top1": 0,
-        "ok": True,
-    }
-    return {
-        "params": size // 4,
-        "macs": size,
-        "macs_full": size + 9,
-        "weight_bytes": size - 100,
-        "file_bytes": size,
-        "tflite": accuracy(share),
-        "keras": accuracy(share),
-        "process": process(median),
-        "parity": parity,
-        **more,
-    }
-
-
-def figures(
-    fused=0.7, single=0.6, base=0.8, count=2, synthetic=False, labels=LABELS
-) -> tuple[dict, dict]:
-    """A manifest and results as a run writes them, of `count` sub-models."""
-    groups = [labels[j::count] for j in range(count)]
-    names = [f"submodel-{j:02d}" for j in range(count)]
-    split = {
-        "recordings": 200,
-        "windows": 400,
-        "per_class": {n: {"recordings": 50, "windows": 100} for n in labels},
-    }
-    data = {
-        "name": "gtzan",
-        "kind": "audio",
-        "synthetic": synthetic,
-        "source": "genres",
-        "seed": 3,
-        "labels": labels,
-        "splits": dict.fromkeys(("train", "validation", "test"), split),
-        "notes": ["a note"],
-        "padded": 7,
-        "skipped": 1,
-        "skipped_files": ["jazz/jazz.00054.wav"],
-    }
-    parity = model(0, 1, 1)["parity"]
-    rows = [
-        {
-            "name": n,
-            "labels": g,
-            "kept_heads": 2,
-            "devices": [f"pi-{j}"],
-            **{
-                k: v
-                for k, v in model(0, 40_000 + j, 0.5).items()
-                if k not in ("tflite", "keras", "parity")
-            },
-        }
-        | {"stages": stages(len(g) + 1)}
-        for j, (n, g) in enumerate(zip(names, groups, strict=True))
-    ]
-    missing = [
-        {"missing": j, "name": n, "tflite": accuracy(0.4), "other_classes": accuracy(0.65, 100)}
-        for j, n in enumerate(names)
-    ]
-    results = {
-        "name": "demo",
-        "seed": 3,
-        "data": data,
-        "labels": labels,
-        "sub_models": rows,
-        "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "machine": "x86_64"},
-        "base": model(base, 160_000, 2.0, given=None, training={"samples": 1000}),
-        "single": None if count == 1 else model(single, 41_000, 0.6, stages=stages(len(labels))),
-        "fusion": {
-            "tflite": accuracy(fused),
-            "keras": accuracy(fused),
-            "average": accuracy(fused - 0.02),
-            "temperature": 1.25,
-            "calibration": {"ece": 0.034, "nll": 0.8},
-            "validation_calibration": {
-                "samples": 150,
-                "before": {"ece": 0.071, "nll": 0.9},
-                "after": {"ece": 0.021, "nll": 0.7},
-            },
-            "file_bytes": 900,
-            "process": process(0.1),
-        },
-        "losses": [
-            {"missing": [j], "names": [n], "tflite": accuracy(0.4 + 0.1 * j)}
-            for j, n in enumerate(names)
-        ],
-        "training_macs": {"fleet": 5_000_000_000_000, "single": 4_900_000_000_000},
-        "parity": dict.fromkeys([*names, "fused"], parity),
-        "missing_one": missing if count > 1 else [],
-        "confusion": [[1000 + 10 * r + c for c in range(len(labels))] for r in range(len(labels))],
-        "plan": {"total_bytes": 80_000, "budget_bytes": None},
-        "seconds": 20.0,
-        "peak_rss_bytes": 1 << 30,
-        "stage_seconds": {
-            "data": 1.0,
-            "base": 2.0,
-            **{f"{n}.{s['stage']}": 1.5 for n in names for s in stages(2)},
-        },
-    }
-    entries = [
-        {
-            "index": j,
-            "name": n,
-            "file": f"{n}.tflite",
-            "keras": f"{n}.keras",
-            "flavours": {},
-            "classes": [labels.index(label) for label in g],
-            "labels": g,
-            "other": True,
-            "config": {"hidden_dim": 24, "num_heads": 2, "mlp_dim": 48},
-            "params": 1,
-            "macs": 1,
-            "macs_full": 1,
-            "weight_bytes": 1,
-            "devices": [f"pi-{j}"],
-        }
-        for j, (n, g) in enumerate(zip(names, groups, strict=True))
-    ]
-    manifest = {
-        "schema_version": 1,
-        "name": "demo",
-        "task": "audio-classification",
-        "labels": labels,
-        "input": {"name": "mel", "dtype": "float32", "shape": [64, 64, 1], "spec": {}},
-        "files": {},
-        "sub_models": entries,
-        "fusion": {
-            "file": "fusion.tflite",
-            "keras": "fusion.keras",
-            "widths": [24] * count,
-            "lambda": 0.5,
-        },
-        "seed": 3,
-        "versions": {"keras": "3"},
-        "plan": {
-            "devices": [
-                {"name": f"pi-{j}", "memory_bytes": 1 << 20, "compute_macs": None}
-                for j in range(count + 1)
-            ],
-            "budget_bytes": None,
-            "strategy": "random",
-            "assignment": "greedy",
-            "samples": 1,
-        },
-        "data": {},
-        "run": {
-            "model": "vit_cpu",
-            "budget_bytes": None,
-            "data": {},
-            "seed": 3,
-            **dict.fromkeys(("base_training", "stage_training", "fusion_training"), TRAINING),
-        },
-    }
-    return manifest, results
+from edvit_tf.report.results import results_from_dict
+from edvit_tf.report.verdict import Compared, compared, verdict
+from tests.support.made_figures import accuracy, figures
 
 
 def written(folder: Path, manifest: dict, results: dict) -> str:
@@ -225,6 +21,17 @@ def written(folder: Path, manifest: dict, results: dict) -> str:
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     assert write_report(folder) == folder / "report.html"
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def rows_of(manifest: dict, results: dict) -> dict[str, Compared]:
+    """The models of `compared`, by key."""
+    rows = compared(manifest_from_dict(manifest).fusion, results_from_dict(results))
+    return {row.key: row for row in rows}
+
+
+def said_of(manifest: dict, results: dict) -> list[str]:
+    rows = list(rows_of(manifest, results).values())
+    return verdict(results_from_dict(results), rows)
 
 
 def text_of(html: str) -> str:
@@ -289,7 +96,7 @@ def test_labels_and_names_are_escaped(tmp_path):
 )
 def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
     manifest, results = figures(fused, single, base)
-    said = verdict(results, compared(manifest, results))
+    said = said_of(manifest, results)
     assert word in said[0] and sign in said[1]
     assert ("one small model on one device is the better choice" in " ".join(said)) == (
         fused < single
@@ -301,14 +108,14 @@ def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
 
 def test_the_verdict_admits_small_differences_guessing_and_a_better_average():
     manifest, results = figures(0.71, 0.70)
-    said = " ".join(verdict(results, compared(manifest, results)))
+    said = " ".join(said_of(manifest, results))
     assert (
         "better" in said
         and "too few to be sure, one small model on one device may do as well" in said
     )
     manifest, results = figures(0.26, 0.28)
     results["fusion"]["average"] = accuracy(0.4)
-    said = " ".join(verdict(results, compared(manifest, results)))
+    said = " ".join(said_of(manifest, results))
     assert (
         "cannot be told from guessing (25.0 %)" in said
         and "plain softmax average does better" in said
@@ -322,12 +129,12 @@ def test_the_fleet_is_charged_for_replicas_and_for_devices_with_two_sub_models()
         results["sub_models"], (["pi-0"], ["pi-0", "pi-1"], ["pi-1"]), strict=True
     ):
         sub["devices"] = devices
-    fused = next(row for row in compared(manifest, results) if row["key"] == "fused")
+    fused = rows_of(manifest, results)["fused"]
     sizes = [sub["file_bytes"] for sub in results["sub_models"]]
-    assert fused["device_bytes"] == sizes[1] + max(sizes[0], sizes[2])
-    assert fused["total_bytes"] == sum(sizes) + sizes[1] + 900
-    assert fused["median"] == pytest.approx(0.5 + 0.5 + 0.1)
-    assert fused["macs"] == sum(sizes) + 36 * (72 + 4)
+    assert fused.device_bytes == sizes[1] + max(sizes[0], sizes[2])
+    assert fused.total_bytes == sum(sizes) + sizes[1] + 900
+    assert fused.times.median == pytest.approx(0.5 + 0.5 + 0.1)
+    assert fused.macs == sum(sizes) + 36 * (72 + 4)
 
 
 def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fleets():
@@ -335,9 +142,7 @@ def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fl
     manifest["fusion"]["kind"] = "average"
     sizes = [sub["file_bytes"] for sub in results["sub_models"]]
     rows = [len(sub["labels"]) + 1 for sub in results["sub_models"]]
-    assert next(row for row in compared(manifest, results) if row["key"] == "fused")["macs"] == sum(
-        sizes
-    ) + 24 * sum(rows)
+    assert rows_of(manifest, results)["fused"].macs == sum(sizes) + 24 * sum(rows)
 
     for sub in results["sub_models"]:
         sub["kept_heads"], sub["stages"] = (
@@ -347,9 +152,7 @@ def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fl
     results["base"]["training"] = {"samples": 7}
     results["shared"] = {f"shared-{k}": [{"history": {"samples": k * 1000}}] for k in (2, 4)}
     results["fusion"]["joint"] = {"samples": 10}
-    assert "goes on from the base: 2,330 training samples" in " ".join(
-        verdict(results, compared(manifest, results))
-    )
+    assert "goes on from the base: 2,330 training samples" in " ".join(said_of(manifest, results))
 
 
 def test_one_sub_model_and_a_base_without_a_file(tmp_path):

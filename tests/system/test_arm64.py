@@ -128,9 +128,9 @@ def test_it_is_another_machine(guest):
 def test_every_flavour_answers_as_here_in_every_runtime_that_it_lists(guest):
     entry = open_bundle(guest.share / "bundle").sub_models[0]
     asked = [
-        (flavour, listed["file"], runtime)
-        for flavour, listed in entry["flavours"].items()
-        for runtime in listed["runtimes"]
+        (flavour, listed.file, runtime)
+        for flavour, listed in entry.flavours.items()
+        for runtime in listed.runtimes
         if runtime in guest.runtimes
     ]
     assert {flavour for flavour, _, _ in asked} == {"float32", "float16", "int8"}

@@ -15,21 +15,8 @@ class ManifestError(ValueError):
     """A value of a manifest is missing or of another type; the message names its place."""
 
 
-class _ByKey:
-    """Entries by key as well, until the last reader takes attributes."""
-
-    def __getitem__(self, key: str) -> Any:
-        return getattr(self, {"lambda": "hidden_factor", "kept_heads": "kept"}.get(key, key))
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
-
-    def __contains__(self, key: str) -> bool:
-        return hasattr(self, key)
-
-
 @dataclass(frozen=True)
-class FileEntry(_ByKey):
+class FileEntry:
     """What a file of the bundle must be."""
 
     bytes: int
@@ -37,7 +24,7 @@ class FileEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class FlavourEntry(_ByKey):
+class FlavourEntry:
     """A .tflite file of a sub-model, and the runtimes that take it."""
 
     file: str
@@ -46,7 +33,7 @@ class FlavourEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class SubModelEntry(_ByKey):
+class SubModelEntry:
     """A sub-model: its files, its classes, what it costs, and who is to hold it."""
 
     index: int
@@ -67,7 +54,7 @@ class SubModelEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class FusionEntry(_ByKey):
+class FusionEntry:
     """The model that joins the features: its files, and how wide each sub-model's features are."""
 
     kind: str
@@ -78,7 +65,7 @@ class FusionEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class InputEntry(_ByKey):
+class InputEntry:
     """The tensor that every sub-model takes, and the spec by which a file becomes it."""
 
     name: str
@@ -89,7 +76,7 @@ class InputEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class PlanEntry(_ByKey):
+class PlanEntry:
     """What the plan was made for."""
 
     devices: tuple[dict[str, Any], ...]
@@ -102,7 +89,7 @@ class PlanEntry(_ByKey):
 
 
 @dataclass(frozen=True)
-class Manifest(_ByKey):
+class Manifest:
     """A whole manifest."""
 
     name: str
