@@ -4,6 +4,7 @@ estimate.
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import expected_answers
@@ -76,7 +77,7 @@ def running_text(rows: list[dict]) -> str:
 
 def _row(bundle: Bundle, name: str, flavour: str, file: str, inputs: dict, runtime: str) -> dict:
     path = verified_path(bundle, file)
-    row = {
+    row: dict[str, Any] = {
         "name": name,
         "flavour": flavour,
         "file": file,

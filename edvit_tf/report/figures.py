@@ -215,8 +215,9 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
         left, room = 32 + step * (i + 0.24), step * 0.58
         for n, (name, share) in enumerate(accuracies.items()):
             x = left + room * n / (len(accuracies) - 1)
-            if group[name] is not None:
-                own.append(f"{x:.1f} {y(group[name]):.1f}")
+            named = group[name]
+            if named is not None:
+                own.append(f"{x:.1f} {y(named):.1f}")
             if last:
                 line = "cut" if name == "cut" else "fit"
                 parts.append(

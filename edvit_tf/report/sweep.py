@@ -72,25 +72,23 @@ def sweep_row(folder: Path) -> dict:
 def sweep_page(title: str, rows: list[dict], command: str) -> str:
     """The HTML text: accuracy, latency and memory against N, and the table behind them."""
     first = rows[0]
-    charts = [
-        chart
-        for way in dict.fromkeys(row["strategy"] for row in rows)
-        for chart in _charts(rows, way)
-    ]
-    banner = (
-        '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
-        if any(row["synthetic"] for row in rows)
-        else ""
-    )
+    charts = []
+    for way in dict.fromkeys(row["strategy"] for row in rows):
+        charts += _charts(rows, way)
+    banner = ""
+    if any(row["synthetic"] for row in rows):
+        banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
+    figures = table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))
+    seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{escape(title)}</title><style>{CSS}</style></head><body><main>{banner}
 <h1>{escape(title)}</h1>
-<p class="soft">{escape(first["data"])}, {first["recordings"]} test {escape(first["noun"])}s, measured on the .tflite
+<p class="soft">{seen}, measured on the .tflite
 files, one thread, on {escape(first["machine"])}; the network is not included. Whiskers: deviation over
 the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accuracies does not start at zero.</p>
 <section><h2>Against the number of devices</h2>{panels(charts)}</section>
-<section><h2>Figures</h2>{table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))}
+<section><h2>Figures</h2>{figures}
 {_seeds(rows)}{note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
 </main></body></html>
@@ -98,37 +96,37 @@ the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accu
 
 
 def sweep_text(rows: list[dict]) -> str:
-    """The same table for a terminal."""
-    cells = [
-        [name.replace("\n", " ") for name in COLUMNS],
-        *([str(c) for c in _cells(row)] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    lines = [
-        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
-        for line in cells
-    ]
-    return "\n".join([*lines, _spread(rows)])
+    """The table for a terminal."""
+    lines = [[name.replace("\n", " ") for name in COLUMNS]]
+    lines += [[str(cell) for cell in _cells(row)] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+
+    shown = []
+    for line in lines:
+        cells = [text.rjust(width) for text, width in zip(line, widths, strict=True)]
+        shown.append("  ".join(cells))
+    return "\n".join([*shown, _spread(rows)])
+
+
+_TIMES_AND_BYTES = (
+    ("Latency: slowest device and fusion, ms", "median", 1),
+    ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
+    ("Memory: files of all devices, MiB", "total_bytes", 2**20),
+)
 
 
 def _charts(rows: list[dict], way: str) -> list[str]:
     """Accuracy, latency and memory against N, of the runs whose classes were grouped by `way`."""
     own = [row for row in rows if row["strategy"] == way]
-    more = f", groups: {way}" if len({row["strategy"] for row in rows}) > 1 else ""
-    figures = [
-        curves(f"Test accuracy, %{more}", _series(own, SHORT, "accuracy", 0.01), from_zero=False)
-    ]
-    for what, field, scale in (
-        ("Latency: slowest device and fusion, ms", "median", 1),
-        ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
-        ("Memory: files of all devices, MiB", "total_bytes", 2**20),
-    ):
-        figures.append(
-            curves(
-                f"{what}{more}", _series(own, [k for k in SHORT if k != "average"], field, scale)
-            )
-        )
-    return figures
+    ways = {row["strategy"] for row in rows}
+    more = f", groups: {way}" if len(ways) > 1 else ""
+
+    accuracies = _series(own, SHORT, "accuracy", 0.01)
+    charts = [curves(f"Test accuracy, %{more}", accuracies, from_zero=False)]
+    keys = [key for key in SHORT if key != "average"]  # as large and as slow as the fused fleet
+    for what, field, scale in _TIMES_AND_BYTES:
+        charts.append(curves(f"{what}{more}", _series(own, keys, field, scale)))
+    return charts
 
 
 def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> list[tuple]:
@@ -139,19 +137,16 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
     for key in keys:
         found = {}
         for count in {row["devices"] for row in rows}:
-            values = [
-                row["models"][key][field]
-                for row in rows
-                if row["devices"] == count and row["models"].get(key, {}).get(field) is not None
-            ]
-            if values:
-                mean, spread = mean_and_deviation(values)
-                low, high = mean - spread, mean + spread
-                if field == "accuracy" and len(values) == 1:
-                    low, high = wilson(
-                        mean, next(row["recordings"] for row in rows if row["devices"] == count)
-                    )
-                found[count] = (mean / scale, low / scale, high / scale)
+            own = [row for row in rows if row["devices"] == count]
+            values = [row["models"].get(key, {}).get(field) for row in own]
+            values = [value for value in values if value is not None]
+            if not values:
+                continue
+            mean, spread = mean_and_deviation(values)
+            low, high = mean - spread, mean + spread
+            if field == "accuracy" and len(values) == 1:
+                low, high = wilson(mean, own[0]["recordings"])
+            found[count] = (mean / scale, low / scale, high / scale)
         if found:
             series.append((SHORT[key], key, found))
     return series
@@ -159,26 +154,11 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
 
 def _seeds(rows: list[dict]) -> str:
     """Mean and deviation of every model's accuracy over the seeds, where there are several."""
-    lines, keys = [], [key for key in SHORT if any(key in row["models"] for row in rows)]
+    keys = [key for key in SHORT if any(key in row["models"] for row in rows)]
+    lines = []
     for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
         own = [row for row in rows if (row["devices"], row["strategy"]) == (count, way)]
-        shares = {
-            key: [100 * row["models"][key]["accuracy"] for row in own if key in row["models"]]
-            for key in keys
-        }
-        lines.append(
-            [
-                count,
-                way,
-                len(own),
-                *(
-                    "{:.2f} \u00b1 {:.2f}".format(*mean_and_deviation(shares[key]))
-                    if shares[key]
-                    else "-"
-                    for key in keys
-                ),
-            ]
-        )
+        lines.append([count, way, len(own), *(_over_seeds(own, key) for key in keys)])
     if max(line[2] for line in lines) == 1:
         return ""
     return table(
@@ -189,18 +169,26 @@ def _seeds(rows: list[dict]) -> str:
     )
 
 
+def _over_seeds(rows: list[dict], key: str) -> str:
+    shares = [100 * row["models"][key]["accuracy"] for row in rows if key in row["models"]]
+    if not shares:
+        return "-"
+    mean, spread = mean_and_deviation(shares)
+    return f"{mean:.2f} \u00b1 {spread:.2f}"
+
+
 def _cells(row: dict) -> list:
+    """The values of COLUMNS."""
     models, count, lost = row["models"], row["recordings"], row["one_lost"]
     fused, single = models["fused"], models.get("single")
-
-    def share(key):
-        return percent(models[key]["accuracy"], count) if key in models else "-"
-
+    shares = []
+    for key in ("fused", "average", "single", "plain", "total", "base"):
+        shares.append(percent(models[key]["accuracy"], count) if key in models else "-")
     return [
         row["devices"],
         row["strategy"],
         row["seed"],
-        *(share(key) for key in ("fused", "average", "single", "plain", "total", "base")),
+        *shares,
         points(fused["accuracy"] - single["accuracy"], count) if single else "-",
         mib(fused["device_bytes"]),
         mib(fused["total_bytes"]),
@@ -208,7 +196,8 @@ def _cells(row: dict) -> list:
         number(fused["device_macs"] / 1e6),
         number(fused["median"]),
         number(single["median"]) if single else "-",
-        *((percent(lost[key], count) for key in ("mean", "worst")) if lost else "--"),
+        percent(lost["mean"], count) if lost else "-",
+        percent(lost["worst"], count) if lost else "-",
     ]
 
 
