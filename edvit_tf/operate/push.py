@@ -77,7 +77,7 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
     for name in listed:
         verified_path(bundle, name)
 
-    # An aggregator reads the accuracy without each sub-model from it; the manifest does not list it.
+    # An aggregator reads the accuracy without each sub-model there; the manifest does not list it.
     results = bundle.path / "results.json"
     extra = [results.name] if sub_models is None and results.is_file() else []
     return ["manifest.json", *dict.fromkeys([*listed, *extra])]

@@ -1,7 +1,8 @@
 """Does a bundle weigh what it says? Keras, the config, the manifest and the files, reconciled per
 model.
 
-    weights = parameters x 4 bytes (float32);  overhead = bytes of the .tflite file - weights: its graph and names
+    weights = parameters x 4 bytes (float32)
+    overhead = bytes of the .tflite file - weights: its graph and names
 
 Needs TensorFlow, which loads the .keras files; `audit_runs.py` runs the .tflite files, without it.
 Limits: a file smaller than its weights is right as long as it holds all matrices, since the
@@ -69,8 +70,8 @@ _HEAD = (
 def text(result: dict) -> str:
     """What `audit` found, as text: the Keras summaries, each of equal ones once, then one table.
 
-    model            params     weights B    .tflite B   overhead B     %    MACs M    full M  reconciled
-    submodel-00      16,542        66,168       80,432       14,264  21.6      0.26      0.28  yes
+    model        params   weights B   .tflite B   overhead B     %   MACs M   full M  reconciled
+    submodel-00  16,542      66,168      80,432       14,264  21.6     0.26     0.28  yes
     """
     lines = _summaries(result["models"])
     lines.append(_ROW.format(*_HEAD))
@@ -141,7 +142,8 @@ def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
     width, planned = model.output["features"].shape[-1], bundle.widths[entry.index]
     if width != planned:
         reasons.append(
-            f"the .keras file gives features of width {width}; the manifest's fusion takes {planned}"
+            f"the .keras file gives features of width {width}; the manifest's fusion takes "
+            f"{planned}"
         )
     return _reconciled(
         found, expected["params"], entry.params, expected["macs"], expected["macs_full"], reasons

@@ -45,8 +45,8 @@ def _listed(bundle: Bundle) -> Iterator[tuple[int | None, str, str, str, Sequenc
 def running_text(rows: list[dict]) -> str:
     """The rows as plain ASCII, and the operators of each kind of file once:
 
-    file                     runtime                 operators  pieces  not delegated    RSS MiB  estimate MiB
-    submodel-00.tflite       tflite-runtime 2.14.0         118       7  BATCH_MATMUL 6       5.1          24.2
+    file                runtime                operators  pieces  not delegated   RSS  estimate
+    submodel-00.tflite  tflite-runtime 2.14.0        118       7  BATCH_MATMUL 6  5.1      24.2
     """
     line = "{:<26}{:<22}{:>10}{:>7}  {:<30}{:>8}{:>14}"
     head = ("file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB")

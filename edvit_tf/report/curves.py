@@ -45,39 +45,43 @@ def curves(
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom)
 
-    parts = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(m):.1f}" y2="{y(m):.1f}"/>'
-        f'<text class="dim" x="{LEFT - 6}" y="{y(m) + 4:.1f}" text-anchor="end">{m:.10g}</text>'
-        for m in marks
-    ]
-    parts += [
-        f'<text class="dim" x="{x(n, 0):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{n}</text>'
-        for n in counts
-    ]
-    parts.append(f'<text class="dim" x="{LEFT - 6}" y="{HEIGHT - 8}" text-anchor="end">N =</text>')
+    parts = []
+    for mark in marks:
+        level = y(mark)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" '
+            f'y2="{level:.1f}"/><text class="dim" x="{LEFT - 6}" y="{level + 4:.1f}" '
+            f'text-anchor="end">{mark:.10g}</text>'
+        )
+    below = HEIGHT - 8
+    for n in counts:
+        parts.append(
+            f'<text class="dim" x="{x(n, 0):.1f}" y="{below}" text-anchor="middle">{n}</text>'
+        )
+    parts.append(f'<text class="dim" x="{LEFT - 6}" y="{below}" text-anchor="end">N =</text>')
+
+    keys = []
     for i, (name, colour, found) in enumerate(series):
-        place = 5 * (
-            i - (len(series) - 1) / 2
-        )  # beside each other, so that whiskers do not hide one another
+        # Beside each other, so that whiskers do not hide one another.
+        place = 5 * (i - (len(series) - 1) / 2)
         path = "L".join(f"{x(n, place):.1f} {y(found[n][0]):.1f}" for n in sorted(found))
         parts.append(
             f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>'
         )
         for n, (value, low, high) in sorted(found.items()):
+            at = f"{x(n, place):.1f}"
             if high > low:
                 parts.append(
-                    f'<path d="M{x(n, place):.1f} {y(low):.1f}V{y(high):.1f}" '
+                    f'<path d="M{at} {y(low):.1f}V{y(high):.1f}" '
                     f'style="stroke:var(--{colour});stroke-width:1.2"/>'
                 )
             parts.append(
-                f'<circle cx="{x(n, place):.1f}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
+                f'<circle cx="{at}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
                 f"<title>{escape(name)}, N = {n}: {value:.4g}</title></circle>"
             )
-    keys = " ".join(
-        f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}'
-        for name, colour, _ in series
-    )
+        keys.append(f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}')
     return (
-        f'<figure><figcaption>{escape(title)}<br>{keys}</figcaption><svg role="img" aria-label="{escape(title)}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg></figure>'
+        f"<figure><figcaption>{escape(title)}<br>{' '.join(keys)}</figcaption>"
+        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        f"{''.join(parts)}</svg></figure>"
     )

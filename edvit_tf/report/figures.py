@@ -1,8 +1,7 @@
-"""The pieces of the page: numbers with their intervals, tables, SVG charts, the style sheet. Every
-text is escaped.
+"""The pieces of the page: numbers with their intervals, tables, SVG charts. Every text is escaped.
 
-Colours are CSS variables, so that dark mode and print need no second drawing. Each chart is about
-340 units wide and is shown at about that many pixels: its letters stay readable on a phone.
+Each chart is about 340 units wide and is shown at about that many pixels: its letters stay readable
+on a phone. Its colours are variables of the style sheet.
 """
 
 import math
@@ -13,54 +12,6 @@ from html import escape
 from edvit_tf.report.results import Step
 from edvit_tf.report.tables import stage_steps
 
-CSS = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#59616b;--line:#d9dde2;--page:#fff;--band:#f4f6f8;--accent:#1f5fbf;
---base:#7b8490;--single:#b8621b;--fused:#1f5fbf;--average:#2a8a80;--plain:#8a5aa0;--total:#7d7a1f;
---bad:#a4262c;--badband:#fdecea;--over:#fff}
-@media screen and (prefers-color-scheme:dark){:root{--ink:#e4e7eb;--soft:#9aa4b0;--line:#343b44;--page:#14171b;
---band:#1c2127;--accent:#7fb0f5;--base:#8d97a4;--single:#e09a55;--fused:#6fa5f0;--average:#55bdb1;--plain:#c39bd6;
---total:#cfc75a;--bad:#ff9a94;--badband:#3a1d1d;--over:#10131a}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);
-font:16px/1.55 system-ui,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
-main{max-width:76rem;margin:0 auto;padding:1.6rem 1.2rem 4rem}
-h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 .3rem;overflow-wrap:anywhere}
-h2{font-size:1.2rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line)}
-h3{font-size:.95rem;margin:1.4rem 0 .3rem}
-p,ul{max-width:46rem;margin:.5rem 0;overflow-wrap:anywhere}.soft,figcaption{color:var(--soft);font-size:.88rem}
-.banner{background:var(--badband);border:2px solid var(--bad);color:var(--bad);padding:.7rem 1rem;font-weight:650;
-margin:0 0 1.2rem;max-width:none}
-.verdict{border-left:4px solid var(--accent);padding:.1rem 0 .1rem 1rem;max-width:48rem;font-size:1.04rem}
-.verdict strong{font-size:1.12rem}nav{font-size:.88rem;display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.2rem 0 0}
-a{color:var(--accent)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}
-.tiles div{background:var(--band);padding:.7rem .9rem;font-size:.86rem;color:var(--soft);line-height:1.35}
-.tiles b{display:block;font-size:1.45rem;line-height:1.3;color:var(--ink);font-weight:600}
-.wide{overflow-x:auto;margin:.7rem 0}
-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;line-height:1.35}
-th,td{padding:.34rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
-th{font-weight:600;color:var(--soft);vertical-align:bottom;white-space:pre}
-.t{text-align:left}td.w{white-space:normal;min-width:13rem}
-th:first-child,td:first-child{padding-left:0;position:sticky;left:0;background:var(--page)}
-tr.strong td{font-weight:650}caption{text-align:left;color:var(--soft);font-size:.88rem;padding:0 0 .3rem}
-.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:1rem 1.6rem;margin:1rem 0}
-.small{grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr))}
-figure{margin:0;break-inside:avoid}figcaption{line-height:1.35}svg{display:block;width:100%;height:auto;max-width:26rem}
-.small svg{max-width:20rem}svg text{font:11px system-ui,"Segoe UI",Roboto,"Liberation Sans",sans-serif;fill:var(--ink)}
-svg .dim{fill:var(--soft)}
-svg .grid{stroke:var(--line);fill:none}svg .whisker{stroke:var(--ink);fill:none;stroke-width:1.4}
-svg .cut{stroke:var(--soft);stroke-dasharray:3 3;fill:none}
-svg .hollow{fill:var(--page);stroke:var(--fused);stroke-width:1.5}
-svg .own{stroke:var(--average);fill:none;opacity:.8}
-svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
-svg.matrix{width:auto;max-width:none}
-pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
-@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:7rem}}
-@media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
-.wide{overflow:visible}h2,h3{break-after:avoid}
-th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}
-.banner,.tiles div,pre,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
-"""
 Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -201,7 +152,8 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
     for share in (0, 0.5, 1):
         parts.append(
             f'<line class="grid" x1="32" x2="236" y1="{y(share)}" y2="{y(share)}"/>'
-            f'<text class="dim" x="27" y="{y(share) + 4}" text-anchor="end">{100 * share:.0f}</text>'
+            f'<text class="dim" x="27" y="{y(share) + 4}" text-anchor="end">'
+            f"{100 * share:.0f}</text>"
         )
     level = f"{y(chance):.1f}"
     parts.append(f'<line class="cut" x1="32" x2="236" y1="{level}" y2="{level}" opacity=".6"/>')
@@ -220,9 +172,8 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
                 own.append(f"{x:.1f} {y(named):.1f}")
             if last:
                 line = "cut" if name == "cut" else "fit"
-                parts.append(
-                    f'<path class="{line}" d="M{last[0]:.1f} {last[1]:.1f}L{x:.1f} {y(share):.1f}"/>'
-                )
+                start = f"{last[0]:.1f} {last[1]:.1f}"
+                parts.append(f'<path class="{line}" d="M{start}L{x:.1f} {y(share):.1f}"/>')
             dots.append(f'<circle {_DOTS[name]} cx="{x:.1f}" cy="{y(share):.1f}" r="3.5"/>')
             last = (x, y(share))
         dots.append(
@@ -295,6 +246,7 @@ def _named(text: str) -> str:
 
 def _figure(title: str, width: int, height: int, parts: list[str]) -> str:
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" aria-label="{escape(title)}" '
-        f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg></figure>'
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}">'
+        f"{''.join(parts)}</svg></figure>"
     )

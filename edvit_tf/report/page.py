@@ -14,9 +14,10 @@ from typing import Any
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report import lost, measured
-from edvit_tf.report.figures import CSS, mib, number, table
+from edvit_tf.report.figures import mib, number, table
 from edvit_tf.report.measured import note
 from edvit_tf.report.results import Data, Results, Size, Step, read_results
+from edvit_tf.report.style import page_head
 from edvit_tf.report.verdict import compared, counted, verdict
 
 
@@ -51,9 +52,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     for i, (head, html) in enumerate(_sections(bundle, results, rows, beside)):
         links += f'<a href="#s{i}">{escape(head)}</a>'
         body += f'<section id="s{i}"><h2>{escape(head)}</h2>\n{html}</section>\n'
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{escape(title)}</title><style>{CSS}</style></head><body><main>
+    return f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
 {measured.tiles(rows, data)}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.report.curves import curves, mean_and_deviation
-from edvit_tf.report.figures import CSS, mib, number, percent, points, table, wilson
+from edvit_tf.report.figures import mib, number, percent, points, table, wilson
 from edvit_tf.report.measured import SHORT, note, panels
 from edvit_tf.report.results import read_results
+from edvit_tf.report.style import page_head
 from edvit_tf.report.verdict import compared
 
 COLUMNS = (
@@ -80,19 +81,24 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
         banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
     figures = table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))
     seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{banner}
+    machine = escape(first["machine"])
+    return f"""{page_head(title)}{banner}
 <h1>{escape(title)}</h1>
-<p class="soft">{seen}, measured on the .tflite
-files, one thread, on {escape(first["machine"])}; the network is not included. Whiskers: deviation over
-the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accuracies does not start at zero.</p>
+{_MEASURED.format(seen=seen, machine=machine)}
 <section><h2>Against the number of devices</h2>{panels(charts)}</section>
 <section><h2>Figures</h2>{figures}
 {_seeds(rows)}{note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
 </main></body></html>
 """
+
+
+_MEASURED = (
+    '<p class="soft">{seen}, measured on the .tflite\n'
+    "files, one thread, on {machine}; the network is not included. Whiskers: deviation over\n"
+    "the seeds; of an accuracy of one seed the 95 % Wilson interval. The axis of accuracies does "
+    "not start at zero.</p>"
+)
 
 
 def sweep_text(rows: list[dict]) -> str:

@@ -84,8 +84,8 @@ def open_bundle(path: str | Path) -> Bundle:
     """Reads and checks manifest.json; files are verified when `verified_path` is asked for one.
 
     Raises BundleError, here alone for all that a manifest can have wrong: whoever has a Bundle may
-    rely on its types. A link is followed once: the bundle stays the one that it led to, whatever the link leads to
-    later.
+    rely on its types. A link is followed once: the bundle stays the one that it led to, whatever
+    the link leads to later.
     """
     path = Path(path).resolve()
     file = path / "manifest.json"

@@ -1,10 +1,14 @@
 """Updates of a device's bundle: the new version beside the old one, tried out first, switched to in
 one step.
 
-    python -m edvit_tf.device.update STORE install FOLDER [--submodel 0 ...]    verify, copy, try out, make it current
-    python -m edvit_tf.device.update STORE rollback [VERSION]     back to the previous version, or to one that is there
-    python -m edvit_tf.device.update STORE list [--json]          the versions, which is current and which previous
-    python -m edvit_tf.device.update STORE prune                  delete all but the current and the previous version
+    python -m edvit_tf.device.update STORE install FOLDER [--submodel 0 ...]
+        verify, copy, try out, make it current
+    python -m edvit_tf.device.update STORE rollback [VERSION]
+        back to the previous version, or to one that is there
+    python -m edvit_tf.device.update STORE list [--json]
+        the versions, which is current and which previous
+    python -m edvit_tf.device.update STORE prune
+        delete all but the current and the previous version
 
 STORE is a folder of this device, for instance /opt/gtzan. A worker (or an aggregator) is given
 STORE/current, and serves a new version after its next restart. FOLDER is a bundle that rsync or scp

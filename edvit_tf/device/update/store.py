@@ -1,9 +1,12 @@
 """Versions of a bundle side by side in one folder, the store, and two links that say which is
 current and which was.
 
-    STORE/versions/<first 12 digits of the digest>/    a version: manifest and files, never changed once it has its name
-    STORE/current, STORE/previous                      links to versions; a new link is renamed over the old one
-    STORE/.partial/                                    what is being made or removed; deleted at the next change
+    STORE/versions/<first 12 digits of the digest>/
+        a version: manifest and files, never changed once it has its name
+    STORE/current, STORE/previous
+        links to versions; a new link is renamed over the old one
+    STORE/.partial/
+        what is being made or removed; deleted at the next change
 
 Every step is on the disk (fsync) before the next one that builds on it, so that a power cut or a
 full disk at any moment leaves the old version or the new one.
