@@ -5,7 +5,8 @@ port in each.
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device.rpc.ports import AddressError, bracketed, split_address
+from edvit_tf.device.errors import AddressError
+from edvit_tf.device.rpc.ports import bracketed, split_address
 from edvit_tf.errors import ConfigError
 
 PORT = 8001  # where a devices.toml gives none

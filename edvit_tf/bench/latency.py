@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.bench import rivals
+from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.runtime import installed_runtimes
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.models import architecture
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig

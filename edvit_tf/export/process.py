@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.errors import ModelFailed
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.errors import ExportError
 
 

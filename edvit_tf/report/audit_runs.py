@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import expected_answers
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.model.runtime import installed_runtimes
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import run_model
 
 WIDTH = 116  # of the lines that list operators
 RUNS = 3  # of each file: the peak of memory is reached in the first

@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 
-from edvit_tf.device.model.bundle import BundleError, sha256
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.bundle import sha256
 from edvit_tf.device.model.runtime import installed_runtimes
 from tests.support import made_bundle
 

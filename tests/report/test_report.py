@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edvit_tf.device.model.bundle import BundleError
+from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
 from edvit_tf.report.figures import difference, matrix, number, percent, points, wilson
 from edvit_tf.report.page import write_report

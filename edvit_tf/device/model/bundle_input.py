@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.input_spec import Files, InputSpec, Source
 

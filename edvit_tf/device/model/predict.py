@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.errors import InputError
-from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle, verified_path
+from edvit_tf.device.errors import BundleError, InputError
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import BundleInput, bundle_input
 from edvit_tf.device.model.runtime import Model, load
 from edvit_tf.device.model.tune import choice

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.errors import TuneError
-from edvit_tf.device.model.bundle import Bundle, BundleError, canonical_json, verified_path
+from edvit_tf.device.errors import BundleError, ModelFailed, TuneError
+from edvit_tf.device.model.bundle import Bundle, canonical_json, verified_path
 from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.model.runtime import runtime_name
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
+from edvit_tf.device.model.subprocess_run import run_model
 
 GAIN = 0.95  # a choice with more threads must take at most this share of the time of one with fewer
 RUNS, WARM_UP, TURNS = (

@@ -10,8 +10,8 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from edvit_tf.device.errors import DescriptorsShort
-from edvit_tf.device.model.memory import MemoryShort, left_by_limit
+from edvit_tf.device.errors import DescriptorsShort, MemoryShort
+from edvit_tf.device.model.memory import left_by_limit
 
 # Measured at a worker and an aggregator that serve: 20 descriptors with the log and the metrics;
 # beyond what they have when the command line is read, 120 MiB of data (libraries, gRPC's threads)

@@ -20,8 +20,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edvit_tf.device.errors import DiskError, StoreError
-from edvit_tf.device.model.bundle import Bundle, BundleError, open_bundle, verified_path
+from edvit_tf.device.errors import BundleError, DiskError, StoreError
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 
 LINKS = ("current", "previous")
 SPARE_BYTES = 2 << 20  # kept free beside the files: folders, links, the golden input of the trial

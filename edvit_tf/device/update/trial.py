@@ -5,7 +5,8 @@ processes.
 from collections.abc import Sequence
 from pathlib import Path
 
-from edvit_tf.device.model.bundle import Bundle, BundleError, verified_path
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import check_answers, expected_answers
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import runtime_name

@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from edvit_tf.device.model.bundle import BundleError, open_bundle, verified_path
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.bundle import open_bundle, verified_path
 from tests.support.commands import rewrite_manifest, run_device, run_python
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edvit_tf.device.errors import BundleError, MemoryShort, ModelFailed, RuntimeMissing, TuneError
 from edvit_tf.device.model import memory, tune
-from edvit_tf.device.model.bundle import BundleError, open_bundle, sha256
+from edvit_tf.device.model.bundle import open_bundle, sha256
 from edvit_tf.device.model.golden import expected_answers
-from edvit_tf.device.model.memory import MemoryShort, check_memory
-from edvit_tf.device.model.runtime import RuntimeMissing, runtime_name
-from edvit_tf.device.model.subprocess_run import ModelFailed, run_model
-from edvit_tf.device.model.tune import Choice, TuneError, candidates, choice, fastest
+from edvit_tf.device.model.memory import check_memory
+from edvit_tf.device.model.runtime import runtime_name
+from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.model.tune import Choice, candidates, choice, fastest
 from tests.support.commands import run_device
 
 
