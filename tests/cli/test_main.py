@@ -1,6 +1,7 @@
 """The command `edvit` itself: every command has a help, and a help loads nothing heavy."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from edvit_tf.cli import main as edvit
 from edvit_tf.cli.planning_options import PLANNING
+from edvit_tf.config import PlanConfig
 from tests.support.commands import ROOT, run_command, run_host
 
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_cv", "librosa", "matplotlib", "scipy")
@@ -89,3 +91,9 @@ def test_a_mode_and_a_number_never_share_a_name():
             for name in action.option_strings:
                 kinds.setdefault(name, set()).add("mode" if action.choices else "other")
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+def test_every_field_that_planning_reads_has_an_option():
+    fields = {field.name for field in dataclasses.fields(PlanConfig)}
+    set_by_options = {option.field.partition(".")[0] for option in PLANNING}
+    assert set_by_options == fields - {"devices"}  # which --devices FILE gives
