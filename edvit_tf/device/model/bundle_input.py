@@ -1,5 +1,6 @@
 """The input of a bundle: its spec, with the files that preparing an input takes."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,18 @@ class BundleInput:
     spec: InputSpec
     files: Files
 
-    @property
+    # Computed once: each request is held against them.
+
+    @functools.cached_property
     def name(self) -> str:
         """Of the models' input tensor."""
         return self.spec.name
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype:
         return np.dtype(self.spec.dtype)
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """With the batch axis, which is 1."""
         return (1, *self.spec.shape)
