@@ -3,51 +3,75 @@ results.json.
 """
 
 from edvit_tf.device.model.input_kinds import spec_from_dict
+from edvit_tf.models import architecture
+
+SYNTHETIC = (
+    "\n> **The data were a synthetic stand-in**, made because no real data were found. "
+    "Accuracies mean nothing.\n"
+)
 
 
 def card(manifest: dict) -> str:
     """Markdown text for a manifest."""
-    labels, entry = manifest["labels"], manifest["input"]
-    devices = len({name for s in manifest["sub_models"] for name in s["devices"]})
-    synthetic = (
-        "\n> **The data were a synthetic stand-in**, made because no real data were found. "
-        "Accuracies mean nothing.\n"
-        if manifest["data"]["synthetic"]
-        else ""
-    )
-    rows = "\n".join(
-        f"| {s['name']} | {', '.join(s['labels'])} | {s['config']['num_heads']} | {s['params']:,} "
-        "| "
-        f"{s['macs'] / 1e6:.1f} | "
-        f"{manifest['files'][s['file']]['bytes']:,} | {', '.join(s['devices'])} |"
-        for s in manifest["sub_models"]
-    )
-    return f"""# {manifest["name"]}: a Vision Transformer split over {devices} device{
-        "s" * (devices != 1)
-    }
-{synthetic}
+    subs, labels, entry = manifest["sub_models"], manifest["labels"], manifest["input"]
+    known = architecture(subs[0]["config"].get("architecture", "vit"))
+
+    devices = len({name for sub in subs for name in sub["devices"]})
+    plural = "" if devices == 1 else "s"
+    shape = ", ".join(map(str, entry["shape"]))
+    given = f"`{entry['name']}`, {entry['dtype']} [1, {shape}]"
+    kind = spec_from_dict(entry["spec"]).described
+    other = " (not here: one sub-model holds all classes)" if len(subs) == 1 else ""
+
+    return f"""# {manifest["name"]}: {known.TITLE} split over {devices} device{plural}
+{SYNTHETIC if manifest["data"]["synthetic"] else ""}
 Task: {manifest["task"]}, {len(labels)} classes: {", ".join(labels)}.
 Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
-Input of each sub-model: `{entry["name"]}`, {entry["dtype"]} [1, {
-        ", ".join(map(str, entry["shape"]))
-    }], a {spec_from_dict(entry["spec"]).described};
-how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the models.
+Input of each sub-model: {given}, a {kind};
+how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the \
+models.
 
-| sub-model | classes | heads | parameters | MACs (M, no attention products) | file bytes | planned on |
-|---|---|---|---|---|---|---|
-{rows}
+{_table(manifest, known.COLUMNS)}
 
-Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; the last logit is "other"{
-        " (not here: one sub-model holds all classes)" if len(manifest["sub_models"]) == 1 else ""
-    }.
+Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; \
+the last logit is "other"{other}.
 `fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; \
 it returns `probabilities`.
 
-    python -m edvit_tf.device THIS_FOLDER --check              # on a Pi: pip install './edvit_tf[device]', a clone
+    python -m edvit_tf.device THIS_FOLDER --check              # on a Pi: pip install \
+'./edvit_tf[device]', a clone
     python -m edvit_tf.device THIS_FOLDER --predict FILE...
     edvit evaluate THIS_FOLDER --data-dir DATA                 # on the host
     edvit audit THIS_FOLDER
 
-`.keras` files open with `keras.models.load_model` after `import edvit_tf.models.vit.keras_model`. \
-Figures: `results.json`, `report.html`.
+`.keras` files open with `edvit_tf.models.weights.load_keras`, `fusion.keras` with \
+`edvit_tf.training.fusion_layers.load_fusion`. Figures: `results.json`, `report.html`.
 """
+
+
+def _table(manifest: dict, columns: dict[str, str]) -> str:
+    """The sub-models, a row each; `columns` are an architecture's: title -> field of its config."""
+    titles = [
+        "sub-model",
+        "classes",
+        *columns,
+        "parameters",
+        "MACs (M, the paper's)",
+        "file bytes",
+        "planned on",
+    ]
+    rows = [titles, ["---"] * len(titles)]
+    for sub in manifest["sub_models"]:
+        widths = [str(sub["config"][field]) for field in columns.values()]
+        rows.append(
+            [
+                sub["name"],
+                ", ".join(sub["labels"]),
+                *widths,
+                f"{sub['params']:,}",
+                f"{sub['macs'] / 1e6:.1f}",
+                f"{manifest['files'][sub['file']]['bytes']:,}",
+                ", ".join(sub["devices"]),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -16,6 +16,7 @@ Without TensorFlow, for planning and tables:
     preset(name, input_shape, num_classes, **changes) -> Config
                     `changes` replace fields; a run gives input_mean and input_std, and patch_size
                     where its RunConfig has one
+    TITLE           what a bundle's card calls it: "a Vision Transformer"
     COLUMNS         {title: field of Config}, the widths that tables show, in their order
     CUTS            names of the cuts in the order in which a run makes them
     widths_after(base, final, cut) -> Config
@@ -87,10 +88,12 @@ from edvit_tf.errors import ConfigError
 # Name, as a Config's `architecture` says it -> module. A test adds to it, and takes it out again.
 ARCHITECTURES: dict[str, str] = {"vit": "edvit_tf.models.vit"}
 
+# What every one has; `removals` is beside it where SHORTCUTS is not empty.
 PROTOCOL = (
     "Config",
     "PRESETS",
     "preset",
+    "TITLE",
     "COLUMNS",
     "CUTS",
     "widths_after",
@@ -110,7 +113,6 @@ PROTOCOL = (
     "forward",
     "magnitude",
     "SHORTCUTS",
-    "removals",
     "group_head",
     "cut_stage",
     "repair_stage",

@@ -6,22 +6,34 @@ because opening one runs whatever code its author put in.
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from edvit_tf.checked import digest
+from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ConfigError
+from edvit_tf.models import ModelConfig
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-WANTED = "Give a base.keras of an earlier run, a checkpoint folder, or a hub name such as facebook/dinov2-small."
-HUB_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "task.json",
-    "image_converter.json",
-    "*.weights.h5",
+WANTED = (
+    "Give a base.keras of an earlier run, a checkpoint folder, or a hub name such as "
+    "facebook/dinov2-small."
 )
+CONFIG_FILES = ("config.json", "preprocessor_config.json", "task.json", "image_converter.json")
+HUB_FILES = (*CONFIG_FILES, "*.safetensors", "*.safetensors.index.json", "*.weights.h5")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base's config and its weights by name, and what was done to them."""
+
+    config: ModelConfig
+    weights: dict[str, np.ndarray]
+    new_head: bool  # True: the head is zeros, and the base must be fine-tuned
+    notes: tuple[str, ...]  # what was resampled, and what became of the head
 
 
 def find_base(source: str | Path) -> Path:
@@ -115,6 +127,52 @@ def weight_files(folder: Path) -> list[Path]:
         "hub "
         f"repository may hold pickled weights only, which are not read). {WANTED}"
     )
+
+
+def base_origin(source: str | Path, splits: str) -> str:
+    """A line on where a given base comes from, its sha256 in it; it goes into the results.
+
+    `splits` is the digest of this run's splits: a base that a run of ours trained on other splits
+    has seen recordings that are tested on here, and is refused with ConfigError. Of any other file
+    that cannot be known, and it is said.
+    """
+    path = find_base(source)
+    if path.is_dir():
+        content = digest({file.name: sha256(file) for file in _checkpoint_files(path)})
+        return (
+            f"{_shown(path)} (sha256 {content[:16]}), pretrained elsewhere: it may have seen the "
+            "test split"
+        )
+
+    content = sha256(path)
+    record = path.resolve().parent.parent / "run.json"
+    if not record.is_file():
+        return (
+            f"{path.name} (sha256 {content[:16]}), origin unknown: it may have seen the test split"
+        )
+
+    stored = json.loads(record.read_text(encoding="utf-8"))["description"]
+    if stored["splits"] != splits:
+        raise ConfigError(
+            f"--base {path} was trained on another split (seed {stored['config']['seed']}): "
+            "recordings that would be tested on here may be among those it has seen. Use the same "
+            "data and --seed as its run."
+        )
+    return f"{path.name} (sha256 {content[:16]}), trained on the same split"
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    """What a checkpoint's answers follow from: its configuration and its weights."""
+    named = [folder / name for name in CONFIG_FILES]
+    return [*(file for file in named if file.is_file()), *weight_files(folder)]
+
+
+def _shown(folder: Path) -> str:
+    """A folder's name; of a snapshot in the hub's cache the name on the hub and the revision."""
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+        return f"{name} at {folder.name[:12]}"
+    return folder.resolve().name
 
 
 def _refusal() -> str:

@@ -137,7 +137,7 @@ def _validated(now: Run) -> tuple[dict, dict]:
 
 def _description(config: RunConfig, dataset, base: Path | None, jobs: int) -> dict:
     """What the run is made from (`describe`)."""
-    from edvit_tf.models.vit.pretrained import base_origin
+    from edvit_tf.models.sources import base_origin
 
     splits = {split: dataset.split_ids(split) for split in SPLITS}
     origin = None if base is None else base_origin(base, digest(splits))

@@ -15,9 +15,9 @@ import pytest
 
 from edvit_tf.config import RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.sources import find_base
+from edvit_tf.models.sources import base_origin, find_base
 from edvit_tf.models.vit.presets import vit_config
-from edvit_tf.models.vit.pretrained import base_origin, load_base, load_pretrained
+from edvit_tf.models.vit.pretrained import load_base, load_pretrained
 from edvit_tf.models.vit.resample import (
     bicubic_matrix,
     resample_channels,

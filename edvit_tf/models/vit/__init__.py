@@ -39,6 +39,7 @@ _NAMES = {
     "Config": ("config", "ViTConfig"),
     "PRESETS": ("presets", "PRESETS"),
     "preset": ("presets", "vit_config"),
+    "TITLE": ("config", "TITLE"),
     "COLUMNS": ("config", "COLUMNS"),
     "CUTS": ("config", "CUTS"),
     "widths_after": ("config", "widths_after"),

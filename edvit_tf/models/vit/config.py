@@ -7,6 +7,8 @@ from edvit_tf.errors import ConfigError
 
 CUTS = ("residual", "attention", "ffn")  # in this order (Appendix B)
 
+TITLE = "a Vision Transformer"
+
 # What tables show of a config: title -> field.
 COLUMNS = {"heads": "num_heads", "d": "hidden_dim", "c": "mlp_dim"}
 

@@ -23,15 +23,8 @@ import numpy as np
 
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.sources import read_json
-from edvit_tf.models.vit.checkpoints import (
-    Checkpoint,
-    Tensors,
-    count,
-    inexpressible,
-    nothing_left,
-    read_tensors,
-    take,
-)
+from edvit_tf.models.tensors import Tensors, nothing_left, read_tensors, take
+from edvit_tf.models.vit.checkpoints import Checkpoint, count, inexpressible
 
 
 @dataclass(frozen=True)
