@@ -84,6 +84,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["edvit_tf", "edvit_tf.*"]),
     include_package_data=True,
+    package_data={"edvit_tf": ["py.typed"]},  # its types may be relied on
     install_requires=BASE,
     extras_require={
         "host": HOST,

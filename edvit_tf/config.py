@@ -66,17 +66,16 @@ class DeviceSpec(Checked):
                 value is None or value > 0, name, "it must be positive, or left out for no limit"
             )
         self._require(self.reserve_bytes >= 0, "reserve_bytes", "it must be 0 or more")
-        if self.reserve_bytes:
-            self._require(
-                self.memory_bytes is not None,
-                "reserve_bytes",
-                f"{self.name} has no memory limit to keep it free of: give memory_bytes too",
-            )
-            self._require(
-                self.reserve_bytes < self.memory_bytes,
-                "reserve_bytes",
-                f"it must be less than the {self.memory_bytes} bytes of memory of {self.name}",
-            )
+        self._require(
+            self.reserve_bytes == 0 or self.memory_bytes is not None,
+            "reserve_bytes",
+            f"{self.name} has no memory limit to keep it free of: give memory_bytes too",
+        )
+        self._require(
+            self.memory_bytes is None or self.reserve_bytes < self.memory_bytes,
+            "reserve_bytes",
+            f"it must be less than the {self.memory_bytes} bytes of memory of {self.name}",
+        )
 
     @property
     def usable_bytes(self) -> int | None:

@@ -89,28 +89,26 @@ def _device(entry: dict, where: str) -> DeviceSpec:
         raise ConfigError(
             f'{where}: name is {name!r}; every device needs a name. Add a line name = "...".'
         )
-    limits = {
-        field: _limit(entry.get(key), units, whole, f"{where} ({name}): {key}")
-        for key, field, units, whole in (
-            ("memory", "memory_bytes", _BYTES, True),
-            ("compute", "compute_macs", _MACS, False),
-        )
-    }
+    where = f"{where} ({name})"
+
+    memory = _limit(entry.get("memory"), _BYTES, True, f"{where}: memory")
+    compute = _limit(entry.get("compute"), _MACS, False, f"{where}: compute")
+    reserve = 0
     if "reserve" in entry:
-        limits["reserve_bytes"] = _reserve(
-            entry["reserve"], limits["memory_bytes"], f"{where} ({name}): reserve"
-        )
-    return DeviceSpec(name=name, **limits)
+        reserve = _reserve(entry["reserve"], memory, f"{where}: reserve")
+    return DeviceSpec(name, memory_bytes=memory, compute_macs=compute, reserve_bytes=reserve)
 
 
 def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:
     """The bytes that a device keeps free of its memory; 0 keeps none."""
-    reserve = 0 if type(value) is int and value == 0 else _limit(value, _BYTES, True, where)
-    if reserve and memory_bytes is None:
+    if type(value) is int and value == 0:
+        return 0
+    reserve = _limit(value, _BYTES, True, where) or 0
+    if memory_bytes is None:
         raise ConfigError(
             f'{where} is {value!r}, but the device has no memory limit. Add a line memory = "...".'
         )
-    if reserve and reserve >= memory_bytes:
+    if reserve >= memory_bytes:
         raise ConfigError(
             f"{where} is {value!r} ({reserve} bytes); it must be less than the device's memory of "
             f"{memory_bytes} bytes, else no file fits. Lower it, or drop the device."
@@ -122,18 +120,17 @@ def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
     """A limit as an integer: None, a plain number, or a string with a unit."""
     if value is None:
         return None
+
+    known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if isinstance(value, str):
         number = _quantity(value, units, where)
-    elif (
-        isinstance(value, bool)
-        or not isinstance(value, int if whole else int | float)
-        or abs(value) == float("inf")
-    ):
+    elif not known or abs(value) == float("inf"):
         raise ConfigError(
             f'{where} is {value!r}; it must be a number or a string such as "30 {list(units)[2]}".'
         )
     else:
-        number = int(value) if value == value else 0
+        number = int(value) if value == value else 0  # NaN is no limit
+
     if number <= 0:
         raise ConfigError(
             f"{where} is {value!r}; it must be positive. Leave the line out for no limit."
@@ -143,11 +140,7 @@ def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
 
 def _quantity(text: str, units: dict, what: str) -> int:
     """`text` = number and unit, as an integer of the first unit of `units`."""
-    match = (
-        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
-        if isinstance(text, str)
-        else None
-    )
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
     if not match or match[2] not in units:
         raise ConfigError(
             f"{what} is {text!r}; it must be a number and a unit, one of {', '.join(units)}. "

@@ -1,7 +1,23 @@
 """Why nothing fits, in words: which constraint, by how much, and what would make it fit."""
 
+from typing import NamedTuple
+
+from edvit_tf.config import DeviceSpec
 from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.problem import Problem
+
+
+class _Resource(NamedTuple):
+    """What the sub-models need of a resource, and what each device offers."""
+
+    what: str
+    unit: str
+    needs: tuple[int, ...]  # per sub-model
+    limits: list[float]  # per device
+
+    def reserve(self, device: DeviceSpec) -> int:
+        """What a device keeps of it for others."""
+        return device.reserve_bytes if self.what == "memory" else 0
 
 
 def certain(problem: Problem) -> str | None:
@@ -9,7 +25,7 @@ def certain(problem: Problem) -> str | None:
 
     Memory and compute are looked at in turn; where both fail, both are named.
     """
-    reasons = [_lacking(problem, *resource) for resource in _resources(problem)]
+    reasons = [_lacking(problem, resource) for resource in _resources(problem)]
     return " ".join(reason for reason in reasons if reason) or None
 
 
@@ -20,87 +36,98 @@ def explain(problem: Problem, method: str) -> str:
     reason = certain(problem)
     if reason:
         return f"No assignment fits. {reason}"
+
     stuck = greedy(problem)
     assert isinstance(stuck, Stuck)  # what greedy places is used, by either method
-    j, free = stuck.index, [i for i in range(len(problem.devices)) if i not in stuck.used]
+    j = stuck.sub_model
+    free = [i for i in range(len(problem.devices)) if i not in stuck.used]
+
     parts, needed = [], []
-    for (what, unit, needs, _), left in zip(
-        _resources(problem), (stuck.memory, stuck.compute), strict=True
-    ):
-        needed.append(f"{_exact(needs[j], unit)} of {what}")
-        lacking = [i for i in free if left[i] < needs[j]]
+    for resource, left in zip(_resources(problem), (stuck.memory, stuck.compute), strict=True):
+        need = resource.needs[j]
+        needed.append(f"{_exact(need, resource.unit)} of {resource.what}")
+        lacking = [i for i in free if left[i] < need]
         if lacking:
-            i = max(lacking, key=left.__getitem__)
-            reserve = problem.devices[i].reserve_bytes if what == "memory" else 0
-            beside = f" beside its reserve of {_show(reserve, unit)}" if reserve else ""
-            parts.append(
-                f"{what}: it needs {_show(needs[j], unit)}, {problem.devices[i].name} has "
-                f"{_show(left[i], unit)} left{beside}: {_show(needs[j] - left[i], unit)} short"
-            )
+            nearest = max(lacking, key=left.__getitem__)
+            parts.append(_short_on(problem.devices[nearest], resource, need, left[nearest]))
+
     copy = f" (copy {len(stuck.used) + 1} of {problem.replicas})" if problem.replicas > 1 else ""
-    hint = (
-        'assignment "optimal" may find a tighter packing'
-        if method == "greedy"
-        else "the solver found no other packing either"
-    )
+    hint = "the solver found no other packing either"
+    if method == "greedy":
+        hint = 'assignment "optimal" may find a tighter packing'
     return (
         f"No assignment fits. The totals would do, but sub-model {j}{copy} finds no device for "
-        "itself: "
-        f"{'; '.join(parts)}. Add a device with {' and '.join(needed)}, raise a limit by what is "
-        "short, or use "
-        f"smaller sub-models; {hint}."
+        f"itself: {'; '.join(parts)}. Add a device with {' and '.join(needed)}, raise a limit by "
+        f"what is short, or use smaller sub-models; {hint}."
     )
 
 
-def _lacking(
-    problem: Problem, what: str, unit: str, needs: tuple[int, ...], limits: list[float]
-) -> str | None:
+def _short_on(device: DeviceSpec, resource: _Resource, need: int, left: float) -> str:
+    """What one device lacks of a resource for one more sub-model."""
+    unit, reserve = resource.unit, resource.reserve(device)
+    beside = f" beside its reserve of {_show(reserve, unit)}" if reserve else ""
+    return (
+        f"{resource.what}: it needs {_show(need, unit)}, {device.name} has {_show(left, unit)} "
+        f"left{beside}: {_show(need - left, unit)} short"
+    )
+
+
+def _lacking(problem: Problem, resource: _Resource) -> str | None:
     """The sentence on one resource, if there is not enough of it whatever goes where."""
-    r, count = problem.replicas, len(problem.devices)
-    j = max(range(len(needs)), key=needs.__getitem__)
-    best = sorted(range(count), key=limits.__getitem__, reverse=True)[r - 1]
-    device, reserve = (
-        problem.devices[best],
-        problem.devices[best].reserve_bytes if what == "memory" else 0,
+    biggest = max(range(len(resource.needs)), key=resource.needs.__getitem__)
+    # each of its replicas needs a device that is large enough: the best, the second best ...
+    ranked = sorted(range(len(problem.devices)), key=resource.limits.__getitem__, reverse=True)
+    last = ranked[problem.replicas - 1]
+    if resource.needs[biggest] > resource.limits[last]:
+        return _too_big(problem, resource, biggest, last)
+    if problem.replicas * sum(resource.needs) > sum(resource.limits):
+        return _too_many(problem, resource)
+    return None
+
+
+def _too_big(problem: Problem, resource: _Resource, j: int, last: int) -> str:
+    """Sub-model j needs more than device `last` has, the next best after those that it fits."""
+    what, unit, need, limit = resource.what, resource.unit, resource.needs[j], resource.limits[last]
+    device = problem.devices[last]
+    reserve = resource.reserve(device)
+    enough = sum(offered >= need for offered in resource.limits)
+
+    kept, included = "", ""
+    if reserve and device.memory_bytes is not None:
+        kept = f" ({_show(device.memory_bytes, unit)} less a reserve of {_show(reserve, unit)})"
+        included = " (its reserve included)"
+    return (
+        f"{what}: sub-model {j} needs {_show(need, unit)} on {problem.replicas} of "
+        f"{len(problem.devices)} devices; {enough} offer as much, the next, {device.name} with "
+        f"{_show(limit, unit)}{kept}, is {_show(need - limit, unit)} short. Give it "
+        f"{_exact(need + reserve, unit)} of {what}{included}, add a device that offers "
+        f"{_exact(need, unit)}, or use smaller sub-models."
     )
-    if needs[j] > limits[best]:
-        enough = sum(v >= needs[j] for v in limits)
-        kept = (
-            f" ({_show(device.memory_bytes, unit)} less a reserve of {_show(reserve, unit)})"
-            if reserve
-            else ""
-        )
-        return (
-            f"{what}: sub-model {j} needs {_show(needs[j], unit)} on {r} of {count} devices; "
-            f"{enough} offer as "
-            f"much, the next, {device.name} with {_show(limits[best], unit)}{kept}, is "
-            f"{_show(needs[j] - limits[best], unit)} short. Give it "
-            f"{_exact(needs[j] + reserve, unit)} of {what}"
-            f"{' (its reserve included)' if reserve else ''}, add a device that offers "
-            f"{_exact(needs[j], unit)}, "
-            "or use smaller sub-models."
-        )
-    short = r * sum(needs) - sum(limits)
-    if short <= 0:
-        return None
-    reserves = sum(d.reserve_bytes for d in problem.devices) if what == "memory" else 0
+
+
+def _too_many(problem: Problem, resource: _Resource) -> str:
+    """All sub-models together need more than all devices have."""
+    what, unit, count = resource.what, resource.unit, len(problem.devices)
+    replicas = problem.replicas
+    need, offered = replicas * sum(resource.needs), sum(resource.limits)
+
+    reserves = sum(resource.reserve(device) for device in problem.devices)
     kept = f" beside {_show(reserves, unit)} of reserve" if reserves else ""
+    offer = "devices offer" if count > 1 else "device offers"
+    plural = "s" if replicas > 1 else ""
+    fewer = " or fewer replicas" if replicas > 1 else ""
     return (
-        f"{what}: {len(needs)} sub-models on {r} device{'s' * (r > 1)} each need "
-        f"{_show(r * sum(needs), unit)} in "
-        f"all; {count} device{'s offer' if count > 1 else ' offers'} "
-        f"{_show(sum(limits), unit)}{kept}, "
-        f"{_show(short, unit)} short. Add {_exact(short, unit)} of {what} in all, or use smaller "
-        "sub-models"
-        f"{' or fewer replicas' * (r > 1)}."
+        f"{what}: {len(resource.needs)} sub-models on {replicas} device{plural} each need "
+        f"{_show(need, unit)} in all; {count} {offer} {_show(offered, unit)}{kept}, "
+        f"{_show(need - offered, unit)} short. Add {_exact(need - offered, unit)} of {what} in "
+        f"all, or use smaller sub-models{fewer}."
     )
 
 
-def _resources(problem: Problem) -> tuple:
-    """(name, unit, need per sub-model, limit per device) of memory and compute."""
+def _resources(problem: Problem) -> tuple[_Resource, _Resource]:
     return (
-        ("memory", "MiB", problem.sizes, problem.memory),
-        ("compute", "GMAC", problem.demands, problem.compute),
+        _Resource("memory", "MiB", problem.sizes, problem.memory),
+        _Resource("compute", "GMAC", problem.demands, problem.compute),
     )
 
 

@@ -13,7 +13,7 @@ class Stuck(NamedTuple):
     already.
     """
 
-    index: int
+    sub_model: int
     memory: list[float]  # bytes
     compute: list[float]  # MACs
     used: tuple[int, ...]

@@ -141,19 +141,19 @@ def plan(
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
     have. Source: ED-ViT, Algorithm 1.
     """
-    groups = tuple(tuple(int(c) for c in group) for group in groups)
-    if not groups or not all(groups):
+    chosen = tuple(tuple(int(c) for c in group) for group in groups)
+    if not chosen or not all(chosen):
         raise PlanError(
-            f"The class groups are {groups}; each group needs at least one class. Ask for fewer "
+            f"The class groups are {chosen}; each group needs at least one class. Ask for fewer "
             "groups."
         )
 
     cost = architecture(base)
-    other = 0 if len(groups) == 1 and single_outputs else 1
-    kept = [starting_heads(base, len(groups), start_heads)] * len(groups)
+    other = 0 if len(chosen) == 1 and single_outputs else 1
+    kept = [starting_heads(base, len(chosen), start_heads)] * len(chosen)
     while True:
         configs = []
-        for k, group in zip(kept, groups, strict=True):
+        for k, group in zip(kept, chosen, strict=True):
             configs.append(base.pruned(k, len(group) + other, cut_heads))
         sizes = [cost.file_bytes(config, flavour) for config in configs]
         macs = [cost.macs(config) for config in configs]
@@ -172,7 +172,7 @@ def plan(
         kept[biggest] -= 1
 
     sub_models = []
-    for j, group in enumerate(groups):
+    for j, group in enumerate(chosen):
         sub_models.append(
             SubModelPlan(
                 index=j,

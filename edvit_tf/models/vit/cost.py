@@ -140,7 +140,7 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     height, width, channels = config.image_shape
     values, scores = height * width * channels, config.num_heads * tokens
     x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
-    steps = [
+    steps: list[float] = [
         values + patches,
         2 * patches,
         patches + x,  # convolution, reshape and positions, class token
