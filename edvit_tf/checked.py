@@ -39,6 +39,10 @@ class Checked:
                 "Change it where the configuration is built."
             )
 
+    def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        known = getattr(self, name) in choices
+        self._require(known, name, f"it must be one of {', '.join(choices)}")
+
     def to_dict(self) -> dict:
         """Plain dictionary of JSON types (tuples become lists)."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

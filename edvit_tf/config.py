@@ -11,37 +11,24 @@ from typing import Any
 
 from edvit_tf.checked import Checked
 
-AUGMENTS = (
-    "none",
-    "shift",
-    "affine",
-    "shift_flip",
-    "mask",
-    "randaugment",
-)  # digits: 2; pictures; log-mel; keras-cv's
+# digits: 2; pictures; log-mel; keras-cv's
+AUGMENTS = ("none", "shift", "affine", "shift_flip", "mask", "randaugment")
 OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
-PRECISIONS = (
-    "float32",
-    "bfloat16",
-    "auto",
-)  # auto: bfloat16 where the machine multiplies it faster
+# auto: bfloat16 where the machine multiplies it faster
+PRECISIONS = ("float32", "bfloat16", "auto")
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
 STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
 ASSIGNMENTS = ("greedy", "optimal")
 FUSIONS = ("tower", "joint", "average")
-BASELINES = (
-    "single",
-    "plain",
-    "total",
-)  # of a device's size; the same without distillation; of all files' size
+# of a device's size; the same without distillation; of all files' size
+BASELINES = ("single", "plain", "total")
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
-TARGETS = (
-    "portable",
-    "litert",
-)  # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
+INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
+# of the exported graph: for both runtimes, or the forms best in ai-edge-litert
+TARGETS = ("portable", "litert")
 
 
 @dataclass(frozen=True)
@@ -92,49 +79,38 @@ class TrainConfig(Checked):
     epochs: int
     batch_size: int = 64
     learning_rate: float = 1e-4
-    optimizer: str = (
-        "adamw"  # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
-    )
+    # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
+    optimizer: str = "adamw"
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
-    feature_distillation: float = (
-        0.0  # weight of the distance between the base's features and a linear map of ours
-    )
+    # weight of the distance between the base's features and a linear map of ours
+    feature_distillation: float = 0.0
     augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches
     mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
-    patch_dropout: float = (
-        0.0  # share of the patch tokens that a training step leaves out (Liu et al. 2022)
-    )
+    # share of the patch tokens that a training step leaves out (Liu et al. 2022)
+    patch_dropout: float = 0.0
     # momentum of the average of the weights over the steps, which is kept; 0: the last weights
     ema: float = 0.0
-    precision: str = (
-        "float32"  # of the products and activations, one of PRECISIONS; weights stay float32
-    )
-    other_weight: float = (
-        1.0  # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
-    )
+    # of the products and activations, one of PRECISIONS; weights stay float32
+    precision: str = "float32"
+    # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
+    other_weight: float = 1.0
 
     def check(self) -> None:
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
-        self._require(
-            self.optimizer in OPTIMIZERS, "optimizer", f"it must be one of {', '.join(OPTIMIZERS)}"
-        )
-        self._require(
-            self.augment in AUGMENTS, "augment", f"it must be one of {', '.join(AUGMENTS)}"
-        )
-        self._require(self.mix in MIXES, "mix", f"it must be one of {', '.join(MIXES)}")
+        self._one_of("optimizer", OPTIMIZERS)
+        self._one_of("augment", AUGMENTS)
+        self._one_of("mix", MIXES)
         self._require(
             self.feature_distillation >= 0, "feature_distillation", "it must be 0 or more"
         )
         self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
         self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")
-        self._require(
-            self.precision in PRECISIONS, "precision", f"it must be one of {', '.join(PRECISIONS)}"
-        )
+        self._one_of("precision", PRECISIONS)
         self._require(
             0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite"
         )
@@ -150,23 +126,19 @@ class PruneConfig(Checked):
     """
 
     score: str = "linearised"  # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"
-    residual: str = (
-        "directions"  # "channels" (the paper), "directions" (principal), "scored_directions"
-    )
+    # "channels" (the paper), "directions" (principal), "scored_directions"
+    residual: str = "directions"
     rounds: int = 1  # channels go in so many rounds, scored anew before each
     # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
     heads: str = "keep"
     repair: bool = True  # least-squares repair of what follows each cut
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
-    class_token_counts_as_all: bool = (
-        True  # in repairs and directions, as much as all patch tokens together
-    )
+    # in repairs and directions, as much as all patch tokens together
+    class_token_counts_as_all: bool = True
 
     def check(self) -> None:
         for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
-            self._require(
-                getattr(self, name) in choices, name, f"it must be one of {', '.join(choices)}"
-            )
+            self._one_of(name, choices)
         self._require(self.rounds >= 1, "rounds", "it must be at least 1")
         self._require(
             self.rounds == 1 or self.residual == "channels",
@@ -183,9 +155,8 @@ class DataConfig(Checked):
     name: str
     image_size: tuple[int, int]  # (H, W) of the model's input
     options: Mapping = field(default_factory=dict)  # e.g. {"window_seconds": 3.0}
-    stand_in: bool = (
-        False  # without data, a synthetic stand-in is used (and announced) in the place of an error
-    )
+    # without data, a synthetic stand-in is used (and announced) in the place of an error
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,14 +194,8 @@ class PlanConfig(Checked):
             "start_heads",
             "it must be at least 1",
         )
-        self._require(
-            self.strategy in STRATEGIES, "strategy", f"it must be one of {', '.join(STRATEGIES)}"
-        )
-        self._require(
-            self.assignment in ASSIGNMENTS,
-            "assignment",
-            f"it must be one of {', '.join(ASSIGNMENTS)}",
-        )
+        self._one_of("strategy", STRATEGIES)
+        self._one_of("assignment", ASSIGNMENTS)
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")
@@ -256,32 +221,28 @@ class RunConfig(PlanConfig):
 
     name: str
     data: DataConfig
-    model: str  # a preset of edvit_tf.models.vit.keras_model.PRESETS
+    model: str  # a preset of an architecture (edvit_tf.models.presets)
     base_training: TrainConfig
     stage_training: TrainConfig  # after each of the three pruning stages
     fusion_training: TrainConfig
     patch_size: int | None = None  # None: the preset's
-    shared_training: TrainConfig | None = (
-        None  # of one all-class model, where sub-models start; None: no such
-    )
+    # of one all-class model, where sub-models start; None: no such
+    shared_training: TrainConfig | None = None
     # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
     fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
-    repair_samples: int | None = (
-        None  # on which repairs are fitted and directions found; None: the calibration samples
-    )
-    teacher_precision: str = (
-        "float32"  # of the base's answers that are distilled, one of PRECISIONS
-    )
+    # on which repairs are fitted and directions found; None: the calibration samples
+    repair_samples: int | None = None
+    # of the base's answers that are distilled, one of PRECISIONS
+    teacher_precision: str = "float32"
     flavours: tuple[str, ...] = (
         "float32",
     )  # of the exported files; fusion and plans count float32
-    target: str = (
-        "portable"  # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
-    )
+    # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
+    target: str = "portable"
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
     baselines: tuple[str, ...] = (
         "single",
@@ -297,12 +258,8 @@ class RunConfig(PlanConfig):
             "repair_samples",
             "it must be at least 1",
         )
-        self._require(
-            self.teacher_precision in PRECISIONS,
-            "teacher_precision",
-            f"it must be one of {', '.join(PRECISIONS)}",
-        )
-        self._require(self.fusion in FUSIONS, "fusion", f"it must be one of {', '.join(FUSIONS)}")
+        self._one_of("teacher_precision", PRECISIONS)
+        self._one_of("fusion", FUSIONS)
         self._require(
             (self.joint_training is not None) == (self.fusion == "joint"),
             "joint_training",
@@ -348,7 +305,7 @@ class RunConfig(PlanConfig):
             "baselines",
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
-        self._require(self.target in TARGETS, "target", f"it must be one of {', '.join(TARGETS)}")
+        self._one_of("target", TARGETS)
 
 
 # What stood here before there was a second architecture; imports from here go on working.

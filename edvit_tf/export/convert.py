@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from edvit_tf.config import INT8_MIN_VALUES
 from edvit_tf.errors import ExportError
-from edvit_tf.models.vit.cost import INT8_MIN_VALUES
 
 # Which runtimes load a flavour. "int8" is dynamic range, a scale an output channel: tflite-runtime
 # 2.14 does not load it, and its per-tensor form, which loads, is ten times slower than float32
@@ -37,16 +37,8 @@ def convert(
     than the weight matrices (the converter can drop weights and say nothing; equal vectors, such as
     zero biases, are rightly stored once), or if an operator is no TFLite builtin.
     """
+    weight_bytes = sum(_stored_bytes(w, flavour) for w in weights.values() if w.ndim > 1)
 
-    def stored(values: np.ndarray) -> int:
-        return (
-            values.size
-            * {"float32": 4, "float16": 2, "int8": 1 if values.size >= INT8_MIN_VALUES else 4}[
-                flavour
-            ]
-        )
-
-    weight_bytes = sum(stored(w) for w in weights.values() if w.ndim > 1)
     function = tf.function(graph, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -54,12 +46,14 @@ def convert(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if flavour == "float16":
         converter.target_spec.supported_types = [tf.float16]
+
     try:
         content = converter.convert()
     except Exception as error:  # the converter raises a class of its own that it does not export
         raise ExportError(
             f"{path.name} cannot be converted with TFLite's builtin operators alone: {error}"
         ) from error
+
     if len(content) < weight_bytes:
         raise ExportError(
             f"{path.name} has {len(content)} bytes, fewer than its weights' {weight_bytes}: the "
@@ -67,3 +61,10 @@ def convert(
         )
     path.write_bytes(content)
     return len(content)
+
+
+def _stored_bytes(values: np.ndarray, flavour: str) -> int:
+    """Bytes that a matrix takes in a file."""
+    if flavour == "int8":
+        return values.size * (1 if values.size >= INT8_MIN_VALUES else 4)
+    return values.size * {"float32": 4, "float16": 2}[flavour]

@@ -208,7 +208,9 @@ def presets() -> tuple[str, ...]:
 def preset(
     name: str, input_shape: tuple[int, ...], num_classes: int, **changes: Any
 ) -> ModelConfig:
-    """The configuration of a preset of any architecture; ConfigError for an unknown name or field."""
+    """The configuration of a preset of any architecture; ConfigError for an unknown name or
+    field.
+    """
     for known in ARCHITECTURES:
         found = architecture(known)
         if name in found.PRESETS:

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder (safetensors, HDF5), read and checked, under their stored names.
+"""The tensors of a checkpoint folder (safetensors, HDF5), read and checked, by their stored names.
 
 What each layout calls them is the matter of an architecture.
 """

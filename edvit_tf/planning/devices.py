@@ -2,7 +2,7 @@
 
 [[device]]
 name = "pi-kitchen"
-memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; left out: no limit
+memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; none: no limit
 reserve = "2 MB"        # of that memory, kept free; left out: 0
 compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
 host = "10.0.0.7"       # host and port are for the network part; the plan does not read them

@@ -27,19 +27,16 @@ def greedy(problem: Problem) -> Placement | Stuck:
     then order. A thousand sub-models on a thousand devices take milliseconds (`edvit bench plan`).
     Source: ED-ViT, Algorithm 3.
     """
-    memory, compute, placed = problem.memory, problem.compute, [0] * len(problem.devices)
+    memory, compute = problem.memory, problem.compute  # what is left of them
+    placed = [0] * len(problem.devices)
 
-    def entry(i: int) -> tuple:
-        return (
-            -compute[i],
-            -memory[i],
-            placed[i],
-            i,
-        )  # first: most energy, memory, fewest placed, order
+    def entry(i: int) -> tuple:  # first: most energy, memory, fewest placed, order
+        return (-compute[i], -memory[i], placed[i], i)
 
     ranked = sorted(map(entry, range(len(problem.devices))))
     placement: list[tuple[int, ...]] = [()] * len(problem.sizes)
-    for j in sorted(range(len(problem.sizes)), key=lambda j: (-problem.sizes[j], j)):
+    by_size = sorted(range(len(problem.sizes)), key=lambda j: (-problem.sizes[j], j))
+    for j in by_size:
         size, demand = problem.sizes[j], problem.demands[j]
         ranks: list[int] = []  # of the devices that take it
         for rank, (energy, room, _, _) in enumerate(ranked):
@@ -49,9 +46,12 @@ def greedy(problem: Problem) -> Placement | Stuck:
                     break
         else:
             return Stuck(j, memory, compute, tuple(ranked[rank][-1] for rank in ranks))
+
         chosen = [ranked.pop(rank)[-1] for rank in reversed(ranks)]
         for i in chosen:
-            memory[i], compute[i], placed[i] = memory[i] - size, compute[i] - demand, placed[i] + 1
+            memory[i] -= size
+            compute[i] -= demand
+            placed[i] += 1
             bisect.insort(ranked, entry(i))
         placement[j] = tuple(sorted(chosen))
     return tuple(placement)

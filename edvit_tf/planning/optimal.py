@@ -51,9 +51,9 @@ def optimal(problem: Problem) -> Optimum:
             if result.status != SOLVE_ERROR:
                 break
         if result.x is None:
-            return Optimum(
-                best, proven=result.status == 2
-            )  # 2: infeasible; then greedy has found nothing either
+            # 2: infeasible; then greedy has found nothing either
+            return Optimum(best, proven=result.status == 2)
+
         x = np.round(result.x[:-1]).astype(int).reshape(len(problem.sizes), len(problem.devices))
         over = _over_limits(problem, x)
         if not over:
@@ -61,6 +61,7 @@ def optimal(problem: Problem) -> Optimum:
             if best is None or least_remaining(problem, found) > least_remaining(problem, best):
                 best = found
             return Optimum(best, proven=result.status == 0)
+
         for i in over:
             together = np.zeros(x.shape)
             together[:, i] = x[:, i]
@@ -79,8 +80,10 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
             'assignment "optimal" needs scipy, which is not installed; the [host] extra has it. '
             'Install edvit-tf[host], or use "greedy".'
         ) from error
+
     num_sub, num_dev = len(problem.sizes), len(problem.devices)
-    mac_unit, byte_unit = unit * max(*problem.demands, 1), unit * max(*problem.sizes, 1)
+    mac_unit = unit * max(*problem.demands, 1)
+    byte_unit = unit * max(*problem.sizes, 1)
     ceilings = np.array(energies(problem)) / mac_unit
     once = sparse.kron(sparse.eye_array(num_sub), np.ones((1, num_dev)))
     load = sparse.kron(np.array([problem.demands]) / mac_unit, sparse.eye_array(num_dev))
@@ -97,8 +100,10 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
         rows(once, 0, problem.replicas, problem.replicas),
         rows(load, 1, -np.inf, ceilings),
         rows(held, 0, -np.inf, np.array(problem.memory) / byte_unit),
-        *(rows(cut.reshape(1, -1), 0, -np.inf, cut.sum() - 1) for cut in cuts),
     ]
+    for cut in cuts:
+        constraints.append(rows(cut.reshape(1, -1), 0, -np.inf, cut.sum() - 1))
+
     is_x = np.append(np.ones(num_sub * num_dev), 0.0)
     with _mute():
         return optimize.milp(
@@ -134,9 +139,11 @@ def _over_limits(problem: Problem, x: np.ndarray) -> list[int]:
     """Devices whose memory or compute the placement x (num_sub, num_dev) exceeds, in exact
     integers.
     """
-    return [
-        i
-        for i in range(x.shape[1])
-        if sum(s for s, on in zip(problem.sizes, x[:, i], strict=True) if on) > problem.memory[i]
-        or sum(d for d, on in zip(problem.demands, x[:, i], strict=True) if on) > problem.compute[i]
-    ]
+    over = []
+    for i in range(x.shape[1]):
+        held = np.flatnonzero(x[:, i])
+        size = sum(problem.sizes[j] for j in held)
+        demand = sum(problem.demands[j] for j in held)
+        if size > problem.memory[i] or demand > problem.compute[i]:
+            over.append(i)
+    return over

@@ -37,11 +37,11 @@ def partition(
             f"strategy is {strategy!r}; it must be one of: {', '.join(STRATEGIES)}. Choose one of "
             "them."
         )
+
     if strategy == "random":
         order = np.random.default_rng(seed).permutation(num_classes)
-        return tuple(
-            tuple(sorted(int(c) for c in group)) for group in np.array_split(order, num_groups)
-        )
+        groups = [np.sort(group).tolist() for group in np.array_split(order, num_groups)]
+        return tuple(tuple(group) for group in groups)
     affinity = _affinity(num_classes, strategy, similarity)
     return _greedy_groups(affinity if strategy == "similar" else -affinity, num_groups)
 

@@ -7,6 +7,7 @@ energy is E_i minus that demand.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,44 +46,42 @@ def make_problem(
 ) -> Problem:
     """The problem of these arguments. Raises PlanError for one that is out of range."""
     devices = tuple(devices)
-    names = [d.name for d in devices]
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
+    names = [device.name for device in devices]
+    twice = [repr(name) for name, times in sorted(Counter(names).items()) if times > 1]
+
+    _require(
+        method in ASSIGNMENTS,
+        f"method is {method!r}",
+        f"it must be one of: {', '.join(ASSIGNMENTS)}",
     )
-    for ok, seen, rule in (
-        (
-            method in ASSIGNMENTS,
-            f"method is {method!r}",
-            f"it must be one of: {', '.join(ASSIGNMENTS)}",
-        ),
-        (samples >= 1, f"samples is {samples}", "it must be at least 1"),
-        (replicas >= 1, f"replicas is {replicas}", "it must be at least 1"),
-        (
-            len(sizes_bytes) == len(macs) > 0,
-            f"{len(sizes_bytes)} sizes and {len(macs)} MAC counts were given",
-            "there must be one of each for every sub-model",
-        ),
-        (len(devices) > 0, "no devices were given", "a plan needs at least one"),
-        (
-            not twice,
-            f"the device names {', '.join(map(repr, twice))} come more than once",
-            "each must be unique",
-        ),
-        (
-            replicas <= len(devices),
-            f"number of devices: {len(devices)} for {replicas} replicas of each sub-model",
-            f"two replicas are never on one device, so {replicas - len(devices)} more devices are "
-            "needed, or "
-            f"{len(devices)} replicas at most",
-        ),
-    ):
-        if not ok:
-            raise PlanError(f"{seen}; {rule}. Change it where the plan is asked for.")
-    return Problem(
-        tuple(map(int, sizes_bytes)), tuple(samples * int(m) for m in macs), devices, replicas
+    _require(samples >= 1, f"samples is {samples}", "it must be at least 1")
+    _require(replicas >= 1, f"replicas is {replicas}", "it must be at least 1")
+    _require(
+        len(sizes_bytes) == len(macs) > 0,
+        f"{len(sizes_bytes)} sizes and {len(macs)} MAC counts were given",
+        "there must be one of each for every sub-model",
     )
+    _require(len(devices) > 0, "no devices were given", "a plan needs at least one")
+    _require(
+        not twice,
+        f"the device names {', '.join(twice)} come more than once",
+        "each must be unique",
+    )
+    _require(
+        replicas <= len(devices),
+        f"number of devices: {len(devices)} for {replicas} replicas of each sub-model",
+        f"two replicas are never on one device, so {replicas - len(devices)} more devices are "
+        f"needed, or {len(devices)} replicas at most",
+    )
+
+    sizes = tuple(int(size) for size in sizes_bytes)
+    demands = tuple(samples * int(count) for count in macs)
+    return Problem(sizes, demands, devices, replicas)
+
+
+def _require(ok: bool, seen: str, rule: str) -> None:
+    if not ok:
+        raise PlanError(f"{seen}; {rule}. Change it where the plan is asked for.")
 
 
 def energies(problem: Problem) -> list[int]:

@@ -1,8 +1,8 @@
 """Importance of units: how far the output distribution moves when a unit is removed, KL(P || Q).
 
 P is the output distribution of the model as it is, Q that with one unit removed (UP-ViT's
-leave-one-out). `exact` runs the model once a unit (leave_one_out.py); `linearised` and `fisher` take one
-backward pass a class for all units at once (slopes.py) and are second-order equal to it;
+leave-one-out). `exact` runs the model once a unit (leave_one_out.py); `linearised` and `fisher`
+take one backward pass a class for all units at once (slopes.py) and are second-order equal to it;
 `magnitude` and `random` are the baselines that any score must beat.
 """
 

@@ -1,5 +1,6 @@
-"""A second architecture goes the whole way of a ViT: what it has to bring is in edvit_tf.models, and
-nowhere else is a model known closer.
+"""A second architecture goes the whole way of a ViT.
+
+What it has to bring is in edvit_tf.models, and nowhere else is a model known closer.
 """
 
 import importlib

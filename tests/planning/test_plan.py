@@ -51,7 +51,7 @@ def equal_devices(count: int) -> list[DeviceSpec]:
 def test_the_papers_plans(name, budget_mib, heads):
     for count, kept in heads.items():
         result = plan(BASES[name], partition(10, count), equal_devices(count), budget_mib * MIB)
-        assert [s.kept_heads for s in result.sub_models] == [kept] * count
+        assert [s.kept for s in result.sub_models] == [kept] * count
         assert result.total_bytes <= budget_mib * MIB
         assert sorted(s.devices for s in result.sub_models) == sorted(
             (d.name,) for d in result.devices
@@ -75,7 +75,7 @@ def test_the_papers_budget_of_100_mb_on_three_devices_e2():
         plan(BASES["base"], partition(10, 3), equal_devices(3), budget) for budget in budgets
     )
     assert decimal.sub_models == result.sub_models
-    assert sorted(s.kept_heads for s in result.sub_models) == [3, 4, 4]
+    assert sorted(s.kept for s in result.sub_models) == [3, 4, 4]
     assert result.total_bytes / MIB == pytest.approx(
         95.45, abs=0.15
     )  # the paper's; computed: 95.35, files and all
@@ -87,15 +87,13 @@ def test_the_papers_heterogeneous_devices_e3():
     devices = [DeviceSpec(f"small-{i}", 10 * MIB, G // 2) for i in range(9)]
     devices.append(DeviceSpec("big", 30 * MIB, 16 * G // 10))
     result = plan(BASES["base"], partition(10, 10), devices, 180 * MIB)
-    assert [s.kept_heads for s in result.sub_models] == [2] * 10
+    assert [s.kept for s in result.sub_models] == [2] * 10
     placed = [s.devices[0] for s in result.sub_models]
     assert placed.count("big") == 3
     assert sorted(set(placed) - {"big"}) == [f"small-{i}" for i in range(7)]
     assert result.idle == ("small-7", "small-8")
     best = plan(BASES["base"], partition(10, 10), devices, 180 * MIB, assignment="optimal")
-    assert (
-        remaining(best) == remaining(result) and [s.kept_heads for s in best.sub_models] == [2] * 10
-    )
+    assert remaining(best) == remaining(result) and [s.kept for s in best.sub_models] == [2] * 10
 
 
 def test_heads_fall_until_the_devices_hold():
@@ -104,7 +102,7 @@ def test_heads_fall_until_the_devices_hold():
     )
     # Sizes by heads: 6 82.7, 5 57.5, 4 37.1 MiB. 6 + 6 does not fit, nor 5 + 6, nor 5 + 5; 4 goes
     # on a, 5 on b.
-    assert [(s.kept_heads, s.devices) for s in result.sub_models] == [(4, ("a",)), (5, ("b",))]
+    assert [(s.kept, s.devices) for s in result.sub_models] == [(4, ("a",)), (5, ("b",))]
 
 
 def test_sub_models_start_with_more_heads_where_devices_have_room():
@@ -113,9 +111,7 @@ def test_sub_models_start_with_more_heads_where_devices_have_room():
         plan(BASES["small"], groups, devices),
         plan(BASES["small"], groups, devices, start_heads=3),
     )
-    assert {s.kept_heads for s in usual.sub_models} == {1} and {
-        s.kept_heads for s in wide.sub_models
-    } == {3}
+    assert {s.kept for s in usual.sub_models} == {1} and {s.kept for s in wide.sub_models} == {3}
     assert all(s.config == BASES["small"].pruned(3, 2) for s in wide.sub_models)
     assert plan(BASES["small"], groups, devices, start_heads=1) == usual
     pair = partition(10, 2), equal_devices(2)
@@ -125,7 +121,7 @@ def test_sub_models_start_with_more_heads_where_devices_have_room():
     tight = plan(
         BASES["small"], groups, devices, wide.total_bytes - 1, start_heads=3
     )  # the budget takes them as ever
-    assert sorted(s.kept_heads for s in tight.sub_models) == [2] + [3] * 9
+    assert sorted(s.kept for s in tight.sub_models) == [2] + [3] * 9
     small = [DeviceSpec(d.name, usual.sub_models[0].size_bytes) for d in devices]
     assert plan(BASES["small"], groups, small, start_heads=6).sub_models == usual.sub_models
     for heads in (0, 7):
@@ -239,8 +235,7 @@ def test_plans_hold_every_limit_and_grow_with_the_budget(
         if one is not None:
             assert two is not None and one.total_bytes <= two.total_bytes
             assert all(
-                a.kept_heads <= b.kept_heads
-                for a, b in zip(one.sub_models, two.sub_models, strict=True)
+                a.kept <= b.kept for a, b in zip(one.sub_models, two.sub_models, strict=True)
             )
 
 
@@ -254,10 +249,7 @@ def test_a_greedy_plan_is_never_better_than_an_optimal_one(devices, count, sampl
         try_plan(devices, count, None, samples, how, replicas) for how in ("greedy", "optimal")
     )
     if quick is not None:
-        pairs = [
-            (a.kept_heads, b.kept_heads)
-            for a, b in zip(quick.sub_models, best.sub_models, strict=True)
-        ]
+        pairs = [(a.kept, b.kept) for a, b in zip(quick.sub_models, best.sub_models, strict=True)]
         assert all(a <= b for a, b in pairs)
         if all(a == b for a, b in pairs):
             assert remaining(quick) <= remaining(best)
@@ -268,7 +260,7 @@ def test_a_smaller_flavour_keeps_more_heads_in_the_same_budget():
         flavour: plan(BASES["base"], partition(10, 2), equal_devices(2), 60 * MIB, flavour=flavour)
         for flavour in cost.FLAVOURS
     }
-    assert [sum(s.kept_heads for s in p.sub_models) for p in kept.values()] == [7, 10, 12]
+    assert [sum(s.kept for s in p.sub_models) for p in kept.values()] == [7, 10, 12]
     assert kept["int8"].flavour == "int8" and kept["int8"].total_bytes < 60 * MIB
     with pytest.raises(ConfigError, match="flavour is 'int4'"):
         plan(BASES["toy"], partition(10, 2), equal_devices(2), flavour="int4")
@@ -405,6 +397,6 @@ def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_sin
         run.replace(replicas=1, devices=(DeviceSpec("a"), DeviceSpec("b"))), BASES["toy"], None
     )
     wide = plan_groups(run.replace(devices=None, num_devices=4, start_heads=5), BASES["toy"], None)
-    assert {s.kept_heads for s in wide.sub_models} == {5}
+    assert {s.kept for s in wide.sub_models} == {5}
     lost = dict(lost_with_device(alone))
     assert set(lost) == {"a", "b"} and sorted(lost["a"] + lost["b"]) == [0, 1, 2, 3]

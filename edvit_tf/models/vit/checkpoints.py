@@ -1,5 +1,6 @@
-"""A pretrained ViT in our names, and what a configuration has to say for one. What each layout calls
-its tensors is the matter of huggingface.py and kerashub.py.
+"""A pretrained ViT in our names, and what a configuration has to say for one.
+
+What each layout calls its tensors is the matter of huggingface.py and kerashub.py.
 """
 
 from collections.abc import Mapping

@@ -37,9 +37,8 @@ class ViTConfig(Checked):
     head_dim: int
     mlp_dim: int  # c
     num_classes: int  # rows of the head; a sub-model's last row is "other"
-    pool: str = (
-        "cls"  # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
-    )
+    # "cls", or "cls_mean": class token beside the mean of the patch tokens (a base only)
+    pool: str = "cls"
     layer_norm_epsilon: float = 1e-6
     input_mean: tuple[float, ...] = (127.5,)
     input_std: tuple[float, ...] = (127.5,)

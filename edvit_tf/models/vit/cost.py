@@ -5,7 +5,8 @@ Conventions. One fused multiply-add is one MAC. T = patches + 1 tokens, p patch 
 blocks, d hidden_dim, a = num_heads * head_dim, c mlp_dim, n head rows, w = d (pool "cls") or 2 d
 ("cls_mean").
 
-    params   = (p p C + 1) d + d + T d + L (4 d + 3 (d + 1) a + (a + 1) d + (d + 1) c + (c + 1) d) + 2 d + (w + 1) n
+    params   = (p p C + 1) d + d + T d + 2 d + (w + 1) n
+               + L (4 d + 3 (d + 1) a + (a + 1) d + (d + 1) c + (c + 1) d)
     macs     = (T - 1) p p C d + L T (4 d a + 2 d c) + w n
     full     = macs + L 2 T T a
     deployed = full - (T - 1) (2 d a + 2 d c + 2 T a), and full for "cls_mean"
@@ -25,11 +26,10 @@ at most. The deployment graph folds the blocks' LayerNorms into the layers that 
 holds it to that. Target "litert" stores 3 fewer, and needs less memory.
 """
 
-from edvit_tf.config import FLAVOURS
+from edvit_tf.config import FLAVOURS, INT8_MIN_VALUES
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit.config import ViTConfig
 
-INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
 # Graph of a file (operators, shapes, names), bytes: a constant, and more a block; measured on
 # TensorFlow 2.21 for 1 to 12 blocks (4.6 kB + 5.10 kB a block in float32; float16 adds an operator
 # a weight), rounded up.
@@ -45,16 +45,12 @@ def params(config: ViTConfig) -> int:
     Source: Dosovitskiy et al. 2021; formula above. ViT-Base with 1,000 classes: 86,567,656.
     """
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
-    embedding = (
-        (_patch_values(config) + 1) * d + d + config.num_tokens * d
-    )  # patches, class token, positions
+    # patches, class token, positions
+    embedding = (_patch_values(config) + 1) * d + d + config.num_tokens * d
+    # two norms, query/key/value, output, expand, contract
     block = 2 * 2 * d + 3 * (d + 1) * a + (a + 1) * d + (d + 1) * c + (c + 1) * d
-    return (
-        embedding
-        + config.num_layers * block
-        + 2 * d
-        + (config.feature_dim + 1) * config.num_classes
-    )
+    head = (config.feature_dim + 1) * config.num_classes
+    return embedding + config.num_layers * block + 2 * d + head
 
 
 def macs(config: ViTConfig) -> int:
@@ -102,9 +98,9 @@ def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     _check_flavour(flavour)
     if flavour == "float16":
         return 2 * params(config)
-    quantised = (
-        sum(n for n, _ in _matrices(config) if n >= INT8_MIN_VALUES) if flavour == "int8" else 0
-    )
+    quantised = 0
+    if flavour == "int8":
+        quantised = sum(n for n, _ in _matrices(config) if n >= INT8_MIN_VALUES)
     return 4 * params(config) - 3 * quantised
 
 
@@ -115,7 +111,8 @@ def file_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     ViT-Base, 2 of 12 heads kept, 10 classes: 10,062,332 (9.60 MiB); the exported file has
     10,059,592 (the paper: 9.6).
     """
-    weights = size_bytes(config, flavour) - (2 if flavour == "float16" else 4) * _folded(config)
+    one = 2 if flavour == "float16" else 4
+    weights = size_bytes(config, flavour) - one * _folded(config)
     channels = 0
     if flavour == "int8":
         channels = CHANNEL_BYTES * sum(out for n, out in _matrices(config) if n >= INT8_MIN_VALUES)

@@ -13,9 +13,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from edvit_tf.config import HEADS
-from edvit_tf.models.vit.config import CUTS, ViTConfig
+from edvit_tf.models.vit.config import ViTConfig, check_cut
 
 Weights = dict[str, np.ndarray]
+Kept = tuple[np.ndarray, np.ndarray]  # of one block: q/k pairs, v dims; (heads, head_dim) each
+
+# Layers by what they have to do with the residual stream.
+_EMBEDDINGS = ("patch_embedding", "class_token", "position_embedding")
+_WRITERS = ("attention.output", "mlp.contract")
+_READERS = ("attention.query", "attention.key", "attention.value", "mlp.expand")
 
 
 def cut(
@@ -37,18 +43,14 @@ def cut(
         return cut_residual(config, weights, top(scores["residual"], target.hidden_dim))
     if stage == "attention":
         return cut_attention(config, weights, kept_dims(config, scores, target, heads))
-    if stage == "ffn":
-        return cut_ffn(
-            config,
-            weights,
-            [top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)],
-        )
-    raise ValueError(f"there is no pruning stage {stage!r}; the stages are {', '.join(CUTS)}.")
+    check_cut(stage)
+    units = [top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)]
+    return cut_ffn(config, weights, units)
 
 
 def kept_dims(
     config: ViTConfig, scores: Mapping[str, np.ndarray], target: ViTConfig, heads: str
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[Kept]:
     """Per block the q/k pairs and the v dims that stay, (new heads, new head_dim) each, indices
     into h * head_dim.
 
@@ -57,40 +59,48 @@ def kept_dims(
     stay as they are. "keep": all h heads stay, with the best `target.head_dim` dims of each
     (`target` then has h heads). Raises ValueError where `target` does not fit the choice.
     """
-    wanted = {
-        "merge": (target.num_heads, config.head_dim),
-        "whole": (target.num_heads, config.head_dim),
-        "keep": (config.num_heads, target.head_dim),
-    }
-    if heads not in wanted:
-        raise ValueError(f"heads is {heads!r}; it must be one of: {', '.join(HEADS)}.")
-    if (target.num_heads, target.head_dim) != wanted[heads] or target.num_heads > config.num_heads:
-        raise ValueError(
-            f"the target has {target.num_heads} heads of {target.head_dim}; {heads!r} needs "
-            f"{wanted[heads][0]} of "
-            f"{wanted[heads][1]}, from {config.num_heads} of {config.head_dim}. Take the target of "
-            "ViTConfig.pruned."
-        )
+    _check_heads(config, target, heads)
     kept = []
     for i in range(config.num_layers):
-        qk, v = (np.asarray(scores[f"block_{i:02d}.{part}"]) for part in ("qk", "v"))
+        qk = np.asarray(scores[f"block_{i:02d}.qk"])
+        v = np.asarray(scores[f"block_{i:02d}.v"])
         if heads == "whole":
-            of_heads = [part.reshape(config.num_heads, -1).sum(axis=1) for part in (qk, v)]
-            share = sum(
-                total / max(total.sum(), 1e-300) for total in of_heads
-            )  # both kinds count alike
-            dims = top(share, target.num_heads)[:, None] * config.head_dim + np.arange(
-                config.head_dim
-            )
+            dims = _best_heads(config, qk, v, target.num_heads)
             kept.append((dims, dims))
-        else:
-            groups = head_groups(config.num_heads, target.num_heads)
-            kept.append(
-                tuple(
-                    top_in_heads(part, groups, config.head_dim, target.head_dim) for part in (qk, v)
-                )
-            )
+            continue
+
+        groups = head_groups(config.num_heads, target.num_heads)
+        of_each = (config.head_dim, target.head_dim)
+        kept.append((top_in_heads(qk, groups, *of_each), top_in_heads(v, groups, *of_each)))
     return kept
+
+
+def _check_heads(config: ViTConfig, target: ViTConfig, heads: str) -> None:
+    """Raises ValueError unless `heads` is known and `target` has heads as it makes them."""
+    if heads not in HEADS:
+        raise ValueError(f"heads is {heads!r}; it must be one of: {', '.join(HEADS)}.")
+
+    wanted = (target.num_heads, config.head_dim)
+    if heads == "keep":
+        wanted = (config.num_heads, target.head_dim)
+    found = (target.num_heads, target.head_dim)
+    if found != wanted or target.num_heads > config.num_heads:
+        raise ValueError(
+            f"the target has {found[0]} heads of {found[1]}; {heads!r} needs {wanted[0]} of "
+            f"{wanted[1]}, from {config.num_heads} of {config.head_dim}. Take the target of "
+            "ViTConfig.pruned."
+        )
+
+
+def _best_heads(config: ViTConfig, qk: np.ndarray, v: np.ndarray, count: int) -> np.ndarray:
+    """The dims (count, head_dim) of the heads with the highest scores, q/k pairs and v dims
+    counting alike.
+    """
+    share = np.zeros(config.num_heads)
+    for part in (qk, v):
+        of_heads = part.reshape(config.num_heads, -1).sum(axis=1)
+        share = share + of_heads / max(of_heads.sum(), 1e-300)
+    return top(share, count)[:, None] * config.head_dim + np.arange(config.head_dim)
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:
@@ -131,24 +141,17 @@ def cut_residual(
     out = dict(weights)
     for name, value in weights.items():
         layer, part = name.rsplit(".", 1)
-        if layer in ("patch_embedding", "class_token", "position_embedding") or layer.endswith(
-            "norm"
-        ):
+        if layer in _EMBEDDINGS or layer.endswith("norm") or layer.endswith(_WRITERS):
             out[name] = value[..., keep]
-        elif (
-            layer.endswith(("attention.query", "attention.key", "attention.value", "mlp.expand"))
-            and part == "kernel"
-        ):
+        elif layer.endswith(_READERS) and part == "kernel":
             out[name] = value[keep]
-        elif layer.endswith(("attention.output", "mlp.contract")):
-            out[name] = value[..., keep]
         elif name == "head.kernel":
             out[name] = value[: config.hidden_dim][keep]
     return config.replace(hidden_dim=len(keep), pool="cls"), out
 
 
 def cut_attention(
-    config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[tuple[np.ndarray, np.ndarray]]
+    config: ViTConfig, weights: Mapping[str, np.ndarray], keep: list[Kept]
 ) -> tuple[ViTConfig, Weights]:
     """Keeps, per block, the q/k pairs keep[i][0] and the v dims keep[i][1], (k, head_dim') each:
     row j is new head j.
@@ -156,16 +159,19 @@ def cut_attention(
     Logits stay sums of the kept products over sqrt(old head_dim): where the new heads are narrower,
     the change of the scale folds into the query.
     """
+    heads, head_dim = keep[0][0].shape
+    scale = np.float32((head_dim / config.head_dim) ** 0.5)
     out = dict(weights)
-    scale = np.float32((keep[0][0].shape[1] / config.head_dim) ** 0.5)
     for i, (qk, v) in enumerate(keep):
         name = f"block_{i:02d}.attention"
-        for part, dims, factor in (("query", qk, scale), ("key", qk, None), ("value", v, None)):
+        for part, dims in (("query", qk), ("key", qk), ("value", v)):
             for kind in ("kernel", "bias"):
-                kept = weights[f"{name}.{part}.{kind}"][..., dims.ravel()]
-                out[f"{name}.{part}.{kind}"] = kept if factor in (None, 1) else kept * factor
+                out[f"{name}.{part}.{kind}"] = weights[f"{name}.{part}.{kind}"][..., dims.ravel()]
+        if scale != 1:
+            for kind in ("kernel", "bias"):
+                out[f"{name}.query.{kind}"] = out[f"{name}.query.{kind}"] * scale
         out[f"{name}.output.kernel"] = weights[f"{name}.output.kernel"][v.ravel()]
-    return config.replace(num_heads=len(keep[0][0]), head_dim=keep[0][0].shape[1]), out
+    return config.replace(num_heads=heads, head_dim=head_dim), out
 
 
 def cut_ffn(
@@ -195,13 +201,14 @@ def group_head(
             f"classes {classes} must be distinct rows of the head, 0..{config.num_classes - 1}."
         )
     rest = [c for c in range(config.num_classes) if c not in classes]
-    out = dict(weights)
-    for part, value in (
-        ("kernel", weights["head.kernel"][: config.hidden_dim]),
-        ("bias", weights["head.bias"]),
-    ):
+
+    def rows_of(value: np.ndarray) -> np.ndarray:  # (..., num_classes) -> (..., rows)
         rows = [value[..., list(classes)]]
         if rest:
             rows.append(value[..., rest].mean(axis=-1, keepdims=True))
-        out[f"head.{part}"] = np.concatenate(rows, axis=-1)
+        return np.concatenate(rows, axis=-1)
+
+    out = dict(weights)
+    out["head.kernel"] = rows_of(weights["head.kernel"][: config.hidden_dim])
+    out["head.bias"] = rows_of(weights["head.bias"])
     return config.replace(num_classes=len(classes) + bool(rest), pool="cls"), out

@@ -5,8 +5,10 @@ The Keras model stays the reference. These graphs work on (T, d) matrices over f
 for it only, which is exact. Their operators differ by target, by what the XNNPACK delegate of a
 runtime takes over (docs/latency.md):
 
-    portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys transposed before the product
-    litert    native GELU, means as such, product with a reciprocal root, adjoint product with the keys
+    portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys
+              transposed before the product
+    litert    native GELU, means as such, product with a reciprocal root, adjoint product with the
+              keys
 """
 
 from collections.abc import Callable, Mapping
@@ -45,22 +47,19 @@ def graph(
             w[f"{name}.contract.kernel"] = w[f"{name}.contract.kernel"] / np.float32(SCALE)
 
     def answer(x):
-        x = tf.nn.conv2d(
-            tf.cast(x, tf.float32), w["patch_embedding.kernel"], config.patch_size, "VALID"
-        )
-        x = (
-            tf.reshape(x, (config.num_patches, config.hidden_dim))
-            + w["position_embedding.embedding"]
-        )
+        x = tf.cast(x, tf.float32)
+        x = tf.nn.conv2d(x, w["patch_embedding.kernel"], config.patch_size, "VALID")
+        x = tf.reshape(x, (config.num_patches, config.hidden_dim))
+        x = x + w["position_embedding.embedding"]
         x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
         for i in range(config.num_layers):
             alone = config.pool == "cls" and i == config.num_layers - 1
             x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=alone)
+
         features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d), or (T, d)
         if config.pool == "cls_mean":
-            features = tf.concat(
-                [features[:1], tf.reduce_mean(features[1:], axis=0, keepdims=True)], axis=1
-            )
+            mean = tf.reduce_mean(features[1:], axis=0, keepdims=True)
+            features = tf.concat([features[:1], mean], axis=1)
         return {"features": features, "logits": _dense(features, w, "head")}
 
     return answer, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
@@ -84,17 +83,16 @@ def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token
 
     q, v = heads(kept, "query"), heads(y, "value")  # (h, Tq, hd), (h, T, hd)
     if target == "portable":
-        scores = tf.matmul(
-            q, heads(y, "key", (1, 2, 0))
-        )  # 2.14 transposes slowly within an adjoint product
+        # 2.14 transposes slowly within an adjoint product
+        scores = tf.matmul(q, heads(y, "key", (1, 2, 0)))
     else:
         scores = tf.matmul(q, heads(y, "key"), adjoint_b=True)
     y = tf.matmul(tf.nn.softmax(scores), v)
     y = tf.reshape(tf.transpose(y, (1, 0, 2)), (kept.shape[0], config.attention_dim))
     x = x + _dense(y, w, f"{name}.attention.output")
-    return x + _dense(
-        gelu(_dense(norm(x, config), w, f"{name}.mlp.expand")), w, f"{name}.mlp.contract"
-    )
+
+    y = gelu(_dense(norm(x, config), w, f"{name}.mlp.expand"))
+    return x + _dense(y, w, f"{name}.mlp.contract")
 
 
 # Rows of mean zero, divided by their root mean square: LayerNorm without the parts that are folded

@@ -1,8 +1,10 @@
 """Weights of a ViT, folded for deployment: less to compute on a device, the same function.
 
-    input       (x - mean) / std goes into the patch kernel and its bias; that bias goes into the position embeddings
-    centring    every matrix that writes the residual stream (and its bias, the class token, the positions) is made to
-                write vectors of mean zero, so that a LayerNorm has no mean to take away
+    input       (x - mean) / std goes into the patch kernel and its bias; that bias goes into the
+                position embeddings
+    centring    every matrix that writes the residual stream (and its bias, the class token, the
+                positions) is made to write vectors of mean zero, so that a LayerNorm has no mean to
+                take away
     norm scale  gamma and beta of a block's LayerNorms go into the matrices that read them
     attention   head_dim^-0.5 goes into the query matrix
 
@@ -26,10 +28,11 @@ def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     model's, by name.
     """
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
-    mean, std = (
-        np.broadcast_to(np.float64(values), config.image_shape[2:])
-        for values in (config.input_mean, config.input_std)
-    )
+
+    # the input's normalisation, and the patch bias with the positions
+    channels = config.image_shape[2:]
+    mean = np.broadcast_to(np.float64(config.input_mean), channels)
+    std = np.broadcast_to(np.float64(config.input_std), channels)
     kernel = _centred(w["patch_embedding.kernel"])  # (p, p, C, d)
     positions = _centred(w["position_embedding.embedding"][0])  # (T, d)
     bias = _centred(w["patch_embedding.bias"]) - np.einsum("hwcd,c->d", kernel, mean / std)
@@ -37,21 +40,25 @@ def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
         "patch_embedding.kernel": kernel / std[:, None],
         "class_token.token": _centred(w["class_token.token"][0]) + positions[:1],
         "position_embedding.embedding": positions[1:] + bias,
-        **{name: w[name] for name in ("norm.gamma", "norm.beta", "head.kernel", "head.bias")},
     }
+    for name in ("norm.gamma", "norm.beta", "head.kernel", "head.bias"):
+        folded[name] = w[name]
+
     for i in range(config.num_layers):
         block = f"block_{i:02d}"
         for part in ("query", "key", "value"):
             name = f"{block}.attention.{part}"
             scale = config.head_dim**-0.5 if part == "query" else 1.0
             kernel, bias = _after_norm(w, f"{block}.attention.norm", name)
-            folded |= {f"{name}.kernel": scale * kernel, f"{name}.bias": scale * bias}
-        kernel, bias = _after_norm(w, f"{block}.mlp.norm", f"{block}.mlp.expand")
-        folded |= {f"{block}.mlp.expand.kernel": kernel, f"{block}.mlp.expand.bias": bias}
+            folded[f"{name}.kernel"], folded[f"{name}.bias"] = scale * kernel, scale * bias
+
+        name = f"{block}.mlp.expand"
+        kernel, bias = _after_norm(w, f"{block}.mlp.norm", name)
+        folded[f"{name}.kernel"], folded[f"{name}.bias"] = kernel, bias
+
         for name in (f"{block}.attention.output", f"{block}.mlp.contract"):
-            folded |= {
-                f"{name}.{part}": _centred(w[f"{name}.{part}"]) for part in ("kernel", "bias")
-            }
+            for part in ("kernel", "bias"):
+                folded[f"{name}.{part}"] = _centred(w[f"{name}.{part}"])
     return {name: value.astype(np.float32) for name, value in folded.items()}
 
 

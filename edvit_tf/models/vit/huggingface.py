@@ -15,8 +15,8 @@ tokens; an AST base therefore always gets a new head. Where strides equal the pa
 are those of an AST in which no token attends to the distillation token.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +31,14 @@ from edvit_tf.models.vit.checkpoints import Checkpoint, count, inexpressible
 class _Layout:
     blocks: Mapping[str, str]  # our layer in a block -> theirs
     defaults: Mapping[str, object]  # of transformers' configuration: what config.json may leave out
-    mean: tuple[
-        float, ...
-    ]  # of the input in 0..1 (AST: decibels), where preprocessor_config.json is missing
+    # of the input in 0..1 (AST: decibels), where preprocessor_config.json is missing
+    mean: tuple[float, ...]
     std: tuple[float, ...]
     pool: str = "cls"
+    scales: Mapping[str, str] = field(default_factory=dict)  # our layer -> the scale behind it
 
 
+_QKV = ("attention.query", "attention.key", "attention.value")
 _VIT_BLOCKS = {
     "attention.norm": "layernorm_before",
     "attention.query": "attention.attention.query",
@@ -76,6 +77,7 @@ LAYOUTS = {
         (0.485, 0.456, 0.406),
         (0.229, 0.224, 0.225),
         pool="cls_mean",
+        scales={"attention.output": "layer_scale1", "mlp.contract": "layer_scale2"},
     ),
     AST: _Layout(
         _VIT_BLOCKS,
@@ -91,13 +93,8 @@ LAYOUTS = {
     ),  # AudioSet's; the extractor divides by twice the deviation
 }
 _PREFIXES = ("", "vit.", "dinov2.", "audio_spectrogram_transformer.")
-_UNUSED = (
-    "pooler.",
-    "decoder.",
-    "embeddings.mask_token",
-    "embeddings.position_ids",
-)  # in none of our models
-_SCALES = {"attention.output": "layer_scale1", "mlp.contract": "layer_scale2"}
+# in none of our models
+_UNUSED = ("pooler.", "decoder.", "embeddings.mask_token", "embeddings.position_ids")
 
 
 def from_huggingface(folder: Path, config: dict) -> Checkpoint:
@@ -105,67 +102,32 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
     ConfigError as `edvit_tf.models.vit.pretrained.read_checkpoint` says.
     """
     kind = config["model_type"]
-    layout, config = LAYOUTS[kind], {**LAYOUTS[kind].defaults, **config}
+    layout = LAYOUTS[kind]
+    config = {**layout.defaults, **config}
     shape, patch, grid = _geometry(folder, kind, config)
     d, h, c = _widths(folder, kind, config)
-    num_layers, special = count(folder, config, "num_hidden_layers"), 2 if kind == AST else 1
+    num_layers = count(folder, config, "num_hidden_layers")
+
     tensors = read_tensors(folder)
     prefix = next((p for p in _PREFIXES if f"{p}embeddings.cls_token" in tensors), "")
 
-    def get(name, *sizes):
+    def get(name: str, *sizes: int) -> np.ndarray:
         return take(tensors, prefix + name, sizes, folder)
 
-    positions = get("embeddings.position_embeddings", 1, special + grid[0] * grid[1], d)
-    projection = "embeddings.patch_embeddings.projection"
-    weights = {
-        "class_token.token": get("embeddings.cls_token", 1, 1, d),
-        "position_embedding.embedding": np.concatenate(
-            [positions[:, :1], positions[:, special:]], axis=1
-        ),
-        "patch_embedding.kernel": get(f"{projection}.weight", d, shape[2], patch, patch).transpose(
-            2, 3, 1, 0
-        ),
-        "patch_embedding.bias": get(f"{projection}.bias", d),
-        "norm.gamma": get("layernorm.weight", d),
-        "norm.beta": get("layernorm.bias", d),
-    }
-    sizes = {"mlp.expand": (c, d), "mlp.contract": (d, c)}  # theirs are (out, in); else (d, d)
+    special = 2 if kind == AST else 1  # tokens before the patches
+    weights = _outer_weights(get, d, shape[2], patch, special, grid[0] * grid[1])
     for index in range(num_layers):
-        for part, name in layout.blocks.items():
-            ours, theirs, size = (
-                f"block_{index:02d}.{part}",
-                f"encoder.layer.{index}.{name}",
-                sizes.get(part, (d, d)),
-            )
-            if part.endswith(".norm"):
-                weights[f"{ours}.gamma"], weights[f"{ours}.beta"] = (
-                    get(f"{theirs}.weight", d),
-                    get(f"{theirs}.bias", d),
-                )
-                continue
-            biased = config["qkv_bias"] or part not in (
-                "attention.query",
-                "attention.key",
-                "attention.value",
-            )
-            scale = (
-                get(f"encoder.layer.{index}.{_SCALES[part]}.lambda1", d)
-                if (kind == "dinov2" and part in _SCALES)
-                else np.float32(1)
-            )
-            weights[f"{ours}.kernel"] = get(f"{theirs}.weight", *size).T * scale
-            weights[f"{ours}.bias"] = (
-                get(f"{theirs}.bias", size[0]) if biased else np.zeros(d, np.float32)
-            ) * scale
+        theirs = f"encoder.layer.{index}"
+        own = _block_weights(get, layout, theirs, d, c, bool(config["qkv_bias"]))
+        for name, value in own.items():
+            weights[f"block_{index:02d}.{name}"] = value
+
     head, labels = None, None
     if kind != AST:
-        head, labels = _classifier(
-            folder, config, tensors, 2 * d if layout.pool == "cls_mean" else d
-        )
-    unused = _UNUSED if kind != AST else ("embeddings.distillation_token", "classifier.")
-    nothing_left(
-        folder, {n: v for n, v in tensors.items() if not n.removeprefix(prefix).startswith(unused)}
-    )
+        width = 2 * d if layout.pool == "cls_mean" else d
+        head, labels = _classifier(folder, config, tensors, width)
+    _refuse_leftovers(folder, kind, tensors, prefix)
+
     mean, std = _normalisation(folder, kind, shape[2])
     fields = {
         "num_layers": num_layers,
@@ -181,28 +143,84 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
     return Checkpoint(kind, shape, patch, grid, fields, weights, head, labels)
 
 
+def _outer_weights(
+    get: Callable, d: int, channels: int, patch: int, special: int, patches: int
+) -> Tensors:
+    """The weights that belong to no block, but for the head; of `special` tokens before the patches
+    the first is the class token.
+    """
+    positions = get("embeddings.position_embeddings", 1, special + patches, d)
+    projection = "embeddings.patch_embeddings.projection"
+    kernel = get(f"{projection}.weight", d, channels, patch, patch)
+    return {
+        "class_token.token": get("embeddings.cls_token", 1, 1, d),
+        "position_embedding.embedding": np.concatenate(
+            [positions[:, :1], positions[:, special:]], axis=1
+        ),
+        "patch_embedding.kernel": kernel.transpose(2, 3, 1, 0),
+        "patch_embedding.bias": get(f"{projection}.bias", d),
+        "norm.gamma": get("layernorm.weight", d),
+        "norm.beta": get("layernorm.bias", d),
+    }
+
+
+def _block_weights(
+    get: Callable, layout: _Layout, block: str, d: int, c: int, qkv_bias: bool
+) -> Tensors:
+    """The weights of one of their blocks under our names, layer scale folded in."""
+    sizes = {"mlp.expand": (c, d), "mlp.contract": (d, c)}  # theirs are (out, in); else (d, d)
+    weights = {}
+    for part, name in layout.blocks.items():
+        theirs = f"{block}.{name}"
+        if part.endswith(".norm"):
+            weights[f"{part}.gamma"] = get(f"{theirs}.weight", d)
+            weights[f"{part}.beta"] = get(f"{theirs}.bias", d)
+            continue
+
+        size = sizes.get(part, (d, d))
+        scale = np.float32(1)
+        if part in layout.scales:
+            scale = get(f"{block}.{layout.scales[part]}.lambda1", d)
+        bias = np.zeros(size[0], np.float32)
+        if qkv_bias or part not in _QKV:
+            bias = get(f"{theirs}.bias", size[0])
+        weights[f"{part}.kernel"] = get(f"{theirs}.weight", *size).T * scale
+        weights[f"{part}.bias"] = bias * scale
+    return weights
+
+
+def _refuse_leftovers(folder: Path, kind: str, tensors: Tensors, prefix: str) -> None:
+    """ConfigError for a tensor that was not taken and that our model should have."""
+    unused = ("embeddings.distillation_token", "classifier.") if kind == AST else _UNUSED
+    left = {}
+    for name, value in tensors.items():
+        if not name.removeprefix(prefix).startswith(unused):
+            left[name] = value
+    nothing_left(folder, left)
+
+
 def _geometry(
     folder: Path, kind: str, config: dict
 ) -> tuple[tuple[int, int, int], int, tuple[int, int]]:
     """((H, W, C), patch size, grid of the position embedding)."""
     patch = count(folder, config, "patch_size")
     if kind == AST:
-        shape = (count(folder, config, "num_mel_bins"), count(folder, config, "max_length"), 1)
-        strides = (count(folder, config, "frequency_stride"), count(folder, config, "time_stride"))
+        height, width = (count(folder, config, key) for key in ("num_mel_bins", "max_length"))
+        channels = 1
+        down, right = (count(folder, config, f"{way}_stride") for way in ("frequency", "time"))
     else:
         size = config["image_size"]
         sides = size if isinstance(size, list) and len(size) == 2 else (size, size)
         height, width = (count(folder, {"image_size": side}, "image_size") for side in sides)
-        shape, strides = (height, width, count(folder, config, "num_channels")), (patch, patch)
-    if min(shape[:2]) < patch:
+        channels = count(folder, config, "num_channels")
+        down = right = patch
+
+    if min(height, width) < patch:
         raise inexpressible(
-            folder, "patch_size", patch, f"one no larger than the input, {shape[0]} x {shape[1]}"
+            folder, "patch_size", patch, f"one no larger than the input, {height} x {width}"
         )
-    return (
-        shape,
-        patch,
-        ((shape[0] - patch) // strides[0] + 1, (shape[1] - patch) // strides[1] + 1),
-    )
+    grid = ((height - patch) // down + 1, (width - patch) // right + 1)
+    return (height, width, channels), patch, grid
 
 
 def _widths(folder: Path, kind: str, config: dict) -> tuple[int, int, int]:
@@ -250,32 +268,40 @@ def _normalisation(
     """(mean, std) of the raw input, 0..255 or AST's decibels: preprocessor_config.json's, else the
     layout's default.
     """
-    mean, std, scale = LAYOUTS[kind].mean, LAYOUTS[kind].std, 1.0 if kind == AST else 255.0
     path = folder / "preprocessor_config.json"
     given = read_json(path) if path.is_file() else {}
     try:
-        if given.get("do_normalize") is False:
-            mean, std = (0.0,), (1.0,)
-        elif kind == AST:
-            mean, std = (
-                (float(given.get("mean", mean[0])),),
-                (2 * float(given["std"]) if "std" in given else std[0],),
-            )
+        if kind == AST:
+            mean, std = _of_decibels(given)
         else:
-            mean, std = given.get("image_mean") or mean, given.get("image_std") or std
-        if kind != AST:
-            scale = (
-                1.0
-                if given.get("do_rescale") is False
-                else 1 / float(given.get("rescale_factor", 1 / 255))
-            )
-        mean, std = np.array(mean, float).ravel() * scale, np.array(std, float).ravel() * scale
+            mean, std = _of_pixels(given, LAYOUTS[kind])
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise ConfigError(
             f"{path} does not say how to normalise ({error}); image_mean, image_std and "
-            "rescale_factor "
-            "must be numbers. Mend it, or delete it for the layout's default."
+            "rescale_factor must be numbers. Mend it, or delete it for the layout's default."
         ) from error
+
     if channels == 1:  # one channel of a model that was described for three
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
+
+
+def _of_decibels(given: dict) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std) of AST's input; its extractor divides by twice the deviation."""
+    if given.get("do_normalize") is False:
+        return np.zeros(1), np.ones(1)
+    mean = float(given.get("mean", LAYOUTS[AST].mean[0]))
+    std = 2 * float(given["std"]) if "std" in given else LAYOUTS[AST].std[0]
+    return np.array([mean]), np.array([std])
+
+
+def _of_pixels(given: dict, layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std) of pixels 0..255, a channel each or one for all."""
+    mean = given.get("image_mean") or layout.mean
+    std = given.get("image_std") or layout.std
+    if given.get("do_normalize") is False:
+        mean, std = (0.0,), (1.0,)
+    scale = 1.0
+    if given.get("do_rescale") is not False:
+        scale = 1 / float(given.get("rescale_factor", 1 / 255))
+    return np.array(mean, float).ravel() * scale, np.array(std, float).ravel() * scale

@@ -39,41 +39,39 @@ def build_vit(
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
     mean, std = np.array(config.input_mean), np.array(config.input_std)
     x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
-    x = (PatchProduct if fused else layers.Conv2D)(
+
+    # tokens: (B, T - 1, d), then (B, T, d)
+    patches = PatchProduct if fused else layers.Conv2D
+    x = patches(
         config.hidden_dim,
         config.patch_size,
         strides=config.patch_size,
         name="patch_embedding",
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        kernel_initializer=_init(),
     )(x)
-    x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(
-        x
-    )  # (B, T - 1, d)
-    x = ClassToken(name="class_token")(x)  # (B, T, d)
+    x = layers.Reshape((config.num_patches, config.hidden_dim), name="patch_tokens")(x)
+    x = ClassToken(name="class_token")(x)
     x = PositionEmbedding(name="position_embedding")(x)
+
     given, count = inputs, config.num_patches
     if kept_patches is not None:
         kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
-        x, given, count = (
-            KeptPatches(name="kept_patches")(x, kept),
-            {"input": inputs, "kept": kept},
-            kept_patches,
-        )
+        x = KeptPatches(name="kept_patches")(x, kept)  # (B, K + 1, d)
+        given, count = {"input": inputs, "kept": kept}, kept_patches
+
     for index in range(config.num_layers):
         x = _block(x, config, f"block_{index:02d}", fused)
     x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
+
     class_token = layers.Cropping1D((0, count), name="class_token_only")(x)
     if config.pool == "cls":
         features = layers.Flatten(name="features")(class_token)  # (B, d)
     else:
-        patches = layers.Cropping1D((1, 0), name="patch_tokens_only")(x)
-        features = layers.Concatenate(name="features")(
-            [
-                layers.Flatten(name="class_token_vector")(class_token),
-                layers.GlobalAveragePooling1D(name="mean")(patches),
-            ]
-        )  # (B, 2 d)
-    logits = layers.Dense(config.num_classes, name="head", kernel_initializer=_init())(features)
+        rest = layers.Cropping1D((1, 0), name="patch_tokens_only")(x)
+        vector = layers.Flatten(name="class_token_vector")(class_token)
+        mean_token = layers.GlobalAveragePooling1D(name="mean")(rest)
+        features = layers.Concatenate(name="features")([vector, mean_token])  # (B, 2 d)
+    logits = _dense(config.num_classes, "head")(features)
     return keras.Model(given, {"features": features, "logits": logits}, name=name)
 
 
@@ -81,25 +79,20 @@ def _block(x, config: ViTConfig, name: str, fused: bool):
     """One pre-norm encoder block, (B, T, d) -> (B, T, d)."""
     layers, epsilon = keras.layers, config.layer_norm_epsilon
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
-    query, key, value = (
-        layers.Dense(
-            config.attention_dim, name=f"{name}.attention.{part}", kernel_initializer=_init()
-        )(y)
-        for part in ("query", "key", "value")
-    )
+    query = _dense(config.attention_dim, f"{name}.attention.query")(y)
+    key = _dense(config.attention_dim, f"{name}.attention.key")(y)
+    value = _dense(config.attention_dim, f"{name}.attention.value")(y)
     y = DotProductAttention(config.num_heads, name=f"{name}.attention.heads")(query, key, value)
-    y = layers.Dense(
-        config.hidden_dim, name=f"{name}.attention.output", kernel_initializer=_init()
-    )(y)
+    y = _dense(config.hidden_dim, f"{name}.attention.output")(y)
     x = layers.Add(name=f"{name}.attention.add")([x, y])
+
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.mlp.norm")(x)
-    y = layers.Dense(config.mlp_dim, name=f"{name}.mlp.expand", kernel_initializer=_init())(y)
-    y = (
-        FusedGelu(name=f"{name}.mlp.gelu")(y)
-        if fused
-        else layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
-    )
-    y = layers.Dense(config.hidden_dim, name=f"{name}.mlp.contract", kernel_initializer=_init())(y)
+    y = _dense(config.mlp_dim, f"{name}.mlp.expand")(y)
+    if fused:
+        y = FusedGelu(name=f"{name}.mlp.gelu")(y)
+    else:
+        y = layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+    y = _dense(config.hidden_dim, f"{name}.mlp.contract")(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])
 
 
@@ -136,6 +129,10 @@ def config_of(model: keras.Model) -> ViTConfig:
 def _plain(values: np.ndarray):
     """A float for one value, else a list: what Rescaling serialises."""
     return float(values[0]) if values.size == 1 else [float(v) for v in values]
+
+
+def _dense(width: int, name: str) -> keras.layers.Dense:
+    return keras.layers.Dense(width, name=name, kernel_initializer=_init())
 
 
 def _init():

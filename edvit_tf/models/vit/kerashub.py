@@ -6,6 +6,7 @@ Dense layer.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,95 +25,122 @@ def from_kerashub(folder: Path, config: dict) -> Checkpoint:
         raise ConfigError(
             f'{folder}/config.json has no "config" of the ViTBackbone. Save the preset again.'
         )
-    shape = config.get("image_shape")
-    if not isinstance(shape, list) or len(shape) != 3:
-        raise inexpressible(folder, "image_shape", shape, "[height, width, channels]")
-    shape = tuple(count(folder, {"image_shape": side}, "image_shape") for side in shape)
-    d, h, c, patch, num_layers = (
-        count(folder, config, key)
-        for key in ("hidden_dim", "num_heads", "mlp_dim", "patch_size", "num_layers")
-    )
+    shape = _image_shape(folder, config)
+    d, h = count(folder, config, "hidden_dim"), count(folder, config, "num_heads")
+    c, num_layers = count(folder, config, "mlp_dim"), count(folder, config, "num_layers")
+    patch = count(folder, config, "patch_size")
     if not config.get("use_class_token", True):
         raise inexpressible(folder, "use_class_token", False, "true")
     if d % h:
         raise inexpressible(folder, "num_heads", h, f"a divisor of hidden_dim = {d}")
-    hd, grid, tensors = d // h, (shape[0] // patch, shape[1] // patch), read_tensors(folder)
 
-    def get(name, *sizes):
-        return take(tensors, f"layers/{name}", sizes, folder)
-
-    def put(
-        ours, theirs, kernel, bias, biased=True, flat=None
-    ):  # attention's heads are axes of their own there
-        weights[f"{ours}.kernel"] = get(f"{theirs}/vars/0", *kernel).reshape(flat or kernel)
-        weights[f"{ours}.bias"] = (
-            get(f"{theirs}/vars/1", *bias).ravel()
-            if biased
-            else np.zeros(np.prod(bias), np.float32)
-        )
-
-    def put_norm(ours, theirs):
-        weights[f"{ours}.gamma"], weights[f"{ours}.beta"] = (
-            get(f"{theirs}/vars/0", d),
-            get(f"{theirs}/vars/1", d),
-        )
-
+    grid = (shape[0] // patch, shape[1] // patch)
+    layers = _Layers(folder, read_tensors(folder))
+    positions = (1 + grid[0] * grid[1], d)
     embedding, encoder = "vi_t_patching_and_embedding", "vi_t_encoder"
     weights = {
-        "class_token.token": get(f"{embedding}/vars/0", 1, 1, d),
-        "position_embedding.embedding": get(
-            f"{embedding}/position_embedding/vars/0", 1 + grid[0] * grid[1], d
+        "class_token.token": layers.get(f"{embedding}/vars/0", 1, 1, d),
+        "position_embedding.embedding": layers.get(
+            f"{embedding}/position_embedding/vars/0", *positions
         )[None],
-    }
-    put(
-        "patch_embedding",
-        f"{embedding}/patch_embedding",
-        (patch, patch, shape[2], d),
-        (d,),
-        config.get("use_patch_bias", True),
-    )
-    put_norm("norm", f"{encoder}/layer_norm")
-    mha_bias, mlp_bias = config.get("use_mha_bias", True), config.get("use_mlp_bias", True)
-    for index in range(num_layers):
-        ours = f"block_{index:02d}"
-        theirs = f"{encoder}/encoder_layers/vi_t_encoder_block" + (f"_{index}" if index else "")
-        for part in ("query", "key", "value"):
-            put(
-                f"{ours}.attention.{part}",
-                f"{theirs}/mha/{part}_dense",
-                (d, h, hd),
-                (h, hd),
-                mha_bias,
-                (d, d),
-            )
-        put(
-            f"{ours}.attention.output",
-            f"{theirs}/mha/output_dense",
-            (h, hd, d),
+        **layers.dense(
+            "patch_embedding",
+            f"{embedding}/patch_embedding",
+            (patch, patch, shape[2], d),
             (d,),
-            mha_bias,
-            (d, d),
-        )
-        put(f"{ours}.mlp.expand", f"{theirs}/mlp/dense_1", (d, c), (c,), mlp_bias)
-        put(f"{ours}.mlp.contract", f"{theirs}/mlp/dense_2", (c, d), (d,), mlp_bias)
-        put_norm(f"{ours}.attention.norm", f"{theirs}/layer_norm_1")
-        put_norm(f"{ours}.mlp.norm", f"{theirs}/layer_norm_2")
-    head = _classifier(folder, tensors, d)
-    nothing_left(
-        folder, {name: value for name, value in tensors.items() if name.startswith("layers/")}
-    )
+            config.get("use_patch_bias", True),
+        ),
+        **layers.norm("norm", f"{encoder}/layer_norm", d),
+    }
+    for index in range(num_layers):
+        theirs = f"{encoder}/encoder_layers/vi_t_encoder_block" + (f"_{index}" if index else "")
+        weights |= layers.block(f"block_{index:02d}", theirs, (d, h, c), config)
+
+    head = _classifier(folder, layers.tensors, d)
+    left = {}
+    for name, value in layers.tensors.items():
+        if name.startswith("layers/"):
+            left[name] = value
+    nothing_left(folder, left)
+
     mean, std = _normalisation(folder)
     fields = {
         "num_layers": num_layers,
         "hidden_dim": d,
         "num_heads": h,
-        "head_dim": hd,
+        "head_dim": d // h,
         "mlp_dim": c,
         "layer_norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
         "input_mean": mean,
         "input_std": std,
     }
     return Checkpoint("kerashub vit", shape, patch, grid, fields, weights, head)
+
+
+def _image_shape(folder: Path, config: dict) -> tuple[int, int, int]:
+    shape = config.get("image_shape")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise inexpressible(folder, "image_shape", shape, "[height, width, channels]")
+    height, width, channels = (
+        count(folder, {"image_shape": side}, "image_shape") for side in shape
+    )
+    return height, width, channels
+
+
+class _Layers(NamedTuple):
+    """A preset's tensors, taken layer by layer under our names."""
+
+    folder: Path
+    tensors: Tensors
+
+    def get(self, name: str, *sizes: int) -> np.ndarray:
+        return take(self.tensors, f"layers/{name}", sizes, self.folder)
+
+    def norm(self, ours: str, theirs: str, d: int) -> Tensors:
+        return {
+            f"{ours}.gamma": self.get(f"{theirs}/vars/0", d),
+            f"{ours}.beta": self.get(f"{theirs}/vars/1", d),
+        }
+
+    def dense(
+        self,
+        ours: str,
+        theirs: str,
+        kernel: tuple[int, ...],
+        bias: tuple[int, ...],
+        biased: bool,
+        flat: tuple[int, ...] | None = None,
+    ) -> Tensors:
+        """Kernel and bias; `flat` is our shape of a kernel whose heads are axes of their own."""
+        values = np.zeros(bias, np.float32)
+        if biased:
+            values = self.get(f"{theirs}/vars/1", *bias)
+        return {
+            f"{ours}.kernel": self.get(f"{theirs}/vars/0", *kernel).reshape(flat or kernel),
+            f"{ours}.bias": values.ravel(),
+        }
+
+    def block(self, ours: str, theirs: str, widths: tuple[int, int, int], config: dict) -> Tensors:
+        """One encoder block of `widths` (d, heads, c)."""
+        d, h, c = widths
+        heads, flat = (h, d // h), (d, d)
+        mha_bias, mlp_bias = config.get("use_mha_bias", True), config.get("use_mlp_bias", True)
+
+        weights = {}
+        for part in ("query", "key", "value"):
+            name = f"{theirs}/mha/{part}_dense"
+            weights |= self.dense(
+                f"{ours}.attention.{part}", name, (d, *heads), heads, mha_bias, flat
+            )
+        name = f"{theirs}/mha/output_dense"
+        weights |= self.dense(f"{ours}.attention.output", name, (*heads, d), (d,), mha_bias, flat)
+        weights |= self.dense(f"{ours}.mlp.expand", f"{theirs}/mlp/dense_1", (d, c), (c,), mlp_bias)
+        weights |= self.dense(
+            f"{ours}.mlp.contract", f"{theirs}/mlp/dense_2", (c, d), (d,), mlp_bias
+        )
+        weights |= self.norm(f"{ours}.attention.norm", f"{theirs}/layer_norm_1", d)
+        weights |= self.norm(f"{ours}.mlp.norm", f"{theirs}/layer_norm_2", d)
+        return weights
 
 
 def _classifier(folder: Path, tensors: Tensors, width: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -127,9 +155,8 @@ def _classifier(folder: Path, tensors: Tensors, width: int) -> tuple[np.ndarray,
     ):
         return None
     rows, name = count(folder, task, "num_classes"), "task/layers/dense/vars"
-    return take(tensors, f"{name}/0", (width, rows), folder), take(
-        tensors, f"{name}/1", (rows,), folder
-    )
+    kernel = take(tensors, f"{name}/0", (width, rows), folder)
+    return kernel, take(tensors, f"{name}/1", (rows,), folder)
 
 
 def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -137,14 +164,15 @@ def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     to -1..1.
     """
     path = folder / "image_converter.json"
-    given = (
-        read_json(path).get("config") if path.is_file() else {"scale": 1 / 127.5, "offset": -1.0}
-    )
+    given = {"scale": 1 / 127.5, "offset": -1.0}
+    if path.is_file():
+        given = read_json(path).get("config")
+
+    def number(key: str, default: float) -> np.ndarray:
+        return np.atleast_1d(np.array(default if given.get(key) is None else given[key], float))
+
     try:
-        scale, offset = (
-            np.atleast_1d(np.array(default if given.get(key) is None else given[key], float))
-            for key, default in (("scale", 1.0), ("offset", 0.0))
-        )
+        scale, offset = number("scale", 1.0), number("offset", 0.0)
         if not np.all(scale > 0):
             raise ValueError(f"scale is {scale}, not positive")
         mean, std = np.broadcast_arrays(-offset / scale, 1 / scale)

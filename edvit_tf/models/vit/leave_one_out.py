@@ -106,7 +106,7 @@ def _projections(config: ViTConfig, weights: Mapping, x, last: bool):
 
 
 def _after_attention(config: ViTConfig, weights: Mapping, x, attended, last: bool):
-    """The stream (B, T, d) behind the attention branch, whose heads gave `attended` (B, T, h hd)."""
+    """The stream (B, T, d) behind the attention branch; `attended` (B, T, h hd) is of its heads."""
     branch = vit.dense(weights, attended, "attention.output")
     return _rows_read(config, x, last) + branch
 

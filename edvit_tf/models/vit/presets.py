@@ -6,27 +6,20 @@ from edvit_tf.models.vit.config import ViTConfig
 # Widths: Table 1 of Dosovitskiy et al. 2021 (Base, Large), Touvron et al. 2021 (Tiny, Small).
 # Parameters with 1,000 classes at 224 x 224 x 3; vit_cpu with 10 classes at 64 x 64 x 1, patch 8.
 PRESETS: dict[str, dict[str, int]] = {
-    "vit_tiny": dict(
-        patch_size=16, num_layers=12, hidden_dim=192, num_heads=3, mlp_dim=768
-    ),  # 5,717,416
-    "vit_small": dict(
-        patch_size=16, num_layers=12, hidden_dim=384, num_heads=6, mlp_dim=1536
-    ),  # 22,050,664
-    "vit_base": dict(
-        patch_size=16, num_layers=12, hidden_dim=768, num_heads=12, mlp_dim=3072
-    ),  # 86,567,656
-    "vit_large": dict(
-        patch_size=16, num_layers=24, hidden_dim=1024, num_heads=16, mlp_dim=4096
-    ),  # 304,326,632
-    "vit_cpu": dict(
-        patch_size=8, num_layers=4, hidden_dim=192, num_heads=6, mlp_dim=768
-    ),  # 1,806,922
-    "vit_mini": dict(
-        patch_size=7, num_layers=4, hidden_dim=96, num_heads=6, mlp_dim=384
-    ),  # 455,050 at 28 x 28 x 1
-    "vit_smoke": dict(
-        patch_size=16, num_layers=2, hidden_dim=48, num_heads=4, mlp_dim=96
-    ),  # for tests: seconds
+    # 5,717,416
+    "vit_tiny": dict(patch_size=16, num_layers=12, hidden_dim=192, num_heads=3, mlp_dim=768),
+    # 22,050,664
+    "vit_small": dict(patch_size=16, num_layers=12, hidden_dim=384, num_heads=6, mlp_dim=1536),
+    # 86,567,656
+    "vit_base": dict(patch_size=16, num_layers=12, hidden_dim=768, num_heads=12, mlp_dim=3072),
+    # 304,326,632
+    "vit_large": dict(patch_size=16, num_layers=24, hidden_dim=1024, num_heads=16, mlp_dim=4096),
+    # 1,806,922
+    "vit_cpu": dict(patch_size=8, num_layers=4, hidden_dim=192, num_heads=6, mlp_dim=768),
+    # 455,050 at 28 x 28 x 1
+    "vit_mini": dict(patch_size=7, num_layers=4, hidden_dim=96, num_heads=6, mlp_dim=384),
+    # for tests: seconds
+    "vit_smoke": dict(patch_size=16, num_layers=2, hidden_dim=48, num_heads=4, mlp_dim=96),
 }
 
 

@@ -38,19 +38,13 @@ def repair_queries(
     for i, gram in enumerate(key_grams(config, weights, inputs, batch_size)):
         name = f"block_{i:02d}.attention.query"
         for new, dims in enumerate(kept[i][0]):
-            for head in np.unique(dims // config.head_dim):
-                if not gram[
-                    head
-                ].any():  # keys that are all alike say nothing: no query can mend that
-                    continue
-                places = np.flatnonzero(dims // config.head_dim == head)
-                inside = dims[places] % config.head_dim
-                shrunk = gram[head] + ridge * np.trace(gram[head]) / config.head_dim * np.eye(
-                    config.head_dim
-                )
-                carry = np.linalg.solve(
-                    shrunk[np.ix_(inside, inside)], shrunk[inside]
-                )  # R: (kept, head_dim)
+            of_head, within = dims // config.head_dim, dims % config.head_dim
+            for head in np.unique(of_head):
+                if not gram[head].any():
+                    continue  # keys that are all alike say nothing: no query can mend that
+                places = np.flatnonzero(of_head == head)
+                carry = _carried(gram[head], within[places], ridge)  # R: (kept, head_dim)
+
                 old = slice(head * config.head_dim, (head + 1) * config.head_dim)
                 columns = new * cut_config.head_dim + places
                 for part in ("kernel", "bias"):
@@ -58,6 +52,13 @@ def repair_queries(
                     fitted[..., columns] = scale * weights[f"{name}.{part}"][..., old] @ carry.T
                     out[f"{name}.{part}"] = fitted
     return out
+
+
+def _carried(gram: np.ndarray, kept: np.ndarray, ridge: float) -> np.ndarray:
+    """R (kept, head_dim): the least-squares map from the kept dims of a head's keys to all."""
+    size = len(gram)
+    shrunk = gram + ridge * np.trace(gram) / size * np.eye(size)
+    return np.linalg.solve(shrunk[np.ix_(kept, kept)], shrunk[kept])
 
 
 def key_grams(

@@ -13,7 +13,7 @@ to the reference's stream less the cut model's, so that errors of earlier blocks
 Source: NuWa's repair of following weights; nothing here sees a label or trains.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -47,80 +47,68 @@ def repair(
     """
     (old_config, old_weights), (config, weights) = before, after
     old, new, out = vit.as_constants(old_weights), vit.as_constants(weights), dict(weights)
-    batches = [
-        tf.constant(np.asarray(inputs[i : i + batch_size], np.float32))
-        for i in range(0, len(inputs), batch_size)
-    ]
-    reference = [vit.embed(old_config, old, x) for x in batches]
-    stream = [vit.embed(config, new, x) for x in batches]
-    del batches
-    spread = None if spread is None else tf.constant(spread, tf.float32)
     row_scale = tf.sqrt(tf.constant([class_weight] + [1.0] * config.num_patches))[:, tf.newaxis]
+    turn = None if spread is None else tf.constant(spread, tf.float32)
+
+    # both streams, (B, T, d) and (B, T, d') a batch
+    reference, stream = [], []
+    for start in range(0, len(inputs), batch_size):
+        x = tf.constant(np.asarray(inputs[start : start + batch_size], np.float32))
+        reference.append(vit.embed(old_config, old, x))
+        stream.append(vit.embed(config, new, x))
 
     for i in range(config.num_layers):
         told, mine = vit.block_weights(old, i), vit.block_weights(new, i)
 
-        def refit(
-            names: tuple[str, ...], pairs: Iterable[tuple], block: dict = mine, index: int = i
-        ) -> None:
-            for name, value in _least_squares(block, names, pairs, row_scale, ridge).items():
+        def refit(names: tuple[str, ...], pairs: Iterable[tuple], block=mine, index=i) -> None:
+            fitted = _least_squares(block, names, pairs, row_scale, ridge)
+            for name, value in fitted.items():
                 out[f"block_{index:02d}.{name}"] = value
                 block[name] = tf.constant(value)
 
         if stage == "residual":
-            refit(
-                QKV,
-                (
-                    (
-                        vit.norm(config, mine, s, "attention.norm"),
-                        _readings(old_config, told, r, "attention.norm", QKV),
-                    )
-                    for r, s in zip(reference, stream, strict=True)
-                ),
-            )
+            readers = ("attention.norm", QKV)
+            refit(QKV, _read(old_config, told, reference, config, mine, stream, *readers))
         reference = [r + vit.attention(old_config, told, r) for r in reference]
         if stage in ("residual", "attention"):
-            refit(
-                ("attention.output",),
-                (
-                    (vit.attended(config, mine, s), _turned(r, spread) - s)
-                    for r, s in zip(reference, stream, strict=True)
-                ),
-            )
+            read = (vit.attended(config, mine, s) for s in stream)
+            refit(("attention.output",), zip(read, _missing(reference, stream, turn), strict=True))
         stream = [s + vit.attention(config, mine, s) for s in stream]
+
         if stage == "residual":
-            refit(
-                ("mlp.expand",),
-                (
-                    (
-                        vit.norm(config, mine, s, "mlp.norm"),
-                        _readings(old_config, told, r, "mlp.norm", ("mlp.expand",)),
-                    )
-                    for r, s in zip(reference, stream, strict=True)
-                ),
-            )
+            readers = ("mlp.norm", ("mlp.expand",))
+            refit(readers[1], _read(old_config, told, reference, config, mine, stream, *readers))
         reference = [r + vit.mlp(old_config, told, r) for r in reference]
         if stage in ("residual", "ffn"):
-            refit(
-                ("mlp.contract",),
-                (
-                    (vit.hidden(config, mine, s), _turned(r, spread) - s)
-                    for r, s in zip(reference, stream, strict=True)
-                ),
-            )
+            read = (vit.hidden(config, mine, s) for s in stream)
+            refit(("mlp.contract",), zip(read, _missing(reference, stream, turn), strict=True))
         stream = [s + vit.mlp(config, mine, s) for s in stream]
     return out
 
 
-def _turned(tokens, spread):
-    """The reference's tokens as they stand in the cut model's stream."""
-    return tokens if spread is None else tf.matmul(tokens, spread)
+def _read(
+    old_config: ViTConfig,
+    told: Mapping,
+    reference: list,
+    config: ViTConfig,
+    mine: Mapping,
+    stream: list,
+    norm: str,
+    names: tuple[str, ...],
+) -> Iterator[tuple]:
+    """(X, Y) of each batch: what the cut model's Dense layers `names` read behind a norm, and what
+    the reference's give there, side by side.
+    """
+    for told_tokens, tokens in zip(reference, stream, strict=True):
+        y = vit.norm(old_config, told, told_tokens, norm)
+        given = tf.concat([vit.dense(told, y, name) for name in names], axis=-1)
+        yield vit.norm(config, mine, tokens, norm), given
 
 
-def _readings(config: ViTConfig, weights: Mapping, tokens, norm: str, names: tuple[str, ...]):
-    """What the Dense layers `names` give behind a norm, side by side."""
-    y = vit.norm(config, weights, tokens, norm)
-    return tf.concat([vit.dense(weights, y, name) for name in names], axis=-1)
+def _missing(reference: list, stream: list, turn) -> Iterator:
+    """Of each batch the reference's stream as it stands in the cut model's, less that one."""
+    for r, s in zip(reference, stream, strict=True):
+        yield (r if turn is None else tf.matmul(r, turn)) - s
 
 
 def _least_squares(
@@ -131,21 +119,21 @@ def _least_squares(
     """
     gram, cross = 0.0, 0.0
     for x, y in pairs:
-        x = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1) * row_scale
-        x, y = (tf.reshape(z, (-1, z.shape[-1])) for z in (x, y * row_scale))
+        x = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1) * row_scale  # the last: the bias
+        x = tf.reshape(x, (-1, x.shape[-1]))
+        y = tf.reshape(y * row_scale, (-1, y.shape[-1]))
         gram = gram + tf.matmul(x, x, transpose_a=True).numpy().astype(np.float64)
         cross = cross + tf.matmul(x, y, transpose_a=True).numpy().astype(np.float64)
-    start = [
-        np.concatenate([block[f"{name}.kernel"], block[f"{name}.bias"][np.newaxis]])
-        for name in names
-    ]
-    solved = ridge_solution(
-        gram, cross, np.concatenate(start, axis=1).astype(np.float64), ridge
-    ).astype(np.float32)
+
+    start = []
+    for name in names:
+        start.append(np.concatenate([block[f"{name}.kernel"], block[f"{name}.bias"][np.newaxis]]))
+    whole = np.concatenate(start, axis=1).astype(np.float64)
+    solved = ridge_solution(gram, cross, whole, ridge).astype(np.float32)
+
     fitted = {}
-    for name, part in zip(
-        names, np.split(solved, np.cumsum([s.shape[1] for s in start])[:-1], axis=1), strict=True
-    ):
+    ends = np.cumsum([part.shape[1] for part in start])[:-1]
+    for name, part in zip(names, np.split(solved, ends, axis=1), strict=True):
         fitted[f"{name}.kernel"], fitted[f"{name}.bias"] = part[:-1], part[-1]
     return fitted
 

@@ -36,14 +36,12 @@ def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     out = {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
     def fold(norm, readers, times=1):
-        gamma, beta = (np.tile(out[f"{norm}.{part}"], times) for part in ("gamma", "beta"))
+        gamma, beta = np.tile(out[f"{norm}.gamma"], times), np.tile(out[f"{norm}.beta"], times)
         for reader in readers:
             out[f"{reader}.bias"] = out[f"{reader}.bias"] + beta @ out[f"{reader}.kernel"]
             out[f"{reader}.kernel"] = gamma[:, None] * out[f"{reader}.kernel"]
-        out[f"{norm}.gamma"], out[f"{norm}.beta"] = (
-            np.ones(config.hidden_dim),
-            np.zeros(config.hidden_dim),
-        )
+        out[f"{norm}.gamma"] = np.ones(config.hidden_dim)
+        out[f"{norm}.beta"] = np.zeros(config.hidden_dim)
 
     for block in _blocks(config):
         for norm, readers in READERS.items():
@@ -84,14 +82,16 @@ def principal_basis(
             add(vit.norm(config, block, x, "mlp.norm"))
             x = x + vit.mlp(config, block, x)
         add(vit.norm(config, constants, x, "norm"))
+
+    # the largest first, without the direction (1, ..., 1) itself, or what rounding left of it
     centred = np.eye(config.hidden_dim) - 1 / config.hidden_dim
     _, vectors = np.linalg.eigh(centred @ covariance @ centred)
     ones = np.full((config.hidden_dim, 1), config.hidden_dim**-0.5)
     vectors = vectors[:, ::-1]
-    empty = np.argmax(
-        np.abs(ones.T @ vectors)
-    )  # the direction (1, ..., 1) itself, or what rounding left of it
-    return np.linalg.qr(np.concatenate([ones, np.delete(vectors, empty, axis=1)], axis=1))[0][:, 1:]
+    empty = np.argmax(np.abs(ones.T @ vectors))
+    others = np.delete(vectors, empty, axis=1)
+    orthonormal, _ = np.linalg.qr(np.concatenate([ones, others], axis=1))
+    return orthonormal[:, 1:]
 
 
 def cut_directions(
@@ -114,7 +114,11 @@ def cut_directions(
             for reader in readers:
                 out[f"{block}.{reader}.kernel"] = spread.T @ weights[f"{block}.{reader}.kernel"]
     out["head.kernel"] = spread.T @ weights["head.kernel"][: config.hidden_dim]
-    for norm in [f"{block}.{norm}" for block in _blocks(config) for norm in READERS] + ["norm"]:
+
+    norms = ["norm"]
+    for block in _blocks(config):
+        norms += [f"{block}.{norm}" for norm in READERS]
+    for norm in norms:
         out[f"{norm}.gamma"] = np.full(width, (config.hidden_dim / width) ** 0.5)
         out[f"{norm}.beta"] = np.zeros(width)
     out = {name: np.asarray(value, np.float32) for name, value in out.items()}
@@ -141,9 +145,7 @@ def _written(config: ViTConfig) -> list[str]:
         "class_token.token",
         "position_embedding.embedding",
     ]
-    return names + [
-        f"{block}.{writer}.{part}"
-        for block in _blocks(config)
-        for writer in WRITERS
-        for part in ("kernel", "bias")
-    ]
+    for block in _blocks(config):
+        for writer in WRITERS:
+            names += [f"{block}.{writer}.kernel", f"{block}.{writer}.bias"]
+    return names

@@ -16,33 +16,35 @@ from edvit_tf.models.vit.fused import gelu
 
 
 def features(config: ViTConfig, w: Mapping, x, kept=None):
-    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); each weight with a first axis N.
+    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); each weight has a
+    first axis N.
 
     With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the
     weights' type, norms are computed in float32; the answer is float32.
     """
     kind = w["patch_embedding.kernel"].dtype
+    d = config.hidden_dim
     patches = tf.cast(vit.patches(config, x), kind)  # (B, P, p p C)
     positions = w["position_embedding.embedding"][:, 0]  # (N, T, d)
+    models = positions.shape[0]
+
     count = config.num_patches
     places = positions[:, tf.newaxis, 1:]  # (N, 1, P, d)
     if kept is not None:
-        chosen = tf.one_hot(kept, count, dtype=kind)  # (B, K, P)
-        patches = tf.matmul(chosen, patches)
         count = kept.shape[1]
-        places = tf.reshape(
-            tf.matmul(tf.reshape(chosen, (1, -1, config.num_patches)), positions[:, 1:]),
-            (positions.shape[0], -1, count, config.hidden_dim),
-        )
-    models, d = positions.shape[0], config.hidden_dim
+        chosen = tf.one_hot(kept, config.num_patches, dtype=kind)  # (B, K, P)
+        patches = tf.matmul(chosen, patches)
+        rows = tf.reshape(chosen, (1, -1, config.num_patches))  # (1, B K, P)
+        places = tf.reshape(tf.matmul(rows, positions[:, 1:]), (models, -1, count, d))
+
+    # tokens
     kernel = tf.reshape(w["patch_embedding.kernel"], (models, -1, d))
-    y = (
-        tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel)
-        + w["patch_embedding.bias"][:, tf.newaxis]
-    )
+    y = tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel)
+    y = y + w["patch_embedding.bias"][:, tf.newaxis]
     y = tf.reshape(y, (models, -1, count, d)) + places  # (N, B, P, d)
     token = w["class_token.token"] + positions[:, tf.newaxis, :1]  # (N, 1, 1, d)
     x = tf.concat([tf.repeat(token, tf.shape(y)[1], axis=1), y], axis=2)  # (N, B, T, d)
+
     for i in range(config.num_layers):
         block = vit.block_weights(w, i)
         x = x + _attention(config, block, _norm(config, block, x, "attention.norm"))
@@ -59,31 +61,28 @@ def _dense(w: Mapping, y, name: str):
 
 
 def _norm(config: ViTConfig, w: Mapping, y, name: str):
-    gamma, beta = (
-        tf.cast(w[f"{name}.{part}"], tf.float32)[:, tf.newaxis, tf.newaxis]
-        for part in ("gamma", "beta")
-    )
+    """LayerNorm over the last axis, computed in float32, given in the type of `y`."""
+    gamma = tf.cast(w[f"{name}.gamma"], tf.float32)[:, tf.newaxis, tf.newaxis]
+    beta = tf.cast(w[f"{name}.beta"], tf.float32)[:, tf.newaxis, tf.newaxis]
+
     wide = tf.cast(y, tf.float32)
     wide = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
-    wide = wide * tf.math.rsqrt(
-        tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True) + config.layer_norm_epsilon
-    )
+    variance = tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True)
+    wide = wide * tf.math.rsqrt(variance + config.layer_norm_epsilon)
     return tf.cast(wide * gamma + beta, y.dtype)
 
 
 def _attention(config: ViTConfig, w: Mapping, y):
+    """softmax(q k^T / sqrt(hd)) v of every head and model: (N, B, T, d) -> (N, B, T, d)."""
     models, tokens = y.shape[0], y.shape[2]
 
     def heads(part):  # -> (N * B, h, T, hd)
-        out = tf.reshape(
-            _dense(w, y, f"attention.{part}"), (-1, tokens, config.num_heads, config.head_dim)
-        )
+        out = _dense(w, y, f"attention.{part}")
+        out = tf.reshape(out, (-1, tokens, config.num_heads, config.head_dim))
         return tf.transpose(out, (0, 2, 1, 3))
 
     q, k, v = heads("query"), heads("key"), heads("value")
     weights = tf.nn.softmax(tf.matmul(q * config.head_dim**-0.5, k, transpose_b=True))
-    out = tf.reshape(
-        tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3)),
-        (models, -1, tokens, config.attention_dim),
-    )
+    out = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))
+    out = tf.reshape(out, (models, -1, tokens, config.attention_dim))
     return _dense(w, out, "attention.output")
