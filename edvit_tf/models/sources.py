@@ -145,13 +145,12 @@ def base_origin(source: str | Path, splits: str) -> str:
         )
 
     content = sha256(path)
-    record = path.resolve().parent.parent / "run.json"
-    if not record.is_file():
+    stored = _run_of(path)
+    if stored is None:
         return (
             f"{path.name} (sha256 {content[:16]}), origin unknown: it may have seen the test split"
         )
 
-    stored = json.loads(record.read_text(encoding="utf-8"))["description"]
     if stored["splits"] != splits:
         raise ConfigError(
             f"--base {path} was trained on another split (seed {stored['config']['seed']}): "
@@ -159,6 +158,18 @@ def base_origin(source: str | Path, splits: str) -> str:
             "data and --seed as its run."
         )
     return f"{path.name} (sha256 {content[:16]}), trained on the same split"
+
+
+def _run_of(path: Path) -> dict | None:
+    """What the run of ours was made from in whose work folder a base lies; None if it lies in none,
+    or if run.json there is damaged.
+    """
+    record = path.resolve().parent.parent / "run.json"
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))["description"]
+        return {"splits": stored["splits"], "config": {"seed": stored["config"]["seed"]}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:

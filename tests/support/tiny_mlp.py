@@ -5,7 +5,6 @@ shortcut for leave-one-out and no repair. `mlp_architecture` makes it known for 
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -194,8 +193,10 @@ def repair_stage(done, cut, options, samples):
 def graph(c, w, input_name, dtype, target="portable"):
     import tensorflow as tf
 
-    spec = tf.TensorSpec((1, *c.input_shape), dtype, name=input_name)
-    return functools.partial(answer, c, w, masks={}), [spec]
+    def deployed(x):
+        return answer(c, w, x, {})
+
+    return deployed, [tf.TensorSpec((1, *c.input_shape), dtype, name=input_name)]
 
 
 @contextlib.contextmanager

@@ -150,13 +150,13 @@ def _outer_weights(
     the first is the class token.
     """
     positions = get("embeddings.position_embeddings", 1, special + patches, d)
+    token = get("embeddings.cls_token", 1, 1, d)
     projection = "embeddings.patch_embeddings.projection"
     kernel = get(f"{projection}.weight", d, channels, patch, patch)
+    own = np.concatenate([positions[:, :1], positions[:, special:]], axis=1)
     return {
-        "class_token.token": get("embeddings.cls_token", 1, 1, d),
-        "position_embedding.embedding": np.concatenate(
-            [positions[:, :1], positions[:, special:]], axis=1
-        ),
+        "class_token.token": token,
+        "position_embedding.embedding": own,
         "patch_embedding.kernel": kernel.transpose(2, 3, 1, 0),
         "patch_embedding.bias": get(f"{projection}.bias", d),
         "norm.gamma": get("layernorm.weight", d),
@@ -181,10 +181,10 @@ def _block_weights(
         scale = np.float32(1)
         if part in layout.scales:
             scale = get(f"{block}.{layout.scales[part]}.lambda1", d)
+        weights[f"{part}.kernel"] = get(f"{theirs}.weight", *size).T * scale
         bias = np.zeros(size[0], np.float32)
         if qkv_bias or part not in _QKV:
             bias = get(f"{theirs}.bias", size[0])
-        weights[f"{part}.kernel"] = get(f"{theirs}.weight", *size).T * scale
         weights[f"{part}.bias"] = bias * scale
     return weights
 

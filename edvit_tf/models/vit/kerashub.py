@@ -112,13 +112,11 @@ class _Layers(NamedTuple):
         flat: tuple[int, ...] | None = None,
     ) -> Tensors:
         """Kernel and bias; `flat` is our shape of a kernel whose heads are axes of their own."""
+        weights = self.get(f"{theirs}/vars/0", *kernel).reshape(flat or kernel)
         values = np.zeros(bias, np.float32)
         if biased:
             values = self.get(f"{theirs}/vars/1", *bias)
-        return {
-            f"{ours}.kernel": self.get(f"{theirs}/vars/0", *kernel).reshape(flat or kernel),
-            f"{ours}.bias": values.ravel(),
-        }
+        return {f"{ours}.kernel": weights, f"{ours}.bias": values.ravel()}
 
     def block(self, ours: str, theirs: str, widths: tuple[int, int, int], config: dict) -> Tensors:
         """One encoder block of `widths` (d, heads, c)."""
