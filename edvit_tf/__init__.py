@@ -37,9 +37,9 @@ import importlib
 __version__ = "0.3.0.dev1"
 
 _NAMES = {
-    "ViTConfig": "edvit_tf.config",
+    "ViTConfig": "edvit_tf.models.vit.config",
     "DeviceSpec": "edvit_tf.config",
-    "Plan": "edvit_tf.config",
+    "Plan": "edvit_tf.planning.plan",
     "RunConfig": "edvit_tf.config",
     "TrainConfig": "edvit_tf.config",
     "PruneConfig": "edvit_tf.config",

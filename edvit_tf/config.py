@@ -238,18 +238,17 @@ class RunConfig(PlanConfig):
     repair_samples: int | None = None
     # of the base's answers that are distilled, one of PRECISIONS
     teacher_precision: str = "float32"
-    flavours: tuple[str, ...] = (
-        "float32",
-    )  # of the exported files; fusion and plans count float32
+    # of the exported files; fusion and plans count float32
+    flavours: tuple[str, ...] = ("float32",)
     # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     target: str = "portable"
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
-    baselines: tuple[str, ...] = (
-        "single",
-    )  # models of all classes beside the fleet, any of BASELINES
+    # models of all classes beside the fleet, any of BASELINES
+    baselines: tuple[str, ...] = ("single",)
 
     def check(self) -> None:
         super().check()
+
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
@@ -259,6 +258,7 @@ class RunConfig(PlanConfig):
             "it must be at least 1",
         )
         self._one_of("teacher_precision", PRECISIONS)
+
         self._one_of("fusion", FUSIONS)
         self._require(
             (self.joint_training is not None) == (self.fusion == "joint"),
@@ -273,6 +273,7 @@ class RunConfig(PlanConfig):
                 'optimizer = "muon" is for fits of one ViT; here it must be "adamw" or "adam"',
             )
             self._require(fit is None or fit.epochs >= 1, name, "its epochs must be 1 or more")
+
         for name, off in (
             ("label_smoothing", 0),
             ("feature_distillation", 0),
@@ -287,25 +288,27 @@ class RunConfig(PlanConfig):
                 f"its {name} must be {off!r}: the MLP is fitted on stored features and labels, "
                 "without it",
             )
+
         self._require(
             self.min_accuracy is None or 0 < self.min_accuracy <= 1,
             "min_accuracy",
             "it must be in (0, 1]",
         )
         self._require(
-            self.flavours[:1] == ("float32",)
-            and set(self.flavours) <= set(FLAVOURS)
-            and len(set(self.flavours)) == len(self.flavours),
+            self.flavours[:1] == ("float32",) and _each_once(self.flavours, FLAVOURS),
             "flavours",
             f"it must be float32 and then any of {', '.join(FLAVOURS[1:])}, each once",
         )
         self._require(
-            set(self.baselines) <= set(BASELINES)
-            and len(set(self.baselines)) == len(self.baselines),
+            _each_once(self.baselines, BASELINES),
             "baselines",
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
         self._one_of("target", TARGETS)
+
+
+def _each_once(chosen: tuple[str, ...], choices: tuple[str, ...]) -> bool:
+    return set(chosen) <= set(choices) and len(set(chosen)) == len(chosen)
 
 
 # What stood here before there was a second architecture; imports from here go on working.

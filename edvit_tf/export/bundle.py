@@ -22,9 +22,20 @@ from edvit_tf.export.fusion import fusion_of
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models import architecture, costs
 from edvit_tf.models.weights import from_weights, set_weights
-from edvit_tf.planning.plan import Plan
+from edvit_tf.planning.plan import Plan, SubModelPlan
 
 Weights = dict[str, np.ndarray]
+
+# packages whose versions a manifest holds
+SHAPED_BY = (
+    "edvit-tf",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "librosa",
+    "tflite-runtime",
+    "ai-edge-litert",
+)
 
 
 @dataclass(frozen=True)
@@ -44,17 +55,8 @@ class BundleParts:
 
 def versions() -> dict[str, str]:
     """Versions of what shaped the result."""
-    names = (
-        "edvit-tf",
-        "tensorflow",
-        "keras",
-        "numpy",
-        "librosa",
-        "tflite-runtime",
-        "ai-edge-litert",
-    )
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in SHAPED_BY:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -66,57 +68,86 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     """Fills an empty `folder` and returns the manifest, which lists every file with its bytes and
     sha256.
     """
-    run, plan = parts.run, parts.plan
-    spec = parts.input_spec
     entries = []
-    for sub, weights in zip(plan.sub_models, parts.sub_models, strict=True):
-        from_weights(sub.config, weights, name=sub.name.replace("-", "_")).save(
-            folder / f"{sub.name}.keras"
-        )
-        flavours = {}
-        for flavour in run.flavours:
-            file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
-            target = "litert" if RUNTIMES[flavour] == ("ai-edge-litert",) else run.target
-            graph = architecture(sub.config).graph(
-                sub.config, weights, spec.name, spec.dtype, target
-            )
-            convert(*graph, folder / file, weights, flavour)
-            flavours[flavour] = {
-                "file": file,
-                "target": target,
-                "runtimes": list(RUNTIMES[flavour]),
-            }
-        entries.append(
-            {
-                "index": sub.index,
-                "name": sub.name,
-                "file": f"{sub.name}.tflite",
-                "keras": f"{sub.name}.keras",
-                "flavours": flavours,
-                "classes": list(sub.classes),
-                "labels": [parts.labels[c] for c in sub.classes],
-                "other": sub.config.num_classes > len(sub.classes),
-                "kept_heads": sub.kept,
-                "config": sub.config.to_dict(),
-                **costs(sub.config),
-                "devices": list(sub.devices),
-            }
-        )
-    kind = fusion_of(run, plan, len(parts.labels))
-    fusion, graph = kind.build(), kind.graph(parts.fusion)
-    set_weights(fusion, parts.fusion)
-    fusion.save(folder / "fusion.keras")
-    convert(*graph, folder / "fusion.tflite", parts.fusion)
+    for sub, weights in zip(parts.plan.sub_models, parts.sub_models, strict=True):
+        model = from_weights(sub.config, weights, name=sub.name.replace("-", "_"))
+        model.save(folder / f"{sub.name}.keras")
+        flavours = _write_flavours(folder, parts, sub, weights)
+        entries.append(_entry(sub, parts.labels, flavours))
+    fusion = _write_fusion(folder, parts)
 
-    (folder / "labels.txt").write_text(
-        "".join(f"{label}\n" for label in parts.labels), encoding="utf-8"
-    )
+    lines = [f"{label}\n" for label in parts.labels]
+    (folder / "labels.txt").write_text("".join(lines), encoding="utf-8")
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
-    for name in spec.files:
+    for name in parts.input_spec.files:
         _write_input_file(folder / name, parts.input_files[name])
     _write_golden(folder, entries, parts)
 
-    manifest = {
+    manifest = _manifest(parts, entries, fusion)
+    for path in sorted(folder.iterdir()):
+        manifest["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+    (folder / "manifest.json").write_text(
+        json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+    return manifest
+
+
+def _write_flavours(
+    folder: Path, parts: BundleParts, sub: SubModelPlan, weights: Weights
+) -> dict[str, dict]:
+    """Writes the .tflite files of one sub-model; what the manifest says of each, by flavour."""
+    spec, written = parts.input_spec, {}
+    for flavour in parts.run.flavours:
+        file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
+        # where one runtime alone loads it, the forms that are best there
+        only_litert = RUNTIMES[flavour] == ("ai-edge-litert",)
+        target = "litert" if only_litert else parts.run.target
+
+        graph = architecture(sub.config).graph(sub.config, weights, spec.name, spec.dtype, target)
+        convert(*graph, folder / file, weights, flavour)
+        written[flavour] = {"file": file, "target": target, "runtimes": list(RUNTIMES[flavour])}
+    return written
+
+
+def _entry(sub: SubModelPlan, labels: tuple[str, ...], flavours: dict[str, dict]) -> dict:
+    """What the manifest says of one sub-model."""
+    return {
+        "index": sub.index,
+        "name": sub.name,
+        "file": f"{sub.name}.tflite",
+        "keras": f"{sub.name}.keras",
+        "flavours": flavours,
+        "classes": list(sub.classes),
+        "labels": [labels[c] for c in sub.classes],
+        "other": sub.config.num_classes > len(sub.classes),
+        "kept_heads": sub.kept,  # shares of the base; the key is older than other architectures
+        "config": sub.config.to_dict(),
+        **costs(sub.config),
+        "devices": list(sub.devices),
+    }
+
+
+def _write_fusion(folder: Path, parts: BundleParts) -> dict:
+    """Writes the fusion's two files; what the manifest says of it."""
+    kind = fusion_of(parts.run, parts.plan, len(parts.labels))
+    model = kind.build()
+    set_weights(model, parts.fusion)
+    model.save(folder / "fusion.keras")
+    convert(*kind.graph(parts.fusion), folder / "fusion.tflite", parts.fusion)
+    return {
+        "kind": parts.run.fusion,
+        "file": "fusion.tflite",
+        "keras": "fusion.keras",
+        "lambda": parts.run.fusion_lambda,
+        "widths": list(kind.widths),
+    }
+
+
+def _manifest(parts: BundleParts, entries: list[dict], fusion: dict) -> dict:
+    """The manifest, but for "files"."""
+    run, plan, spec = parts.run, parts.plan, parts.input_spec
+    return {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,
         "task": spec.task,
@@ -129,15 +160,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
             "files": list(spec.files),
         },
         "sub_models": entries,
-        "fusion": {
-            "kind": run.fusion,
-            "file": "fusion.tflite",
-            "keras": "fusion.keras",
-            "lambda": run.fusion_lambda,
-            "widths": list(kind.widths),
-        },
+        "fusion": fusion,
         "plan": {
-            "devices": [d.to_dict() for d in plan.devices],
+            "devices": [device.to_dict() for device in plan.devices],
             "budget_bytes": plan.budget_bytes,
             "strategy": plan.strategy,
             "assignment": plan.assignment,
@@ -151,13 +176,6 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         "versions": versions(),
         "files": {},
     }
-    listed = sorted(p for p in folder.iterdir() if p.name != "README.md")
-    manifest["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in listed}
-    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
-    (folder / "manifest.json").write_text(
-        json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
-    return manifest
 
 
 def _write_input_file(path: Path, content: np.ndarray | bytes) -> None:
@@ -174,18 +192,23 @@ def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None
     The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or
     music.
     """
-    config = parts.plan.sub_models[0].config
-    spec = parts.input_spec
+    spec, config = parts.input_spec, parts.plan.sub_models[0].config
     x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
-    golden = {"input": x}
+    golden, features = {"input": x}, []
     for entry in entries:
         out, _ = run_in_process(folder / entry["file"], {spec.name: x})
-        golden |= {f"{entry['name']}.{name}": value for name, value in out.items()}
         _check_flavours(folder, entry, {spec.name: x}, out)
-    features = np.concatenate([golden[f"{entry['name']}.features"] for entry in entries], axis=1)
-    present = np.ones((1, len(entries)), np.float32)
-    out, _ = run_in_process(folder / "fusion.tflite", {"features": features, "present": present})
-    np.savez(folder / "golden.npz", **golden, **{"fusion.probabilities": out["probabilities"]})
+        features.append(out["features"])
+        for name, value in out.items():
+            golden[f"{entry['name']}.{name}"] = value
+
+    whole = {
+        "features": np.concatenate(features, axis=1),
+        "present": np.ones((1, len(entries)), np.float32),
+    }
+    out, _ = run_in_process(folder / "fusion.tflite", whole)
+    golden["fusion.probabilities"] = out["probabilities"]
+    np.savez(folder / "golden.npz", **golden)
 
 
 def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> None:
@@ -206,7 +229,9 @@ def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> 
                     f"{listed['file']} does not run in {runtime}: {error} Leave out flavour "
                     f"{flavour}."
                 ) from error
-            if (off := golden_error(out, expected)) > tolerance(flavour):
+
+            off = golden_error(out, expected)
+            if off > tolerance(flavour):
                 raise ExportError(
                     f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
                     f"{tolerance(flavour):g}. Leave out flavour {flavour}."

@@ -1,5 +1,5 @@
-"""Algorithm 1: heads go, one at a time from the biggest sub-model, until the budget and the devices
-hold.
+"""What a plan is, and Algorithm 1: shares of the base (of a ViT: its heads) go, one at a time from
+the biggest sub-model, until the budget and the devices hold.
 """
 
 from collections.abc import Mapping, Sequence

@@ -23,10 +23,9 @@ class PresenceMask(keras.layers.Layer):
         self.widths = list(widths)
 
     def call(self, features, present):
-        spread = [
-            keras.ops.repeat(present[:, j : j + 1], width, axis=1)
-            for j, width in enumerate(self.widths)
-        ]
+        spread = []
+        for j, width in enumerate(self.widths):
+            spread.append(keras.ops.repeat(present[:, j : j + 1], width, axis=1))
         return features * keras.ops.concatenate(spread, axis=1)
 
     def compute_output_shape(self, features_shape, present_shape):
@@ -49,21 +48,17 @@ class SoftmaxAverage(keras.layers.Layer):
 
     def __init__(self, widths: list[int], groups: list[list[int]], num_classes: int, **kwargs):
         super().__init__(**kwargs)
-        self.widths, self.groups, self.num_classes = (
-            list(widths),
-            [list(g) for g in groups],
-            num_classes,
-        )
+        self.widths = list(widths)
+        self.groups = [list(group) for group in groups]
+        self.num_classes = num_classes
 
     def build(self, *_):
-        rows = [len(g) + (len(g) < self.num_classes) for g in self.groups]
-        self.heads = [
-            (
-                self.add_weight(name=f"kernel_{j:02d}", shape=(width, count)),
-                self.add_weight(name=f"bias_{j:02d}", shape=(count,)),
-            )
-            for j, (width, count) in enumerate(zip(self.widths, rows, strict=True))
-        ]
+        self.heads = []
+        for j, (width, group) in enumerate(zip(self.widths, self.groups, strict=True)):
+            rows = len(group) + (len(group) < self.num_classes)  # "other" where there are others
+            kernel = self.add_weight(name=f"kernel_{j:02d}", shape=(width, rows))
+            bias = self.add_weight(name=f"bias_{j:02d}", shape=(rows,))
+            self.heads.append((kernel, bias))
         self.temperature = self.add_weight(name="temperature", shape=(1,), initializer="ones")
 
     def call(self, features, present):

@@ -21,6 +21,7 @@ import tf_keras as keras
 
 TWIN_ERROR = 1e-4  # of max |a - b| / max |b|: float32, another order of sums
 BATCH_SIZE = 32
+OUTPUTS = ("features", "logits")  # in the order of the twin's outputs
 
 
 class ClassToken(keras.layers.Layer):
@@ -116,13 +117,10 @@ def clustered(model: keras.Model, clusters: int, min_values: int) -> keras.Model
 
     def wrap(layer):
         matrix = isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
-        large = matrix and np.prod(layer.kernel.shape) >= min_values
-        return (
-            tfmot.clustering.keras.cluster_weights(
-                layer, number_of_clusters=clusters, cluster_centroids_init=start
-            )
-            if large
-            else layer
+        if not matrix or np.prod(layer.kernel.shape) < min_values:
+            return layer
+        return tfmot.clustering.keras.cluster_weights(
+            layer, number_of_clusters=clusters, cluster_centroids_init=start
         )
 
     return keras.models.clone_model(model, clone_function=wrap)
@@ -134,20 +132,40 @@ def main(folder: Path) -> None:
     keras.utils.set_random_seed(settings["seed"])
     weights, wanted = np.load(folder / "weights.npz"), np.load(folder / "outputs.npz")
     x = np.load(folder / "x.npy", mmap_mode="r")
+
     model = build(settings["config"])
     for name, variable in variables(model).items():
         variable.assign(weights[name])
-    few = np.asarray(x[:8], np.float32)
-    error = max(
-        float(np.abs(a.numpy() - wanted[name][:8]).max() / np.abs(wanted[name][:8]).max())
-        for name, a in zip(("features", "logits"), model(few), strict=True)
-    )
+    error = twin_error(model, x[:8], wanted)
     if not error <= TWIN_ERROR:
         raise SystemExit(
             f"the twin answers {error:.1e} off the model, beyond {TWIN_ERROR:g}; nothing was "
             "clustered"
         )
+
     model = clustered(model, settings["clusters"], settings["min_values"])
+    losses = trained(model, x, wanted, settings)
+    model = tfmot.clustering.keras.strip_clustering(model)
+    np.savez(folder / "clustered.npz", **{name: v.numpy() for name, v in variables(model).items()})
+    report = {
+        "twin_error": error,
+        "loss": losses,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def twin_error(model: keras.Model, x: np.ndarray, wanted) -> float:
+    """Largest relative error of the twin's answers to the first few inputs."""
+    worst = 0.0
+    for name, answer in zip(OUTPUTS, model(np.asarray(x, np.float32)), strict=True):
+        said = wanted[name][: len(x)]
+        worst = max(worst, float(np.abs(answer.numpy() - said).max() / np.abs(said).max()))
+    return worst
+
+
+def trained(model: keras.Model, x: np.ndarray, wanted, settings: dict) -> list[float]:
+    """Trains towards the answers `wanted`, in place; the mean loss of each epoch."""
 
     def distil(truth, answer):  # cross-entropy with the model's own soft answers
         return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(truth), answer)
@@ -157,31 +175,17 @@ def main(folder: Path) -> None:
         keras.optimizers.Adam(settings["learning_rate"]),
         loss=[lambda truth, answer: scale * tf.reduce_mean(tf.square(truth - answer), -1), distil],
     )
+
     rng, losses = np.random.default_rng(settings["seed"]), []
     for _ in range(settings["epochs"]):
         order = rng.permutation(len(x))
         order = order[: len(order) // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE)
-        losses.append(
-            float(
-                np.mean(
-                    [
-                        model.train_on_batch(
-                            np.asarray(x[rows], np.float32),
-                            [wanted["features"][rows], wanted["logits"][rows]],
-                        )[0]
-                        for rows in map(np.sort, order)
-                    ]
-                )
-            )
-        )
-    model = tfmot.clustering.keras.strip_clustering(model)
-    np.savez(folder / "clustered.npz", **{name: v.numpy() for name, v in variables(model).items()})
-    report = {
-        "twin_error": error,
-        "loss": losses,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    (folder / "report.json").write_text(json.dumps(report))
+        seen = []
+        for rows in map(np.sort, order):
+            goals = [wanted[name][rows] for name in OUTPUTS]
+            seen.append(model.train_on_batch(np.asarray(x[rows], np.float32), goals)[0])
+        losses.append(float(np.mean(seen)))
+    return losses
 
 
 if __name__ == "__main__":
