@@ -35,8 +35,8 @@ class Checked:
     def _require(self, ok: bool, name: str, rule: str) -> None:
         if not ok:
             raise ConfigError(
-                f"{type(self).__name__}.{name} is {getattr(self, name)!r}; {rule}. "
-                "Change it where the configuration is built."
+                f"{type(self).__name__}.{name} is {getattr(self, name)!r}; {rule}. Change it "
+                "where the configuration is built."
             )
 
     def _one_of(self, name: str, choices: tuple[str, ...]) -> None:

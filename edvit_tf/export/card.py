@@ -6,8 +6,8 @@ from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.models import architecture
 
 SYNTHETIC = (
-    "\n> **The data were a synthetic stand-in**, made because no real data were found. "
-    "Accuracies mean nothing.\n"
+    "\n> **The data were a synthetic stand-in**, made because no real data were found. Accuracies "
+    "mean nothing.\n"
 )
 
 

@@ -53,8 +53,8 @@ def find_base(source: str | Path) -> Path:
         raise ConfigError(
             f"--base {source} is not a .keras file. "
             + (
-                f"Give its folder, {path.parent}: the weights are read with the config.json beside "
-                "them."
+                f"Give its folder, {path.parent}: the weights are read with the config.json "
+                "beside them."
                 if inside
                 else WANTED
             )
@@ -111,8 +111,8 @@ def weight_files(folder: Path) -> list[Path]:
         for tensor, name in names.items():
             if Path(name).name != name or not (folder / name).is_file():
                 raise ConfigError(
-                    f"{index} puts {tensor} into {name!r}, which is not a file of {folder}. "
-                    "Fetch that shard as well."
+                    f"{index} puts {tensor} into {name!r}, which is not a file of {folder}. Fetch "
+                    "that shard as well."
                 )
         return [folder / name for name in sorted(set(names.values()))]
     if (folder / "model.weights.h5").is_file():
@@ -124,8 +124,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder} holds its weights as {pickled[0]}, which {_refusal()}")
     raise ConfigError(
         f"{folder} has no model.safetensors, model.safetensors.index.json or model.weights.h5 (a "
-        "hub "
-        f"repository may hold pickled weights only, which are not read). {WANTED}"
+        f"hub repository may hold pickled weights only, which are not read). {WANTED}"
     )
 
 
@@ -154,8 +153,8 @@ def base_origin(source: str | Path, splits: str) -> str:
     if stored["splits"] != splits:
         raise ConfigError(
             f"--base {path} was trained on another split (seed {stored['config']['seed']}): "
-            "recordings that would be tested on here may be among those it has seen. Use the same "
-            "data and --seed as its run."
+            "recordings that would be tested on here may be among those it has seen. Use the "
+            "same data and --seed as its run."
         )
     return f"{path.name} (sha256 {content[:16]}), trained on the same split"
 
@@ -189,9 +188,8 @@ def _shown(folder: Path) -> str:
 def _refusal() -> str:
     return (
         "is a pickled file: opening one can run any code, so none is opened. Convert it to "
-        "safetensors, e.g. by "
-        "transformers' from_pretrained and save_pretrained on a machine that may run it, and give "
-        "that folder."
+        "safetensors, e.g. by transformers' from_pretrained and save_pretrained on a machine that "
+        "may run it, and give that folder."
     )
 
 
@@ -202,8 +200,7 @@ def _download(name: str) -> Path:
     except ImportError as error:
         raise ConfigError(
             f"--base {name} is no folder here, and fetching it by name needs huggingface_hub, "
-            "which is "
-            f"not installed. Run `pip install huggingface-hub`, {by_hand}"
+            f"which is not installed. Run `pip install huggingface-hub`, {by_hand}"
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
@@ -211,6 +208,5 @@ def _download(name: str) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ConfigError(
             f"--base {name} is no folder here, and the hub did not give it "
-            f"({type(error).__name__}: "
-            f"{reason}). Check the name and the network, {by_hand}"
+            f"({type(error).__name__}: {reason}). Check the name and the network, {by_hand}"
         ) from error

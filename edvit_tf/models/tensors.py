@@ -37,8 +37,8 @@ def take(tensors: Tensors, name: str, shape: tuple[int, ...], where: Path) -> np
     if name not in tensors:
         raise ConfigError(
             f"{where} has no tensor {name}; its config.json asks for one of shape {shape}. The "
-            "file is "
-            "incomplete or of another layout: fetch weights and config.json of one checkpoint."
+            "file is incomplete or of another layout: fetch weights and config.json of one "
+            "checkpoint."
         )
     value = tensors.pop(name)
     if value.shape != shape:
@@ -49,16 +49,14 @@ def take(tensors: Tensors, name: str, shape: tuple[int, ...], where: Path) -> np
     if value.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
         raise ConfigError(
             f"{where}: tensor {name} is {value.dtype.name}; float16, bfloat16 or float32 is "
-            "needed. "
-            "Take a checkpoint that is not quantised."
+            "needed. Take a checkpoint that is not quantised."
         )
     with np.errstate(over="ignore"):
         value = np.asarray(value, np.float32)
     if not np.isfinite(value).all():
         raise ConfigError(
             f"{where}: tensor {name} of shape {shape} holds {np.sum(~np.isfinite(value))} values "
-            "that "
-            "are NaN or infinite; no model can use them. Fetch the checkpoint again or take "
+            "that are NaN or infinite; no model can use them. Fetch the checkpoint again or take "
             "another."
         )
     return value

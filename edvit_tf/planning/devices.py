@@ -59,8 +59,8 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
     ):
         raise ConfigError(
             f"Devices file {str(path)!r} has the top-level keys {sorted(content)}; it must hold "
-            "one [[device]] table "
-            "a device and nothing else. Write [[device]] and a name line for each."
+            "one [[device]] table a device and nothing else. Write [[device]] and a name line "
+            "for each."
         )
     specs = tuple(
         _device(entry, f"{path.name}, device {number}")
@@ -70,8 +70,8 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(
-            f"Devices file {str(path)!r} names {', '.join(map(repr, twice))} more than once; "
-            "each device needs a name of its own. Rename one of them."
+            f"Devices file {str(path)!r} names {', '.join(map(repr, twice))} more than once; each "
+            "device needs a name of its own. Rename one of them."
         )
     return specs
 

@@ -29,8 +29,8 @@ def partition(
     if not 1 <= num_groups <= num_classes:
         raise PlanError(
             f"{num_groups} groups were asked for {num_classes} classes; each group needs at least "
-            "one class of its "
-            f"own. Ask for 1 to {num_classes} groups (sub-models): --groups, or as many devices."
+            f"one class of its own. Ask for 1 to {num_classes} groups (sub-models): --groups, or "
+            "as many devices."
         )
     if strategy not in STRATEGIES:
         raise PlanError(
@@ -53,15 +53,13 @@ def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:
     if similarity is None:
         raise PlanError(
             f"strategy {strategy!r} got no similarity; it needs a ({num_classes}, {num_classes}) "
-            "array. "
-            "Pass the base model's confusions, or use strategy 'random'."
+            "array. Pass the base model's confusions, or use strategy 'random'."
         )
     matrix = np.asarray(similarity, dtype=np.float64)
     if matrix.shape != (num_classes, num_classes):
         raise PlanError(
             f"similarity has the shape {matrix.shape}; it must be ({num_classes}, {num_classes}), "
-            "one row and one "
-            "column a class. Pass the confusions of all classes."
+            "one row and one column a class. Pass the confusions of all classes."
         )
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]

@@ -219,8 +219,8 @@ def _nothing_left(
     (None) the devices.
     """
     start = (
-        f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.shares} heads and do "
-        "not fit. "
+        f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.shares} heads and "
+        "do not fit. "
     )
     if budget_bytes is None:
         return start + explain(problem, assignment)
@@ -230,9 +230,9 @@ def _nothing_left(
     smaller = {"float32": " or a smaller flavour", "float16": " or flavour int8"}.get(flavour, "")
     message = start + (
         f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}, {flavour} files), the "
-        f"budget is {budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): "
-        f"{need - budget_bytes} bytes over. Give a budget of {need} bytes or more, ask for fewer "
-        f"sub-models or replicas{smaller}, or take a smaller base."
+        f"budget is {budget_bytes / 2**20:.2f} MiB ({budget_bytes} bytes): {need - budget_bytes} "
+        f"bytes over. Give a budget of {need} bytes or more, ask for fewer sub-models or "
+        f"replicas{smaller}, or take a smaller base."
     )
     devices_too = certain(problem)
     return f"{message} {devices_too}" if devices_too else message

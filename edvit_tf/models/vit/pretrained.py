@@ -88,8 +88,8 @@ def load_base(
         if getattr(base.config, name) != getattr(expected, name):
             raise ConfigError(
                 f"--base {path} has {name} {getattr(base.config, name)}; the data need "
-                f"{getattr(expected, name)}. Give a base that was trained on this data set at this "
-                "size."
+                f"{getattr(expected, name)}. Give a base that was trained on this data set at "
+                "this size."
             )
     return base
 
@@ -107,8 +107,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if config.get("model_type") not in list(LAYOUTS):
         kind = config.get("model_type", config.get("class_name"))
         raise ConfigError(
-            f"{folder}/config.json is of a model {kind!r}; the known ones are {', '.join(LAYOUTS)} "
-            "and KerasHub's ViTBackbone. Take a checkpoint of one of them."
+            f"{folder}/config.json is of a model {kind!r}; the known ones are "
+            f"{', '.join(LAYOUTS)} and KerasHub's ViTBackbone. Take a checkpoint of one of them."
         )
     return from_huggingface(folder, config)
 

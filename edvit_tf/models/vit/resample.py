@@ -90,8 +90,8 @@ def resample_channels(
     if (old, channels) not in ((3, 1), (1, 3)):
         raise ConfigError(
             f"the checkpoint takes {old} channels and the data have {channels}; only 3 -> 1 and 1 "
-            "-> 3 are folded. "
-            "Take a checkpoint for pictures (3) or for grey pictures or sound (1)."
+            "-> 3 are folded. Take a checkpoint for pictures (3) or for grey pictures or sound "
+            "(1)."
         )
     if channels == 3:
         return np.repeat(kernel / 3, 3, axis=2), bias, mean, std
