@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from edvit_tf.device.model.manifest import SubModelEntry
+from edvit_tf.models import architecture
 from edvit_tf.report.figures import (
     Bar,
     bars,
@@ -188,12 +189,11 @@ def _stage_cells(
 
 def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     """Widths, bytes, MACs and milliseconds of each file."""
+    columns = architecture(entries[0].config.get("architecture", "vit")).COLUMNS
     head = [
         "",
         "devices",
-        "width\nd",
-        "heads",
-        "MLP\nc",
+        *columns,
         "parameters",
         "M\nMACs",
         "M MACs,\nattention",
@@ -208,7 +208,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     rows = []
     for entry, sub in zip(entries, results.sub_models, strict=True):
         graph = 100 * (sub.file_bytes - sub.weight_bytes) / sub.weight_bytes
-        widths = [entry.config.get(key, "-") for key in ("hidden_dim", "num_heads", "mlp_dim")]
+        widths = [entry.config.get(field, "-") for field in columns.values()]
         rows.append(
             [
                 sub.name,
@@ -224,7 +224,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
                 *_process_cells(sub.process.invoke_ms, sub.process),
             ]
         )
-    rows.append(_fusion_cells(results))
+    rows.append(_fusion_cells(results, len(columns)))
 
     sizes, medians = [], []
     for sub in results.sub_models:
@@ -241,12 +241,12 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     return table(head, rows, text=(0, 1)) + told + panels(charts)
 
 
-def _fusion_cells(results: Results) -> list[str]:
+def _fusion_cells(results: Results, columns: int) -> list[str]:
     fusion = results.fusion
     return [
         "fusion",
         "aggregator",
-        *["-"] * 7,
+        *["-"] * (columns + 4),  # widths, parameters, MACs twice, weights
         mib(fusion.file_bytes),
         "-",
         number(fusion.process.load_ms),
