@@ -70,16 +70,29 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder of all processes of this run of the tests."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Tests run beside those of other processes, but for those that are marked `alone`."""
+    alone = item.get_closest_marker("alone") is not None
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
     """`made_once(name, make)`: the path NAME, where `make(path)` has put a folder once for all
     processes of this run of the tests. Tests do not change it.
     """
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
 
     def get(name: str, make: Callable[[Path], object]) -> Path:
-        folder = root / "made" / name
+        folder = shared_folder / "made" / name
         folder.mkdir(parents=True, exist_ok=True)
         path, done = folder / name, folder / "done"
         with open(folder / "lock", "w") as lock:

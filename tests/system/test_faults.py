@@ -19,6 +19,8 @@ from tests.support.fleet_process import health, healthy, metric, oracle, places,
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
 
+pytestmark = pytest.mark.alone
+
 PICTURES = np.random.default_rng(3).integers(0, 256, (16, 1, 16, 16, 1), np.uint8)
 BUSY = 0.3  # seconds that a busy machine may add
 METRICS = ("--metrics", "127.0.0.1:0")

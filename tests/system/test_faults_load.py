@@ -61,6 +61,7 @@ def peak(channel, request, seconds: float, clients: int = 3) -> float:
     return len(done) / (max(done) - start)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("through", ["worker", "aggregator"])
 def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp_path, through):
     with contextlib.ExitStack() as stack:
