@@ -23,7 +23,9 @@ from edvit_tf.device.rpc.tls import ROLES, role_uri
 from edvit_tf.errors import ConfigError, OutputError
 
 START = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-CA_DAYS, DAYS = 7300, 1825
+CA_DAYS = 7300
+DAYS = 1825  # of a machine's certificate
+_PEM = serialization.Encoding.PEM
 
 
 def init(folder: Path) -> Path:
@@ -32,16 +34,15 @@ def init(folder: Path) -> Path:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edvit fleet CA")])
-    builder = _builder(name, name, key, CA_DAYS).add_extension(
-        x509.BasicConstraints(True, 0), critical=True
+    builder = (
+        _builder(name, name, key, CA_DAYS)
+        .add_extension(x509.BasicConstraints(True, 0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
     )
-    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
+
     folder.mkdir(parents=True, exist_ok=True)
-    _write(
-        folder,
-        {"ca.key": _pem_key(key), "ca.pem": certificate.public_bytes(serialization.Encoding.PEM)},
-    )
+    _write(folder, {"ca.key": _pem_key(key), "ca.pem": certificate.public_bytes(_PEM)})
     return folder
 
 
@@ -60,6 +61,45 @@ def issue(
     NAME.local). `days` count from today. Raises ConfigError on an unknown role or a bad name,
     OutputError if the files exist already.
     """
+    _check(role, name, hosts)
+    authority, signer = _authority(folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{role} {name}")])
+
+    # A worker's certificate may open connections as far as TLS goes: the answer to one that does
+    # then names its role, where a failed handshake would look like a machine that is down. An
+    # aggregator opens and answers them.
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role_uri(role, name))]
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    if role != "client":
+        names += [_host(host) for host in hosts or (name, f"{name}.local")]
+        purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
+
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    builder = (
+        _builder(subject, authority.subject, key, days)
+        .add_extension(x509.BasicConstraints(False, None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(issuer_key, critical=False)
+    )
+    certificate = builder.sign(signer, hashes.SHA256())
+
+    target = folder / f"{role}-{name}" if out is None else out
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(
+        target,
+        {
+            "key.pem": _pem_key(key),
+            "cert.pem": certificate.public_bytes(_PEM),
+            "ca.pem": authority.public_bytes(_PEM),
+        },
+    )
+    return target
+
+
+def _check(role: str, name: str, hosts: Sequence[str]) -> None:
     if role not in ROLES:
         raise ConfigError(f"role {role!r}; a certificate is for one of {', '.join(ROLES)}.")
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", name):
@@ -70,47 +110,20 @@ def issue(
         raise ConfigError(
             f"host {hosts[0]!r} for a client; nothing connects to a client. Leave it out."
         )
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Certificate and key of the authority in a folder; ConfigError if there is none of ours."""
     try:
-        authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("ca.key is no EC key")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} holds no authority ({error}). Make one: edvit certs init {folder}"
         ) from error
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{role} {name}")])
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role_uri(role, name))]
-    if role != "client":
-        names += [_host(host) for host in hosts or (name, f"{name}.local")]
-    # A worker's certificate may open connections as far as TLS goes: the answer to one that does
-    # then names its role, where a failed handshake would look like a machine that is down. An
-    # aggregator opens and answers them.
-    purposes = [
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-        *([ExtendedKeyUsageOID.SERVER_AUTH] if role != "client" else []),
-    ]
-    builder = (
-        _builder(subject, authority.subject, key, days)
-        .add_extension(x509.BasicConstraints(False, None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-    )
-    certificate = builder.sign(signer, hashes.SHA256())
-    target = folder / f"{role}-{name}" if out is None else out
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(
-        target,
-        {
-            "key.pem": _pem_key(key),
-            "cert.pem": certificate.public_bytes(serialization.Encoding.PEM),
-            "ca.pem": authority.public_bytes(serialization.Encoding.PEM),
-        },
-    )
-    return target
+    return certificate, key
 
 
 def _builder(
@@ -149,16 +162,14 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         if not re.fullmatch(r"[A-Za-z0-9*]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", host):
             raise ConfigError(
-                f"host {host!r} is neither an address nor a host name; write it without port or "
-                "scheme."
+                f"host {host!r} is neither an address nor a host name; write it without port "
+                "or scheme."
             ) from None
         return x509.DNSName(host)
 
 
 def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -38,29 +38,19 @@ def push(
     if not host or host.startswith("-") or not store.startswith("/"):
         raise ConfigError(
             f"the device is {target!r}; it must be [USER@]HOST:STORE, the store with its whole "
-            "path. "
-            "Write for instance pi-0.local:/opt/gtzan."
+            "path. Write for instance pi-0.local:/opt/gtzan."
         )
     bundle = open_bundle(path)
     names = _names(bundle, sub_models)
     folder = f"edvit-push-{bundle.digest[:12]}"
-    _run(
-        "rsync",
-        ["--archive", "--partial", "--files-from=-", f"{bundle.path}/", f"{host}:{folder}/"],
-        host,
-        "".join(f"{name}\n" for name in names),
-    )
-    chosen = [word for index in sub_models or () for word in ("--submodel", str(index))]
-    update = [
-        *(["sudo"] if sudo else []),
-        python,
-        "-m",
-        "edvit_tf.device.update",
-        store,
-        "install",
-        folder,
-        *chosen,
-    ]
+    files = "".join(f"{name}\n" for name in names)
+    copy = ["--archive", "--partial", "--files-from=-", f"{bundle.path}/", f"{host}:{folder}/"]
+    _run("rsync", copy, host, files)
+
+    update = ["sudo"] if sudo else []
+    update += [python, "-m", "edvit_tf.device.update", store, "install", folder]
+    for index in sub_models or ():
+        update += ["--submodel", str(index)]
     return _run("ssh", [host, f"{shlex.join(update)} && rm -r {folder}"], host)
 
 
@@ -86,24 +76,24 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
 def _run(program: str, arguments: list[str], host: str, given: str | None = None) -> int:
     """The exit code of a command that ran on the host; PushFailed where it did not."""
     if shutil.which(program) is None:
+        package = "rsync" if program == "rsync" else "openssh-client"
         raise PushFailed(
-            f"{program} is not installed here. Run: sudo apt-get install "
-            f"{'rsync' if program == 'rsync' else 'openssh-client'}; or copy the bundle by hand "
-            "(docs/pi.md, Updates)."
+            f"{program} is not installed here. Run: sudo apt-get install {package}; or copy the "
+            "bundle by hand (docs/pi.md, Updates)."
         )
-    code = subprocess.run(
+    done = subprocess.run(
         [program, *arguments],
         input=given,
-        stdin=None if given is not None else subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if given is None else None,
         text=True,
         check=False,
-    ).returncode
+    )
+    code = done.returncode
     if program == "rsync" and code != 0:
         raise PushFailed(
             f"rsync to {host} ended with {code}, its words are above. Is rsync installed there, "
-            "can `ssh "
-            f"{host}` log in, is there room? What is current there stays so; the same command goes "
-            "on."
+            f"can `ssh {host}` log in, is there room? What is current there stays so; the same "
+            "command goes on."
         )
     if code == _CANNOT_CONNECT:
         raise PushFailed(

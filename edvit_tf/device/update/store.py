@@ -25,7 +25,8 @@ from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 
 LINKS = ("current", "previous")
 SPARE_BYTES = 2 << 20  # kept free beside the files: folders, links, the golden input of the trial
-_VERSIONS, _PARTIAL = "versions", ".partial"
+_VERSIONS = "versions"
+_PARTIAL = ".partial"
 _NAME = re.compile(r"[0-9a-f]{12}(-[1-9]\d*)?")
 
 
@@ -39,18 +40,11 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
     """
     try:
         if make and not (store / _VERSIONS).is_dir():
-            if store.is_dir() and (found := sorted(path.name for path in store.iterdir())):
-                raise StoreError(
-                    f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty "
-                    "folder."
-                )
-            (store / _VERSIONS).mkdir(parents=True)
-            _readable(store, store / _VERSIONS)
-            sync(store)
-            sync(store.absolute().parent)
+            _make(store)
         opened = _open(store)
     except OSError as error:
         raise _disk_error(store, error) from error
+
     partial = store / _PARTIAL
     try:
         try:
@@ -70,6 +64,19 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
                 _delete(partial)
     finally:
         os.close(opened)
+
+
+def _make(store: Path) -> None:
+    """An empty store, on the disk; StoreError where something else is."""
+    found = sorted(path.name for path in store.iterdir()) if store.is_dir() else []
+    if found:
+        raise StoreError(
+            f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty folder."
+        )
+    (store / _VERSIONS).mkdir(parents=True)
+    _readable(store, store / _VERSIONS)
+    sync(store)
+    sync(store.absolute().parent)
 
 
 def versions(store: Path) -> list[Path]:
@@ -97,8 +104,7 @@ def linked(store: Path, link: str) -> Path | None:
     if target.parent != Path(_VERSIONS) or not _NAME.fullmatch(target.name):
         raise StoreError(
             f"{store / link} leads to {target}; it must lead to {_VERSIONS}/<version>. Remove the "
-            "link, "
-            "and install the version again."
+            "link, and install the version again."
         )
     return store / target
 
@@ -106,13 +112,14 @@ def linked(store: Path, link: str) -> Path | None:
 def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
     """The version of this digest that has all these files, unchanged; None if there is none."""
     for path in versions(store):
-        if path.name.startswith(digest[:12]):
-            with contextlib.suppress(BundleError):
-                bundle = open_bundle(path)
-                if bundle.digest == digest:
-                    for name in files:
-                        verified_path(bundle, name)
-                    return path
+        if not path.name.startswith(digest[:12]):
+            continue
+        with contextlib.suppress(BundleError):
+            bundle = open_bundle(path)
+            if bundle.digest == digest:
+                for name in files:
+                    verified_path(bundle, name)
+                return path
     return None
 
 
@@ -126,17 +133,19 @@ def copied(
     DiskError before anything is written if there is no room, BundleError if a copy is not what the
     manifest says.
     """
-    sources = [bundle.path / "manifest.json", *(verified_path(bundle, name) for name in files)]
+    sources = [bundle.path / "manifest.json"]
+    sources += [verified_path(bundle, name) for name in files]
     sources += [bundle.path / name for name in extra if (bundle.path / name).is_file()]
+
     need = sum(path.stat().st_size for path in sources) + SPARE_BYTES
     free = free_bytes(partial)
     if free < need:
         raise DiskError(
             f"{partial.parent} has {free / 2**20:.1f} MiB free; this version needs "
-            f"{need / 2**20:.1f} MiB "
-            "beside the others. Make room: `prune` removes all versions but the current and the "
-            "previous."
+            f"{need / 2**20:.1f} MiB beside the others. Make room: `prune` removes all versions "
+            "but the current and the previous."
         )
+
     folder = partial / "version"
     folder.mkdir()
     for source in sources:
@@ -177,10 +186,8 @@ def point(store: Path, partial: Path, **links: Path) -> None:
     """Lets links lead to versions, one after the other in the given order: point(store, ...,
     current=version).
     """
-    for (
-        link,
-        version,
-    ) in links.items():  # all are made before the first is used: a full disk is met here
+    # All are made before the first is used: a full disk is met here.
+    for link, version in links.items():
         os.symlink(Path(_VERSIONS) / version.name, partial / link)
     for link in links:
         os.replace(partial / link, store / link)
@@ -209,9 +216,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(read, written, 1 << 20)
         written.flush()
         os.fsync(written.fileno())
-        os.posix_fadvise(
-            written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
-        )  # sha256 then reads the card, not the memory
+        # sha256 then reads the card, not the memory.
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     os.chmod(target, 0o644)
 
 
@@ -234,6 +240,5 @@ def _open(store: Path) -> int:
 def _disk_error(store: Path, error: OSError) -> DiskError:
     return DiskError(
         f"{store} cannot be changed ({error}). Make room (`prune`), mend the permissions (sudo?) "
-        "or the "
-        "disk; what was current stays so."
+        "or the disk; what was current stays so."
     )
