@@ -165,7 +165,8 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
     for i, stage in enumerate(stages):
         accuracies, group = stage_steps(stage), stage_steps(stage, "group")
         left, room = 32 + step * (i + 0.24), step * 0.58
-        for n, (name, share) in enumerate(accuracies.items()):
+        for n, name in enumerate(accuracies):
+            share = accuracies[name] or 0.0
             x = left + room * n / (len(accuracies) - 1)
             named = group[name]
             if named is not None:

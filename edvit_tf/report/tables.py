@@ -162,14 +162,14 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     """Sub-models of a plan: classes, widths, file bytes, MACs, devices; and all copies against the
     budget.
     """
-    lines = [
-        f"{'sub-model':<14}{'heads':>6}{'d':>6}{'c':>6}{'MiB':>9}{'M MACs':>9}  "
-        f"{'devices':<22}classes"
-    ]
+    columns = architecture(plan.sub_models[0].config).COLUMNS
+    titles = "".join(f"{title:>6}" for title in columns)
+    lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
+        widths = "".join(f"{getattr(sub.config, field):>6}" for field in columns.values())
         lines.append(
-            f"{sub.name:<14}{sub.config.num_heads:>6}{sub.config.hidden_dim:>6}{sub.config.mlp_dim:>6}"
+            f"{sub.name:<14}{widths}"
             f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
             f"{', '.join(names)}"
         )
@@ -196,7 +196,7 @@ def cost_table(configs: Mapping[str, ModelConfig]) -> str:
         vit_base       12    768   3072     85.81   16.85   17.56   327.33
     """
     name_width = max([len("model"), *map(len, configs)])
-    lines = []
+    lines: list[str] = []
     for name, config in configs.items():
         columns = architecture(config).COLUMNS
         if not lines:
