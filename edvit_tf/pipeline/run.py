@@ -50,7 +50,7 @@ def run(
     whole, at the end.
 
     Stages lie beside it in `<out>.work`. `base` is what to start from instead of training a base: a
-    .keras file of ours, a checkpoint folder or a hub name (`edvit_tf.models.vit.pretrained`); where
+    .keras file of ours, a checkpoint folder or a hub name (`edvit_tf.models.sources`); where
     its head is new it is fine-tuned. `reuse` is the work folder of an earlier run, of another fleet
     from the same start: its inputs, base, the base's answers, and shared models of widths that both
     fleets have are taken, which come out the same. `jobs` processes fit members at once; as they

@@ -37,11 +37,6 @@ class SubModelPlan(Checked):
         """File stem and model name on the wire: submodel-00 ..."""
         return f"submodel-{self.index:02d}"
 
-    @property
-    def kept_heads(self) -> int:
-        """`kept`, as it is called where only ViTs are spoken of."""
-        return self.kept
-
     @classmethod
     def from_dict(cls, values: Mapping) -> Self:
         """The inverse of `to_dict`; reads what plans were written as when there were ViTs alone."""

@@ -81,7 +81,7 @@ def test_rivals_cost_what_the_fleet_costs(name):
     if shared is not None:
         fleet += sum(
             spent(BASE.pruned(kept, 10, "keep"), shared, 5000)
-            for kept in {sub.kept_heads for sub in subs}
+            for kept in {sub.kept for sub in subs}
         )
     width = sum(sub.config.hidden_dim for sub in subs)
     mlp = -(-width // 2) * (width + 10)
