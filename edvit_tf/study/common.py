@@ -65,7 +65,7 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
     tf.config.experimental.enable_op_determinism()
 
     path = find_base(source)
-    shape = load_pretrained(path).config.image_shape
+    shape = load_pretrained(path).config.input_shape
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
     loaded = load_pretrained(path, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
     if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
