@@ -99,5 +99,6 @@ def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
 def test_a_number_of_processes_that_is_none_is_refused(jobs):
     done = run_host(*SMOKE, "--jobs", jobs)
     assert (
-        done.returncode == 2 and f"{jobs} is no number of processes; give 1 or more" in done.stderr
+        done.returncode == 2
+        and f"--jobs: {jobs!r} is not a whole number of 1 or more" in done.stderr
     )
