@@ -8,7 +8,7 @@ import numpy as np
 
 from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.device.model.image import ImageSpec
-from edvit_tf.device.model.input_spec import InputSpec
+from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
@@ -41,19 +41,26 @@ MEL = MelSpec(
 
 
 def write(
-    folder: Path, config: ViTConfig = CONFIG, mel: bool | InputSpec = False, count: int = 2, **run
+    folder: Path,
+    config: ViTConfig = CONFIG,
+    mel: bool | MelSpec = False,
+    count: int = 2,
+    spec: InputSpec | None = None,
+    files: Files | None = None,
+    **run,
 ) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
 
-    It is of pictures, or of sound as `mel` says (True: as MEL does; or another kind's spec). `run`
-    are further fields of its RunConfig, such as flavours.
+    It is of pictures, or of sound as `mel` says (True: as MEL does), or of the input `spec` with
+    its `files`. `run` are further fields of its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
     from edvit_tf.models.vit.keras_model import build_vit
     from edvit_tf.models.weights import get_weights
     from edvit_tf.training.fuse import build_fusion
 
-    spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
+    if spec is None:
+        spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
     labels = ANIMALS[: 2 * count]
     size, macs = cost.size_bytes(config), cost.macs(config)
     subs = tuple(
@@ -70,10 +77,9 @@ def write(
             for name, w in get_weights(of).items()
         }
 
-    files = {}
     if isinstance(spec, MelSpec):
         bank = rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2))
-        files["mel_filters.npy"] = bank.astype(np.float32)
+        files = {"mel_filters.npy": bank.astype(np.float32)}
     fit = TrainConfig(epochs=1)
     folder.mkdir()
     write_bundle(
@@ -92,7 +98,7 @@ def write(
             plan=Plan(subs, devices, None, "random", "greedy"),
             labels=labels,
             input_spec=spec,
-            input_files=files,
+            input_files=files or {},
             data={"name": "mnist", "source": "made up", "synthetic": True},
             splits={},
             sub_models=tuple(drawn(model) for _ in range(count)),

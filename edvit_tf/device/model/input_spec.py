@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-# What a bundle holds for its kind of input, by file name: an array of a .npy file, bytes of another.
+# What a bundle holds for its kind of input, by name: of a .npy file an array, of another its bytes.
 Files = Mapping[str, Any]
 Source = str | Path | bytes  # an encoded file: its path, or what it holds
 
@@ -84,12 +84,13 @@ class InputSpec(ABC):
             number = isinstance(value, int | float) and not isinstance(value, bool)
 
             # a whole number does for a float; True does for neither
-            if field.type is float:
+            wanted: Any = field.type
+            if wanted is float:
                 fits = number
             else:
-                fits = isinstance(value, field.type) and number == (field.type is int)
+                fits = isinstance(value, wanted) and number == (wanted is int)
             if not fits:
-                raise ValueError(f"{name} is {value!r}; it must be of type {field.type.__name__}.")
+                raise ValueError(f"{name} is {value!r}; it must be of type {wanted.__name__}.")
 
             allowed_zero = value == 0 and field.name in self.may_be_zero
             if number and not value > 0 and not allowed_zero:
