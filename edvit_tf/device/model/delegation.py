@@ -14,30 +14,43 @@ def delegation(interpreter: Any) -> dict | None:
     """{"operators": {name: count}, "partitions": pieces, "undelegated": {name: count}} of an
     allocated interpreter.
 
-    The runtimes append a DELEGATE node for each piece and keep the operators that it replaces;
-    those are found by walking back from its outputs to its inputs. Both runtimes list their nodes
-    under a private name: None where a version does not.
+    The runtimes append a DELEGATE node for each piece and keep the operators that it replaces. Both
+    list their nodes under a private name: None where a version does not.
     """
     try:
         nodes = interpreter._get_ops_details()
         operators = [node for node in nodes if node["op_name"] != DELEGATE]
         pieces = [node for node in nodes if node["op_name"] == DELEGATE]
-        writer = {
-            int(tensor): place for place, node in enumerate(operators) for tensor in node["outputs"]
-        }
-        replaced: set[int] = set()
-        for piece in pieces:
-            border, waiting = set(map(int, piece["inputs"])), list(map(int, piece["outputs"]))
-            while waiting:
-                place = writer.get(waiting.pop())
-                if place is not None and place not in replaced:
-                    replaced.add(place)
-                    waiting += [int(t) for t in operators[place]["inputs"] if int(t) not in border]
+        replaced = _replaced(operators, pieces)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
     rest = [node["op_name"] for place, node in enumerate(operators) if place not in replaced]
     return {
         "operators": dict(Counter(node["op_name"] for node in operators)),
         "partitions": len(pieces),
         "undelegated": dict(Counter(rest)),
     }
+
+
+def _replaced(operators: list[dict], pieces: list[dict]) -> set[int]:
+    """Places of the operators that the pieces replace: found by walking back from a piece's outputs
+    to its inputs.
+    """
+    writer = {}  # tensor -> place of the operator that writes it
+    for place, node in enumerate(operators):
+        for tensor in node["outputs"]:
+            writer[int(tensor)] = place
+
+    replaced: set[int] = set()
+    for piece in pieces:
+        border = {int(tensor) for tensor in piece["inputs"]}
+        waiting = [int(tensor) for tensor in piece["outputs"]]
+        while waiting:
+            written_by = writer.get(waiting.pop())
+            if written_by is None or written_by in replaced:
+                continue
+            replaced.add(written_by)
+            before = [int(tensor) for tensor in operators[written_by]["inputs"]]
+            waiting += [tensor for tensor in before if tensor not in border]
+    return replaced

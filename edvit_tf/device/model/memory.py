@@ -9,10 +9,13 @@ from pathlib import Path
 from edvit_tf.device.errors import MemoryShort
 
 CGROUP = Path("/sys/fs/cgroup")
-LIMITS = {
-    resource.RLIMIT_DATA: "VmData:",
-    resource.RLIMIT_AS: "VmSize:",
-}  # what counts towards each
+# Files with the limit and the use of a control group: of version 2, and of version 1.
+CGROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+# Limits of a process, and the field of /proc/self/status that counts towards each.
+LIMITS = {resource.RLIMIT_DATA: "VmData:", resource.RLIMIT_AS: "VmSize:"}
 
 
 def available_memory() -> int | None:
@@ -22,21 +25,28 @@ def available_memory() -> int | None:
     free = _field("/proc/meminfo", "MemAvailable:")
     if free is None:
         return None
-    free += _field("/proc/meminfo", "SwapFree:") or 0
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        most, now = _number(CGROUP / limit), _number(CGROUP / used)
+    bounds = [free + (_field("/proc/meminfo", "SwapFree:") or 0)]
+
+    for limit, used in CGROUP_FILES:
+        most = _number(CGROUP / limit)
+        now = _number(CGROUP / used)
         if most is not None and now is not None:
-            free = min(free, max(0, most - now))
-    return min([free, *filter(lambda left: left is not None, map(left_by_limit, LIMITS))])
+            bounds.append(max(0, most - now))
+
+    for kind in LIMITS:
+        left = left_by_limit(kind)
+        if left is not None:
+            bounds.append(left)
+    return min(bounds)
 
 
 def left_by_limit(kind: int) -> int | None:
     """Bytes that a limit of this process, of LIMITS, leaves; None without one."""
-    most, now = resource.getrlimit(kind)[0], _field("/proc/self/status", LIMITS[kind])
-    return None if most == resource.RLIM_INFINITY or now is None else max(0, most - now)
+    most, _ = resource.getrlimit(kind)
+    now = _field("/proc/self/status", LIMITS[kind])
+    if most == resource.RLIM_INFINITY or now is None:
+        return None
+    return max(0, most - now)
 
 
 def resident() -> int | None:
@@ -67,23 +77,28 @@ def check_memory(*paths: Path) -> None:
 
     With EDVIT_MEMORY_CHECK=0 in the environment nothing is checked.
     """
-    need, free = sum(needed_memory(path.stat().st_size) for path in paths), available_memory()
-    if free is not None and need > free and os.environ.get("EDVIT_MEMORY_CHECK") != "0":
-        raise MemoryShort(
-            f"{', '.join(path.name for path in paths)} needs about {need / 2**20:.0f} MiB of "
-            "memory when loaded; "
-            f"{free / 2**20:.0f} MiB are available. Stop other programs, plan with less memory a "
-            "device, or set "
-            "EDVIT_MEMORY_CHECK=0 to try."
-        )
+    need = sum(needed_memory(path.stat().st_size) for path in paths)
+    free = available_memory()
+    if free is None or need <= free or os.environ.get("EDVIT_MEMORY_CHECK") == "0":
+        return
+    names = ", ".join(path.name for path in paths)
+    raise MemoryShort(
+        f"{names} needs about {need / 2**20:.0f} MiB of memory when loaded; "
+        f"{free / 2**20:.0f} MiB are available. Stop other programs, plan with less memory a "
+        "device, or set EDVIT_MEMORY_CHECK=0 to try."
+    )
 
 
 def _field(file: str, name: str) -> int | None:
+    """Bytes of a line "NAME:  123 kB" of a file of /proc."""
     try:
         lines = Path(file).read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+    for line in lines:
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _number(file: Path) -> int | None:

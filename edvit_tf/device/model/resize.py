@@ -31,7 +31,7 @@ def resize(
         )
     batch = x.reshape((-1, *x.shape[-3:]))  # (N, H, W, C)
 
-    # The axis that shrinks more goes first: a spectrogram of 128 x 1291 costs half as much this way.
+    # The axis that shrinks more goes first: a spectrogram of 128 x 1291 costs half as much so.
     _, h, w, _ = batch.shape
     rows_first = height * w <= width * h
     for axis in (1, 2) if rows_first else (2, 1):

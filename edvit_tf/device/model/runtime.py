@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.errors import ModelFailed, RuntimeMissing
+from edvit_tf.device.errors import InputError, ModelFailed, RuntimeMissing
 from edvit_tf.device.model.memory import check_memory
 
-RUNTIMES = {
-    "tflite-runtime": "tflite_runtime",
-    "ai-edge-litert": "ai_edge_litert",
-}  # package: module
+# package: module
+RUNTIMES = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,34 @@ class Model:
     runner: Any
 
     def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """One inference; raises ValueError on a missing or unknown input, a wrong shape or dtype,
-        or NaN and Inf.
+        """One inference.
+
+        Raises InputError on a missing or unknown input, a wrong shape or dtype, or NaN and Inf;
+        ModelFailed when the runtime gives up.
         """
         if set(arrays) != set(self.inputs):
-            raise ValueError(
+            raise InputError(
                 f"{self.path.name} takes the inputs {sorted(self.inputs)}; got {sorted(arrays)}."
             )
         for name, array in arrays.items():
-            wanted = self.inputs[name]
-            if array.shape != wanted["shape"] or array.dtype != wanted["dtype"]:
-                raise ValueError(
-                    f"input {name} of {self.path.name} is {array.dtype}{list(array.shape)}; "
-                    f"it must be {wanted['dtype']}{list(wanted['shape'])}. Preprocess it as the "
-                    "manifest says."
-                )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(
-                    f"input {name} of {self.path.name} holds NaN or Inf; send finite numbers."
-                )
-        return self.runner(**arrays)
+            self._check_array(name, array)
+        try:
+            return self.runner(**arrays)
+        except (ValueError, RuntimeError) as error:
+            raise ModelFailed(f"{self.runtime} cannot run {self.path.name}: {error}") from error
+
+    def _check_array(self, name: str, array: np.ndarray) -> None:
+        wanted = self.inputs[name]
+        if array.shape != wanted["shape"] or array.dtype != wanted["dtype"]:
+            raise InputError(
+                f"input {name} of {self.path.name} is {array.dtype}{list(array.shape)}; "
+                f"it must be {wanted['dtype']}{list(wanted['shape'])}. Preprocess it as the "
+                "manifest says."
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(
+                f"input {name} of {self.path.name} holds NaN or Inf; send finite numbers."
+            )
 
 
 def installed_runtimes() -> tuple[str, ...]:
@@ -66,53 +72,64 @@ def runtime_name(runtime: str | None = None) -> str:
     tflite-runtime 2.14, which imports with it and then fails when an interpreter is made.
     """
     installed = installed_runtimes()
-    name = runtime or (installed[0] if installed else None)
-    if name in installed:
-        version = importlib.metadata.version(name)
-        if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
-            raise RuntimeMissing(
-                f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs "
-                "numpy below 2. "
-                "Run: pip install 'numpy<2' (or use ai-edge-litert in the place of tflite-runtime)."
-            )
-        return f"{name} {version}"
-    if runtime is not None:
+    if runtime is None and not installed:
         raise RuntimeMissing(
-            f"{runtime} is not installed; installed here: {', '.join(installed) or 'none'}. "
-            f"Run: pip install {runtime}."
+            "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
+            "Run, in a clone of edvit_tf: pip install '.[device]'."
         )
-    raise RuntimeMissing(
-        "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
-        "Run, in a clone of edvit_tf: pip install '.[device]'."
-    )
+    name = runtime or installed[0]
+    if name not in installed:
+        raise RuntimeMissing(
+            f"{name} is not installed; installed here: {', '.join(installed) or 'none'}. "
+            f"Run: pip install {name}."
+        )
+
+    version = importlib.metadata.version(name)
+    if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
+        raise RuntimeMissing(
+            f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs numpy "
+            "below 2. Run: pip install 'numpy<2' (or use ai-edge-litert in the place of "
+            "tflite-runtime)."
+        )
+    return f"{name} {version}"
 
 
 def interpreter_class(runtime: str | None = None) -> type:
-    """The Interpreter of a runtime, imported. Raises RuntimeMissing as `runtime_name`."""
+    """The Interpreter of a runtime, imported. Raises RuntimeMissing as `runtime_name`, and where it
+    cannot be imported.
+    """
     package = runtime_name(runtime).split()[0]
-    return importlib.import_module(f"{RUNTIMES[package]}.interpreter").Interpreter
+    try:
+        return importlib.import_module(f"{RUNTIMES[package]}.interpreter").Interpreter
+    except ImportError as error:
+        raise RuntimeMissing(
+            f"{package} is installed and cannot be imported ({error}). "
+            f"Run: pip install --force-reinstall {package}."
+        ) from error
 
 
 def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> Model:
     """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
     first installed).
 
-    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on
-    a file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
+    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on a
+    file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
     corrupt one.
     """
-    name, interpreter_of = runtime_name(runtime), interpreter_class(runtime)
+    name = runtime_name(runtime)
+    new_interpreter = interpreter_class(runtime)
     check_memory(Path(path))
     try:
-        interpreter = interpreter_of(model_path=str(path), num_threads=num_threads)
+        interpreter = new_interpreter(model_path=str(path), num_threads=num_threads)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:
         raise ModelFailed(
             f"{name} cannot load {path}: {error}. Export a flavour that lists this runtime."
         ) from error
-    inputs = {
-        key: {"shape": tuple(int(n) for n in detail["shape"]), "dtype": np.dtype(detail["dtype"])}
-        for key, detail in runner.get_input_details().items()
-    }
+
+    inputs = {}
+    for key, detail in runner.get_input_details().items():
+        shape = tuple(int(n) for n in detail["shape"])
+        inputs[key] = {"shape": shape, "dtype": np.dtype(detail["dtype"])}
     return Model(Path(path), name, num_threads, inputs, interpreter, runner)

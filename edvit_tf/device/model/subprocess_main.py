@@ -1,15 +1,15 @@
 """Run one .tflite file over the rows of an array file, in a process of its own that holds no
 TensorFlow.
 
-    python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz [--threads
-    1] [--repeat 1] [--runtime NAME]
+    python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz
+        [--threads 1] [--repeat 1] [--runtime NAME]
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...)
 for each input of the model, without the batch axis of 1; an array with fewer rows than another is
-gone through again from its start. OUTPUTS.npz gets one array (n, ...) an
-output, `invoke_ms` (n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime),
-load_ms, resident bytes before the model was loaded and at the peak, what is delegated
-(`delegation.py`), and that TensorFlow was not loaded.
+gone through again from its start. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms`
+(n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime), load_ms, resident
+bytes before the model was loaded and at the peak, what is delegated (`delegation.py`), and that
+TensorFlow was not loaded.
 """
 
 import argparse
@@ -23,7 +23,9 @@ import numpy as np
 from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.delegation import delegation
 from edvit_tf.device.model.memory import peak_rss
-from edvit_tf.device.model.runtime import RUNTIMES, interpreter_class, load
+from edvit_tf.device.model.runtime import RUNTIMES, Model, interpreter_class, load
+
+_NOT_ON_A_DEVICE = ("keras", "tensorflow", "tf_keras")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,37 +49,24 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--repeat {args.repeat}, --threads {args.threads}: both must be at least 1")
     try:
         return _run(args)
-    except (DeviceError, ValueError, RuntimeError, ImportError, OSError) as error:
+    except (DeviceError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
 
 
-def _run(args) -> int:
+def _run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     interpreter_class(args.runtime)
-    import_ms, before = (time.perf_counter() - started) * 1e3, peak_rss()
+    import_ms = (time.perf_counter() - started) * 1e3
+
+    before = peak_rss()
     started = time.perf_counter()
     model = load(args.model, args.threads, args.runtime)
     load_ms = (time.perf_counter() - started) * 1e3
-    if args.inputs.suffix == ".npy":
-        arrays = {next(iter(model.inputs)): np.load(args.inputs, mmap_mode="r", allow_pickle=False)}
-    else:
-        arrays = dict(np.load(args.inputs, allow_pickle=False))
-    count = max(len(array) for array in arrays.values())
-    invoke_ms = np.zeros((args.repeat, count))
-    for turn in range(args.repeat):
-        outputs: dict[str, list] = {}
-        for i in range(count):
-            row = {
-                name: np.asarray(array[i % len(array)])[np.newaxis]
-                for name, array in arrays.items()
-            }
-            started = time.perf_counter()
-            result = model.run(**row)
-            invoke_ms[turn, i] = (time.perf_counter() - started) * 1e3
-            for name, value in result.items():
-                outputs.setdefault(name, []).append(value[0].copy())
-    loaded = sorted(m for m in ("tensorflow", "keras", "tf_keras") if m in sys.modules)
+
+    outputs, invoke_ms = _run_rows(model, _arrays(model, args.inputs), args.repeat)
+
+    loaded = [name for name in _NOT_ON_A_DEVICE if name in sys.modules]
     if loaded:
         print(
             f"{', '.join(loaded)} was loaded into the measuring process; a device has none. "
@@ -85,6 +74,7 @@ def _run(args) -> int:
             file=sys.stderr,
         )
         return 1
+
     report = {
         "runtime": model.runtime,
         "threads": args.threads,
@@ -95,13 +85,39 @@ def _run(args) -> int:
         "tensorflow_loaded": False,
         "delegation": delegation(model.interpreter),
     }
-    np.savez(
-        args.outputs,
-        invoke_ms=invoke_ms.ravel(),
-        report=np.array(json.dumps(report)),
-        **{name: np.stack(values) for name, values in outputs.items()},
-    )
+    np.savez(args.outputs, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
     return 0
+
+
+def _arrays(model: Model, inputs: Path) -> dict[str, np.ndarray]:
+    """The arrays (n, ...) of a file, by the name of the model's input."""
+    if inputs.suffix == ".npy":
+        name = next(iter(model.inputs))
+        return {name: np.load(inputs, mmap_mode="r", allow_pickle=False)}
+    return dict(np.load(inputs, allow_pickle=False))
+
+
+def _run_rows(
+    model: Model, arrays: dict[str, np.ndarray], repeat: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The last turn's answers (n, ...) by name, and the milliseconds of all runs (n * repeat,)."""
+    count = max(len(array) for array in arrays.values())
+    milliseconds = []
+    for _ in range(repeat):
+        answers: dict[str, list] = {}
+        for i in range(count):
+            row = {}
+            for name, array in arrays.items():
+                row[name] = np.asarray(array[i % len(array)])[np.newaxis]  # (1, ...)
+
+            started = time.perf_counter()
+            result = model.run(**row)
+            milliseconds.append((time.perf_counter() - started) * 1e3)
+
+            for name, value in result.items():
+                answers.setdefault(name, []).append(value[0].copy())
+    outputs = {name: np.stack(values) for name, values in answers.items()}
+    return outputs, np.array(milliseconds)
 
 
 if __name__ == "__main__":

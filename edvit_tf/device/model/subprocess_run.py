@@ -35,63 +35,68 @@ def run_model(
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
     which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
     kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
-    Temporary files go to the folder `scratch` (None: the system's). The report has runtime,
-    threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first included), samples,
-    start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation (see
-    `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is not
-    done after `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes).
+    Temporary files go to the folder `scratch` (None: the system's).
+
+    The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first
+    included), samples, start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation
+    (see `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is
+    not done after `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes).
     """
-    with _temporary_folder(scratch) as folder:
-        source = inputs
+    if timeout_seconds is None:
+        timeout_seconds = 60 + 5 * repeat * _count(inputs)
+
+    with _temporary_folder(scratch) as name:
+        folder = Path(name)
         if isinstance(inputs, dict):
-            source = Path(folder) / "inputs.npz"
+            source = folder / "inputs.npz"
             np.savez(source, **inputs)
-        if timeout_seconds is None:
-            timeout_seconds = 60 + 5 * repeat * _count(inputs)
-        target = Path(folder) / "outputs.npz"
-        command = [
-            sys.executable,
-            "-m",
-            "edvit_tf.device.model.subprocess_main",
-            str(model),
-            str(source),
-            str(target),
-            "--threads",
-            str(threads),
-            "--repeat",
-            str(repeat),
-        ]
-        command += [] if runtime is None else ["--runtime", runtime]
-        package = str(
-            Path(__file__).resolve().parents[3]
-        )  # found from any folder, installed or not
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=timeout_seconds,
-                check=False,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ModelFailed(
-                f"{model.name} was not done after {timeout_seconds:g} s in its process: the "
-                "machine is "
-                "overloaded, or there are too many samples."
-            ) from error
-        if done.returncode != 0:
-            raise ModelFailed(
-                f"the process that runs {model.name} {_how(done.returncode)}: "
-                f"{(done.stderr.strip().splitlines() or ['(it said nothing)'])[-1][-500:]}"
-            )
+        else:
+            source = inputs
+        target = folder / "outputs.npz"
+
+        words = [model, source, target, "--threads", threads, "--repeat", repeat]
+        if runtime is not None:
+            words += ["--runtime", runtime]
+        _run(model.name, [str(word) for word in words], timeout_seconds)
+
         with np.load(target, allow_pickle=False) as file:
             outputs = {name: file[name] for name in file.files}
+
     report = json.loads(str(outputs.pop("report")))
-    report["times_ms"] = outputs.pop("invoke_ms").tolist()
-    report |= {"first_ms": report["times_ms"][0], "samples": len(report["times_ms"]) // repeat}
+    times_ms = outputs.pop("invoke_ms").tolist()
+    report["times_ms"] = times_ms
+    report["first_ms"] = times_ms[0]
+    report["samples"] = len(times_ms) // repeat
     return outputs, report
+
+
+def _run(name: str, words: list[str], timeout_seconds: float) -> None:
+    """`subprocess_main WORDS...` in a process of its own, to its end; ModelFailed if it did not do
+    it.
+    """
+    # the package is found from any folder, installed or not
+    package = str(Path(__file__).resolve().parents[3])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edvit_tf.device.model.subprocess_main", *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelFailed(
+            f"{name} was not done after {timeout_seconds:g} s in its process: the machine is "
+            "overloaded, or there are too many samples."
+        ) from error
+
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
+        raise ModelFailed(
+            f"the process that runs {name} {_how(done.returncode)}: {lines[-1][-500:]}"
+        )
 
 
 @contextlib.contextmanager
@@ -107,17 +112,24 @@ def _temporary_folder(parent: Path | None) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_HINTS = {
+    signal.SIGKILL: "out of memory?",
+    signal.SIGSEGV: "a spoilt file, or a fault of the runtime",
+    signal.SIGBUS: "a spoilt file, or a fault of the runtime",
+    signal.SIGILL: "a runtime built for another processor",
+}
+
+
 def _how(code: int) -> str:
+    """How a process ended, in words."""
     if code >= 0:
         return f"ended with {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hints = {
-        signal.SIGKILL: " (out of memory?)",
-        signal.SIGSEGV: " (a spoilt file, or a fault of the runtime)",
-        signal.SIGBUS: " (a spoilt file, or a fault of the runtime)",
-        signal.SIGILL: " (a runtime built for another processor)",
-    }
-    return f"was ended by {name}{hints.get(-code, '')}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"was ended by signal {-code}"
+    hint = f" ({_HINTS[number]})" if number in _HINTS else ""
+    return f"was ended by {number.name}{hint}"
 
 
 def _count(inputs: Path | dict[str, np.ndarray]) -> int:

@@ -26,12 +26,12 @@ from edvit_tf.device.model.golden import expected_answers, golden_error, toleran
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 
-GAIN = 0.95  # a choice with more threads must take at most this share of the time of one with fewer
-RUNS, WARM_UP, TURNS = (
-    30,
-    5,
-    2,
-)  # of each choice, in two turns, so that a slow moment hits no choice alone
+# A choice with more threads must take at most this share of the time of one with fewer.
+GAIN = 0.95
+# Of each choice in a turn; in two turns, so that a slow moment hits no choice alone.
+RUNS = 30
+WARM_UP = 5
+TURNS = 2
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,19 @@ def candidates(
 
     Raises BundleError if there is none, or none of the flavour asked for.
     """
-    package, entry = runtime.split()[0], bundle.entry(index)
-    fitting = {
-        name: listed.file
-        for name, listed in entry.flavours.items()
-        if package in listed.runtimes and flavour in (None, name)
-    }
+    package = runtime.split()[0]
+    entry = bundle.entry(index)
+    fitting = {}  # flavour -> file
+    for name, listed in entry.flavours.items():
+        if package in listed.runtimes and flavour in (None, name):
+            fitting[name] = listed.file
+
     if not fitting:
         asked = "no flavour" if flavour is None else f"no flavour {flavour}"
-        listed = ", ".join(
-            f"{name} ({', '.join(f.runtimes)})" for name, f in entry.flavours.items()
-        )
+        has = [f"{name} ({', '.join(f.runtimes)})" for name, f in entry.flavours.items()]
         raise BundleError(
-            f"{entry.name} has {asked} for {package}; it has: {listed}. Install another "
-            "runtime, or "
-            "export that flavour."
+            f"{entry.name} has {asked} for {package}; it has: {', '.join(has)}. Install another "
+            "runtime, or export that flavour."
         )
     return [Choice(name, file, threads) for name, file in fitting.items() for threads in _threads()]
 
@@ -79,9 +77,8 @@ def choice(bundle: Bundle, index: int, flavour: str | None = None) -> Choice:
     """
     runtime = runtime_name()
     possible = candidates(bundle, index, runtime, flavour)
-    measured = [
-        one for one in _measured(bundle, index, runtime) if replace(one, median_ms=None) in possible
-    ]
+    recorded = _recorded(bundle, index, runtime)
+    measured = [one for one in recorded if replace(one, median_ms=None) in possible]
     return fastest(measured) if measured else possible[0]
 
 
@@ -94,40 +91,17 @@ def tune(bundle: Bundle, index: int) -> dict:
     is out. Raises ModelFailed if all are, TuneError when nothing could be stored or another process
     is tuning, BundleError as `candidates`.
     """
-    runtime, entry = runtime_name(), bundle.entry(index)
+    runtime = runtime_name()
+    name = bundle.entry(index).name
     possible = candidates(bundle, index, runtime)
-    inputs, expected = expected_answers(bundle, index)
     with _locked() as folder:
-        times: dict[Choice, list[float]] = {one: [] for one in possible}
-        failures: dict[Choice, str] = {}
-        for _ in range(TURNS):
-            for one in possible:
-                if one in failures:
-                    continue
-                try:
-                    out, report = run_model(
-                        verified_path(bundle, one.file),
-                        inputs,
-                        threads=one.threads,
-                        repeat=WARM_UP + RUNS,
-                    )
-                    times[one] += report["times_ms"][WARM_UP:]
-                    error = golden_error(out, expected)
-                    if error > tolerance(one.flavour):
-                        failures[one] = f"golden error {error:.1e}"
-                except ModelFailed as failure:
-                    failures[one] = str(failure)
-        measured = [
-            replace(one, median_ms=round(float(np.median(values)), 4))
-            for one, values in times.items()
-            if one not in failures
-        ]
+        measured, failures = _measure(bundle, index, possible)
         if not measured:
             raise ModelFailed(
-                f"no file of {entry.name} runs on this device: {'; '.join(failures.values())}"
+                f"no file of {name} runs on this device: {'; '.join(failures.values())}"
             )
         result = {
-            "name": entry.name,
+            "name": name,
             "runtime": runtime,
             "processor": processor(),
             "at": int(time.time()),
@@ -135,52 +109,89 @@ def tune(bundle: Bundle, index: int) -> dict:
             "measured": [asdict(one) for one in measured],
             "failed": [{**asdict(one), "failure": failure} for one, failure in failures.items()],
         }
-        stored = folder / _record_name(bundle, index, runtime)
-        partial = stored.with_suffix(".partial")
-        try:
-            partial.write_text(json.dumps(result), encoding="utf-8")
-            partial.replace(stored)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise TuneError(_unwritable(folder, error)) from error
+        _store(folder / _record_name(bundle, index, runtime), result)
     return result
+
+
+def _measure(
+    bundle: Bundle, index: int, possible: list[Choice]
+) -> tuple[list[Choice], dict[Choice, str]]:
+    """The choices with their medians, and why the others are out."""
+    inputs, expected = expected_answers(bundle, index)
+    times: dict[Choice, list[float]] = {one: [] for one in possible}
+    failures: dict[Choice, str] = {}
+    for _ in range(TURNS):
+        for one in possible:
+            if one in failures:
+                continue
+            file = verified_path(bundle, one.file)
+            try:
+                answers, report = run_model(
+                    file, inputs, threads=one.threads, repeat=WARM_UP + RUNS
+                )
+            except ModelFailed as failure:
+                failures[one] = str(failure)
+                continue
+            times[one] += report["times_ms"][WARM_UP:]
+            error = golden_error(answers, expected)
+            if error > tolerance(one.flavour):
+                failures[one] = f"golden error {error:.1e}"
+
+    measured = []
+    for one in possible:
+        if one not in failures:
+            measured.append(replace(one, median_ms=round(float(np.median(times[one])), 4)))
+    return measured, failures
 
 
 def fastest(measured: list[Choice]) -> Choice:
     """The least median; of two that lie within 5 % of each other the one with fewer threads."""
-    ordered = sorted(measured, key=lambda one: one.threads)
-    best = ordered[0]
-    for one in ordered[1:]:
-        if one.median_ms < best.median_ms * (GAIN if one.threads > best.threads else 1):
+    best, *others = sorted(measured, key=lambda one: one.threads)
+    for one in others:
+        gain = GAIN if one.threads > best.threads else 1
+        if _median(one) < _median(best) * gain:
             best = one
     return best
 
 
+def _median(one: Choice) -> float:
+    return float("inf") if one.median_ms is None else one.median_ms
+
+
 def processor() -> str:
     """What this machine is: the board's name, or the processor's, and its cores."""
-    for file, start in (("/proc/device-tree/model", ""), ("/proc/cpuinfo", "model name")):
-        try:
-            lines = Path(file).read_text(errors="replace").replace("\0", "").splitlines()
-        except OSError:
-            continue
-        name = next(
-            (
-                line.partition(":")[2].strip() if start else line
-                for line in lines
-                if line.startswith(start)
-            ),
-            "",
-        )
-        if name:
-            return f"{name}, {platform.machine()}, {max(_threads())} cores"
-    return f"{platform.machine()}, {max(_threads())} cores"
+    name = _board_name() or _processor_name()
+    machine = f"{platform.machine()}, {max(_threads())} cores"
+    return f"{name}, {machine}" if name else machine
+
+
+def _board_name() -> str:
+    lines = _lines("/proc/device-tree/model")
+    return lines[0] if lines else ""
+
+
+def _processor_name() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(errors="replace").replace("\0", "").splitlines()
+    except OSError:
+        return []
 
 
 def _threads() -> list[int]:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return sorted({1, cores, *(2**i for i in range(1, 8) if 2**i < cores)})
+    """Thread counts to try: 1, 2, 4 ... and all cores."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    powers = [2**i for i in range(8) if 2**i < cores]
+    return sorted({1, *powers, cores})
 
 
 def _folder() -> Path:
@@ -189,25 +200,35 @@ def _folder() -> Path:
 
 
 def _record_name(bundle: Bundle, index: int, runtime: str) -> str:
-    files = sorted({bundle.files[one.file].sha256 for one in candidates(bundle, index, runtime)})
-    key = hashlib.sha256(canonical_json([files, runtime, processor()]).encode()).hexdigest()
+    digests = {bundle.files[one.file].sha256 for one in candidates(bundle, index, runtime)}
+    text = canonical_json([sorted(digests), runtime, processor()])
+    key = hashlib.sha256(text.encode()).hexdigest()
     return f"tuned-{bundle.entry(index).name}-{key[:16]}.json"
 
 
-def _measured(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
+def _recorded(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
     """What is on record; nothing where there is no home, no permission, or a spoilt file: as if not
     measured.
     """
     try:
         text = (_folder() / _record_name(bundle, index, runtime)).read_text(encoding="utf-8")
         found = [Choice(**row) for row in json.loads(text)["measured"]]
-        return [
-            one
-            for one in found
-            if isinstance(one.median_ms, float) and isinstance(one.threads, int)
-        ]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return []
+    return [
+        one for one in found if isinstance(one.median_ms, float) and isinstance(one.threads, int)
+    ]
+
+
+def _store(path: Path, result: dict) -> None:
+    """Writes a record, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_text(json.dumps(result), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TuneError(_unwritable(path.parent, error)) from error
 
 
 @contextlib.contextmanager
@@ -232,23 +253,27 @@ def _locked() -> Iterator[Path]:
         yield folder
 
 
-def _unwritable(folder, error: Exception) -> str:
-    return f"{folder} cannot be written ({error}); the result would be lost. Set EDVIT_CACHE to a folder that can."
+def _unwritable(folder: Path | str, error: Exception) -> str:
+    return (
+        f"{folder} cannot be written ({error}); the result would be lost. Set EDVIT_CACHE to a "
+        "folder that can."
+    )
 
 
 def table(results: list[dict]) -> str:
     """Results of `tune` for a terminal; the chosen line is marked."""
+    first = results[0]
     lines = [
-        f"{results[0]['processor']}; {results[0]['runtime']}; median ms of {TURNS * RUNS} runs",
+        f"{first['processor']}; {first['runtime']}; median ms of {TURNS * RUNS} runs",
         f"{'model':<14}{'flavour':<10}{'threads':>8}{'median ms':>11}",
     ]
     for result in results:
         for row in [*result["measured"], *result["failed"]]:
-            figure = (
-                f"  FAILED: {row['failure']}" if "failure" in row else f"{row['median_ms']:>11.3f}"
-            )
+            if "failure" in row:
+                figure = f"  FAILED: {row['failure']}"
+            else:
+                figure = f"{row['median_ms']:>11.3f}"
             mark = "  chosen" if row == result["chosen"] else ""
-            lines.append(
-                f"{result['name']:<14}{row['flavour']:<10}{row['threads']:>8}{figure}{mark}"
-            )
+            start = f"{result['name']:<14}{row['flavour']:<10}{row['threads']:>8}"
+            lines.append(f"{start}{figure}{mark}")
     return "\n".join(lines)

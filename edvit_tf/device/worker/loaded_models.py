@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device.errors import ModelFailed
+from edvit_tf.device.errors import InputError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import check_answers, expected_answers
 from edvit_tf.device.model.memory import check_memory
@@ -64,7 +64,7 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
             started = time.perf_counter()
             model.run(**golden)
             seconds.append(time.perf_counter() - started)
-    except (ModelFailed, ValueError, RuntimeError) as error:
+    except (InputError, ModelFailed) as error:
         raise ModelFailed(
             f"{path.name} ran in a process of its own and not in the worker: {error}"
         ) from error
