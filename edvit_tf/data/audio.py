@@ -91,7 +91,10 @@ def scan(
     """Probes the header of each (shown name, path); unreadable files are named and counted in
     `skipped`.
     """
-    num_windows, rates, padded, total = {}, Counter(), 0, 0
+    num_windows: dict[Path, int] = {}
+    rates: Counter[int] = Counter()
+    padded = 0
+    total = 0
     for shown, path in files:
         total += 1
         try:
@@ -106,11 +109,11 @@ def scan(
         padded += frames < spec.window_samples
         num_windows[path] = len(windows(frames, spec.window_samples))
     check_skipped(skipped, total, what)
-    notes = [
-        f"{n} recordings of {rate} Hz are resampled to {spec.sample_rate_hz} Hz"
-        for rate, n in sorted(rates.items())
-        if rate != spec.sample_rate_hz
-    ]
+
+    notes = []
+    for rate, n in sorted(rates.items()):
+        if rate != spec.sample_rate_hz:
+            notes.append(f"{n} recordings of {rate} Hz are resampled to {spec.sample_rate_hz} Hz")
     if padded:
         notes.append(
             f"{padded} of {len(num_windows)} recordings are shorter than the window of "
@@ -126,12 +129,11 @@ def reader(spec: MelSpec) -> Callable[[Sequence], np.ndarray]:
     filters = mel_filters(spec)
 
     def read(recordings: Sequence) -> np.ndarray:
-        return np.concatenate(
-            [
-                mel_windows(load_samples(r.where, spec.sample_rate_hz), spec, filters)
-                for r in recordings
-            ]
-        )
+        inputs = []
+        for recording in recordings:
+            samples = load_samples(recording.where, spec.sample_rate_hz)
+            inputs.append(mel_windows(samples, spec, filters))
+        return np.concatenate(inputs)
 
     return read
 

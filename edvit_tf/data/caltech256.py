@@ -3,6 +3,7 @@ ten biggest.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,32 +42,22 @@ def load_folders(found: list[Found], settings) -> Dataset:
     Stratified and seeded. DataError: too few classes, an empty class, too many unreadable files.
     """
     place = only_one("caltech256", found)
-    wanted = settings["num_classes"]
-    folders = {f: files(f) for f in subfolders(place.folder)}
-    if not settings["clutter"]:
-        folders = {f: p for f, p in folders.items() if class_name(f.name) not in CLUTTER}
-    empty = sorted(f.name for f, paths in folders.items() if not paths)
-    if len(folders) - len(empty) < wanted:
-        raise DataError(
-            f"{len(folders) - len(empty)} class folders with pictures in {place.folder} (empty: "
-            f"{', '.join(empty) or 'none'}); {wanted} are needed. Fill them, or set num_classes. "
-            f"Expected:\n{LAYOUT}"
-        )
-    chosen = sorted(sorted(folders, key=lambda f: (-len(folders[f]), f.name))[:wanted])
+    chosen = _biggest(place, settings["num_classes"], settings["clutter"])
     skipped: list[Skipped] = []
     recordings = []
-    for label, folder in enumerate(chosen):
-        for path in readable_images(folders[folder], place, skipped):
+    for label, (folder, paths) in enumerate(chosen.items()):
+        for path in readable_images(paths, place, skipped):
             key = f"{class_name(folder.name)}/{path.name}"
-            recordings.append(Recording(key, label, key, 1, path))
+            recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=path))
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
     splits = split_stratified(
         recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
     )
-    labels = tuple(class_name(f.name) for f in chosen)
-    spec = ImageSpec(*settings.image_size, channels=3)
+    labels = tuple(class_name(folder.name) for folder in chosen)
+    height, width = settings.image_size
+    spec = ImageSpec(height, width, channels=3)
 
-    def read(some: list[Recording]) -> np.ndarray:
+    def read(some: Sequence[Recording]) -> np.ndarray:
         return np.stack([image_input(decode_image(r.where), spec) for r in some])
 
     notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
@@ -87,17 +78,40 @@ def load_folders(found: list[Found], settings) -> Dataset:
     )
 
 
+def _biggest(place: Found, wanted: int, clutter: bool) -> dict[Path, list[Path]]:
+    """The `wanted` folders with most files, in alphabetical order, with their files."""
+    folders = {}
+    for folder in subfolders(place.folder):
+        if clutter or class_name(folder.name) not in CLUTTER:
+            folders[folder] = files(folder)
+    empty = sorted(folder.name for folder, paths in folders.items() if not paths)
+    if len(folders) - len(empty) < wanted:
+        raise DataError(
+            f"{len(folders) - len(empty)} class folders with pictures in {place.folder} (empty: "
+            f"{', '.join(empty) or 'none'}); {wanted} are needed. Fill them, or set num_classes. "
+            f"Expected:\n{LAYOUT}"
+        )
+    by_size = sorted(folders, key=lambda folder: (-len(folders[folder]), folder.name))
+    return {folder: folders[folder] for folder in sorted(by_size[:wanted])}
+
+
 def split_stratified(
-    recordings: list[Recording], test: float, validation: float, seed: int
-) -> dict[str, tuple]:
+    recordings: Sequence[Recording], test: float, validation: float, seed: int
+) -> dict[str, tuple[Recording, ...]]:
     """The test fraction of all, then the validation fraction of what is left; each recording is a
     group of its own.
     """
-    mask = stratified_mask([r.label for r in recordings], round(test * len(recordings)), seed)
-    rest = [r for r, m in zip(recordings, mask, strict=True) if not m]
-    held = stratified_mask([r.label for r in rest], round(validation * len(rest)), seed + 1)
-    return {
-        "train": tuple(r for r, m in zip(rest, held, strict=True) if not m),
-        "validation": tuple(r for r, m in zip(rest, held, strict=True) if m),
-        "test": tuple(r for r, m in zip(recordings, mask, strict=True) if m),
-    }
+    rest, tested = _drawn(recordings, test, seed)
+    train, held = _drawn(rest, validation, seed + 1)
+    return {"train": train, "validation": held, "test": tested}
+
+
+def _drawn(
+    recordings: Sequence[Recording], fraction: float, seed: int
+) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """(the others, the fraction that was drawn), stratified by label, both in their old order."""
+    count = round(fraction * len(recordings))
+    mask = stratified_mask([r.label for r in recordings], count, seed)
+    others = tuple(r for r, chosen in zip(recordings, mask, strict=True) if not chosen)
+    drawn = tuple(r for r, chosen in zip(recordings, mask, strict=True) if chosen)
+    return others, drawn

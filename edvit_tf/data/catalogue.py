@@ -56,6 +56,33 @@ def load(
     $EDVIT_DATA/<name>*, then in Keras' cache or download (mnist, cifar10). DataError: unknown name
     or option, missing data, wrong layout, unreadable files.
     """
+    _check_request(name, image_size, seed, synthetic, max_per_class)
+    module = importlib.import_module(f".{name}", __package__)
+    height, width = image_size
+    settings = Settings(
+        name, (height, width), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS)
+    )
+    if synthetic == "only":
+        data = stand_in.make(settings)
+    else:
+        data = _found_or_made(module, settings, data_dir, may_make=synthetic == "fallback")
+
+    if max_per_class is not None:
+        data.notes.append(
+            f"at most {max_per_class} recordings per class and split were kept (max_per_class)"
+        )
+        splits = {s: limit_per_class(r, max_per_class, seed) for s, r in data.splits.items()}
+        data = dataclasses.replace(data, splits=splits)
+    return data
+
+
+def _check_request(
+    name: str,
+    image_size: tuple[int, int],
+    seed: int,
+    synthetic: str,
+    max_per_class: int | None,
+) -> None:
     if name not in NAMES:
         raise DataError(f"Data set {name!r} is unknown; choose from {', '.join(NAMES)}.")
     if synthetic not in SYNTHETIC:
@@ -68,34 +95,26 @@ def load(
         raise DataError(
             f"max_per_class is {max_per_class}; it must be at least 1, or None for all."
         )
-    module = importlib.import_module(f".{name}", __package__)
-    settings = Settings(
-        name, tuple(image_size), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS)
+
+
+def _found_or_made(
+    module, settings: Settings, data_dir: str | Path | None, may_make: bool
+) -> Dataset:
+    """The data set in its folders; without any, the stand-in where it may be made up."""
+    looked: list[Path] = []
+    try:
+        return module.load_folders(_find(settings.name, module, data_dir, looked), settings)
+    except MissingData:
+        # a folder that was named and is wrong is a mistake to mend, not a reason to make data up
+        if not may_make or data_dir is not None:
+            raise
+    data = stand_in.make(settings)
+    places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
+    print(
+        f"WARNING: no {settings.name} data found (looked in {places}): using a SYNTHETIC stand-in; "
+        "accuracies mean nothing",
+        file=sys.stderr,
     )
-    if synthetic == "only":
-        data = stand_in.make(settings)
-    else:
-        looked: list[Path] = []
-        try:
-            data = module.load_folders(_find(name, module, data_dir, looked), settings)
-        except MissingData:
-            # a folder that was named and is wrong is a mistake to mend, not a reason to make data
-            # up
-            if synthetic != "fallback" or data_dir is not None:
-                raise
-            data = stand_in.make(settings)
-            places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
-            print(
-                f"WARNING: no {name} data found (looked in {places}): using a SYNTHETIC stand-in; "
-                "accuracies mean nothing",
-                file=sys.stderr,
-            )
-    if max_per_class is not None:
-        data.notes.append(
-            f"at most {max_per_class} recordings per class and split were kept (max_per_class)"
-        )
-        splits = {s: limit_per_class(r, max_per_class, seed) for s, r in data.splits.items()}
-        data = dataclasses.replace(data, splits=splits)
     return data
 
 
@@ -125,19 +144,22 @@ def _options(name: str, given: dict, known: dict) -> dict:
 
 def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) -> list[Found]:
     """The folders to load; notes where it looked; MissingData if there is none."""
+    starts: list[list[Path]] = []
     if data_dir is not None:
         starts = [[Path(data_dir)]]
     elif os.environ.get("EDVIT_DATA"):
         root = Path(os.environ["EDVIT_DATA"]).expanduser()
-        alike = [
-            p for prefix in module.PREFIXES for p in sorted(root.glob(f"{prefix}*")) if p.is_dir()
-        ]
-        starts = [[root / name], [p for p in alike if p.name != name]]
-    else:
-        starts = []
+        alike = []
+        for prefix in module.PREFIXES:
+            for path in sorted(root.glob(f"{prefix}*")):
+                if path.is_dir() and path.name != name:
+                    alike.append(path)
+        starts = [[root / name], alike]
     for group in starts:
         looked += group
-        found = [f for start in group for f in find_layouts(start, module.is_layout)]
+        found: list[Found] = []
+        for start in group:
+            found += find_layouts(start, module.is_layout)
         if found:
             return found
     if data_dir is None and hasattr(module, "keras_folders"):

@@ -4,6 +4,7 @@ pictures.
 
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from edvit_tf.device.model.decode import decode_image
 from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 
-from .dataset import SPLITS, Dataset, Recording, Skipped, check_skipped
+from .dataset import Dataset, Recording, Skipped, check_skipped
 from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, readable_images, subfolders
 from .keras_cache import cached_or_downloaded
 from .rows import draw_validation, from_rows
@@ -87,28 +88,17 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}: {error}); it must be a CIFAR-10 "
-            "Python "
-            "batch. Get the original file."
+            "Python batch. Get the original file."
         ) from error
-    good = (
-        pixels.dtype == np.uint8
-        and pixels.ndim == 2
-        and pixels.shape[1] == 3072
-        and labels.dtype.kind in "iu"
-    )
-    if (
-        not good
-        or labels.shape != (len(pixels),)
-        or not len(labels)
-        or labels.min() < 0
-        or labels.max() > 9
-    ):
+    wrong_pixels = pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072
+    wrong_labels = labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]
+    if wrong_pixels or wrong_labels or not len(labels) or labels.min() < 0 or labels.max() > 9:
         raise DataError(
             f"{path} holds data {pixels.shape} {pixels.dtype} and labels {labels.shape}; (n, 3072) "
-            "uint8 "
-            "and n labels 0..9 are needed. Get the original file."
+            "uint8 and n labels 0..9 are needed. Get the original file."
         )
-    return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
+    planes = pixels.reshape(-1, 3, 32, 32)  # (n, C, H, W)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
 def _from_batches(place: Found, settings) -> Dataset:
@@ -116,12 +106,14 @@ def _from_batches(place: Found, settings) -> Dataset:
     if not names or not (place.folder / "test_batch").is_file():
         raise DataError(
             f"{place.folder} lacks {'test_batch' if names else 'data_batch_1'}; training and test "
-            "batches "
-            f"are needed. Expected:\n{LAYOUT}"
+            f"batches are needed. Expected:\n{LAYOUT}"
         )
     parts = [read_batch(place.folder / name) for name in names]
     rows = {
-        "train": tuple(np.concatenate(p) for p in zip(*parts, strict=True)),
+        "train": (
+            np.concatenate([pixels for pixels, _ in parts]),
+            np.concatenate([labels for _, labels in parts]),
+        ),
         "test": read_batch(place.folder / "test_batch"),
     }
     data = from_rows("cifar10", LABELS, rows, place.shown, settings)
@@ -135,46 +127,27 @@ def _from_folders(place: Found, settings) -> Dataset:
     in each epoch.
     """
     skipped: list[Skipped] = []
-    sides: dict[str, list[Recording]] = {}
-    rows = 0
-    for side in ("train", "test"):
-        empty = [c for c in LABELS if c not in {f.name for f in subfolders(place.folder / side)}]
-        if empty:
-            raise DataError(
-                f"{place.folder / side} lacks the class folders {', '.join(empty)}; all ten are "
-                "needed. "
-                f"Expected:\n{LAYOUT}"
-            )
-        sides[side], bad, total = [], len(skipped), 0
-        for label, name in enumerate(LABELS):
-            found = files(place.folder / side / name)
-            total += len(found)
-            for path in readable_images(found, place, skipped):
-                key = f"{side}/{name}/{path.name}"
-                sides[side].append(Recording(key, label, key, 1, (rows, path)))
-                rows += 1
-        check_skipped(skipped[bad:], total, f"cifar10 ({side} split)")
-    mask, note = draw_validation(
-        [r.label for r in sides["train"]], settings["validation_count"], settings.seed
+    train = _side(place, "train", 0, skipped)
+    test = _side(place, "test", len(train), skipped)
+    mask, notes = draw_validation(
+        [r.label for r in train], settings["validation_count"], settings.seed
     )
-    train = list(zip(sides["train"], mask, strict=True))
-    parts = ([r for r, m in train if not m], [r for r, m in train if m], sides["test"])
-    splits = {s: tuple(p) for s, p in zip(SPLITS, parts, strict=True)}
-    notes = [note] if note else []
+    splits = {
+        "train": tuple(r for r, held in zip(train, mask, strict=True) if not held),
+        "validation": tuple(r for r, held in zip(train, mask, strict=True) if held),
+        "test": tuple(test),
+    }
     check_classes(splits, LABELS, place.shown, notes)
-    spec = ImageSpec(*settings.image_size, channels=3)
-    pixels, decoded = np.zeros((rows, 32, 32, 3), np.uint8), np.zeros(rows, bool)
+    height, width = settings.image_size
+    spec = ImageSpec(height, width, channels=3)
+    pixels = np.zeros((len(train) + len(test), 32, 32, 3), np.uint8)
+    decoded = np.zeros(len(pixels), bool)
 
-    def read(chosen: list[Recording]) -> np.ndarray:
-        for r in chosen:
-            row, path = r.where
+    def read(chosen: Sequence[Recording]) -> np.ndarray:
+        for recording in chosen:
+            row, path = recording.where
             if not decoded[row]:
-                picture = decode_image(path)
-                if picture.shape[:2] != (32, 32):
-                    raise InputError(
-                        f"{picture.shape[1]}x{picture.shape[0]} pixels; CIFAR-10's are 32x32"
-                    )
-                pixels[row] = image_input(picture, PIXELS)
+                pixels[row] = _picture(path)
                 decoded[row] = True
         return image_batch(pixels[[r.where[0] for r in chosen]], spec)
 
@@ -193,3 +166,38 @@ def _from_folders(place: Found, settings) -> Dataset:
         notes=notes,
         skipped=skipped,
     )
+
+
+def _side(place: Found, side: str, first_row: int, skipped: list[Skipped]) -> list[Recording]:
+    """The pictures of train/ or test/, class by class, their rows counted from `first_row`."""
+    folder = place.folder / side
+    there = {one.name for one in subfolders(folder)}
+    lacking = [name for name in LABELS if name not in there]
+    if lacking:
+        raise DataError(
+            f"{folder} lacks the class folders {', '.join(lacking)}; all ten are needed. "
+            f"Expected:\n{LAYOUT}"
+        )
+
+    recordings: list[Recording] = []
+    unreadable: list[Skipped] = []
+    total = 0
+    for label, name in enumerate(LABELS):
+        found = files(folder / name)
+        total += len(found)
+        for path in readable_images(found, place, unreadable):
+            key = f"{side}/{name}/{path.name}"
+            where = (first_row + len(recordings), path)
+            recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=where))
+    check_skipped(unreadable, total, f"cifar10 ({side} split)")
+    skipped += unreadable
+    return recordings
+
+
+def _picture(path: Path) -> np.ndarray:
+    """uint8 (32, 32, 3); InputError for another size."""
+    picture = decode_image(path)
+    height, width = picture.shape[:2]
+    if (height, width) != (32, 32):
+        raise InputError(f"{width}x{height} pixels; CIFAR-10's are 32x32")
+    return image_input(picture, PIXELS)

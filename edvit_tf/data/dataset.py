@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from edvit_tf.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 _SAMPLED = 4096  # bytes at either end of a file that its digest covers
-SKIP_LIMIT = (
-    0.05  # share of a split's recordings that may be unreadable; a single one is always forgiven
-)
+# Share of a split's recordings that may be unreadable; a single one is always forgiven.
+SKIP_LIMIT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,8 @@ class Recording:
     label: int
     group: str  # what must stay together: the track and its repeats, the speaker
     num_windows: int
-    where: Any = field(
-        repr=False
-    )  # a Path, a row, or a seed: only the data set's `read` looks at it
+    # a Path, a row, or a seed: only the data set's `read` looks at it
+    where: Any = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,14 @@ class Dataset:
     read: Callable[[Sequence[Recording]], np.ndarray] = field(repr=False)
     synthetic: bool = False
     chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
-    id_rule: str | None = (
-        None  # how the ids follow from the source, where listing them all says no more
-    )
+    # how the ids follow from the source, where listing them all says no more
+    id_rule: str | None = None
     rows_digest: str = ""  # of the pixels and labels, where recordings are rows in memory
     padded: int = 0  # recordings shorter than the window
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    failed: dict[str, dict[str, Skipped]] = field(
-        default_factory=dict, repr=False
-    )  # split -> id -> met at decoding
+    # split -> id -> met at decoding
+    failed: dict[str, dict[str, Skipped]] = field(default_factory=dict, repr=False)
 
     def recordings(self, split: str) -> tuple[Recording, ...]:
         """The split's recordings; their places are the indices that `iterate` gives."""
@@ -109,58 +106,46 @@ class Dataset:
         """Yields (x (H, W, C), label, recording index) window by window, in the split's order,
         decoding lazily.
 
-        x: uint8 0..255 or float32 decibels, C-contiguous. A file that cannot be decoded is named on
-        stderr and in `skipped` and gives nothing; DataError when more than 5 % of the split are so.
+        x: of the spec's dtype, C-contiguous. A file that cannot be decoded is named on stderr and
+        in `skipped` and gives nothing; DataError when more than 5 % of the split are so.
         """
-        for x, label, index in self._chunks(split, range(len(self.recordings(split)))):
-            yield from zip(x, label.tolist(), index.tolist(), strict=True)
+        count = len(self.recordings(split))
+        for start in range(0, count, self.chunk):
+            indices = range(start, min(start + self.chunk, count))
+            for x, index in self._read(split, indices):
+                yield from zip(x, repeat(self.recordings(split)[index].label), repeat(index))
 
-    def _chunks(
-        self, split: str, order: Sequence[int]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(windows (n, H, W, C), labels (n,), recording indices (n,)) in the given order of
-        recordings.
-        """
+    def _read(self, split: str, indices: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
+        """(windows (n, H, W, C), index) of each recording; what cannot be read is reported."""
         recordings = self.recordings(split)
-        for start in range(0, len(order), self.chunk):
-            indices = order[start : start + self.chunk]
-            try:
-                yield self._read(recordings, indices)
-            except InputError as error:
-                for i in indices:  # find the one that fails
-                    try:
-                        yield (
-                            self._read(recordings, [i])
-                            if len(indices) > 1
-                            else self._fail(split, i, error)
-                        )
-                    except InputError as one:
-                        yield self._fail(split, i, one)
-
-    def _read(self, recordings: Sequence[Recording], indices: Sequence[int]) -> tuple:
         chosen = [recordings[i] for i in indices]
-        counts = [r.num_windows for r in chosen]
-        x = self.read(chosen)
-        if len(x) != sum(counts):
-            raise InputError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
-        return (
-            x,
-            np.repeat(np.array([r.label for r in chosen]), counts),
-            np.repeat(np.array(indices), counts),
-        )
+        try:
+            x = self.read(chosen)
+            counts = [recording.num_windows for recording in chosen]
+            if len(x) != sum(counts):
+                raise InputError(f"{len(x)} windows decoded, its header promised {sum(counts)}")
+        except InputError as error:
+            if len(indices) == 1:
+                self._report(split, chosen[0], error)
+                return
+            for index in indices:  # find the one that fails
+                yield from self._read(split, [index])
+            return
 
-    def _fail(self, split: str, index: int, error: InputError) -> tuple:
-        recording, reason = self.recordings(split)[index], str(error)
+        ends = np.cumsum(counts)
+        for index, end, num_windows in zip(indices, ends, counts, strict=True):
+            yield x[end - num_windows : end], index
+
+    def _report(self, split: str, recording: Recording, error: InputError) -> None:
+        """Names a recording that cannot be decoded; DataError when there are too many."""
         path = recording.where
         shown = "/".join(path.parts[-2:]) if isinstance(path, Path) else recording.id
         failed = self.failed.setdefault(split, {})
-        failed[recording.id] = Skipped(shown, reason)
-        report_skipped(self.skipped, shown, reason)
+        failed[recording.id] = Skipped(shown, str(error))
+        report_skipped(self.skipped, shown, str(error))
         check_skipped(
             list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)"
         )
-        none = np.zeros(0, np.int64)
-        return np.zeros((0, *self.spec.shape), self.spec.dtype), none, none
 
     def split_ids(self, split: str) -> list[str] | dict:
         """The ids of a split for the manifest; where a rule gives them: the rule, their count and
@@ -185,30 +170,17 @@ class Dataset:
         found = sha256(self.rows_digest.encode())
         for split in self.splits:
             for recording in self.recordings(split):
-                where = (
-                    recording.where if isinstance(recording.where, tuple) else (recording.where,)
-                )
-                for path in (one for one in where if isinstance(one, Path)):
-                    found.update(_ends(path))
+                where = recording.where
+                for part in where if isinstance(where, tuple) else (where,):
+                    if isinstance(part, Path):
+                        found.update(_ends(part))
         return found.hexdigest()
 
     def describe(self) -> dict:
         """Plain JSON: name, source, whether synthetic, labels, sizes by split and class, notes,
         what was skipped.
         """
-        splits = {}
-        for split, recordings in self.splits.items():
-            label = np.array([r.label for r in recordings], int)
-            count = np.bincount(label, minlength=len(self.labels))
-            num_windows = np.bincount(label, [r.num_windows for r in recordings], len(self.labels))
-            splits[split] = {
-                "recordings": len(recordings),
-                "windows": int(num_windows.sum()),
-                "per_class": {
-                    name: {"recordings": int(count[i]), "windows": int(num_windows[i])}
-                    for i, name in enumerate(self.labels)
-                },
-            }
+        splits = {name: self._counts(recordings) for name, recordings in self.splits.items()}
         return {
             "name": self.name,
             "kind": self.spec.modality,
@@ -222,6 +194,22 @@ class Dataset:
             "padded": self.padded,
             "skipped": len(self.skipped),
             "skipped_files": [s.path for s in self.skipped[:20]],
+        }
+
+    def _counts(self, recordings: Sequence[Recording]) -> dict:
+        """Recordings and windows of a split, and of each of its classes."""
+        label = np.array([r.label for r in recordings], int)
+        windows = [r.num_windows for r in recordings]
+        count = np.bincount(label, minlength=len(self.labels))
+        num_windows = np.bincount(label, windows, len(self.labels))
+
+        per_class = {}
+        for i, name in enumerate(self.labels):
+            per_class[name] = {"recordings": int(count[i]), "windows": int(num_windows[i])}
+        return {
+            "recordings": len(recordings),
+            "windows": int(num_windows.sum()),
+            "per_class": per_class,
         }
 
 

@@ -71,7 +71,8 @@ def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2)
         return []
     if is_layout(start):
         return [Found(start, start.name)]
-    found, level = [], subfolders(start)
+    found = []
+    level = subfolders(start)
     for _ in range(depth):
         below = []
         for folder in level:
@@ -91,11 +92,8 @@ def listing(folder: Path, limit: int = 8) -> str:
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     if not names:
         return "it is empty"
-    return (
-        "it holds "
-        + ", ".join(names[:limit])
-        + (f" and {len(names) - limit} more" if len(names) > limit else "")
-    )
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"it holds {', '.join(names[:limit])}{more}"
 
 
 def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:

@@ -3,15 +3,16 @@ kept together.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from edvit_tf.errors import DataError
 
 from .audio import SUFFIXES, input_files, mel_spec, reader, scan
-from .dataset import SPLITS, Dataset, Recording, Skipped, report_skipped
+from .dataset import Dataset, Recording, Skipped, report_skipped
 from .folders import Found, files, has_file, subfolders
-from .split import check_classes, check_disjoint, split_groups
+from .split import check_classes, check_disjoint, split_recordings
 
 GENRES = (
     "blues",
@@ -67,11 +68,14 @@ def repeat_groups() -> dict[str, str]:
     """Track id -> id of the first track of its group of repeats, for the tracks that have any."""
     first: dict[str, str] = {}
     for genre, pairs in REPEATS.items():
-        for pair in pairs:
-            a, b = (f"{genre}.{n:05d}" for n in pair)
+        for one, other in pairs:
+            a = f"{genre}.{one:05d}"
+            b = f"{genre}.{other:05d}"
+            # two groups that a pair joins take the name of the earlier one
             old = {first.get(a, a), first.get(b, b)}
-            new = min(old)
-            first.update({t: new for t, f in first.items() if f in old} | {a: new, b: new})
+            joined = [track for track, group in first.items() if group in old]
+            for track in (a, b, *joined):
+                first[track] = min(old)
     return first
 
 
@@ -88,57 +92,34 @@ def load_folders(found: list[Found], settings) -> Dataset:
     unreadable files.
     """
     source = " + ".join(f.shown for f in found)
-    tracks = defaultdict(list)  # genre -> (shown, path)
-    for place in found:
-        for folder in subfolders(place.folder):
-            if folder.name in GENRES:
-                tracks[folder.name] += [(place.relative(p), p) for p in files(folder)]
-    missing = [g for g in GENRES if not tracks[g]]
-    if missing:
-        raise DataError(
-            f"No recordings of {', '.join(missing)} in {', '.join(str(f.folder) for f in found)}; "
-            "all ten "
-            f"genres are needed. Expected:\n{LAYOUT}"
-        )
     skipped: list[Skipped] = []
-    named = []  # (shown, path, genre, track)
-    for label, genre in enumerate(GENRES):
-        for shown, path in tracks[genre]:
-            track = re.fullmatch(rf"({genre}\.\d+)", path.stem)
-            if track:
-                named.append((shown, path, label, track[1]))
-            else:
-                report_skipped(
-                    skipped, shown, f"its name is not {genre}.NNNNN with {', '.join(SUFFIXES)}"
-                )
+    tracks = _tracks(found, skipped)
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=False)
-    scanned = scan(
-        [(shown, path) for shown, path, _, _ in named], spec, skipped, f"gtzan ({source})"
-    )
-    named = [n for n in named if n[1] in scanned.num_windows]
-    repeats, copies = repeat_groups(), Counter(track for _, _, _, track in named)
-    recordings = [
-        Recording(
-            track if copies[track] == 1 else shown,
-            label,
-            repeats.get(track, track),
-            scanned.num_windows[path],
-            path,
+    scanned = scan([(t.shown, t.path) for t in tracks], spec, skipped, f"gtzan ({source})")
+    readable = [track for track in tracks if track.path in scanned.num_windows]
+
+    # a track that is in several folders is named by its path
+    repeats = repeat_groups()
+    copies = Counter(track.name for track in readable)
+    recordings = []
+    for track in readable:
+        recordings.append(
+            Recording(
+                id=track.name if copies[track.name] == 1 else track.shown,
+                label=track.label,
+                group=repeats.get(track.name, track.name),
+                num_windows=scanned.num_windows[track.path],
+                where=track.path,
+            )
         )
-        for shown, path, label, track in named
-    ]
+
     fractions = {"test": settings["test_fraction"], "validation": settings["validation_fraction"]}
-    sides = split_groups(
-        [r.label for r in recordings], [r.group for r in recordings], fractions, settings.seed
-    )
-    splits = {
-        s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS
-    }
+    splits = split_recordings(recordings, fractions, settings.seed)
     check_disjoint(splits, source)
-    together = sum(n - 1 for n in Counter(r.group for r in recordings).values())
-    notes = scanned.notes + (
-        [f"{together} recordings repeat another one and are kept on its side"] if together else []
-    )
+    notes = list(scanned.notes)
+    together = len(recordings) - len({r.group for r in recordings})
+    if together:
+        notes.append(f"{together} recordings repeat another one and are kept on its side")
     check_classes(splits, GENRES, source, notes)
     if len(found) > 1:
         notes.append(f"{len(found)} folders are combined: {source}")
@@ -155,3 +136,39 @@ def load_folders(found: list[Found], settings) -> Dataset:
         notes=notes,
         skipped=skipped,
     )
+
+
+@dataclass(frozen=True)
+class _Track:
+    shown: str
+    path: Path
+    label: int
+    name: str  # GENRE.NNNNN
+
+
+def _tracks(found: list[Found], skipped: list[Skipped]) -> list[_Track]:
+    """The tracks of all folders, genre by genre; files with another name are reported. DataError if
+    a genre has none.
+    """
+    in_genre: dict[str, list[tuple[str, Path]]] = {genre: [] for genre in GENRES}
+    for place in found:
+        for folder in subfolders(place.folder):
+            if folder.name in GENRES:
+                in_genre[folder.name] += [(place.relative(path), path) for path in files(folder)]
+    missing = [genre for genre in GENRES if not in_genre[genre]]
+    if missing:
+        raise DataError(
+            f"No recordings of {', '.join(missing)} in {', '.join(str(f.folder) for f in found)}; "
+            f"all ten genres are needed. Expected:\n{LAYOUT}"
+        )
+
+    tracks = []
+    for label, genre in enumerate(GENRES):
+        for shown, path in in_genre[genre]:
+            if re.fullmatch(rf"{genre}\.\d+", path.stem):
+                tracks.append(_Track(shown, path, label, path.stem))
+            else:
+                report_skipped(
+                    skipped, shown, f"its name is not {genre}.NNNNN with {', '.join(SUFFIXES)}"
+                )
+    return tracks

@@ -15,9 +15,8 @@ URLS = {
     "mnist": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 }
-PROBE_SECONDS = (
-    15.0  # for the server's first answer; a name server alone may take longer, hence the thread
-)
+# For the server's first answer; a name server alone may take longer, hence the thread.
+PROBE_SECONDS = 15.0
 
 
 def cache_folder() -> Path:
@@ -32,27 +31,40 @@ def cached_or_downloaded(
     fails.
     """
     looked.append(cache_folder())
-    found = find_layouts(cache_folder(), is_layout)
+    found = _cached(is_layout)
     if found:
-        return [Found(f.folder, f"keras {f.folder.name}") for f in found[:1]]
+        return found
+
     problem = _unreachable(URLS[name])
     if problem is None:
-        import keras
-
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(30.0)  # a download that stalls must end too
-        try:
-            getattr(keras.datasets, name).load_data()
-        except Exception as error:  # noqa: BLE001, Keras wraps what urllib raises in a bare one
-            problem = str(error)
-        finally:
-            socket.setdefaulttimeout(before)
-        found = find_layouts(cache_folder(), is_layout)
+        problem = _download(name)
+        found = _cached(is_layout)
         if found:
-            return [Found(f.folder, f"keras {f.folder.name}") for f in found[:1]]
+            return found
     raise MissingData(
         f"{wrong_layout(name, looked, layout)}\nThe download from {URLS[name]} failed: {problem}."
     )
+
+
+def _cached(is_layout: Callable) -> list[Found]:
+    """The first folder of the cache with the layout, if there is one."""
+    found = find_layouts(cache_folder(), is_layout)
+    return [Found(f.folder, f"keras {f.folder.name}") for f in found[:1]]
+
+
+def _download(name: str) -> str | None:
+    """Why Keras could not download it; None if it could."""
+    import keras
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30.0)  # a download that stalls must end too
+    try:
+        getattr(keras.datasets, name).load_data()
+    except Exception as error:  # noqa: BLE001, Keras wraps what urllib raises in a bare one
+        return str(error)
+    finally:
+        socket.setdefaulttimeout(before)
+    return None
 
 
 def _unreachable(url: str) -> str | None:

@@ -1,6 +1,7 @@
 """MNIST (LeCun et al. 1998): IDX files, gz or not, of any number of rows, or Keras' mnist.npz."""
 
 import gzip
+import math
 import struct
 import zipfile
 import zlib
@@ -24,9 +25,12 @@ FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    dotted = stem.replace("-idx", ".idx")
-    names = [f"{s}-ubyte{end}" for s in (stem, dotted) for end in ("", ".gz")]
-    return next((folder / n for n in names if (folder / n).is_file()), None)
+    for name in (stem, stem.replace("-idx", ".idx")):
+        for end in ("", ".gz"):
+            path = folder / f"{name}-ubyte{end}"
+            if path.is_file():
+                return path
+    return None
 
 
 def is_layout(folder: Path) -> bool:
@@ -44,42 +48,46 @@ def load_folders(found: list[Found], settings) -> Dataset:
     damaged or odd.
     """
     place = only_one("mnist", found)
-    paths = [_find(place.folder, stem) for stem in FILES]
-    if all(paths):
-        train_x, train_y, test_x, test_y = (read_idx(p) for p in paths)
-    elif (place.folder / "mnist.npz").is_file():
-        try:
-            with np.load(place.folder / "mnist.npz", allow_pickle=False) as file:
-                train_x, train_y, test_x, test_y = (
-                    file[k] for k in ("x_train", "y_train", "x_test", "y_test")
-                )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(
-                f"{place.folder / 'mnist.npz'} cannot be read ({error}); it must be the file that "
-                "Keras "
-                "downloads. Remove it to have it downloaded again."
-            ) from error
-    else:
-        lost = [f"{stem}-ubyte" for stem, path in zip(FILES, paths, strict=True) if path is None]
-        raise DataError(
-            f"{place.folder} lacks {', '.join(lost)}; all four files are needed. "
-            f"Expected:\n{LAYOUT}"
-        )
+    arrays = _idx_files(place.folder) or _npz_file(place.folder)
+    train_x, train_y, test_x, test_y = arrays
     for name, x, y in (("train", train_x, train_y), ("t10k", test_x, test_y)):
-        if (
-            x.ndim != 3
-            or x.shape[1:] != (28, 28)
-            or y.shape != (len(x),)
-            or not len(x)
-            or y.max() > 9
-        ):
+        right = x.ndim == 3 and x.shape[1:] == (28, 28) and y.shape == (len(x),)
+        if not right or not len(x) or y.max() > 9:
             raise DataError(
                 f"{name} images {x.shape} and labels {y.shape} in {place.folder}; (n, 28, 28) "
-                "images and n "
-                "labels 0..9 are needed, n at least 1. Get complete copies of both files."
+                "images and n labels 0..9 are needed, n at least 1. Get complete copies of both "
+                "files."
             )
     rows = {"train": (train_x[..., None], train_y), "test": (test_x[..., None], test_y)}
     return from_rows("mnist", LABELS, rows, place.shown, settings)
+
+
+def _idx_files(folder: Path) -> list[np.ndarray] | None:
+    """Images and labels, train then test; None where there is another format. DataError if one of
+    four is missing.
+    """
+    paths = {stem: _find(folder, stem) for stem in FILES}
+    lost = [f"{stem}-ubyte" for stem, path in paths.items() if path is None]
+    if not lost:
+        return [read_idx(path) for path in paths.values() if path is not None]
+    if (folder / "mnist.npz").is_file():
+        return None
+    raise DataError(
+        f"{folder} lacks {', '.join(lost)}; all four files are needed. Expected:\n{LAYOUT}"
+    )
+
+
+def _npz_file(folder: Path) -> list[np.ndarray]:
+    """Images and labels, train then test."""
+    path = folder / "mnist.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); it must be the file that Keras downloads. Remove it "
+            "to have it downloaded again."
+        ) from error
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -100,9 +108,10 @@ def read_idx(path: Path) -> np.ndarray:
             f"{0x0800 + rank:08x}. Get the original file."
         )
     shape = struct.unpack(f">{rank}I", data[4:header])
-    if len(data) - header != int(np.prod(shape, dtype=np.int64)):
+    promised = math.prod(shape)
+    if len(data) - header != promised:
         raise DataError(
             f"{path} holds {len(data) - header} bytes of data; its header says {shape}, "
-            f"{np.prod(shape, dtype=np.int64)}. Get a complete copy of it."
+            f"{promised}. Get a complete copy of it."
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -19,10 +19,8 @@ LAYOUT = """  yes/0a7c2a8d_nohash_0.wav ... (or .flac)
   testing_list.txt  validation_list.txt   (lines such as yes/0a7c2a8d_nohash_0.wav)"""
 OPTIONS = {"num_words": 10, "window_seconds": 1.0, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
-FRACTIONS = {
-    "test": 0.1,
-    "validation": 0.1,
-}  # where a list is missing: about what the official lists hold
+# Where a list is missing: about what the official lists hold.
+FRACTIONS = {"test": 0.1, "validation": 0.1}
 
 
 def is_layout(folder: Path) -> bool:
@@ -37,37 +35,35 @@ def load_folders(found: list[Found], settings) -> Dataset:
     DataError: too few words, a speaker on two sides, an empty class, too many unreadable files.
     """
     place = only_one("speech_commands", found)
-    words = {w.name: files(w) for w in subfolders(place.folder) if w.name != "_background_noise_"}
-    chosen = sorted(sorted(words, key=lambda w: (-len(words[w]), w))[: settings["num_words"]])
-    filled = [w for w in words if words[w]]
-    if len(filled) < settings["num_words"]:
-        raise DataError(
-            f"{len(filled)} words with recordings in {place.folder} ({', '.join(filled)}); "
-            "num_words is "
-            f"{settings['num_words']}. Add words, or set num_words={len(filled)}. "
-            f"Expected:\n{LAYOUT}"
-        )
+    words = _words(place, settings["num_words"])
+    labels = tuple(words)
+
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=True)
     skipped: list[Skipped] = []
-    shown = [(place.relative(p), p) for word in chosen for p in words[word]]
+    shown = [(place.relative(path), path) for paths in words.values() for path in paths]
     scanned = scan(shown, spec, skipped, f"speech_commands ({place.shown})")
+
     recordings = []
     for path, num_windows in scanned.num_windows.items():
+        word = path.parent.name
         speaker = path.stem.split("_nohash_")[0]  # a file named otherwise is a speaker of its own
         recordings.append(
             Recording(
-                f"{path.parent.name}/{path.stem}",
-                chosen.index(path.parent.name),
-                speaker,
-                num_windows,
-                path,
+                id=f"{word}/{path.stem}",
+                label=labels.index(word),
+                group=speaker,
+                num_windows=num_windows,
+                where=path,
             )
         )
+
     notes = list(scanned.notes)
     sides = _sides(place, recordings, settings.seed, notes)
-    splits = {s: tuple(r for r in recordings if sides[r.id] == s) for s in SPLITS}
+    splits = {}
+    for split in SPLITS:
+        splits[split] = tuple(r for r in recordings if sides[r.id] == split)
     check_disjoint(splits, place.shown)
-    check_classes(splits, chosen, place.shown, notes)
+    check_classes(splits, labels, place.shown, notes)
     repeated = [i for i, n in Counter(r.id for r in recordings).items() if n > 1]
     if repeated:
         notes.append(
@@ -76,7 +72,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
         )
     return Dataset(
         "speech_commands",
-        tuple(chosen),
+        labels,
         spec,
         input_files(spec),
         place.shown,
@@ -89,6 +85,22 @@ def load_folders(found: list[Found], settings) -> Dataset:
     )
 
 
+def _words(place: Found, count: int) -> dict[str, list[Path]]:
+    """The `count` words with most recordings, in alphabetical order, with their files."""
+    words = {}
+    for folder in subfolders(place.folder):
+        if folder.name != "_background_noise_":
+            words[folder.name] = files(folder)
+    filled = [word for word in words if words[word]]
+    if len(filled) < count:
+        raise DataError(
+            f"{len(filled)} words with recordings in {place.folder} ({', '.join(filled)}); "
+            f"num_words is {count}. Add words, or set num_words={len(filled)}. Expected:\n{LAYOUT}"
+        )
+    by_size = sorted(words, key=lambda word: (-len(words[word]), word))
+    return {word: words[word] for word in sorted(by_size[:count])}
+
+
 def _sides(
     place: Found, recordings: list[Recording], seed: int, notes: list[str]
 ) -> dict[str, str]:
@@ -96,19 +108,21 @@ def _sides(
     from the rest.
     """
     sides = {}
+    missing = {}  # split -> fraction
     for split, name in LISTS.items():
-        if (place.folder / name).is_file():
-            lines = (place.folder / name).read_text(encoding="utf-8").split()
-            sides |= {
-                line.rsplit(".", 1)[0]: split for line in lines
-            }  # wav in the list may be flac on disk
-    missing = {s: f for s, f in FRACTIONS.items() if not (place.folder / LISTS[s]).is_file()}
+        if not (place.folder / name).is_file():
+            missing[split] = FRACTIONS[split]
+            continue
+        for line in (place.folder / name).read_text(encoding="utf-8").split():
+            sides[line.rsplit(".", 1)[0]] = split  # wav in the list may be flac on disk
+    if missing:
+        lists = " and no ".join(LISTS[split] for split in missing)
+        notes.append(
+            f"no {lists}: the {' and '.join(missing)} split is drawn by speaker, seed {seed}"
+        )
+
     rest = [r for r in recordings if r.id not in sides]
     drawn = split_groups([r.label for r in rest], [r.group for r in rest], missing, seed)
-    if missing:
-        notes.append(
-            f"no {' and no '.join(LISTS[s] for s in missing)}: the {' and '.join(missing)} split "
-            "is drawn by "
-            f"speaker, seed {seed}"
-        )
-    return sides | {r.id: side for r, side in zip(rest, drawn, strict=True)}
+    for recording, side in zip(rest, drawn, strict=True):
+        sides[recording.id] = side
+    return sides

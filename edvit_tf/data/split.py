@@ -9,6 +9,8 @@ import numpy as np
 
 from edvit_tf.errors import DataError
 
+from .dataset import SPLITS, Recording
+
 
 def split_groups(
     labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str, float], seed: int
@@ -20,48 +22,88 @@ def split_groups(
     it in all of its labels, else to train. A split left without a label then takes train's smallest
     group of it, if train has two.
     """
-    members = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)  # group -> rows
     for i, group in enumerate(groups):
         members[group].append(i)
     total = Counter(labels)
-    room = {s: {c: max(1, round(f * n)) for c, n in total.items()} for s, f in fractions.items()}
+    room = {}  # split -> label -> recordings that it still takes
+    for split, fraction in fractions.items():
+        room[split] = {label: max(1, round(fraction * n)) for label, n in total.items()}
+
     names = sorted(members)  # not the order in which files were listed
     result = ["train"] * len(labels)
     for k in np.random.default_rng(seed).permutation(len(names)):
         rows = members[names[k]]
         need = Counter(labels[i] for i in rows)
         for split, left in room.items():
-            if all(left[c] >= n for c, n in need.items()):
-                for c, n in need.items():
-                    left[c] -= n
+            if all(left[label] >= n for label, n in need.items()):
+                for label, n in need.items():
+                    left[label] -= n
                 for i in rows:
                     result[i] = split
                 break
+
     for split in fractions:
         for label in sorted(total):
-            have = {
-                s: {groups[i] for i in range(len(labels)) if (labels[i], result[i]) == (label, s)}
-                for s in (split, "train")
-            }
-            if not have[split] and len(have["train"]) > 1:
-                for i in members[min(have["train"], key=lambda g: (len(members[g]), g))]:
-                    result[i] = split
+            _fill(split, label, labels, groups, members, result)
     return result
 
 
-def stratified_mask(labels: Sequence[int], count: int, seed: int) -> np.ndarray:
+def _fill(
+    split: str,
+    label: int,
+    labels: Sequence[int],
+    groups: Sequence[str],
+    members: Mapping[str, list[int]],
+    result: list[str],
+) -> None:
+    """Gives a split without a label train's smallest group of it, if train has two; changes
+    `result`.
+    """
+    in_train = set()
+    for i, group in enumerate(groups):
+        if labels[i] != label:
+            continue
+        if result[i] == split:
+            return
+        if result[i] == "train":
+            in_train.add(group)
+    if len(in_train) > 1:
+        smallest = min(in_train, key=lambda group: (len(members[group]), group))
+        for i in members[smallest]:
+            result[i] = split
+
+
+def split_recordings(
+    recordings: Sequence[Recording], fractions: Mapping[str, float], seed: int
+) -> dict[str, tuple[Recording, ...]]:
+    """`split_groups` of recordings, in their order."""
+    labels = [r.label for r in recordings]
+    groups = [r.group for r in recordings]
+    sides = split_groups(labels, groups, fractions, seed)
+    splits: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    for recording, side in zip(recordings, sides, strict=True):
+        splits[side].append(recording)
+    return {split: tuple(part) for split, part in splits.items()}
+
+
+def stratified_mask(labels: Sequence[int] | np.ndarray, count: int, seed: int) -> np.ndarray:
     """bool (n,): `count` rows chosen at random, each label in proportion (largest remainders get
     the odd ones).
     """
-    labels = np.asarray(labels)
-    classes, totals = np.unique(labels, return_counts=True)
-    exact = totals * (count / len(labels))
+    y = np.asarray(labels)
+    classes, totals = np.unique(y, return_counts=True)
+
+    exact = totals * (count / len(y))
     quota = np.floor(exact).astype(int)
-    quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += 1
-    mask = np.zeros(len(labels), bool)
+    by_remainder = np.argsort(quota - exact, kind="stable")
+    quota[by_remainder[: count - quota.sum()]] += 1
+
+    mask = np.zeros(len(y), bool)
     rng = np.random.default_rng(seed)
     for label, n in zip(classes, quota, strict=True):
-        mask[rng.permutation(np.flatnonzero(labels == label))[:n]] = True
+        rows = np.flatnonzero(y == label)
+        mask[rng.permutation(rows)[:n]] = True
     return mask
 
 
@@ -77,10 +119,8 @@ def check_classes(
         if empty and (split == "train" or not have):
             raise DataError(
                 f"Class {', '.join(map(repr, empty))} has no recording in the {split} split of "
-                f"{where}; "
-                "every class is needed. Add recordings (three a class at least), or change the "
-                "fractions "
-                "or lists."
+                f"{where}; every class is needed. Add recordings (three a class at least), or "
+                "change the fractions or lists."
             )
         if empty:
             notes.append(f"no recordings of {', '.join(empty)} in {split}")
@@ -88,16 +128,14 @@ def check_classes(
 
 def check_disjoint(splits: Mapping[str, Sequence], where: str) -> None:
     """DataError if a group (a speaker, a track with its repeats) is in two splits."""
-    side = {}
+    side: dict[str, str] = {}  # group -> split
     for split, recordings in splits.items():
         for r in recordings:
             if side.setdefault(r.group, split) != split:
                 raise DataError(
                     f"{r.group!r} is both in the {side[r.group]} and in the {split} split of "
-                    f"{where} "
-                    f"(e.g. {r.id}); one side only is honest. Correct the lists, or remove them to "
-                    "have "
-                    "the split drawn."
+                    f"{where} (e.g. {r.id}); one side only is honest. Correct the lists, or remove "
+                    "them to have the split drawn."
                 )
 
 
@@ -105,7 +143,8 @@ def limit_per_class(recordings: Sequence, maximum: int, seed: int) -> tuple:
     """At most `maximum` recordings a class: the first of a seeded permutation, in their old
     order.
     """
-    taken, kept = Counter(), []
+    taken: Counter[int] = Counter()
+    kept = []
     for i in np.random.default_rng(seed).permutation(len(recordings)):
         if taken[recordings[i].label] < maximum:
             taken[recordings[i].label] += 1

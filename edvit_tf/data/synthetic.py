@@ -7,20 +7,24 @@ that they tell nothing. Accuracies on them mean nothing but that the machinery w
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from edvit_tf.device.model.image import ImageSpec, image_input
+from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.sound import mel_windows, windows
 
 from .audio import input_files, mel_filters, mel_spec
-from .dataset import SPLITS, Dataset, Recording
-from .split import check_classes, split_groups
+from .dataset import Dataset, Recording
+from .split import check_classes, split_recordings
 
 OPTIONS = {"synthetic_per_class": 60, "synthetic_seconds": 6.0}  # seconds: of a gtzan clip
 NOTE = "synthetic stand-in, not real data: accuracies mean nothing"
 FRACTIONS = {"test": 0.2, "validation": 0.1}
 SPEAKERS = 20
+# Of the pictures before they are resized, as the real ones: (height, width, channels).
+PIXELS = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "caltech256": (96, 128, 3)}
 LOUDNESS_DB = (-48.0, -24.0)  # RMS below full scale, uniform: 24 dB of spread, and no clipping
 
 # beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its
@@ -71,9 +75,8 @@ def _noise(
 ) -> np.ndarray:
     """(n,) noise of RMS 1 whose power falls as 1/f^exponent, without what lies below lowest_hz."""
     frequency = np.fft.rfftfreq(n, 1 / rate)
-    spectrum = np.fft.rfft(rng.standard_normal(n, np.float32)) / np.maximum(
-        frequency, frequency[1]
-    ) ** (exponent / 2)
+    white = np.fft.rfft(rng.standard_normal(n, np.float32))
+    spectrum = white / np.maximum(frequency, frequency[1]) ** (exponent / 2)
     spectrum[frequency < lowest_hz] = 0
     noise = np.fft.irfft(spectrum, n)
     return noise / np.sqrt(np.mean(noise**2))
@@ -83,7 +86,9 @@ def _sines(angle: np.ndarray, step: int) -> Iterator[np.ndarray]:
     """sin(angle), sin((1 + step) angle), ... by the recurrence, a tenth of the time of calling
     sin.
     """
-    turn, before, now = 2 * np.cos(step * angle), np.sin((1 - step) * angle), np.sin(angle)
+    turn = 2 * np.cos(step * angle)
+    before = np.sin((1 - step) * angle)
+    now = np.sin(angle)
     while True:
         yield now
         before, now = now, turn * now - before
@@ -91,17 +96,19 @@ def _sines(angle: np.ndarray, step: int) -> Iterator[np.ndarray]:
 
 def _set_loudness(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
     rms = np.sqrt(np.mean(samples**2))
-    return (samples / rms * 10 ** (rng.uniform(*LOUDNESS_DB) / 20)).clip(-1, 1).astype(np.float32)
+    wanted = 10 ** (rng.uniform(*LOUDNESS_DB) / 20)
+    return (samples / rms * wanted).clip(-1, 1).astype(np.float32)
 
 
 def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) -> np.ndarray:
     """float32 (n,) of one of ten "genres", in a random key, at a random place in the bar."""
     bpm, strokes, decay, chord, rolloff, step, register, kicks, snare, hats, colour = GENRES[label]
-    t = np.arange(round(seconds * rate)) / rate
+    t = np.arange(round(seconds * rate)) / rate  # (n,) seconds
     beat = t * bpm * rng.uniform(0.95, 1.05) / 60 + rng.uniform(0, 16)
     steps = np.array([0, 5, 7, rng.choice([3, 9])])[(beat // 4).astype(int) % 4]
     root = register * 2 ** ((steps + rng.uniform(-5, 5)) / 12)
     phase = 2 * np.pi * np.cumsum(root) / rate
+
     tone = np.zeros_like(t)
     for interval in chord:
         ratio = 2 ** (interval / 12)
@@ -110,11 +117,11 @@ def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) 
         for h, wave in zip(harmonics, _sines(angle, step), strict=False):
             tone += wave / h**rolloff
     tone *= np.exp(-decay * (beat * strokes % 1)) / np.sqrt(len(chord))
+
     drums = 2 * np.exp(-12 * (beat * kicks % 1)) * np.sin(2 * np.pi * 60 * t) * (kicks > 0)
     drums += snare * np.exp(-10 * ((beat / 2 + 0.5) % 1)) * _noise(rng, len(t), 0.5)
-    drums += (
-        0.3 * np.exp(-15 * (beat * hats % 1)) * _noise(rng, len(t), 0.0, 5000, rate) * (hats > 0)
-    )
+    hiss = _noise(rng, len(t), 0.0, 5000, rate)
+    drums += 0.3 * np.exp(-15 * (beat * hats % 1)) * hiss * (hats > 0)
     noise = 10 ** (rng.uniform(-30, -15) / 20) * _noise(rng, len(t), colour)
     return _set_loudness(rng, tone + rng.uniform(0.6, 1.2) * drums + noise)
 
@@ -125,10 +132,13 @@ def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> 
     """
     formants, before, after, lowest_hz = WORDS[label]
     voice = np.random.default_rng(speaker)
-    pitch, size = voice.uniform(90, 240), voice.uniform(0.92, 1.1)
+    pitch = voice.uniform(90, 240)
+    size = voice.uniform(0.92, 1.1)
+
     n = round(rng.uniform(0.35, 0.55) * rate)
     place = np.linspace(0, 2, n)
-    first, second = (np.interp(place, (0, 1, 2), [f[k] for f in formants]) * size for k in (0, 1))
+    first = np.interp(place, (0, 1, 2), [f1 for f1, _ in formants]) * size
+    second = np.interp(place, (0, 1, 2), [f2 for _, f2 in formants]) * size
     f0 = pitch * np.linspace(rng.uniform(0.9, 1.2), rng.uniform(0.8, 1.1), n)
     phase = 2 * np.pi * np.cumsum(f0) / rate
     voiced = np.zeros(n)
@@ -137,6 +147,7 @@ def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> 
         voiced += gain * wave
     voiced *= np.sin(np.linspace(0, np.pi, n)) ** 0.5
     voiced /= np.sqrt(np.mean(voiced**2))
+
     hiss = round(0.12 * rate)
     parts = [level * _noise(rng, hiss, 0.0, lowest_hz, rate) for level in (before, after)]
     word = np.concatenate([parts[0], voiced, parts[1]])
@@ -157,7 +168,9 @@ def picture(
     radius = rng.uniform(0.22, 0.36)
     u = x - rng.uniform(radius, width / unit - radius)  # place of the shape's centre
     v = y - rng.uniform(radius, height / unit - radius)
-    far, box, period = np.hypot(u, v), np.maximum(abs(u), abs(v)), rng.uniform(0.18, 0.3)
+    far = np.hypot(u, v)
+    box = np.maximum(abs(u), abs(v))
+    period = rng.uniform(0.18, 0.3)
     wave = [np.sin(2 * np.pi * a / period) > 0 for a in (v, u, (u + v) / 2**0.5)]
     shape = {
         "disc": far < radius,
@@ -171,13 +184,13 @@ def picture(
         "diagonals": wave[2],
         "dots": np.hypot(u % period - period / 2, v % period - period / 2) < 0.3 * period,
     }[SHAPES[label]]
+
     ground = rng.uniform(0, 90, channels)
     colour = ground + rng.uniform(90, 160, channels)
     if channels == 3 and rng.random() < 0.5:
         ground, colour = colour, ground
-    pixels = np.where(shape[..., None], colour, ground) + rng.normal(
-        0, 12, (height, width, channels)
-    )
+    noise = rng.normal(0, 12, (height, width, channels))
+    pixels = np.where(shape[..., None], colour, ground) + noise
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
@@ -185,81 +198,109 @@ def make(settings) -> Dataset:
     """The stand-in of a data set, with its input spec and split fractions; DataError with under
     three a class.
     """
-    name, count, seed = settings.name, settings["synthetic_per_class"], settings.seed
-    pixels = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "caltech256": (96, 128, 3)}.get(name)
-    filters, num_windows, padded = None, 1, 0
-    if pixels:
-        labels = SHAPES
-        spec = ImageSpec(*settings.image_size, channels=pixels[2])
-    else:
-        words = name == "speech_commands"
-        labels = tuple(f"{'word' if words else 'genre'}-{i}" for i in range(10))
-        spec = mel_spec(
-            settings, 16_000 if words else 22_050, settings["window_seconds"], extra_frame=words
-        )
-        filters = mel_filters(spec)
-        length = (
-            spec.sample_rate_hz
-            if words
-            else round(settings["synthetic_seconds"] * spec.sample_rate_hz)
-        )
-        num_windows = len(windows(length, spec.window_samples))
-        padded = 10 * count if length < spec.window_samples else 0
-    group: Callable[[int, int], str] = (  # speakers say every word, as in the real data
-        (lambda c, i: f"speaker-{i % SPEAKERS:02d}")
-        if name == "speech_commands"
-        else (lambda c, i: f"{c}/{i}")
-    )
+    made = _pictures(settings) if settings.name in PIXELS else _sounds(settings)
+    count = settings["synthetic_per_class"]
+    seed = settings.seed
 
     def read(chosen: Sequence[Recording]) -> np.ndarray:
-        result = []
-        for r in chosen:
-            rng = np.random.default_rng((seed, *r.where))
-            label, index = r.where
-            if pixels:
-                result.append(image_input(picture(rng, label, *pixels), spec)[None])
-            elif name == "speech_commands":
-                result.append(
-                    mel_windows(
-                        word_clip(rng, label, spec.sample_rate_hz, index % SPEAKERS), spec, filters
-                    )
-                )
-            else:
-                clip = genre_clip(rng, label, spec.sample_rate_hz, settings["synthetic_seconds"])
-                result.append(mel_windows(clip, spec, filters))
-        return np.concatenate(result)
+        inputs = []
+        for recording in chosen:
+            label, index = recording.where
+            rng = np.random.default_rng((seed, label, index))
+            inputs.append(made.inputs(rng, label, index))
+        return np.concatenate(inputs)
 
-    recordings = [
-        Recording(f"synthetic/{label}/{i:04d}", c, group(c, i), num_windows, (c, i))
-        for c, label in enumerate(labels)
-        for i in range(count)
-    ]
-    sides = split_groups(
-        [r.label for r in recordings], [r.group for r in recordings], FRACTIONS, seed
-    )
-    splits = {
-        s: tuple(r for r, side in zip(recordings, sides, strict=True) if side == s) for s in SPLITS
-    }
-    notes = [NOTE] + (
-        [
+    recordings = []
+    for c, label in enumerate(made.labels):
+        for i in range(count):
+            recordings.append(
+                Recording(
+                    id=f"synthetic/{label}/{i:04d}",
+                    label=c,
+                    group=made.group(c, i),
+                    num_windows=made.num_windows,
+                    where=(c, i),
+                )
+            )
+
+    splits = split_recordings(recordings, FRACTIONS, seed)
+    notes = [NOTE]
+    if made.too_short:
+        notes.append(
             f"the clips are shorter than the window of {settings['window_seconds']:g} s and are "
-            "padded "
-            "with silence"
-        ]
-        if padded
-        else []
-    )
-    check_classes(splits, labels, "the synthetic stand-in", notes)
+            "padded with silence"
+        )
+    check_classes(splits, made.labels, "the synthetic stand-in", notes)
     return Dataset(
-        name,
-        labels,
-        spec,
-        {} if pixels else input_files(spec),
+        settings.name,
+        made.labels,
+        made.spec,
+        made.input_files,
         "synthetic stand-in",
         seed,
         splits,
         read,
         synthetic=True,
-        padded=padded,
+        padded=len(recordings) if made.too_short else 0,
         notes=notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What differs between the stand-ins."""
+
+    labels: tuple[str, ...]
+    spec: InputSpec
+    input_files: Files
+    num_windows: int  # of a recording
+    too_short: bool  # recordings are shorter than the window
+    group: Callable[[int, int], str]  # of (label, index)
+    inputs: Callable[[np.random.Generator, int, int], np.ndarray]  # (generator, label, index)
+
+
+def _alone(label: int, index: int) -> str:
+    return f"{label}/{index}"
+
+
+def _speaker(label: int, index: int) -> str:
+    """Speakers say every word, as in the real data."""
+    return f"speaker-{index % SPEAKERS:02d}"
+
+
+def _pictures(settings) -> _Made:
+    source_height, source_width, channels = PIXELS[settings.name]
+    height, width = settings.image_size
+    spec = ImageSpec(height, width, channels)
+
+    def inputs(rng: np.random.Generator, label: int, index: int) -> np.ndarray:
+        made = picture(rng, label, source_height, source_width, channels)
+        return image_input(made, spec)[np.newaxis]
+
+    return _Made(SHAPES, spec, {}, 1, False, _alone, inputs)
+
+
+def _sounds(settings) -> _Made:
+    words = settings.name == "speech_commands"
+    rate = 16_000 if words else 22_050
+    seconds = 1.0 if words else settings["synthetic_seconds"]
+    spec = mel_spec(settings, rate, settings["window_seconds"], extra_frame=words)
+    filters = mel_filters(spec)
+
+    def inputs(rng: np.random.Generator, label: int, index: int) -> np.ndarray:
+        if words:
+            clip = word_clip(rng, label, rate, index % SPEAKERS)
+        else:
+            clip = genre_clip(rng, label, rate, seconds)
+        return mel_windows(clip, spec, filters)
+
+    length = round(seconds * rate)
+    return _Made(
+        labels=tuple(f"{'word' if words else 'genre'}-{i}" for i in range(10)),
+        spec=spec,
+        input_files=input_files(spec),
+        num_windows=len(windows(length, spec.window_samples)),
+        too_short=length < spec.window_samples,
+        group=_speaker if words else _alone,
+        inputs=inputs,
     )
