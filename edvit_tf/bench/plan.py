@@ -14,10 +14,16 @@ from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import ConfigError
 from edvit_tf.models import architecture, preset
 from edvit_tf.planning.explain import certain
-from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.optimal import Optimum, optimal
+from edvit_tf.planning.placement import (
+    Problem,
+    Stuck,
+    energies,
+    greedy,
+    least_remaining,
+    make_problem,
+)
 from edvit_tf.planning.plan import plan
-from edvit_tf.planning.problem import Problem, energies, least_remaining, make_problem
 
 WARM_UP = 3  # runs that are not counted
 MAX_DEVICES = 12  # of the random instances

@@ -2,7 +2,7 @@
 
 What a model costs is its architecture's to say (`edvit_tf.models`). Read in this order:
 partition.py (classes -> balanced groups), devices.py (devices.toml -> what each device offers),
-problem.py (what fits on a device), greedy.py (Algorithm 3), optimal.py (MILP), explain.py (why
-nothing fits), assign.py (sub-models -> devices by either), plan.py (what a plan is, and Algorithm
-1: shares go until budget and devices hold).
+placement.py (what fits on a device, and Algorithm 3), optimal.py (MILP), explain.py (why nothing
+fits), assign.py (sub-models -> devices by either), plan.py (what a plan is, and Algorithm 1: shares
+go until budget and devices hold).
 """

@@ -1,5 +1,5 @@
 """Sub-models onto devices: one verb over greedy (Algorithm 3) and optimal (MILP); what fits is in
-problem.py.
+placement.py.
 """
 
 from collections.abc import Sequence
@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import PlanError
 from edvit_tf.planning.explain import certain, explain
-from edvit_tf.planning.greedy import Stuck, greedy
 from edvit_tf.planning.optimal import optimal
-from edvit_tf.planning.problem import Placement, Problem, least_remaining, make_problem
+from edvit_tf.planning.placement import (
+    Placement,
+    Problem,
+    Stuck,
+    greedy,
+    least_remaining,
+    make_problem,
+)
 
 __all__ = ["assign", "least_remaining_energy", "place"]
 

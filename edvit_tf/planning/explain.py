@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from edvit_tf.config import DeviceSpec
-from edvit_tf.planning.greedy import Stuck, greedy
-from edvit_tf.planning.problem import Problem
+from edvit_tf.planning.placement import Problem, Stuck, greedy
 
 
 class _Resource(NamedTuple):

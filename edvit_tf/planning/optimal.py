@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edvit_tf.errors import PlanError
-from edvit_tf.planning.greedy import Stuck, greedy
-from edvit_tf.planning.problem import Placement, Problem, energies, least_remaining
+from edvit_tf.planning.placement import Placement, Problem, Stuck, energies, greedy, least_remaining
 
 SECONDS = 20.0  # the solver's deadline a solve; what it has found by then is used
 # HiGHS can end with a "solve error", 1e-6 off a bound, that other units or no presolve do not meet:

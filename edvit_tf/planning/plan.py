@@ -15,7 +15,7 @@ from edvit_tf.models import ModelConfig, architecture, config_from_dict
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.explain import certain, explain
 from edvit_tf.planning.partition import partition
-from edvit_tf.planning.problem import Problem, make_problem
+from edvit_tf.planning.placement import Problem, make_problem
 
 
 @dataclass(frozen=True)
