@@ -174,6 +174,7 @@ class PlanConfig(Checked):
     start_heads: int | None = None
     strategy: str = "random"  # how classes are grouped, one of STRATEGIES
     assignment: str = "greedy"  # of sub-models to devices, one of ASSIGNMENTS
+    spread: bool = False  # one sub-model a device first, as far as they fit, then by Eq. 1
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
     pruning: PruneConfig = PruneConfig()  # its `heads` decides the widths
@@ -196,6 +197,11 @@ class PlanConfig(Checked):
         )
         self._one_of("strategy", STRATEGIES)
         self._one_of("assignment", ASSIGNMENTS)
+        self._require(
+            not self.spread or self.assignment == "greedy",
+            "spread",
+            'it is for assignment = "greedy"; "optimal" balances what is left by itself',
+        )
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")

@@ -56,6 +56,12 @@ PLANNING = (
         if_none="h / N, rounded up",
     ),
     Option("--assignment", "of sub-models to devices", field="assignment", choices=ASSIGNMENTS),
+    Option(
+        "--spread",
+        "one sub-model a device first, as far as they fit, before any device takes a second",
+        field="spread",
+        is_switch=True,
+    ),
     Option("--replicas", "devices that hold each sub-model", field="replicas", type=int),
     Option(
         "--samples",

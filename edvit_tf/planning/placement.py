@@ -26,6 +26,7 @@ class Problem(NamedTuple):
     demands: tuple[int, ...]  # samples * MACs
     devices: tuple[DeviceSpec, ...]
     replicas: int
+    spread: bool = False  # empty devices first
 
     @property
     def memory(self) -> list[float]:
@@ -45,6 +46,7 @@ def make_problem(
     samples: int = 1,
     replicas: int = 1,
     method: str = "greedy",
+    spread: bool = False,
 ) -> Problem:
     """The problem of these arguments. Raises PlanError for one that is out of range."""
     devices = tuple(devices)
@@ -78,7 +80,7 @@ def make_problem(
 
     sizes = tuple(int(size) for size in sizes_bytes)
     demands = tuple(samples * int(count) for count in macs)
-    return Problem(sizes, demands, devices, replicas)
+    return Problem(sizes, demands, devices, replicas, spread)
 
 
 def _require(ok: bool, seen: str, rule: str) -> None:
@@ -122,14 +124,24 @@ def greedy(problem: Problem) -> Placement | Stuck:
     fits.
 
     Ties, and devices without a compute limit, go by memory left, then fewest sub-models placed,
-    then order. A thousand sub-models on a thousand devices take milliseconds (`edvit bench plan`).
-    Source: ED-ViT, Algorithm 3.
+    then order. With `spread` empty devices come before all others, unless that leaves a sub-model
+    without a place. A thousand sub-models on a thousand devices take milliseconds (`edvit bench
+    plan`). Source: ED-ViT, Algorithm 3.
     """
+    if problem.spread:
+        spread_out = _greedy(problem, empty_first=True)
+        if not isinstance(spread_out, Stuck):
+            return spread_out
+    return _greedy(problem, empty_first=False)
+
+
+def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
     memory, compute = problem.memory, problem.compute  # what is left of them
     placed = [0] * len(problem.devices)
 
-    def entry(i: int) -> tuple:  # first: most energy, memory, fewest placed, order
-        return (-compute[i], -memory[i], placed[i], i)
+    def entry(i: int) -> tuple:  # first: empty, if asked; most energy, memory, fewest placed, order
+        taken = empty_first and placed[i] > 0
+        return (taken, -compute[i], -memory[i], placed[i], i)
 
     ranked = sorted(map(entry, range(len(problem.devices))))
     placement: list[tuple[int, ...]] = [()] * len(problem.sizes)
@@ -137,7 +149,7 @@ def greedy(problem: Problem) -> Placement | Stuck:
     for j in by_size:
         size, demand = problem.sizes[j], problem.demands[j]
         ranks: list[int] = []  # of the devices that take it
-        for rank, (energy, room, _, _) in enumerate(ranked):
+        for rank, (_, energy, room, _, _) in enumerate(ranked):
             if size <= -room and demand <= -energy:
                 ranks.append(rank)
                 if len(ranks) == problem.replicas:

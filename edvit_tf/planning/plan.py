@@ -99,6 +99,7 @@ def plan_groups(
         budget_bytes=config.budget_bytes,
         samples=config.samples,
         assignment=config.assignment,
+        spread=config.spread,
         strategy=strategy,
         replicas=config.replicas,
         flavour=flavour,
@@ -120,6 +121,7 @@ def plan(
     flavour: str = "float32",
     cut_heads: str = "merge",
     start_heads: int | None = None,
+    spread: bool = False,
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
@@ -130,7 +132,8 @@ def plan(
     counts again) take at most `budget_bytes` and an assignment exists. Bytes are those of the files
     in `flavour` (file_bytes of the architecture). Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the
     last row being "other"; a single group has no "other" while `single_outputs`; `cut_heads` is how
-    heads go (PruneConfig.heads). MACs are the paper's.
+    heads go (PruneConfig.heads). MACs are the paper's. With `spread` no device takes a second
+    sub-model while one that could hold it is empty, where such a placement is found.
 
     Raises PlanError when one share each is still too much (which constraint failed, by how much,
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
@@ -153,7 +156,7 @@ def plan(
         sizes = [cost.file_bytes(config, flavour) for config in configs]
         macs = [cost.macs(config) for config in configs]
 
-        problem = make_problem(sizes, macs, devices, samples, replicas, assignment)
+        problem = make_problem(sizes, macs, devices, samples, replicas, assignment, spread)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
         placement = place(problem, assignment) if within else None
         if placement is not None:

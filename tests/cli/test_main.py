@@ -73,7 +73,8 @@ def test_the_module_is_the_command():
 def test_a_planning_option_is_one_and_the_same_in_recipes_and_in_edvit_plan(option):
     for words in (["plan"], ["recipes/mnist.py"]):
         text = " ".join(run_command([*words, "--help"])[1].split())
-        assert f"{option.help} (default " in text, words
+        told = option.help if option.is_switch else f"{option.help} (default "
+        assert told in text, words
 
 
 def test_a_mode_and_a_number_never_share_a_name():

@@ -400,3 +400,50 @@ def test_a_run_passes_its_replicas_groups_and_devices_to_the_plan_and_to_its_sin
     assert {s.kept for s in wide.sub_models} == {5}
     lost = dict(lost_with_device(alone))
     assert set(lost) == {"a", "b"} and sorted(lost["a"] + lost["b"]) == [0, 1, 2, 3]
+
+
+FIT = TrainConfig(epochs=1)
+RUN = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_base", FIT, FIT, FIT)
+
+
+def unequal(*limits: tuple[int | None, float | None]) -> tuple[DeviceSpec, ...]:
+    """Devices of so many GB and GMAC."""
+    devices = []
+    for i, (gigabytes, compute) in enumerate(limits):
+        memory = None if gigabytes is None else gigabytes * G
+        macs = None if compute is None else round(compute * G)
+        devices.append(DeviceSpec(f"pi-{i}", memory, macs))
+    return tuple(devices)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ((8, None), (4, None), (2, None)),
+        ((None, 30), (None, 10), (None, 10)),
+        ((None, None), (4, None), (2, None)),
+    ],
+)
+def test_spread_gives_each_device_one_where_algorithm_3_gives_one_device_all(limits):
+    config = RUN.replace(devices=unequal(*limits), num_groups=3)
+
+    greedy = plan_groups(config, BASES["base"])
+    assert {s.devices for s in greedy.sub_models} == {("pi-0",)}
+    spread = plan_groups(config.replace(spread=True), BASES["base"])
+    assert sorted(s.devices for s in spread.sub_models) == [("pi-0",), ("pi-1",), ("pi-2",)]
+
+    # A fourth goes by Eq. 1 again, and the files are as wide as without.
+    fourth = plan_groups(config.replace(spread=True, num_groups=4), BASES["base"])
+    assert sorted(s.devices for s in fourth.sub_models)[:2] == [("pi-0",), ("pi-0",)]
+    assert [s.kept for s in spread.sub_models] == [s.kept for s in greedy.sub_models]
+
+
+def test_spread_leaves_a_device_empty_that_can_hold_nothing():
+    config = RUN.replace(devices=(*unequal((8, None)), DeviceSpec("tiny", 1000)), num_groups=2)
+    spread = plan_groups(config.replace(spread=True), BASES["base"])
+    assert spread.idle == ("tiny",)
+
+
+def test_spread_goes_with_greedy_alone():
+    with pytest.raises(ConfigError, match=r"spread is True; it is for assignment = \"greedy\""):
+        RUN.replace(spread=True, assignment="optimal")
