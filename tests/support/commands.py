@@ -49,7 +49,7 @@ def run_device(*arguments: str | Path, **options) -> subprocess.CompletedProcess
 
 
 def _run_forked(
-    modules: tuple[str, ...], arguments, timeout: float = 300, **environment: str
+    modules: tuple[str, ...], arguments, timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess:
     return forked.run(
         [sys.executable, *map(str, arguments)],
