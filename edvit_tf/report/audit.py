@@ -41,7 +41,10 @@ def audit(bundle_dir: Path) -> dict:
     models = [_sub_model(bundle, entry) for entry in bundle.sub_models]
     models.append(_fusion(bundle))
     runs = running(bundle)
+
+    # A file may agree with its config to the byte and still not run, so both have to hold.
     fits = all(model["reconciled"] for model in models) and not any(run["reasons"] for run in runs)
+
     return {
         "bundle": bundle.path.resolve().name,
         "digest": bundle.digest,
@@ -75,6 +78,8 @@ def text(result: dict) -> str:
     """
     lines = _summaries(result["models"])
     lines.append(_ROW.format(*_HEAD))
+
+    # The total is a row like the others: reconciled where every model is.
     fit = all(model["reconciled"] for model in result["models"])
     total = {"name": "total", "reconciled": fit, **result["totals"]}
     lines += [_row(model) for model in [*result["models"], total]]
@@ -90,13 +95,14 @@ def text(result: dict) -> str:
         f"sha256 of all {2 * len(result['models'])} files equal to the manifest's; bundle "
         f"{result['digest']}\n"
     )
+
     lines.append(running_text(result["runs"]))
     return "\n".join(lines)
 
 
 def _summaries(models: list[dict]) -> list[str]:
     """The Keras summaries; of models with the same table the first one's."""
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {}  # name of the first one by its table
     lines = []
     for model in models:
         table = model["summary"].split("\n", 1)[1]  # without the model's name
@@ -110,6 +116,7 @@ def _summaries(models: list[dict]) -> list[str]:
 
 def _row(model: dict) -> str:
     counts = ("params_keras", "weight_bytes", "tflite_bytes", "overhead_bytes")
+
     return _ROW.format(
         model["name"],
         *(f"{model[key]:,}" for key in counts),
@@ -124,12 +131,15 @@ def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
     config = config_from_dict(entry.config)
     model, found = _files(bundle, entry.name, entry)
     expected = costs(config)
+
+    # The cost figures that the manifest states, against what its own config costs.
     reasons = []
     for key, value in expected.items():
         written = getattr(entry, key)
         if written != value:
             reasons.append(f"the manifest says {key} {written:,}; its config gives {value:,}")
 
+    # The model's shape as the .keras file has it, against the config.
     in_keras = architecture(config).config_of(model).to_dict()
     for field, said in config.to_dict().items():
         if isinstance(said, float | list) and field != "image_shape":
@@ -139,12 +149,15 @@ def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
                 f"the .keras file has {field} {in_keras[field]}; the manifest's config says {said}"
             )
 
+    # The fusion is built for widths that the manifest lists: a sub-model of another one fits
+    # its file and still breaks the fleet.
     width, planned = model.output["features"].shape[-1], bundle.widths[entry.index]
     if width != planned:
         reasons.append(
             f"the .keras file gives features of width {width}; the manifest's fusion takes "
             f"{planned}"
         )
+
     return _reconciled(
         found, expected["params"], entry.params, expected["macs"], expected["macs_full"], reasons
     )
@@ -154,9 +167,13 @@ def _fusion(bundle: Bundle) -> dict:
     """The tower MLP: sum d_j -> ceil(lambda sum d_j) -> classes."""
     import edvit_tf.training.fusion_layers  # noqa: F401  (registers PresenceMask)
 
+    # From the manifest alone, never from the file that is to be checked.
     width, classes = sum(bundle.widths), len(bundle.labels)
     hidden = math.ceil(bundle.fusion.hidden_factor * width)
+
+    # Two matrices, and a bias a column of each.
     macs = width * hidden + hidden * classes
+
     _, found = _files(bundle, "fusion", bundle.fusion)
     return _reconciled(found, macs + hidden + classes, None, macs, macs, [])
 
@@ -168,8 +185,12 @@ def _files(bundle: Bundle, name: str, entry: SubModelEntry | FusionEntry) -> tup
     from edvit_tf.models.weights import load_keras
 
     keras_file, tflite_file = (verified_path(bundle, file) for file in (entry.keras, entry.file))
+
     model = load_keras(keras_file)
+
+    # Vectors do not count here: the converter may store equal ones once.
     matrices = [variable.shape for variable in model.weights if len(variable.shape) > 1]
+
     return model, {
         "name": name,
         "summary": _summary(model),
@@ -198,6 +219,8 @@ def _summary(model) -> str:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
+
+    # The rows that are left: no rulings, no empty ones.
     lines = [line.rstrip() for line in "\n".join(printed).split("\n") if not line.startswith("├")]
     return "\n".join(line for line in lines if line.strip("│ ")).translate(ASCII) + "\n"
 
@@ -215,18 +238,23 @@ def _reconciled(
         reasons.append(
             f"Keras counts {found['params_keras']:,} parameters; the config gives {params_config:,}"
         )
+
     size, weights, matrices = found["tflite_bytes"], found["weight_bytes"], found["matrix_bytes"]
+
+    # Two bounds on the file: it holds all its matrices, and little beside its weights.
     if size < matrices:
         reasons.append(
             f"the .tflite file has {size:,} bytes, fewer than its weight matrices' {matrices:,}: "
             "weights are missing, export it again"
         )
+
     allowed = OVERHEAD_SHARE * weights + OVERHEAD_BYTES
     if size - weights > allowed:
         reasons.append(
             f"the .tflite file is {size - weights:,} bytes larger than its weights; {allowed:,.0f} "
             "are allowed (5 % + 64 KiB): something is stored twice"
         )
+
     return {
         **found,
         "params_config": params_config,

@@ -29,6 +29,7 @@ def running(bundle: Bundle) -> list[dict]:
     rows = []
     for index, name, flavour, file, runtimes in _listed(bundle):
         inputs, _ = expected_answers(bundle, index)
+        # int8 files, for one, are listed for ai-edge-litert alone.
         for runtime in installed_runtimes():
             if runtime in runtimes:
                 rows.append(_row(bundle, name, flavour, file, inputs, runtime))
@@ -52,6 +53,7 @@ def running_text(rows: list[dict]) -> str:
     line = "{:<26}{:<22}{:>10}{:>7}  {:<30}{:>8}{:>14}"
     head = ("file", "runtime", "operators", "pieces", "not delegated", "RSS MiB", "estimate MiB")
     lines = [line.format(*head).rstrip()]
+
     kinds: dict[str, list[str]] = {}  # files by their operators
     for row in rows:
         operators = _counted(row["operators"])
@@ -59,11 +61,13 @@ def running_text(rows: list[dict]) -> str:
         if row["file"] not in files:
             files.append(row["file"])
 
+        # A dash where the runtime does not tell.
         total = "-" if row["operators"] is None else f"{sum(row['operators'].values())}"
         pieces = "-" if row["partitions"] is None else f"{row['partitions']}"
         left = _counted(row["undelegated"])
         rss = "-" if row["rss_bytes"] is None else f"{row['rss_bytes'] / 2**20:.1f}"
         estimate = f"{row['estimated_bytes'] / 2**20:.1f}"
+
         lines.append(line.format(row["file"], row["runtime"], total, pieces, left, rss, estimate))
 
     for operators, files in kinds.items():
@@ -90,11 +94,15 @@ def _row(bundle: Bundle, name: str, flavour: str, file: str, inputs: dict, runti
         "estimated_bytes": needed_memory(path.stat().st_size),
         "reasons": [],
     }
+
     try:
         _, report = run_model(path, inputs, repeat=RUNS, runtime=runtime)
     except ModelFailed as failure:
         return {**row, "reasons": [f"{file} in {runtime}: {failure}"]}
+
+    # The runtime's name comes back with its version.
     row |= {"runtime": report["runtime"], **(report["delegation"] or {})}
+
     if report["peak_rss_bytes"] is not None:
         row["rss_bytes"] = report["peak_rss_bytes"] - report["start_rss_bytes"]
         if row["rss_bytes"] > row["estimated_bytes"]:
@@ -102,6 +110,7 @@ def _row(bundle: Bundle, name: str, flavour: str, file: str, inputs: dict, runti
                 f"{file} took {row['rss_bytes']:,} bytes of memory in {runtime}; a device reserves "
                 f"{row['estimated_bytes']:,}"
             )
+
     return row
 
 

@@ -19,8 +19,12 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     `high`.
     """
     span = max(high - low, 1e-9)
+
+    # The smallest round step that covers the span in `count` of them; 0.999 and 1e-9 forgive
+    # float rounding.
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(power * m for m in (1, 2, 5, 10) if power * m * count >= span * 0.999)
+
     first = math.floor(low / step + 1e-9)
     return [step * i for i in range(first, math.ceil(high / step - 1e-9) + 1)]
 
@@ -36,15 +40,18 @@ def curves(
     """
     counts = sorted({n for _, _, found in series for n in found})
     every = [v for _, _, found in series for each in found.values() for v in each]
+
     marks = ticks(0.0 if from_zero else min(every), max(every))
     bottom, top = marks[0], max(marks[-1], marks[0] + 1e-9)
 
+    # N at even steps: 1, 2, 3, 5, 10 at their true distances would crowd on the left.
     def x(n: int, place: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (counts.index(n) + 0.5) / len(counts) + place
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom)
 
+    # Grid lines with their numbers at the left, N below.
     parts = []
     for mark in marks:
         level = y(mark)
@@ -53,6 +60,7 @@ def curves(
             f'y2="{level:.1f}"/><text class="dim" x="{LEFT - 6}" y="{level + 4:.1f}" '
             f'text-anchor="end">{mark:.10g}</text>'
         )
+
     below = HEIGHT - 8
     for n in counts:
         parts.append(
@@ -64,10 +72,12 @@ def curves(
     for i, (name, colour, found) in enumerate(series):
         # Beside each other, so that whiskers do not hide one another.
         place = 5 * (i - (len(series) - 1) / 2)
+
         path = "L".join(f"{x(n, place):.1f} {y(found[n][0]):.1f}" for n in sorted(found))
         parts.append(
             f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>'
         )
+
         for n, (value, low, high) in sorted(found.items()):
             at = f"{x(n, place):.1f}"
             if high > low:
@@ -79,7 +89,9 @@ def curves(
                 f'<circle cx="{at}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
                 f"<title>{escape(name)}, N = {n}: {value:.4g}</title></circle>"
             )
+
         keys.append(f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}')
+
     return (
         f"<figure><figcaption>{escape(title)}<br>{' '.join(keys)}</figcaption>"
         f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'

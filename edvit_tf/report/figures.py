@@ -21,8 +21,11 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     """
     if count == 0:
         return 0.0, 1.0
+
+    # Centre and half of the width, both still to be divided by 1 + z^2 / count.
     z2 = Z95**2 / count
     middle, half = share + z2 / 2, Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4)
+
     return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
 
 
@@ -38,6 +41,8 @@ def number(value: float) -> str:
     """Three significant digits, thousands separated: 0.037, 12.3, 1,235."""
     if not value:
         return "0"
+
+    # 1e-9: log10(1000) may come out just below 3.
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
 
 
@@ -56,6 +61,8 @@ def points(change: float, count: int) -> str:
     "0.0".
     """
     text = f"{100 * change:+.{2 if count >= 1000 else 1}f}"
+
+    # No sign on a zero, and a true minus in the place of the hyphen.
     return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -81,6 +88,7 @@ def table(
     body = []
     for i, row in enumerate(rows):
         body.append(f"<tr{' class=strong' if i in strong else ''}>{cells('td', row)}</tr>")
+
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
         f'<div class="wide"><table>{title}<thead><tr>{cells("th", head)}</tr></thead>'
@@ -114,9 +122,11 @@ def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | No
         parts.append(
             f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{row.colour})"/>'
         )
+
         if row.interval:
             low, high = (left + room * value / top for value in row.interval)
             end = max(end, high)
+
             parts.append(
                 f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8'
                 f'M{high:.1f} {y + 4}v8"/>'
@@ -125,6 +135,7 @@ def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | No
             f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{_named(row.name)}</text>'
             f'<text x="{end + 5:.1f}" y="{y + 12}">{escape(row.shown)}</text>'
         )
+
     if mark is not None:
         parts.append(f'<path class="cut" d="M{left + room * mark / top:.1f} 2V{bottom}"/>')
     return _figure(title, 340, 24 * len(rows) + 4, parts)
@@ -158,29 +169,37 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
     level = f"{y(chance):.1f}"
     parts.append(f'<line class="cut" x1="32" x2="236" y1="{level}" y2="{level}" opacity=".6"/>')
 
+    # Dots are drawn last, so that no line crosses them.
     dots: list[str] = []
     own: list[str] = []
     last = None
     step = 200 / max(1, len(stages))
+
     for i, stage in enumerate(stages):
         accuracies, group = stage_steps(stage), stage_steps(stage, "group")
         left, room = 32 + step * (i + 0.24), step * 0.58
+
         for n, name in enumerate(accuracies):
             share = accuracies[name] or 0.0
             x = left + room * n / (len(accuracies) - 1)
             named = group[name]
             if named is not None:
                 own.append(f"{x:.1f} {y(named):.1f}")
+
+            # What a cut costs is a dashed line, what repair and fit mend a full one.
             if last:
                 line = "cut" if name == "cut" else "fit"
                 start = f"{last[0]:.1f} {last[1]:.1f}"
                 parts.append(f'<path class="{line}" d="M{start}L{x:.1f} {y(share):.1f}"/>')
+
             dots.append(f'<circle {_DOTS[name]} cx="{x:.1f}" cy="{y(share):.1f}" r="3.5"/>')
             last = (x, y(share))
+
         dots.append(
             f'<text class="dim" x="{left + room / 2:.1f}" y="130" text-anchor="middle" '
             f'style="font-size:10px">{escape(stage.stage)}</text>'
         )
+
     if own:
         parts.append(f'<path class="own" d="M{"L".join(own)}"/>')
     return _figure(title, 240, 136, parts + dots)
@@ -192,6 +211,8 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     """
     size = 32
     widest = max(len(short(label)) for label in labels)
+
+    # Room for the longest name: flat at the left, at 45 degrees above.
     left, top = 14 + 6.6 * widest, 26 + 5 * widest
     right = left + size * len(labels)
     width, height = right + 104, top + size * len(labels) + 6
@@ -201,20 +222,25 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         f'<text class="dim" x="{left - 6}" y="{top - 8}" text-anchor="end">true</text>',
         f'<text class="dim" x="{left}" y="12">predicted</text>',
     ]
+
     for r, row in enumerate(counts):
         y = top + size * r
         total = sum(row)
         name = _named(labels[r])
         parts.append(f'<text x="{left - 6:.1f}" y="{y + 20:.1f}" text-anchor="end">{name}</text>')
+
         above = f"translate({left + size * (r + 0.6):.1f} {top - 7:.1f}) rotate(-45)"
         parts.append(f'<text transform="{above}">{name}</text>')
+
         for c, count in enumerate(row):
             title = f"true {escape(labels[r])}, predicted {escape(labels[c])}: {count}"
             colour = "fused" if r == c else "single"
             share = count / total if total else 0
             parts.append(_cell(left + size * c, y, size, count, share, colour, title))
+
         recall = f"{100 * row[r] / total:.0f} % of {total}" if total else "none"
         parts.append(f'<text x="{right + 8:.1f}" y="{y + 20:.1f}">{recall}</text>')
+
     return (
         '<div class="wide"><svg class="matrix" role="img" aria-label="confusion matrix" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'

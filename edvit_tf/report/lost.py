@@ -10,6 +10,7 @@ def sub_model(results: Results) -> str:
     """What the fleet still knows without one of its sub-models."""
     if not results.missing_one:
         return note("There is one sub-model: without it there is no answer.")
+
     fused = results.fusion.tflite
     head = [
         "without",
@@ -20,6 +21,7 @@ def sub_model(results: Results) -> str:
         f"{results.data.noun}s of\nother classes",
         "its classes",
     ]
+
     rows = [_without(results, lost) for lost in results.missing_one]
     told = note(
         f"All present: {percent(fused.recording, fused.recordings)} of {fused.recordings}. "
@@ -37,6 +39,7 @@ def _without(results: Results, lost: LostSubModel) -> list:
     remaining = [i for i, label in enumerate(results.labels) if label not in gone]
     total = sum(sum(results.confusion[i]) for i in remaining)
     right = sum(results.confusion[i][i] for i in remaining)
+
     return [
         lost.name,
         percent(lost.tflite.recording, lost.tflite.recordings),
@@ -52,8 +55,10 @@ def _lost_devices(results: Results) -> str:
     """The same by device, where a device is not a sub-model: replicas, or several sub-models on
     one.
     """
+    # Then each device is one sub-model, and the table above says it all.
     if all(len(lost.missing) == 1 for lost in results.lost_devices):
         return ""
+
     fused = results.fusion.tflite
     rows = []
     for lost in results.lost_devices:
@@ -66,6 +71,7 @@ def _lost_devices(results: Results) -> str:
                 points(lost.tflite.recording - fused.recording, fused.recordings),
             ]
         )
+
     head = ["without the device", "sub-models that\nare missing", "accuracy", "change,\npoints"]
     free = sum(not lost.missing for lost in results.lost_devices)
     told = note(
@@ -84,11 +90,13 @@ def several(results: Results) -> str:
     for lost in results.losses:
         by_size.setdefault(len(lost.missing), []).append(lost.tflite.recording)
 
+    # Size 0 is the whole fleet: the row that the others are read against.
     rows = []
     for size, shares in [(0, [fused.recording]), *sorted(by_size.items())]:
         mean = sum(shares) / len(shares)
         figures = [percent(share, fused.recordings) for share in (mean, min(shares), max(shares))]
         rows.append([size, len(shares), *figures])
+
     told = note(
         "Fused accuracy on the .tflite files, zeros in the place of the lost features. All sets of "
         "a size, or a seeded sample where there are many; results.json names each. The aggregator "

@@ -44,9 +44,14 @@ def tiles(rows: list[Compared], data: Data) -> str:
     by = {row.key: row for row in rows}
     fused, other = by["fused"], by.get("single", by["base"])
     name = "the single model" if "single" in by else "the base"
+
+    # The same data for both: one count of recordings.
     share, count = fused.accuracy.recording, fused.accuracy.recordings
     low, high = wilson(share, count)
+
     beside = f"; {name}: {number(other.times.median)} ms" if other.times else ""
+
+    # (figure, what it is)
     shown = [
         (
             percent(share, count),
@@ -66,6 +71,7 @@ def tiles(rows: list[Compared], data: Data) -> str:
             f"median, slowest device and fusion, without network{beside}",
         ),
     ]
+
     drawn = [f"<div><b>{escape(figure)}</b>{escape(told)}</div>" for figure, told in shown]
     return f'<div class="tiles">{"".join(drawn)}</div>'
 
@@ -96,6 +102,8 @@ def models(results: Results, rows: list[Compared]) -> str:
         "slowest device, its sub-models one after the other, plus the fusion, without network; "
         "RSS of the largest sub-model's process. The average needs no fusion file."
     )
+
+    # `compared` ends with the fused fleet and its average.
     fused = len(rows) - 2
     return table(head, body, strong=(fused,)) + told + _model_charts(results, rows)
 
@@ -103,6 +111,7 @@ def models(results: Results, rows: list[Compared]) -> str:
 def _model_cells(row: Compared) -> list[str]:
     share, count = row.accuracy.recording, row.accuracy.recordings
     low, high = wilson(share, count)
+
     return [
         row.name,
         percent(share, count),
@@ -126,6 +135,7 @@ def _model_charts(results: Results, rows: list[Compared]) -> str:
         files.append(Bar(name, row.device_bytes / 2**20, mib(row.device_bytes), row.key))
         if row.times:
             times.append(Bar(name, row.times.median, number(row.times.median), row.key))
+
     guessing = 1 / len(results.labels)
     title = f"Accuracy by {results.data.noun}, 95 % interval"
     return panels(
@@ -145,6 +155,7 @@ def stages(results: Results) -> str:
         own = model.stages[-len(first) :]  # without those of the shared model it starts from
         members.append((SHORT[key], "all classes", own))
 
+    # A stage's steps stand in the head of its column, as "cut -> repair -> fit".
     keys = [list(stage_steps(step)) for step in first]
     columns = []
     for step, names in zip(first, keys, strict=True):
@@ -152,7 +163,10 @@ def stages(results: Results) -> str:
 
     charts = []
     for name, _, history in members:
+        # A baseline knows all classes, a sub-model its group and "other": each has its
+        # own chance.
         guessing = 1 / history[-1].config["num_classes"]
+
         charts.append(stage_chart(f"{name}, %", history, guessing))
 
     last = len(first) + 1
@@ -205,9 +219,12 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         "p95\nms",
         "peak RSS\nMiB",
     ]
+
     rows = []
     for entry, sub in zip(entries, results.sub_models, strict=True):
+        # Names, shapes and operators: what a file holds that is no weight.
         graph = 100 * (sub.file_bytes - sub.weight_bytes) / sub.weight_bytes
+        # Which widths there are is the architecture's to say.
         widths = [entry.config.get(field, "-") for field in columns.values()]
         rows.append(
             [
@@ -231,12 +248,14 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         median = sub.process.invoke_ms.median
         sizes.append(Bar(sub.name, sub.file_bytes / 2**20, mib(sub.file_bytes), "fused"))
         medians.append(Bar(sub.name, median, number(median), "fused"))
+
     processes = [sub.process for sub in results.sub_models]
     told = note(
         f'{MACS}; the column "attention" counts them too. Graph: what the file holds beside its '
         "weights, in % of them. Each file ran in a process of its own without TensorFlow. "
         f"{_runtimes([*processes, results.fusion.process])}"
     )
+
     charts = [bars(".tflite file, MiB", sizes), bars("Median time of one input, ms", medians)]
     return table(head, rows, text=(0, 1)) + told + panels(charts)
 
@@ -270,6 +289,7 @@ def _runtimes(processes: Iterable[Process | None]) -> str:
     for process in processes:
         if process is not None:
             found.add(f"{process.runtime}, {counted(process.threads, 'thread')}")
+
     return f"Times by {' or '.join(sorted(found))}."
 
 
@@ -278,14 +298,17 @@ def calibration(results: Results) -> str:
     fusion, told = results.fusion, results.fusion.validation_calibration
     if fusion.calibration is None or told is None:
         return ""
+
     measured = [
         ("validation, as trained", told.samples, told.before),
         ("validation, with the temperature", told.samples, told.after),
         ("test, as deployed", fusion.tflite.recordings, fusion.calibration),
     ]
+
     rows = []
     for name, samples, found in measured:
         rows.append([name, samples, f"{100 * found.ece:.1f}", number(found.nll)])
+
     temperature = number(1.0 if fusion.temperature is None else fusion.temperature)
     return table(["", f"{results.data.noun}s", "ECE,\npoints", "NLL,\nnats"], rows) + note(
         f"Temperature {temperature}, the one of least negative log-likelihood on validation data. "
@@ -304,6 +327,7 @@ def confusion(results: Results) -> str:
         for label in sub.labels:
             group_of[label] = j
 
+    # An error within a group is the sub-model's own; one across groups is the split's.
     errors = across = 0
     for r, row in enumerate(results.confusion):
         for c, count in enumerate(row):
@@ -312,9 +336,11 @@ def confusion(results: Results) -> str:
             errors += count
             if group_of[labels[r]] != group_of[labels[c]]:
                 across += count
+
     crossing = ""
     if len(results.sub_models) > 1:
         crossing = f" {across} of the {errors} errors are between classes of different sub-models."
+
     return matrix(results.confusion, labels) + note(
         f"Test {results.data.noun}s, fused .tflite files: counts, shaded by the share of the true "
         f"class.{crossing}"
@@ -336,6 +362,7 @@ def parity(results: Results) -> str:
         verdict = "yes" if one.ok else "NO"
         limit = f"{one.tolerance:.0e}"
         rows.append([name, one.samples, *errors, limit, one.differing_top1, one.ties, verdict])
+
     head = [
         "",
         "test windows",
@@ -372,6 +399,7 @@ def flavours(results: Results) -> str:
                 number(one.median_ms),
             ]
         )
+
     head = [
         "flavour",
         "runtime",
@@ -404,9 +432,11 @@ def latency(result: dict) -> str:
         "of\nsgemm",
         "ratio to the first\n(least-largest)",
     ]
+
     counts = sorted({row["threads"] for row in result["rows"]})
     charts = [_latency_chart(result, threads) for threads in counts]
     rows = [_latency_cells(row, result["sgemm_gflops"]) for row in result["rows"]]
+
     told = note(
         f"{result['turns']} alternating turns of {result['runs']} runs, batch 1, each in a process "
         "of its own; bars from zero to the median, whiskers from the minimum to the 95th "
@@ -419,12 +449,16 @@ def latency(result: dict) -> str:
 def _latency_chart(result: dict, threads: int) -> str:
     drawn = []
     for row in result["rows"]:
+        # An engine that failed is in the table alone, with its reason.
         if row["threads"] != threads or "failure" in row:
             continue
+
         name = f"{row['engine'].split()[0]}, {row['graph']}"
+        # Of our own graphs alone the bytes of a file are known.
         colour = "fused" if row["file_bytes"] else "single"
         shown = f"{number(row['median'])} ms"
         drawn.append(Bar(name, row["median"], shown, colour, (row["min"], row["p95"])))
+
     title = f"{result['submodel']}: median ms, {counted(threads, 'thread')}"
     return bars(title, drawn, top=max(bar.interval[1] for bar in drawn if bar.interval))
 
@@ -433,6 +467,7 @@ def _latency_cells(row: dict, sgemm_gflops: dict) -> list[str]:
     head = [row["engine"], row["graph"], str(row["threads"])]
     if "failure" in row:
         return [*head, *["-"] * 6, row["failure"]]
+
     times = [number(row[key]) for key in ("median", "p95", "min", "load_ms")]
     rss, ratio = row["peak_rss_bytes"], row["ratio"]
     compared = f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-"

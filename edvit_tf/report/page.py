@@ -27,6 +27,8 @@ def write_report(bundle_dir: Path) -> Path:
     """
     bundle = open_bundle(bundle_dir)
     results = read_results(bundle.path)
+
+    # Only there after `edvit bench latency --store`.
     stored = bundle.path / "latency.json"
     beside = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
 
@@ -40,11 +42,13 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     manifest, data = bundle.manifest, results.data
     used = {device for sub in results.sub_models for device in sub.devices}
     title = f"{manifest.name}: a Vision Transformer split over {counted(len(used), 'device')}"
+
     facts = (
         f"{manifest.task}, {len(results.labels)} classes, "
         f"{counted(len(results.sub_models), 'sub-model')}; data: {data.name}, {data.source}; seed "
         f"{results.seed}; bundle {bundle.digest[:12]}"
     )
+
     rows = compared(bundle.fusion, results)
     first, *rest = verdict(results, rows)
 
@@ -52,6 +56,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     for i, (head, html) in enumerate(_sections(bundle, results, rows, beside)):
         links += f'<a href="#s{i}">{escape(head)}</a>'
         body += f'<section id="s{i}"><h2>{escape(head)}</h2>\n{html}</section>\n'
+
     return f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
@@ -83,12 +88,15 @@ def _sections(
         sections.append(("Loss of several sub-models", lost.several(results)))
     if results.fusion.calibration is not None:
         sections.append(("Calibration", measured.calibration(results)))
+
     sections.append(("Confusion matrix", measured.confusion(results)))
     sections.append(("Keras against TFLite", measured.parity(results)))
+
     if results.flavours:
         sections.append(("Flavours and runtimes", measured.flavours(results)))
     if beside:
         sections.append(("Latency beside other runtimes", measured.latency(beside)))
+
     return [
         *sections,
         ("Class groups and plan", _plan(manifest, results)),
@@ -107,6 +115,7 @@ def _plan(manifest: Manifest, results: Results) -> str:
 
     rows = []
     for device in plan.devices:
+        # By what results.json says is on a device: the plan has limits, not files.
         held = [sub for sub in results.sub_models if device["name"] in sub.devices]
         memory, compute = device["memory_bytes"], device["compute_macs"]
         rows.append(
@@ -120,12 +129,15 @@ def _plan(manifest: Manifest, results: Results) -> str:
             ]
         )
 
+    # Earlier versions stored no bytes of all copies, only of each file once.
     planned = results.plan.deployed_bytes
     if planned is None:
         planned = results.plan.total_bytes
+
     budget = "no budget"
     if plan.budget_bytes is not None:
         budget = f"a budget of {mib(plan.budget_bytes)} MiB"
+
     head = ["device", "limit,\nMiB", "limit,\nM MACs", "file MiB\nheld", "M MACs\nheld", "holds"]
     return (
         table(["sub-model", "devices", "classes"], groups, text=(0, 1, 2), wrap=2)
@@ -141,6 +153,7 @@ def _plan(manifest: Manifest, results: Results) -> str:
 def _data(data: Data) -> str:
     """Where the data come from, how they were split, what was left out."""
     splits = data.splits
+    # Where a recording is one window, as a picture is, a second number would only repeat the first.
     windowed = any(split.windows != split.recordings for split in splits.values())
 
     def cell(size: Size) -> str:
@@ -152,18 +165,21 @@ def _data(data: Data) -> str:
         rows.append([label, *(cell(split.per_class[label]) for split in splits.values())])
     rows.append(["all", *(cell(split) for split in splits.values())])
 
+    # Some files by name; of the others their number.
     left_out = f"left out because unreadable: {data.skipped}"
     if data.skipped_files:
         left_out += f": {', '.join(data.skipped_files)}"
     more = data.skipped - len(data.skipped_files)
     if more > 0:
         left_out += f" and {more} more"
+
     lines = [
         f"{data.name}, {data.source}; seed of the split {data.seed}",
         *data.notes,
         f"padded because shorter than the window: {data.padded}",
         left_out,
     ]
+
     told = "".join(f"<li>{escape(line)}</li>" for line in lines)
     caption = f"{data.noun}s{' / windows' if windowed else ''}"
     last = len(rows) - 1
@@ -173,6 +189,8 @@ def _data(data: Data) -> str:
 def _training(manifest: Manifest, results: Results) -> str:
     """Settings, samples seen, seconds of each stage, versions and the machine."""
     run = manifest.run
+    # Column of the table -> key of the run's configuration; the last two are there where
+    # they were asked for.
     fits = {
         "base": "base_training",
         "after each cut": "stage_training",
@@ -181,19 +199,24 @@ def _training(manifest: Manifest, results: Results) -> str:
     for name, key in (("shared model", "shared_training"), ("joint", "joint_training")):
         if run.get(key):
             fits[name] = key
+
     settings = []
     for key in run["base_training"]:
         applied = [_applied(fit, key, run[fit]) for fit in fits.values()]
         settings.append([key.replace("_", " "), *applied])
 
+    # What is neither a fit nor a list: the plain settings of the run.
     other = []
     for key, value in run.items():
         if value is not None and not isinstance(value, dict | list):
             other.append(f"{key.replace('_', ' ')} {value}")
+
     given = results.base.given
     base = "trained in this run" if given is None else f"given, {given}"
+
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+
     return (
         table(["setting", *fits], settings)
         + note(f"{'; '.join(other)}. Base: {base}.")
@@ -219,10 +242,12 @@ def _seconds(results: Results) -> str:
         samples = sum(step.history.samples for step in steps)
         rows.append([member, *taken, f"{samples:,}"])
 
+    # "submodel-00.residual" is in the table above; the shared models have no row there.
     whole = []
     for name, value in seconds.items():
         if "." not in name or name.startswith("shared-"):
             whole.append(f"{name} {number(value)} s")
+
     return table(["seconds of a stage", *names, "samples seen\nafter the base"], rows) + note(
         f"{'; '.join(whole)}; all stages {number(results.seconds)} s. The single model is given as "
         "many training samples as the fleet's sub-models see together, one of another size as many "

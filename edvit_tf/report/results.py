@@ -336,6 +336,7 @@ def recomputed_key(folder: Path) -> str | None:
     file = folder / "run.json"
     if not file.is_file():
         return None
+
     return digest(json.loads(file.read_text(encoding="utf-8"))["description"])
 
 
@@ -344,21 +345,27 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
     origin = typing.get_origin(kind)
     if kind is Any:
         return value
+
+    # All our unions are "X | None".
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
         return _typed(typing.get_args(kind)[0], value, place)
+
     if is_dataclass(kind):
         return _object(kind, value, place)
+
     if origin is tuple:
         _must_be(value, list, "a list", place)
         inner = typing.get_args(kind)[0]
         return tuple(_typed(inner, one, f"{place}[{i}]") for i, one in enumerate(value))
+
     if origin is dict:
         _must_be(value, dict, "an object", place)
         inner = typing.get_args(kind)[1]
         return {name: _typed(inner, one, f"{place}.{name}") for name, one in value.items()}
 
+    # JSON writes 1.0 as 1 in other programs, and Python takes True as an int.
     if kind is float:
         _must_be(value, (int, float), "a number", place)
     elif isinstance(value, bool) and kind is not bool:
@@ -371,6 +378,7 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
 def _object(kind: Any, value: Any, place: str) -> Any:
     _must_be(value, dict, "an object", place)
     hints = typing.get_type_hints(kind)
+
     given = {}
     for each in fields(kind):
         where = f"{place}.{each.name}" if place else each.name
@@ -378,6 +386,7 @@ def _object(kind: Any, value: Any, place: str) -> Any:
             given[each.name] = _typed(hints[each.name], value[each.name], where)
         elif each.default is MISSING and each.default_factory is MISSING:
             raise ResultsError(f"{place or 'it'} lacks {each.name}")
+
     return kind(**given)
 
 

@@ -51,8 +51,10 @@ def sweep_row(folder: Path) -> dict:
             "device_macs": row.device_macs,
             "median": row.times.median if row.times else None,
         }
+
     lost = [row.tflite.recording for row in results.missing_one]
     plan = bundle.manifest.plan
+
     return {
         "devices": len(plan.devices),
         "strategy": plan.strategy,
@@ -72,16 +74,21 @@ def sweep_row(folder: Path) -> dict:
 
 def sweep_page(title: str, rows: list[dict], command: str) -> str:
     """The HTML text: accuracy, latency and memory against N, and the table behind them."""
+    # One recipe on one machine: what the first row says of them holds for all.
     first = rows[0]
+
     charts = []
     for way in dict.fromkeys(row["strategy"] for row in rows):
         charts += _charts(rows, way)
+
     banner = ""
     if any(row["synthetic"] for row in rows):
         banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
+
     figures = table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))
     seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
     machine = escape(first["machine"])
+
     return f"""{page_head(title)}{banner}
 <h1>{escape(title)}</h1>
 {_MEASURED.format(seen=seen, machine=machine)}
@@ -111,6 +118,7 @@ def sweep_text(rows: list[dict]) -> str:
     for line in lines:
         cells = [text.rjust(width) for text, width in zip(line, widths, strict=True)]
         shown.append("  ".join(cells))
+
     return "\n".join([*shown, _spread(rows)])
 
 
@@ -129,6 +137,7 @@ def _charts(rows: list[dict], way: str) -> list[str]:
 
     accuracies = _series(own, SHORT, "accuracy", 0.01)
     charts = [curves(f"Test accuracy, %{more}", accuracies, from_zero=False)]
+
     keys = [key for key in SHORT if key != "average"]  # as large and as slow as the fused fleet
     for what, field, scale in _TIMES_AND_BYTES:
         charts.append(curves(f"{what}{more}", _series(own, keys, field, scale)))
@@ -148,11 +157,15 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
             values = [value for value in values if value is not None]
             if not values:
                 continue
+
             mean, spread = mean_and_deviation(values)
             low, high = mean - spread, mean + spread
+            # One seed has no deviation, but its test data are a sample all the same.
             if field == "accuracy" and len(values) == 1:
                 low, high = wilson(mean, own[0]["recordings"])
+
             found[count] = (mean / scale, low / scale, high / scale)
+
         if found:
             series.append((SHORT[key], key, found))
     return series
@@ -165,6 +178,7 @@ def _seeds(rows: list[dict]) -> str:
     for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
         own = [row for row in rows if (row["devices"], row["strategy"]) == (count, way)]
         lines.append([count, way, len(own), *(_over_seeds(own, key) for key in keys)])
+
     if max(line[2] for line in lines) == 1:
         return ""
     return table(
@@ -179,6 +193,7 @@ def _over_seeds(rows: list[dict], key: str) -> str:
     shares = [100 * row["models"][key]["accuracy"] for row in rows if key in row["models"]]
     if not shares:
         return "-"
+
     mean, spread = mean_and_deviation(shares)
     return f"{mean:.2f} \u00b1 {spread:.2f}"
 
@@ -187,9 +202,11 @@ def _cells(row: dict) -> list:
     """The values of COLUMNS."""
     models, count, lost = row["models"], row["recordings"], row["one_lost"]
     fused, single = models["fused"], models.get("single")
+
     shares = []
     for key in ("fused", "average", "single", "plain", "total", "base"):
         shares.append(percent(models[key]["accuracy"], count) if key in models else "-")
+
     return [
         row["devices"],
         row["strategy"],
@@ -214,11 +231,14 @@ def _spread(rows: list[dict]) -> str:
         by.setdefault((row["devices"], row["strategy"]), []).append(
             100 * row["models"]["fused"]["accuracy"]
         )
+
     if max(map(len, by.values())) == 1:
         return "One seed a row: the spread between seeds is not in these figures."
+
     said = []
     for (devices, way), shares in sorted(by.items()):
         mean, spread = mean_and_deviation(shares)
         name = f"N = {devices}" + (f", {way}" if len({w for _, w in by}) > 1 else "")
         said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
+
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."

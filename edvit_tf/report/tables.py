@@ -18,6 +18,7 @@ def results_table(results: Results) -> str:
     """
     fused, data = results.fusion.tflite, results.data
     name = f"{data.name} (SYNTHETIC stand-in)" if data.synthetic else data.name
+
     lines = [
         f"{name}, test split: {fused.recordings} recordings, {fused.windows} windows; seed "
         f"{results.seed}; measured on the .tflite files, one thread",
@@ -25,6 +26,7 @@ def results_table(results: Results) -> str:
         f"{'median ms':>11}",
         _model_row("base, unsplit", results.base),
     ]
+
     for key, model in results.rivals.items():
         lines.append(_model_row(RIVALS[key], model))
     lines += _fleet_rows(results)
@@ -37,11 +39,13 @@ def results_table(results: Results) -> str:
         f"(of {sum(one.samples for one in parities)} answers, "
         f"{sum(one.ties for one in parities)} ties)"
     )
+
     machine = results.machine
     lines.append(
         f"run: {results.seconds:.0f} s in all stages, peak memory "
         f"{results.peak_rss_bytes / 2**20:.0f} MiB ({machine.cpu}, {machine.cores} cores)"
     )
+
     return "\n".join(lines)
 
 
@@ -60,6 +64,8 @@ def _fleet_rows(results: Results) -> list[str]:
         sizes.append(sum(sub.file_bytes for sub in held))
         ms = sum(sub.process.invoke_ms.median for sub in held)
         costs.append((ms, sum(sub.macs for sub in held)))
+
+    # The fullest device and the slowest one need not be the same.
     size = max(sizes)
     ms, macs = max(costs)  # of the slowest device
 
@@ -101,6 +107,8 @@ def stages_table(results: Results) -> str:
         rows.append((key, "all classes", model.stages[-len(first) :]))
 
     keys = [list(stage_steps(step)) for step in first]
+
+    # Of each column: its title, or its figures where they are longer.
     widths = []
     for names in keys:
         figures = " -> ".join(["100.0"] * len(names))
@@ -110,7 +118,9 @@ def stages_table(results: Results) -> str:
     steps = "".join(
         f"{' -> '.join(names):>{width}}" for names, width in zip(keys, widths, strict=True)
     )
+
     lines = [f"{'validation, balanced %':<24}{cuts}", f"{'':<24}{steps}"]
+
     for name, labels, history in rows:
         line = f"{name:<24}"
         for step, names, width in zip(history, keys, widths, strict=True):
@@ -147,9 +157,12 @@ def stage_steps(stage: Step, which: str = "all") -> dict[str, float | None]:
             "an earlier version. Run its recipe again with --overwrite, or report with the version "
             "that wrote it."
         )
+
+    # Of the later stages, "before" is the fit of the stage before.
     steps = ["cut", "repair", "fit"]
     if stage.stage in ("head", "group"):
         steps.insert(0, "before")
+
     found = {}
     for step in steps:
         if step in stage.accuracy:
@@ -162,9 +175,11 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     """Sub-models of a plan: classes, widths, file bytes, MACs, devices; and all copies against the
     budget.
     """
+    # All sub-models of a plan have one architecture, whose widths are the columns.
     columns = architecture(plan.sub_models[0].config).COLUMNS
     titles = "".join(f"{title:>6}" for title in columns)
     lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
+
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
         widths = "".join(f"{getattr(sub.config, field):>6}" for field in columns.values())
@@ -173,11 +188,14 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
             f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
             f"{', '.join(names)}"
         )
+
     budget = (
         "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"
     )
+
     if plan.idle:
         lines.append(f"idle: {', '.join(plan.idle)}")
+
     copies = f", {plan.replicas} copies of each" if plan.replicas > 1 else ""
     lines.append(
         f"total {plan.deployed_bytes / 2**20:.2f} MiB of {plan.flavour} files at most{copies} "
@@ -203,6 +221,7 @@ def cost_table(configs: Mapping[str, ModelConfig]) -> str:
             titles = "".join(f"{title:>7}" for title in columns)
             lines.append(f"{'model':<{name_width}}{titles}  params M  MACs G  full G      MiB")
         cells = "".join(f"{getattr(config, field):>7}" for field in columns.values())
+
         spent = costs(config)
         lines.append(
             f"{name:<{name_width}}{cells}  {spent['params'] / 1e6:>8.2f}  "

@@ -50,12 +50,16 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
         rows.append(_alone(key, RIVALS[key], model))
 
     held = _by_device(results.sub_models)
+
+    # Bytes and MACs by device, of the fullest one; milliseconds of the slowest.
     device_bytes = max(sum(sub.file_bytes for sub in subs) for subs in held.values())
     total_bytes = sum(sub.file_bytes for subs in held.values() for sub in subs)
     device_macs = max(sum(sub.macs for sub in subs) for subs in held.values())
     macs = sum(sub.macs for sub in results.sub_models)
+
     median = max(sum(sub.process.invoke_ms.median for sub in subs) for subs in held.values())
     p95 = max(sum(sub.process.invoke_ms.p95 for sub in subs) for subs in held.values())
+
     processes = [sub.process for sub in results.sub_models]
     largest = max(processes, key=lambda process: process.peak_rss_bytes)
 
@@ -72,6 +76,9 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
         times=Milliseconds(median + last.median, p95 + last.p95),
         process=largest,
     )
+
+    # The heads' softmaxes are averaged where the answers meet: no file, no MACs, no time of
+    # its own.
     average = Compared(
         key="average",
         name=f"{name}, softmax average",
@@ -83,6 +90,7 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
         times=Milliseconds(median, p95),
         process=largest,
     )
+
     return [*rows, fused, average]
 
 
@@ -119,6 +127,8 @@ def _fusion_macs(fusion: FusionEntry, results: Results) -> int:
             has_other = len(sub.labels) < classes
             macs += width * (len(sub.labels) + has_other)
         return macs
+
+    # The tower: sum d_j -> hidden -> classes.
     width = sum(fusion.widths)
     return math.ceil(fusion.hidden_factor * width) * (width + classes)
 
@@ -131,6 +141,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
     fused, base, single = by["fused"], by["base"], by.get("single")
     share, count = fused.accuracy.recording, fused.accuracy.recordings
 
+    # The answer to "why not one small model?" goes first, whatever it is.
     said = _accuracy_said(results, fused)
     if single:
         said = [*_against_single(share, single.accuracy.recording, count), *said]
@@ -146,6 +157,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
         f"{_change(share, base.accuracy.recording, count)}."
     )
     said += _training_said(results)
+
     if "total" in by:
         total = by["total"]
         said.append(
@@ -153,6 +165,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
             f"{mib(total.device_bytes)} MiB on one device, reaches "
             f"{percent(total.accuracy.recording, count)}."
         )
+
     average = by["average"].accuracy.recording
     if average > share:
         said.append(
@@ -163,6 +176,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
     against = [("the base", base)]
     if single:
         against.append(("the single model", single))
+
     said += [_bytes_said(fused, against), _times_said(results, fused, against)]
     said.append("One run with one seed: the spread between seeds is not in these figures.")
     return said
@@ -172,10 +186,12 @@ def _accuracy_said(results: Results, fused: Compared) -> list[str]:
     share, count = fused.accuracy.recording, fused.accuracy.recordings
     low, high = wilson(share, count)
     chance = 1 / len(results.labels)
+
     said = [
         f"The fused fleet classifies {percent(share, count)} of {count} test {results.data.noun}s "
         f"correctly (95 % interval {percent(low, count)} to {percent(high, count)})."
     ]
+
     if low <= chance:
         said.append(
             f"That cannot be told from guessing ({percent(chance, count)}): the comparisons mean "
@@ -232,6 +248,7 @@ def _bytes_said(fused: Compared, against: list[tuple[str, Compared]]) -> str:
     for name, model in against:
         one.append(f"{_ratio(fused.device_bytes, model.device_bytes)} {name}'s")
         every.append(f"{_ratio(fused.total_bytes, model.total_bytes)} {name}'s")
+
     return (
         f"The fullest device holds {mib(fused.device_bytes)} MiB: {', '.join(one)}; all files "
         f"together take {mib(fused.total_bytes)} MiB, {', '.join(every)}."
@@ -244,6 +261,7 @@ def _times_said(results: Results, fused: Compared, against: list[tuple[str, Comp
     for name, model in against:
         if model.times:
             ratios += f", {_ratio(fused.times.median, model.times.median)} {name}'s"
+
     machine = results.machine
     return (
         f"The slowest device and the fusion take {number(fused.times.median)} ms (median){ratios}, "
@@ -257,17 +275,21 @@ def _against_single(fused: float, single: float, count: int) -> list[str]:
     figures = f"{percent(fused, count)} against {percent(single, count)}"
     change = f"The difference is {_change(fused, single, count)}"
     unsure = "these test data are too few to be sure"
+
+    # An interval that holds 0 does not decide between the two: the sentence says so.
     if fused < single:
         return [
             f"The fleet is worse than one single model of a device's size: {figures}.",
             f"{change}{'' if high < 0 else f'; {unsure}'}.",
             "On these figures one small model on one device is the better choice.",
         ]
+
     if fused == single:
         return [
             f"The fleet is no better than one single model of a device's size: {figures}.",
             f"{change}: splitting gains nothing here.",
         ]
+
     doubt = "" if low > 0 else f"; {unsure}, one small model on one device may do as well"
     return [
         f"The fleet is better than one single model of a device's size: {figures}.",
