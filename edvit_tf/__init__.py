@@ -59,6 +59,7 @@ def __getattr__(name: str):
     """Imports a public name when it is first used (PEP 562)."""
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
+
     raise AttributeError(
         f"module 'edvit_tf' has no attribute {name!r}; it has: {', '.join(__all__)}"
     )

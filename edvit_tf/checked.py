@@ -27,6 +27,8 @@ class Checked:
                     f"{type(self).__name__}.{field.name} is {value!r} ({type(value).__name__}); "
                     f"it must be of type {hint}. Change it where the configuration is built."
                 )
+
+        # After the types: `check` may compare numbers without asking what they are.
         self.check()
 
     def check(self) -> None:
@@ -55,6 +57,7 @@ class Checked:
             raise ConfigError(
                 f"{cls.__name__} has no field {name!r}; its fields are: {', '.join(known)}."
             )
+
         for name, field in known.items():
             if name not in values and not _has_default(field):
                 raise ConfigError(f"{cls.__name__} needs a value for {name!r}; none was given.")
@@ -70,6 +73,7 @@ class Checked:
                 raise ConfigError(
                     f"{type(self).__name__} has no field {name!r}; its fields are: {sorted(names)}."
                 )
+
         return dataclasses.replace(self, **changes)
 
 
@@ -83,6 +87,7 @@ def _matches(value: Any, hint: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
+
     if origin in (typing.Union, types.UnionType):
         return any(_matches(value, one) for one in args)
 
@@ -94,10 +99,13 @@ def _matches(value: Any, hint: Any) -> bool:
 
     if origin in (dict, Mapping):
         return isinstance(value, Mapping)
+
+    # An int is a float's value too, but True is neither of the two.
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+
     return isinstance(value, hint)
 
 
@@ -140,8 +148,10 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     found = []
     for name in sorted(set(old) | set(new)):
         before, after = old.get(name), new.get(name)
+
         if isinstance(before, dict) and isinstance(after, dict):
             found += differences(before, after, f"{prefix}{name}.")
         elif before != after:
             found.append(f"{prefix}{name}: {before!r} -> {after!r}"[:200])
+
     return found

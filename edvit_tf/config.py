@@ -79,18 +79,22 @@ class TrainConfig(Checked):
     epochs: int
     batch_size: int = 64
     learning_rate: float = 1e-4
+
     # "adamw", "muon" (both: cosine) or "adam" (the paper's: exponential decay)
     optimizer: str = "adamw"
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
+
     distillation: float = 0.5  # weight of the teacher's cross-entropy against the labels'
     # weight of the distance between the base's features and a linear map of ours
     feature_distillation: float = 0.0
+
     augment: str = "none"  # one of AUGMENTS, see edvit_tf.training.batches
     mix: str = "none"  # pairs of samples in one: "mixup" or "cutmix"
     # share of the patch tokens that a training step leaves out (Liu et al. 2022)
     patch_dropout: float = 0.0
+
     # momentum of the average of the weights over the steps, which is kept; 0: the last weights
     ema: float = 0.0
     # of the products and activations, one of PRECISIONS; weights stay float32
@@ -102,6 +106,7 @@ class TrainConfig(Checked):
         self._require(self.epochs >= 0, "epochs", "it must be 0 or more")
         self._require(self.batch_size >= 1, "batch_size", "it must be at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "it must be positive")
+
         self._one_of("optimizer", OPTIMIZERS)
         self._one_of("augment", AUGMENTS)
         self._one_of("mix", MIXES)
@@ -114,6 +119,7 @@ class TrainConfig(Checked):
         self._require(
             0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite"
         )
+
         self._require(0 <= self.distillation <= 1, "distillation", "it must be between 0 and 1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "it must be in [0, 1)")
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "it must be in [0, 1)")
@@ -131,6 +137,7 @@ class PruneConfig(Checked):
     rounds: int = 1  # channels go in so many rounds, scored anew before each
     # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
     heads: str = "keep"
+
     repair: bool = True  # least-squares repair of what follows each cut
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
     # in repairs and directions, as much as all patch tokens together
@@ -139,12 +146,14 @@ class PruneConfig(Checked):
     def check(self) -> None:
         for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
             self._one_of(name, choices)
+
         self._require(self.rounds >= 1, "rounds", "it must be at least 1")
         self._require(
             self.rounds == 1 or self.residual == "channels",
             "rounds",
             'more than one round is for residual = "channels"',
         )
+
         self._require(self.ridge > 0, "ridge", "it must be positive")
 
 
@@ -169,19 +178,24 @@ class PlanConfig(Checked):
     num_devices: int = 5
     devices: tuple[DeviceSpec, ...] | None = None  # None: num_devices equal ones without limits
     num_groups: int | None = None  # sub-models, 1 to the number of classes; None: one a device
+
     budget_bytes: int | None = None  # file bytes of all deployed copies, graphs included
     # of each sub-model at least, before budget and devices take any; None: ceil(h / N)
     start_heads: int | None = None
+
     strategy: str = "random"  # how classes are grouped, one of STRATEGIES
     assignment: str = "greedy"  # of sub-models to devices, one of ASSIGNMENTS
     spread: bool = False  # one sub-model a device first, as far as they fit, then by Eq. 1
+
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
+
     pruning: PruneConfig = PruneConfig()  # its `heads` decides the widths
     seed: int = 0  # of random groups, and of the whole run
 
     def check(self) -> None:
         self._require(self.num_devices >= 1, "num_devices", "it must be at least 1")
+        # More groups than classes are refused by the planner, which knows the classes.
         self._require(
             self.num_groups is None or self.num_groups >= 1, "num_groups", "it must be at least 1"
         )
@@ -195,6 +209,7 @@ class PlanConfig(Checked):
             "start_heads",
             "it must be at least 1",
         )
+
         self._one_of("strategy", STRATEGIES)
         self._one_of("assignment", ASSIGNMENTS)
         self._require(
@@ -202,6 +217,7 @@ class PlanConfig(Checked):
             "spread",
             'it is for assignment = "greedy"; "optimal" balances what is left by itself',
         )
+
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
         self._require(self.seed >= 0, "seed", "it must be 0 or more")
@@ -228,26 +244,31 @@ class RunConfig(PlanConfig):
     name: str
     data: DataConfig
     model: str  # a preset of an architecture (edvit_tf.models.presets)
+
     base_training: TrainConfig
     stage_training: TrainConfig  # after each of the three pruning stages
     fusion_training: TrainConfig
     patch_size: int | None = None  # None: the preset's
     # of one all-class model, where sub-models start; None: no such
     shared_training: TrainConfig | None = None
+
     # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
     fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
+
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
     # on which repairs are fitted and directions found; None: the calibration samples
     repair_samples: int | None = None
     # of the base's answers that are distilled, one of PRECISIONS
     teacher_precision: str = "float32"
+
     # of the exported files; fusion and plans count float32
     flavours: tuple[str, ...] = ("float32",)
     # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     target: str = "portable"
+
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
     # models of all classes beside the fleet, any of BASELINES
     baselines: tuple[str, ...] = ("single",)

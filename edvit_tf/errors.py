@@ -90,5 +90,6 @@ class ServerEnded(EdvitError):
 
     def __init__(self, name: str, code: int, words: str) -> None:
         super().__init__(f"{name} ended with {code}: {words}")
+
         known = {int(member): member for member in EXIT_CODES}
         self.exit_code = known.get(code, DeviceExit.FAILED)

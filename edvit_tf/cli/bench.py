@@ -77,6 +77,7 @@ def _bench_scores(args) -> int:
     from edvit_tf.study.scores import cost, cost_table
 
     config = preset(args.model, (224, 224, 3), args.classes)
+
     figures = cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed)
     show(args, figures, f"{args.model}: {cost_table(figures)}")
     return 0
@@ -183,6 +184,8 @@ def _bench_latency(args) -> int:
             "--store keeps figures in a bundle; none was given. Name a bundle, or use --json."
         )
 
+    # One model, from wherever it comes; only a bundle brings files of its own, else they are
+    # exported.
     if is_bundle:
         config, weights, files = _model_of_bundle(args.bundle, args.submodel)
     elif args.bundle is not None:
@@ -202,6 +205,7 @@ def _bench_latency(args) -> int:
         naive=args.naive,
         **files,
     )
+
     if args.store:
         _store(args.bundle, args.submodel, result)
     show(args, result, latency_text(result))
@@ -245,8 +249,10 @@ def _model_of_bundle(path: Path, index: int) -> tuple:
     files = {}
     for flavour, stored in entry.flavours.items():
         files[flavour] = verified_path(bundle, stored.file)
+
     given = bundle.input
     options = {"files": files, "input_name": given.name, "input_dtype": given.dtype}
+
     return config, weights, options
 
 
@@ -259,6 +265,7 @@ def _store(path: Path, index: int, result: dict) -> None:
 
     stored = {"submodel": open_bundle(path).entry(index)["name"], **result}
     (path / "latency.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
     print(f"stored in {path / 'latency.json'}; shown in {write_report(path)}", file=sys.stderr)
 
 

@@ -17,6 +17,7 @@ def add_bundles(commands) -> None:
     evaluate.add_argument(
         "--missing", type=indices, default=(), help="sub-models to leave out, e.g. 0,3"
     )
+
     add_json(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -24,6 +25,7 @@ def add_bundles(commands) -> None:
         "audit", help="Keras summaries; params, MACs and bytes reconciled with the files"
     )
     audit.add_argument("bundle", type=Path)
+
     add_json(audit)
     audit.set_defaults(run=_audit)
 
@@ -45,11 +47,13 @@ def _evaluation_text(result: dict) -> str:
     lines = []
     if result["data"]["synthetic"]:
         lines.append("SYNTHETIC stand-in: these accuracies mean nothing.")
+
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""
     lines.append(
         f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
         f"{result['split']} split{lost}, measured on the .tflite files:"
     )
+
     if result["note"]:
         lines.append(f"  note: {result['note']}")
 
@@ -59,12 +63,14 @@ def _evaluation_text(result: dict) -> str:
             f"  {name:<16}{share['recording'] * 100:>7.2f} % of {share['recordings']} recordings, "
             f"{share['window'] * 100:>7.2f} % of {share['windows']} windows"
         )
+
     for index, process in enumerate(result["processes"]):
         lines.append(
             f"  submodel-{index:02d}: {process['runtime']}, {process['threads']} thread, median "
             f"{process['invoke_ms']['median']:.2f} ms, p95 {process['invoke_ms']['p95']:.2f} ms, "
             f"peak RSS {process['peak_rss_bytes'] / 2**20:.0f} MiB, no TensorFlow in the process"
         )
+
     return "\n".join(lines)
 
 
@@ -73,6 +79,8 @@ def _audit(args) -> int:
 
     result = audit(args.bundle)
     show(args, result, text(result))
+
+    # 1 as `diff` has it: the command did its work, and the answer is no.
     return 0 if result["reconciled"] else 1
 
 

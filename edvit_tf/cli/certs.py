@@ -9,11 +9,13 @@ def add_certs(commands) -> None:
     certs = commands.add_parser(
         "certs", help="keys and role certificates for workers, aggregators, clients"
     ).add_subparsers(required=True, metavar="WHAT")
+
     init = certs.add_parser(
         "init", help="an authority: ca.pem, and ca.key, which stays on this machine"
     )
     init.add_argument("folder", type=Path)
     init.set_defaults(run=_init)
+
     issue = certs.add_parser(
         "issue", help="the identity of one machine: a folder with ca.pem, cert.pem, key.pem"
     )

@@ -30,11 +30,13 @@ def _add_serve(commands) -> None:
         required=True,
         help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port",
     )
+
     serve.add_argument("--listen", required=True, metavar="HOST:PORT")
     _add_identity(serve, "no TLS, to clients and devices; on loopback addresses only")
     serve.add_argument(
         "--insecure-anywhere", action="store_true", help="with --insecure: on any address"
     )
+
     serve.add_argument(
         "--min-submodels",
         type=int,
@@ -51,6 +53,7 @@ def _add_serve(commands) -> None:
     serve.add_argument(
         "--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP"
     )
+
     serve.set_defaults(run=_serve)
 
 
@@ -61,8 +64,10 @@ def _add_predict(commands) -> None:
     predict.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="pictures, recordings, folders of them"
     )
+
     predict.add_argument("--server", required=True, metavar="HOST:PORT")
     _add_identity(predict, "no TLS")
+
     predict.add_argument(
         "--bundle",
         type=Path,
@@ -84,10 +89,12 @@ def _add_predict(commands) -> None:
         metavar="SECONDS",
         help="with --stream pcm: from one window's start to the next one's (default: a window)",
     )
+
     predict.add_argument(
         "--timeout-ms", type=positive_number, default=5000.0, help="of each request (default 5000)"
     )
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
+
     predict.set_defaults(run=_predict)
 
 
@@ -108,10 +115,12 @@ def _add_push(commands) -> None:
         default="/opt/edvit/bin/python",
         help="of the device (default /opt/edvit/bin/python)",
     )
+
     push.set_defaults(run=_push)
 
 
 def _add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
+    # One of the two has to be said: no connection lacks TLS because an option was forgotten.
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--identity", type=Path, metavar="FOLDER", help="of `edvit certs issue`")
     group.add_argument("--insecure", action="store_true", help=insecure)
@@ -131,6 +140,7 @@ def _served(args) -> int:
         raise ConfigError(
             "--insecure-anywhere is the second word after --insecure; give both, or --identity."
         )
+
     return serve(
         AggregatorOptions(
             bundle=args.bundle,
@@ -152,12 +162,15 @@ def _push(args) -> int:
 
 
 def _predict(args) -> int:
+    # Before grpc is imported, which reads it once.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
     from edvit_tf.aggregate.client import Client, predict_file
     from edvit_tf.device.model.bundle import open_bundle
     from edvit_tf.device.rpc import tls
 
     _check_predict(args)
+
     files = _files(args.files)
     bundle = None if args.bundle is None else open_bundle(args.bundle)
     sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
@@ -165,6 +178,7 @@ def _predict(args) -> int:
 
     client = Client(args.server, own, args.timeout_ms / 1e3)
     try:
+        # Windows are cut here by its rule, so it has to be the bundle that is served.
         if bundle is not None:
             client.check_bundle(bundle)
         if files:
@@ -184,8 +198,10 @@ def _check_predict(args) -> None:
 
     if bool(args.files) == bool(args.stream):
         raise ConfigError("give files or folders, or --stream for standard input: one of the two.")
+
     if args.hop and args.stream != "pcm":
         raise ConfigError("--hop goes with --stream pcm; recordings in files are cut side by side.")
+
     if args.stream == "pcm" and args.bundle is None:
         raise ConfigError(
             "--stream pcm needs --bundle FOLDER: its windows and its mel filter bank make the "
@@ -201,6 +217,7 @@ def _files(paths: list[Path]) -> list[Path]:
             files += sorted(inner for inner in path.rglob("*") if inner.is_file())
         else:
             files.append(path)
+
     return files
 
 
@@ -223,6 +240,7 @@ def _streamed(client, sound: tuple | None) -> Iterator[dict]:
         for place, frame in enumerate(frames(sys.stdin.buffer, client)):
             yield {"file": f"frame {place}", "windows": 1, **client.ask(frame)}
         return
+
     rule, hop = sound
     for start, samples in pcm_windows(sys.stdin.buffer, rule.spec.window_samples, hop):
         seconds = start / rule.spec.sample_rate_hz
@@ -241,6 +259,7 @@ def _show(answer: dict, as_json: bool) -> None:
         print(json.dumps(plain), flush=True)
         return
 
+    # "NAME.device" says who answered for a sub-model, "NAME.compute_ms" how long it took.
     said = answer["parameters"]
     devices = []
     for key, device in sorted(said.items()):

@@ -29,9 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+    # A path that was given, as a rule: whatever opens files of ours has errors of its own.
     except OSError as error:
         print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
         return OutputError.exit_code
+
     except KeyboardInterrupt:
         print(
             "\ninterrupted; no bundle was changed, and rows that a study had finished are kept.",
@@ -63,4 +66,5 @@ def _parser() -> argparse.ArgumentParser:
     add_certs(commands)
     add_fleet(commands)
     add_bundles(commands)
+
     return parser

@@ -40,6 +40,7 @@ def add_options(parser, options: Sequence[Option], config: Checked) -> None:
     An option that is not given is None in the namespace.
     """
     for option in options:
+        # None where it is not given, so that "off" and "not given" do not mix.
         if option.is_switch:
             parser.add_argument(option.name, action="store_true", default=None, help=option.help)
             continue
@@ -99,6 +100,7 @@ def _help(option: Option, config: Checked) -> str:
         shown = ",".join(value)
     else:
         shown = str(value)
+
     return f"{option.help} (default {shown})" if shown else option.help
 
 

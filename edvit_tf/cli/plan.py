@@ -50,6 +50,7 @@ def _plan(args) -> int:
             "which `edvit plan` does not have. Leave it out (random groups have the same sizes and "
             "cost the same), or give it to a recipe."
         )
+
     base = preset(args.model, (args.image_size, args.image_size, args.channels), args.classes)
 
     planned = plan_groups(config, base, flavour=args.flavour)

@@ -18,6 +18,7 @@ def _devices(config: Config, text: str) -> Config:
     """`--devices 5`, or `--devices devices.toml`."""
     if text.isdecimal():
         return config.replace(num_devices=int(text), devices=None)
+
     devices = load_devices(text)
     return config.replace(num_devices=len(devices), devices=devices)
 

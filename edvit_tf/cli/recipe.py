@@ -34,6 +34,7 @@ def main(
     exit code (edvit_tf.errors.EXIT_CODES).
     """
     args = _parser(card, config).parse_args(argv)
+
     if args.smoke and args.profile == "paper":
         print(
             "error: --smoke and --profile paper do not go together; take one of them.",
@@ -114,6 +115,7 @@ def _no_distillation(config: RunConfig, _: bool) -> RunConfig:
         if training is not None:
             training = training.replace(distillation=0.0, feature_distillation=0.0)
             config = config.replace(**{name: training})
+
     return config
 
 
@@ -255,6 +257,7 @@ def _add_run(run, name: str) -> None:
 
 def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     """The recipe's configuration with the profile's fields and the command line's changes."""
+    # The command line is last: it changes the profile too.
     if args.profile == "paper":
         config = config.replace(**paper)
     if args.smoke:
@@ -273,11 +276,13 @@ def _run(args, config: RunConfig) -> int:
         synthetic=_use_of_synthetic(args, config),
         **config.data.options,
     )
+
     if dataset.synthetic and not args.dry_run:
         print(
             f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing",
             file=sys.stderr,
         )
+
     if args.dry_run:
         return _dry_run(config, dataset, args.base)
 
@@ -290,8 +295,8 @@ def _run(args, config: RunConfig) -> int:
         f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
         for split in ("train", "validation", "test")
     )
-    print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
 
+    print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
     results = run(
         config,
         dataset,
@@ -301,6 +306,7 @@ def _run(args, config: RunConfig) -> int:
         reuse=args.reuse,
         jobs=args.jobs,
     )
+
     told = results_from_dict(results)
     print(f"\n{results_table(told)}\n\n{stages_table(told)}")
     print(f"\nbundle: {out}\nreport: {out / 'report.html'}")
@@ -313,6 +319,7 @@ def _use_of_synthetic(args, config: RunConfig) -> str:
         return "only"
     if args.smoke and args.data_dir is None:  # a smoke run downloads nothing
         return "only"
+
     return "fallback" if config.data.stand_in else "never"
 
 
@@ -323,14 +330,18 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.tables import cost_table, plan_table
 
+    # Mean 0 and deviation 1 stand for those of the data: they change no count and no plan.
     base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
+
     name = config.model
+    # A base that is given has its own widths; the plan is of those.
     if given is not None:
         loaded = architecture(base).load_base(given, base, dataset.labels)
         base = loaded.config
         name = "base"
         for note in (given, *loaded.notes):
             print(f"base: {note}")
+
     model = architecture(base).build(base, name=name)
 
     planned = plan_groups(config, base)
@@ -338,6 +349,7 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
         f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} "
         "parameters.\n"
     )
+
     sub_models = {sub.name: sub.config for sub in planned.sub_models}
     print(cost_table({name: base, **sub_models}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")

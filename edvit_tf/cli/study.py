@@ -55,13 +55,17 @@ def _study_scores(args) -> int:
 
     base = load_trained(args.base, args.data, args.data_dir, args.seed)
     settings = {"samples": args.samples, "units": args.units, "seed": args.seed, **base.identity}
+
+    # Finished rows are taken up again; a file of rows with other settings is refused.
     rows = Rows(args.out, settings)
 
     done = []
     for row in agreement(base, rows, samples=args.samples, units=args.units, seed=args.seed):
         done.append(row)
+
         ranks = ", ".join(f"{method} {row[method]['spearman']:.3f}" for method in METHODS)
         print(f"{row['name']}: {ranks}", file=sys.stderr, flush=True)
+
     show(args, done, agreement_table(done))
     return 0
 
@@ -133,10 +137,12 @@ def _study_cuts(args) -> int:
         else:
             grid = cuts.full_grid() if args.part == "grid" else cuts.best_two()
             found = cuts.grid_study(bench, rows, args.heads, grid)
+
         done = []
         for row in found:
             done.append(row)
             print(cuts.cuts_table([row], base.config.num_heads), flush=True)
+
     show(args, done, cuts.cuts_table(done, base.config.num_heads))
     return 0
 
@@ -173,6 +179,7 @@ def _study_clusters(args) -> int:
         "seed": args.seed,
         "bundle": bundle.digest,
     }
+
     found = clusters_study(
         bundle,
         data_of(bundle, args.data_dir),
@@ -188,6 +195,7 @@ def _study_clusters(args) -> int:
     for row in found:
         done.append(row)
         print(clusters_table(done).splitlines()[-1], file=sys.stderr, flush=True)
+
     show(args, done, clusters_table(done))
     return 0
 
@@ -227,6 +235,7 @@ def _sweep(args) -> int:
     from edvit_tf.study.sweep import sweep
 
     out = args.out or Path("exports") / f"{args.recipe.stem}-sweep"
+    # What the recipe prints goes beside the table, not into it.
     with contextlib.redirect_stdout(sys.stderr):
         rows = sweep(
             args.recipe, out, args.devices, args.seeds, args.options, args.jobs, args.strategies

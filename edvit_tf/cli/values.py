@@ -18,6 +18,7 @@ def naturals(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write e.g. 3,2")
+
     return tuple(int(part) for part in parts)
 
 
@@ -41,8 +42,10 @@ def positive_number(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
+
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+
     return value
 
 
@@ -52,10 +55,12 @@ def share(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
+
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number of at least 0 and below 1, e.g. 0.5"
         )
+
     return value
 
 

@@ -102,10 +102,13 @@ def issue(
 def _check(role: str, name: str, hosts: Sequence[str]) -> None:
     if role not in ROLES:
         raise ConfigError(f"role {role!r}; a certificate is for one of {', '.join(ROLES)}.")
+
+    # A name goes into a folder's name and into a URI, so it has no slash and no space.
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", name):
         raise ConfigError(
             f"name {name!r}; use letters, digits, dots, dashes and underscores, 63 at most."
         )
+
     if role == "client" and hosts:
         raise ConfigError(
             f"host {hosts[0]!r} for a client; nothing connects to a client. Leave it out."
@@ -123,6 +126,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
         raise ConfigError(
             f"{folder} holds no authority ({error}). Make one: edvit certs init {folder}"
         ) from error
+
     return certificate, key
 
 
@@ -130,6 +134,7 @@ def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -157,6 +162,7 @@ def _usage(signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _host(host: str) -> x509.GeneralName:
+    # An address is written as one: as a DNS name TLS libraries would not find it.
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -182,7 +188,9 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             f"{folder / there[0]} exists; keys are never overwritten. Move it away, or name "
             "another."
         )
+
     for name, content in files.items():
         mode = 0o600 if "key" in name else 0o644
+        # The mode is set as the file is made: no moment in which others can read a key.
         with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)

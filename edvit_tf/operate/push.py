@@ -40,15 +40,20 @@ def push(
             f"the device is {target!r}; it must be [USER@]HOST:STORE, the store with its whole "
             "path. Write for instance pi-0.local:/opt/gtzan."
         )
+
     bundle = open_bundle(path)
     names = _names(bundle, sub_models)
+
+    # Named by the bundle, so that a push that broke off goes on with what is there.
     folder = f"edvit-push-{bundle.digest[:12]}"
     files = "".join(f"{name}\n" for name in names)
+
     copy = ["--archive", "--partial", "--files-from=-", f"{bundle.path}/", f"{host}:{folder}/"]
     _run("rsync", copy, host, files)
 
     update = ["sudo"] if sudo else []
     update += [python, "-m", "edvit_tf.device.update", store, "install", folder]
+    # Without any the device installs all that the manifest lists.
     for index in sub_models or ():
         update += ["--submodel", str(index)]
     return _run("ssh", [host, f"{shlex.join(update)} && rm -r {folder}"], host)
@@ -64,12 +69,14 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
         listed = ["golden.npz", *bundle.input_files]
         for index in sub_models:
             listed += [flavour.file for flavour in bundle.entry(index).flavours.values()]
+
     for name in listed:
         verified_path(bundle, name)
 
     # An aggregator reads the accuracy without each sub-model there; the manifest does not list it.
     results = bundle.path / "results.json"
     extra = [results.name] if sub_models is None and results.is_file() else []
+
     return ["manifest.json", *dict.fromkeys([*listed, *extra])]
 
 
@@ -81,6 +88,8 @@ def _run(program: str, arguments: list[str], host: str, given: str | None = None
             f"{program} is not installed here. Run: sudo apt-get install {package}; or copy the "
             "bundle by hand (docs/pi.md, Updates)."
         )
+
+    # ssh would otherwise read the standard input that is the user's own.
     done = subprocess.run(
         [program, *arguments],
         input=given,
@@ -88,6 +97,7 @@ def _run(program: str, arguments: list[str], host: str, given: str | None = None
         text=True,
         check=False,
     )
+
     code = done.returncode
     if program == "rsync" and code != 0:
         raise PushFailed(
@@ -95,14 +105,17 @@ def _run(program: str, arguments: list[str], host: str, given: str | None = None
             f"can `ssh {host}` log in, is there room? What is current there stays so; the same "
             "command goes on."
         )
+
     if code == _CANNOT_CONNECT:
         raise PushFailed(
             f"ssh to {host} failed, its words are above. Try `ssh {host}`; then give the command "
             "again."
         )
+
     if code == _NOT_FOUND:
         raise PushFailed(
             f"a command is missing on {host}, the words above say which. Install edvit_tf there "
             "(docs/pi.md), or say where its Python is: --python."
         )
+
     return code
