@@ -263,7 +263,7 @@ def _store(path: Path, index: int, result: dict) -> None:
     from edvit_tf.device.model.bundle import open_bundle
     from edvit_tf.report.page import write_report
 
-    stored = {"submodel": open_bundle(path).entry(index)["name"], **result}
+    stored = {"submodel": open_bundle(path).entry(index).name, **result}
     (path / "latency.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     print(f"stored in {path / 'latency.json'}; shown in {write_report(path)}", file=sys.stderr)
