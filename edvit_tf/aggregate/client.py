@@ -25,6 +25,7 @@ class Client:
             self._channel = grpc.insecure_channel(server)
         else:
             self._channel = grpc.secure_channel(server, tls.channel_credentials(own))
+
         self._server = server
         self._timeout = timeout_seconds
         metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
@@ -86,12 +87,14 @@ def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
     """
     if bundle is None:
         return {"file": path.name, "windows": 1, **client.ask(path.read_bytes())}
+
     given = bundle_input(bundle)
     try:
         inputs = given.from_file(path)
     except (InputError, DecoderMissing) as error:
         raise RequestFailed(f"{path}: {error}") from error
 
+    # one answer a window: the mean counts, and of the rest the one that most was missing of
     answers = [client.ask(x[np.newaxis]) for x in inputs]
     mean = np.mean([answer["probabilities"] for answer in answers], axis=0)
     worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))

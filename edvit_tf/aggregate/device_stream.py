@@ -45,6 +45,7 @@ class DeviceStream:
             if self._stream is not None:
                 self._stream.retire()
             self._stream = _Call(self._stub())
+
         return await self._stream.infer(request, (name, request_id), seconds)
 
     def close(self) -> None:
@@ -80,6 +81,7 @@ class _Call:
         self._waiting[key] = answer
         self._unsent[key] = (time.monotonic() + seconds, request)
         self._to_send.set()
+
         try:
             async with asyncio.timeout(seconds):
                 return await answer
@@ -87,6 +89,7 @@ class _Call:
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
         finally:
             del self._waiting[key]
+            # what was never sent need not be taken back
             sent = self._unsent.pop(key, None) is None
             if sent and (answer.cancelled() or not answer.done()):
                 self._take_back(key)
@@ -110,11 +113,13 @@ class _Call:
         """No more on this stream: who waits gets the error."""
         if self._ended:
             return
+
         self._ended = True
         self._call.cancel()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(error)
+
         self._unsent.clear()
         self._taken_back.clear()
         for task in self._tasks:
@@ -141,6 +146,7 @@ class _Call:
         left_us = max(1, int(1e6 * (until - time.monotonic())))
         message = messages.new("ModelInferRequest", model_name=key[0])
         tensors.set_parameters(message, {"timeout": left_us})
+
         # Fields of a message may come in any order, so what is this request's own stands before
         # what all share.
         return message.SerializeToString() + request
@@ -169,6 +175,7 @@ class _Call:
         answer = self._waiting.get(key)
 
         if answer is None or key in self._unsent:
+            # to one that was given up; more of them than that nobody asked for
             self._given_up -= 1
             if self._given_up < 0:
                 raise self._nobody_s(*key)
@@ -177,10 +184,13 @@ class _Call:
         elif received.error_message:
             status = str(tensors.parameters(response).get(messages.STATUS, ""))
             code = grpc.StatusCode.__members__.get(status, grpc.StatusCode.UNKNOWN)
+            # it refuses what still comes: the next request opens another stream
             if code is grpc.StatusCode.UNAVAILABLE:
                 self._stops = True
+            # an error is no OK, whatever the peer calls it
             if code is grpc.StatusCode.OK:
                 code = grpc.StatusCode.UNKNOWN
+
             answer.set_exception(_error(code, received.error_message))
         else:
             answer.set_result(response)

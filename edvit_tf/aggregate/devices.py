@@ -39,6 +39,7 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
             "one device at least."
         )
 
+    # a device under two names would count as two
     seen: dict[str, str] = {}
     for device in devices:
         if device.address in seen:
@@ -46,6 +47,7 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
                 f"{device.name} and {seen[device.address]} have the same address {device.address}; "
                 "each device has its own. Drop one, or mend its port."
             )
+
         seen[device.address] = device.name
 
     return devices
@@ -68,6 +70,7 @@ def _from_file(path: Path) -> tuple[Device, ...]:
                 f"{path.name}, {entry['name']}: host is {host!r}, port {port!r}; an aggregator "
                 f'needs both of every device. Add host = "192.168.1.20" and port = {PORT}.'
             )
+
         found.append(Device(entry["name"], _address(bracketed(host, port), entry["name"])))
 
     return tuple(found)
@@ -82,4 +85,5 @@ def _address(text: str, name: str) -> str:
             )
     except AddressError as error:
         raise ConfigError(f"device {name}: {error}") from error
+
     return bracketed(host, port)

@@ -84,6 +84,7 @@ class Fanout:
                 states.append(f"{link.device.name} {link.state}")
             elif link.hosts(name) and not link.breaker.allows():
                 states.append(f"{link.device.name} {link.breaker}")
+
         return ", ".join(states) or "no device hosts it"
 
     async def ask(
@@ -106,6 +107,7 @@ class Fanout:
         tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.widths}
         waiting = set(tasks.values())
         spare = len(tasks) - least
+
         try:
             while waiting and spare >= 0:
                 done, waiting = await asyncio.wait(
@@ -115,6 +117,7 @@ class Fanout:
                 )
                 if not done:
                     break
+                # an error counts as missing too; it is raised below
                 for task in done:
                     answered = task.exception() is None and isinstance(task.result(), Reply)
                     spare -= not answered
@@ -152,8 +155,10 @@ class Fanout:
         in_turn = able[first:] + able[:first]
         attempts = []
         for place, link in enumerate(in_turn):
+            # when its turn comes: an equal share of what is left, and all of it for the last
             shares = len(able) - place
             attempts.append(functools.partial(self._attempt, link, name, request, shares))
+
         return await first_good(
             attempts,
             lambda result: isinstance(result, Reply),
@@ -169,10 +174,12 @@ class Fanout:
         if not link.breaker.allows():
             return f"{link.device.name} {link.breaker}"
 
+        # from here on every end is told to the link, or a trial would never be over
         trial = link.breaker.start()
         started = time.perf_counter()
         ends = time.monotonic() + seconds
         hasty_seconds = seconds if request.hasty else None
+
         try:
             received = await link.infer(name, request.serialised, request.id, seconds)
             took = time.perf_counter() - started
@@ -186,6 +193,7 @@ class Fanout:
                 raise messages.WireError(f"{link.device.name}: {error.details()}") from error
             if code == grpc.StatusCode.FAILED_PRECONDITION:  # something is not installed there
                 why += f": {(error.details() or '')[:_DETAILS]}"
+
             return f"{link.device.name} {why}"
 
         except messages.WireError as error:
@@ -200,6 +208,7 @@ class Fanout:
             raise
 
         link.answered(took)
+
         return reply
 
     def _checked(self, received, name: str, request_id: str, device: str, total_ms: float) -> Reply:
@@ -223,12 +232,14 @@ class Fanout:
         if features.shape != (1, self.widths[name]) or features.dtype != np.float32:
             got = f"{features.dtype} {list(features.shape)}"
             raise messages.wrong("features", got, expected_shape)
+
         if not np.isfinite(features).all():
             raise messages.wrong("features", "NaN or Inf", "finite numbers")
 
         compute_ms = float(said.get("compute_ms", 0.0))
         queue_ms = float(said.get("queue_ms", 0.0))
         wire_ms = max(0.0, total_ms - compute_ms - queue_ms)
+
         return Reply(features, device, compute_ms, queue_ms, wire_ms)
 
 

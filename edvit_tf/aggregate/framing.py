@@ -29,12 +29,14 @@ def frames(source: BinaryIO, client: Client) -> Iterator[np.ndarray]:
     shape = tuple(client.input.shape)
     dtype = tensors.DTYPES[client.input.datatype]
     size = int(np.prod(shape)) * dtype.itemsize
+
     while data := source.read(size):
         if len(data) < size:
             raise RequestFailed(
                 f"the stream ended within a frame, after {len(data)} of {size} bytes; a frame is "
                 f"{client.input.datatype} {list(shape)}. Cut the stream into whole frames."
             )
+
         yield np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -76,17 +78,22 @@ def pcm_windows(
     kept = b""  # the newest window's bytes
     total = 0  # samples read
     start = 0  # of the next window
+
+    # just up to the end of the next window, so that it is out as soon as it can be
     while data := source.read(2 * (start + window_samples - total)):
         if total == 0 and data.startswith(b"RIFF"):
             raise RequestFailed(
                 "the stream is a WAV file; raw PCM without a header is expected. Record with "
                 "`arecord -t raw`, or give the file by its name."
             )
+
         if len(data) % 2:
             raise RequestFailed(
                 f"the stream ended within a sample, after {2 * total + len(data)} bytes; a sample "
                 "is 2 bytes. Record with `arecord -t raw -f S16_LE -c 1`."
             )
+
+        # older bytes are needed no more, however long the stream is
         kept = (kept + data)[-2 * window_samples :]
         total += len(data) // 2
         if total == start + window_samples:

@@ -21,12 +21,15 @@ class Fusion:
         """Raises BundleError, RuntimeMissing, ModelFailed, WrongAnswers."""
         path = verified_path(bundle, bundle.fusion.file)
         golden, expected = expected_answers(bundle, None)
+        # in a process of its own first, which a spoilt file may crash
         check_answers("fusion", path.name, "float32", run_model(path, golden)[0], expected)
 
         self._model = load(path)
         self._widths = {
             entry.name: width for entry, width in zip(bundle.sub_models, bundle.widths, strict=True)
         }
+
+        # the first run prepares more than the later ones: the second is timed
         self._model.run(**golden)
         started = time.perf_counter()
         self._model.run(**golden)
@@ -41,6 +44,7 @@ class Fusion:
         for name, width in self._widths.items():
             parts.append(features.get(name, np.zeros((1, width), np.float32)))
             present.append(name in features)
+
         answer = self._model.run(
             features=np.concatenate(parts, axis=1),  # (1, sum d_j)
             present=np.array([present], np.float32),  # (1, N)
@@ -60,8 +64,10 @@ def measured_losses(bundle: Bundle) -> dict[frozenset[str], float]:
         losses = {}
         for row in results["missing_one"]:
             losses[frozenset([row["name"]])] = float(row["tflite"]["recording"])
+
         for row in results.get("losses", ()):
             losses[frozenset(row["names"])] = float(row["tflite"]["recording"])
+
         return losses
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -80,10 +80,12 @@ async def first_good(
     running: set[asyncio.Future] = set()
     may_copy = True
     result = None
+
     try:
         while waiting or running:
             if not running:
                 running.add(asyncio.ensure_future(waiting.pop(0)()))
+
             done, running = await asyncio.wait(
                 running,
                 timeout=delay if may_copy and waiting else None,
@@ -94,12 +96,15 @@ async def first_good(
                 may_copy = False
                 if budget.take():
                     running.add(asyncio.ensure_future(waiting.pop(0)()))
+
             for task in done:
                 task.exception()  # seen, should another of them count
+
             for task in done:
                 result = task.result()
                 if good(result):
                     return result
+
         return result
     finally:
         for task in running:

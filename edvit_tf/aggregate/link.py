@@ -121,6 +121,8 @@ class Link:
         """
         if why:
             self.failures[why] += 1
+
+        # a client in a hurry is no fault of the device, and must not shut others out
         usual = self.round_trips.p95()
         too_hasty = (
             usual is not None
@@ -130,6 +132,7 @@ class Link:
         if why in _SILENT and not (why == "deadline" and too_hasty):
             self.breaker.failed(trial, why)
         elif why in ("overloaded", "INVALID_ARGUMENT") and trial:
+            # it lives: that is what the trial was to find out
             self.breaker.answered()
         else:
             self.breaker.dropped(trial)
@@ -142,6 +145,7 @@ class Link:
             before = self.seen
             started = time.monotonic()
             found = await self._probe()
+            # a probe may come late behind requests; an answer to one of them says more
             answered_meanwhile = self._last_answer > started
             if not (found.state == "down" and before.state == "ready" and answered_meanwhile):
                 self.seen = found
@@ -150,6 +154,7 @@ class Link:
             if (self.seen.state, self.seen.models) != (before.state, before.models):
                 self._log_change(before)
                 changed()
+
             await asyncio.sleep(PROBE_SECONDS)
 
     def _log_change(self, before: Seen) -> None:
@@ -183,6 +188,7 @@ class Link:
 
     async def _probe(self) -> Seen:
         try:
+            # at first, and whenever it was away: what answers there now?
             if self.own is not None and self.state != "ready":
                 await self._check_peer(self.own)
             return await self._probe_models()
@@ -202,6 +208,7 @@ class Link:
         for model in index.models:
             if model.name not in self.names or model.state != "READY":
                 continue
+
             metadata = await self._call("ModelMetadata", name=model.name)
             digest = metadata.properties.get("bundle_digest", "")
             if digest != self.digest:
@@ -210,11 +217,13 @@ class Link:
                     f"it has the bundle {digest[:12] or '(none)'}, this is {self.digest[:12]}; "
                     "copy this bundle there",
                 )
+
             found.add(model.name)
             self._streams = metadata.properties.get(messages.STREAMS) == "1"
 
         if not found:
             return Seen("not-serving", "it hosts no sub-model of this bundle that is ready")
+
         return Seen("ready", "", frozenset(found))
 
     async def _check_peer(self, own: tls.Identity) -> None:

@@ -108,6 +108,7 @@ class AggregatorService(BaseService):
         response.properties.update(
             bundle_digest=self.bundle.digest, submodels=str(len(self.bundle.sub_models))
         )
+
         return response
 
     async def model_infer(self, request, context):
@@ -126,6 +127,7 @@ class AggregatorService(BaseService):
         # The devices' time: what the request has, less what fusion and the way back take.
         left = seconds_left(request, context, self.deadline_seconds)
         reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
+        # of a short deadline the reserve must not take more than a quarter
         until = now + left - min(left / 4, reserve)
 
         replies, missing = await self.fanout.ask(
@@ -133,6 +135,7 @@ class AggregatorService(BaseService):
         )
         if len(replies) < self.min_submodels:
             raise self._too_few(replies, missing)
+
         features = {name: reply.features for name, reply in replies.items()}
         done = await self.fusion.executor.submit(features, now + left - time.monotonic())
         probabilities = done.value  # (1, classes)
@@ -152,6 +155,7 @@ class AggregatorService(BaseService):
         parameters = self._parameters(replies, missing)
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
+
         return tensors.infer_response(
             MODEL,
             {name: outputs[name] for name in names},
@@ -179,6 +183,8 @@ class AggregatorService(BaseService):
         }
         for name, why in missing.items():
             said[f"{name}.missing"] = why
+
+        # measured for some sets of missing ones alone
         accuracy = self.losses.get(frozenset(missing))
         if accuracy is not None:
             said["expected_accuracy"] = accuracy
@@ -220,16 +226,20 @@ class AggregatorService(BaseService):
         breakers: list[Sample] = []
         failures: list[Sample] = []
         returns: list[Sample] = []
+
         for link in self.fanout.links:
             device, address = link.device.name, link.device.address
             for state in STATES:
                 labels = {"device": device, "address": address, "state": state}
                 states.append((labels, link.state == state))
+
             for state in breaker.STATES:
                 breakers.append(({"device": device, "state": state}, link.breaker.state == state))
+
             # a copy: this is another thread
             for reason, n in link.failures.copy().items():
                 failures.append(({"device": device, "reason": reason}, n))
+
             returns.append(({"device": device}, link.returns))
 
         return [

@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--print-unit", action="store_true", help="print a systemd unit for this worker and end"
     )
+
     return parser
 
 
@@ -161,6 +162,7 @@ def _refuse_what_does_not_go_together(
 def _listen(args) -> int:
     if not args.print_unit:
         prepare_server()
+
     try:
         from edvit_tf.device.worker.server import WorkerOptions, serve
     except ImportError as error:
@@ -190,6 +192,7 @@ def _listen(args) -> int:
                 "user of its own. Put the bundle and the environment under /opt, or chmod o+x it.",
                 file=sys.stderr,
             )
+
         return 0
 
     return serve(options)
@@ -210,6 +213,7 @@ def _tune(args) -> int:
     bundle = open_bundle(args.bundle)
     results = []
     failed = None
+
     for index in args.submodel or range(len(bundle.sub_models)):
         try:
             results.append(tune(bundle, index))
@@ -219,6 +223,7 @@ def _tune(args) -> int:
 
     if results or args.json:
         print(json.dumps(results, indent=1) if args.json else table(results))
+
     return 0 if failed is None else failed.exit_code
 
 
@@ -242,6 +247,7 @@ def positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
+
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
     return value

@@ -72,6 +72,7 @@ class Bundle:
                 f"sub-model {index} was asked for; {self.path} has 0 to "
                 f"{len(self.sub_models) - 1}. Ask for one of these."
             )
+
         return self.sub_models[index]
 
 
@@ -95,6 +96,7 @@ def open_bundle(path: str | Path) -> Bundle:
             f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe "
             "exported."
         )
+
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -104,17 +106,20 @@ def open_bundle(path: str | Path) -> Bundle:
             f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
         ) from error
 
+    # before the keys are looked for: another version may have others
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{file} has schema_version {version!r}; this program reads {SCHEMA_VERSION}. "
             "Install the edvit_tf version that made the bundle, or export it again."
         )
+
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise BundleError(
             f"{file} lacks {', '.join(missing)}. Copy the bundle again, or export it again."
         )
+
     try:
         manifest = manifest_from_dict(values)
     except ManifestError as error:
@@ -122,6 +127,8 @@ def open_bundle(path: str | Path) -> Bundle:
             f"{file} is not as a recipe writes it ({error}). Copy the bundle again, or export it "
             "again."
         ) from error
+
+    # of the values, not of the text: how the file is laid out does not count
     digest = hashlib.sha256(canonical_json(values).encode()).hexdigest()
     return Bundle(path, manifest, digest)
 
@@ -137,14 +144,18 @@ def verified_path(bundle: Bundle, name: str) -> Path:
         raise BundleError(
             f"{name} is not a file of {bundle.path}; it lists: {', '.join(sorted(listed))}."
         )
+
     file = bundle.path / name
+    # no folder, no "..", and no link that leads out of the bundle
     if Path(name).name != name or file.resolve().parent != bundle.path.resolve():
         raise BundleError(
             f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself. "
             "Refused."
         )
+
     if not file.is_file():
         raise BundleError(f"{file} is missing; the manifest lists it. Copy the bundle again.")
+
     expected = listed[name]
     try:
         size = file.stat().st_size
@@ -153,12 +164,14 @@ def verified_path(bundle: Bundle, name: str) -> Path:
         raise BundleError(
             f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
         ) from error
+
     if size != expected.bytes or actual != expected.sha256:
         raise BundleError(
             f"{file} was changed: {size} bytes, sha256 {actual[:12]}...; the manifest says "
             f"{expected.bytes} bytes, "
             f"{expected.sha256[:12]}.... It is not loaded. Copy the bundle again."
         )
+
     return file
 
 
@@ -166,6 +179,8 @@ def sha256(path: Path) -> str:
     """sha256 of a file, hex, read in pieces of 1 MiB."""
     total = hashlib.sha256()
     with open(path, "rb") as file:
+        # in pieces: a model may be larger than the memory that is left
         while piece := file.read(1 << 20):
             total.update(piece)
+
     return total.hexdigest()

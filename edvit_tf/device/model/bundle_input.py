@@ -50,6 +50,7 @@ def bundle_input(bundle: Bundle) -> BundleInput:
             f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
         ) from error
 
+    # The tensor as it was exported, and the one that the spec makes: they must agree.
     name, dtype, shape = tensor
     if tensor != (spec.name, spec.dtype, list(spec.shape)):
         raise BundleError(
@@ -62,6 +63,7 @@ def bundle_input(bundle: Bundle) -> BundleInput:
         raise BundleError(
             f"the input of {bundle.path} lacks {', '.join(lacking)}. Export the bundle again."
         )
+
     return BundleInput(spec, {file: _loaded(bundle, file) for file in bundle.input_files})
 
 

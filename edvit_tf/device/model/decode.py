@@ -48,11 +48,14 @@ def decode_image(source: str | Path | bytes) -> np.ndarray:
     data = file_bytes(source)
     try:
         with image.open(io.BytesIO(data)) as opened:
+            # a camera stores the picture as it was held, and says so
             picture = image_ops.exif_transpose(opened)
             if picture.mode.startswith("I"):
                 # 16-bit grey: Pillow would clip it to 255, we keep the high byte
                 deep = np.asarray(picture).astype(np.int64)
                 return np.clip(deep >> 8, 0, 255).astype(np.uint8)
+
+            # alpha goes, a palette becomes its colours
             grey = picture.mode in ("1", "L", "LA")
             return np.asarray(picture.convert("L" if grey else "RGB"))
     except (*_PICTURE_ERRORS, image.DecompressionBombError) as error:
@@ -78,6 +81,7 @@ def _pillow() -> tuple:
         raise DecoderMissing(
             "Decoding pictures needs Pillow; `pip install pillow`, or send raw uint8 pixels."
         ) from error
+
     return Image, ImageOps
 
 
@@ -118,6 +122,7 @@ def probe_audio(source: str | Path | bytes) -> tuple[int, int]:
 
 def _probe(file: BinaryIO, size: int) -> tuple[int, int]:
     """probe_audio on an open file of `size` bytes."""
+    # the first 42 bytes: FLAC's marker and STREAMINFO; WAV and AU need fewer
     head = file.read(42)
     try:
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
@@ -137,6 +142,7 @@ def _probe(file: BinaryIO, size: int) -> tuple[int, int]:
             f"Audio header cut off after {size} bytes; get a complete copy of the file."
         ) from None
 
+    # a writer that could not seek back: the samples go on to the end of the file
     if header.length == UNKNOWN_LENGTH:
         frames = (size - header.start) // header.block
     else:
@@ -147,16 +153,19 @@ def _probe(file: BinaryIO, size: int) -> tuple[int, int]:
                 f"Truncated audio: the header says {frames} frames, the file holds {held}. "
                 "Get a complete copy of the file."
             )
+
     if frames < 1 or header.rate < 1:
         raise InputError(
             f"Audio with {frames} frames at {header.rate} Hz; it must hold sound. Record it again."
         )
+
     return frames, header.rate
 
 
 def _wav_header(file: BinaryIO) -> _Header:
     """Walks the chunks (4 bytes of name, 4 of length, padded to an even length) to the data."""
     block = rate = None
+    # behind "RIFF", its length and "WAVE"
     offset = 12
     while True:
         file.seek(offset)
@@ -167,9 +176,12 @@ def _wav_header(file: BinaryIO) -> _Header:
             tag, _, rate, _, block = struct.unpack("<HHIIH", file.read(14))
             if tag not in WAV_TAGS or not block:
                 raise InputError(f"WAV with format tag {tag}; convert it to 16-bit PCM.")
+
         offset += 8 + length + length % 2
+
     if block is None or rate is None:
         raise InputError("WAV without a fmt chunk before its data; write the file again.")
+
     return _Header(offset + 8, length, block, rate)
 
 
@@ -180,6 +192,7 @@ def _au_header(head: bytes) -> _Header:
         raise InputError(
             f"AU with encoding {encoding}, {channels} channels; PCM, float or mu-law are read."
         )
+
     return _Header(start, length, width * channels, rate)
 
 
@@ -200,16 +213,19 @@ def decode_audio(source: str | Path | bytes) -> tuple[np.ndarray, int]:
     data = file_bytes(source)
     frames, rate = probe_audio(data)
     samples = _decode_channels(data)
+    # of FLAC, the header alone did not show that the end is missing
     if len(samples) < frames:
         raise InputError(
             f"Truncated audio: the header says {frames} frames, {len(samples)} could be decoded. "
             "Get a complete copy of the file."
         )
+
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise InputError(
             "Audio holds NaN or infinite samples; they must be finite. Record it again."
         )
+
     return np.ascontiguousarray(mono, np.float32), rate
 
 
@@ -219,10 +235,12 @@ def _decode_channels(data: bytes) -> np.ndarray:
         import soundfile
     except (ImportError, OSError) as missing:  # OSError: the package is there, libsndfile is not
         return _decode_pcm16(data, missing)
+
     try:
         samples, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         raise InputError(f"Damaged audio ({error}); get a complete copy of the file.") from error
+
     return samples
 
 
@@ -237,10 +255,13 @@ def _decode_pcm16(data: bytes, missing: Exception) -> np.ndarray:
             raw = file.readframes(file.getnframes())
     except (wave.Error, EOFError):
         width = None
+
     if width != 2:
         raise DecoderMissing(
             f"Decoding FLAC, AU or WAV other than 16-bit PCM needs soundfile ({missing}); "
             "`pip install soundfile`, or send 16-bit PCM WAV."
         ) from missing
+
+    # whole frames, and from 16 bits to -1..1
     whole = len(raw) // (2 * channels) * 2 * channels
     return np.frombuffer(raw[:whole], "<i2").reshape(-1, channels).astype(np.float32) / 32768

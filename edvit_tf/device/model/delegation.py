@@ -44,13 +44,16 @@ def _replaced(operators: list[dict], pieces: list[dict]) -> set[int]:
 
     replaced: set[int] = set()
     for piece in pieces:
+        # back from what the piece writes, to what it is given: that was written outside
         border = {int(tensor) for tensor in piece["inputs"]}
         waiting = [int(tensor) for tensor in piece["outputs"]]
         while waiting:
             written_by = writer.get(waiting.pop())
             if written_by is None or written_by in replaced:
                 continue
+
             replaced.add(written_by)
             before = [int(tensor) for tensor in operators[written_by]["inputs"]]
             waiting += [tensor for tensor in before if tensor not in border]
+
     return replaced

@@ -24,6 +24,7 @@ def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
             golden = {name: file[name] for name in file.files}
         if index is None:
             return _of_the_fusion(bundle, golden)
+
         name = bundle.entry(index).name
         outputs = {part: golden[f"{name}.{part}"] for part in ("features", "logits")}
         return {bundle.input.name: golden["input"]}, outputs
@@ -35,10 +36,11 @@ def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
 
 
 def _of_the_fusion(bundle: Bundle, golden: dict[str, np.ndarray]) -> tuple[dict, dict]:
-    features = [golden[f"{entry.name}.features"] for entry in bundle.sub_models]
+    # features of the golden answers: a wrong sub-model does not spoil the fusion's proof
+    features = [golden[f"{entry.name}.features"] for entry in bundle.sub_models]  # (1, d_j) each
     inputs = {
-        "features": np.concatenate(features, axis=1),
-        "present": np.ones((1, len(features)), np.float32),
+        "features": np.concatenate(features, axis=1),  # (1, sum d_j)
+        "present": np.ones((1, len(features)), np.float32),  # (1, N)
     }
     return inputs, {"probabilities": golden["fusion.probabilities"]}
 
@@ -49,11 +51,14 @@ def golden_error(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]
     """
     if set(outputs) != set(expected):
         return float("inf")
+
     errors = []
     for name, value in expected.items():
         if outputs[name].shape != value.shape:
             return float("inf")
         errors.append(float(np.abs(outputs[name] - value).max() / np.abs(value).max()))
+
+    # no comparison with a tolerance is true of NaN, so it must not leave here
     return max(errors) if np.isfinite(errors).all() else float("inf")
 
 
@@ -79,4 +84,5 @@ def check_answers(
             f"most {tolerance(flavour):.0e} is right. Do not use this device with this file: run "
             "--check, copy the bundle again, or export another flavour."
         )
+
     return error

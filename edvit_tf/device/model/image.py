@@ -92,11 +92,13 @@ def image_batch(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
             "Decode the file first, or scale to 0..255."
         )
 
-    colour = _with_channels(pixels, spec.channels)
+    colour = _with_channels(pixels, spec.channels)  # (N, H, W, channels)
     if colour.shape[1:3] != (spec.height, spec.width):
         colour = resize(colour, spec.height, spec.width, spec.resize, spec.antialias)
+    # float32 since colours were mixed to a grey, or the size was changed
     if colour.dtype != np.uint8:
         colour = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+
     return np.ascontiguousarray(colour)
 
 
@@ -110,4 +112,5 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return np.repeat(opaque, 3, axis=-1)
     if channels == 1 and has_colour:
         return opaque @ _LUMA
+
     return opaque

@@ -31,4 +31,5 @@ def spec_from_dict(values: Any) -> InputSpec:
             f"Input spec of kind {kind}: unknown keys {unknown}, missing keys {missing}; its keys "
             f"are {', '.join(fields)}. Use the edvit_tf version that wrote the bundle."
         )
+
     return KINDS[kind](**given)

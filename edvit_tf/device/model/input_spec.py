@@ -89,6 +89,7 @@ class InputSpec(ABC):
                 fits = number
             else:
                 fits = isinstance(value, wanted) and number == (wanted is int)
+
             if not fits:
                 raise ValueError(f"{name} is {value!r}; it must be of type {wanted.__name__}.")
 
@@ -101,8 +102,12 @@ def smooth_map(
     shape: tuple[int, int, int], seed: int, mean: Sequence[float], std: Sequence[float]
 ) -> np.ndarray:
     """float64 (H, W, C) of `mean` and `std`, made from the seed: 8 x 8 fields of one value each."""
+
     height, width, channels = shape
-    coarse = np.random.default_rng(seed).normal(size=(8, 8, channels))
+    coarse = np.random.default_rng(seed).normal(size=(8, 8, channels))  # (8, 8, C)
+
+    # which row and column of the coarse map a pixel takes
     rows = np.linspace(0, 7, height).round().astype(int)
     columns = np.linspace(0, 7, width).round().astype(int)
+
     return np.array(mean) + np.array(std) * coarse[rows][:, columns]

@@ -114,10 +114,12 @@ def manifest_from_dict(values: dict[str, Any]) -> Manifest:
 
     if not sub_models:
         raise ManifestError("sub_models is empty")
+    # by the widths the fusion's input is divided: one for each sub-model
     if len(fusion.widths) != len(sub_models):
         raise ManifestError(
             f"fusion.widths has {len(fusion.widths)} values, for {len(sub_models)} sub-models"
         )
+
     return Manifest(
         name=top.text("name", ""),
         task=top.text("task", ""),
@@ -204,6 +206,7 @@ def _files(entries: "_Object") -> dict[str, FileEntry]:
     for name in entries.values:
         entry = entries.object(name)
         found[name] = FileEntry(bytes=entry.integer("bytes"), sha256=entry.text("sha256"))
+
     return found
 
 
@@ -252,6 +255,7 @@ class _Object:
         for value in listed:
             if not _is(value, kind):
                 raise ManifestError(f"{self._at(key)} holds {_short(value)}; it must be {words}")
+
         return tuple(listed)
 
     def _take(self, key: str, kind: Any, words: str, default: Any) -> Any:
@@ -259,6 +263,7 @@ class _Object:
             if default is _REQUIRED:
                 raise ManifestError(f"{self._place or 'it'} lacks {key!r}")
             return default
+
         value = self.values[key]
         if not _is(value, kind):
             raise ManifestError(f"{self._at(key)} is {_short(value)}; it must be {words}")

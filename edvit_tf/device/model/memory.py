@@ -25,18 +25,23 @@ def available_memory() -> int | None:
     free = _field("/proc/meminfo", "MemAvailable:")
     if free is None:
         return None
+
+    # of the machine ...
     bounds = [free + (_field("/proc/meminfo", "SwapFree:") or 0)]
 
+    # ... of the control group, which a container meets long before the machine's memory ends ...
     for limit, used in CGROUP_FILES:
         most = _number(CGROUP / limit)
         now = _number(CGROUP / used)
         if most is not None and now is not None:
             bounds.append(max(0, most - now))
 
+    # ... and of the process: an allocation fails there, however much is free
     for kind in LIMITS:
         left = left_by_limit(kind)
         if left is not None:
             bounds.append(left)
+
     return min(bounds)
 
 
@@ -81,6 +86,7 @@ def check_memory(*paths: Path) -> None:
     free = available_memory()
     if free is None or need <= free or os.environ.get("EDVIT_MEMORY_CHECK") == "0":
         return
+
     names = ", ".join(path.name for path in paths)
     raise MemoryShort(
         f"{names} needs about {need / 2**20:.0f} MiB of memory when loaded; "
@@ -95,9 +101,11 @@ def _field(file: str, name: str) -> int | None:
         lines = Path(file).read_text().splitlines()
     except OSError:
         return None
+
     for line in lines:
         if line.startswith(name):
             return int(line.split()[1]) * 1024
+
     return None
 
 

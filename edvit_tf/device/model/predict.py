@@ -29,6 +29,7 @@ class Fleet:
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """Fused probabilities (classes,) of one input (H, W, C) of the manifest's dtype."""
+        # (1, d_j) of each sub-model; zeros, and 0 in `present`, for one that is missing
         features = []
         for model, width in zip(self.sub_models, self.bundle.widths, strict=True):
             if model is None:
@@ -36,7 +37,7 @@ class Fleet:
             else:
                 features.append(model.run(**{self.input.name: x[np.newaxis]})["features"])
 
-        present = np.array([[model is not None for model in self.sub_models]], np.float32)
+        present = np.array([[model is not None for model in self.sub_models]], np.float32)  # (1, N)
         fused = self.fusion.run(features=np.concatenate(features, axis=1), present=present)
         return fused["probabilities"][0]
 
@@ -49,6 +50,7 @@ def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | Non
     would be left.
     """
     bundle = open_bundle(path)
+    # an index that the bundle does not have is an error, not one sub-model less
     for index in missing:
         bundle.entry(index)
     if len(set(missing)) == len(bundle.sub_models):
@@ -63,6 +65,7 @@ def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | Non
         else:
             chosen = choice(bundle, index, flavour)
             models.append(load(verified_path(bundle, chosen.file), chosen.threads))
+
     fusion = load(verified_path(bundle, bundle.fusion.file))
     return Fleet(bundle, bundle_input(bundle), tuple(models), fusion)
 
@@ -78,6 +81,7 @@ def answer_file(fleet: Fleet, path: str | Path) -> dict:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
+    # (windows, classes) -> (classes,)
     mean = np.mean([fleet.probabilities(x) for x in inputs], axis=0)
     best = int(mean.argmax())
     labels = fleet.bundle.labels

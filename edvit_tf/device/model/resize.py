@@ -29,11 +29,13 @@ def resize(
         raise ValueError(
             f"resize got an array of shape {x.shape}; it takes (H, W, C) or (N, H, W, C)."
         )
+
     batch = x.reshape((-1, *x.shape[-3:]))  # (N, H, W, C)
 
     # The axis that shrinks more goes first: a spectrogram of 128 x 1291 costs half as much so.
     _, h, w, _ = batch.shape
     rows_first = height * w <= width * h
+
     for axis in (1, 2) if rows_first else (2, 1):
         size_out = height if axis == 1 else width
         if batch.shape[axis] == size_out:
@@ -81,6 +83,7 @@ def _resize_weights(size_in: int, size_out: int, method: str, antialias: bool) -
 
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     weights.setflags(write=False)  # cached: shared by all callers
+
     return weights
 
 

@@ -38,6 +38,7 @@ class Model:
             raise InputError(
                 f"{self.path.name} takes the inputs {sorted(self.inputs)}; got {sorted(arrays)}."
             )
+
         for name, array in arrays.items():
             self._check_array(name, array)
         try:
@@ -53,6 +54,7 @@ class Model:
                 f"it must be {wanted['dtype']}{list(wanted['shape'])}. Preprocess it as the "
                 "manifest says."
             )
+
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(
                 f"input {name} of {self.path.name} holds NaN or Inf; send finite numbers."
@@ -77,6 +79,7 @@ def runtime_name(runtime: str | None = None) -> str:
             "neither tflite-runtime nor ai-edge-litert is installed; one of them runs the models. "
             "Run, in a clone of edvit_tf: pip install '.[device]'."
         )
+
     name = runtime or installed[0]
     if name not in installed:
         raise RuntimeMissing(
@@ -91,6 +94,7 @@ def runtime_name(runtime: str | None = None) -> str:
             "below 2. Run: pip install 'numpy<2' (or use ai-edge-litert in the place of "
             "tflite-runtime)."
         )
+
     return f"{name} {version}"
 
 
@@ -119,6 +123,7 @@ def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> 
     name = runtime_name(runtime)
     new_interpreter = interpreter_class(runtime)
     check_memory(Path(path))
+
     try:
         interpreter = new_interpreter(model_path=str(path), num_threads=num_threads)
         interpreter.allocate_tensors()
@@ -128,8 +133,10 @@ def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> 
             f"{name} cannot load {path}: {error}. Export a flavour that lists this runtime."
         ) from error
 
+    # what `run` holds every array against
     inputs = {}
     for key, detail in runner.get_input_details().items():
         shape = tuple(int(n) for n in detail["shape"])
         inputs[key] = {"shape": shape, "dtype": np.dtype(detail["dtype"])}
+
     return Model(Path(path), name, num_threads, inputs, interpreter, runner)

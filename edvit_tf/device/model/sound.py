@@ -55,6 +55,7 @@ class MelSpec(InputSpec):
                 f"MelSpec.frames is {self.frames}; {self.window_samples} samples at hop "
                 f"{self.hop_length} give {most}. Ask for fewer."
             )
+
         if not self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2:
             raise ValueError(
                 f"MelSpec.fmin_hz, fmax_hz are {self.fmin_hz}, {self.fmax_hz}; they must rise and "
@@ -93,6 +94,7 @@ class MelSpec(InputSpec):
                 f"nothing is resampled here. Record at {self.sample_rate_hz} Hz, or convert the "
                 "file beforehand."
             )
+
         return mel_windows(samples, self, files[MEL_FILTERS])
 
     def from_samples(self, samples: np.ndarray, files: Files) -> np.ndarray:
@@ -114,9 +116,11 @@ def windows(num_samples: int, window_samples: int) -> tuple[int, ...]:
     full, rest = divmod(num_samples, window_samples)
     if full == 0:
         return (0,)
+
     starts = [i * window_samples for i in range(full)]
     if 2 * rest >= window_samples:
         starts.append(num_samples - window_samples)
+
     return tuple(starts)
 
 
@@ -126,6 +130,7 @@ def mel_windows(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> 
     for start in windows(len(samples), spec.window_samples):
         window = samples[start : start + spec.window_samples]
         inputs.append(mel_input(window, spec, mel_filters))
+
     return np.stack(inputs)
 
 
@@ -152,15 +157,17 @@ def log_mel(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> np.n
     padded = np.zeros(spec.window_samples + 2 * half)
     padded[half : half + samples.size] = samples
 
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.n_fft) / spec.n_fft)  # periodic, (n_fft,)
     every = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)
     frames = every[:: spec.hop_length]  # (T, n_fft)
     spectrum = np.fft.rfft(frames * hann, axis=1)
     power = spectrum.real**2 + spectrum.imag**2  # (T, 1 + n_fft // 2)
     mel = power @ np.asarray(mel_filters, np.float64).T  # (T, n_mels)
 
+    # amin keeps silence finite; row 0 of what comes out is the lowest band
     decibels = 10 * np.log10(np.maximum(spec.amin, mel))
     decibels = np.maximum(decibels, decibels.max() - spec.top_db)
+
     return np.ascontiguousarray(decibels.T[:, : spec.frames], dtype=np.float32)
 
 
@@ -170,12 +177,14 @@ def _check_window(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -
             f"Sound of shape {samples.shape}; one window is at most ({spec.window_samples},). "
             "Cut it at the starts that `windows` gives."
         )
+
     wanted = (spec.n_mels, 1 + spec.n_fft // 2)
     if mel_filters is None or np.shape(mel_filters) != wanted:
         raise ValueError(
             f"mel_filters of shape {np.shape(mel_filters)}; the spec needs {wanted}. "
             "Take the ones stored with the spec."
         )
+
     if not np.isfinite(samples).all():
         raise ValueError(
             "Sound holds NaN or infinite samples; they must be finite. Check the recording."

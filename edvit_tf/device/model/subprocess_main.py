@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.repeat < 1 or args.threads < 1:
         parser.error(f"--repeat {args.repeat}, --threads {args.threads}: both must be at least 1")
+
     try:
         return _run(args)
     except (DeviceError, OSError) as error:
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    # before the file is loaded, so that load_ms is of the file alone
     started = time.perf_counter()
     interpreter_class(args.runtime)
     import_ms = (time.perf_counter() - started) * 1e3
@@ -86,6 +88,7 @@ def _run(args: argparse.Namespace) -> int:
         "delegation": delegation(model.interpreter),
     }
     np.savez(args.outputs, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
+
     return 0
 
 
@@ -116,6 +119,7 @@ def _run_rows(
 
             for name, value in result.items():
                 answers.setdefault(name, []).append(value[0].copy())
+
     outputs = {name: np.stack(values) for name, values in answers.items()}
     return outputs, np.array(milliseconds)
 

@@ -52,21 +52,24 @@ def run_model(
             np.savez(source, **inputs)
         else:
             source = inputs
-        target = folder / "outputs.npz"
 
+        target = folder / "outputs.npz"
         words = [model, source, target, "--threads", threads, "--repeat", repeat]
         if runtime is not None:
             words += ["--runtime", runtime]
+
         _run(model.name, [str(word) for word in words], timeout_seconds)
 
         with np.load(target, allow_pickle=False) as file:
             outputs = {name: file[name] for name in file.files}
 
+    # these two travelled among the outputs; what is left is the model's
     report = json.loads(str(outputs.pop("report")))
     times_ms = outputs.pop("invoke_ms").tolist()
     report["times_ms"] = times_ms
     report["first_ms"] = times_ms[0]
     report["samples"] = len(times_ms) // repeat
+
     return outputs, report
 
 
@@ -93,6 +96,7 @@ def _run(name: str, words: list[str], timeout_seconds: float) -> None:
         ) from error
 
     if done.returncode != 0:
+        # the last line says it, of a traceback too
         lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
         raise ModelFailed(
             f"the process that runs {name} {_how(done.returncode)}: {lines[-1][-500:]}"
@@ -128,6 +132,7 @@ def _how(code: int) -> str:
         number = signal.Signals(-code)
     except ValueError:
         return f"was ended by signal {-code}"
+
     hint = f" ({_HINTS[number]})" if number in _HINTS else ""
     return f"was ended by {number.name}{hint}"
 

@@ -68,6 +68,7 @@ def candidates(
             f"{entry.name} has {asked} for {package}; it has: {', '.join(has)}. Install another "
             "runtime, or export that flavour."
         )
+
     return [Choice(name, file, threads) for name, file in fitting.items() for threads in _threads()]
 
 
@@ -78,6 +79,7 @@ def choice(bundle: Bundle, index: int, flavour: str | None = None) -> Choice:
     runtime = runtime_name()
     possible = candidates(bundle, index, runtime, flavour)
     recorded = _recorded(bundle, index, runtime)
+    # all flavours are on record together; here one may be asked for
     measured = [one for one in recorded if replace(one, median_ms=None) in possible]
     return fastest(measured) if measured else possible[0]
 
@@ -94,12 +96,14 @@ def tune(bundle: Bundle, index: int) -> dict:
     runtime = runtime_name()
     name = bundle.entry(index).name
     possible = candidates(bundle, index, runtime)
+
     with _locked() as folder:
         measured, failures = _measure(bundle, index, possible)
         if not measured:
             raise ModelFailed(
                 f"no file of {name} runs on this device: {'; '.join(failures.values())}"
             )
+
         result = {
             "name": name,
             "runtime": runtime,
@@ -110,6 +114,7 @@ def tune(bundle: Bundle, index: int) -> dict:
             "failed": [{**asdict(one), "failure": failure} for one, failure in failures.items()],
         }
         _store(folder / _record_name(bundle, index, runtime), result)
+
     return result
 
 
@@ -120,10 +125,12 @@ def _measure(
     inputs, expected = expected_answers(bundle, index)
     times: dict[Choice, list[float]] = {one: [] for one in possible}
     failures: dict[Choice, str] = {}
+
     for _ in range(TURNS):
         for one in possible:
             if one in failures:
                 continue
+
             file = verified_path(bundle, one.file)
             try:
                 answers, report = run_model(
@@ -132,7 +139,10 @@ def _measure(
             except ModelFailed as failure:
                 failures[one] = str(failure)
                 continue
+
             times[one] += report["times_ms"][WARM_UP:]
+
+            # fast, and wrong: out as well
             error = golden_error(answers, expected)
             if error > tolerance(one.flavour):
                 failures[one] = f"golden error {error:.1e}"
@@ -141,16 +151,19 @@ def _measure(
     for one in possible:
         if one not in failures:
             measured.append(replace(one, median_ms=round(float(np.median(times[one])), 4)))
+
     return measured, failures
 
 
 def fastest(measured: list[Choice]) -> Choice:
     """The least median; of two that lie within 5 % of each other the one with fewer threads."""
+    # from the fewest threads up: more of them must be worth it
     best, *others = sorted(measured, key=lambda one: one.threads)
     for one in others:
         gain = GAIN if one.threads > best.threads else 1
         if _median(one) < _median(best) * gain:
             best = one
+
     return best
 
 
@@ -178,6 +191,7 @@ def _processor_name() -> str:
 
 
 def _lines(file: str) -> list[str]:
+    # the device tree ends its texts with a zero byte
     try:
         return Path(file).read_text(errors="replace").replace("\0", "").splitlines()
     except OSError:
@@ -186,10 +200,12 @@ def _lines(file: str) -> list[str]:
 
 def _threads() -> list[int]:
     """Thread counts to try: 1, 2, 4 ... and all cores."""
+    # what this process may use: a container, or taskset, may leave less than the machine has
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
+
     powers = [2**i for i in range(8) if 2**i < cores]
     return sorted({1, *powers, cores})
 
@@ -215,6 +231,7 @@ def _recorded(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
         found = [Choice(**row) for row in json.loads(text)["measured"]]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return []
+
     return [
         one for one in found if isinstance(one.median_ms, float) and isinstance(one.threads, int)
     ]
@@ -242,6 +259,7 @@ def _locked() -> Iterator[Path]:
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held to the end of the block)
     except (OSError, RuntimeError) as error:
         raise TuneError(_unwritable("the cache", error)) from error
+
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -250,6 +268,7 @@ def _locked() -> Iterator[Path]:
                 f"another process is tuning with {folder}; two would measure each other. Wait for "
                 "it."
             ) from error
+
         yield folder
 
 
@@ -273,7 +292,9 @@ def table(results: list[dict]) -> str:
                 figure = f"  FAILED: {row['failure']}"
             else:
                 figure = f"{row['median_ms']:>11.3f}"
+
             mark = "  chosen" if row == result["chosen"] else ""
             start = f"{result['name']:<14}{row['flavour']:<10}{row['threads']:>8}"
             lines.append(f"{start}{figure}{mark}")
+
     return "\n".join(lines)

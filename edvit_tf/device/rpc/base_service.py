@@ -44,6 +44,7 @@ class Availability:
         await self._changed.wait()
 
     def _tell(self) -> None:
+        # for those who wait now; the next change has an event of its own
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -194,6 +195,7 @@ class BaseService:
                 f"service: got {request.service[:64]!r}; expected '' or one of {list(known[1:])}.",
                 grpc.StatusCode.NOT_FOUND,
             )
+
         return self._status()
 
     async def watch(self, request, context):
@@ -201,11 +203,13 @@ class BaseService:
         known = request.service in ("", messages.INFERENCE, *self.names)
         unknown = messages.new("HealthCheckResponse", status=messages.SERVICE_UNKNOWN)
         while True:
+            # before the status goes out, or a change meanwhile would be missed
             change = asyncio.ensure_future(self.availability.changed())
             await context.write(self._status() if known else unknown)
             if self.availability.over:
                 change.cancel()
                 return
+
             await change
 
     def _status(self):

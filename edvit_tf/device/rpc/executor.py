@@ -114,6 +114,7 @@ class Executor:
         )
         self.unfinished += 1
         self._jobs.put(job)
+
         try:
             async with asyncio.timeout(seconds_left):
                 return await job.future
@@ -139,6 +140,7 @@ class Executor:
             argument = job.argument  # before the loop may drop it
             job.taken = True
             started = time.perf_counter()
+            # an idle model tries whatever comes: its estimate may be wrong
             usual_seconds = self.service_seconds if job.queued else 0.0
 
             outcome: Done | BaseException
@@ -152,6 +154,7 @@ class Executor:
                 )
             else:
                 outcome = self._run(job, argument, started)
+
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
 
     def _run(self, job: _Job, argument: Any, started: float) -> Done | Exception:
@@ -167,10 +170,12 @@ class Executor:
         seconds = time.perf_counter() - started
         more = seconds - self.service_seconds
         self.service_seconds += (_LONGER if more > 0 else _SHORTER) * more
+
         return Done(value, (started - job.submitted) * 1e3, seconds * 1e3)
 
     def _finish(self, job: _Job, outcome: Done | BaseException) -> None:
         """In the loop: hands the outcome over, if the request is still there."""
+        # a request that was given up in the queue is taken off already
         self.unfinished -= job.counted
         if job.future.done():
             return

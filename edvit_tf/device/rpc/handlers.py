@@ -28,6 +28,7 @@ def call_handler(service: BaseService, method: str, call: Call) -> Call:
         if refusal is not None:
             # last: whoever reads the metrics finds it counted
             await context.abort(refusal.code, str(refusal))
+
         return response
 
     return handle
@@ -40,9 +41,11 @@ async def respond(
     model, code = "", "OK"
     infers = method == INFER
     service.in_flight += infers
+
     try:
         if check_role and service.own is not None:
             _authorise(context, service.accepted_roles)
+        # other names are no labels: peers could make metrics without end of them
         if infers and getattr(request, "model_name", "") in service.names:
             model = request.model_name
         return await call(messages.checked(request), context), None

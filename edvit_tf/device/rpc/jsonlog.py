@@ -38,6 +38,8 @@ def log_seldom(event: str, key: str, **fields) -> None:
         if now - _last.get(key, -_QUIET_SECONDS) < _QUIET_SECONDS:
             _held[key] = _held.get(key, 0) + 1
             return
+
         _last[key] = now
         suppressed = _held.pop(key, 0)
+
     log(event, "warning", suppressed=suppressed, **fields)

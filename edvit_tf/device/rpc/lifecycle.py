@@ -94,6 +94,7 @@ async def _run(
     # Nobody waits any more: what is left is closed.
     for task in (stopping, reminder, *background):
         task.cancel()
+
     await asyncio.gather(*background, return_exceptions=True)
     await service.close()
     if http is not None:
@@ -102,7 +103,9 @@ async def _run(
 
     for task in failed:
         task.result()  # raises what it was
+
     log("stopped")
+
     return 0
 
 

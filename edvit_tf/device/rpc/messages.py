@@ -144,6 +144,7 @@ def _build() -> dict[str, type[Message]]:
     def add(message, line: str) -> None:
         *labels, kind, name, _, number = line.split()
         field = message.field.add(name=name, number=int(number), label=field_type.LABEL_OPTIONAL)
+        # on the wire a map is a repeated message of key and value
         if kind.startswith("map<"):
             entry = message.nested_type.add(
                 name="".join(part.title() for part in name.split("_")) + "Entry"
@@ -160,6 +161,7 @@ def _build() -> dict[str, type[Message]]:
                 message.oneof_decl.add(name="parameter_choice")
             field.oneof_index = 0
 
+        # what is no scalar is one of our own messages
         scalar = f"TYPE_{kind.upper()}"
         if scalar in field_type.Type.keys():
             field.type = field_type.Type.Value(scalar)
@@ -171,6 +173,7 @@ def _build() -> dict[str, type[Message]]:
         for line in lines:
             add(message, line)
 
+    # of our own: protobuf's default pool may hold tritonclient's messages of these names
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
@@ -220,6 +223,7 @@ def checked(received: Any) -> Any:
             f"{received.size_bytes} bytes that are no protobuf message of this type",
             f"inference.{received.expected}",
         )
+
     return received
 
 

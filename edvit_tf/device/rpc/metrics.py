@@ -55,6 +55,7 @@ class Metrics:
 
     def text(self, gauges: Iterable[Gauge]) -> str:
         """The exposition, with the gauges of the moment."""
+        # copied under the lock, written without it
         with self._lock:
             requests = dict(self._requests)
             times = {key: list(row) for key, row in self._times.items()}
@@ -62,6 +63,7 @@ class Metrics:
         counts: list[Sample] = []
         for (method, model, code), n in requests.items():
             counts.append(({"method": method, "model": model, "code": code}, n))
+
         lines = _family(
             Gauge("edvit_requests_total", "Requests by method, model and gRPC code.", counts)
         )
@@ -77,6 +79,7 @@ class Metrics:
 
         for gauge in [*gauges, *self._process()]:
             lines += _family(gauge)
+
         return "\n".join(lines) + "\n"
 
     def _process(self) -> list[Gauge]:
@@ -104,11 +107,14 @@ def _histogram(name: str, labels: dict[str, str], row: list[float]) -> list[str]
     lines = []
     total = 0.0
     bounds = [*map(str, BUCKETS_SECONDS), "+Inf"]
+    # a bucket counts what lies in those before it too
     for bound, n in zip(bounds, row[:-1], strict=True):
         total += n
         lines.append(_line(f"{name}_bucket", {**labels, "le": bound}, total))
+
     lines.append(_line(f"{name}_sum", labels, row[-1]))
     lines.append(_line(f"{name}_count", labels, total))
+
     return lines
 
 

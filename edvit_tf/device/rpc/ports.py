@@ -50,6 +50,7 @@ def listening_address(options: Listening) -> tuple[str, int]:
             f"--listen {options.listen} without TLS: anyone who reaches this address could ask. "
             "Give --identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere."
         )
+
     return address, port
 
 
@@ -61,6 +62,7 @@ def split_address(text: str) -> tuple[str, int]:
         raise AddressError(
             f"{text!r} is no address; write HOST:PORT, e.g. 0.0.0.0:8001, or [::]:8001."
         )
+
     return host_part, int(port)
 
 
@@ -112,6 +114,7 @@ def _method_handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
         handler = call_handler(service, method, call)
         return made(grpc.unary_unary_rpc_method_handler, method, handler)
 
+    # one request and one answer, all but two of them
     inference = {method: one_for_one(method, call) for method, call in service.calls().items()}
     inference["ModelStreamInfer"] = made(
         grpc.stream_stream_rpc_method_handler, "ModelStreamInfer", stream_handler(service)
@@ -121,6 +124,7 @@ def _method_handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
         "Check": one_for_one("Check", service.check),
         "Watch": made(grpc.unary_stream_rpc_method_handler, "Watch", watch),
     }
+
     return [
         grpc.method_handlers_generic_handler(messages.INFERENCE, inference),
         grpc.method_handlers_generic_handler(messages.HEALTH, health),

@@ -74,7 +74,9 @@ def ends_without_memory() -> Iterator[None]:
             raise
         text = f"{error}: too little memory. Stop other programs, or raise the limit."
 
+    # even this may find no memory
     with contextlib.suppress(OSError, MemoryError):
         sys.stdout.flush()
         print(f"error: {text}", file=sys.stderr, flush=True)
+
     os._exit(MemoryShort.exit_code)

@@ -47,6 +47,7 @@ def request_input(
                 f"{len(value)} elements of {[len(v) for v in value[:4]]} bytes",
                 "one encoded file, BYTES [1]",
             )
+
         return value[0]
 
     if value.dtype != model_input.dtype:
@@ -66,6 +67,7 @@ def request_input(
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
         raise messages.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
+
     return value
 
 
@@ -103,6 +105,7 @@ def requested_model(field: str, name: str, version: str, names: Sequence[str]) -
         raise messages.wrong(
             f"version of {name}", repr(version[:64]), f"'{messages.MODEL_VERSION}' or none"
         )
+
     return name
 
 
@@ -113,6 +116,7 @@ def requested_outputs(request, outputs: Sequence[str]) -> list[str]:
             raise messages.wrong(
                 "outputs", repr(output.name[:64]), f"names of {list(outputs)}, or none for all"
             )
+
         if output.parameters:
             raise messages.wrong(
                 f"output '{output.name}', parameters",
@@ -120,6 +124,7 @@ def requested_outputs(request, outputs: Sequence[str]) -> list[str]:
                 "none: there is no classification and no shared memory here",
             )
 
+    # each once, in the order in which it was asked for
     names = dict.fromkeys(output.name for output in request.outputs)
     return list(names) or list(outputs)
 

@@ -37,6 +37,7 @@ def stream_handler(service: BaseService) -> Call:
 
     async def handle(requests, context):
         nonlocal open_streams
+        # the role is looked at once, here, and not at each of the stream's requests
         _, refusal = await respond(service, "ModelStreamInfer", admit, None, context)
         if refusal is not None:
             await context.abort(refusal.code, str(refusal))
@@ -45,10 +46,14 @@ def stream_handler(service: BaseService) -> Call:
         stream = _Stream(service, context)
         reading = asyncio.ensure_future(stream.read())
         stopping = asyncio.ensure_future(_stopped(service))
+
         try:
+            # whichever comes first; then what was asked before is answered
             await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
             while stream.answering:
                 await asyncio.wait(stream.answering)
+
+            # raises what ended the reading, if that was not the end of the stream
             if reading.done():
                 reading.result()
         finally:  # cancelled: the peer is gone, and nobody waits for what it asked
@@ -87,11 +92,13 @@ class _Stream:
                     self._by_key[key].cancel()
                 continue
 
+            # a peer that sends on and on is read no further, until some are answered
             await self._room.acquire()
             task = asyncio.ensure_future(self._answer(request, key))
             self.answering.add(task)
             if request_id:
                 self._by_key[key] = task
+
             task.add_done_callback(functools.partial(self._ended, key))
 
     async def _answer(self, request, key: _Key) -> None:

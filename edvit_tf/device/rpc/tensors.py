@@ -82,9 +82,12 @@ def infer_response(
 def _add_tensor(tensors_of_message, name: str, value: np.ndarray | bytes | list[str]) -> bytes:
     """Appends the description of a tensor; returns its raw contents."""
     if isinstance(value, np.ndarray):
+        # a tensor names its type alone; its bytes are little-endian, whatever the machine's are
         datatype = DATATYPES[value.dtype.newbyteorder("=")]
         tensors_of_message.add(name=name, datatype=datatype, shape=value.shape)
         return value.astype(DTYPES[datatype], copy=False).tobytes()
+
+    # an encoded file, or strings: before each element stands its length
     elements = [value] if isinstance(value, bytes) else [text.encode() for text in value]
     tensors_of_message.add(name=name, datatype="BYTES", shape=[len(elements)])
     return b"".join(struct.pack("<I", len(element)) + element for element in elements)
@@ -131,6 +134,7 @@ def _shape(field: str, tensor) -> tuple[int, ...]:
     if tensor.datatype not in _TYPED and tensor.datatype != "FP16":
         known = ", ".join([*DTYPES, "BYTES"])
         raise wrong(f"{field}, datatype", repr(tensor.datatype[:32]), known)
+
     shape = tuple(tensor.shape)
     if len(shape) > _MAX_DIMENSIONS or any(size < 1 for size in shape):
         raise wrong(
@@ -147,6 +151,8 @@ def _from_raw(
 ) -> np.ndarray | list[bytes]:
     if datatype == "BYTES":
         return _elements(field, raw, shape)
+
+    # exact, however large a peer makes the sizes: Python's integers do not overflow
     size = math.prod(shape) * DTYPES[datatype].itemsize
     if len(raw) != size:
         raise wrong(field, f"{len(raw)} bytes", f"{size}, which is {datatype} {list(shape)}")
@@ -166,12 +172,14 @@ def _elements(field: str, raw: bytes, shape: tuple[int, ...]) -> list[bytes]:
                 f"{len(raw)} bytes that end within an element",
                 "for each element 4 bytes of length (little-endian), then its bytes",
             )
+
         elements.append(raw[start:end])
         place = end
 
     count = math.prod(shape)
     if len(elements) != count:
         raise wrong(field, f"{len(elements)} elements", f"{count}, which is BYTES {list(shape)}")
+
     return elements
 
 
@@ -201,6 +209,7 @@ def _from_typed(
 
     if datatype == "BYTES":
         return list(values)
+
     return _narrowed(field, datatype, values).reshape(shape)
 
 
@@ -209,6 +218,8 @@ def _narrowed(field: str, datatype: str, values) -> np.ndarray:
     dtype = DTYPES[datatype]
     if dtype.kind in "fb":
         return np.array(values, dtype)
+
+    # wide enough to see what is out of range, before numpy wraps it round
     wide = np.array(values, np.dtype("<u8" if dtype.kind == "u" else "<i8"))
     allowed = np.iinfo(datatype.lower())
     if wide.size and not (allowed.min <= wide.min() and wide.max() <= allowed.max):
@@ -230,6 +241,7 @@ def parameters(received) -> dict[str, Parameter]:
         kind = value.WhichOneof("parameter_choice")
         if kind is not None:
             found[name] = getattr(value, kind)
+
     return found
 
 

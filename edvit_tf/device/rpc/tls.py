@@ -94,6 +94,7 @@ def doubts(own: Identity) -> str | None:
         _meet_oneself(own, client_context(own))
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
+
     return None
 
 
@@ -104,18 +105,21 @@ def expiry(own: Identity) -> float | None:
     None for a certificate that is not of this authority, or not a server's.
     """
     context = client_context(own)
+    # a clock that is wrong must not hide the date
     context.verify_flags |= _NO_CHECK_TIME
     try:
         certificate = _meet_oneself(own, context)
     except ssl.SSLCertVerificationError:
         return None
 
+    # an authority that ends sooner takes its certificates with it
     authority_ends = [
         ssl.cert_time_to_seconds(str(authority["notAfter"]))
         for authority in context.get_ca_certs()
         if authority["subject"] == certificate["issuer"]
     ]
     own_end = ssl.cert_time_to_seconds(certificate["notAfter"])
+
     return min(own_end, max(authority_ends))
 
 
@@ -125,12 +129,15 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
 
     Raises SSLCertVerificationError if the client refuses it.
     """
+    # nobody dialled a name: the authority and the dates are judged
     context.check_hostname = False
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(own.cert, own.key)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(to_client, to_server)
     server = there.wrap_bio(to_server, to_client, server_side=True)
+
+    # in memory: three turns of both sides are enough for TLS 1.2 and 1.3
     for _ in range(3):
         for side in (client, server):
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -161,6 +168,7 @@ def role_of(names: list[str]) -> tuple[str, str] | None:
     """(role, name) from the subject alternative names of a certificate; None if there is none, or
     more than one.
     """
+    # with two of them a peer could be taken for either
     uris = [name for name in names if name.startswith(_SCHEME)]
     if len(uris) != 1:
         return None
@@ -211,6 +219,7 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
                         f"accept the certificate {own.cert} (its log may say why; are its dates "
                         "right by the clock there?), or it is no gRPC server."
                     )
+
                 certificate: dict[str, Any] = secured.getpeercert() or {}
                 alternatives = certificate["subjectAltName"]
                 names = [value for kind, value in alternatives if kind == "URI"]

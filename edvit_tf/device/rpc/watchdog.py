@@ -45,6 +45,7 @@ def watch(
             wind_up()
             for executor in executors:
                 now = executor.turns
+                # odd: it is running; the same number as before: the same work
                 same = now == turns[executor] and now % 2 == 1
                 turns[executor] = now
                 looks[executor] = looks[executor] + 1 if same else 0
@@ -58,6 +59,7 @@ def watch(
 
     wind_up()  # now: the first request may come, and hang, before the first look
     threading.Thread(target=look, name="watchdog", daemon=True).start()
+
     return end
 
 
@@ -79,4 +81,5 @@ def _stacks() -> str:
     for ident, frame in sys._current_frames().items():
         stack = "".join(traceback.format_stack(frame))
         texts.append(f"{names.get(ident, ident)}:\n{stack}")
+
     return "\n".join(texts)

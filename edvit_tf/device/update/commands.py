@@ -60,6 +60,7 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
     """
     bundle = open_bundle(source)
     files = needed_files(bundle, sub_models)
+    # before the store is touched: a spoilt bundle changes nothing
     for name in files:
         verified_path(bundle, name)
 
@@ -69,6 +70,7 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
         is_new = version is None
         if version is None:
             extra = [_UNLISTED] if sub_models is None else []
+            # all in the folder for what is temporary: a version has its name last
             copy = copied(partial, bundle, files, extra)
             try_out(copy, partial)
             version = keep(store, copy)
@@ -81,6 +83,7 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
             # In this order: if the power goes between the two, the command is given again and
             # goes on.
             point(store, partial, previous=current, current=version)
+
     return {"version": version.name, "was": current and current.name, "copied": is_new}
 
 
@@ -99,6 +102,7 @@ def rollback(store: Path, name: str | None = None) -> dict:
                 f"{store} has no {missed}; current is {current and current.name}, there are: "
                 f"{', '.join(there) or 'none'}. Name one of these, or install one."
             )
+
         try_out(open_bundle(wanted), partial)
 
         # In this order: if the power goes between the two, the wish is fulfilled and need not be
@@ -107,6 +111,7 @@ def rollback(store: Path, name: str | None = None) -> dict:
             point(store, partial, current=wanted)
         else:
             point(store, partial, current=wanted, previous=current)
+
     return {"version": wanted.name, "was": current and current.name, "copied": False}
 
 
@@ -119,6 +124,7 @@ def prune(store: Path) -> list[str]:
         gone = [version for version in versions(store) if version not in kept]
         for version in gone:
             remove(store, partial, version)
+
     return [version.name for version in gone]
 
 
@@ -146,7 +152,9 @@ def listing(store: Path) -> list[dict]:
             row["name"] = bundle.manifest.name
             row["digest"] = bundle.digest
             row["sub_models"] = _sub_models_there(bundle)
+
         rows.append(row)
+
     return rows
 
 
@@ -157,6 +165,7 @@ def _sub_models_there(bundle: Bundle) -> list[int]:
         files = [bundle.path / flavour.file for flavour in entry.flavours.values()]
         if any(file.is_file() for file in files):
             there.append(index)
+
     return there
 
 
@@ -184,6 +193,7 @@ def _run(args: argparse.Namespace) -> int:
         print(_said(args.store, install(args.store, args.folder, args.submodel), installed=True))
     else:
         print(_said(args.store, rollback(args.store, args.version), installed=False))
+
     return DeviceExit.DONE
 
 
@@ -208,6 +218,7 @@ def table(rows: list[dict]) -> str:
         said = row["problem"] or " and ".join(row["links"])
         line = f"{row['version']:<15}{name:<20}{sub_models:<16}{row['bytes'] / 2**20:>8.2f}  {said}"
         lines.append(line.rstrip())
+
     return "\n".join(lines)
 
 
@@ -232,4 +243,5 @@ def _parser() -> argparse.ArgumentParser:
     shown = actions.add_parser("list", help="show the versions")
     shown.add_argument("--json", action="store_true", help="print JSON")
     actions.add_parser("prune", help="delete all versions but the current and the previous")
+
     return parser

@@ -53,6 +53,8 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
             raise StoreError(
                 f"another process is changing {store}. Wait for it, and give the command again."
             ) from error
+
+        # what a command that was killed left behind goes first
         try:
             _delete(partial)
             partial.mkdir()
@@ -73,6 +75,7 @@ def _make(store: Path) -> None:
         raise StoreError(
             f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty folder."
         )
+
     (store / _VERSIONS).mkdir(parents=True)
     _readable(store, store / _VERSIONS)
     sync(store)
@@ -86,6 +89,7 @@ def versions(store: Path) -> list[Path]:
         raise StoreError(
             f"{store} is no store of versions (no folder {_VERSIONS}). `install` makes one."
         )
+
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
@@ -101,11 +105,13 @@ def linked(store: Path, link: str) -> Path | None:
         raise StoreError(
             f"{store / link} is no link ({error.strerror}). Move it away; `install` makes one."
         ) from error
+
     if target.parent != Path(_VERSIONS) or not _NAME.fullmatch(target.name):
         raise StoreError(
             f"{store / link} leads to {target}; it must lead to {_VERSIONS}/<version>. Remove the "
             "link, and install the version again."
         )
+
     return store / target
 
 
@@ -120,6 +126,7 @@ def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
                 for name in files:
                     verified_path(bundle, name)
                 return path
+
     return None
 
 
@@ -150,15 +157,19 @@ def copied(
     folder.mkdir()
     for source in sources:
         _copy(source, folder / source.name)
+
     _readable(folder)
     sync(folder)
+    # what arrived counts, not what was sent
     copy = open_bundle(folder)
     if copy.digest != bundle.digest:
         raise BundleError(
             f"{bundle.path}/manifest.json changed while it was copied. Give the command again."
         )
+
     for name in files:
         verified_path(copy, name)
+
     return copy
 
 
@@ -176,9 +187,11 @@ def keep(store: Path, copy: Bundle) -> Path:
     while name in taken:
         number += 1
         name = f"{copy.digest[:12]}-{number}"
+
     target = store / _VERSIONS / name
     os.rename(copy.path, target)
     sync(store / _VERSIONS)
+
     return target
 
 
@@ -218,6 +231,7 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(written.fileno())
         # sha256 then reads the card, not the memory.
         os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
     os.chmod(target, 0o644)
 
 

@@ -30,6 +30,7 @@ def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> lis
         names.append(bundle.fusion.file)
         if "labels.txt" in bundle.files:
             names.append("labels.txt")
+
     return list(dict.fromkeys(names))
 
 
@@ -39,6 +40,7 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
     RuntimeMissing, MemoryShort, ModelFailed, WrongAnswers.
     """
     trials = _sub_model_trials(bundle)
+    # a device that holds some of the sub-models needs no fusion
     if (bundle.path / bundle.fusion.file).exists():
         trials.append((None, "fusion", Choice("float32", bundle.fusion.file, 1)))
     if not trials:
@@ -61,12 +63,15 @@ def _sub_model_trials(bundle: Bundle) -> list[tuple[int | None, str, Choice]]:
     for index, entry in enumerate(bundle.sub_models):
         try:
             possible = candidates(bundle, index, runtime)
-        except (
-            BundleError
-        ):  # made for another runtime; `needed_files` refuses it where it is wanted
+        except BundleError:
+            # made for another runtime; `needed_files` refuses it where it is wanted
             continue
+
+        # installed without this one
         if not all((bundle.path / one.file).exists() for one in possible):
             continue
+
         for flavour in dict.fromkeys(one.flavour for one in possible):
             trials.append((index, entry.name, choice(bundle, index, flavour)))
+
     return trials

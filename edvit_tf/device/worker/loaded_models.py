@@ -60,6 +60,7 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
     try:
         model = load(path, chosen.threads)
         answers = model.run(**golden)
+        # the first run prepares more than the later ones: it is not timed
         for _ in range(_WARM_UP):
             started = time.perf_counter()
             model.run(**golden)

@@ -25,14 +25,17 @@ def power(system: Path = Path("/sys")) -> dict:
     now = [name for bit, name in _NOW.items() if bits >> bit & 1]
     past = [name for bit, name in _NOW.items() if bits >> (16 + bit) & 1]
 
+    # the kernel's own alarm, also where the firmware cannot be asked
     for chip in sorted(system.glob("class/hwmon/hwmon*")):
         if _text(chip / "name") == "rpi_volt":
             source = source or "rpi_volt"
             if _text(chip / "in0_lcrit_alarm") == "1" and "under-voltage" not in now:
                 now.append("under-voltage")
 
+    # a zone that is switched off cannot be read: its text is empty
     zones = [_text(zone) for zone in system.glob("class/thermal/thermal_zone*/temp")]
     degrees = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdecimal()]
+
     return {
         "temperature_c": max(degrees, default=None),
         "now": now,
@@ -61,9 +64,11 @@ def _throttled(system: Path) -> tuple[int, str | None]:
             if found:
                 return int(found[1], 16), "vcgencmd"
 
+    # without the program: the same word, from a file of the kernel
     for file in sorted(system.glob("devices/platform/soc/*firmware/get_throttled")):
         with contextlib.suppress(ValueError):
             return int(_text(file), 16), "firmware"
+
     return 0, None
 
 

@@ -40,8 +40,10 @@ def check(
     bundle = open_bundle(path)
     runtime = runtime_name()
     rows = []
+
     for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
         name = bundle.entry(index).name
+        # all of them: a worker may be told to take another than the fastest
         flavours = dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime))
         for flavour in flavours:
             rows.append(_check_file(bundle, index, name, choice(bundle, index, flavour), runs))
@@ -55,6 +57,7 @@ def check(
     wrong = problems(power_state)
     if grpcio is None or protobuf is None:
         wrong.append("grpcio or protobuf is missing, which a worker needs: pip install '.[device]'")
+
     certificate = None
     if identity is not None and grpcio is not None:
         certificate, certificate_problems = _check_certificate(identity)
@@ -129,7 +132,9 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
         return {**row, "failure": str(failure)}
 
     error = golden_error(outputs, expected)
+    # without the first run, which has a figure of its own
     times_ms = report["times_ms"][1:]
+
     return {
         **row,
         "load_ms": report["load_ms"],
@@ -159,6 +164,7 @@ def table(result: dict) -> str:
     lines += [_row_line(row) for row in result["models"]]
     lines += [f"PROBLEM: {problem}" for problem in result["problems"]]
     lines.append(f"each model in a process of its own; {_verdict(result['models'])}")
+
     return "\n".join(lines)
 
 
@@ -166,9 +172,11 @@ def _row_line(row: dict) -> str:
     head = f"{row['name']:<14}{row['flavour']:<9}{row['threads']:>8}"
     if row["failure"]:
         return f"{head}  FAILED: {row['failure']}"
+
     peak = row["peak_rss_bytes"]
     peak_mib = f"{peak / 2**20:.0f}" if peak else "-"
     verdict = "ok" if row["ok"] else "WRONG"
+
     return (
         f"{head}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}"
         f"{row['max_ms']:>9.2f}{peak_mib:>9}{row['golden_error']:>14.1e}  {verdict}"
@@ -183,6 +191,7 @@ def _verdict(rows: list[dict]) -> str:
         words.append(
             "WRONG answers: do not use this device; copy the bundle again, or replace the device"
         )
+
     return "; ".join(words) or "all models answer as exported"
 
 
@@ -190,6 +199,7 @@ def _power_line(state: dict) -> str:
     degrees = "unknown" if state["temperature_c"] is None else f"{state['temperature_c']:.0f} C"
     if state["source"] is None:
         return f"temperature {degrees}; throttling: this machine does not tell"
+
     now = ", ".join(state["now"]) or "none now"
     since = f"; since boot: {', '.join(state['since_boot'])}" if state["since_boot"] else ""
     return f"temperature {degrees}; throttling ({state['source']}): {now}{since}"

@@ -89,6 +89,8 @@ class WorkerService(BaseService):
         )
         for name, shape in loaded.outputs.items():
             response.outputs.add(name=name, datatype="FP32", shape=shape)
+
+        # by these an aggregator sees whether it has the same bundle here
         response.properties.update(
             {
                 "bundle_digest": self.bundle.digest,
@@ -99,6 +101,7 @@ class WorkerService(BaseService):
                 messages.STREAMS: "1",
             }
         )
+
         return response
 
     async def model_infer(self, request, context):
@@ -111,6 +114,8 @@ class WorkerService(BaseService):
 
         # The executor's thread decodes and runs, when it is this request's turn.
         done = await self.executors[name].submit(given, left)
+
+        # numbers that are none are this device's fault, and must not reach the fusion
         for output, value in done.value.items():
             if not np.isfinite(value).all():
                 raise messages.WireError(
@@ -122,6 +127,7 @@ class WorkerService(BaseService):
         self.metrics.observe("queue", name, done.queue_ms / 1e3)
         self.metrics.observe("compute", name, done.compute_ms / 1e3)
         self.metrics.observe("request", name, time.perf_counter() - started)
+
         return tensors.infer_response(
             name,
             {output: done.value[output] for output in outputs},
@@ -147,6 +153,7 @@ class WorkerService(BaseService):
         for name, loaded in self.models.items():
             flavour, threads = loaded.chosen.flavour, str(loaded.chosen.threads)
             files.append(({"model": name, "flavour": flavour, "threads": threads}, 1))
+
         for name, executor in self.executors.items():
             waiting.append(({"model": name}, executor.waiting))
             service_seconds.append(({"model": name}, executor.service_seconds))

@@ -88,9 +88,11 @@ def unit(options: WorkerOptions) -> str:
     if spec.decoding_bytes:
         memory_why += f", an {spec.largest_file} {spec.decoding_bytes >> 20} more"
 
+    # a clone is not on Python's path; and ProtectHome=yes would hide what lies in a home
     installed = "site-packages" in package.parts
     seen = (folder, folder.resolve(), python, package)
     at_home = any(str(path).startswith(("/home/", "/root/")) for path in seen)
+
     return _UNIT.format(
         bundle=str(folder).replace("%", "%%"),
         names=", ".join(bundle.entry(index).name for index in indices),
@@ -100,7 +102,7 @@ def unit(options: WorkerOptions) -> str:
         stop_seconds=round(options.deadline_ms / 1e3) + 5,
         credentials=_credentials(options.identity),
         memory_why=memory_why,
-        memory_mib=(model_bytes + model_bytes // 4 + spec.decoding_bytes) >> 20,
+        memory_mib=(model_bytes + model_bytes // 4 + spec.decoding_bytes) >> 20,  # a quarter more
         home="read-only" if at_home else "yes",
     )
 
@@ -129,6 +131,7 @@ def _model_bytes(bundle: Bundle, indices: list[int], flavour: str | None) -> int
         files = [one.file for one in candidates(bundle, index, runtime, flavour)]
         largest = max(verified_path(bundle, file).stat().st_size for file in files)
         need += needed_memory(largest)
+
     return need
 
 
@@ -145,7 +148,9 @@ def _command(options: WorkerOptions, python: Path, folder: Path, indices: list[i
     parts = [str(python), "-m", "edvit_tf.device", str(folder)]
     for index in indices:
         parts += ["--submodel", str(index)]
+
     parts += ["--listen", options.listen]
+    # %d: where systemd puts the credentials
     parts += ["--insecure"] if options.identity is None else ["--identity", "%d"]
     if options.insecure_anywhere:
         parts.append("--insecure-anywhere")
@@ -155,7 +160,9 @@ def _command(options: WorkerOptions, python: Path, folder: Path, indices: list[i
         parts += ["--flavour", options.flavour]
     if options.stuck_seconds is not None:
         parts += ["--stuck-seconds", f"{options.stuck_seconds:g}"]
+
     parts += ["--deadline-ms", f"{options.deadline_ms:g}"]
+
     return parts
 
 
