@@ -49,6 +49,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
         raise ConfigError(
             f"--devices is {devices}; the bundle has {count} sub-models. Give 1 to {count}."
         )
+
     for file in bundle.files:
         if file.endswith(".tflite"):
             verified_path(bundle, file)  # here, where the message and the code are the bundle's
@@ -59,6 +60,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
     ):
         folder = Path(name)
         identities = _identities(folder)
+
         workers = []
         for place in range(devices):
             command = _worker_command(bundle_path, identities["worker"], place, count, devices)
@@ -74,11 +76,13 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
         shape = tuple(client.input.shape)
         dtype = tensors.DTYPES[client.input.datatype]
         x = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+        # It is up when an answer is whole: every worker was reached.
         _wait(lambda: _answers(client, x), "the fleet")
 
         rows = [_asked(client, x) for _ in range(WARM_UP + runs)][WARM_UP:]
         alone = _asked_directly(addresses[0], own, {client.input.name: x}, WARM_UP + runs)
         rss = max(_rss(process.pid) for process, _ in workers)
+
     return {
         "bundle": bundle.path.name,
         "devices": devices,
@@ -140,6 +144,7 @@ def _asked(client, x: np.ndarray) -> dict:
     started = time.perf_counter()
     said = client.ask(x)["parameters"]
     waited = 1e3 * (time.perf_counter() - started)
+
     if said["degraded"]:
         raise ConfigError(
             f"a request was answered without {said['missing']}; the machine is too busy to measure "
@@ -186,6 +191,7 @@ def _answers(client, x: np.ndarray) -> bool:
 @contextlib.contextmanager
 def _process(arguments: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen, dict]]:
     """A server of ours and its log line that says where it serves."""
+    # A name of its own: a worker is started several times a second.
     log = folder / f"{time.monotonic_ns()}.log"
     with open(log, "wb") as file:
         process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=file)
@@ -193,6 +199,7 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[subprocess.Po
     def serving() -> dict | None:
         if process.poll() is not None:
             raise ServerEnded(arguments[0], process.returncode, log.read_text()[-500:])
+        # The last line may be half written.
         for line in log.read_text().splitlines():
             if line.startswith("{") and line.endswith("}"):
                 event = json.loads(line)

@@ -70,11 +70,13 @@ def subjects(
     """
     from edvit_tf.export.convert import RUNTIMES
 
+    # The same values for every engine; our files take them in their own type.
     x = np.random.default_rng(0).integers(0, 256, (1, *config.image_shape))
     given = folder / "given.npy"
     floats = folder / "input.npy"
     np.save(floats, x.astype(np.float32))
     np.save(given, x.astype(input_dtype))
+
     if files is None:
         files = _exported(config, weights, folder, input_name, input_dtype)
 
@@ -87,6 +89,7 @@ def subjects(
                 if runtime in loads.get(graph, runtimes):
                     macs = cost.macs_deployed(config)
                     rows.append(Subject(runtime, graph, file, given, count, macs))
+
         if naive:
             file = _naive(config, weights, folder)
             for runtime in runtimes:
@@ -144,6 +147,7 @@ def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dic
             "gmacs": row.macs / 1e9,
             "file_bytes": row.file.stat().st_size if row.ours else None,
         }
+
         failure = _failure(own)
         entry |= {"failure": failure} if failure else _figures(row, own, reports[0])
         result.append(entry)
@@ -161,9 +165,11 @@ def _figures(row: Subject, reports: list, first: list) -> dict:
     """The figures of a row from its turns; `first` are those of the row that others are compared
     with.
     """
+    # (turns * runs,)
     times = np.concatenate([report["times_ms"][WARM_UP:] for report in reports])
     median = float(np.median(times))
     peak = max(report["peak_rss_bytes"] or 0 for report in reports)
+
     return {
         "engine": reports[0]["engine"],
         "median": median,
@@ -225,7 +231,9 @@ def bench_latency(
             config, weights, folder, threads, against, files, input_name, input_dtype, naive
         )
         measured = measure(rows, runs, turns)
+        # What the machine can do at its best with as many threads.
         peak = {count: rivals.run_rival("sgemm", folder, count, 10)["gflops"] for count in threads}
+
     return {
         "config": config.to_dict(),
         "params": cost.params(config),
@@ -266,11 +274,13 @@ def latency_text(result: dict) -> str:
 
 def _cells(row: dict, sgemm_gflops: float) -> str:
     """The figures of one row of the table."""
+    # Of rivals nobody knows it.
     rss = f"{row['peak_rss_bytes'] / 2**20:.0f}" if row["peak_rss_bytes"] else "-"
     ratio = "-"
     if row["ratio"]:
         shares = row["ratio"]
         ratio = f"{shares['median']:.3f} ({shares['min']:.3f}-{shares['max']:.3f})"
+
     return (
         f"{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}"
         f"{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}{rss:>9}{row['gmacs']:>8.3f}"
@@ -289,11 +299,13 @@ def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[st
 
     weights = initial_weights(config, seed)
     rng = np.random.default_rng(seed)
+    # A normalised token has variance 1 in each of its d values: so wide is their product.
     deviation = pre_gelu / config.hidden_dim**0.5
     for i in range(config.num_layers):
         name = f"block_{i:02d}.mlp.expand.kernel"
         drawn = rng.normal(0, deviation, weights[name].shape)
         weights[name] = drawn.astype(np.float32)
+
     return weights
 
 
@@ -307,6 +319,7 @@ def _once(row: Subject, runs: int) -> dict | str:
         except ModelFailed as failure:
             return str(failure)
         return {**report, "engine": report["runtime"]}
+
     return {
         "peak_rss_bytes": None,
         **rivals.run_rival(row.engine, row.file, row.threads, WARM_UP + runs),
@@ -327,6 +340,7 @@ def _naive(config: ViTConfig, weights: Mapping[str, np.ndarray], folder: Path) -
         # Keras lists every variable; figures alone go to standard output
         with contextlib.redirect_stdout(sys.stderr):
             file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
     return file
 
 
@@ -337,5 +351,6 @@ def _rival_files(
         from edvit_tf.bench.onnx_graph import write_onnx
 
         write_onnx(config, weights, folder / "model.onnx")
+
     np.savez(folder / "weights.npz", **weights)
     (folder / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")

@@ -22,9 +22,10 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
     from onnx import TensorProto, checker, helper, save
 
     graph = _Graph(config, weights)
-    x = graph.embedded("input")
+    x = graph.embedded("input")  # (1, T, d)
     for i in range(config.num_layers):
         x = graph.block(x, f"block_{i:02d}")
+
     class_token = graph.constant(np.int64(0))
     x = graph.op("Gather", [graph.norm(x, "norm"), class_token], axis=1)  # (1, d)
     graph.named(x, "features")
@@ -38,9 +39,11 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
         value("logits", [1, config.num_classes]),
     ]
     inputs = [value("input", [1, *config.image_shape])]
+
     constants = list(graph.constants.values())
     written = helper.make_graph(graph.nodes, "vit", inputs, outputs, constants)
     model = helper.make_model(written, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
     checker.check_model(model)
     save(model, path)
 
@@ -94,6 +97,7 @@ class _Graph:
     def embedded(self, x: str) -> str:
         """(1, H, W, C) -> the first block's tokens, (1, T, d)."""
         config = self.config
+        # Normalised here, as in the model: inputs are 0..255.
         mean = self.constant(np.array(config.input_mean, np.float32))
         std = self.constant(np.array(config.input_std, np.float32))
         x = self.op("Div", [self.op("Sub", [x, mean]), std])
@@ -103,14 +107,16 @@ class _Graph:
         name = self.constant(np.asarray(kernel, np.float32), "patch_embedding.kernel")
         bias = self.weight("patch_embedding.bias")
         x = self.op("Conv", [x, name, bias], strides=[config.patch_size] * 2)
+
         shape = self.constant(np.array([1, config.hidden_dim, config.num_patches], np.int64))
-        x = self.op("Transpose", [self.op("Reshape", [x, shape])], perm=[0, 2, 1])
-        x = self.op("Concat", [self.weight("class_token.token"), x], axis=1)
+        x = self.op("Transpose", [self.op("Reshape", [x, shape])], perm=[0, 2, 1])  # (1, N, d)
+        x = self.op("Concat", [self.weight("class_token.token"), x], axis=1)  # (1, T, d)
         return self.op("Add", [x, self.weight("position_embedding.embedding")])
 
     def block(self, x: str, name: str) -> str:
         y = self.attention(self.norm(x, f"{name}.attention.norm"), f"{name}.attention")
         x = self.op("Add", [x, y])
+
         y = self.dense(self.norm(x, f"{name}.mlp.norm"), f"{name}.mlp.expand")
         y = self.dense(self.op("Gelu", [y]), f"{name}.mlp.contract")
         return self.op("Add", [x, y])
@@ -120,8 +126,12 @@ class _Graph:
         q = self.heads(self.dense(x, f"{name}.query"), [0, 2, 1, 3])  # (1, h, T, head_dim)
         k = self.heads(self.dense(x, f"{name}.key"), [0, 2, 3, 1])  # (1, h, head_dim, T)
         v = self.heads(self.dense(x, f"{name}.value"), [0, 2, 1, 3])
+
         scale = self.constant(np.float32(config.head_dim**-0.5))
+        # (1, h, T, T)
         scores = self.op("Softmax", [self.op("Mul", [self.op("MatMul", [q, k]), scale])], axis=-1)
+
+        # (1, T, h, head_dim)
         y = self.op("Transpose", [self.op("MatMul", [scores, v])], perm=[0, 2, 1, 3])
         shape = self.constant(np.array([1, config.num_tokens, config.attention_dim], np.int64))
         return self.dense(self.op("Reshape", [y, shape]), f"{name}.output")

@@ -66,13 +66,16 @@ def bench_plan(
     base = preset("vit_base", (224, 224, 3), num_sub_models)
     usual = _instance(np.random.default_rng(seed), num_sub_models, num_devices)
     crowded = _crowded(usual)
+
     one_class_each = [(j,) for j in range(num_sub_models)]
     unlimited = [DeviceSpec(device.name) for device in usual.devices]
+
     scale = {
         "usual": _timed(lambda: greedy(usual), runs),
         "crowded": _timed(lambda: greedy(crowded), runs),
         "plan": _timed(lambda: plan(base, one_class_each, unlimited), runs),
     }
+
     gap = _gap(np.random.default_rng([seed, 1]), instances)
     return {"seed": seed, **counts, "scale": scale, "gap": gap}
 
@@ -89,6 +92,7 @@ def plan_text(result: dict) -> str:
             f"  {name:<10}{row['median']:>9.4f}{row['min']:>9.4f}{row['max']:>9.4f}  "
             f"{'all' if row['placed'] else 'NOT all'}"
         )
+
     gap = result["gap"]
     lines += [
         "  usual: limits leave a third free; crowded: nine devices in ten have the most energy "
@@ -102,11 +106,13 @@ def plan_text(result: dict) -> str:
         f"  optimum not proven in time     {gap['unproven']:>5}",
         f"  greedy as good, where both do  {gap['equal']:>5}",
     ]
+
     if gap["mean"] is not None:
         lines.append(
             f"  gap in least remaining energy: mean {100 * gap['mean']:.2f} %, median "
             f"{100 * gap['median']:.2f} %, worst {100 * gap['worst']:.2f} % (of the optimum's)"
         )
+
     for name in ("greedy", "optimal"):
         row = gap["seconds"][name]
         lines.append(
@@ -122,11 +128,13 @@ def _timed(work: Callable, runs: int) -> dict:
     """
     for _ in range(WARM_UP):
         result = work()
+
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
+
     return {
         "median": statistics.median(seconds),
         "min": min(seconds),
@@ -151,12 +159,14 @@ def _instance(
     base = preset("vit_base", (224, 224, 3), 10)
     kinds = [base.pruned(heads, 2) for heads in (1, 2, 3, 4)]
     chosen = [kinds[i] for i in rng.integers(0, len(kinds), num_sub_models)]
+
     cost = architecture(base)
     sizes = [cost.file_bytes(config) for config in chosen]
     macs = [cost.macs(config) for config in chosen]
 
     def limits(needs):
         shares = rng.uniform(1 - spread, 1 + spread, num_devices)
+        # Equal devices draw one number between them.
         least = max(needs) * rng.uniform(0.9, 1.3, num_devices if spread else 1)
         return np.maximum(slack * sum(needs) * shares / shares.sum(), least)
 
@@ -171,6 +181,7 @@ def _crowded(problem: Problem) -> Problem:
     all_bytes = sum(problem.sizes)
     all_macs = sum(problem.demands)
     too_small = min(problem.sizes) - 1
+
     devices = []
     for i, device in enumerate(problem.devices):
         if i % 10 == 0:
@@ -195,11 +206,14 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
         start = time.perf_counter()
         quick = greedy(problem)
         between = time.perf_counter()
+        # What is certain to fail needs no solver.
         best = Optimum(None, True) if certain(problem) else optimal(problem)
         end = time.perf_counter()
+
         if best.placement is None:
             counts["neither"] += 1
             continue
+
         seconds["greedy"].append(between - start)
         seconds["optimal"].append(end - between)
         counts["unproven"] += not best.proven
@@ -210,9 +224,11 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
         counts["both"] += 1
         most = least_remaining(problem, best.placement)
         reached = least_remaining(problem, quick)
+        # An optimum is no worse than greedy, and no device gains energy.
         assert max(energies(problem)) >= most >= reached
         counts["equal"] += reached == most
         gaps.append((most - reached) / most if most > 0 else 0.0)
+
     return {
         **counts,
         "mean": statistics.fmean(gaps) if gaps else None,

@@ -43,6 +43,7 @@ def run_rival(
     command = [sys.executable, "-m", "edvit_tf.bench.rivals"]
     command += [engine, str(folder), str(threads), str(repeat)]
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
+
     try:
         done = subprocess.run(
             command,
@@ -57,11 +58,13 @@ def run_rival(
             f"{engine} was not done after {timeout_seconds:g} s; ask for fewer --runs, or leave it "
             "out with --against."
         ) from error
+
     if done.returncode != 0:
         raise ConfigError(
             f"{engine} failed ({done.returncode}): {done.stderr.strip()[-1500:]}. Leave it out "
             "with --against, or install the [bench] extra again."
         )
+
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -98,12 +101,15 @@ def _torch(folder: Path, threads: int):
     torch.set_num_threads(threads)
     config = ViTConfig.from_dict(json.loads((folder / "config.json").read_text()))
     functional = torch.nn.functional
+
     with np.load(folder / "weights.npz", allow_pickle=False) as file:
         w = {name: torch.from_numpy(file[name]) for name in file.files}
+
     matrices = {}  # as `linear` takes them, (out, in)
     for name, value in w.items():
         if name.endswith("kernel") and value.ndim == 2:
             matrices[name] = value.T.contiguous()
+
     kernel = w["patch_embedding.kernel"].permute(3, 2, 0, 1).contiguous()  # (d, C, p, p)
     mean = torch.tensor(config.input_mean)
     std = torch.tensor(config.input_std)
@@ -137,10 +143,13 @@ def _torch(folder: Path, threads: int):
         x = functional.conv2d(x, kernel, w["patch_embedding.bias"], stride=config.patch_size)
         x = x.flatten(2).transpose(1, 2)  # (1, T - 1, d)
         x = torch.cat([w["class_token.token"], x], 1) + w["position_embedding.embedding"]
+
         for i in range(config.num_layers):
             block = f"block_{i:02d}"
             x = x + attention(norm(x, f"{block}.attention.norm"), f"{block}.attention")
             x = x + mlp(norm(x, f"{block}.mlp.norm"), f"{block}.mlp")
+
+        # The class token alone is classified.
         return dense(norm(x[:, 0], "norm"), "head").numpy()
 
     return call
@@ -174,6 +183,7 @@ def main(engine: str, folder: Path, threads: int, repeat: int) -> int:
         started = time.perf_counter()
         logits = call(x)
         times.append((time.perf_counter() - started) * 1e3)
+
     report = {
         "engine": f"{engine} {importlib.metadata.version(engine)}",
         "threads": threads,

@@ -95,6 +95,7 @@ def scan(
     rates: Counter[int] = Counter()
     padded = 0
     total = 0
+
     for shown, path in files:
         total += 1
         try:
@@ -104,10 +105,14 @@ def scan(
         except InputError as error:
             report_skipped(skipped, shown, str(error))
             continue
+
         rates[rate] += 1
+
+        # At the rate that the samples will have.
         frames = _resampled_length(frames, rate, spec.sample_rate_hz)
         padded += frames < spec.window_samples
         num_windows[path] = len(windows(frames, spec.window_samples))
+
     check_skipped(skipped, total, what)
 
     notes = []
@@ -145,10 +150,13 @@ def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
     samples, rate = decode_audio(path)
     if rate == sample_rate_hz:
         return samples
+
+    # librosa takes seconds to load: data at the right rate never need it.
     import librosa
 
     wanted = _resampled_length(len(samples), rate, sample_rate_hz)
     samples = librosa.resample(samples, orig_sr=rate, target_sr=sample_rate_hz, res_type="soxr_hq")
+    # A resampler may be a sample off what the windows were counted by.
     return librosa.util.fix_length(samples, size=wanted)
 
 

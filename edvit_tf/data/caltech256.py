@@ -43,6 +43,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     """
     place = only_one("caltech256", found)
     chosen = _biggest(place, settings["num_classes"], settings["clutter"])
+
     skipped: list[Skipped] = []
     recordings = []
     for label, (folder, paths) in enumerate(chosen.items()):
@@ -50,9 +51,11 @@ def load_folders(found: list[Found], settings) -> Dataset:
             key = f"{class_name(folder.name)}/{path.name}"
             recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=path))
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
+
     splits = split_stratified(
         recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
     )
+
     labels = tuple(class_name(folder.name) for folder in chosen)
     height, width = settings.image_size
     spec = ImageSpec(height, width, channels=3)
@@ -63,7 +66,9 @@ def load_folders(found: list[Found], settings) -> Dataset:
     notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):
         notes.append("these are Caltech-101's folders, an easier set than Caltech-256")
+
     check_classes(splits, labels, place.shown, notes)
+
     return Dataset(
         "caltech256",
         labels,
@@ -84,6 +89,7 @@ def _biggest(place: Found, wanted: int, clutter: bool) -> dict[Path, list[Path]]
     for folder in subfolders(place.folder):
         if clutter or class_name(folder.name) not in CLUTTER:
             folders[folder] = files(folder)
+
     empty = sorted(folder.name for folder, paths in folders.items() if not paths)
     if len(folders) - len(empty) < wanted:
         raise DataError(
@@ -91,6 +97,8 @@ def _biggest(place: Found, wanted: int, clutter: bool) -> dict[Path, list[Path]]
             f"{', '.join(empty) or 'none'}); {wanted} are needed. Fill them, or set num_classes. "
             f"Expected:\n{LAYOUT}"
         )
+
+    # The biggest are taken; their labels are in alphabetical order.
     by_size = sorted(folders, key=lambda folder: (-len(folders[folder]), folder.name))
     return {folder: folders[folder] for folder in sorted(by_size[:wanted])}
 
@@ -102,6 +110,7 @@ def split_stratified(
     group of its own.
     """
     rest, tested = _drawn(recordings, test, seed)
+    # Another seed, or the same places would be drawn again.
     train, held = _drawn(rest, validation, seed + 1)
     return {"train": train, "validation": held, "test": tested}
 

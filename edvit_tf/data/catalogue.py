@@ -62,6 +62,7 @@ def load(
     settings = Settings(
         name, (height, width), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS)
     )
+
     if synthetic == "only":
         data = stand_in.make(settings)
     else:
@@ -108,6 +109,7 @@ def _found_or_made(
         # a folder that was named and is wrong is a mistake to mend, not a reason to make data up
         if not may_make or data_dir is not None:
             raise
+
     data = stand_in.make(settings)
     places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
     print(
@@ -115,6 +117,7 @@ def _found_or_made(
         "accuracies mean nothing",
         file=sys.stderr,
     )
+
     return data
 
 
@@ -127,12 +130,15 @@ def _options(name: str, given: dict, known: dict) -> dict:
             raise DataError(
                 f"{name} has no option {key!r}; its options are {', '.join(sorted(known))}."
             )
+
+        # An int passes for a float, but True for no number.
         wanted = type(known[key])
         fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise DataError(f"{name}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         if wanted is not bool and value <= 0:
             raise DataError(f"{name}: {key} is {value!r}; it must be positive.")
+
     options = {**known, **given}
     fractions = {k: v for k, v in options.items() if k.endswith("_fraction")}
     if sum(fractions.values()) >= 1:
@@ -145,6 +151,7 @@ def _options(name: str, given: dict, known: dict) -> dict:
 def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) -> list[Found]:
     """The folders to load; notes where it looked; MissingData if there is none."""
     starts: list[list[Path]] = []
+    # A folder that was named is the only one; else this very name goes before those like it.
     if data_dir is not None:
         starts = [[Path(data_dir)]]
     elif os.environ.get("EDVIT_DATA"):
@@ -155,6 +162,7 @@ def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) ->
                 if path.is_dir() and path.name != name:
                     alike.append(path)
         starts = [[root / name], alike]
+
     for group in starts:
         looked += group
         found: list[Found] = []
@@ -162,6 +170,7 @@ def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) ->
             found += find_layouts(start, module.is_layout)
         if found:
             return found
+
     if data_dir is None and hasattr(module, "keras_folders"):
         return module.keras_folders(looked)
     raise wrong_layout(name, looked, module.LAYOUT)

@@ -52,6 +52,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     batches = [f for f in found if _has_batches(f.folder)]
     place = only_one("cifar10", batches or found)
     data = _from_batches(place, settings) if batches else _from_folders(place, settings)
+
     unused = [f.shown for f in found if f is not place]
     if unused:
         data.notes.append(
@@ -83,6 +84,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         batch = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        # Keys are bytes or strings, by the Python that wrote them.
         batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
         pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
     except Exception as error:  # a damaged pickle raises nearly anything
@@ -90,6 +92,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} cannot be read ({type(error).__name__}: {error}); it must be a CIFAR-10 "
             "Python batch. Get the original file."
         ) from error
+
     wrong_pixels = pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072
     wrong_labels = labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]
     if wrong_pixels or wrong_labels or not len(labels) or labels.min() < 0 or labels.max() > 9:
@@ -97,6 +100,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} holds data {pixels.shape} {pixels.dtype} and labels {labels.shape}; (n, 3072) "
             "uint8 and n labels 0..9 are needed. Get the original file."
         )
+
     planes = pixels.reshape(-1, 3, 32, 32)  # (n, C, H, W)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
@@ -108,6 +112,7 @@ def _from_batches(place: Found, settings) -> Dataset:
             f"{place.folder} lacks {'test_batch' if names else 'data_batch_1'}; training and test "
             f"batches are needed. Expected:\n{LAYOUT}"
         )
+
     parts = [read_batch(place.folder / name) for name in names]
     rows = {
         "train": (
@@ -116,9 +121,11 @@ def _from_batches(place: Found, settings) -> Dataset:
         ),
         "test": read_batch(place.folder / "test_batch"),
     }
+
     data = from_rows("cifar10", LABELS, rows, place.shown, settings)
     if len(names) < 5:
         data.notes.append(f"only {', '.join(names)} of data_batch_1 ... data_batch_5 are there")
+
     return data
 
 
@@ -129,6 +136,7 @@ def _from_folders(place: Found, settings) -> Dataset:
     skipped: list[Skipped] = []
     train = _side(place, "train", 0, skipped)
     test = _side(place, "test", len(train), skipped)
+
     mask, notes = draw_validation(
         [r.label for r in train], settings["validation_count"], settings.seed
     )
@@ -138,8 +146,11 @@ def _from_folders(place: Found, settings) -> Dataset:
         "test": tuple(test),
     }
     check_classes(splits, LABELS, place.shown, notes)
+
     height, width = settings.image_size
     spec = ImageSpec(height, width, channels=3)
+
+    # A picture is decoded when it is first asked for.
     pixels = np.zeros((len(train) + len(test), 32, 32, 3), np.uint8)
     decoded = np.zeros(len(pixels), bool)
 
@@ -149,6 +160,7 @@ def _from_folders(place: Found, settings) -> Dataset:
             if not decoded[row]:
                 pixels[row] = _picture(path)
                 decoded[row] = True
+
         return image_batch(pixels[[r.where[0] for r in chosen]], spec)
 
     return Dataset(
@@ -189,6 +201,7 @@ def _side(place: Found, side: str, first_row: int, skipped: list[Skipped]) -> li
             key = f"{side}/{name}/{path.name}"
             where = (first_row + len(recordings), path)
             recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=where))
+
     check_skipped(unreadable, total, f"cifar10 ({side} split)")
     skipped += unreadable
     return recordings
@@ -198,6 +211,8 @@ def _picture(path: Path) -> np.ndarray:
     """uint8 (32, 32, 3); InputError for another size."""
     picture = decode_image(path)
     height, width = picture.shape[:2]
+
     if (height, width) != (32, 32):
         raise InputError(f"{width}x{height} pixels; CIFAR-10's are 32x32")
+
     return image_input(picture, PIXELS)

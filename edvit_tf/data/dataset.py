@@ -132,16 +132,19 @@ class Dataset:
                 yield from self._read(split, [index])
             return
 
+        # Where each recording's windows end in x.
         ends = np.cumsum(counts)
         for index, end, num_windows in zip(indices, ends, counts, strict=True):
             yield x[end - num_windows : end], index
 
     def _report(self, split: str, recording: Recording, error: InputError) -> None:
         """Names a recording that cannot be decoded; DataError when there are too many."""
+        # A file is shown by its class folder and name, never by where it lies on this machine.
         path = recording.where
         shown = "/".join(path.parts[-2:]) if isinstance(path, Path) else recording.id
         failed = self.failed.setdefault(split, {})
         failed[recording.id] = Skipped(shown, str(error))
+
         report_skipped(self.skipped, shown, str(error))
         check_skipped(
             list(failed.values()), len(self.recordings(split)), f"{self.name} ({split} split)"
@@ -154,6 +157,8 @@ class Dataset:
         ids = [r.id for r in self.recordings(split)]
         if self.id_rule is None:
             return ids
+
+        # Tens of thousands of ids would swell the manifest.
         return {
             "rule": self.id_rule,
             "count": len(ids),
@@ -170,6 +175,7 @@ class Dataset:
         found = sha256(self.rows_digest.encode())
         for split in self.splits:
             for recording in self.recordings(split):
+                # A path, a row, a seed, or several of these.
                 where = recording.where
                 for part in where if isinstance(where, tuple) else (where,):
                     if isinstance(part, Path):
@@ -206,6 +212,7 @@ class Dataset:
         per_class = {}
         for i, name in enumerate(self.labels):
             per_class[name] = {"recordings": int(count[i]), "windows": int(num_windows[i])}
+
         return {
             "recordings": len(recordings),
             "windows": int(num_windows.sum()),
@@ -217,9 +224,11 @@ def _ends(path: Path) -> bytes:
     """Size, first and last bytes of a file."""
     try:
         with open(path, "rb") as file:
+            # To the end for the size, and back.
             size = file.seek(0, 2)
             file.seek(0)
             first = file.read(_SAMPLED)
+            # A short file's last bytes are not read twice.
             file.seek(max(len(first), size - _SAMPLED))
             return size.to_bytes(8, "little") + first + file.read(_SAMPLED)
     except OSError:

@@ -69,10 +69,13 @@ def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2)
     start = Path(start).expanduser().resolve()
     if not start.is_dir():
         return []
+
     if is_layout(start):
         return [Found(start, start.name)]
+
     found = []
     level = subfolders(start)
+    # Level by level; what has the layout is not looked into.
     for _ in range(depth):
         below = []
         for folder in level:
@@ -89,9 +92,11 @@ def listing(folder: Path, limit: int = 8) -> str:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         return "there is no such folder" if not folder.exists() else "it is a file, not a folder"
+
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     if not names:
         return "it is empty"
+
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"it holds {', '.join(names[:limit])}{more}"
 
@@ -102,6 +107,7 @@ def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
         "\n".join(f"  {p}: {listing(p)}" for p in looked)
         or "  nowhere: no --data-dir, and $EDVIT_DATA is not set"
     )
+
     return MissingData(
         f"No {name} data found. Looked in (and two levels "
         f"below):\n{places}\nExpected:\n{layout.rstrip()}\n"
@@ -143,6 +149,7 @@ def no_picture(path: Path) -> str | None:
             head = file.read(4)
     except OSError as error:
         return error.strerror or "unreadable"
+
     if not head:
         return "the file is empty"
     if not head.startswith(IMAGE_SIGNATURES):

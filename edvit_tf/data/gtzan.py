@@ -94,6 +94,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     source = " + ".join(f.shown for f in found)
     skipped: list[Skipped] = []
     tracks = _tracks(found, skipped)
+
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=False)
     scanned = scan([(t.shown, t.path) for t in tracks], spec, skipped, f"gtzan ({source})")
     readable = [track for track in tracks if track.path in scanned.num_windows]
@@ -116,6 +117,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     fractions = {"test": settings["test_fraction"], "validation": settings["validation_fraction"]}
     splits = split_recordings(recordings, fractions, settings.seed)
     check_disjoint(splits, source)
+
     notes = list(scanned.notes)
     together = len(recordings) - len({r.group for r in recordings})
     if together:
@@ -123,6 +125,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     check_classes(splits, GENRES, source, notes)
     if len(found) > 1:
         notes.append(f"{len(found)} folders are combined: {source}")
+
     return Dataset(
         "gtzan",
         GENRES,
@@ -155,6 +158,7 @@ def _tracks(found: list[Found], skipped: list[Skipped]) -> list[_Track]:
         for folder in subfolders(place.folder):
             if folder.name in GENRES:
                 in_genre[folder.name] += [(place.relative(path), path) for path in files(folder)]
+
     missing = [genre for genre in GENRES if not in_genre[genre]]
     if missing:
         raise DataError(

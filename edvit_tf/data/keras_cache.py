@@ -41,6 +41,7 @@ def cached_or_downloaded(
         found = _cached(is_layout)
         if found:
             return found
+
     raise MissingData(
         f"{wrong_layout(name, looked, layout)}\nThe download from {URLS[name]} failed: {problem}."
     )
@@ -79,6 +80,7 @@ def _unreachable(url: str) -> str | None:
         except Exception as error:  # noqa: BLE001, told by the thread that asked
             result.append(str(error) or type(error).__name__)
 
+    # A daemon: a name server that hangs must not keep the process alive.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)

@@ -50,6 +50,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     place = only_one("mnist", found)
     arrays = _idx_files(place.folder) or _npz_file(place.folder)
     train_x, train_y, test_x, test_y = arrays
+
     for name, x, y in (("train", train_x, train_y), ("t10k", test_x, test_y)):
         right = x.ndim == 3 and x.shape[1:] == (28, 28) and y.shape == (len(x),)
         if not right or not len(x) or y.max() > 9:
@@ -58,6 +59,8 @@ def load_folders(found: list[Found], settings) -> Dataset:
                 "images and n labels 0..9 are needed, n at least 1. Get complete copies of both "
                 "files."
             )
+
+    # (n, 28, 28, 1)
     rows = {"train": (train_x[..., None], train_y), "test": (test_x[..., None], test_y)}
     return from_rows("mnist", LABELS, rows, place.shown, settings)
 
@@ -70,8 +73,10 @@ def _idx_files(folder: Path) -> list[np.ndarray] | None:
     lost = [f"{stem}-ubyte" for stem, path in paths.items() if path is None]
     if not lost:
         return [read_idx(path) for path in paths.values() if path is not None]
+    # Without all four, Keras' one file will do.
     if (folder / "mnist.npz").is_file():
         return None
+
     raise DataError(
         f"{folder} lacks {', '.join(lost)}; all four files are needed. Expected:\n{LAYOUT}"
     )
@@ -96,10 +101,13 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         data = path.read_bytes()
+        # The magic of gzip: a packed file may have lost its .gz.
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); get a complete copy of it.") from error
+
+    # The magic ends with the rank, 3 of images and 1 of labels; then a big-endian size a dimension.
     rank = 3 if "idx3" in path.name else 1
     header = 4 + 4 * rank
     if len(data) < header or struct.unpack(">I", data[:4])[0] != 0x0800 + rank:
@@ -107,6 +115,7 @@ def read_idx(path: Path) -> np.ndarray:
             f"{path} starts with {data[:4].hex()!r}; an IDX file of rank {rank} starts with "
             f"{0x0800 + rank:08x}. Get the original file."
         )
+
     shape = struct.unpack(f">{rank}I", data[4:header])
     promised = math.prod(shape)
     if len(data) - header != promised:
@@ -114,4 +123,5 @@ def read_idx(path: Path) -> np.ndarray:
             f"{path} holds {len(data) - header} bytes of data; its header says {shape}, "
             f"{promised}. Get a complete copy of it."
         )
+
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -32,6 +32,7 @@ def draw_validation(
             f"validation is a tenth of train, {allowed} rows: fewer than validation_count = "
             f"{count} allows"
         )
+
     return stratified_mask(labels, min(count, allowed), seed), notes
 
 
@@ -68,10 +69,13 @@ def from_rows(
         "test": recordings("test", np.arange(len(rows["test"][1]))),
     }
     check_classes(splits, labels, source, notes)
+
+    # All bytes, in an order that is always the same.
     content = sha256()
     for file in sorted(rows):
         for part in rows[file]:
             content.update(np.ascontiguousarray(part).data)
+
     return Dataset(
         name,
         labels,

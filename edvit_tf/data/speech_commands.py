@@ -62,14 +62,17 @@ def load_folders(found: list[Found], settings) -> Dataset:
     splits = {}
     for split in SPLITS:
         splits[split] = tuple(r for r in recordings if sides[r.id] == split)
+
     check_disjoint(splits, place.shown)
     check_classes(splits, labels, place.shown, notes)
+
     repeated = [i for i, n in Counter(r.id for r in recordings).items() if n > 1]
     if repeated:
         notes.append(
             f"{len(repeated)} recordings are there in two formats and count twice, e.g. "
             f"{repeated[0]}"
         )
+
     return Dataset(
         "speech_commands",
         labels,
@@ -91,12 +94,14 @@ def _words(place: Found, count: int) -> dict[str, list[Path]]:
     for folder in subfolders(place.folder):
         if folder.name != "_background_noise_":
             words[folder.name] = files(folder)
+
     filled = [word for word in words if words[word]]
     if len(filled) < count:
         raise DataError(
             f"{len(filled)} words with recordings in {place.folder} ({', '.join(filled)}); "
             f"num_words is {count}. Add words, or set num_words={len(filled)}. Expected:\n{LAYOUT}"
         )
+
     by_size = sorted(words, key=lambda word: (-len(words[word]), word))
     return {word: words[word] for word in sorted(by_size[:count])}
 
@@ -115,6 +120,7 @@ def _sides(
             continue
         for line in (place.folder / name).read_text(encoding="utf-8").split():
             sides[line.rsplit(".", 1)[0]] = split  # wav in the list may be flac on disk
+
     if missing:
         lists = " and no ".join(LISTS[split] for split in missing)
         notes.append(

@@ -26,6 +26,8 @@ def split_groups(
     for i, group in enumerate(groups):
         members[group].append(i)
     total = Counter(labels)
+
+    # At least one of each label, however few there are.
     room = {}  # split -> label -> recordings that it still takes
     for split, fraction in fractions.items():
         room[split] = {label: max(1, round(fraction * n)) for label, n in total.items()}
@@ -35,6 +37,7 @@ def split_groups(
     for k in np.random.default_rng(seed).permutation(len(names)):
         rows = members[names[k]]
         need = Counter(labels[i] for i in rows)
+        # To the first split with room for the whole group, in each of its labels; else to train.
         for split, left in room.items():
             if all(left[label] >= n for label, n in need.items()):
                 for label, n in need.items():
@@ -68,6 +71,7 @@ def _fill(
             return
         if result[i] == "train":
             in_train.add(group)
+
     if len(in_train) > 1:
         smallest = min(in_train, key=lambda group: (len(members[group]), group))
         for i in members[smallest]:
@@ -81,9 +85,11 @@ def split_recordings(
     labels = [r.label for r in recordings]
     groups = [r.group for r in recordings]
     sides = split_groups(labels, groups, fractions, seed)
+
     splits: dict[str, list[Recording]] = {split: [] for split in SPLITS}
     for recording, side in zip(recordings, sides, strict=True):
         splits[side].append(recording)
+
     return {split: tuple(part) for split, part in splits.items()}
 
 
@@ -94,6 +100,7 @@ def stratified_mask(labels: Sequence[int] | np.ndarray, count: int, seed: int) -
     y = np.asarray(labels)
     classes, totals = np.unique(y, return_counts=True)
 
+    # Rounded down; what is missing goes to the largest remainders.
     exact = totals * (count / len(y))
     quota = np.floor(exact).astype(int)
     by_remainder = np.argsort(quota - exact, kind="stable")
@@ -131,6 +138,7 @@ def check_disjoint(splits: Mapping[str, Sequence], where: str) -> None:
     side: dict[str, str] = {}  # group -> split
     for split, recordings in splits.items():
         for r in recordings:
+            # The side on which the group was met first.
             if side.setdefault(r.group, split) != split:
                 raise DataError(
                     f"{r.group!r} is both in the {side[r.group]} and in the {split} split of "
@@ -149,4 +157,5 @@ def limit_per_class(recordings: Sequence, maximum: int, seed: int) -> tuple:
         if taken[recordings[i].label] < maximum:
             taken[recordings[i].label] += 1
             kept.append(i)
+
     return tuple(recordings[i] for i in sorted(kept))

@@ -76,8 +76,10 @@ def _noise(
     """(n,) noise of RMS 1 whose power falls as 1/f^exponent, without what lies below lowest_hz."""
     frequency = np.fft.rfftfreq(n, 1 / rate)
     white = np.fft.rfft(rng.standard_normal(n, np.float32))
+    # The constant term has no frequency to divide by: it takes the next one's.
     spectrum = white / np.maximum(frequency, frequency[1]) ** (exponent / 2)
     spectrum[frequency < lowest_hz] = 0
+
     noise = np.fft.irfft(spectrum, n)
     return noise / np.sqrt(np.mean(noise**2))
 
@@ -89,6 +91,7 @@ def _sines(angle: np.ndarray, step: int) -> Iterator[np.ndarray]:
     turn = 2 * np.cos(step * angle)
     before = np.sin((1 - step) * angle)
     now = np.sin(angle)
+    # sin(a + b) = 2 cos(b) sin(a) - sin(a - b)
     while True:
         yield now
         before, now = now, turn * now - before
@@ -104,7 +107,10 @@ def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) 
     """float32 (n,) of one of ten "genres", in a random key, at a random place in the bar."""
     bpm, strokes, decay, chord, rolloff, step, register, kicks, snare, hats, colour = GENRES[label]
     t = np.arange(round(seconds * rate)) / rate  # (n,) seconds
+    # The tempo varies by 5 %, and the clip begins anywhere in 16 beats.
     beat = t * bpm * rng.uniform(0.95, 1.05) / 60 + rng.uniform(0, 16)
+
+    # A chord lasts four beats; its root goes through a cadence, in a random key.
     steps = np.array([0, 5, 7, rng.choice([3, 9])])[(beat // 4).astype(int) % 4]
     root = register * 2 ** ((steps + rng.uniform(-5, 5)) / 12)
     phase = 2 * np.pi * np.cumsum(root) / rate
@@ -112,16 +118,21 @@ def genre_clip(rng: np.random.Generator, label: int, rate: int, seconds: float) 
     tone = np.zeros_like(t)
     for interval in chord:
         ratio = 2 ** (interval / 12)
+        # Below half the sample rate alone: what lies above would alias.
         harmonics = range(1, min(8, int(rate / 2 / (ratio * root.max()))), step)
         angle = ratio * phase + rng.uniform(0, 6)
         for h, wave in zip(harmonics, _sines(angle, step), strict=False):
             tone += wave / h**rolloff
+
+    # A stroke decays until the next one.
     tone *= np.exp(-decay * (beat * strokes % 1)) / np.sqrt(len(chord))
 
+    # Kicks, a snare on every second beat, hats.
     drums = 2 * np.exp(-12 * (beat * kicks % 1)) * np.sin(2 * np.pi * 60 * t) * (kicks > 0)
     drums += snare * np.exp(-10 * ((beat / 2 + 0.5) % 1)) * _noise(rng, len(t), 0.5)
     hiss = _noise(rng, len(t), 0.0, 5000, rate)
     drums += 0.3 * np.exp(-15 * (beat * hats % 1)) * hiss * (hats > 0)
+
     noise = 10 ** (rng.uniform(-30, -15) / 20) * _noise(rng, len(t), colour)
     return _set_loudness(rng, tone + rng.uniform(0.6, 1.2) * drums + noise)
 
@@ -131,6 +142,7 @@ def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> 
     throat.
     """
     formants, before, after, lowest_hz = WORDS[label]
+    # The speaker's, the same in every word.
     voice = np.random.default_rng(speaker)
     pitch = voice.uniform(90, 240)
     size = voice.uniform(0.92, 1.1)
@@ -141,16 +153,20 @@ def word_clip(rng: np.random.Generator, label: int, rate: int, speaker: int) -> 
     second = np.interp(place, (0, 1, 2), [f2 for _, f2 in formants]) * size
     f0 = pitch * np.linspace(rng.uniform(0.9, 1.2), rng.uniform(0.8, 1.1), n)
     phase = 2 * np.pi * np.cumsum(f0) / rate
+
+    # Each harmonic is as loud as the two formants let it through.
     voiced = np.zeros(n)
     for h, wave in zip(range(1, int(4000 / pitch)), _sines(phase, 1), strict=False):
         gain = 1 / (1 + ((h * f0 - first) / 90) ** 2) + 0.6 / (1 + ((h * f0 - second) / 120) ** 2)
         voiced += gain * wave
+
     voiced *= np.sin(np.linspace(0, np.pi, n)) ** 0.5
     voiced /= np.sqrt(np.mean(voiced**2))
 
     hiss = round(0.12 * rate)
     parts = [level * _noise(rng, hiss, 0.0, lowest_hz, rate) for level in (before, after)]
     word = np.concatenate([parts[0], voiced, parts[1]])
+
     samples = np.zeros(rate)
     start = rng.integers(0, rate - len(word) + 1)
     samples[start : start + len(word)] = word
@@ -168,10 +184,12 @@ def picture(
     radius = rng.uniform(0.22, 0.36)
     u = x - rng.uniform(radius, width / unit - radius)  # place of the shape's centre
     v = y - rng.uniform(radius, height / unit - radius)
+
     far = np.hypot(u, v)
     box = np.maximum(abs(u), abs(v))
     period = rng.uniform(0.18, 0.3)
     wave = [np.sin(2 * np.pi * a / period) > 0 for a in (v, u, (u + v) / 2**0.5)]
+
     shape = {
         "disc": far < radius,
         "ring": abs(far - 0.8 * radius) < 0.25 * radius,
@@ -187,8 +205,10 @@ def picture(
 
     ground = rng.uniform(0, 90, channels)
     colour = ground + rng.uniform(90, 160, channels)
+    # Dark on light as often as light on dark.
     if channels == 3 and rng.random() < 0.5:
         ground, colour = colour, ground
+
     noise = rng.normal(0, 12, (height, width, channels))
     pixels = np.where(shape[..., None], colour, ground) + noise
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
@@ -206,6 +226,7 @@ def make(settings) -> Dataset:
         inputs = []
         for recording in chosen:
             label, index = recording.where
+            # Made from its own numbers: in which order they are read changes nothing.
             rng = np.random.default_rng((seed, label, index))
             inputs.append(made.inputs(rng, label, index))
         return np.concatenate(inputs)
@@ -230,6 +251,7 @@ def make(settings) -> Dataset:
             f"the clips are shorter than the window of {settings['window_seconds']:g} s and are "
             "padded with silence"
         )
+
     check_classes(splits, made.labels, "the synthetic stand-in", notes)
     return Dataset(
         settings.name,

@@ -22,6 +22,7 @@ def per_recording(
     probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean probabilities (recordings, classes) and labels (recordings,)."""
+    # position: of each window the row of its recording
     _, first, position = np.unique(recordings, return_index=True, return_inverse=True)
     sums = np.zeros((len(first), probabilities.shape[1]))
     np.add.at(sums, position.ravel(), probabilities)
@@ -44,7 +45,7 @@ def group_accuracy(logits: np.ndarray, labels: np.ndarray, classes: tuple[int, .
     other classes fall.
     """
     rows = {label: row for row, label in enumerate(classes)}
-    truth = np.array([rows.get(int(label), len(classes)) for label in labels])
+    truth = np.array([rows.get(int(label), len(classes)) for label in labels])  # "other" last
     return _accuracies(truth, logits.argmax(axis=1), len(classes))
 
 
@@ -59,6 +60,7 @@ def base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[
 
 def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
     right, inside = truth == answers, truth < group_size
+    # Every class counts alike, however many samples it has.
     recalls = [right[truth == row].mean() for row in np.unique(truth)]
     return {
         "group": float(right[inside].mean()) if inside.any() else None,

@@ -42,6 +42,7 @@ def ask(
         features.append(outputs["features"])
         logits.append(outputs["logits"])
         reports.append(report)
+
     return Answers(tuple(features), tuple(logits), tuple(reports))
 
 
@@ -67,6 +68,7 @@ def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple
     features = np.concatenate(answers.features, axis=1)  # (n, sum d_j)
     columns = np.repeat(present, [part.shape[1] for part in answers.features])
     features[:, columns == 0] = 0
+
     inputs = {"features": features, "present": np.tile(present, (len(features), 1))}
     file = verified_path(bundle, bundle.fusion.file)
     outputs, report = run_in_process(file, inputs)
@@ -90,6 +92,7 @@ def fuse_without(
     present = np.ones((len(lost), len(bundle.sub_models)), np.float32)
     for row, missing in zip(present, lost, strict=True):
         row[list(missing)] = 0
+
     inputs = {
         "present": np.repeat(present, len(features), axis=0),  # (sets * n, N)
         "features": features,
@@ -114,6 +117,7 @@ def losses(
         if num_sub_models <= exhaustive or every <= sample:
             chosen += itertools.combinations(range(num_sub_models), size)
         else:
+            # A seed for each size: one draw does not change another.
             rng = np.random.default_rng([seed, size])
             chosen += _drawn(num_sub_models, size, sample, rng)
     return chosen

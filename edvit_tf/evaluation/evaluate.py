@@ -26,6 +26,7 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     path, dtype = folder / f"{split}.npy", np.dtype(dataset.spec.dtype)
     labels, recordings = [], []
     with open(path, "wb") as file:
+        # The number of rows is a guess here; the second header has it right.
         _write_header(file, dtype, (dataset.size(split), *dataset.spec.shape))
         for x, label, recording in dataset.iterate(split):
             file.write(np.ascontiguousarray(x, dtype).tobytes())
@@ -67,6 +68,7 @@ def unseen(bundle: Bundle, dataset, split: str):
 
     # Where ids follow a rule they are not listed: what the bundle learnt from cannot be told.
     if any(isinstance(stored[name], dict) for name in SPLITS):
+        # The test split is still the very one.
         if split == "test" and "test" not in changed:
             return dataset, None
         train = stored["train"]
@@ -149,7 +151,7 @@ def evaluate(
             found.append((fused, mean, labels, recordings + count))
             count += recordings.max() + 1  # recordings of several splits are told apart
             reports = answers.reports
-            inputs.unlink()
+            inputs.unlink()  # room for the next split
 
     fused, mean, labels, recordings = (np.concatenate(parts) for parts in zip(*found, strict=True))
     by_recording, truth = per_recording(fused, labels, recordings)

@@ -40,6 +40,8 @@ class Budget:
         """
         if member.is_sub_model or step == HEAD:
             return len(self.labels)
+
+        # Without shared models a rival follows the fleet cut by cut; with them, fit by fit.
         if self.config.shared_training is None:
             return self.rival(member.widths, step)
         return self.rival_own(member) if step == GROUP else self.rival_shared(member)
@@ -65,6 +67,8 @@ class Budget:
         else:
             spent = {"shared": self._shared(), GROUP: self._own(self._cuts[-1])}
             last = GROUP
+
+        # A rival has no ending of its own: its last fit is given as much.
         return spent | {last: spent[last] + self._ending()}
 
     def rival(self, widths: ModelConfig, cut: str) -> int:
@@ -84,6 +88,8 @@ class Budget:
         """Samples of an epoch of a rival's fit after that: what is left of the fleet's training."""
         shared = self.config.shared_training
         seen = shared.epochs * _filled(self.rival_shared(member), shared)
+
+        # What its start has cost is taken off: both together cost what the fleet's training does.
         left = sum(self.fleet().values()) - training_macs(member.widths, shared, seen)
         return self._samples(member.widths, self.config.stage_training, left)
 
@@ -103,6 +109,8 @@ class Budget:
         """MACs of the fits of the shared models, one a width."""
         shared = self.config.shared_training
         seen = shared.epochs * _filled(len(self.labels), shared)
+
+        # Sub-models of one width start from one model.
         widths = {}
         for sub in self.plan.sub_models:
             widths[sub.kept] = sub.config.replace(num_classes=self.base.num_classes)

@@ -29,6 +29,7 @@ def check_plan(config: RunConfig, dataset, base: ModelConfig) -> None:
                 f"{', '.join(missing)} have none. Add recordings of them, or take --strategy "
                 "random."
             )
+
     plan_groups(config, base)
 
 
@@ -36,9 +37,11 @@ def preflight(out: Path, work: Path, needed_bytes: int) -> None:
     """Raises OutputError unless both folders' parents can be written and have `needed_bytes`
     free.
     """
+    # The work folder may not be there yet: then its parent has to take it.
     for folder in {out.parent, work if work.is_dir() else work.parent}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # Permissions alone do not tell: a read-only or full disk is known by writing to it.
             probe = folder / f".edvit-probe-{os.getpid()}"
             probe.write_bytes(b"x")
             probe.unlink()
@@ -69,6 +72,8 @@ def needed_bytes(config: RunConfig, dataset, base: ModelConfig) -> int:
     narrow = size_bytes(base.pruned(kept, len(dataset.labels)))
     wide = size_bytes(base)  # the stages before the last are wider than the result
     members = (config.group_count + 1) * (3 * wide + 3 * narrow)
+
+    # And room for what is small: plans, reports, manifests.
     return inputs + features + 2 * wide + members + (64 << 20)
 
 
@@ -85,6 +90,8 @@ def check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
 def check_parity(figures: dict, target: str) -> None:
     """Raises ExportError if a file does not answer as Keras does: no such bundle is published."""
     parts = dict(figures["parity"])
+
+    # Sub-models and fusion are there already; the models beside them carry a figure of their own.
     for name in ("base", *BASELINES):
         if name in figures:
             parts[name] = figures[name]["parity"]

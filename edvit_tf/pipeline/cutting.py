@@ -28,6 +28,7 @@ def stages_of(member: Member) -> list[Stage]:
     found, before = [], ()
     for step in member.steps:
         if step == GROUP:
+            # Its weights come from the member that it starts from, which may be another one.
             before = (_start(member),)
         build = builds.get(step) or partial(cut_and_fit, cut=step)
         name = member.stage(step)
@@ -40,8 +41,11 @@ def take_head(run: Run, folder: Path, member: Member) -> dict:
     """The base with a head of the member's classes, and "other" where there are more."""
     validation = Split(run.stages, "validation")
     fitting = _Fitting(run, member, HEAD, _training(run, member, HEAD))
+
     group_head = architecture(run.base).group_head
     widths, weights = group_head(run.base, run.stages.arrays("base"), member.classes)
+
+    # What the base says of these classes, beside what its new head says.
     said = fitting.stored["validation_probabilities"]
     accuracy = {
         "before": base_accuracy(said, validation.labels, member.classes),
@@ -98,6 +102,7 @@ def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
         tell_a_loss(name, accuracy, fitting.training)
     else:
         accuracy["fit"] = accuracy.get("repair", accuracy["cut"])  # no fit follows
+
     return _stored(folder, widths, weights, history, accuracy)
 
 
@@ -111,6 +116,7 @@ def specialise(run: Run, folder: Path, member: Member) -> dict:
     start = _start(member)
     shared = config_from_dict(run.stages.result(start)["config"])
     weights = run.stages.arrays(start)
+
     validation = Split(run.stages, "validation")
     fitting = _Fitting(run, member, GROUP, run.config.stage_training)
 
@@ -118,6 +124,8 @@ def specialise(run: Run, folder: Path, member: Member) -> dict:
     said = predict(shared, weights, validation.x)
     truth = validation.labels, member.classes
     accuracy = {"before": base_accuracy(softmax(said["logits"]), *truth)}
+
+    # The group's head, before and after it is fitted.
     widths, weights = architecture(shared).group_head(shared, weights, member.classes)
     accuracy["cut"] = head_accuracy(weights, said["features"], *truth)
     if widths.num_classes > len(member.classes):
@@ -130,6 +138,7 @@ def specialise(run: Run, folder: Path, member: Member) -> dict:
     weights, history = fitting.fit(widths, weights)
     accuracy["fit"] = _accuracy(widths, weights, validation, member)
     tell_a_loss(fitting.name, accuracy, fitting.training)
+
     return _stored(folder, widths, weights, history, accuracy)
 
 
@@ -143,6 +152,8 @@ def _training(run: Run, member: Member, step: str) -> TrainConfig:
     shared = run.config.shared_training
     if shared is None:
         return run.config.stage_training
+
+    # Until the last cut nothing is fitted: the shared training comes once, after it.
     return shared if step == member.way[-1] else shared.replace(epochs=0)
 
 
@@ -154,6 +165,7 @@ class _Fitting:
     def __init__(self, run: Run, member: Member, step: str, training: TrainConfig):
         from edvit_tf.training.batches import group_targets
 
+        # PLAIN shows what distillation is worth: it has none.
         if member.kind == PLAIN:
             training = training.replace(distillation=0.0, feature_distillation=0.0)
 
@@ -168,6 +180,7 @@ class _Fitting:
         budget = Budget(run.config, run.base, run.plan, self.train.labels)
         self.count = budget.samples(member, step)  # an epoch of a model of all classes
 
+        # (n, |C_j|), and a last column "other" where the group is not all classes
         self.targets = group_targets(
             self.train.labels,
             self.stored["train_probabilities"],
@@ -190,7 +203,7 @@ class _Fitting:
         others as one class, or of all.
         """
         drawn = self._mixture(0, 1.0) if self.member.is_sub_model else self._all(None, 0)
-        return np.sort(drawn[:count])
+        return np.sort(drawn[:count])  # a memory map is read in order
 
     def _mixture(self, epoch: int, other_weight: float) -> np.ndarray:
         from edvit_tf.training.batches import group_epoch
@@ -227,6 +240,8 @@ class _Fitting:
             features=self.stored["train_features"],
             title=self.name,
         )
+
+        # What was spent, at the widths that were trained.
         history["macs"] = training_macs(widths, self.training, history["samples"])
         return weights, history
 

@@ -61,8 +61,11 @@ def _arithmetic(config: RunConfig) -> dict:
         config.stage_training,
         config.joint_training,
     )
+
     asked = {fit.precision for fit in fits if fit is not None}
     asked.add(config.teacher_precision)
+
+    # A precision that is named stands in the configuration already.
     return {"auto": resolved("auto")} if "auto" in asked else {}
 
 
@@ -115,6 +118,8 @@ def take_shared(run: Run, reuse: Path | None, description: dict) -> None:
     """
     if reuse is None or not run.shared:
         return
+
+    # No plan there, or shared models made otherwise: they are trained anew.
     earlier = Stages(reuse, "")
     if not earlier.has("plan") or differing(reuse, description, READ_BY_SHARED):
         return

@@ -25,6 +25,8 @@ def fit_members(run: Run, jobs: int = 1) -> None:
         for member in run.members:
             names += [member.stage(step) for step in member.steps]
         fit_in_processes(run.stages, min(jobs, len(run.members)), names)
+
+    # What is there already is passed over; without processes, all of it is made here.
     run.make(*_in_turn(run.members))
 
 
@@ -32,5 +34,6 @@ def _in_turn(members: Sequence[Member]) -> list[Stage]:
     """The first stage of every member, then the second: one compiled model serves all of a
     width.
     """
+    # None stands where a member has fewer stages than another.
     rows = zip_longest(*(stages_of(member) for member in members))
     return [stage for stage in chain.from_iterable(rows) if stage is not None]

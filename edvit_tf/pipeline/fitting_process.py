@@ -35,9 +35,11 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
     if all(stages.has(name) for name in names):
         return
 
+    # Each process gets its share of the cores, or TensorFlow would take all of them in each.
     cores = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
     threads = str(max(1, cores // jobs))
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
+
     members = len({name.partition(".")[0] for name in names})
     print(
         f"{members} members are fitted by {jobs} processes of {threads} thread(s) each", flush=True
@@ -47,6 +49,8 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
     processes = [
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)
     ]
+
+    # A process that nobody waits for would go on training: all are ended here.
     try:
         _wait(processes)
     finally:
@@ -76,9 +80,12 @@ def _wait(processes: list[subprocess.Popen]) -> None:
 def main(work: Path) -> int:
     """Cuts and fits members of the run in `work` until none is left that nobody else holds."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    # The import takes seconds, in which the parent may end.
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+
     run = _opened(work)
     for member in (*run.rivals, *run.sub_models):  # the longest first
         with _held(work / f".{member.name}.lock") as mine:
@@ -91,8 +98,10 @@ def _opened(work: Path) -> Run:
     """The run of a work folder."""
     record = stored_record(work)
     run = Run(Stages(work, record["key"]), RunConfig.from_dict(record["description"]["config"]))
+
     with contextlib.redirect_stdout(None):  # which rivals are left out was said by the run itself
         _ = run.members
+
     return run
 
 

@@ -23,6 +23,8 @@ def fusion(run: Run, folder: Path) -> dict:
     seed = stage_seed(run.config, "fusion")
     keras.utils.set_random_seed(seed)
     model, history = run.fusion.build(), {}
+
+    # A fusion without weights of its own to fit is made of the sub-models' heads.
     if not run.fusion.is_fitted:
         own = [run.stages.arrays(member.last_stage) for member in run.sub_models]
         set_weights(model, run.fusion.weights_from(own))
@@ -94,6 +96,8 @@ def joint(run: Run, folder: Path) -> dict:
     for member, own in zip(run.sub_models, weights, strict=True):
         np.savez(folder / f"{member.name}.npz", **own)
         features.append(predict(member.widths, own, x)["features"])
+
+    # (n, sum d_j)
     side_by_side = np.concatenate(features, axis=1)
     return {"history": history, "validation": _store(run, folder, model, side_by_side)}
 
@@ -122,7 +126,7 @@ def calibration(run: Run, folder: Path) -> dict:
 
 def all_present(model, features: np.ndarray, count: int) -> np.ndarray:
     """Probabilities (n, classes) of a Keras fusion with all of `count` sub-models present."""
-    present = np.ones((len(features), count), np.float32)
+    present = np.ones((len(features), count), np.float32)  # (n, N)
     return np.asarray(model({"features": np.asarray(features), "present": present}))
 
 

@@ -17,6 +17,7 @@ def store_inputs(run: Run, folder: Path, dataset) -> dict:
     """
     counts, index = {}, {}
     for split in SPLITS:
+        # Labels and recordings are small and stay in memory; the inputs do not.
         _, labels, recordings = materialise(dataset, split, folder)
         index[f"{split}_labels"] = labels
         index[f"{split}_recordings"] = recordings
@@ -35,6 +36,8 @@ def store_inputs(run: Run, folder: Path, dataset) -> dict:
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation by channel of (n, H, W, C), a piece of it in memory at a time."""
     sums, squares = np.zeros(x.shape[-1]), np.zeros(x.shape[-1])
+
+    # In float64: a sum over millions of pixels loses digits in float32.
     for start in range(0, len(x), 1024):
         piece = np.asarray(x[start : start + 1024], np.float64)
         sums += piece.sum(axis=(0, 1, 2))
@@ -42,6 +45,7 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     total = x[..., 0].size
     mean = sums / total
+    # The floor keeps a channel that never changes from a division by zero.
     return mean, np.sqrt(np.maximum(squares / total - mean**2, 1e-6))
 
 

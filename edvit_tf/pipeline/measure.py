@@ -34,6 +34,7 @@ def measure(run: Run, folder: Path) -> dict:
     bundle = whole_bundle(run.stages)
     given = bundle.input
 
+    # What the files say, and what the Keras models say to the same inputs.
     answers = ask(bundle, inputs)
     fused, fusion_report = fuse(bundle, answers)
     said = _keras_answers(run, test)
@@ -66,9 +67,11 @@ def measure(run: Run, folder: Path) -> dict:
         "flavours": _flavours(bundle, inputs, answers, fused, test),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
     }
+
     for rival in run.rivals:
         weights = run.final_weights(rival)
         figures[rival.name] = _one_model(run, folder, rival.name, rival.widths, weights, given)
+
     return figures
 
 
@@ -80,6 +83,8 @@ def whole_bundle(stages: Stages) -> Bundle:
         bundle = open_bundle(stages.folder / "bundle")
     except BundleError as error:
         raise stages.damaged("bundle", "its manifest.json is missing or not whole") from error
+
+    # Every file, also those that no figure reads: all of them are published.
     for name in bundle.files:
         try:
             verified_path(bundle, name)
@@ -123,7 +128,7 @@ def _keras_fused(run: Run, said: list[dict]) -> np.ndarray:
     from edvit_tf.training.fusion_layers import load_fusion
 
     model = load_fusion(run.stages.path("bundle", "fusion.keras"))
-    features = np.concatenate([one["features"] for one in said], axis=1)
+    features = np.concatenate([one["features"] for one in said], axis=1)  # (n, sum d_j)
     return all_present(model, features, len(said))
 
 
@@ -168,6 +173,8 @@ def _lost(
 
     names = [member.name for member in run.sub_models]
     every, single = [], []
+
+    # Of every set that was drawn; of the sets of one, what becomes of the other classes too.
     for gone in drawn:
         p = without[gone]
         row = {"missing": list(gone), "names": [names[j] for j in gone], "tflite": _score(test, p)}
@@ -185,6 +192,7 @@ def _lost(
 def _without_one(run: Run, index: int, p: np.ndarray, test: Split) -> dict:
     """Accuracy without one sub-model, and that of the classes which are not its own."""
     member = run.sub_models[index]
+    # What a lost sub-model knew is gone; what the others know should not be.
     others = ~np.isin(test.labels, member.classes)
     return {
         "missing": index,
@@ -224,6 +232,7 @@ def _flavours(
                     "tflite": _score(test, p),
                     "file_bytes": sum(_bytes(bundle, file) for file in files),
                     "p95_relative_error": _error(answers, reference),
+                    # sub-models answer side by side: the slowest decides
                     "median_ms": max(one["invoke_ms"]["median"] for one in answers.reports),
                 }
             )
@@ -234,6 +243,7 @@ def _error(answers: Answers, reference: Answers) -> float:
     """95th percentile over samples of max |a - b| / max |b|, of the worst sub-model."""
     worst = 0.0
     for a, b in zip(answers.logits, reference.logits, strict=True):
+        # (n,): of each sample its worst logit
         relative = np.abs(a - b).max(axis=1) / np.abs(b).max(axis=1)
         worst = max(worst, float(np.quantile(relative, QUANTILE)))
     return worst
@@ -253,6 +263,7 @@ def _one_model(
     logits = predict(widths, weights, test.x)["logits"]
 
     file, target = folder / f"{name}.tflite", run.config.target
+    # Measured as a deployed file is: converted, and run in a process without TensorFlow.
     graph = architecture(widths).graph(widths, weights, given.name, given.dtype, target)
     size = convert(*graph, file, weights)
     out, report = run_in_process(file, run.stages.path("data", "test.npy"))

@@ -60,6 +60,7 @@ class Member:
         """What is done to it, in order: the way from the base, a group's own fit, or one and then
         the other.
         """
+        # PLAIN has both: it starts from cuts of its own.
         cuts = self.way if self.starts_from in (None, self.name) else ()
         own = () if self.starts_from is None else (GROUP,)
         return (*cuts, *own)
@@ -108,6 +109,8 @@ def rivals(config: RunConfig, plan: Plan, base: ModelConfig) -> list[Member]:
     found = []
     for kind in config.baselines:
         kept = total if kind == TOTAL else single
+
+        # TOTAL is trained only where it differs from both models that are there anyway.
         if kind == TOTAL and not single < kept < base.shares:
             why = "no larger than one of a device's size"
             if kept == base.shares:
@@ -152,6 +155,7 @@ def single_share(plan: Plan, base: ModelConfig, cut_heads: str) -> int:
     """Shares that SINGLE keeps: with one sub-model a device the most of any; where a device holds
     several, the most whose file is no more bytes than theirs together.
     """
+    # device -> bytes of its files
     held: dict[str, int] = {}
     for sub in plan.sub_models:
         for device in sub.devices:
@@ -165,6 +169,7 @@ def most_kept(base: ModelConfig, size_bytes: int, cut_heads: str) -> int:
     """The most shares of the base that an all-class model can keep in a file of at most
     `size_bytes`; 0: not even one.
     """
+    # Bytes grow with the shares: the first that fits is the most.
     for kept in range(base.shares, 0, -1):
         widths = base.pruned(kept, base.num_classes, cut_heads)
         if architecture(base).file_bytes(widths) <= size_bytes:

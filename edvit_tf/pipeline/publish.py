@@ -50,6 +50,7 @@ def _told(folder: Path) -> dict | None:
         record = stored_record(folder)
     except OutputError:
         return None
+
     return record and record["description"]
 
 
@@ -70,6 +71,8 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     """
     whole_bundle(stages)
     partial, old = stages.folder / "publish.partial", stages.folder / "replaced.partial"
+
+    # What a publication that was killed left behind.
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -85,6 +88,7 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
             os.fsync(opened.fileno())
     sync(partial)
 
+    # A folder cannot be renamed over another one: the older is moved away first.
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)

@@ -34,6 +34,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "sub_models": sub_models,
         "single": None,  # in its place though there is none
     }
+
     for rival in run.rivals:
         results[rival.name] = {
             "config": rival.widths.to_dict(),
@@ -77,13 +78,17 @@ def training_macs_of(run: Run) -> dict:
     ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
     fleet = sum(_spent(run, name) for name in ending)
     fleet += sum(_member_spent(run, member) for member in run.sub_models)
+
+    # A shared model that several start from is counted once.
     starts = {member.starts_from for member in run.sub_models}
     fleet += sum(_shared_spent(run, start) for start in starts)
 
     spent = {"fleet": fleet, SINGLE: None}
     for rival in run.rivals:
+        # The cuts that PLAIN starts from are among its own steps.
         start = None if rival.kind == PLAIN else rival.starts_from
         spent[rival.kind] = _shared_spent(run, start) + _member_spent(run, rival)
+
     return spent
 
 
@@ -119,6 +124,7 @@ def _fusion(run: Run) -> dict:
     fused, calibrated = run.stages.result("fusion"), run.stages.result("calibration")
     joint = run.stages.result("joint")["history"] if run.is_joint else None
     told = ("samples", "before", "after")
+
     return {
         "kind": run.config.fusion,
         "history": fused["history"],
@@ -139,6 +145,7 @@ def _codes(run: Run) -> list[str]:
             "--overwrite makes them anew.",
             flush=True,
         )
+
     return codes
 
 
@@ -159,4 +166,6 @@ def _cpu() -> str:
     for line in lines:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
+
+    # Not Linux, or a kernel that does not say.
     return platform.processor()

@@ -63,10 +63,13 @@ def run(
     import tensorflow as tf
 
     started = time.perf_counter()
+    # Raised here if there is none, before hours of training.
     runtime_name()
+
     out = out.resolve()
     work = out.with_name(out.name + ".work")
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
+
     description = _description(config, dataset, base, jobs)
     key = digest(description)
 
@@ -74,12 +77,15 @@ def run(
         results = finished(out, work, key, description)
         check_accuracy(config, results["fusion"]["validation"], results["base"]["validation"])
         return results
+
+    # What would fail at the end is found before the beginning.
     _check(config, dataset, base, out, work)
     if reuse is not None:
         _check_reuse(reuse, work, overwrite, description)
 
     with lock(work):
         stages = open_stages(work, key, description, overwrite, again=stored_key(out) == key)
+        # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()
         now = Run(stages, config)
         _make_stages(now, dataset, base, jobs, reuse, description)
@@ -97,6 +103,8 @@ def _make_stages(
     from an earlier run, and checked.
     """
     take_beginning(now.stages, reuse)
+
+    # The base and its answers, and the plan that follows from them.
     now.make(
         Stage("data", (), partial(store_inputs, dataset=dataset)),
         Stage("base", ("data",), partial(steps.base, dataset=dataset, given=base)),
@@ -146,9 +154,11 @@ def _description(config: RunConfig, dataset, base: Path | None, jobs: int) -> di
 
 def _check(config: RunConfig, dataset, base: Path | None, out: Path, work: Path) -> None:
     """What can be known to fail is found before training: base, plan, room, another's folder."""
+    # Shapes alone count here: mean and std are known once the inputs are read.
     expected = steps.base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
     if base is not None:
         expected = architecture(expected).load_base(base, expected, dataset.labels).config
+
     check_plan(config, dataset, expected)
     preflight(out, work, needed_bytes(config, dataset, expected))
     check_replaceable(out)

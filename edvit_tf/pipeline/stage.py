@@ -85,6 +85,7 @@ class Run:
 
     def final_weights(self, member: Member) -> dict:
         """A member's weights as they are deployed, by name."""
+        # A joint training stores weights of its own for every sub-model.
         if self.is_joint and member.is_sub_model:
             return self.stages.arrays("joint", f"{member.name}.npz")
         return self.stages.arrays(member.last_stage)

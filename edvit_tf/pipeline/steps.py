@@ -52,6 +52,7 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
         for note in notes:
             print(f"base: {note}", flush=True)
 
+    # A base that brings its head is taken as it is.
     if given is None or loaded.new_head:
         weights, history = _fit_base(run.config, widths, weights, train)
 
@@ -99,6 +100,7 @@ def teacher(run: Run, folder: Path) -> dict:
         said = predict(run.base, weights, Split(run.stages, split).x, precision=precision)
         stored[f"{split}_probabilities"] = softmax(said["logits"])
         stored[f"{split}_features"] = said["features"]
+
     np.savez(folder / "teacher.npz", **stored)
 
     validation = Split(run.stages, "validation")
@@ -114,9 +116,12 @@ def plan(run: Run, folder: Path) -> dict:
     if run.config.strategy != "random":
         labels = Split(run.stages, "validation").labels
         p = run.stages.arrays("teacher", "teacher.npz")["validation_probabilities"]
+
+        # (classes, classes): row c is the mean answer to samples of class c
         classes = range(run.base.num_classes)
         confusions = np.stack([p[labels == c].mean(axis=0) for c in classes])
         similarity = confusions + confusions.T
+
     return {"plan": plan_groups(run.config, run.base, similarity).to_dict()}
 
 
@@ -137,6 +142,7 @@ def features(run: Run, folder: Path) -> dict:
             weights = run.stages.arrays(member.last_stage)
             said = predict(member.widths, weights, x, precision=precision)
             parts.append(said["features"])
+
         np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
     return {}
 

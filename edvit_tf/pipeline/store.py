@@ -38,6 +38,7 @@ _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib
 
 def stage_seed(run: RunConfig, name: str) -> int:
     """A seed of its own for each stage, from the run's seed and the stage's name."""
+    # 28 bits: every random generator takes that as a seed.
     return int(digest([run.seed, name])[:7], 16)
 
 
@@ -73,14 +74,19 @@ class Stages:
         """
         if self.has(name):
             return self._stored(name)
+
+        # A kill leaves only *.partial: a folder without its stage.json was changed by somebody.
         if (self.folder / name).exists():
             raise self.damaged(name, f"{RESULT} is missing")
+
+        # Read now, so that a damaged one is named before the work, not in the middle of it.
         for needed in needs:
             self.result(needed)
 
         # What an earlier process left half done goes.
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
+
         started = time.perf_counter()
         try:
             partial.mkdir(parents=True)
@@ -133,7 +139,7 @@ class Stages:
         for name in names:
             if not theirs.has(name) or (self.folder / name).exists():
                 continue
-            record = theirs._record(name) | {"key": self.key}
+            record = theirs._record(name) | {"key": self.key}  # under this run's key
 
             partial = self.folder / f"{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -215,6 +221,7 @@ class Stages:
             float(record["result"]["seconds"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self.damaged(name, f"{RESULT} cannot be read ({error!r})") from error
+
         return record
 
 
@@ -250,6 +257,7 @@ def stored_record(folder: Path) -> dict | None:
     path = folder / RECORD
     if not path.is_file():
         return None
+
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record["key"], str) or not isinstance(record["description"], dict):
@@ -259,6 +267,7 @@ def stored_record(folder: Path) -> dict | None:
             f"{path} is damaged ({error!r}), so that nobody can say which run {folder} belongs to. "
             "Pass --overwrite to start again, or another --out."
         ) from error
+
     return record
 
 
@@ -273,6 +282,7 @@ def open_stages(
     is not ours and is never deleted.
     """
     path = folder / RECORD
+    # A lock file alone is what a start of our own leaves.
     if not path.is_file() and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
         raise OutputError(
             f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
@@ -307,6 +317,7 @@ def _is_of(folder: Path, key: str) -> bool:
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
+        # The lock is held by this very process.
         if path.name == ".lock":
             continue
         if path.is_dir():
@@ -319,6 +330,8 @@ def _write_record(path: Path, record: dict) -> None:
     """Writes run.json, whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+
     with open(partial, "rb") as opened:
         os.fsync(opened.fileno())
+
     os.replace(partial, path)

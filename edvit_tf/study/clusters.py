@@ -44,9 +44,8 @@ def clusters_study(
 
     `samples` training windows are what centroids are trained on. Raises ExportError, DataError.
     """
-    made_of: list[tuple[int | None, int]] = [
-        (None, 0)
-    ]  # the weights as they are, then (values a matrix, epochs)
+    # (values a matrix, epochs); first the weights as they are
+    made_of: list[tuple[int | None, int]] = [(None, 0)]
     for count in clusters:
         made_of += [(count, rounds) for rounds in epochs]
 
@@ -80,12 +79,15 @@ class _Fleet:
             self.configs.append(ViTConfig.from_dict(entry.config))
             self.weights.append(get_weights(load_keras(verified_path(bundle, entry.keras))))
 
+        # Written once: every row asks the same windows.
         self.held_out = materialise(dataset, split, folder)
+
         recordings = dataset.recordings("train")
         order = np.random.default_rng(seed).permutation(len(recordings))
         chosen = np.sort(order[:samples])
         # (n, H, W, C): a long recording's first window
         self.train = np.concatenate([dataset.read([recordings[i]])[:1] for i in chosen])
+
         self._made: tuple = ()  # (count, rounds, weights) of the last row
 
     def figures(self, count: int | None, rounds: int, flavour: str) -> dict:
@@ -100,6 +102,8 @@ class _Fleet:
         size = 0
         compressed = 0
         outputs = []
+
+        # Each file takes the place of the one before: its bytes and answers are what is kept.
         for config, weights in zip(self.configs, self._clustered(count, rounds), strict=True):
             graph, signature = architecture(config).graph(
                 config, weights, entry.name, entry.dtype, target
@@ -116,6 +120,7 @@ class _Fleet:
             (),
         )
         share = accuracy(fuse(self.bundle, answers)[0], labels, recordings)
+
         return {
             "bytes": size,
             "compressed_bytes": compressed,
@@ -133,6 +138,8 @@ class _Fleet:
 
         if count is None:
             return self.weights
+
+        # Both flavours of a row come one after the other: the last weights are enough to keep.
         if self._made[:2] != (count, rounds):
             found = []
             for config, weights in zip(self.configs, self.weights, strict=True):
@@ -148,6 +155,7 @@ class _Fleet:
                 )
                 found.append(clustered)
             self._made = (count, rounds, found)
+
         return self._made[2]
 
 

@@ -34,6 +34,7 @@ class Base:
         content = hashlib.sha256()
         for name in sorted(self.weights):
             content.update(name.encode() + np.ascontiguousarray(self.weights[name]).tobytes())
+
         splits = {split: self.dataset.split_ids(split) for split in ("train", "validation", "test")}
         return {
             "base": content.hexdigest()[:16],
@@ -64,10 +65,12 @@ def load_trained(source: str, name: str, data_dir: Path | None, seed: int) -> Ba
 
     tf.config.experimental.enable_op_determinism()
 
+    # Twice: the input's shape chooses the data, and the data's labels the head.
     path = find_base(source)
     shape = load_pretrained(path).config.input_shape
     dataset = load(name, data_dir, image_size=shape[:2], seed=seed)
     loaded = load_pretrained(path, num_classes=len(dataset.labels), labels=tuple(dataset.labels))
+
     if loaded.new_head or loaded.config.num_classes != len(dataset.labels):
         raise ConfigError(
             f"{source} has no head for the {len(dataset.labels)} classes of {name}; give a base "
@@ -85,6 +88,7 @@ def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Sample
     recordings = dataset.recordings(split)
     labels = np.array([recording.label for recording in recordings])
     classes = len(dataset.labels)
+    # 77 and 78: streams that nothing else draws from by this seed.
     order = np.random.default_rng([seed, 77]).permutation(len(labels))
     by_class = [order[labels[order] == label] for label in range(classes)]
 
@@ -98,6 +102,7 @@ def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Sample
         )
 
     drawn = np.concatenate([places[first:last] for places in by_class])
+    # Shuffled again, so that any part of the samples has all classes.
     chosen = np.random.default_rng([seed, 78]).permutation(drawn)[:count]
     # a long recording's first window
     x = [dataset.read([recordings[place]])[:1] for place in chosen]
@@ -115,6 +120,7 @@ class Rows:
         self.done: dict[str, dict] = {}
         if path is None:
             return
+
         if path.is_file():
             self._read(path, settings)
         else:
@@ -125,6 +131,7 @@ class Rows:
         """Takes up what is stored; a half line that a kill left is cut off."""
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
+
         try:
             first, *lines = [json.loads(line) for line in whole.splitlines()]
             stored = first["settings"]
@@ -134,12 +141,15 @@ class Rows:
                 f"{path} is not a file of finished rows ({error}); take another --out, or move it "
                 "away."
             ) from error
+
         if stored != settings:
             raise OutputError(
                 f"{path} holds rows of other settings "
                 f"({'; '.join(differences(stored, settings))}); take another --out, or move it "
                 "away."
             )
+
+        # The next row is to start on a line of its own.
         if whole != text:
             path.write_text(whole, encoding="utf-8")
 
@@ -151,4 +161,5 @@ class Rows:
             if self.path is not None:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"key": key, "row": self.done[key]}) + "\n")
+
         return self.done[key]

@@ -72,6 +72,7 @@ class Bench:
         from edvit_tf.training.train import predict
 
         answers = predict(config, weights, self.held_out.x, batch_size=50)["logits"].argmax(axis=1)
+
         return round(float((answers == self.held_out.labels).mean()), 4)
 
     def whole(self) -> dict:
@@ -92,6 +93,7 @@ class Bench:
         shared = options.replace(heads="merge", repair=True)
         if options.residual == "directions":
             shared = shared.replace(score="linearised")
+
         widths = architecture(target).widths_after(self.base.config, target, stage)
         key = (widths, shared)
         if self._residual[:1] != (key,):
@@ -159,6 +161,7 @@ def grid_study(
                 if done.repaired is not None:
                     row[f"{stage}_repair"] = bench.accuracy(done.config, done.repaired)
                 model = (done.config, done.weights)
+
             return {**row, "fit": bench.fitted(*model)}
 
         name = {

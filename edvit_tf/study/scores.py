@@ -86,6 +86,7 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
 
     from_slopes(config, weights, x[:16])  # tracing, here and below
     from_slopes(config, weights, x)
+    # Before leave-one-out, which needs more.
     memory = peak_rss()
     for stage in few:
         for chosen in (few[stage], more[stage]):
@@ -102,6 +103,7 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
     ratios = [b / a for a, b in zip(linearised_seconds, exact_seconds, strict=True)]
     exact_passes = sum(_units_of(config, stage) for stage in few)
     linearised_passes = 1 + config.num_classes
+
     return {
         "samples": samples,
         "units": exact_passes,
@@ -140,6 +142,7 @@ def _exact_seconds(config: ModelConfig, weights, x: np.ndarray, few: dict, more:
         count = _count(few[stage])
         double = _count(more[stage])
         total = _units_of(config, stage)
+        # On the line through both times, at as many units as there are.
         seconds += first + (second - first) * (total - count) / max(1, double - count)
     return seconds
 
@@ -217,7 +220,9 @@ def agreement_table(rows: list[dict]) -> str:
         + "".join(f"{m.replace('_', ' '):>24}" for m in METHODS),
         f"{'':<25}" + f"{'rho (lowest)   top 25 %':>24}" * len(METHODS),
     ]
+
     for kind, title in kinds.items():
+        # A layer's name ends in the kind of its units.
         own = [row for row in rows if row["name"].rpartition(".")[2] == kind]
         if not own:
             continue

@@ -41,13 +41,17 @@ def sweep(
     ways: list[str | None] = list(strategies) or [None]
 
     for seed in seeds:
+        # The first makes what the others of its seed take over.
         runs = [_Run(seed, count, way) for count in devices for way in ways]
         first, *others = runs
         _start(recipe, out, first, options, jobs)
+
+        # Threads are enough: each waits for a process.
         with ThreadPoolExecutor(jobs) as pool:
             started = [
                 pool.submit(_start, recipe, out, run, options, jobs, first) for run in others
             ]
+            # The first failure is raised here, once all have ended.
             for one in started:
                 one.result()
 
@@ -56,6 +60,7 @@ def sweep(
         for way in ways:
             for seed in seeds:
                 rows.append(sweep_row(out / _Run(seed, count, way).name))
+
     command = _command(recipe, devices, seeds, strategies, options)
     title = f"{recipe.stem}: a sweep over the number of devices"
     (out / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
@@ -94,20 +99,24 @@ def _start(
     if run.strategy:
         command += ["--strategy", run.strategy]
     command += options
+
     # the stages of the first run may be deleted when it has ended
     if first is not None and (out / f"{first.name}.work").is_dir():
         command += ["--reuse", str(out / f"{first.name}.work")]
+
     print(f"[{run.name}] {' '.join(command[1:])}", flush=True)
 
     environment = dict(os.environ)
     if jobs > 1:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
+
     log = out / f"{run.name}.log"
     with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
         )
+
     if done.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").strip()
         last = said.splitlines()[-1] if said else "(it said nothing)"

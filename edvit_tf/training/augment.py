@@ -73,6 +73,8 @@ def _mask(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     for i in range(batch):
         x[i] = np.roll(x[i], shifts[i], axis=1) + gains[i]
+
+        # Taken after the gain, so that a masked band is as loud as the rest.
         mean = x[i].mean()
         top = rng.integers(0, height - bands[i] + 1)
         left = rng.integers(0, width - frames[i] + 1)
@@ -99,6 +101,8 @@ def affine(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         data_format="channels_last",
     )
     y = ops.convert_to_numpy(y)
+
+    # Back to whole grey levels: uint8 in, uint8 out.
     return np.clip(np.rint(y), 0, 255).astype(np.uint8)
 
 
@@ -110,6 +114,7 @@ def _affine_maps(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
     angle = np.deg2rad(rng.uniform(-ANGLE, ANGLE, batch))
     size = 1 + rng.uniform(-SCALE, SCALE, batch)
     shear = rng.uniform(-SHEAR, SHEAR, batch)
+    # (2, B), in pixels
     down, right = rng.uniform(-SHIFT, SHIFT, (2, batch)) * np.array([[height], [width]])
 
     # About the centre: rotation and size times shear.
@@ -138,7 +143,7 @@ def mixed(
     2019): a box of the other, share = its area, ~ Beta(1, 1) before it is cut off at the edge. One
     share a batch.
     """
-    other = rng.permutation(len(x))
+    other = rng.permutation(len(x))  # each sample's partner
     if mix == "mixup":
         x, share = _mixup(x, other, rng)
     else:
@@ -155,6 +160,7 @@ def _mixup(x: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[
     """The mixed batch, and the share of the `other` rows in it."""
     share = rng.beta(0.2, 0.2)
     whole = share * x[other].astype(np.float32) + (1 - share) * x
+    # A cast alone would round down.
     if x.dtype == np.uint8:
         whole = whole.round()
     return whole.astype(x.dtype), share
@@ -168,6 +174,7 @@ def _cutmix(x: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple
     rows = slice(max(0, round(row - half * height)), round(row + half * height))
     columns = slice(max(0, round(column - half * width)), round(column + half * width))
 
+    # The box may be cut off at the edge: its share is what is left of it.
     share = x[0, rows, columns, 0].size / (height * width)
     x = x.copy()
     x[:, rows, columns] = x[other][:, rows, columns]

@@ -36,6 +36,7 @@ def group_epoch(
 
     wanted = max(1, round(other_weight * len(inside) / len(classes)))
     share, extra = divmod(wanted, len(rest))
+
     chosen = [inside]
     for position, c in enumerate(rng.permutation(rest)):
         members = np.flatnonzero(labels == c)
@@ -52,6 +53,7 @@ def repeated_epoch(num_samples: int, count: int, seed: int, epoch: int) -> np.nd
     of any length.
     """
     rng = np.random.default_rng([seed, epoch])
+    # Whole permutations: no sample comes twice before all have come once.
     rounds = -(-count // num_samples)
     return np.concatenate([rng.permutation(num_samples) for _ in range(rounds)])[:count]
 
@@ -76,6 +78,7 @@ def group_targets(
     with the mixture of the two. `teacher` (n, num_classes) are the base's probabilities; those
     outside the group add up to "other".
     """
+    # (n, num_classes)
     hard = np.eye(num_classes, dtype=np.float32)[labels]
     mixture = hard * (1 - label_smoothing) + label_smoothing / num_classes
     if teacher is not None:
@@ -106,6 +109,8 @@ def batches(
     "kept": (B, K) int32}, ...): K patches of every sample, drawn anew. `mix` as in `mixed`.
     """
     check_pictures(augment, inputs.dtype)
+
+    # Made once: its draws follow from those before.
     by_keras_cv = None
     if augment == "randaugment":
         by_keras_cv = randaugment(seed, (batch_size, *inputs.shape[1:]))
@@ -124,6 +129,7 @@ def batches(
 
             rng = np.random.default_rng([seed, epoch, step])
             x = by_keras_cv(x) if by_keras_cv else vary(x, augment, rng)
+            # Mixed last, of inputs that were each varied alone.
             if mix != "none":
                 x, goals = mixed(x, goals, mix, rng)
             if kept_patches is not None:

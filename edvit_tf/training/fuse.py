@@ -24,11 +24,10 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     present = keras.Input((len(widths),), name="present")
     hidden = math.ceil(fusion_lambda * sum(widths))
 
-    x = PresenceMask(list(widths), name="present_only")(features, present)
-    x = keras.layers.Dense(hidden, activation="gelu", name="tower.hidden")(x)
-    x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(
-        x
-    )  # (B, classes)
+    x = PresenceMask(list(widths), name="present_only")(features, present)  # (B, sum d_j)
+    x = keras.layers.Dense(hidden, activation="gelu", name="tower.hidden")(x)  # (B, hidden)
+    # (B, classes)
+    x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
     return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
@@ -53,6 +52,7 @@ def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.n
     """Weights of a fusion whose logits are divided by `temperature`: the same answer to each
     window, other probabilities (so the mean over a recording's windows may name another class)."""
     changed = dict(weights)
+    # An average has a temperature; of the MLP it is the last layer that makes the logits.
     if "average.temperature" in weights:
         changed["average.temperature"] = weights["average.temperature"] * np.float32(temperature)
     else:
@@ -98,6 +98,7 @@ def fit_fusion(
 
     def stream():
         while True:
+            # What is over is left out; too few samples for one batch are repeated.
             order = np.resize(rng.permutation(len(features)), steps * batch)
             for rows in order.reshape(steps, batch):
                 present = drawn_presence(rng, batch, num_sub_models, missing_rate)
@@ -116,6 +117,7 @@ def fit_fusion(
         metrics=["accuracy"],
         jit_compile=False,
     )
+
     total = config.epochs * steps
     fitted = model.fit(
         data,
@@ -125,6 +127,7 @@ def fit_fusion(
         verbose=0,
         callbacks=[Schedule(config, total)],
     )
+
     return {
         "loss": [float(v) for v in fitted.history["loss"]],
         "accuracy": [float(v) for v in fitted.history["accuracy"]],
@@ -152,6 +155,7 @@ def average(
         full = np.zeros((len(part), num_classes))
         full[:, list(group)] = p[:, : len(group)]
         rest = [c for c in range(num_classes) if c not in group]
+        # "other" does not say which of them it is.
         if rest:
             full[:, rest] = p[:, -1:] / len(rest)
         composed.append(full)

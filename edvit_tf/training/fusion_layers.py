@@ -26,6 +26,7 @@ class PresenceMask(keras.layers.Layer):
         spread = []
         for j, width in enumerate(self.widths):
             spread.append(keras.ops.repeat(present[:, j : j + 1], width, axis=1))
+
         return features * keras.ops.concatenate(spread, axis=1)
 
     def compute_output_shape(self, features_shape, present_shape):
@@ -59,15 +60,18 @@ class SoftmaxAverage(keras.layers.Layer):
             kernel = self.add_weight(name=f"kernel_{j:02d}", shape=(width, rows))
             bias = self.add_weight(name=f"bias_{j:02d}", shape=(rows,))
             self.heads.append((kernel, bias))
+
         self.temperature = self.add_weight(name="temperature", shape=(1,), initializer="ones")
 
     def call(self, features, present):
         total, start = 0.0, 0
         for j, (kernel, bias) in enumerate(self.heads):
             logits = keras.ops.matmul(features[:, start : start + self.widths[j]], kernel) + bias
+            # (B, |C_j| + 1) -> (B, classes)
             spread = spread_matrix(self.groups[j], self.num_classes)
             total += present[:, j : j + 1] * keras.ops.matmul(keras.ops.softmax(logits), spread)
             start += self.widths[j]
+
         mean = total / keras.ops.sum(present, axis=1, keepdims=True)
         return keras.ops.softmax(keras.ops.log(keras.ops.maximum(mean, 1e-30)) / self.temperature)
 

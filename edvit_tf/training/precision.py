@@ -25,6 +25,7 @@ def has_fast_bfloat16() -> bool:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
+        # A driver that does not say counts as old.
         return details.get("compute_capability", (0, 0)) >= AMPERE
 
     try:
