@@ -59,8 +59,10 @@ def versions() -> dict[str, str]:
     for name in SHAPED_BY:
         try:
             found[name] = importlib.metadata.version(name)
+        # a package that is not installed has shaped nothing
         except importlib.metadata.PackageNotFoundError:
             continue
+
     return found
 
 
@@ -74,6 +76,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
         model.save(folder / f"{sub.name}.keras")
         flavours = _write_flavours(folder, parts, sub, weights)
         entries.append(_entry(sub, parts.labels, flavours))
+
     fusion = _write_fusion(folder, parts)
 
     lines = [f"{label}\n" for label in parts.labels]
@@ -81,15 +84,20 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     (folder / "splits.json").write_text(json.dumps(parts.splits, indent=0), encoding="utf-8")
     for name in parts.input_spec.files:
         _write_input_file(folder / name, parts.input_files[name])
+
+    # last, since its answers come from the files that are there by now
     _write_golden(folder, entries, parts)
 
+    # "files" lists what is there by now: neither the card, which shows it, nor the manifest itself
     manifest = _manifest(parts, entries, fusion)
     for path in sorted(folder.iterdir()):
         manifest["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     (folder / "manifest.json").write_text(
         json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
     )
+
     return manifest
 
 
@@ -98,6 +106,7 @@ def _write_flavours(
 ) -> dict[str, dict]:
     """Writes the .tflite files of one sub-model; what the manifest says of each, by flavour."""
     spec, written = parts.input_spec, {}
+
     for flavour in parts.run.flavours:
         file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
         # where one runtime alone loads it, the forms that are best there
@@ -107,11 +116,13 @@ def _write_flavours(
         graph = architecture(sub.config).graph(sub.config, weights, spec.name, spec.dtype, target)
         convert(*graph, folder / file, weights, flavour)
         written[flavour] = {"file": file, "target": target, "runtimes": list(RUNTIMES[flavour])}
+
     return written
 
 
 def _entry(sub: SubModelPlan, labels: tuple[str, ...], flavours: dict[str, dict]) -> dict:
     """What the manifest says of one sub-model."""
+
     return {
         "index": sub.index,
         "name": sub.name,
@@ -135,6 +146,7 @@ def _write_fusion(folder: Path, parts: BundleParts) -> dict:
     set_weights(model, parts.fusion)
     model.save(folder / "fusion.keras")
     convert(*kind.graph(parts.fusion), folder / "fusion.tflite", parts.fusion)
+
     return {
         "kind": parts.run.fusion,
         "file": "fusion.tflite",
@@ -202,6 +214,7 @@ def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None
         for name, value in out.items():
             golden[f"{entry['name']}.{name}"] = value
 
+    # the fusion takes them side by side, none missing
     whole = {
         "features": np.concatenate(features, axis=1),
         "present": np.ones((1, len(entries)), np.float32),
@@ -230,6 +243,7 @@ def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> 
                     f"{flavour}."
                 ) from error
 
+            # what it answers, too: a runtime may load a file and compute something else
             off = golden_error(out, expected)
             if off > tolerance(flavour):
                 raise ExportError(

@@ -14,6 +14,7 @@ SYNTHETIC = (
 def card(manifest: dict) -> str:
     """Markdown text for a manifest."""
     subs, labels, entry = manifest["sub_models"], manifest["labels"], manifest["input"]
+    # cards of bundles of before other architectures
     known = architecture(subs[0]["config"].get("architecture", "vit"))
 
     devices = len({name for sub in subs for name in sub["devices"]})
@@ -74,4 +75,5 @@ def _table(manifest: dict, columns: dict[str, str]) -> str:
                 ", ".join(sub["devices"]),
             ]
         )
+
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

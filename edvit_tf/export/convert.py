@@ -37,11 +37,15 @@ def convert(
     than the weight matrices (the converter can drop weights and say nothing; equal vectors, such as
     zero biases, are rightly stored once), or if an operator is no TFLite builtin.
     """
+    # biases and other vectors are left out: equal ones are stored once
     weight_bytes = sum(_stored_bytes(w, flavour) for w in weights.values() if w.ndim > 1)
 
     function = tf.function(graph, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+
+    # builtins alone: the runtimes of the devices have no others
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+
     if flavour != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if flavour == "float16":
@@ -65,6 +69,8 @@ def convert(
 
 def _stored_bytes(values: np.ndarray, flavour: str) -> int:
     """Bytes that a matrix takes in a file."""
+    # the scales of int8 and the graph are not counted: this is the least that a file can have
     if flavour == "int8":
         return values.size * (1 if values.size >= INT8_MIN_VALUES else 4)
+
     return values.size * {"float32": 4, "float16": 2}[flavour]

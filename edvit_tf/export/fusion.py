@@ -92,9 +92,12 @@ class Average(Fusion):
 
     def weights_from(self, sub_models: list[Weights]) -> Weights:
         weights = {"average.temperature": np.ones(1, np.float32)}
+
+        # each sub-model's own head, under names that say whose
         for j, own in enumerate(sub_models):
             for part in ("kernel", "bias"):
                 weights[f"average.{part}_{j:02d}"] = own[f"head.{part}"]
+
         return weights
 
 

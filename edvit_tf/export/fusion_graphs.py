@@ -21,8 +21,10 @@ def fusion_graph(
     )  # (N, sum d_j): present -> one a feature
 
     def graph(features, present):
+        # features of a sub-model that is not present become zeros, as in training
         x = features * tf.matmul(present, spread)
         x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
+
         return {"probabilities": tf.nn.softmax(_dense(x, weights, "probabilities"))}
 
     return graph, [
@@ -43,6 +45,7 @@ def average_graph(
     starts = np.cumsum([0, *widths])
 
     def graph(features, present):
+
         total = np.zeros((1, num_classes), np.float32)
         for j, group in enumerate(groups):
             own = tf.slice(features, [0, starts[j]], [1, widths[j]])
@@ -50,8 +53,12 @@ def average_graph(
                 tf.matmul(own, weights[f"average.kernel_{j:02d}"])
                 + weights[f"average.bias_{j:02d}"]
             )
+
+            # over all classes, the probability of "other" spread over those outside its group
             share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
             total = total + tf.slice(present, [0, j], [1, 1]) * share
+
+        # over those that are present; the floor keeps the logarithm finite
         mean = total / tf.reduce_sum(present, axis=1, keepdims=True)
         cooled = tf.math.log(tf.maximum(mean, np.float32(1e-30))) / weights["average.temperature"]
         return {"probabilities": tf.nn.softmax(cooled)}

@@ -27,21 +27,25 @@ def compare(
     answer in float64; the median is 5e-7.
     """
     tolerance = TOLERANCES[target]
+
     of_tensors = []
     for name, b in keras_outputs.items():
         off = np.abs(tflite_outputs[name] - b).max(axis=-1)
         of_tensors.append(off / np.abs(b).max(axis=-1))
     errors = np.max(of_tensors, axis=0)  # (n,)
 
+    # a NaN or an infinity is no error of some size: not ok, whatever else
     largest = usual = float("inf")
     if np.isfinite(errors).all():
         largest, usual = float(errors.max()), float(np.quantile(errors, QUANTILE))
 
+    # top-1, where it is clear: a tie may fall either way
     a, b = tflite_outputs[top], keras_outputs[top]
     ordered = np.sort(b, axis=-1)
     tie = ordered[:, -1] - ordered[:, -2] <= tolerance * np.abs(b).max(axis=-1)
     other = a.argmax(axis=-1) != b.argmax(axis=-1)
     differing = int((other & ~tie).sum())
+
     return {
         "samples": len(b),
         "max_relative_error": largest,

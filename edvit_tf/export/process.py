@@ -31,9 +31,12 @@ def run_in_process(
         )
     except ModelFailed as error:
         raise ExportError(str(error)) from error
+
+    # single times are for measurements; a report shows these two
     times = report.pop("times_ms")
     report["invoke_ms"] = {
         "median": round(float(np.median(times)), 3),
         "p95": round(float(np.quantile(times, 0.95)), 3),
     }
+
     return outputs, report

@@ -176,6 +176,8 @@ def architecture(of: ModelConfig | str) -> ModuleType:
             f"there is no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}. A newer "
             "version of edvit_tf may know it."
         )
+
+    # imported when it is first asked for: no architecture costs anything before it is used
     return importlib.import_module(ARCHITECTURES[name])
 
 
@@ -215,6 +217,7 @@ def preset(
         found = architecture(known)
         if name in found.PRESETS:
             return found.preset(name, input_shape, num_classes, **changes)
+
     raise ConfigError(
         f"there is no model preset {name!r}; the presets are: {', '.join(presets())}."
     )

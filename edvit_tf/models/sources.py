@@ -46,8 +46,11 @@ def find_base(source: str | Path) -> Path:
     path = Path(source)
     if path.suffix in PICKLED and not path.is_dir():
         raise ConfigError(f"--base {source} {_refusal()}")
+
     if path.is_dir() or (path.is_file() and path.suffix == ".keras"):
         return path
+
+    # a file that lies within a checkpoint is a near miss: its folder was meant
     if path.is_file():
         inside = path.name.endswith((".safetensors", ".weights.h5", ".json"))
         raise ConfigError(
@@ -59,6 +62,8 @@ def find_base(source: str | Path) -> Path:
                 else WANTED
             )
         )
+
+    # no path here: a name on the hub, unless it was plainly to be a file
     if _HUB_NAME.fullmatch(str(source)) and path.suffix not in (
         ".keras",
         ".h5",
@@ -66,6 +71,7 @@ def find_base(source: str | Path) -> Path:
         ".json",
     ):
         return _download(str(source))
+
     raise ConfigError(
         f"--base {source} is not there, so it is not a .keras file or a folder. {WANTED}"
     )
@@ -84,10 +90,12 @@ def read_json(path: Path) -> dict:
         raise ConfigError(
             f"{path} is not readable JSON ({error}). Fetch the checkpoint again."
         ) from error
+
     if not isinstance(value, dict):
         raise ConfigError(
             f"{path} holds a {type(value).__name__}; it must be a JSON object. Fetch it again."
         )
+
     return value
 
 
@@ -98,6 +106,7 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
+
     if index.is_file():
         names = read_json(index).get("weight_map")
         if (
@@ -108,17 +117,23 @@ def weight_files(folder: Path) -> list[Path]:
             raise ConfigError(
                 f"{index} has no weight_map of tensor names to files. Fetch the checkpoint again."
             )
+
+        # a name must not lead out of the folder
         for tensor, name in names.items():
             if Path(name).name != name or not (folder / name).is_file():
                 raise ConfigError(
                     f"{index} puts {tensor} into {name!r}, which is not a file of {folder}. Fetch "
                     "that shard as well."
                 )
+
         return [folder / name for name in sorted(set(names.values()))]
+
     if (folder / "model.weights.h5").is_file():
         return [
             folder / f for f in ("model.weights.h5", "task.weights.h5") if (folder / f).is_file()
         ]
+
+    # nothing that is read; pickled weights are named, since they are what most would look for
     pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
     if pickled:
         raise ConfigError(f"{folder} holds its weights as {pickled[0]}, which {_refusal()}")
@@ -137,6 +152,7 @@ def base_origin(source: str | Path, splits: str) -> str:
     """
     path = find_base(source)
     if path.is_dir():
+        # a checkpoint is all of its files: the digest of their digests
         content = digest({file.name: sha256(file) for file in _checkpoint_files(path)})
         return (
             f"{_shown(path)} (sha256 {content[:16]}), pretrained elsewhere: it may have seen the "
@@ -163,6 +179,7 @@ def _run_of(path: Path) -> dict | None:
     """What the run of ours was made from in whose work folder a base lies; None if it lies in none,
     or if run.json there is damaged.
     """
+    # a run keeps its base in <work>/base/base.keras and what it was made from in <work>/run.json
     record = path.resolve().parent.parent / "run.json"
     try:
         stored = json.loads(record.read_text(encoding="utf-8"))["description"]
@@ -179,9 +196,11 @@ def _checkpoint_files(folder: Path) -> list[Path]:
 
 def _shown(folder: Path) -> str:
     """A folder's name; of a snapshot in the hub's cache the name on the hub and the revision."""
+    # the hub's cache: models--OWNER--NAME/snapshots/REVISION
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
         name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
         return f"{name} at {folder.name[:12]}"
+
     return folder.resolve().name
 
 
@@ -202,6 +221,7 @@ def _download(name: str) -> Path:
             f"--base {name} is no folder here, and fetching it by name needs huggingface_hub, "
             f"which is not installed. Run `pip install huggingface-hub`, {by_hand}"
         ) from error
+
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the client's errors have no base of their own

@@ -24,9 +24,12 @@ def read_tensors(folder: Path) -> Tensors:
         if path.suffix == ".safetensors":
             tensors |= _read_safetensors(path)
             continue
+
+        # the classifier's layers are in a file of their own, and their names start anew
         before = "task/" if path.name.startswith("task") else ""
         for name, value in _read_h5(path).items():
             tensors[before + name] = value
+
     return tensors
 
 
@@ -40,25 +43,31 @@ def take(tensors: Tensors, name: str, shape: tuple[int, ...], where: Path) -> np
             "file is incomplete or of another layout: fetch weights and config.json of one "
             "checkpoint."
         )
+
     value = tensors.pop(name)
     if value.shape != shape:
         raise ConfigError(
             f"{where}: tensor {name} has shape {value.shape}; its config.json asks for {shape}. "
             "Fetch weights and config.json of one checkpoint."
         )
+
     if value.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
         raise ConfigError(
             f"{where}: tensor {name} is {value.dtype.name}; float16, bfloat16 or float32 is "
             "needed. Take a checkpoint that is not quantised."
         )
+
+    # float64 may not fit: what overflows becomes infinite, and is found below
     with np.errstate(over="ignore"):
         value = np.asarray(value, np.float32)
+
     if not np.isfinite(value).all():
         raise ConfigError(
             f"{where}: tensor {name} of shape {shape} holds {np.sum(~np.isfinite(value))} values "
             "that are NaN or infinite; no model can use them. Fetch the checkpoint again or take "
             "another."
         )
+
     return value
 
 
@@ -97,14 +106,17 @@ def _damage(path: Path) -> str:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
+        # 8 bytes: how long the header is; then the header, JSON; then the values, by their offsets
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             return f"is not a safetensors file, or was cut off in its header: it has {size} bytes"
+
         try:
             entries = _header_entries(json.loads(file.read(length)))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             return f"is not a safetensors file: its {size} bytes do not begin with a header"
 
+    # the first one that ends behind the file
     for name, shape, end in entries:
         if 8 + length + end > size:
             return (
@@ -120,8 +132,10 @@ def _header_entries(header: dict) -> list[tuple[str, list[int], int]]:
     """(name, shape, last byte) of every tensor of a safetensors header, by that byte."""
     entries = []
     for name, entry in header.items():
+        # "__metadata__" is free text and no tensor
         if name != "__metadata__":
             entries.append((name, entry["shape"], entry["data_offsets"][1]))
+
     return sorted(entries, key=lambda entry: entry[2])
 
 
@@ -141,4 +155,5 @@ def _read_h5(path: Path) -> Tensors:
         raise ConfigError(
             f"{path} is not an HDF5 file, or is damaged ({error}). Fetch it again."
         ) from error
+
     return tensors

@@ -33,6 +33,7 @@ def set_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
                 f"{name} has shape {weights[name].shape}; the model {model.name} needs "
                 f"{variable.shape}."
             )
+
         variable.assign(weights[name])
 
 
@@ -42,6 +43,7 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
     for layer in model.layers:
         for variable in layer.weights:
             found[f"{layer.name}.{variable.name}"] = variable
+
     return found
 
 
@@ -67,4 +69,5 @@ def load_keras(path: Path) -> keras.Model:
     """
     for name in ARCHITECTURES:
         architecture(name).build  # noqa: B018  (its module registers the layers of its own)
+
     return keras.models.load_model(path, compile=False)

@@ -40,9 +40,12 @@ def assign(
     Source: ED-ViT, Algorithm 3 and Eq. 1.
     """
     task = make_problem(sizes_bytes, macs, devices, samples, replicas, method)
+
     placement = place(task, method)
     if placement is None:
         raise PlanError(explain(task, method))
+
+    # the names that users know, in the place of indices
     return tuple(tuple(task.devices[i].name for i in chosen) for chosen in placement)
 
 
@@ -58,8 +61,11 @@ def least_remaining_energy(
     the whole demand if that is more; with no limits at all this balances the MACs placed.
     """
     replicas = max(map(len, placement))
+
+    # sizes are of no matter here: nothing is placed, a placement is judged
     problem = Problem((0,) * len(macs), tuple(samples * m for m in macs), tuple(devices), replicas)
     order = {device.name: i for i, device in enumerate(problem.devices)}
+
     return least_remaining(
         problem, tuple(tuple(order[name] for name in names) for names in placement)
     )
@@ -67,7 +73,9 @@ def least_remaining_energy(
 
 def place(problem: Problem, method: str) -> Placement | None:
     """Device indices per sub-model, or None if nothing fits."""
+    # greedy is quick and tells by itself; before a solve that takes seconds, what is plain is said
     if method == "greedy":
         found = greedy(problem)
         return None if isinstance(found, Stuck) else found
+
     return None if certain(problem) else optimal(problem).placement

@@ -49,6 +49,8 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
         raise ConfigError(
             f"Devices file {str(path)!r} is not TOML: {error}. Mend that line."
         ) from error
+
+    # a slip: [device] for [[device]], or a limit outside its table
     unknown = sorted(set(content) - {"device"})
     entries = content.get("device")
     if (
@@ -62,10 +64,13 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
             "one [[device]] table a device and nothing else. Write [[device]] and a name line "
             "for each."
         )
+
     specs = tuple(
         _device(entry, f"{path.name}, device {number}")
         for number, entry in enumerate(entries, start=1)
     )
+
+    # plans and manifests know a device by its name
     names = [spec.name for spec in specs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -84,11 +89,14 @@ def _device(entry: dict, where: str) -> DeviceSpec:
             f"{where}: unknown key {unknown[0]!r}; the keys are: {', '.join(_KEYS)}. Correct or "
             "drop it."
         )
+
     name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise ConfigError(
             f'{where}: name is {name!r}; every device needs a name. Add a line name = "...".'
         )
+
+    # from here on a message can say which device it is
     where = f"{where} ({name})"
 
     memory = _limit(entry.get("memory"), _BYTES, True, f"{where}: memory")
@@ -101,8 +109,10 @@ def _device(entry: dict, where: str) -> DeviceSpec:
 
 def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:
     """The bytes that a device keeps free of its memory; 0 keeps none."""
+    # none at all, which a file may say
     if type(value) is int and value == 0:
         return 0
+
     reserve = _limit(value, _BYTES, True, where) or 0
     if memory_bytes is None:
         raise ConfigError(
@@ -113,6 +123,7 @@ def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:
             f"{where} is {value!r} ({reserve} bytes); it must be less than the device's memory of "
             f"{memory_bytes} bytes, else no file fits. Lower it, or drop the device."
         )
+
     return reserve
 
 
@@ -121,6 +132,7 @@ def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
     if value is None:
         return None
 
+    # True is an int to Python, and no amount
     known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if isinstance(value, str):
         number = _quantity(value, units, where)
@@ -146,4 +158,6 @@ def _quantity(text: str, units: dict, what: str) -> int:
             f"{what} is {text!r}; it must be a number and a unit, one of {', '.join(units)}. "
             f'Write for instance "30 {list(units)[2]}".'
         )
+
+    # rounded down: a limit is never taken to be more than it says
     return int(float(match[1]) * units[match[2]])

@@ -25,6 +25,7 @@ def certain(problem: Problem) -> str | None:
     Memory and compute are looked at in turn; where both fail, both are named.
     """
     reasons = [_lacking(problem, resource) for resource in _resources(problem)]
+
     return " ".join(reason for reason in reasons if reason) or None
 
 
@@ -41,6 +42,7 @@ def explain(problem: Problem, method: str) -> str:
     j = stuck.sub_model
     free = [i for i in range(len(problem.devices)) if i not in stuck.used]
 
+    # for each resource that is short somewhere, the free device that lacks the least of it
     parts, needed = [], []
     for resource, left in zip(_resources(problem), (stuck.memory, stuck.compute), strict=True):
         need = resource.needs[j]
@@ -64,6 +66,7 @@ def explain(problem: Problem, method: str) -> str:
 def _short_on(device: DeviceSpec, resource: _Resource, need: int, left: float) -> str:
     """What one device lacks of a resource for one more sub-model."""
     unit, reserve = resource.unit, resource.reserve(device)
+
     beside = f" beside its reserve of {_show(reserve, unit)}" if reserve else ""
     return (
         f"{resource.what}: it needs {_show(need, unit)}, {device.name} has {_show(left, unit)} "
@@ -77,6 +80,7 @@ def _lacking(problem: Problem, resource: _Resource) -> str | None:
     # each of its replicas needs a device that is large enough: the best, the second best ...
     ranked = sorted(range(len(problem.devices)), key=resource.limits.__getitem__, reverse=True)
     last = ranked[problem.replicas - 1]
+
     if resource.needs[biggest] > resource.limits[last]:
         return _too_big(problem, resource, biggest, last)
     if problem.replicas * sum(resource.needs) > sum(resource.limits):
@@ -132,6 +136,7 @@ def _resources(problem: Problem) -> tuple[_Resource, _Resource]:
 
 def _show(value: float, unit: str) -> str:
     """Bytes in MiB or MACs in G, with digits enough not to hide a small difference."""
+    # three digits below 1: a lack of some bytes is not shown as 0.00 MiB
     scaled = value / (2**20 if unit == "MiB" else 1e9)
     return f"{scaled:.2f} {unit}" if scaled >= 1 or value == 0 else f"{scaled:.3g} {unit}"
 

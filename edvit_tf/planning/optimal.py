@@ -41,18 +41,23 @@ def optimal(problem: Problem) -> Optimum:
     the solver finds nothing better. Raises PlanError if scipy is not installed. Source: ED-ViT, Eq.
     1.
     """
+    # stands where the solver finds nothing, or something worse
     quick = greedy(problem)
     best = None if isinstance(quick, Stuck) else quick
+
     cuts: list[np.ndarray] = []  # (num_sub, num_dev), 1 where not all of these may be
     for _ in range(CUTS):
+        # one that ends in a solve error is asked again in other units
         for unit, presolve in ATTEMPTS:
             result = _solve(problem, cuts, unit, presolve)
             if result.status != SOLVE_ERROR:
                 break
+
         if result.x is None:
             # 2: infeasible; then greedy has found nothing either
             return Optimum(best, proven=result.status == 2)
 
+        # all but the last entry, t, which follows from x in whole numbers
         x = np.round(result.x[:-1]).astype(int).reshape(len(problem.sizes), len(problem.devices))
         over = _over_limits(problem, x)
         if not over:
@@ -61,6 +66,7 @@ def optimal(problem: Problem) -> Optimum:
                 best = found
             return Optimum(best, proven=result.status == 0)
 
+        # not all that it holds at once; any other placement stays possible
         for i in over:
             together = np.zeros(x.shape)
             together[:, i] = x[:, i]
@@ -80,15 +86,19 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
             'Install edvit-tf[host], or use "greedy".'
         ) from error
 
+    # HiGHS wants numbers about 1: each unit is the largest of its kind
     num_sub, num_dev = len(problem.sizes), len(problem.devices)
     mac_unit = unit * max(*problem.demands, 1)
     byte_unit = unit * max(*problem.sizes, 1)
     ceilings = np.array(energies(problem)) / mac_unit
+
+    # coefficients of x: replicas of a sub-model, MACs on a device, bytes on a device
     once = sparse.kron(sparse.eye_array(num_sub), np.ones((1, num_dev)))
     load = sparse.kron(np.array([problem.demands]) / mac_unit, sparse.eye_array(num_dev))
     held = sparse.kron(np.array([problem.sizes]) / byte_unit, sparse.eye_array(num_dev))
 
     def rows(matrix, t: float, low, high):
+        # one side of the constraint has t, by a factor; the rest is x
         column = np.full((matrix.shape[0], 1), t)
         return optimize.LinearConstraint(
             sparse.hstack([sparse.csr_array(matrix), column], format="csr"), low, high
@@ -103,6 +113,7 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
     for cut in cuts:
         constraints.append(rows(cut.reshape(1, -1), 0, -np.inf, cut.sum() - 1))
 
+    # minimised is -t; x is binary, t is between 0 and the least of the energies
     is_x = np.append(np.ones(num_sub * num_dev), 0.0)
     with _mute():
         return optimize.milp(
@@ -124,6 +135,7 @@ def _mute() -> Iterator[None]:
     except (AttributeError, OSError):  # no standard output to spoil
         yield
         return
+
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
@@ -138,6 +150,7 @@ def _over_limits(problem: Problem, x: np.ndarray) -> list[int]:
     """Devices whose memory or compute the placement x (num_sub, num_dev) exceeds, in exact
     integers.
     """
+    # to the last byte, which a solver of floats cannot promise
     over = []
     for i in range(x.shape[1]):
         held = np.flatnonzero(x[:, i])

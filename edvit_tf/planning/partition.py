@@ -38,10 +38,12 @@ def partition(
             "them."
         )
 
+    # each strategy ends in groups whose sizes differ by one at most
     if strategy == "random":
         order = np.random.default_rng(seed).permutation(num_classes)
         groups = [np.sort(group).tolist() for group in np.array_split(order, num_groups)]
         return tuple(tuple(group) for group in groups)
+
     affinity = _affinity(num_classes, strategy, similarity)
     return _greedy_groups(affinity if strategy == "similar" else -affinity, num_groups)
 
@@ -55,6 +57,7 @@ def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:
             f"strategy {strategy!r} got no similarity; it needs a ({num_classes}, {num_classes}) "
             "array. Pass the base model's confusions, or use strategy 'random'."
         )
+
     matrix = np.asarray(similarity, dtype=np.float64)
     if matrix.shape != (num_classes, num_classes):
         raise PlanError(
@@ -67,6 +70,8 @@ def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:
             f"similarity[{row}, {column}] is {matrix[row, column]}; every value must be finite. "
             "Look for a class without samples."
         )
+
+    # a confused with b counts as b with a; a class resembles itself in no way that matters
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 0.0)
     return matrix
@@ -80,10 +85,14 @@ def _greedy_groups(affinity: np.ndarray, num_groups: int) -> tuple[tuple[int, ..
     free = list(range(num_classes))
     groups = []
     for index in range(num_groups):
+        # the first groups take what does not divide evenly
         size = num_classes // num_groups + (index < num_classes % num_groups)
         group: list[int] = []
+
+        # affinity to the group so far; while it is empty, to all free classes
         while len(group) < size:
             near = affinity[np.ix_(free, group or free)].sum(axis=1)  # (free,)
             group.append(free.pop(int(near.argmax())))
+
         groups.append(tuple(sorted(group)))
     return tuple(groups)

@@ -92,8 +92,10 @@ def energies(problem: Problem) -> list[int]:
     """E_i in MACs; a device without a limit counts as one with the largest limit, or the whole
     demand if that is more.
     """
+    # what a device without a limit may spend: never less than all that there is to do
     limits = [d.compute_macs for d in problem.devices if d.compute_macs is not None]
     free = max([problem.replicas * sum(problem.demands), *limits])
+
     return [free if d.compute_macs is None else d.compute_macs for d in problem.devices]
 
 
@@ -143,11 +145,17 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
         taken = empty_first and placed[i] > 0
         return (taken, -compute[i], -memory[i], placed[i], i)
 
+    # all devices in the order in which a sub-model asks them, kept sorted as they fill
     ranked = sorted(map(entry, range(len(problem.devices))))
     placement: list[tuple[int, ...]] = [()] * len(problem.sizes)
+
+    # the largest first, while there is room; equals in their own order
     by_size = sorted(range(len(problem.sizes)), key=lambda j: (-problem.sizes[j], j))
+
     for j in by_size:
         size, demand = problem.sizes[j], problem.demands[j]
+
+        # the first that take it, one a replica
         ranks: list[int] = []  # of the devices that take it
         for rank, (_, energy, room, _, _) in enumerate(ranked):
             if size <= -room and demand <= -energy:
@@ -157,11 +165,16 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
         else:
             return Stuck(j, memory, compute, tuple(ranked[rank][-1] for rank in ranks))
 
+        # from the back, so that the ranks before stay right
         chosen = [ranked.pop(rank)[-1] for rank in reversed(ranks)]
+
+        # back into the order, with what they have left
         for i in chosen:
             memory[i] -= size
             compute[i] -= demand
             placed[i] += 1
             bisect.insort(ranked, entry(i))
+
         placement[j] = tuple(sorted(chosen))
+
     return tuple(placement)

@@ -41,10 +41,14 @@ class SubModelPlan(Checked):
     def from_dict(cls, values: Mapping) -> Self:
         """The inverse of `to_dict`; reads what plans were written as when there were ViTs alone."""
         values = dict(values)
+
+        # files of before there were other architectures
         if "kept_heads" in values:
             values["kept"] = values.pop("kept_heads")
+
         if isinstance(values.get("config"), Mapping):
             values["config"] = config_from_dict(values["config"])
+
         return super().from_dict(values)
 
 
@@ -147,25 +151,32 @@ def plan(
         )
 
     cost = architecture(base)
+
+    # a single sub-model has all classes, and no others to tell apart
     other = 0 if len(chosen) == 1 and single_outputs else 1
+
     kept = [starting_heads(base, len(chosen), start_heads)] * len(chosen)
     while True:
+        # what the sub-models of these shares cost
         configs = []
         for k, group in zip(kept, chosen, strict=True):
             configs.append(base.pruned(k, len(group) + other, cut_heads))
         sizes = [cost.file_bytes(config, flavour) for config in configs]
         macs = [cost.macs(config) for config in configs]
 
+        # the budget is quick to look at; only what it allows is placed
         problem = make_problem(sizes, macs, devices, samples, replicas, assignment, spread)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
         placement = place(problem, assignment) if within else None
         if placement is not None:
             break
 
+        # one share less of the biggest, the first of equals; a last share stays
         prunable = [j for j, k in enumerate(kept) if k > 1]
         if not prunable:
             missed = None if within else budget_bytes
             raise PlanError(_nothing_left(base, problem, assignment, missed, flavour))
+
         biggest = max(prunable, key=lambda j: (sizes[j], -j))
         kept[biggest] -= 1
 
@@ -198,6 +209,7 @@ def starting_heads(base: ModelConfig, groups: int, start_heads: int | None = Non
     """k of each sub-model before Algorithm 1 takes any: ceil(n / N), or `start_heads` (1 to n:
     ConfigError) if more.
     """
+    # rounded up: N sub-models have the base's shares between them, or a few more
     share = -(-base.shares // groups)
     if start_heads is None:
         return share
@@ -225,6 +237,8 @@ def _nothing_left(
 
     need = problem.replicas * sum(problem.sizes)
     copies = f"{problem.replicas} copies each" if problem.replicas > 1 else "one copy each"
+
+    # more files fit in a smaller flavour, where there is one
     smaller = {"float32": " or a smaller flavour", "float16": " or flavour int8"}.get(flavour, "")
     message = start + (
         f"budget: they take {need / 2**20:.2f} MiB ({need} bytes, {copies}, {flavour} files), the "
@@ -232,5 +246,7 @@ def _nothing_left(
         f"bytes over. Give a budget of {need} bytes or more, ask for fewer sub-models or "
         f"replicas{smaller}, or take a smaller base."
     )
+
+    # when devices are short as well, both are told at once
     devices_too = certain(problem)
     return f"{message} {devices_too}" if devices_too else message

@@ -47,6 +47,7 @@ def importance(
     known = architecture(config)
     widths = known.mask_shapes(config, stage, basis)
 
+    # the baselines, which see no sample
     if method == "random":
         rng = np.random.default_rng(seed)
         return {name: rng.random(width) for name, width in widths.items()}
@@ -59,5 +60,6 @@ def importance(
         )
     if method == "exact":
         return exact(config, weights, inputs, stage, basis=basis)
+
     both = from_slopes(config, weights, inputs, (stage,), basis=basis, batch_size=batch_size)
     return both[method]

@@ -32,8 +32,11 @@ def exact(
     not named is left out. Memory: the activations of one block for `rows` samples times units,
     which run at once, and the tokens of `sample_batch` samples at every block.
     """
+
     known = architecture(config)
     widths = known.mask_shapes(config, stage, basis)
+
+    # which units of each mask are to be scored
     wanted = {}
     for name, width in widths.items():
         if units is None:
@@ -43,19 +46,24 @@ def exact(
 
     constants = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
     totals = {name: np.zeros(len(chosen)) for name, chosen in wanted.items()}
+
     for start in range(0, len(inputs), sample_batch):
         x = tf.constant(np.asarray(inputs[start : start + sample_batch], np.float32))
+
+        # units and samples share the `rows` that run at once
         at_once = max(1, rows // len(x))
         if stage in known.SHORTCUTS:
             whole, removed = known.removals(config, constants, x, wanted, at_once)
         else:
             whole, removed = _masked(config, constants, x, widths, wanted, at_once, basis)
 
+        # in float64: the divergences of weak units are differences of close numbers
         p = whole.numpy().astype(np.float64)[np.newaxis]  # (1, B, C)
         for name, first, count, logits in removed:
             q = logits.numpy().astype(np.float64).reshape(count, len(x), -1)
             totals[name][first : first + count] += kl_divergence(p, q).sum(axis=1)
 
+    # of units that were not asked for nothing is known: NaN, not 0
     scores = {}
     for name, chosen in wanted.items():
         scores[name] = np.full(widths[name], np.nan)

@@ -40,6 +40,7 @@ def from_slopes(
     constants = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
     turned = None if basis is None else tf.constant(basis, tf.float32)
     slopes_of = _slopes(config, tuple(widths.items()), basis is not None)
+
     linearised = {name: np.zeros(width) for name, width in widths.items()}
     fisher = {name: np.zeros(width) for name, width in widths.items()}
 
@@ -50,6 +51,8 @@ def from_slopes(
         z, slopes = slopes_of(constants, tf.constant(full), turned)
 
         z = z.numpy()[: len(x)].astype(np.float64)[:, None, :]  # (B, 1, C)
+
+        # both scores follow from the same slopes
         for name in widths:
             change = slopes[name].numpy()[:, : len(x)].astype(np.float64)
             change = np.moveaxis(change, 0, -1)  # (B, units, C)

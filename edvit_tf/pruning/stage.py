@@ -51,9 +51,11 @@ def prune_stage(
     if known.is_cut(config, stage, target):
         return Pruned(config, dict(weights), None)
 
+    # the scoring that the architecture may ask for several times, of models on their way
     def score(scored: ModelConfig, its_weights: Mapping, basis: np.ndarray | None = None) -> Scores:
         return importance(scored, its_weights, inputs, stage, options.score, basis=basis, seed=seed)
 
+    # what needs no labels and no gradients can do with more samples
     mending = inputs if repair_inputs is None else repair_inputs
     done = known.cut_stage(config, weights, stage, target, options, score, mending)
     if not options.repair:

@@ -73,5 +73,6 @@ def __getattr__(name: str) -> Any:
     """Imports a name of the protocol when it is first used."""
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
     module, there = _NAMES[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), there)

@@ -33,8 +33,10 @@ def count(folder: Path, config: Mapping, key: str) -> int:
     value = config.get(key)
     if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
         value = value[0]  # a square, written as two sides
+
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise inexpressible(folder, key, config.get(key), "one whole number of at least 1")
+
     return value
 
 

@@ -43,10 +43,12 @@ def cluster(
     the process's words if it fails, or if the twin answers otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="edvit-cluster-") as name:
+        # files both ways: the other process has another Keras, and shares nothing with this one
         folder = Path(name)
         np.savez(folder / "weights.npz", **weights)
         np.save(folder / "x.npy", x)
         np.savez(folder / "outputs.npz", **outputs)
+
         settings = {
             "config": config.to_dict(),
             "clusters": clusters,
@@ -56,6 +58,7 @@ def cluster(
             "seed": seed,
         }
         (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+
         command = [
             sys.executable,
             str(Path(__file__).with_name("clustering_process.py")),
@@ -64,11 +67,13 @@ def cluster(
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_seconds, check=False
         )
+
         if done.returncode != 0:
             raise ExportError(
                 f"the clustering process ended with {done.returncode}: "
                 f"{(done.stderr.strip().splitlines() or ['(it said nothing)'])[-1][-500:]}"
             )
+
         with np.load(folder / "clustered.npz", allow_pickle=False) as file:
             clustered = {name: file[name] for name in file.files}
         return clustered, json.loads((folder / "report.json").read_text(encoding="utf-8"))

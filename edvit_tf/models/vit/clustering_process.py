@@ -59,6 +59,7 @@ class DotProductAttention(keras.layers.Layer):
             )
             for x in inputs
         )
+
         scores = tf.matmul(q, k, transpose_b=True) * (width // self.num_heads) ** -0.5
         return tf.reshape(
             tf.transpose(tf.matmul(tf.nn.softmax(scores), v), (0, 2, 1, 3)), (-1, tokens, width)
@@ -78,9 +79,11 @@ def build(c: dict) -> keras.Model:
     x = layers.Rescaling(
         1 / std, offset=-np.array(c["input_mean"], np.float32) / std, name="normalise"
     )(inputs)
+
     x = layers.Conv2D(d, c["patch_size"], strides=c["patch_size"], name="patch_embedding")(x)
     x = layers.Reshape((-1, d))(x)
     x = PositionEmbedding(name="position_embedding")(ClassToken(name="class_token")(x))
+
     for i in range(c["num_layers"]):
         name, width = f"block_{i:02d}", c["num_heads"] * c["head_dim"]
         y = layers.LayerNormalization(
@@ -92,9 +95,11 @@ def build(c: dict) -> keras.Model:
         ]
         y = DotProductAttention(c["num_heads"], name=f"{name}.attention.heads")(qkv)
         x = layers.Add()([x, layers.Dense(d, name=f"{name}.attention.output")(y)])
+
         y = layers.LayerNormalization(epsilon=c["layer_norm_epsilon"], name=f"{name}.mlp.norm")(x)
         y = layers.Dense(c["mlp_dim"], activation="gelu", name=f"{name}.mlp.expand")(y)
         x = layers.Add()([x, layers.Dense(d, name=f"{name}.mlp.contract")(y)])
+
     x = layers.LayerNormalization(epsilon=c["layer_norm_epsilon"], name="norm")(x)
     features = layers.Flatten(name="features")(layers.Cropping1D((0, x.shape[1] - 1))(x))
     return keras.Model(inputs, [features, layers.Dense(c["num_classes"], name="head")(features)])
@@ -119,6 +124,7 @@ def clustered(model: keras.Model, clusters: int, min_values: int) -> keras.Model
         matrix = isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
         if not matrix or np.prod(layer.kernel.shape) < min_values:
             return layer
+
         return tfmot.clustering.keras.cluster_weights(
             layer, number_of_clusters=clusters, cluster_centroids_init=start
         )
@@ -131,11 +137,15 @@ def main(folder: Path) -> None:
     settings = json.loads((folder / "settings.json").read_text())
     keras.utils.set_random_seed(settings["seed"])
     weights, wanted = np.load(folder / "weights.npz"), np.load(folder / "outputs.npz")
+
+    # inputs may be larger than memory: rows are read as they are needed
     x = np.load(folder / "x.npy", mmap_mode="r")
 
     model = build(settings["config"])
     for name, variable in variables(model).items():
         variable.assign(weights[name])
+
+    # the twin must be the model: otherwise its clusters are of something else
     error = twin_error(model, x[:8], wanted)
     if not error <= TWIN_ERROR:
         raise SystemExit(
@@ -147,6 +157,7 @@ def main(folder: Path) -> None:
     losses = trained(model, x, wanted, settings)
     model = tfmot.clustering.keras.strip_clustering(model)
     np.savez(folder / "clustered.npz", **{name: v.numpy() for name, v in variables(model).items()})
+
     report = {
         "twin_error": error,
         "loss": losses,
@@ -170,6 +181,7 @@ def trained(model: keras.Model, x: np.ndarray, wanted, settings: dict) -> list[f
     def distil(truth, answer):  # cross-entropy with the model's own soft answers
         return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(truth), answer)
 
+    # features and logits count alike: the squares are taken relative to the features' own size
     scale = 1 / float(np.mean(np.square(wanted["features"])))
     model.compile(
         keras.optimizers.Adam(settings["learning_rate"]),
@@ -178,13 +190,18 @@ def trained(model: keras.Model, x: np.ndarray, wanted, settings: dict) -> list[f
 
     rng, losses = np.random.default_rng(settings["seed"]), []
     for _ in range(settings["epochs"]):
+        # whole batches alone: one shape, one trace
         order = rng.permutation(len(x))
         order = order[: len(order) // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE)
+
+        # ascending rows, since `x` lies on disk
         seen = []
         for rows in map(np.sort, order):
             goals = [wanted[name][rows] for name in OUTPUTS]
             seen.append(model.train_on_batch(np.asarray(x[rows], np.float32), goals)[0])
+
         losses.append(float(np.mean(seen)))
+
     return losses
 
 

@@ -56,6 +56,7 @@ class ViTConfig(Checked):
             "num_classes",
         ):
             self._require(getattr(self, name) >= 1, name, "it must be at least 1")
+
         self._require(min(self.image_shape) >= 1, "image_shape", "(H, W, C) must be positive")
         height, width, channels = self.image_shape
         self._require(
@@ -63,11 +64,13 @@ class ViTConfig(Checked):
             "image_shape",
             f"height and width must be multiples of patch_size = {self.patch_size}",
         )
+
         self._require(self.pool in ("cls", "cls_mean"), "pool", 'it must be "cls" or "cls_mean"')
         for name in ("input_mean", "input_std"):
             self._require(
                 len(getattr(self, name)) in (1, channels), name, f"it needs 1 or {channels} values"
             )
+
         self._require(min(self.input_std) > 0, "input_std", "every value must be positive")
 
     @property
@@ -134,10 +137,12 @@ def widths_after(base: ViTConfig, final: ViTConfig, cut: str) -> ViTConfig:
     """The widths of a model on its way from `base` to `final` after one of CUTS: those of its fit
     then.
     """
+    # all cuts up to this one are made; the head is the group's from the first on
     changed = {}
     for done in CUTS[: CUTS.index(cut) + 1]:
         for name in _CUT_FIELDS[done]:
             changed[name] = getattr(final, name)
+
     return base.replace(**{**changed, "num_classes": final.num_classes, "pool": "cls"})
 
 

@@ -74,6 +74,8 @@ def macs_deployed(config: ViTConfig) -> int:
     """
     if config.pool == "cls_mean":
         return macs_full(config)
+
+    # less what the last block does not do for the patch tokens: q and output, MLP, their scores
     d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
     return macs_full(config) - (tokens - 1) * (2 * d * a + 2 * d * c + 2 * tokens * a)
 
@@ -98,9 +100,11 @@ def size_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     _check_flavour(flavour)
     if flavour == "float16":
         return 2 * params(config)
+
     quantised = 0
     if flavour == "int8":
         quantised = sum(n for n, _ in _matrices(config) if n >= INT8_MIN_VALUES)
+
     return 4 * params(config) - 3 * quantised
 
 
@@ -113,9 +117,11 @@ def file_bytes(config: ViTConfig, flavour: str = "float32") -> int:
     """
     one = 2 if flavour == "float16" else 4
     weights = size_bytes(config, flavour) - one * _folded(config)
+
     channels = 0
     if flavour == "int8":
         channels = CHANNEL_BYTES * sum(out for n, out in _matrices(config) if n >= INT8_MIN_VALUES)
+
     return weights + GRAPH_BYTES + config.num_layers * BLOCK_BYTES[flavour] + channels
 
 
@@ -137,6 +143,8 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     height, width, channels = config.image_shape
     values, scores = height * width * channels, config.num_heads * tokens
     x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
+
+    # values alive at each operator that may be the peak
     steps: list[float] = [
         values + patches,
         2 * patches,
@@ -146,6 +154,7 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     ]
     if input_bytes < 4:
         steps.append(values + values * input_bytes / 4)  # the cast
+
     if config.num_layers > 1 or config.pool == "cls_mean":  # a block of all tokens
         steps += [
             x + 4 * rows,  # q, k, v beside x; one of them transposed
@@ -157,6 +166,7 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
             2 * x + wide,
             x + 3 * wide,  # output projection, residual, MLP expanded, GELU
         ]
+
     return int(4 * max(steps))
 
 
@@ -175,7 +185,9 @@ def _check_flavour(flavour: str) -> None:
 def _matrices(config: ViTConfig) -> list[tuple[int, int]]:
     """Values and output channels of each weight matrix: patch kernel, six a block, head."""
     d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
+    # query, key, value, output, expand, contract
     block = [(d * a, a), (d * a, a), (d * a, a), (a * d, d), (d * c, c), (c * d, d)]
+
     head = (config.feature_dim * config.num_classes, config.num_classes)
     return [(_patch_values(config) * d, d), *config.num_layers * block, head]
 

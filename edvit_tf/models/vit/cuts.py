@@ -41,8 +41,11 @@ def cut(
     """
     if stage == "residual":
         return cut_residual(config, weights, top(scores["residual"], target.hidden_dim))
+
     if stage == "attention":
         return cut_attention(config, weights, kept_dims(config, scores, target, heads))
+
+    # each block keeps units of its own, as many in each
     check_cut(stage)
     units = [top(scores[f"block_{i:02d}.ffn"], target.mlp_dim) for i in range(config.num_layers)]
     return cut_ffn(config, weights, units)
@@ -62,6 +65,7 @@ def kept_dims(
     _check_heads(config, target, heads)
     kept = []
     for i in range(config.num_layers):
+        # q and k go in pairs, by one score; v dims by another, and so may come from other places
         qk = np.asarray(scores[f"block_{i:02d}.qk"])
         v = np.asarray(scores[f"block_{i:02d}.v"])
         if heads == "whole":
@@ -96,10 +100,12 @@ def _best_heads(config: ViTConfig, qk: np.ndarray, v: np.ndarray, count: int) ->
     """The dims (count, head_dim) of the heads with the highest scores, q/k pairs and v dims
     counting alike.
     """
+    # of a softmax only ratios count: the shares, not the sums, are added
     share = np.zeros(config.num_heads)
     for part in (qk, v):
         of_heads = part.reshape(config.num_heads, -1).sum(axis=1)
         share = share + of_heads / max(of_heads.sum(), 1e-300)
+
     return top(share, count)[:, None] * config.head_dim + np.arange(config.head_dim)
 
 
@@ -109,6 +115,7 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
         raise ValueError(
             f"{count} units are to be kept of {len(scores)}; keep between 1 and all of them."
         )
+    # stable and by the negated score: the lower index of equals stands first
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
@@ -129,6 +136,7 @@ def top_in_heads(
     for group in groups:
         dims = (group[:, None] * head_dim + np.arange(head_dim)).ravel()
         kept.append(dims[top(scores[dims], count)])
+
     return np.stack(kept)
 
 
@@ -138,6 +146,7 @@ def cut_residual(
     """Keeps the residual channels `keep` everywhere; with pool="cls_mean" the class token's half of
     the head stays.
     """
+    # what writes the stream or has its width loses columns, what reads it loses rows
     out = dict(weights)
     for name, value in weights.items():
         layer, part = name.rsplit(".", 1)
@@ -147,6 +156,7 @@ def cut_residual(
             out[name] = value[keep]
         elif name == "head.kernel":
             out[name] = value[: config.hidden_dim][keep]
+
     return config.replace(hidden_dim=len(keep), pool="cls"), out
 
 
@@ -160,7 +170,10 @@ def cut_attention(
     the change of the scale folds into the query.
     """
     heads, head_dim = keep[0][0].shape
+
+    # the softmax would divide by the root of the new head_dim
     scale = np.float32((head_dim / config.head_dim) ** 0.5)
+
     out = dict(weights)
     for i, (qk, v) in enumerate(keep):
         name = f"block_{i:02d}.attention"
@@ -170,7 +183,10 @@ def cut_attention(
         if scale != 1:
             for kind in ("kernel", "bias"):
                 out[f"{name}.query.{kind}"] = out[f"{name}.query.{kind}"] * scale
+
+        # what read a v dim goes with it
         out[f"{name}.output.kernel"] = weights[f"{name}.output.kernel"][v.ravel()]
+
     return config.replace(num_heads=heads, head_dim=head_dim), out
 
 
@@ -184,6 +200,7 @@ def cut_ffn(
         out[f"{name}.expand.kernel"] = weights[f"{name}.expand.kernel"][:, units]
         out[f"{name}.expand.bias"] = weights[f"{name}.expand.bias"][units]
         out[f"{name}.contract.kernel"] = weights[f"{name}.contract.kernel"][units]
+
     return config.replace(mlp_dim=len(keep[0])), out
 
 
@@ -200,6 +217,7 @@ def group_head(
         raise ValueError(
             f"classes {classes} must be distinct rows of the head, 0..{config.num_classes - 1}."
         )
+
     rest = [c for c in range(config.num_classes) if c not in classes]
 
     def rows_of(value: np.ndarray) -> np.ndarray:  # (..., num_classes) -> (..., rows)

@@ -38,7 +38,10 @@ def graph(
     """
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; it must be one of: {', '.join(TARGETS)}.")
+
     w = fold(config, weights)
+
+    # `scaled_gelu` takes and gives its argument times SCALE
     if target == "portable":
         for i in range(config.num_layers):
             name = f"block_{i:02d}.mlp"
@@ -48,18 +51,23 @@ def graph(
 
     def answer(x):
         x = tf.cast(x, tf.float32)
+
+        # tokens
         x = tf.nn.conv2d(x, w["patch_embedding.kernel"], config.patch_size, "VALID")
         x = tf.reshape(x, (config.num_patches, config.hidden_dim))
         x = x + w["position_embedding.embedding"]
         x = tf.concat([w["class_token.token"], x], axis=0)  # (T, d)
+
         for i in range(config.num_layers):
             alone = config.pool == "cls" and i == config.num_layers - 1
             x = _block(x, config, w, f"block_{i:02d}", target, class_token_only=alone)
 
+        # features and logits
         features = _NORM[target](x, config) * w["norm.gamma"] + w["norm.beta"]  # (1, d), or (T, d)
         if config.pool == "cls_mean":
             mean = tf.reduce_mean(features[1:], axis=0, keepdims=True)
             features = tf.concat([features[:1], mean], axis=1)
+
         return {"features": features, "logits": _dense(features, w, "head")}
 
     return answer, [tf.TensorSpec((1, *config.image_shape), dtype, name=input_name)]
@@ -69,6 +77,7 @@ def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token
     """One encoder block, (T, d) -> (T, d), or -> (1, d) when only the class token is needed
     afterwards.
     """
+    # attention; with the class token alone Tq = 1, but keys and values are of all tokens
     norm, gelu = _NORM[target], _GELU[target]
     y = norm(x, config)
     kept = y[:1] if class_token_only else y  # rows that ask: (Tq, d)
@@ -81,16 +90,19 @@ def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token
         )
         return tf.transpose(out, order)
 
+    # no division by the root of head_dim: it is in the query matrix
     q, v = heads(kept, "query"), heads(y, "value")  # (h, Tq, hd), (h, T, hd)
     if target == "portable":
         # 2.14 transposes slowly within an adjoint product
         scores = tf.matmul(q, heads(y, "key", (1, 2, 0)))
     else:
         scores = tf.matmul(q, heads(y, "key"), adjoint_b=True)
+
     y = tf.matmul(tf.nn.softmax(scores), v)
     y = tf.reshape(tf.transpose(y, (1, 0, 2)), (kept.shape[0], config.attention_dim))
     x = x + _dense(y, w, f"{name}.attention.output")
 
+    # MLP
     y = gelu(_dense(norm(x, config), w, f"{name}.mlp.expand"))
     return x + _dense(y, w, f"{name}.mlp.contract")
 
@@ -100,7 +112,9 @@ def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token
 
 
 def _norm_portable(x, config: ViTConfig):
+    # a mean as a product with a column: the delegate takes it over, a reduction it does not
     mean = np.full((config.hidden_dim, 1), 1 / config.hidden_dim, np.float32)
+
     root = tf.sqrt(tf.matmul(tf.square(x), mean) + np.float32([config.layer_norm_epsilon]))
     # The maximum changes nothing; without it the converter makes a product with rsqrt, which 2.14
     # does not delegate.

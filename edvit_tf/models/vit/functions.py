@@ -27,12 +27,15 @@ def mask_shapes(config: ViTConfig, stage: str, basis: np.ndarray | None = None) 
     if stage == "residual":
         return {"residual": config.hidden_dim if basis is None else basis.shape[1]}
 
+    # q and k are one unit, since a product needs both; v dims are another
     parts = {"attention": ("qk", "v"), "ffn": ("ffn",)}[stage]
     width = config.attention_dim if stage == "attention" else config.mlp_dim
+
     shapes = {}
     for i in range(config.num_layers):
         for part in parts:
             shapes[f"block_{i:02d}.{part}"] = width
+
     return shapes
 
 
@@ -80,8 +83,10 @@ def patches(config: ViTConfig, x):
     x = (tf.cast(x, tf.float32) - tf.constant(config.input_mean, tf.float32)) / tf.constant(
         config.input_std, tf.float32
     )
+
     height, width, channels = config.image_shape
     p = config.patch_size
+    # by rows and columns of patches, each laid flat: (B, H/p, W/p, p, p, C)
     x = tf.reshape(x, (-1, height // p, p, width // p, p, channels))
     return tf.reshape(
         tf.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, config.num_patches, p * p * channels)
@@ -90,8 +95,11 @@ def patches(config: ViTConfig, x):
 
 def embed(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
     """Tokens (B, T, d) of inputs (B, H, W, C): patch embedding, class token, positions."""
+    # a convolution whose stride is its kernel is one product: (B, T - 1, p p C) @ (p p C, d)
     kernel = tf.reshape(weights["patch_embedding.kernel"], (-1, config.hidden_dim))
     x = tf.matmul(patches(config, x), kernel) + weights["patch_embedding.bias"]
+
+    # the class token stands at 0
     token = tf.repeat(weights["class_token.token"], tf.shape(x)[0], axis=0)
     return cut(tf.concat([token, x], axis=1) + weights["position_embedding.embedding"], "residual")
 
@@ -118,9 +126,12 @@ def attended(config: ViTConfig, weights: Mapping, x, cut: Cut = no_cut):
     hd).
     """
     y = cut(norm(config, weights, x, "attention.norm"), "residual")
+
+    # the mask of a q/k pair is on q: either alone makes the product zero
     query = split_heads(config, cut(dense(weights, y, "attention.query"), "qk"))
     key = split_heads(config, dense(weights, y, "attention.key"))
     value = split_heads(config, cut(dense(weights, y, "attention.value"), "v"))
+
     return join_heads(config, attend(config, query, key, value))
 
 
@@ -146,6 +157,7 @@ def pooled(config: ViTConfig, x):
     """
     if config.pool == "cls_mean":
         return tf.concat([x[:, 0], tf.reduce_mean(x[:, 1:], axis=1)], axis=-1)
+
     return x[:, 0]
 
 
@@ -166,9 +178,13 @@ def mask_cut(masks: Mapping, block: str = "", basis=None) -> Cut:
         mask = masks.get(name if name == "residual" else f"{block}.{name}")
         if mask is None:
             return y
+
+        # a mask a sample is the same for all of its tokens: (B, 1, units)
         mask = mask[:, tf.newaxis, :] if len(mask.shape) == 2 else mask
+
         if name == "residual" and basis is not None:
             return y - tf.matmul(tf.matmul(y, basis) * (1 - mask), basis, transpose_b=True)
+
         return y * mask
 
     return cut
@@ -189,4 +205,5 @@ def forward(config: ViTConfig, weights: Mapping, x, masks: Mapping | None = None
         cut, own = mask_cut(masks, f"block_{index:02d}", basis), block_weights(weights, index)
         x = x + attention(config, own, x, cut)
         x = x + mlp(config, own, x, cut)
+
     return read_out(config, weights, x, mask_cut(masks, basis=basis))

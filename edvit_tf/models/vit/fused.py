@@ -24,6 +24,7 @@ def _gelu(x):
 @tf.function(jit_compile=True)
 def _gelu_gradient(x, upstream):
     wide = tf.cast(x, tf.float32)
+    # d/dx x Phi(x) = Phi(x) + x phi(x)
     slope = 0.5 * (1 + tf.math.erf(wide * _HALF_ROOT)) + wide * _DENSITY * tf.exp(
         -0.5 * tf.square(wide)
     )
@@ -53,10 +54,13 @@ class PatchProduct(keras.layers.Conv2D):
 
     def call(self, x):
         size, (height, width, channels) = self.kernel_size[0], x.shape[1:]
+
+        # by rows and columns of patches, each laid flat: (B, H/p, W/p, p, p, C)
         rows, columns = height // size, width // size
         x = tf.transpose(
             tf.reshape(x, (-1, rows, size, columns, size, channels)), (0, 1, 3, 2, 4, 5)
         )
+
         kernel = tf.cast(tf.reshape(self.kernel, (-1, self.filters)), x.dtype)
         out = tf.matmul(tf.reshape(x, (-1, size * size * channels)), kernel) + tf.cast(
             self.bias, x.dtype

@@ -101,31 +101,38 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
     """Reads a folder whose config.json is `config`, of a `model_type` in LAYOUTS; raises
     ConfigError as `edvit_tf.models.vit.pretrained.read_checkpoint` says.
     """
+    # what config.json leaves out has transformers' default
     kind = config["model_type"]
     layout = LAYOUTS[kind]
     config = {**layout.defaults, **config}
+
     shape, patch, grid = _geometry(folder, kind, config)
     d, h, c = _widths(folder, kind, config)
     num_layers = count(folder, config, "num_hidden_layers")
 
+    # a checkpoint with a classifier has its encoder's tensors under a prefix
     tensors = read_tensors(folder)
     prefix = next((p for p in _PREFIXES if f"{p}embeddings.cls_token" in tensors), "")
 
     def get(name: str, *sizes: int) -> np.ndarray:
         return take(tensors, prefix + name, sizes, folder)
 
+    # our names, block by block
     special = 2 if kind == AST else 1  # tokens before the patches
     weights = _outer_weights(get, d, shape[2], patch, special, grid[0] * grid[1])
+
     for index in range(num_layers):
         theirs = f"encoder.layer.{index}"
         own = _block_weights(get, layout, theirs, d, c, bool(config["qkv_bias"]))
         for name, value in own.items():
             weights[f"block_{index:02d}.{name}"] = value
 
+    # AST's head reads two tokens, of which we have one
     head, labels = None, None
     if kind != AST:
         width = 2 * d if layout.pool == "cls_mean" else d
         head, labels = _classifier(folder, config, tensors, width)
+
     _refuse_leftovers(folder, kind, tensors, prefix)
 
     mean, std = _normalisation(folder, kind, shape[2])
@@ -149,8 +156,11 @@ def _outer_weights(
     """The weights that belong to no block, but for the head; of `special` tokens before the patches
     the first is the class token.
     """
+    # every token has its position; those of the patches follow the special ones
     positions = get("embeddings.position_embeddings", 1, special + patches, d)
     token = get("embeddings.cls_token", 1, 1, d)
+
+    # (out, in, rows, columns), as PyTorch has it
     projection = "embeddings.patch_embeddings.projection"
     kernel = get(f"{projection}.weight", d, channels, patch, patch)
     own = np.concatenate([positions[:, :1], positions[:, special:]], axis=1)
@@ -169,6 +179,7 @@ def _block_weights(
 ) -> Tensors:
     """The weights of one of their blocks under our names, layer scale folded in."""
     sizes = {"mlp.expand": (c, d), "mlp.contract": (d, c)}  # theirs are (out, in); else (d, d)
+
     weights = {}
     for part, name in layout.blocks.items():
         theirs = f"{block}.{name}"
@@ -178,24 +189,32 @@ def _block_weights(
             continue
 
         size = sizes.get(part, (d, d))
+
+        # a layer scale multiplies what a layer gives: its columns and its bias
         scale = np.float32(1)
         if part in layout.scales:
             scale = get(f"{block}.{layout.scales[part]}.lambda1", d)
+
         weights[f"{part}.kernel"] = get(f"{theirs}.weight", *size).T * scale
+
+        # DINOv2 and ViT may leave these three out: zeros do the same
         bias = np.zeros(size[0], np.float32)
         if qkv_bias or part not in _QKV:
             bias = get(f"{theirs}.bias", size[0])
         weights[f"{part}.bias"] = bias * scale
+
     return weights
 
 
 def _refuse_leftovers(folder: Path, kind: str, tensors: Tensors, prefix: str) -> None:
     """ConfigError for a tensor that was not taken and that our model should have."""
+    # what does not carry over may stay behind; anything else is a layer that we do not know
     unused = ("embeddings.distillation_token", "classifier.") if kind == AST else _UNUSED
     left = {}
     for name, value in tensors.items():
         if not name.removeprefix(prefix).startswith(unused):
             left[name] = value
+
     nothing_left(folder, left)
 
 
@@ -227,19 +246,26 @@ def _widths(folder: Path, kind: str, config: dict) -> tuple[int, int, int]:
     """(d, heads, c); ConfigError if our ViT has no such block."""
     if config["hidden_act"] != "gelu":
         raise inexpressible(folder, "hidden_act", config["hidden_act"], '"gelu", the exact one')
+
     if config.get("use_swiglu_ffn"):
         raise inexpressible(folder, "use_swiglu_ffn", True, "false, an MLP of two layers")
+
     epsilon = config["layer_norm_eps"]
     if not isinstance(epsilon, int | float) or not epsilon > 0:
         raise inexpressible(folder, "layer_norm_eps", epsilon, "a positive number")
+
     d, heads = count(folder, config, "hidden_size"), count(folder, config, "num_attention_heads")
     if d % heads:
         raise inexpressible(folder, "num_attention_heads", heads, f"a divisor of hidden_size = {d}")
+
+    # DINOv2 says c by its ratio to d
     if kind != "dinov2":
         return d, heads, count(folder, config, "intermediate_size")
+
     ratio = config["mlp_ratio"]
     if not isinstance(ratio, int | float) or int(d * ratio) < 1:
         raise inexpressible(folder, "mlp_ratio", ratio, "a positive number")
+
     return d, heads, int(d * ratio)
 
 
@@ -247,17 +273,23 @@ def _classifier(folder: Path, config: dict, tensors: Tensors, width: int):
     """((kernel (width, n), bias (n,)), labels) of an image classifier; (None, None) of a bare
     encoder.
     """
+    # no classifier, unless the configuration promises one: then it is missing, and `take` says so
     promised = any("Classification" in str(name) for name in config.get("architectures") or ())
     if "classifier.weight" not in tensors and not promised:
         return None, None
+
+    # rows of the head, by the names of its classes where there are any
     names = config.get("id2label")
     if isinstance(names, dict) and names:
         labels = tuple(str(names.get(str(row))) for row in range(len(names)))
         rows = len(labels)
     else:
         labels, rows = None, config.get("num_labels", 2)  # transformers leaves two classes out
+
     kernel = take(tensors, "classifier.weight", (rows, width), folder).T
     bias = take(tensors, "classifier.bias", (rows,), folder)
+
+    # transformers' own placeholders name nothing
     unnamed = labels is None or all(label == f"LABEL_{row}" for row, label in enumerate(labels))
     return (kernel, bias), None if unnamed else labels
 
@@ -290,6 +322,7 @@ def _of_decibels(given: dict) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std) of AST's input; its extractor divides by twice the deviation."""
     if given.get("do_normalize") is False:
         return np.zeros(1), np.ones(1)
+
     mean = float(given.get("mean", LAYOUTS[AST].mean[0]))
     std = 2 * float(given["std"]) if "std" in given else LAYOUTS[AST].std[0]
     return np.array([mean]), np.array([std])
@@ -299,8 +332,11 @@ def _of_pixels(given: dict, layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std) of pixels 0..255, a channel each or one for all."""
     mean = given.get("image_mean") or layout.mean
     std = given.get("image_std") or layout.std
+
     if given.get("do_normalize") is False:
         mean, std = (0.0,), (1.0,)
+
+    # theirs are of pixels as rescaled, ours of 0..255
     scale = 1.0
     if given.get("do_rescale") is not False:
         scale = 1 / float(given.get("rescale_factor", 1 / 255))

@@ -37,6 +37,8 @@ def build_vit(
     """
     layers = keras.layers
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
+
+    # the normalisation is in the model, so that whoever opens it gives raw values
     mean, std = np.array(config.input_mean), np.array(config.input_std)
     x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
 
@@ -53,6 +55,7 @@ def build_vit(
     x = ClassToken(name="class_token")(x)
     x = PositionEmbedding(name="position_embedding")(x)
 
+    # in a training step that drops patches the blocks see (B, K + 1, d)
     given, count = inputs, config.num_patches
     if kept_patches is not None:
         kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
@@ -63,6 +66,7 @@ def build_vit(
         x = _block(x, config, f"block_{index:02d}", fused)
     x = layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")(x)
 
+    # what is read: the class token, and the mean of the patch tokens beside it
     class_token = layers.Cropping1D((0, count), name="class_token_only")(x)
     if config.pool == "cls":
         features = layers.Flatten(name="features")(class_token)  # (B, d)
@@ -71,12 +75,14 @@ def build_vit(
         vector = layers.Flatten(name="class_token_vector")(class_token)
         mean_token = layers.GlobalAveragePooling1D(name="mean")(rest)
         features = layers.Concatenate(name="features")([vector, mean_token])  # (B, 2 d)
+
     logits = _dense(config.num_classes, "head")(features)
     return keras.Model(given, {"features": features, "logits": logits}, name=name)
 
 
 def _block(x, config: ViTConfig, name: str, fused: bool):
     """One pre-norm encoder block, (B, T, d) -> (B, T, d)."""
+    # attention
     layers, epsilon = keras.layers, config.layer_norm_epsilon
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
     query = _dense(config.attention_dim, f"{name}.attention.query")(y)
@@ -86,12 +92,14 @@ def _block(x, config: ViTConfig, name: str, fused: bool):
     y = _dense(config.hidden_dim, f"{name}.attention.output")(y)
     x = layers.Add(name=f"{name}.attention.add")([x, y])
 
+    # MLP
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.mlp.norm")(x)
     y = _dense(config.mlp_dim, f"{name}.mlp.expand")(y)
     if fused:
         y = FusedGelu(name=f"{name}.mlp.gelu")(y)
     else:
         y = layers.Activation("gelu", name=f"{name}.mlp.gelu")(y)
+
     y = _dense(config.hidden_dim, f"{name}.mlp.contract")(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])
 
@@ -106,8 +114,11 @@ def config_of(model: keras.Model) -> ViTConfig:
             f"the model {model.name} has no layers named normalise, patch_embedding, features and "
             "head"
         )
+
     rescale, patch = model.get_layer("normalise"), model.get_layer("patch_embedding")
     num_layers = sum(name.endswith(".mlp.add") for name in names)
+
+    # Rescaling multiplies by 1/std and adds -mean/std
     std = 1 / np.atleast_1d(rescale.scale)
     heads = model.get_layer("block_00.attention.heads").num_heads
     return ViTConfig(

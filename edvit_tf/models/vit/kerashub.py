@@ -25,15 +25,18 @@ def from_kerashub(folder: Path, config: dict) -> Checkpoint:
         raise ConfigError(
             f'{folder}/config.json has no "config" of the ViTBackbone. Save the preset again.'
         )
+
     shape = _image_shape(folder, config)
     d, h = count(folder, config, "hidden_dim"), count(folder, config, "num_heads")
     c, num_layers = count(folder, config, "mlp_dim"), count(folder, config, "num_layers")
     patch = count(folder, config, "patch_size")
+
     if not config.get("use_class_token", True):
         raise inexpressible(folder, "use_class_token", False, "true")
     if d % h:
         raise inexpressible(folder, "num_heads", h, f"a divisor of hidden_dim = {d}")
 
+    # our names: what belongs to no block, then block by block
     grid = (shape[0] // patch, shape[1] // patch)
     layers = _Layers(folder, read_tensors(folder))
     positions = (1 + grid[0] * grid[1], d)
@@ -52,10 +55,12 @@ def from_kerashub(folder: Path, config: dict) -> Checkpoint:
         ),
         **layers.norm("norm", f"{encoder}/layer_norm", d),
     }
+
     for index in range(num_layers):
         theirs = f"{encoder}/encoder_layers/vi_t_encoder_block" + (f"_{index}" if index else "")
         weights |= layers.block(f"block_{index:02d}", theirs, (d, h, c), config)
 
+    # the optimizer's and other state may stay behind, a layer may not
     head = _classifier(folder, layers.tensors, d)
     left = {}
     for name, value in layers.tensors.items():
@@ -81,6 +86,7 @@ def _image_shape(folder: Path, config: dict) -> tuple[int, int, int]:
     shape = config.get("image_shape")
     if not isinstance(shape, list) or len(shape) != 3:
         raise inexpressible(folder, "image_shape", shape, "[height, width, channels]")
+
     height, width, channels = (
         count(folder, {"image_shape": side}, "image_shape") for side in shape
     )
@@ -113,9 +119,11 @@ class _Layers(NamedTuple):
     ) -> Tensors:
         """Kernel and bias; `flat` is our shape of a kernel whose heads are axes of their own."""
         weights = self.get(f"{theirs}/vars/0", *kernel).reshape(flat or kernel)
+
         values = np.zeros(bias, np.float32)
         if biased:
             values = self.get(f"{theirs}/vars/1", *bias)
+
         return {f"{ours}.kernel": weights, f"{ours}.bias": values.ravel()}
 
     def block(self, ours: str, theirs: str, widths: tuple[int, int, int], config: dict) -> Tensors:
@@ -124,6 +132,7 @@ class _Layers(NamedTuple):
         heads, flat = (h, d // h), (d, d)
         mha_bias, mlp_bias = config.get("use_mha_bias", True), config.get("use_mlp_bias", True)
 
+        # attention, whose heads are axes of their own in theirs
         weights = {}
         for part in ("query", "key", "value"):
             name = f"{theirs}/mha/{part}_dense"
@@ -132,12 +141,15 @@ class _Layers(NamedTuple):
             )
         name = f"{theirs}/mha/output_dense"
         weights |= self.dense(f"{ours}.attention.output", name, (*heads, d), (d,), mha_bias, flat)
+
+        # MLP and norms
         weights |= self.dense(f"{ours}.mlp.expand", f"{theirs}/mlp/dense_1", (d, c), (c,), mlp_bias)
         weights |= self.dense(
             f"{ours}.mlp.contract", f"{theirs}/mlp/dense_2", (c, d), (d,), mlp_bias
         )
         weights |= self.norm(f"{ours}.attention.norm", f"{theirs}/layer_norm_1", d)
         weights |= self.norm(f"{ours}.mlp.norm", f"{theirs}/layer_norm_2", d)
+
         return weights
 
 
@@ -145,6 +157,7 @@ def _classifier(folder: Path, tensors: Tensors, width: int) -> tuple[np.ndarray,
     """(kernel (d, n), bias (n,)) of the preset's task, or None."""
     if not (folder / "task.json").is_file():
         return None
+
     task = read_json(folder / "task.json").get("config")
     if (
         not isinstance(task, dict)
@@ -152,6 +165,7 @@ def _classifier(folder: Path, tensors: Tensors, width: int) -> tuple[np.ndarray,
         or task.get("intermediate_dim") is not None
     ):
         return None
+
     rows, name = count(folder, task, "num_classes"), "task/layers/dense/vars"
     kernel = take(tensors, f"{name}/0", (width, rows), folder)
     return kernel, take(tensors, f"{name}/1", (rows,), folder)
@@ -161,6 +175,7 @@ def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of pixels 0..255: those of x * scale + offset in image_converter.json; by default
     to -1..1.
     """
+    # without the file, KerasHub's own: pixels to -1..1
     path = folder / "image_converter.json"
     given = {"scale": 1 / 127.5, "offset": -1.0}
     if path.is_file():
@@ -170,6 +185,7 @@ def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return np.atleast_1d(np.array(default if given.get(key) is None else given[key], float))
 
     try:
+        # x * scale + offset = (x - mean) / std
         scale, offset = number("scale", 1.0), number("offset", 0.0)
         if not np.all(scale > 0):
             raise ValueError(f"scale is {scale}, not positive")
@@ -179,4 +195,5 @@ def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
             f"{path} does not say how to normalise ({error}); scale and offset must be numbers. "
             "Mend it, or delete it for pixels scaled to -1..1."
         ) from error
+
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)

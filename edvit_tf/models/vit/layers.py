@@ -82,6 +82,7 @@ class DotProductAttention(keras.layers.Layer):
         weights = keras.ops.softmax(
             keras.ops.matmul(q * scale, keras.ops.transpose(k, (0, 1, 3, 2)))
         )  # (B, h, T, T)
+
         out = keras.ops.transpose(keras.ops.matmul(weights, v), (0, 2, 1, 3))  # (B, T, h, hd)
         return keras.ops.reshape(out, (-1, value.shape[1], value.shape[2]))
 

@@ -52,6 +52,7 @@ def removals(
                     filled = np.resize(some, min(at_once, len(chosen)))
 
                     y = pieces.without[part, i == last](own[i], inputs[i], tf.constant(filled))
+                    # the blocks behind it, on (U * B, T, d)
                     for j in range(i + 1, config.num_layers):
                         y = (pieces.last_block if j == last else pieces.block)(own[j], y)
                     z = pieces.read_out(outer, y)
@@ -79,6 +80,7 @@ def _compiled(config: ViTConfig) -> _Pieces:
     for part, function in PARTS.items():
         for last in (False, True):
             without[part, last] = compiled(function, last=last)
+
     return _Pieces(
         embed=compiled(vit.embed),
         block=compiled(_block, last=False),
@@ -99,6 +101,8 @@ def _projections(config: ViTConfig, weights: Mapping, x, last: bool):
     """Query, key, value (B, h, T, hd); queries of the rows that are read."""
     y = vit.norm(config, weights, x, "attention.norm")
     asking = _rows_read(config, y, last)
+
+    # the rows that ask are few in the last block; they still ask all tokens
     query = vit.split_heads(config, vit.dense(weights, asking, "attention.query"))
     key = vit.split_heads(config, vit.dense(weights, y, "attention.key"))
     value = vit.split_heads(config, vit.dense(weights, y, "attention.value"))

@@ -32,6 +32,7 @@ def magnitude(
     def length(name: str, axis: int) -> np.ndarray:
         return np.linalg.norm(weights[name].astype(np.float64), axis=axis)
 
+    # a product, since a unit that nothing writes, or nothing reads, is worth nothing
     scores = {}
     for i in range(config.num_layers):
         block = f"block_{i:02d}"
@@ -45,14 +46,17 @@ def magnitude(
             scores[f"{block}.qk"] = query * key
             value, output = length(f"{name}.value.kernel", 0), length(f"{name}.output.kernel", 1)
             scores[f"{block}.v"] = value * output
+
     return scores
 
 
 def _residual(config: ViTConfig, weights: Mapping, basis: np.ndarray | None) -> np.ndarray:
+    # channels are the directions of the unit basis
     rotation = np.eye(config.hidden_dim) if basis is None else basis
     total = np.zeros(rotation.shape[1])
     for name, value in weights.items():
         if name.endswith(_WRITERS):
             turned = value.reshape(-1, config.hidden_dim) @ rotation
             total = total + np.square(turned, dtype=np.float64).sum(axis=0)
+
     return np.sqrt(total)

@@ -34,9 +34,11 @@ def vit_config(
         raise ConfigError(
             f"there is no model preset {preset!r}; the presets are: {', '.join(PRESETS)}."
         )
+
     widths = dict(PRESETS[preset])
     if "patch_size" in changes:
         widths["patch_size"] = changes.pop("patch_size")
+
     config = ViTConfig(
         image_shape=tuple(image_shape),
         num_classes=num_classes,

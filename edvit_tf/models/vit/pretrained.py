@@ -52,6 +52,7 @@ def load_pretrained(
     path = find_base(source)
     if path.is_file():
         return _load_keras(path)
+
     return _fit_to(read_checkpoint(path), image_shape, num_classes, patch_size, labels, decibels)
 
 
@@ -72,6 +73,7 @@ def load_base(
     """
     path = find_base(source)
     if path.is_dir():
+        # the checkpoint's patches where they tile our inputs: then its kernel stays as it is
         checkpoint = read_checkpoint(path)
         divides = all(side % checkpoint.patch_size == 0 for side in expected.image_shape[:2])
         return _fit_to(
@@ -83,6 +85,7 @@ def load_base(
             (expected.input_mean, expected.input_std) if decibels else None,
         )
 
+    # a base of ours is not resampled: it has to fit
     base = _load_keras(path)
     for name in ("image_shape", "num_classes"):
         if getattr(base.config, name) != getattr(expected, name):
@@ -91,6 +94,7 @@ def load_base(
                 f"{getattr(expected, name)}. Give a base that was trained on this data set at "
                 "this size."
             )
+
     return base
 
 
@@ -104,12 +108,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     config = read_json(folder / "config.json")
     if config.get("class_name") == "ViTBackbone":
         return from_kerashub(folder, config)
+
     if config.get("model_type") not in list(LAYOUTS):
         kind = config.get("model_type", config.get("class_name"))
         raise ConfigError(
             f"{folder}/config.json is of a model {kind!r}; the known ones are "
             f"{', '.join(LAYOUTS)} and KerasHub's ViTBackbone. Take a checkpoint of one of them."
         )
+
     return from_huggingface(folder, config)
 
 
@@ -139,15 +145,18 @@ def _fit_to(
     mean, std = config.input_mean, config.input_std
     if decibels is not None:
         mean, std = (0.0,), (1.0,)
+
     weights = dict(checkpoint.weights)
     kernel = resample_patch_kernel(weights["patch_embedding.kernel"], patch)
     bias = weights["patch_embedding.bias"]
     kernel, bias, mean, std = resample_channels(kernel, bias, mean, std, shape[2])
     if decibels is not None:
+        # AST was trained on inputs divided by twice their deviation
         wider = 2 if checkpoint.layout == AST else 1
         mean = decibels[0]
         std = tuple(value * wider for value in decibels[1])
 
+    # what depends on the input and the classes is replaced; the blocks stay as they are
     grid = (shape[0] // patch, shape[1] // patch)
     positions = weights["position_embedding.embedding"]
     weights["patch_embedding.kernel"] = kernel
@@ -155,6 +164,7 @@ def _fit_to(
     weights["position_embedding.embedding"] = resample_positions(positions, checkpoint.grid, grid)
     weights["head.kernel"], weights["head.bias"] = head
 
+    # a line on each thing that is not as the checkpoint has it
     notes = []
     for what, before, after in (
         ("patch size", checkpoint.patch_size, patch),
@@ -183,6 +193,7 @@ def _head(
             "for a new one."
         )
 
+    # a head that carries over needs a row for each class
     wanted = num_classes or rows
     width = checkpoint.fields["hidden_dim"]
     if checkpoint.fields.get("pool") == "cls_mean":
@@ -199,11 +210,13 @@ def _head(
     if labels is None or checkpoint.labels is None:
         return checkpoint.head, False, f"{kept}, taken to be in the data's order"
 
+    # where both name their classes, rows go into the order of ours
     have = [_plain(label) for label in checkpoint.labels]
     want = [_plain(label) for label in labels]
     if sorted(have) != sorted(want) or len(set(have)) != rows:
         others = f"the checkpoint's are others: {', '.join(have[:3])} ..."
         return new, True, f"new head of {wanted} classes ({others})"
+
     order = [have.index(name) for name in want]
     kernel, bias = checkpoint.head
     return (kernel[:, order], bias[order]), False, kept

@@ -48,14 +48,17 @@ def cut_stage(
     check_cut(stage)
     if stage == "residual" and options.residual == "channels":
         return _cut_channels(config, weights, target, options, score)
+
     if stage == "residual":
         return _cut_directions(config, weights, target, options, score, samples)
 
+    # these two are cut by scores alone
     scores = score(config, weights)
     if stage == "attention":
         kept = kept_dims(config, scores, target, options.heads)
         small, after = cut_attention(config, weights, kept)
         return Cut(small, after, (config, weights), kept=kept)
+
     small, after = cut(config, weights, scores, stage, target)
     return Cut(small, after, (config, weights))
 
@@ -63,10 +66,13 @@ def cut_stage(
 def repair_stage(done: Cut, stage: str, options: PruneConfig, samples: np.ndarray) -> Weights:
     """The weights of a cut with what follows it refitted on `samples` (n, H, W, C)."""
     weights = done.weights
+
+    # narrower keys say less than those of the model before: first the queries make up for that
     if done.kept is not None and options.heads == "keep":
         weights = repair_queries(
             done.before, (done.config, weights), done.kept, samples, options.ridge
         )
+
     return repair(
         done.before,
         (done.config, weights),
@@ -86,6 +92,7 @@ def _cut_channels(
     score: Scoring,
 ) -> Cut:
     """The weakest channels go, in rounds, scored anew before each."""
+    # indices are of the small model in each round; `keep` says which channels of the first they are
     keep = np.arange(config.hidden_dim)
     small, after = config, dict(weights)
     for width in _widths(config.hidden_dim, target.hidden_dim, options.rounds):
@@ -93,6 +100,7 @@ def _cut_channels(
         small, after = cut_residual(small, after, chosen)
         keep = keep[chosen]
 
+    # the stream that is left: rows of the old channels, columns of the kept ones
     spread = np.eye(config.hidden_dim, dtype=np.float32)[:, keep]
     return Cut(small, after, (config, weights), spread=spread)
 
@@ -113,6 +121,8 @@ def _cut_directions(
             f"the residual stage is to leave {target.hidden_dim} channels; directions need 3 or "
             'more (one is spent on their zero sum). Keep more heads, or take residual = "channels".'
         )
+
+    # the norms are folded away, so that directions are those of the stream itself
     folded = rotation.fold_norms(config, weights)
     basis = rotation.principal_basis(config, folded, samples, _class_weight(config, options))
 

@@ -33,29 +33,35 @@ def repair_queries(
     Where a new head took dims of several old ones, each old head's part is fitted on its own.
     """
     (config, weights), (cut_config, cut_weights) = before, after
+    # the cut model divides by the root of another head_dim, as in `cuts.cut_attention`
     scale = (cut_config.head_dim / config.head_dim) ** 0.5
     out = dict(cut_weights)
     for i, gram in enumerate(key_grams(config, weights, inputs, batch_size)):
         name = f"block_{i:02d}.attention.query"
         for new, dims in enumerate(kept[i][0]):
             of_head, within = dims // config.head_dim, dims % config.head_dim
+
+            # a new head may hold dims of several old ones, each with keys of its own
             for head in np.unique(of_head):
                 if not gram[head].any():
                     continue  # keys that are all alike say nothing: no query can mend that
                 places = np.flatnonzero(of_head == head)
                 carry = _carried(gram[head], within[places], ridge)  # R: (kept, head_dim)
 
+                # the old scores through the kept keys: Q R^T
                 old = slice(head * config.head_dim, (head + 1) * config.head_dim)
                 columns = new * cut_config.head_dim + places
                 for part in ("kernel", "bias"):
                     fitted = np.array(out[f"{name}.{part}"])
                     fitted[..., columns] = scale * weights[f"{name}.{part}"][..., old] @ carry.T
                     out[f"{name}.{part}"] = fitted
+
     return out
 
 
 def _carried(gram: np.ndarray, kept: np.ndarray, ridge: float) -> np.ndarray:
     """R (kept, head_dim): the least-squares map from the kept dims of a head's keys to all."""
+    # the ridge is a share of the keys' mean square
     size = len(gram)
     shrunk = gram + ridge * np.trace(gram) / size * np.eye(size)
     return np.linalg.solve(shrunk[np.ix_(kept, kept)], shrunk[kept])
@@ -70,12 +76,15 @@ def key_grams(
     constants = vit.as_constants(weights)
     own = [vit.block_weights(constants, i) for i in range(config.num_layers)]
     grams = [np.zeros((config.num_heads, config.head_dim, config.head_dim)) for _ in own]
+
     for start in range(0, len(inputs), batch_size):
         x = vit.embed(config, constants, np.asarray(inputs[start : start + batch_size], np.float32))
         for gram, block in zip(grams, own, strict=True):
+            # (B, h, T, hd), less what all keys of a sample have in common
             keys = vit.dense(block, vit.norm(config, block, x, "attention.norm"), "attention.key")
             keys = vit.split_heads(config, keys - tf.reduce_mean(keys, axis=1, keepdims=True))
             gram += tf.reduce_sum(tf.matmul(keys, keys, transpose_a=True), axis=0).numpy()
+
             x = x + vit.attention(config, block, x)
             x = x + vit.mlp(config, block, x)
     return grams

@@ -47,6 +47,8 @@ def repair(
     """
     (old_config, old_weights), (config, weights) = before, after
     old, new, out = vit.as_constants(old_weights), vit.as_constants(weights), dict(weights)
+
+    # rows are scaled by the root of what they count for: X^T X has its square
     row_scale = tf.sqrt(tf.constant([class_weight] + [1.0] * config.num_patches))[:, tf.newaxis]
     turn = None if spread is None else tf.constant(spread, tf.float32)
 
@@ -66,23 +68,28 @@ def repair(
                 out[f"block_{index:02d}.{name}"] = value
                 block[name] = tf.constant(value)
 
+        # attention: what reads the stream, then what writes it
         if stage == "residual":
             readers = ("attention.norm", QKV)
             refit(QKV, _read(old_config, told, reference, config, mine, stream, *readers))
         reference = [r + vit.attention(old_config, told, r) for r in reference]
+
         if stage in ("residual", "attention"):
             read = (vit.attended(config, mine, s) for s in stream)
             refit(("attention.output",), zip(read, _missing(reference, stream, turn), strict=True))
         stream = [s + vit.attention(config, mine, s) for s in stream]
 
+        # MLP, likewise, on what the repaired attention has made of the stream
         if stage == "residual":
             readers = ("mlp.norm", ("mlp.expand",))
             refit(readers[1], _read(old_config, told, reference, config, mine, stream, *readers))
         reference = [r + vit.mlp(old_config, told, r) for r in reference]
+
         if stage in ("residual", "ffn"):
             read = (vit.hidden(config, mine, s) for s in stream)
             refit(("mlp.contract",), zip(read, _missing(reference, stream, turn), strict=True))
         stream = [s + vit.mlp(config, mine, s) for s in stream]
+
     return out
 
 
@@ -117,6 +124,7 @@ def _least_squares(
     """Kernels and biases of the Dense layers `names`, which read one X, from pairs (X, Y) of
     batches.
     """
+    # X^T X and X^T Y, summed over batches: nothing else is kept of them
     gram, cross = 0.0, 0.0
     for x, y in pairs:
         x = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1) * row_scale  # the last: the bias
@@ -125,16 +133,19 @@ def _least_squares(
         gram = gram + tf.matmul(x, x, transpose_a=True).numpy().astype(np.float64)
         cross = cross + tf.matmul(x, y, transpose_a=True).numpy().astype(np.float64)
 
+    # W0 with the bias as its last row, as X has its ones
     start = []
     for name in names:
         start.append(np.concatenate([block[f"{name}.kernel"], block[f"{name}.bias"][np.newaxis]]))
     whole = np.concatenate(start, axis=1).astype(np.float64)
     solved = ridge_solution(gram, cross, whole, ridge).astype(np.float32)
 
+    # back into one kernel and one bias a layer
     fitted = {}
     ends = np.cumsum([part.shape[1] for part in start])[:-1]
     for name, part in zip(names, np.split(solved, ends, axis=1), strict=True):
         fitted[f"{name}.kernel"], fitted[f"{name}.bias"] = part[:-1], part[-1]
+
     return fitted
 
 

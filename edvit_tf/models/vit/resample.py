@@ -23,6 +23,8 @@ def resample_positions(
     """
     if grid == new_grid:
         return embedding
+
+    # separable: rows, then columns
     rows, columns = bicubic_matrix(grid[0], new_grid[0]), bicubic_matrix(grid[1], new_grid[1])
     patches = embedding[0, 1:].reshape(*grid, -1).astype(np.float64)  # (gh, gw, d)
     patches = np.einsum("yh,xw,hwd->yxd", rows, columns, patches, optimize=True)  # (nh, nw, d)
@@ -35,16 +37,20 @@ def bicubic_matrix(size_in: int, size_out: int) -> np.ndarray:
     """(size_out, size_in): rows of cubic convolution weights (Keys 1981, a = -0.75), the edge
     values repeated.
     """
+    # where each new pixel's centre lies among the old ones; four of them count there
     a = -0.75
     centre = (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
     left = np.floor(centre).astype(int)
     matrix = np.zeros((size_out, size_in))
     for offset in (-1, 0, 1, 2):
+        # Keys's two cubics: for distances up to 1, and from 1 to 2
         t = np.abs(centre - (left + offset))
         near = ((a + 2) * t - (a + 3)) * t * t + 1
         far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+
         taps = np.clip(left + offset, 0, size_in - 1)
         np.add.at(matrix, (np.arange(size_out), taps), np.where(t <= 1, near, far))
+
     return matrix
 
 
@@ -60,6 +66,8 @@ def resample_patch_kernel(kernel: np.ndarray, patch_size: int) -> np.ndarray:
     old = kernel.shape[0]
     if patch_size == old:
         return kernel
+
+    # the resizing of one side as a matrix, column by column: what becomes of a unit vector
     matrix = resize(np.eye(old, dtype=np.float32)[:, :, None], patch_size, old)[..., 0].astype(
         np.float64
     )  # (new, old)
@@ -93,8 +101,11 @@ def resample_channels(
             "-> 3 are folded. Take a checkpoint for pictures (3) or for grey pictures or sound "
             "(1)."
         )
+
     if channels == 3:
         return np.repeat(kernel / 3, 3, axis=2), bias, mean, std
+
+    # three normalisations of one grey value become one: their differences are linear in it
     means, stds = (
         np.broadcast_to(mean, 3).astype(np.float64),
         np.broadcast_to(std, 3).astype(np.float64),

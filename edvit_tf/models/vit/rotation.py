@@ -43,12 +43,16 @@ def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
         out[f"{norm}.gamma"] = np.ones(config.hidden_dim)
         out[f"{norm}.beta"] = np.zeros(config.hidden_dim)
 
+    # what follows a norm takes over its gamma and beta
     for block in _blocks(config):
         for norm, readers in READERS.items():
             fold(f"{block}.{norm}", [f"{block}.{reader}" for reader in readers])
     fold("norm", ["head"], 2 if config.pool == "cls_mean" else 1)
+
+    # every norm takes the mean away again, so the stream may lose it where it is written
     for name in _written(config):
         out[name] = out[name] - out[name].mean(axis=-1, keepdims=True)
+
     return {name: value.astype(np.float32) for name, value in out.items()}
 
 
@@ -74,6 +78,7 @@ def principal_basis(
         y = tf.reshape(y * scale, (-1, config.hidden_dim))
         covariance[:] += tf.matmul(y, y, transpose_a=True).numpy()
 
+    # what every norm gives, which is what the layers read
     for start in range(0, len(inputs), batch_size):
         x = vit.embed(config, constants, np.asarray(inputs[start : start + batch_size], np.float32))
         for block in own:
@@ -106,6 +111,8 @@ def cut_directions(
     """
     width = basis.shape[1] + 1
     spread = basis @ zero_sum_basis(width).T  # (d, d')
+
+    # what writes the stream, what reads it, and the head
     out = dict(weights)
     for name in _written(config):
         out[name] = weights[name] @ spread
@@ -115,6 +122,7 @@ def cut_directions(
                 out[f"{block}.{reader}.kernel"] = spread.T @ weights[f"{block}.{reader}.kernel"]
     out["head.kernel"] = spread.T @ weights["head.kernel"][: config.hidden_dim]
 
+    # norms of fewer channels, scaled so that what they give is as large as before
     norms = ["norm"]
     for block in _blocks(config):
         norms += [f"{block}.{norm}" for norm in READERS]

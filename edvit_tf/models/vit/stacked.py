@@ -28,33 +28,40 @@ def features(config: ViTConfig, w: Mapping, x, kept=None):
     positions = w["position_embedding.embedding"][:, 0]  # (N, T, d)
     models = positions.shape[0]
 
+    # patches and positions, all of them or those of `kept`
     count = config.num_patches
     places = positions[:, tf.newaxis, 1:]  # (N, 1, P, d)
     if kept is not None:
         count = kept.shape[1]
+        # the choice is a product with a matrix of 0 and 1
         chosen = tf.one_hot(kept, config.num_patches, dtype=kind)  # (B, K, P)
         patches = tf.matmul(chosen, patches)
         rows = tf.reshape(chosen, (1, -1, config.num_patches))  # (1, B K, P)
         places = tf.reshape(tf.matmul(rows, positions[:, 1:]), (models, -1, count, d))
 
-    # tokens
+    # tokens: the patches of all samples go through one product a model
     kernel = tf.reshape(w["patch_embedding.kernel"], (models, -1, d))
     y = tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel)
     y = y + w["patch_embedding.bias"][:, tf.newaxis]
     y = tf.reshape(y, (models, -1, count, d)) + places  # (N, B, P, d)
+
     token = w["class_token.token"] + positions[:, tf.newaxis, :1]  # (N, 1, 1, d)
     x = tf.concat([tf.repeat(token, tf.shape(y)[1], axis=1), y], axis=2)  # (N, B, T, d)
 
     for i in range(config.num_layers):
+        # pre-norm, as in `keras_model`
         block = vit.block_weights(w, i)
         x = x + _attention(config, block, _norm(config, block, x, "attention.norm"))
         hidden = gelu(_dense(block, _norm(config, block, x, "mlp.norm"), "mlp.expand"))
         x = x + _dense(block, hidden, "mlp.contract")
+
+    # the class token alone goes through the last norm
     return tf.cast(_norm(config, w, x[:, :, :1], "norm")[:, :, 0], tf.float32)
 
 
 def _dense(w: Mapping, y, name: str):
     """(N, B, T, k) -> (N, B, T, m)."""
+    # one product a model over all rows: (N, B T, k) @ (N, k, m)
     kernel, bias = w[f"{name}.kernel"], w[f"{name}.bias"]
     out = tf.matmul(tf.reshape(y, (y.shape[0], -1, y.shape[3])), kernel) + bias[:, tf.newaxis]
     return tf.reshape(out, (y.shape[0], -1, y.shape[2], kernel.shape[2]))
@@ -62,6 +69,7 @@ def _dense(w: Mapping, y, name: str):
 
 def _norm(config: ViTConfig, w: Mapping, y, name: str):
     """LayerNorm over the last axis, computed in float32, given in the type of `y`."""
+    # (N, 1, 1, d)
     gamma = tf.cast(w[f"{name}.gamma"], tf.float32)[:, tf.newaxis, tf.newaxis]
     beta = tf.cast(w[f"{name}.beta"], tf.float32)[:, tf.newaxis, tf.newaxis]
 
