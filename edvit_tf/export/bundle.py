@@ -105,8 +105,9 @@ def _write_flavours(
     folder: Path, parts: BundleParts, sub: SubModelPlan, weights: Weights
 ) -> dict[str, dict]:
     """Writes the .tflite files of one sub-model; what the manifest says of each, by flavour."""
-    spec, written = parts.input_spec, {}
+    spec = parts.input_spec
 
+    written = {}
     for flavour in parts.run.flavours:
         file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
         # where one runtime alone loads it, the forms that are best there
@@ -158,7 +159,10 @@ def _write_fusion(folder: Path, parts: BundleParts) -> dict:
 
 def _manifest(parts: BundleParts, entries: list[dict], fusion: dict) -> dict:
     """The manifest, but for "files"."""
-    run, plan, spec = parts.run, parts.plan, parts.input_spec
+    run = parts.run
+    plan = parts.plan
+    spec = parts.input_spec
+
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,
@@ -204,9 +208,12 @@ def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None
     The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or
     music.
     """
-    spec, config = parts.input_spec, parts.plan.sub_models[0].config
+    spec = parts.input_spec
+    config = parts.plan.sub_models[0].config
     x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
-    golden, features = {"input": x}, []
+
+    golden = {"input": x}
+    features = []
     for entry in entries:
         out, _ = run_in_process(folder / entry["file"], {spec.name: x})
         _check_flavours(folder, entry, {spec.name: x}, out)

@@ -13,7 +13,10 @@ SYNTHETIC = (
 
 def card(manifest: dict) -> str:
     """Markdown text for a manifest."""
-    subs, labels, entry = manifest["sub_models"], manifest["labels"], manifest["input"]
+    subs = manifest["sub_models"]
+    labels = manifest["labels"]
+    entry = manifest["input"]
+
     # cards of bundles of before other architectures
     known = architecture(subs[0]["config"].get("architecture", "vit"))
 

@@ -37,10 +37,12 @@ def compare(
     # a NaN or an infinity is no error of some size: not ok, whatever else
     largest = usual = float("inf")
     if np.isfinite(errors).all():
-        largest, usual = float(errors.max()), float(np.quantile(errors, QUANTILE))
+        largest = float(errors.max())
+        usual = float(np.quantile(errors, QUANTILE))
 
     # top-1, where it is clear: a tie may fall either way
-    a, b = tflite_outputs[top], keras_outputs[top]
+    a = tflite_outputs[top]
+    b = keras_outputs[top]
     ordered = np.sort(b, axis=-1)
     tie = ordered[:, -1] - ordered[:, -2] <= tolerance * np.abs(b).max(axis=-1)
     other = a.argmax(axis=-1) != b.argmax(axis=-1)

@@ -43,7 +43,8 @@ def explain(problem: Problem, method: str) -> str:
     free = [i for i in range(len(problem.devices)) if i not in stuck.used]
 
     # for each resource that is short somewhere, the free device that lacks the least of it
-    parts, needed = [], []
+    parts = []
+    needed = []
     for resource, left in zip(_resources(problem), (stuck.memory, stuck.compute), strict=True):
         need = resource.needs[j]
         needed.append(f"{_exact(need, resource.unit)} of {resource.what}")
@@ -65,7 +66,8 @@ def explain(problem: Problem, method: str) -> str:
 
 def _short_on(device: DeviceSpec, resource: _Resource, need: int, left: float) -> str:
     """What one device lacks of a resource for one more sub-model."""
-    unit, reserve = resource.unit, resource.reserve(device)
+    unit = resource.unit
+    reserve = resource.reserve(device)
 
     beside = f" beside its reserve of {_show(reserve, unit)}" if reserve else ""
     return (
@@ -90,12 +92,16 @@ def _lacking(problem: Problem, resource: _Resource) -> str | None:
 
 def _too_big(problem: Problem, resource: _Resource, j: int, last: int) -> str:
     """Sub-model j needs more than device `last` has, the next best after those that it fits."""
-    what, unit, need, limit = resource.what, resource.unit, resource.needs[j], resource.limits[last]
+    what = resource.what
+    unit = resource.unit
+    need = resource.needs[j]
+    limit = resource.limits[last]
     device = problem.devices[last]
     reserve = resource.reserve(device)
     enough = sum(offered >= need for offered in resource.limits)
 
-    kept, included = "", ""
+    kept = ""
+    included = ""
     if reserve and device.memory_bytes is not None:
         kept = f" ({_show(device.memory_bytes, unit)} less a reserve of {_show(reserve, unit)})"
         included = " (its reserve included)"
@@ -110,9 +116,12 @@ def _too_big(problem: Problem, resource: _Resource, j: int, last: int) -> str:
 
 def _too_many(problem: Problem, resource: _Resource) -> str:
     """All sub-models together need more than all devices have."""
-    what, unit, count = resource.what, resource.unit, len(problem.devices)
+    what = resource.what
+    unit = resource.unit
+    count = len(problem.devices)
     replicas = problem.replicas
-    need, offered = replicas * sum(resource.needs), sum(resource.limits)
+    need = replicas * sum(resource.needs)
+    offered = sum(resource.limits)
 
     reserves = sum(resource.reserve(device) for device in problem.devices)
     kept = f" beside {_show(reserves, unit)} of reserve" if reserves else ""

@@ -87,7 +87,8 @@ def _solve(problem: Problem, cuts: list[np.ndarray], unit: float, presolve: bool
         ) from error
 
     # HiGHS wants numbers about 1: each unit is the largest of its kind
-    num_sub, num_dev = len(problem.sizes), len(problem.devices)
+    num_sub = len(problem.sizes)
+    num_dev = len(problem.devices)
     mac_unit = unit * max(*problem.demands, 1)
     byte_unit = unit * max(*problem.sizes, 1)
     ceilings = np.array(energies(problem)) / mac_unit

@@ -138,7 +138,9 @@ def greedy(problem: Problem) -> Placement | Stuck:
 
 
 def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
-    memory, compute = problem.memory, problem.compute  # what is left of them
+    # what is left of each device
+    memory = problem.memory
+    compute = problem.compute
     placed = [0] * len(problem.devices)
 
     def entry(i: int) -> tuple:  # first: empty, if asked; most energy, memory, fewest placed, order
@@ -153,7 +155,8 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
     by_size = sorted(range(len(problem.sizes)), key=lambda j: (-problem.sizes[j], j))
 
     for j in by_size:
-        size, demand = problem.sizes[j], problem.demands[j]
+        size = problem.sizes[j]
+        demand = problem.demands[j]
 
         # the first that take it, one a replica
         ranks: list[int] = []  # of the devices that take it

@@ -5,7 +5,8 @@ import numpy as np
 
 def kl_divergence(p_logits: np.ndarray, q_logits: np.ndarray) -> np.ndarray:
     """KL(softmax(p) || softmax(q)) over the last axis, in nats."""
-    log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
+    log_p = log_softmax(p_logits)
+    log_q = log_softmax(q_logits)
 
     return (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 

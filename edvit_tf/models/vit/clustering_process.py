@@ -73,7 +73,8 @@ def build(c: dict) -> keras.Model:
     """The twin of `edvit_tf.models.vit.keras_model.build_vit`, layer by layer of the same name: ->
     [features, logits].
     """
-    layers, d = keras.layers, c["hidden_dim"]
+    layers = keras.layers
+    d = c["hidden_dim"]
     inputs = keras.Input(c["image_shape"])
     std = np.array(c["input_std"], np.float32)
     x = layers.Rescaling(
@@ -85,7 +86,8 @@ def build(c: dict) -> keras.Model:
     x = PositionEmbedding(name="position_embedding")(ClassToken(name="class_token")(x))
 
     for i in range(c["num_layers"]):
-        name, width = f"block_{i:02d}", c["num_heads"] * c["head_dim"]
+        name = f"block_{i:02d}"
+        width = c["num_heads"] * c["head_dim"]
         y = layers.LayerNormalization(
             epsilon=c["layer_norm_epsilon"], name=f"{name}.attention.norm"
         )(x)
@@ -136,7 +138,8 @@ def main(folder: Path) -> None:
     started = time.perf_counter()
     settings = json.loads((folder / "settings.json").read_text())
     keras.utils.set_random_seed(settings["seed"])
-    weights, wanted = np.load(folder / "weights.npz"), np.load(folder / "outputs.npz")
+    weights = np.load(folder / "weights.npz")
+    wanted = np.load(folder / "outputs.npz")
 
     # inputs may be larger than memory: rows are read as they are needed
     x = np.load(folder / "x.npy", mmap_mode="r")
@@ -188,7 +191,8 @@ def trained(model: keras.Model, x: np.ndarray, wanted, settings: dict) -> list[f
         loss=[lambda truth, answer: scale * tf.reduce_mean(tf.square(truth - answer), -1), distil],
     )
 
-    rng, losses = np.random.default_rng(settings["seed"]), []
+    rng = np.random.default_rng(settings["seed"])
+    losses = []
     for _ in range(settings["epochs"]):
         # whole batches alone: one shape, one trace
         order = rng.permutation(len(x))

@@ -118,7 +118,8 @@ class ViTConfig(Checked):
                 f"{self.num_heads}. Ask for fewer devices or a larger base."
             )
 
-        num_heads, head_dim = kept, self.head_dim
+        num_heads = kept
+        head_dim = self.head_dim
         if heads == "keep":
             num_heads = self.num_heads
             head_dim = max(1, self.head_dim * kept // self.num_heads)

@@ -141,8 +141,12 @@ def peak_activation_bytes(config: ViTConfig, input_bytes: int = 1) -> int:
     """
     d, a, c, tokens = config.hidden_dim, config.attention_dim, config.mlp_dim, config.num_tokens
     height, width, channels = config.image_shape
-    values, scores = height * width * channels, config.num_heads * tokens
-    x, patches, rows, wide = tokens * d, config.num_patches * d, tokens * a, tokens * c
+    values = height * width * channels
+    scores = config.num_heads * tokens
+    x = tokens * d
+    patches = config.num_patches * d
+    rows = tokens * a
+    wide = tokens * c
 
     # values alive at each operator that may be the peak
     steps: list[float] = [

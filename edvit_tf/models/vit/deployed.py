@@ -78,7 +78,8 @@ def _block(x, config: ViTConfig, w: Mapping, name: str, target: str, class_token
     afterwards.
     """
     # attention; with the class token alone Tq = 1, but keys and values are of all tokens
-    norm, gelu = _NORM[target], _GELU[target]
+    norm = _NORM[target]
+    gelu = _GELU[target]
     y = norm(x, config)
     kept = y[:1] if class_token_only else y  # rows that ask: (Tq, d)
     x = x[:1] if class_token_only else x

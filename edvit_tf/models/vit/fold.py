@@ -57,12 +57,14 @@ def fold(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
             name = f"{block}.attention.{part}"
             scale = config.head_dim**-0.5 if part == "query" else 1.0
             kernel, bias = _after_norm(w, f"{block}.attention.norm", name)
-            folded[f"{name}.kernel"], folded[f"{name}.bias"] = scale * kernel, scale * bias
+            folded[f"{name}.kernel"] = scale * kernel
+            folded[f"{name}.bias"] = scale * bias
 
         # MLP
         name = f"{block}.mlp.expand"
         kernel, bias = _after_norm(w, f"{block}.mlp.norm", name)
-        folded[f"{name}.kernel"], folded[f"{name}.bias"] = kernel, bias
+        folded[f"{name}.kernel"] = kernel
+        folded[f"{name}.bias"] = bias
 
         # what writes the stream
         for name in (f"{block}.attention.output", f"{block}.mlp.contract"):

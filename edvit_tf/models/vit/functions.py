@@ -202,7 +202,8 @@ def forward(config: ViTConfig, weights: Mapping, x, masks: Mapping | None = None
     masks = masks or {}
     x = embed(config, weights, x, mask_cut(masks, basis=basis))
     for index in range(config.num_layers):
-        cut, own = mask_cut(masks, f"block_{index:02d}", basis), block_weights(weights, index)
+        cut = mask_cut(masks, f"block_{index:02d}", basis)
+        own = block_weights(weights, index)
         x = x + attention(config, own, x, cut)
         x = x + mlp(config, own, x, cut)
 

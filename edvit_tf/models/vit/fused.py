@@ -56,7 +56,8 @@ class PatchProduct(keras.layers.Conv2D):
         size, (height, width, channels) = self.kernel_size[0], x.shape[1:]
 
         # by rows and columns of patches, each laid flat: (B, H/p, W/p, p, p, C)
-        rows, columns = height // size, width // size
+        rows = height // size
+        columns = width // size
         x = tf.transpose(
             tf.reshape(x, (-1, rows, size, columns, size, channels)), (0, 1, 3, 2, 4, 5)
         )

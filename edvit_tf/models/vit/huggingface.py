@@ -128,7 +128,8 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
             weights[f"block_{index:02d}.{name}"] = value
 
     # AST's head reads two tokens, of which we have one
-    head, labels = None, None
+    head = None
+    labels = None
     if kind != AST:
         width = 2 * d if layout.pool == "cls_mean" else d
         head, labels = _classifier(folder, config, tensors, width)
@@ -254,7 +255,8 @@ def _widths(folder: Path, kind: str, config: dict) -> tuple[int, int, int]:
     if not isinstance(epsilon, int | float) or not epsilon > 0:
         raise inexpressible(folder, "layer_norm_eps", epsilon, "a positive number")
 
-    d, heads = count(folder, config, "hidden_size"), count(folder, config, "num_attention_heads")
+    d = count(folder, config, "hidden_size")
+    heads = count(folder, config, "num_attention_heads")
     if d % heads:
         raise inexpressible(folder, "num_attention_heads", heads, f"a divisor of hidden_size = {d}")
 
@@ -284,7 +286,8 @@ def _classifier(folder: Path, config: dict, tensors: Tensors, width: int):
         labels = tuple(str(names.get(str(row))) for row in range(len(names)))
         rows = len(labels)
     else:
-        labels, rows = None, config.get("num_labels", 2)  # transformers leaves two classes out
+        labels = None
+        rows = config.get("num_labels", 2)  # transformers leaves two classes out
 
     kernel = take(tensors, "classifier.weight", (rows, width), folder).T
     bias = take(tensors, "classifier.bias", (rows,), folder)
@@ -314,7 +317,8 @@ def _normalisation(
         ) from error
 
     if channels == 1:  # one channel of a model that was described for three
-        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+        mean = mean.mean(keepdims=True)
+        std = std.mean(keepdims=True)
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
 
 

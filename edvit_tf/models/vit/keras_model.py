@@ -39,7 +39,8 @@ def build_vit(
     inputs = keras.Input(config.image_shape, batch_size=batch_size, name="input")
 
     # the normalisation is in the model, so that whoever opens it gives raw values
-    mean, std = np.array(config.input_mean), np.array(config.input_std)
+    mean = np.array(config.input_mean)
+    std = np.array(config.input_std)
     x = layers.Rescaling(_plain(1 / std), offset=_plain(-mean / std), name="normalise")(inputs)
 
     # tokens: (B, T - 1, d), then (B, T, d)
@@ -56,11 +57,13 @@ def build_vit(
     x = PositionEmbedding(name="position_embedding")(x)
 
     # in a training step that drops patches the blocks see (B, K + 1, d)
-    given, count = inputs, config.num_patches
+    given = inputs
+    count = config.num_patches
     if kept_patches is not None:
         kept = keras.Input((kept_patches,), batch_size=batch_size, dtype="int32", name="kept")
         x = KeptPatches(name="kept_patches")(x, kept)  # (B, K + 1, d)
-        given, count = {"input": inputs, "kept": kept}, kept_patches
+        given = {"input": inputs, "kept": kept}
+        count = kept_patches
 
     for index in range(config.num_layers):
         x = _block(x, config, f"block_{index:02d}", fused)
@@ -83,7 +86,8 @@ def build_vit(
 def _block(x, config: ViTConfig, name: str, fused: bool):
     """One pre-norm encoder block, (B, T, d) -> (B, T, d)."""
     # attention
-    layers, epsilon = keras.layers, config.layer_norm_epsilon
+    layers = keras.layers
+    epsilon = config.layer_norm_epsilon
     y = layers.LayerNormalization(epsilon=epsilon, name=f"{name}.attention.norm")(x)
     query = _dense(config.attention_dim, f"{name}.attention.query")(y)
     key = _dense(config.attention_dim, f"{name}.attention.key")(y)
@@ -115,7 +119,8 @@ def config_of(model: keras.Model) -> ViTConfig:
             "head"
         )
 
-    rescale, patch = model.get_layer("normalise"), model.get_layer("patch_embedding")
+    rescale = model.get_layer("normalise")
+    patch = model.get_layer("patch_embedding")
     num_layers = sum(name.endswith(".mlp.add") for name in names)
 
     # Rescaling multiplies by 1/std and adds -mean/std

@@ -27,8 +27,10 @@ def from_kerashub(folder: Path, config: dict) -> Checkpoint:
         )
 
     shape = _image_shape(folder, config)
-    d, h = count(folder, config, "hidden_dim"), count(folder, config, "num_heads")
-    c, num_layers = count(folder, config, "mlp_dim"), count(folder, config, "num_layers")
+    d = count(folder, config, "hidden_dim")
+    h = count(folder, config, "num_heads")
+    c = count(folder, config, "mlp_dim")
+    num_layers = count(folder, config, "num_layers")
     patch = count(folder, config, "patch_size")
 
     if not config.get("use_class_token", True):
@@ -40,7 +42,8 @@ def from_kerashub(folder: Path, config: dict) -> Checkpoint:
     grid = (shape[0] // patch, shape[1] // patch)
     layers = _Layers(folder, read_tensors(folder))
     positions = (1 + grid[0] * grid[1], d)
-    embedding, encoder = "vi_t_patching_and_embedding", "vi_t_encoder"
+    embedding = "vi_t_patching_and_embedding"
+    encoder = "vi_t_encoder"
     weights = {
         "class_token.token": layers.get(f"{embedding}/vars/0", 1, 1, d),
         "position_embedding.embedding": layers.get(
@@ -129,8 +132,10 @@ class _Layers(NamedTuple):
     def block(self, ours: str, theirs: str, widths: tuple[int, int, int], config: dict) -> Tensors:
         """One encoder block of `widths` (d, heads, c)."""
         d, h, c = widths
-        heads, flat = (h, d // h), (d, d)
-        mha_bias, mlp_bias = config.get("use_mha_bias", True), config.get("use_mlp_bias", True)
+        heads = (h, d // h)
+        flat = (d, d)
+        mha_bias = config.get("use_mha_bias", True)
+        mlp_bias = config.get("use_mlp_bias", True)
 
         # attention, whose heads are axes of their own in theirs
         weights = {}
@@ -166,7 +171,8 @@ def _classifier(folder: Path, tensors: Tensors, width: int) -> tuple[np.ndarray,
     ):
         return None
 
-    rows, name = count(folder, task, "num_classes"), "task/layers/dense/vars"
+    rows = count(folder, task, "num_classes")
+    name = "task/layers/dense/vars"
     kernel = take(tensors, f"{name}/0", (width, rows), folder)
     return kernel, take(tensors, f"{name}/1", (rows,), folder)
 

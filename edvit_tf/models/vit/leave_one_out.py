@@ -165,7 +165,8 @@ def _without_qk(config: ViTConfig, weights: Mapping, x, units, last: bool):
     whole = _after_attention(config, weights, x, joined, last)
 
     # the unit's own head, its softmax anew without the pair
-    head, dim = units // config.head_dim, units % config.head_dim
+    head = units // config.head_dim
+    dim = units % config.head_dim
 
     def of_head(z):  # (B, h, T, hd) -> (U, B, T, hd)
         return tf.gather(tf.transpose(z, (1, 0, 2, 3)), head)

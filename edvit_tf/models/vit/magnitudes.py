@@ -42,9 +42,11 @@ def magnitude(
             scores[f"{block}.ffn"] = written * read
         else:
             name = f"{block}.attention"
-            query, key = length(f"{name}.query.kernel", 0), length(f"{name}.key.kernel", 0)
+            query = length(f"{name}.query.kernel", 0)
+            key = length(f"{name}.key.kernel", 0)
             scores[f"{block}.qk"] = query * key
-            value, output = length(f"{name}.value.kernel", 0), length(f"{name}.output.kernel", 1)
+            value = length(f"{name}.value.kernel", 0)
+            output = length(f"{name}.output.kernel", 1)
             scores[f"{block}.v"] = value * output
 
     return scores

@@ -142,9 +142,11 @@ def _fit_to(
     )
 
     # what the checkpoint's normalised input was, the run's decibels must be
-    mean, std = config.input_mean, config.input_std
+    mean = config.input_mean
+    std = config.input_std
     if decibels is not None:
-        mean, std = (0.0,), (1.0,)
+        mean = (0.0,)
+        std = (1.0,)
 
     weights = dict(checkpoint.weights)
     kernel = resample_patch_kernel(weights["patch_embedding.kernel"], patch)

@@ -94,7 +94,8 @@ def _cut_channels(
     """The weakest channels go, in rounds, scored anew before each."""
     # indices are of the small model in each round; `keep` says which channels of the first they are
     keep = np.arange(config.hidden_dim)
-    small, after = config, dict(weights)
+    small = config
+    after = dict(weights)
     for width in _widths(config.hidden_dim, target.hidden_dim, options.rounds):
         chosen = top(score(small, after)["residual"], width)
         small, after = cut_residual(small, after, chosen)

@@ -32,14 +32,17 @@ def repair_queries(
 
     Where a new head took dims of several old ones, each old head's part is fitted on its own.
     """
-    (config, weights), (cut_config, cut_weights) = before, after
+    config, weights = before
+    cut_config, cut_weights = after
+
     # the cut model divides by the root of another head_dim, as in `cuts.cut_attention`
     scale = (cut_config.head_dim / config.head_dim) ** 0.5
     out = dict(cut_weights)
     for i, gram in enumerate(key_grams(config, weights, inputs, batch_size)):
         name = f"block_{i:02d}.attention.query"
         for new, dims in enumerate(kept[i][0]):
-            of_head, within = dims // config.head_dim, dims % config.head_dim
+            of_head = dims // config.head_dim
+            within = dims % config.head_dim
 
             # a new head may hold dims of several old ones, each with keys of its own
             for head in np.unique(of_head):

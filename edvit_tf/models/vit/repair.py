@@ -45,22 +45,27 @@ def repair(
     head stay. The class token counts `class_weight` times a patch token. Memory: both streams'
     tokens of all inputs, twice, and the activations of `batch_size`.
     """
-    (old_config, old_weights), (config, weights) = before, after
-    old, new, out = vit.as_constants(old_weights), vit.as_constants(weights), dict(weights)
+    old_config, old_weights = before
+    config, weights = after
+    old = vit.as_constants(old_weights)
+    new = vit.as_constants(weights)
+    out = dict(weights)
 
     # rows are scaled by the root of what they count for: X^T X has its square
     row_scale = tf.sqrt(tf.constant([class_weight] + [1.0] * config.num_patches))[:, tf.newaxis]
     turn = None if spread is None else tf.constant(spread, tf.float32)
 
     # both streams, (B, T, d) and (B, T, d') a batch
-    reference, stream = [], []
+    reference = []
+    stream = []
     for start in range(0, len(inputs), batch_size):
         x = tf.constant(np.asarray(inputs[start : start + batch_size], np.float32))
         reference.append(vit.embed(old_config, old, x))
         stream.append(vit.embed(config, new, x))
 
     for i in range(config.num_layers):
-        told, mine = vit.block_weights(old, i), vit.block_weights(new, i)
+        told = vit.block_weights(old, i)
+        mine = vit.block_weights(new, i)
 
         def refit(names: tuple[str, ...], pairs: Iterable[tuple], block=mine, index=i) -> None:
             fitted = _least_squares(block, names, pairs, row_scale, ridge)
@@ -125,7 +130,8 @@ def _least_squares(
     batches.
     """
     # X^T X and X^T Y, summed over batches: nothing else is kept of them
-    gram, cross = 0.0, 0.0
+    gram = 0.0
+    cross = 0.0
     for x, y in pairs:
         x = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1) * row_scale  # the last: the bias
         x = tf.reshape(x, (-1, x.shape[-1]))
@@ -144,7 +150,8 @@ def _least_squares(
     fitted = {}
     ends = np.cumsum([part.shape[1] for part in start])[:-1]
     for name, part in zip(names, np.split(solved, ends, axis=1), strict=True):
-        fitted[f"{name}.kernel"], fitted[f"{name}.bias"] = part[:-1], part[-1]
+        fitted[f"{name}.kernel"] = part[:-1]
+        fitted[f"{name}.bias"] = part[-1]
 
     return fitted
 

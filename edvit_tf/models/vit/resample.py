@@ -25,7 +25,8 @@ def resample_positions(
         return embedding
 
     # separable: rows, then columns
-    rows, columns = bicubic_matrix(grid[0], new_grid[0]), bicubic_matrix(grid[1], new_grid[1])
+    rows = bicubic_matrix(grid[0], new_grid[0])
+    columns = bicubic_matrix(grid[1], new_grid[1])
     patches = embedding[0, 1:].reshape(*grid, -1).astype(np.float64)  # (gh, gw, d)
     patches = np.einsum("yh,xw,hwd->yxd", rows, columns, patches, optimize=True)  # (nh, nw, d)
     return np.concatenate([embedding[0, :1], patches.reshape(-1, embedding.shape[-1])])[
@@ -106,11 +107,10 @@ def resample_channels(
         return np.repeat(kernel / 3, 3, axis=2), bias, mean, std
 
     # three normalisations of one grey value become one: their differences are linear in it
-    means, stds = (
-        np.broadcast_to(mean, 3).astype(np.float64),
-        np.broadcast_to(std, 3).astype(np.float64),
-    )
-    new_mean, new_std = means.mean(), stds.mean()
+    means = np.broadcast_to(mean, 3).astype(np.float64)
+    stds = np.broadcast_to(std, 3).astype(np.float64)
+    new_mean = means.mean()
+    new_std = stds.mean()
     per_channel = kernel / stds[:, None]  # (p, p, 3, d), of 0..255
     new_kernel = new_std * per_channel.sum(axis=2, keepdims=True)
     new_bias = bias + ((new_mean - means)[:, None] * per_channel).sum(axis=(0, 1, 2))

@@ -36,7 +36,8 @@ def fold_norms(config: ViTConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     out = {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
     def fold(norm, readers, times=1):
-        gamma, beta = np.tile(out[f"{norm}.gamma"], times), np.tile(out[f"{norm}.beta"], times)
+        gamma = np.tile(out[f"{norm}.gamma"], times)
+        beta = np.tile(out[f"{norm}.beta"], times)
         for reader in readers:
             out[f"{reader}.bias"] = out[f"{reader}.bias"] + beta @ out[f"{reader}.kernel"]
             out[f"{reader}.kernel"] = gamma[:, None] * out[f"{reader}.kernel"]

@@ -62,7 +62,8 @@ def features(config: ViTConfig, w: Mapping, x, kept=None):
 def _dense(w: Mapping, y, name: str):
     """(N, B, T, k) -> (N, B, T, m)."""
     # one product a model over all rows: (N, B T, k) @ (N, k, m)
-    kernel, bias = w[f"{name}.kernel"], w[f"{name}.bias"]
+    kernel = w[f"{name}.kernel"]
+    bias = w[f"{name}.bias"]
     out = tf.matmul(tf.reshape(y, (y.shape[0], -1, y.shape[3])), kernel) + bias[:, tf.newaxis]
     return tf.reshape(out, (y.shape[0], -1, y.shape[2], kernel.shape[2]))
 
@@ -82,7 +83,8 @@ def _norm(config: ViTConfig, w: Mapping, y, name: str):
 
 def _attention(config: ViTConfig, w: Mapping, y):
     """softmax(q k^T / sqrt(hd)) v of every head and model: (N, B, T, d) -> (N, B, T, d)."""
-    models, tokens = y.shape[0], y.shape[2]
+    models = y.shape[0]
+    tokens = y.shape[2]
 
     def heads(part):  # -> (N * B, h, T, hd)
         out = _dense(w, y, f"attention.{part}")
