@@ -137,14 +137,16 @@ def manifest_from_dict(values: dict[str, Any]) -> Manifest:
 
 
 def _sub_model(entry: "_Object") -> SubModelEntry:
-    flavours = entry.object("flavours")
-    kept = "kept" if "kept" in entry.values else "kept_heads"  # as bundles up to 0.2 say it
+    kept = "kept"
+    if kept not in entry.values:
+        kept = "kept_heads"  # as bundles up to 0.2 say it
+
     return SubModelEntry(
         index=entry.integer("index"),
         name=entry.text("name"),
         file=entry.text("file"),
         keras=entry.text("keras"),
-        flavours={name: _flavour(flavours.object(name)) for name in flavours.values},
+        flavours=_flavours(entry.object("flavours")),
         classes=entry.integers("classes"),
         labels=entry.texts("labels"),
         kept=entry.integer(kept, None),
@@ -158,12 +160,17 @@ def _sub_model(entry: "_Object") -> SubModelEntry:
     )
 
 
-def _flavour(entry: "_Object") -> FlavourEntry:
-    return FlavourEntry(
-        file=entry.text("file"),
-        target=entry.text("target", "portable"),
-        runtimes=entry.texts("runtimes"),
-    )
+def _flavours(entries: "_Object") -> dict[str, FlavourEntry]:
+    found = {}
+    for name in entries.values:
+        entry = entries.object(name)
+        found[name] = FlavourEntry(
+            file=entry.text("file"),
+            target=entry.text("target", "portable"),
+            runtimes=entry.texts("runtimes"),
+        )
+
+    return found
 
 
 def _fusion(entry: "_Object") -> FusionEntry:
@@ -189,7 +196,10 @@ def _input(entry: "_Object") -> InputEntry:
 
 
 def _plan(entry: "_Object") -> PlanEntry:
-    budget = None if entry.values.get("budget_bytes") is None else entry.integer("budget_bytes")
+    budget = None
+    if entry.values.get("budget_bytes") is not None:
+        budget = entry.integer("budget_bytes")
+
     return PlanEntry(
         devices=tuple(device.values for device in entry.objects("devices")),
         budget_bytes=budget,
