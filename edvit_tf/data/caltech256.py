@@ -27,7 +27,8 @@ CLUTTER = ("clutter", "BACKGROUND_Google")
 
 def is_layout(folder: Path) -> bool:
     """Whether `folder` holds at least two folders of pictures."""
-    return sum(has_file(f, IMAGE_SUFFIXES) for f in subfolders(folder)) >= 2
+    with_pictures = [one for one in subfolders(folder) if has_file(one, IMAGE_SUFFIXES)]
+    return len(with_pictures) >= 2
 
 
 def class_name(folder: str) -> str:
@@ -121,6 +122,12 @@ def _drawn(
     """(the others, the fraction that was drawn), stratified by label, both in their old order."""
     count = round(fraction * len(recordings))
     mask = stratified_mask([r.label for r in recordings], count, seed)
-    others = tuple(r for r, chosen in zip(recordings, mask, strict=True) if not chosen)
-    drawn = tuple(r for r, chosen in zip(recordings, mask, strict=True) if chosen)
-    return others, drawn
+
+    others = []
+    drawn = []
+    for recording, chosen in zip(recordings, mask, strict=True):
+        if chosen:
+            drawn.append(recording)
+        else:
+            others.append(recording)
+    return tuple(others), tuple(drawn)

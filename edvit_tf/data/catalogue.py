@@ -72,7 +72,9 @@ def load(
         data.notes.append(
             f"at most {max_per_class} recordings per class and split were kept (max_per_class)"
         )
-        splits = {s: limit_per_class(r, max_per_class, seed) for s, r in data.splits.items()}
+        splits = {}
+        for split, recordings in data.splits.items():
+            splits[split] = limit_per_class(recordings, max_per_class, seed)
         data = dataclasses.replace(data, splits=splits)
     return data
 
@@ -133,7 +135,7 @@ def _options(name: str, given: dict, known: dict) -> dict:
 
         # An int passes for a float, but True for no number.
         wanted = type(known[key])
-        fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise DataError(f"{name}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         if wanted is not bool and value <= 0:

@@ -64,11 +64,18 @@ def load_folders(found: list[Found], settings) -> Dataset:
 class _PlainUnpickler(pickle.Unpickler):
     """A pickle may run any code; the batches need arrays and byte strings only."""
 
-    ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
-        (f"numpy.{core}.multiarray", f)
-        for core in ("core", "_core")
-        for f in ("_reconstruct", "scalar")
-    }
+    ALLOWED = frozenset(
+        {
+            ("_codecs", "encode"),
+            ("numpy", "dtype"),
+            ("numpy", "ndarray"),
+            # numpy 2 renamed its core
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "scalar"),
+        }
+    )
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ALLOWED:
@@ -83,10 +90,16 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     odd.
     """
     try:
-        batch = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        stored = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+
         # Keys are bytes or strings, by the Python that wrote them.
-        batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
-        pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+        batch = {}
+        for key, value in stored.items():
+            name = key.decode() if isinstance(key, bytes) else key
+            batch[name] = value
+
+        pixels = np.asarray(batch["data"])
+        labels = np.asarray(batch["labels"])
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}: {error}); it must be a CIFAR-10 "
@@ -106,7 +119,12 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_batches(place: Found, settings) -> Dataset:
-    names = [f"data_batch_{i}" for i in range(1, 6) if (place.folder / f"data_batch_{i}").is_file()]
+    names = []
+    for i in range(1, 6):
+        name = f"data_batch_{i}"
+        if (place.folder / name).is_file():
+            names.append(name)
+
     if not names or not (place.folder / "test_batch").is_file():
         raise DataError(
             f"{place.folder} lacks {'test_batch' if names else 'data_batch_1'}; training and test "
@@ -140,11 +158,15 @@ def _from_folders(place: Found, settings) -> Dataset:
     mask, notes = draw_validation(
         [r.label for r in train], settings["validation_count"], settings.seed
     )
-    splits = {
-        "train": tuple(r for r, held in zip(train, mask, strict=True) if not held),
-        "validation": tuple(r for r, held in zip(train, mask, strict=True) if held),
-        "test": tuple(test),
-    }
+    learnt = []
+    validation = []
+    for recording, held in zip(train, mask, strict=True):
+        if held:
+            validation.append(recording)
+        else:
+            learnt.append(recording)
+
+    splits = {"train": tuple(learnt), "validation": tuple(validation), "test": tuple(test)}
     check_classes(splits, LABELS, place.shown, notes)
 
     height, width = settings.image_size

@@ -177,7 +177,8 @@ class Dataset:
             for recording in self.recordings(split):
                 # A path, a row, a seed, or several of these.
                 where = recording.where
-                for part in where if isinstance(where, tuple) else (where,):
+                parts = where if isinstance(where, tuple) else (where,)
+                for part in parts:
                     if isinstance(part, Path):
                         found.update(_ends(part))
         return found.hexdigest()

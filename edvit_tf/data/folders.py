@@ -12,6 +12,7 @@ from edvit_tf.errors import DataError
 from .dataset import Skipped, report_skipped
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF")
 
 
@@ -35,33 +36,38 @@ class Found:
 
 def subfolders(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out; none if it is not a folder or may not be read."""
+    found = []
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                Path(e.path) for e in entries if not e.name.startswith((".", "__")) and e.is_dir()
-            )
+            for entry in entries:
+                if not entry.name.startswith((".", "__")) and entry.is_dir():
+                    found.append(Path(entry.path))
     except OSError:
         return []
+    return sorted(found)
 
 
 def files(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows)."""
+    names = []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return [
-        folder / name for name in sorted(names) if name.lower() not in ("thumbs.db", "desktop.ini")
-    ]
+        for entry in entries:
+            hidden = entry.name.startswith(".") or entry.name.lower() in WINDOWS_FILES
+            if not hidden and entry.is_file():
+                names.append(entry.name)
+    return [folder / name for name in sorted(names)]
 
 
 def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:
     """Whether the folder itself holds a file with one of the suffixes."""
     try:
         with os.scandir(folder) as entries:
-            return any(
-                e.name.lower().endswith(tuple(suffixes)) and contains in e.name for e in entries
-            )
+            for entry in entries:
+                if contains in entry.name and entry.name.lower().endswith(tuple(suffixes)):
+                    return True
     except OSError:
         return False
+    return False
 
 
 def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2) -> list[Found]:
@@ -93,21 +99,24 @@ def listing(folder: Path, limit: int = 8) -> str:
     if not folder.is_dir():
         return "there is no such folder" if not folder.exists() else "it is a file, not a folder"
 
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    names = []
+    for path in folder.iterdir():
+        names.append(f"{path.name}/" if path.is_dir() else path.name)
     if not names:
         return "it is empty"
 
+    names.sort()
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"it holds {', '.join(names[:limit])}{more}"
 
 
 def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
     """The error for: looked here, found that, expected this."""
-    places = (
-        "\n".join(f"  {p}: {listing(p)}" for p in looked)
-        or "  nowhere: no --data-dir, and $EDVIT_DATA is not set"
-    )
+    lines = [f"  {folder}: {listing(folder)}" for folder in looked]
+    if not lines:
+        lines.append("  nowhere: no --data-dir, and $EDVIT_DATA is not set")
 
+    places = "\n".join(lines)
     return MissingData(
         f"No {name} data found. Looked in (and two levels "
         f"below):\n{places}\nExpected:\n{layout.rstrip()}\n"
@@ -118,9 +127,9 @@ def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
 def only_one(name: str, found: Sequence[Found]) -> Found:
     """The folder, or DataError that names the several."""
     if len(found) > 1:
+        places = ", ".join(str(one.folder) for one in found)
         raise DataError(
-            f"Several {name} folders found: {', '.join(str(f.folder) for f in found)}. "
-            "Give one of them with --data-dir."
+            f"Several {name} folders found: {places}. Give one of them with --data-dir."
         )
     return found[0]
 

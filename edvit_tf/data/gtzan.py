@@ -161,9 +161,10 @@ def _tracks(found: list[Found], skipped: list[Skipped]) -> list[_Track]:
 
     missing = [genre for genre in GENRES if not in_genre[genre]]
     if missing:
+        places = ", ".join(str(place.folder) for place in found)
         raise DataError(
-            f"No recordings of {', '.join(missing)} in {', '.join(str(f.folder) for f in found)}; "
-            f"all ten genres are needed. Expected:\n{LAYOUT}"
+            f"No recordings of {', '.join(missing)} in {places}; all ten genres are needed. "
+            f"Expected:\n{LAYOUT}"
         )
 
     tracks = []

@@ -40,7 +40,9 @@ def load_folders(found: list[Found], settings) -> Dataset:
 
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=True)
     skipped: list[Skipped] = []
-    shown = [(place.relative(path), path) for paths in words.values() for path in paths]
+    shown = []
+    for paths in words.values():
+        shown += [(place.relative(path), path) for path in paths]
     scanned = scan(shown, spec, skipped, f"speech_commands ({place.shown})")
 
     recordings = []
@@ -66,7 +68,8 @@ def load_folders(found: list[Found], settings) -> Dataset:
     check_disjoint(splits, place.shown)
     check_classes(splits, labels, place.shown, notes)
 
-    repeated = [i for i, n in Counter(r.id for r in recordings).items() if n > 1]
+    times = Counter(recording.id for recording in recordings)
+    repeated = [name for name, n in times.items() if n > 1]
     if repeated:
         notes.append(
             f"{len(repeated)} recordings are there in two formats and count twice, e.g. "

@@ -304,6 +304,7 @@ def _pictures(settings) -> _Made:
 
 def _sounds(settings) -> _Made:
     words = settings.name == "speech_commands"
+    kind = "word" if words else "genre"
     rate = 16_000 if words else 22_050
     seconds = 1.0 if words else settings["synthetic_seconds"]
     spec = mel_spec(settings, rate, settings["window_seconds"], extra_frame=words)
@@ -318,7 +319,7 @@ def _sounds(settings) -> _Made:
 
     length = round(seconds * rate)
     return _Made(
-        labels=tuple(f"{'word' if words else 'genre'}-{i}" for i in range(10)),
+        labels=tuple(f"{kind}-{i}" for i in range(10)),
         spec=spec,
         input_files=input_files(spec),
         num_windows=len(windows(length, spec.window_samples)),
