@@ -46,6 +46,7 @@ def _evaluation_text(result: dict) -> str:
     """What `evaluate` measured, as text."""
     lines = []
     if result["data"]["synthetic"]:
+        # First of all, so that nobody reads on without it.
         lines.append("SYNTHETIC stand-in: these accuracies mean nothing.")
 
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""

@@ -45,6 +45,7 @@ def add_options(parser, options: Sequence[Option], config: Checked) -> None:
             parser.add_argument(option.name, action="store_true", default=None, help=option.help)
             continue
 
+        # A former name takes what the new one takes, and is not in the help.
         form = {"type": option.type, "choices": option.choices, "metavar": option.metavar}
         parser.add_argument(option.name, help=_help(option, config), **form)
         if option.former_name:
@@ -64,6 +65,7 @@ def changed(config: Config, options: Sequence[Option], args: argparse.Namespace)
     Raises ConfigError for a value that the configuration refuses.
     """
     for option in options:
+        # None: not given, whatever the type of the option.
         value = getattr(args, option.attribute)
         if value is None:
             continue

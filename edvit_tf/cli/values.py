@@ -38,6 +38,7 @@ def natural(text: str) -> int:
 
 def positive_number(text: str) -> float:
     """A number above 0, finite."""
+    # What is no number is refused with the same words as one that is out of range.
     try:
         value = float(text)
     except ValueError:
@@ -51,6 +52,7 @@ def positive_number(text: str) -> float:
 
 def share(text: str) -> float:
     """A number from 0 up to, and without, 1."""
+    # -1: refused below, with the same words as a number out of range.
     try:
         value = float(text)
     except ValueError:

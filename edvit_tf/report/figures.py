@@ -109,6 +109,7 @@ class Bar:
 
 def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | None = None) -> str:
     """Horizontal bars from zero to at most `top` (None: the largest); `mark`: a dashed line."""
+    # Names are about six units a letter; 56 are left for the number behind a bar.
     left = min(150, 12 + 6 * max(len(short(row.name)) for row in rows))
     room = 340 - left - 56
     bottom = 24 * len(rows) + 2
@@ -125,6 +126,7 @@ def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | No
 
         if row.interval:
             low, high = (left + room * value / top for value in row.interval)
+            # The number goes behind the whisker, not through it.
             end = max(end, high)
 
             parts.append(

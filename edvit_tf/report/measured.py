@@ -42,6 +42,7 @@ MACS = (
 def tiles(rows: list[Compared], data: Data) -> str:
     """The four figures that a reader looks for first."""
     by = {row.key: row for row in rows}
+    # Without a single model the base is what a reader compares with.
     fused, other = by["fused"], by.get("single", by["base"])
     name = "the single model" if "single" in by else "the base"
 
@@ -322,6 +323,7 @@ def confusion(results: Results) -> str:
     group to another's.
     """
     labels = results.labels
+    # label -> index of the sub-model that knows it
     group_of = {}
     for j, sub in enumerate(results.sub_models):
         for label in sub.labels:

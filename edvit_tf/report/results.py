@@ -322,8 +322,11 @@ def results_from_dict(values: Any) -> Results:
     """The types of what results.json holds; raises ResultsError."""
     if not isinstance(values, dict):
         raise ResultsError(f"it is {values!r:.60}; it must be an object")
+
+    # The file has each rival beside the base, under its own key.
     upgraded = dict(values)
     upgraded["rivals"] = {key: values[key] for key in RIVALS if values.get(key)}
+
     if upgraded.get("training_macs") is None:
         upgraded.pop("training_macs", None)
     return _typed(Results, upgraded, "")

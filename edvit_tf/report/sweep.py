@@ -173,6 +173,7 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
 
 def _seeds(rows: list[dict]) -> str:
     """Mean and deviation of every model's accuracy over the seeds, where there are several."""
+    # A model is a column where any of the runs trained it.
     keys = [key for key in SHORT if any(key in row["models"] for row in rows)]
     lines = []
     for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
@@ -226,6 +227,7 @@ def _cells(row: dict) -> list:
 
 def _spread(rows: list[dict]) -> str:
     """Mean and deviation over the seeds, where there are several."""
+    # (devices, way of grouping) -> accuracies of its seeds, in percent
     by: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         by.setdefault((row["devices"], row["strategy"]), []).append(

@@ -29,6 +29,7 @@ def results_table(results: Results) -> str:
 
     for key, model in results.rivals.items():
         lines.append(_model_row(RIVALS[key], model))
+
     lines += _fleet_rows(results)
 
     parities = results.parity.values()
