@@ -28,6 +28,8 @@ class Client:
 
         self._server = server
         self._timeout = timeout_seconds
+
+        # what an input must be, and whose weights answer
         metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
         self.bundle_digest = metadata.properties.get("bundle_digest", "")

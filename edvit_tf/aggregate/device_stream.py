@@ -41,6 +41,7 @@ class DeviceStream:
         """The device's answer, a ModelInferResponse, within `seconds`. Raises grpc.aio.AioRpcError,
         and WireError when the device sends what is no answer to anything.
         """
+        # requests on the old stream are still answered there
         if self._stream is None or self._stream.to_be_left():
             if self._stream is not None:
                 self._stream.retire()
@@ -77,6 +78,7 @@ class _Call:
         return self._ended or self._stops or silent
 
     async def infer(self, request: bytes, key: _Key, seconds: float):
+        # waiting before it is sent: an answer finds its future in any case
         answer = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
         self._unsent[key] = (time.monotonic() + seconds, request)
@@ -114,6 +116,7 @@ class _Call:
         if self._ended:
             return
 
+        # once, whoever comes first: reader, writer or the aggregator's end
         self._ended = True
         self._call.cancel()
         for answer in self._waiting.values():

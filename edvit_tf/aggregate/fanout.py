@@ -97,6 +97,7 @@ class Fanout:
         serialised once. Raises WireError INVALID_ARGUMENT when the devices say that an encoded file
         cannot be used.
         """
+        # the id tells answers of this process from those to an earlier one
         turn = next(self._count)
         request_id = f"{self._process}-{turn}"
         message = tensors.infer_request("", {input_name: value}, request_id=request_id)
@@ -145,6 +146,7 @@ class Fanout:
         """A checked answer, or why there is none. Replicas take turns; another is asked when one
         fails or is slow.
         """
+        # each may change before its attempt: it is looked at again there
         able = [link for link in self.links if link.hosts(name) and link.breaker.allows()]
         if not able:
             return self.why_missing(name)
@@ -215,6 +217,7 @@ class Fanout:
         """Raises WireError unless this is the answer of this sub-model of this bundle to this
         request.
         """
+        # an answer to another request, or of another bundle, would be fused in silence
         message = messages.checked(received)
         said = tensors.parameters(message)
         for field, got, expected in (
@@ -225,6 +228,7 @@ class Fanout:
             if got != expected:
                 raise messages.wrong(field, repr(got)[:80], repr(expected)[:80])
 
+        # and these are what the fusion was loaded for: (1, d_j), finite
         features = tensors.arrays(message).get("features")
         expected_shape = f"float32 {[1, self.widths[name]]}"
         if not isinstance(features, np.ndarray):
@@ -236,6 +240,7 @@ class Fanout:
         if not np.isfinite(features).all():
             raise messages.wrong("features", "NaN or Inf", "finite numbers")
 
+        # clocks of two machines are never compared: the wire is what the round trip leaves
         compute_ms = float(said.get("compute_ms", 0.0))
         queue_ms = float(said.get("queue_ms", 0.0))
         wire_ms = max(0.0, total_ms - compute_ms - queue_ms)
@@ -247,5 +252,6 @@ def overloaded(missing: dict[str, str]) -> bool:
     """Whether sub-models are missing for no other reason than that their devices have too much to
     do.
     """
+    # what was not waited for says nothing of its device
     reasons = [why for why in missing.values() if why != _NOT_NEEDED]
     return bool(reasons) and all(why.endswith(f" {_OVERLOADED}") for why in reasons)

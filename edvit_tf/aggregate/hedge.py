@@ -83,6 +83,7 @@ async def first_good(
 
     try:
         while waiting or running:
+            # at the start, or when the one before failed
             if not running:
                 running.add(asyncio.ensure_future(waiting.pop(0)()))
 

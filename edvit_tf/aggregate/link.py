@@ -203,6 +203,7 @@ class Link:
             return _down(f"{type(error).__name__}: {error}")
 
     async def _probe_models(self) -> Seen:
+        # by name alone a sub-model could be another bundle's
         index = await self._call("RepositoryIndex")
         found = set()
         for model in index.models:
@@ -231,6 +232,8 @@ class Link:
         refused from down.
         """
         host, port = split_address(self.device.address)
+
+        # a handshake blocks: it must not hold up the requests
         role = await asyncio.to_thread(tls.peer_of, own, host, port, PROBE_TIMEOUT_SECONDS)
         if role is None or role[0] != "worker":
             raise tls.AuthFailed(

@@ -34,6 +34,8 @@ def serve(options: AggregatorOptions) -> int:
     """
     address, own = lifecycle.address_and_identity(options)
     devices = fleet_devices(options.devices)
+
+    # one connection a device, besides those of clients
     check_descriptors(peers=len(devices))
 
     bundle = open_bundle(options.bundle)
@@ -50,6 +52,7 @@ def serve(options: AggregatorOptions) -> int:
     deadline_seconds = options.deadline_ms / 1e3
 
     def make_service() -> AggregatorService:
+        # in the loop, to which the channels belong
         links = [Link(device, bundle.digest, names, own) for device in devices]
         fanout = Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds)
         return AggregatorService(

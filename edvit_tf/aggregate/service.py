@@ -114,6 +114,8 @@ class AggregatorService(BaseService):
     async def model_infer(self, request, context):
         started = time.perf_counter()
         now = time.monotonic()
+
+        # refusals first: none of the devices hears of them
         requested_model("model_name", request.model_name, request.model_version, self.names)
         names = requested_outputs(request, OUTPUTS)
         value = request_input(tensors.arrays(request), self.model_input)
@@ -136,6 +138,7 @@ class AggregatorService(BaseService):
         if len(replies) < self.min_submodels:
             raise self._too_few(replies, missing)
 
+        # with what time is left; the fusion's own queue refuses what is too late
         features = {name: reply.features for name, reply in replies.items()}
         done = await self.fusion.executor.submit(features, now + left - time.monotonic())
         probabilities = done.value  # (1, classes)

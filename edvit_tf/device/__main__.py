@@ -161,6 +161,7 @@ def _refuse_what_does_not_go_together(
 
 def _listen(args) -> int:
     if not args.print_unit:
+        # before gRPC and the runtime are imported, which abort without memory or descriptors
         prepare_server()
 
     try:
@@ -183,6 +184,7 @@ def _listen(args) -> int:
         flavour=args.flavour,
     )
     if args.print_unit:
+        # for this command alone: a worker that serves does not need it
         from edvit_tf.device.worker.systemd_unit import unit, unreadable
 
         print(unit(options), end="")
@@ -233,6 +235,8 @@ def _predict(args) -> int:
     fleet = load_fleet(args.bundle, args.missing, args.flavour)
     for file in args.predict:
         answer = answer_file(fleet, file)
+
+        # one line a file, at once: whoever reads a pipe need not wait for the last
         line = f"{answer['file']}: {answer['label']} {answer['probability']:.3f}"
         if answer["missing"]:
             line += f"  (without sub-models {answer['missing']})"

@@ -58,6 +58,7 @@ def permanent(table: Iterable[ExitCode] = DeviceExit) -> list[ExitCode]:
 
 def exit_codes_text(table: Iterable[ExitCode] = DeviceExit) -> str:
     """The table as a help text shows it."""
+    # by number, the host's among the device's
     rows = [f"  {code:>3}  {code.meaning}" for code in sorted(table)]
     return "\n".join(["Exit codes:", *rows])
 

@@ -25,6 +25,7 @@ def delegation(interpreter: Any) -> dict | None:
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
+    # what no piece replaces runs in the runtime's own kernels
     rest = [node["op_name"] for place, node in enumerate(operators) if place not in replaced]
     return {
         "operators": dict(Counter(node["op_name"] for node in operators)),

@@ -93,6 +93,8 @@ def image_batch(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
         )
 
     colour = _with_channels(pixels, spec.channels)  # (N, H, W, channels)
+
+    # a picture of the right size is left as it is
     if colour.shape[1:3] != (spec.height, spec.width):
         colour = resize(colour, spec.height, spec.width, spec.resize, spec.antialias)
     # float32 since colours were mixed to a grey, or the size was changed

@@ -22,6 +22,8 @@ def spec_from_dict(values: Any) -> InputSpec:
         )
 
     fields = {field.name: field for field in dataclasses.fields(KINDS[kind])}  # type: ignore[arg-type]
+
+    # a field with a default may be left out
     needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
     given = {name: value for name, value in values.items() if name != "kind"}
     unknown = sorted(str(name) for name in given.keys() - fields.keys())

@@ -54,6 +54,7 @@ def run_model(
             source = inputs
 
         target = folder / "outputs.npz"
+
         words = [model, source, target, "--threads", threads, "--repeat", repeat]
         if runtime is not None:
             words += ["--runtime", runtime]

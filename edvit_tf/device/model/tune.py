@@ -54,6 +54,7 @@ def candidates(
 
     Raises BundleError if there is none, or none of the flavour asked for.
     """
+    # a flavour lists packages, without versions
     package = runtime.split()[0]
     entry = bundle.entry(index)
     fitting = {}  # flavour -> file
@@ -262,6 +263,7 @@ def _locked() -> Iterator[Path]:
 
     with lock:
         try:
+            # the kernel lets go of it with the process, however that ends
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise TuneError(
@@ -287,6 +289,7 @@ def table(results: list[dict]) -> str:
         f"{'model':<14}{'flavour':<10}{'threads':>8}{'median ms':>11}",
     ]
     for result in results:
+        # those that are out stand below, with the reason
         for row in [*result["measured"], *result["failed"]]:
             if "failure" in row:
                 figure = f"  FAILED: {row['failure']}"

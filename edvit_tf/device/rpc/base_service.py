@@ -189,6 +189,7 @@ class BaseService:
         return response
 
     async def check(self, request, context):
+        # "" is the server as a whole
         known = ("", messages.INFERENCE, *self.names)
         if request.service not in known:
             raise messages.WireError(

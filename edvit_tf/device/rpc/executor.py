@@ -103,6 +103,7 @@ class Executor:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             )
 
+        # the thread hands the outcome over in this loop
         loop = asyncio.get_running_loop()
         job = _Job(
             argument,
@@ -158,6 +159,7 @@ class Executor:
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
 
     def _run(self, job: _Job, argument: Any, started: float) -> Done | Exception:
+        # odd from here to the end: see `turns`
         self._started = started
         self.turns += 1
         try:
@@ -167,6 +169,7 @@ class Executor:
         finally:
             self.turns += 1
 
+        # the running mean follows; a failure would say nothing of it
         seconds = time.perf_counter() - started
         more = seconds - self.service_seconds
         self.service_seconds += (_LONGER if more > 0 else _SHORTER) * more

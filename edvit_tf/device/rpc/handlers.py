@@ -80,6 +80,7 @@ async def respond(
 
 def _authorise(context, accepted: Sequence[str]) -> None:
     """Raises WireError unless the peer's certificate has a role that may ask here."""
+    # TLS has let it in: it has a certificate of our authority, of some role
     peer = tls.peer_role(context)
     if peer is None:
         got, code = "a certificate without one", grpc.StatusCode.UNAUTHENTICATED

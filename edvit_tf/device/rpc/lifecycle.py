@@ -55,12 +55,14 @@ def run(options: ServerOptions, address: str, make_service: Callable[[], BaseSer
 async def _run(
     options: ServerOptions, address: str, make_service: Callable[[], BaseService]
 ) -> int:
+    # in the loop: what it makes (events, channels) belongs to it
     service = make_service()
     own = service.own
     credentials = None if own is None else tls.server_credentials(own)
     server, port = open_port(service, address, credentials, message_limit(service.model_input))
     http = open_http(options.metrics, service)
 
+    # from here on a signal drains; before, it ended the process
     told_to_stop = _told_to_stop()
     end_watch = _watch_executors(service)
     reminder = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))

@@ -68,6 +68,7 @@ class Metrics:
             Gauge("edvit_requests_total", "Requests by method, model and gRPC code.", counts)
         )
 
+        # a family stands together, with its help before it
         for phase in PHASES:
             name = f"edvit_{phase}_seconds"
             label = "device" if phase == "device" else "model"

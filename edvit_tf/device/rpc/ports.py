@@ -88,6 +88,7 @@ def open_port(
         options=[("grpc.max_receive_message_length", limit_bytes), *_CONNECTIONS],
         maximum_concurrent_rpcs=_CONCURRENT,
     )
+
     server.add_generic_rpc_handlers(_method_handlers(service))
     try:
         if credentials is None:

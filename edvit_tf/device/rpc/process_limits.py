@@ -45,6 +45,7 @@ def prepare_server() -> None:
     # GRPC_VERBOSITY=INFO shows refused handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     check_descriptors()
+
     for kind, (what, need) in SERVER_BYTES.items():
         left = left_by_limit(kind)
         if left is not None and left < need:

@@ -38,6 +38,7 @@ def request_input(
             "inputs", f"{[name[:64] for name in list(arrays)[:8]]}", f"['{model_input.name}']"
         )
 
+    # a list is BYTES: an encoded file, which is decoded later, in its turn
     value = arrays[model_input.name]
     field = f"input '{model_input.name}'"
     if isinstance(value, list):
@@ -141,6 +142,7 @@ def seconds_left(request, context, most: float) -> float:
     if "timeout" not in request.parameters:  # reading a map's entry would make one
         return left
 
+    # a bool is an int to Python, and no number of microseconds
     timeout = tensors.parameters(request).get("timeout")
     if type(timeout) is not int or timeout < 0:
         raise messages.wrong(

@@ -120,6 +120,7 @@ def prune(store: Path) -> list[str]:
     still serves one of them goes on, for it has read its files. Raises StoreError, DiskError.
     """
     with changing(store) as partial:
+        # what a link leads to stays, damaged or not
         kept = {linked(store, link) for link in LINKS}
         gone = [version for version in versions(store) if version not in kept]
         for version in gone:
@@ -132,6 +133,7 @@ def listing(store: Path) -> list[dict]:
     """A row a version: {"version", "links", "bytes", "name", "digest", "sub_models", "problem"};
     the last is None, or why it cannot be opened (files are not verified here). Raises StoreError.
     """
+    # a version that cannot be opened is a row as well
     links = {link: linked(store, link) for link in LINKS}
     rows = []
     for version in versions(store):

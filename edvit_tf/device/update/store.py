@@ -41,6 +41,8 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
     try:
         if make and not (store / _VERSIONS).is_dir():
             _make(store)
+
+        # the folder itself is the lock: there is no lock file to be left behind
         opened = _open(store)
     except OSError as error:
         raise _disk_error(store, error) from error
@@ -76,6 +78,7 @@ def _make(store: Path) -> None:
             f"{store} is no store (it holds {', '.join(found[:5])}). Give a new or empty folder."
         )
 
+    # the folder, its name in the store, the store's name in its parent
     (store / _VERSIONS).mkdir(parents=True)
     _readable(store, store / _VERSIONS)
     sync(store)
@@ -144,6 +147,7 @@ def copied(
     sources += [verified_path(bundle, name) for name in files]
     sources += [bundle.path / name for name in extra if (bundle.path / name).is_file()]
 
+    # before anything is written
     need = sum(path.stat().st_size for path in sources) + SPARE_BYTES
     free = free_bytes(partial)
     if free < need:
@@ -209,6 +213,7 @@ def point(store: Path, partial: Path, **links: Path) -> None:
 
 def remove(store: Path, partial: Path, version: Path) -> None:
     """Deletes a version; half deleted it would have its name no more."""
+    # by a rename it is gone at once; what takes time is not a version any more
     doomed = partial / version.name
     os.rename(version, doomed)
     sync(store / _VERSIONS)

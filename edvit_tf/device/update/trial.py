@@ -23,6 +23,8 @@ def needed_files(bundle: Bundle, sub_models: Sequence[int] | None = None) -> lis
     """
     runtime = runtime_name()
     indices = range(len(bundle.sub_models)) if sub_models is None else sub_models
+
+    # what every device needs, then the sub-models', then the fusion's
     names = ["golden.npz", *bundle.input_files]
     for index in indices:
         names += [one.file for one in candidates(bundle, index, runtime)]
@@ -50,6 +52,8 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
 
     for index, name, chosen in trials:
         path = verified_path(bundle, chosen.file)
+
+        # one at a time, in a process each: the largest must fit, not all of them
         check_memory(path)
         inputs, expected = expected_answers(bundle, index)
         answers, _ = run_model(path, inputs, threads=chosen.threads, scratch=scratch)

@@ -44,6 +44,7 @@ def load_models(
     Raises BundleError, RuntimeMissing, MemoryShort (all the models together), ModelFailed,
     WrongAnswers.
     """
+    # all the files, before any is loaded: their memory is reckoned together
     chosen = {index: choice(bundle, index, flavour) for index in indices}
     paths = {index: verified_path(bundle, one.file) for index, one in chosen.items()}
     check_memory(*paths.values())
@@ -53,6 +54,8 @@ def load_models(
 def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> LoadedModel:
     name = bundle.entry(index).name
     golden, expected = expected_answers(bundle, index)
+
+    # what crashes there does not end the worker
     tried, _ = run_model(path, golden, threads=chosen.threads)
     check_answers(name, path.name, chosen.flavour, tried, expected)
 

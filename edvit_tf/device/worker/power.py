@@ -21,6 +21,7 @@ def power(system: Path = Path("/sys")) -> dict:
     """{"temperature_c": float or None, "now": [what is wrong], "since_boot": [...], "source": who
     told, or None}.
     """
+    # one word of flags: what holds now in its low bits, since boot in the high ones
     bits, source = _throttled(system)
     now = [name for bit, name in _NOW.items() if bits >> bit & 1]
     past = [name for bit, name in _NOW.items() if bits >> (16 + bit) & 1]

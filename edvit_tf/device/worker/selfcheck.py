@@ -49,6 +49,7 @@ def check(
             rows.append(_check_file(bundle, index, name, choice(bundle, index, flavour), runs))
 
     if sub_models is None:
+        # an aggregator's; a device that is asked for its own sub-models alone has none
         fusion = Choice("float32", bundle.fusion.file, 1)
         rows.append(_check_file(bundle, None, "fusion", fusion, runs))
 
@@ -58,6 +59,7 @@ def check(
     if grpcio is None or protobuf is None:
         wrong.append("grpcio or protobuf is missing, which a worker needs: pip install '.[device]'")
 
+    # without grpcio no certificate can be looked at, and that is a problem already
     certificate = None
     if identity is not None and grpcio is not None:
         certificate, certificate_problems = _check_certificate(identity)
@@ -93,6 +95,7 @@ def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
         return None, [str(error)]
 
     wrong = []
+    # the files are right; whether their dates are is up to this machine's clock
     reason = tls.doubts(own)
     if reason is not None:
         wrong.append(
@@ -111,6 +114,7 @@ def _version(package: str) -> str | None:
 
 def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
     """A row of the result: of a sub-model, or of the fusion (None)."""
+    # as it is if the process fails: every figure unknown
     row = {
         "name": name,
         "flavour": chosen.flavour,
@@ -149,6 +153,7 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
 
 def table(result: dict) -> str:
     """The result of `check` for a terminal."""
+    # the machine first, then a line a file, then the verdict
     free = result["memory_available_bytes"]
     lines = [
         f"bundle {result['bundle']} ({result['digest'][:12]})",

@@ -40,7 +40,10 @@ def serve(options: WorkerOptions) -> int:
     indices = served_indices(options, len(bundle.sub_models))
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
 
+    # the longest part: each model runs in a child process first
     models = load_models(bundle, indices, options.flavour)
+
+    # of all models alike: far above what the slowest takes is stuck
     slowest = max(model.invoke_seconds for model in models)
     stuck_seconds = options.stuck_seconds or max(_LEAST_STUCK_SECONDS, _STUCK_INVOKES * slowest)
 

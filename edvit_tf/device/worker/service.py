@@ -83,6 +83,8 @@ class WorkerService(BaseService):
             versions=[messages.MODEL_VERSION],
             platform=PLATFORM,
         )
+
+        # the one input, then what comes out
         datatype = tensors.DATATYPES[self.model_input.dtype]
         response.inputs.add(
             name=self.model_input.name, datatype=datatype, shape=self.model_input.shape
@@ -106,6 +108,7 @@ class WorkerService(BaseService):
 
     async def model_infer(self, request, context):
         started = time.perf_counter()
+        # refusals first: what they turn away costs the model nothing
         name = requested_model("model_name", request.model_name, request.model_version, self.names)
         loaded = self.models[name]
         outputs = requested_outputs(request, list(loaded.outputs))
@@ -124,6 +127,7 @@ class WorkerService(BaseService):
                     grpc.StatusCode.INTERNAL,
                 )
 
+        # only what was answered: a refusal has no times
         self.metrics.observe("queue", name, done.queue_ms / 1e3)
         self.metrics.observe("compute", name, done.compute_ms / 1e3)
         self.metrics.observe("request", name, time.perf_counter() - started)

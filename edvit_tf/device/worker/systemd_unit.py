@@ -75,6 +75,7 @@ def unit(options: WorkerOptions) -> str:
     """The unit's text for a worker with these options. Raises the errors of what would not
     start.
     """
+    # refused here, and not at the first start on the device
     listening_address(options)
     bundle = open_bundle(options.bundle)
     indices = served_indices(options, len(bundle.sub_models))
@@ -118,6 +119,7 @@ def unreadable(options: WorkerOptions) -> list[Path]:
         Path(sys.executable).parent,
     )
     folders = set()
+    # a folder may be entered only if all of those above it may
     for end in ends:
         folders.update([end, *end.parents])
     return sorted(folder for folder in folders if not os.stat(folder).st_mode & 0o001)
@@ -128,6 +130,7 @@ def _model_bytes(bundle: Bundle, indices: list[int], flavour: str | None) -> int
     runtime = runtime_name()
     need = _BASE_BYTES
     for index in indices:
+        # tuning may choose any of them later
         files = [one.file for one in candidates(bundle, index, runtime, flavour)]
         largest = max(verified_path(bundle, file).stat().st_size for file in files)
         need += needed_memory(largest)
