@@ -67,18 +67,21 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
             workers.append(stack.enter_context(_process(command, folder)))
         addresses = [serving["address"] for _, serving in workers]
 
+        # The aggregator finds the workers by the ports that they were given.
         command = _aggregator_command(bundle_path, identities["aggregator"], addresses)
         _, serving = stack.enter_context(_process(command, folder))
         own = tls.identity(identities["client"])
         client = Client(serving["address"], own, 5.0)
         stack.callback(client.close)
 
+        # What the fleet itself says it takes.
         shape = tuple(client.input.shape)
         dtype = tensors.DTYPES[client.input.datatype]
         x = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
         # It is up when an answer is whole: every worker was reached.
         _wait(lambda: _answers(client, x), "the fleet")
 
+        # The first requests open connections and fill caches.
         rows = [_asked(client, x) for _ in range(WARM_UP + runs)][WARM_UP:]
         alone = _asked_directly(addresses[0], own, {client.input.name: x}, WARM_UP + runs)
         rss = max(_rss(process.pid) for process, _ in workers)
@@ -126,6 +129,7 @@ def _worker_command(
     bundle: Path, identity: Path, place: int, sub_models: int, devices: int
 ) -> list[str]:
     """A worker with every sub-model whose turn it is."""
+    # Port 0: a free one, which the log line tells.
     command = ["edvit_tf.device", str(bundle), "--listen", "127.0.0.1:0"]
     command += ["--identity", str(identity)]
     for index in range(place, sub_models, devices):
@@ -151,6 +155,7 @@ def _asked(client, x: np.ndarray) -> dict:
             "on."
         )
 
+    # Devices compute side by side: the slowest is what has to be waited for.
     largest = max(value for key, value in said.items() if key.endswith(".compute_ms"))
     return {
         "total_ms": said["total_ms"],
@@ -167,6 +172,7 @@ def _asked_directly(address: str, own, inputs: dict[str, np.ndarray], runs: int)
     from edvit_tf.device.rpc import tensors, tls
     from edvit_tf.device.rpc.messages import checked, stub
 
+    # The first worker holds the first sub-model, whatever the number of devices.
     request = tensors.infer_request("submodel-00", inputs)
     waited = []
     with grpc.secure_channel(address, tls.channel_credentials(own)) as channel:

@@ -96,6 +96,7 @@ def subjects(
                 macs = cost.macs_full(config)
                 rows.append(Subject(runtime, KERAS, file, floats, count, macs))
 
+    # Rivals read the weights or an ONNX file; torch alone needs no ONNX.
     if against:
         _rival_files(config, weights, folder, onnx=set(against) != {"torch"})
     for count in threads:
@@ -135,6 +136,7 @@ def measure(rows: Sequence[Subject], runs: int = 40, turns: int = 5) -> list[dic
     reports: list[list[dict | str]] = [[] for _ in rows]  # of each row, one a turn
     for _ in range(turns):
         for row, own in zip(rows, reports, strict=True):
+            # A row that failed would fail again, and take its time.
             if not _failure(own):
                 own.append(_once(row, runs))
 
@@ -167,6 +169,7 @@ def _figures(row: Subject, reports: list, first: list) -> dict:
     """
     # (turns * runs,)
     times = np.concatenate([report["times_ms"][WARM_UP:] for report in reports])
+    # Pooled: every run of every turn counts alike.
     median = float(np.median(times))
     peak = max(report["peak_rss_bytes"] or 0 for report in reports)
 
@@ -186,6 +189,7 @@ def _figures(row: Subject, reports: list, first: list) -> dict:
 def _ratio(reports: list, first: list) -> dict:
     """Own median over the first row's, turn by turn."""
     ratios = []
+    # Of one turn each: what slowed the machine then slowed both.
     for own, other in zip(reports, first, strict=True):
         ratios.append(np.median(own["times_ms"][WARM_UP:]) / np.median(other["times_ms"][WARM_UP:]))
     return {
@@ -215,6 +219,7 @@ def bench_latency(
     """
     from edvit_tf.errors import ConfigError
 
+    # Before anything is exported, which takes its time.
     known = rivals.installed()
     missing = [name for name in against or () if name not in known]
     if missing:
@@ -302,6 +307,7 @@ def spread_weights(config: ViTConfig, pre_gelu: float, seed: int = 0) -> dict[st
     # A normalised token has variance 1 in each of its d values: so wide is their product.
     deviation = pre_gelu / config.hidden_dim**0.5
     for i in range(config.num_layers):
+        # The layer whose output the GELU takes.
         name = f"block_{i:02d}.mlp.expand.kernel"
         drawn = rng.normal(0, deviation, weights[name].shape)
         weights[name] = drawn.astype(np.float32)

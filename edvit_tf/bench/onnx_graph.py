@@ -26,6 +26,7 @@ def write_onnx(config: ViTConfig, weights: Mapping[str, np.ndarray], path: Path)
     for i in range(config.num_layers):
         x = graph.block(x, f"block_{i:02d}")
 
+    # The class token is the first; the head reads it alone.
     class_token = graph.constant(np.int64(0))
     x = graph.op("Gather", [graph.norm(x, "norm"), class_token], axis=1)  # (1, d)
     graph.named(x, "features")
@@ -83,6 +84,7 @@ class _Graph:
         return self.constant(np.asarray(self.weights[name], np.float32), name)
 
     def dense(self, x: str, name: str) -> str:
+        # Kernels are (in, out), as Keras has them: no transposition.
         product = self.op("MatMul", [x, self.weight(f"{name}.kernel")])
         return self.op("Add", [product, self.weight(f"{name}.bias")])
 
@@ -103,6 +105,7 @@ class _Graph:
         x = self.op("Div", [self.op("Sub", [x, mean]), std])
         x = self.op("Transpose", [x], perm=[0, 3, 1, 2])  # (1, C, H, W)
 
+        # Patches are a convolution whose stride is its kernel's size.
         kernel = self.weights["patch_embedding.kernel"].transpose(3, 2, 0, 1)  # (d, C, p, p)
         name = self.constant(np.asarray(kernel, np.float32), "patch_embedding.kernel")
         bias = self.weight("patch_embedding.bias")
@@ -114,6 +117,7 @@ class _Graph:
         return self.op("Add", [x, self.weight("position_embedding.embedding")])
 
     def block(self, x: str, name: str) -> str:
+        # Pre-norm: what is added is the branch of the normalised tokens.
         y = self.attention(self.norm(x, f"{name}.attention.norm"), f"{name}.attention")
         x = self.op("Add", [x, y])
 
@@ -127,6 +131,7 @@ class _Graph:
         k = self.heads(self.dense(x, f"{name}.key"), [0, 2, 3, 1])  # (1, h, head_dim, T)
         v = self.heads(self.dense(x, f"{name}.value"), [0, 2, 1, 3])
 
+        # softmax(q k^T / sqrt(head_dim)) v
         scale = self.constant(np.float32(config.head_dim**-0.5))
         # (1, h, T, T)
         scores = self.op("Softmax", [self.op("Mul", [self.op("MatMul", [q, k]), scale])], axis=-1)

@@ -63,6 +63,7 @@ def bench_plan(
         if value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1. Give a larger number.")
 
+    # One class a sub-model: as many classes as sub-models.
     base = preset("vit_base", (224, 224, 3), num_sub_models)
     usual = _instance(np.random.default_rng(seed), num_sub_models, num_devices)
     crowded = _crowded(usual)
@@ -157,6 +158,7 @@ def _instance(
     apart; 0: all equal), but not below 0.9 to 1.3 times what the largest sub-model takes.
     """
     base = preset("vit_base", (224, 224, 3), 10)
+    # Of few sizes, as a plan makes them.
     kinds = [base.pruned(heads, 2) for heads in (1, 2, 3, 4)]
     chosen = [kinds[i] for i in rng.integers(0, len(kinds), num_sub_models)]
 
@@ -165,6 +167,7 @@ def _instance(
     macs = [cost.macs(config) for config in chosen]
 
     def limits(needs):
+        # Shares of the sum, so that the slack is what was asked for.
         shares = rng.uniform(1 - spread, 1 + spread, num_devices)
         # Equal devices draw one number between them.
         least = max(needs) * rng.uniform(0.9, 1.3, num_devices if spread else 1)
@@ -180,6 +183,7 @@ def _crowded(problem: Problem) -> Problem:
     """Nine devices in ten hold no sub-model and rank first; the tenth part holds everything."""
     all_bytes = sum(problem.sizes)
     all_macs = sum(problem.demands)
+    # Nine in ten are tried first, in vain: they have most energy, and no room.
     too_small = min(problem.sizes) - 1
 
     devices = []
@@ -214,6 +218,7 @@ def _gap(rng: np.random.Generator, instances: int) -> dict:
             counts["neither"] += 1
             continue
 
+        # Times count of instances alone that can be placed.
         seconds["greedy"].append(between - start)
         seconds["optimal"].append(end - between)
         counts["unproven"] += not best.proven

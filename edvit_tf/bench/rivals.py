@@ -42,6 +42,7 @@ def run_rival(
     """What the child process printed; raises ConfigError with its words when it fails."""
     command = [sys.executable, "-m", "edvit_tf.bench.rivals"]
     command += [engine, str(folder), str(threads), str(repeat)]
+    # Read when numpy is loaded: the child is started with them.
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
 
     try:
@@ -65,6 +66,7 @@ def run_rival(
             "with --against, or install the [bench] extra again."
         )
 
+    # Runtimes may print before it.
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -73,6 +75,7 @@ def _onnxruntime(folder: Path, threads: int):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # One operator at a time, as our own runtimes have it.
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         folder / "model.onnx", options, providers=["CPUExecutionProvider"]
@@ -158,6 +161,7 @@ def _torch(folder: Path, threads: int):
 def _sgemm(repeat: int) -> dict:
     """GFLOP/s of the best of `repeat` products of square float32 matrices."""
     a = np.random.default_rng(0).normal(size=(GEMM_SIZE, GEMM_SIZE)).astype(np.float32)
+    # Written in place: no memory is asked for while the clock runs.
     out = np.empty_like(a)
     best = float("inf")
     for _ in range(repeat):

@@ -131,6 +131,7 @@ def reader(spec: MelSpec) -> Callable[[Sequence], np.ndarray]:
     """`Dataset.read` for recordings whose `where` is a Path: (n windows, height, width, 1)
     float32.
     """
+    # Once: librosa is slow to load, and its filters are the same for every file.
     filters = mel_filters(spec)
 
     def read(recordings: Sequence) -> np.ndarray:

@@ -57,6 +57,7 @@ def load(
     or option, missing data, wrong layout, unreadable files.
     """
     _check_request(name, image_size, seed, synthetic, max_per_class)
+    # Only the module that is asked for is imported.
     module = importlib.import_module(f".{name}", __package__)
     height, width = image_size
     settings = Settings(

@@ -153,6 +153,7 @@ def _tracks(found: list[Found], skipped: list[Skipped]) -> list[_Track]:
     """The tracks of all folders, genre by genre; files with another name are reported. DataError if
     a genre has none.
     """
+    # genre -> (shown name, path) of its files, of all folders
     in_genre: dict[str, list[tuple[str, Path]]] = {genre: [] for genre in GENRES}
     for place in found:
         for folder in subfolders(place.folder):

@@ -48,6 +48,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     damaged or odd.
     """
     place = only_one("mnist", found)
+    # The four files go before mnist.npz where a folder has both.
     arrays = _idx_files(place.folder) or _npz_file(place.folder)
     train_x, train_y, test_x, test_y = arrays
 

@@ -48,6 +48,7 @@ def from_rows(
     """
     height, width = settings.image_size
     spec = ImageSpec(height, width, channels=rows["train"][0].shape[-1])
+    # Of train alone: the official test split stays whole.
     mask, notes = draw_validation(rows["train"][1], settings["validation_count"], settings.seed)
 
     def recordings(file: str, chosen: np.ndarray) -> tuple[Recording, ...]:

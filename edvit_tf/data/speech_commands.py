@@ -105,6 +105,7 @@ def _words(place: Found, count: int) -> dict[str, list[Path]]:
             f"num_words is {count}. Add words, or set num_words={len(filled)}. Expected:\n{LAYOUT}"
         )
 
+    # The most populous are taken; labels are in alphabetical order.
     by_size = sorted(words, key=lambda word: (-len(words[word]), word))
     return {word: words[word] for word in sorted(by_size[:count])}
 

@@ -36,6 +36,7 @@ def split_groups(
     result = ["train"] * len(labels)
     for k in np.random.default_rng(seed).permutation(len(names)):
         rows = members[names[k]]
+        # A speaker says several words: its recordings have several labels.
         need = Counter(labels[i] for i in rows)
         # To the first split with room for the whole group, in each of its labels; else to train.
         for split, left in room.items():
@@ -73,6 +74,7 @@ def _fill(
             in_train.add(group)
 
     if len(in_train) > 1:
+        # The one that train misses least; ties go by name, not by the order of files.
         smallest = min(in_train, key=lambda group: (len(members[group]), group))
         for i in members[smallest]:
             result[i] = split

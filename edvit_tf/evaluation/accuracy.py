@@ -24,6 +24,7 @@ def per_recording(
     """Mean probabilities (recordings, classes) and labels (recordings,)."""
     # position: of each window the row of its recording
     _, first, position = np.unique(recordings, return_index=True, return_inverse=True)
+    # Unbuffered: `sums[position] += ...` would count a recording once, however many its windows.
     sums = np.zeros((len(first), probabilities.shape[1]))
     np.add.at(sums, position.ravel(), probabilities)
     return sums / np.bincount(position.ravel())[:, None], labels[first]
@@ -53,12 +54,14 @@ def base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[
     """The same of a model of all classes, (n, classes), its answers outside the group taken for
     "other".
     """
+    # class -> its row in the group, or that of "other"
     rows = np.full(probabilities.shape[1], len(classes))
     rows[list(classes)] = np.arange(len(classes))
     return _accuracies(rows[labels], rows[probabilities.argmax(axis=1)], len(classes))
 
 
 def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
+    # inside: of the group's own classes; a sample beyond them is an "other"
     right, inside = truth == answers, truth < group_size
     # Every class counts alike, however many samples it has.
     recalls = [right[truth == row].mean() for row in np.unique(truth)]

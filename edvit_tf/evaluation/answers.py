@@ -63,9 +63,12 @@ def fuse(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> tuple
     """
     check_missing(bundle, missing)
     present = np.ones(len(bundle.sub_models), np.float32)
+    # 1 of each sub-model that has answered
     present[list(missing)] = 0
 
     features = np.concatenate(answers.features, axis=1)  # (n, sum d_j)
+
+    # Of a lost sub-model a device knows nothing: zeros stand in its columns.
     columns = np.repeat(present, [part.shape[1] for part in answers.features])
     features[:, columns == 0] = 0
 
@@ -89,6 +92,8 @@ def fuse_without(
         check_missing(bundle, missing)
 
     features = np.concatenate(answers.features, axis=1)  # (n, sum d_j)
+
+    # (sets, N): a row a set
     present = np.ones((len(lost), len(bundle.sub_models)), np.float32)
     for row, missing in zip(present, lost, strict=True):
         row[list(missing)] = 0
@@ -99,6 +104,8 @@ def fuse_without(
     }
     file = verified_path(bundle, bundle.fusion.file)
     outputs, _ = run_in_process(file, inputs)
+
+    # The file goes through one set after the other, each of n windows.
     return np.split(outputs["probabilities"], len(lost))
 
 
@@ -114,6 +121,8 @@ def losses(
     chosen: list[tuple[int, ...]] = []
     for size in range(1, num_sub_models):
         every = math.comb(num_sub_models, size)
+
+        # All of them where they are few; else a part, so that measuring them does not take all day.
         if num_sub_models <= exhaustive or every <= sample:
             chosen += itertools.combinations(range(num_sub_models), size)
         else:
@@ -127,6 +136,7 @@ def _drawn(count: int, size: int, sample: int, rng: np.random.Generator) -> list
     """`sample` different subsets of `size` of `count`, sorted."""
     drawn = set()
     while len(drawn) < sample:
+        # One that was drawn already changes nothing, and another is drawn.
         subset = rng.choice(count, size, replace=False)
         drawn.add(tuple(sorted(subset.tolist())))
     return sorted(drawn)

@@ -50,6 +50,7 @@ def _write_header(file, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         "fortran_order": False,
         "shape": shape,
     }
+
     np.lib.format.write_array_header_1_0(file, described)
 
 
@@ -79,6 +80,7 @@ def unseen(bundle: Bundle, dataset, split: str):
         )
         return dataset, note
 
+    # What is in neither was never seen, whichever split it stands in today.
     learnt = {*stored["train"], *stored["validation"]}
     kept, left_out = {}, 0
     for name in SPLITS:
@@ -101,6 +103,7 @@ def data_of(bundle: Bundle, data_dir: str | Path | None = None):
     """
     from edvit_tf.data import load
 
+    # Stand-ins are made again; real data have to be there.
     run, data = bundle.manifest.run, bundle.manifest.data
 
     dataset = load(
@@ -153,6 +156,7 @@ def evaluate(
             reports = answers.reports
             inputs.unlink()  # room for the next split
 
+    # Each (n, ...) of all splits that were asked
     fused, mean, labels, recordings = (np.concatenate(parts) for parts in zip(*found, strict=True))
     by_recording, truth = per_recording(fused, labels, recordings)
     return {

@@ -57,6 +57,7 @@ def clusters_study(
                 def figures(count=count, rounds=rounds, flavour=flavour) -> dict:
                     return fleet.figures(count, rounds, flavour)
 
+                # A row that is stored already is not measured again.
                 yield rows.row({"clusters": count, "epochs": rounds, "flavour": flavour}, figures)
 
 
@@ -97,6 +98,7 @@ class _Fleet:
 
         inputs, labels, recordings = self.held_out
         entry = self.bundle.input
+        # The runtime that an int8 file needs loads the "litert" graph too.
         target = "portable" if flavour == "float32" else "litert"
         file = self.folder / "model.tflite"
         size = 0
@@ -114,6 +116,7 @@ class _Fleet:
             compressed += len(zlib.compress(content, 9))
             outputs.append(run_in_process(file, inputs, runtime=RUNTIMES[flavour])[0])
 
+        # Fused as a whole fleet is; no process has anything to report here.
         answers = Answers(
             tuple(output["features"] for output in outputs),
             tuple(output["logits"] for output in outputs),
@@ -167,6 +170,7 @@ def clusters_table(rows: list[dict]) -> str:
         f"{'fused':>8}{'change':>8}"
     ]
     for row in rows:
+        # The first row has the weights as they are, in float32.
         change = row["accuracy"] - rows[0]["accuracy"]
         lines.append(
             f"{row['clusters'] or '-':>9}{row['epochs']:>8}  {row['flavour']:<9}"

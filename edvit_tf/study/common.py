@@ -31,6 +31,7 @@ class Base:
         """What rows of a study depend on, for `Rows`: digests of weights and splits, and the
         package's version.
         """
+        # By name, in an order that does not depend on how they were loaded.
         content = hashlib.sha256()
         for name in sorted(self.weights):
             content.update(name.encode() + np.ascontiguousarray(self.weights[name]).tobytes())
@@ -92,6 +93,7 @@ def draw(base: Base, split: str, count: int, seed: int, skip: int = 0) -> Sample
     order = np.random.default_rng([seed, 77]).permutation(len(labels))
     by_class = [order[labels[order] == label] for label in range(classes)]
 
+    # Places in each class: what another draw has comes first, and is passed over.
     first = math.ceil(skip / classes)
     last = first + math.ceil(count / classes)
     smallest = min(len(places) for places in by_class)
@@ -129,6 +131,7 @@ class Rows:
 
     def _read(self, path: Path, settings: dict) -> None:
         """Takes up what is stored; a half line that a kill left is cut off."""
+        # A row ends with its line: what follows the last line end was not finished.
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
 
@@ -157,6 +160,7 @@ class Rows:
         """The row of this name: the stored one, or `measure()`, stored at once."""
         key = digest(name)[:16]
         if key not in self.done:
+            # Stored before the next is begun: a kill loses one row at most.
             self.done[key] = {**name, **measure()}
             if self.path is not None:
                 with self.path.open("a", encoding="utf-8") as file:

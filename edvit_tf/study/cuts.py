@@ -153,6 +153,7 @@ def grid_study(
 
         def measure(kept=kept, options=options):
             target = bench.base.config.pruned(kept, bench.base.config.num_classes, options.heads)
+            # Each stage goes on from the one before, nothing being trained in between.
             model = bench.start
             row = {}
             for stage in architecture(bench.base.config).CUTS:
@@ -200,6 +201,7 @@ def best_two() -> list[PruneConfig]:
 
 def cuts_table(rows: list[dict], num_heads: int) -> str:
     """Text tables of both studies, accuracies in percent."""
+    # One file may hold the rows of both studies.
     residual = [row for row in rows if row["study"] == "residual"]
     grid = [row for row in rows if row["study"] == "grid"]
     lines = []
@@ -235,6 +237,7 @@ def _residual_options(options: dict) -> str:
 
 
 def _grid_table(rows: list[dict], num_heads: int) -> list[str]:
+    # In the order of the cuts, as the rows have them; a repair may be missing.
     steps = []
     for key in rows[0]:
         if key.endswith("_cut"):

@@ -28,6 +28,7 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
     """
     config = base.config
     weights = base.weights
+    # Other inputs beside: on them it is seen how well exact scores agree with themselves.
     ours = draw(base, "train", samples, seed).x
     others = draw(base, "train", samples, seed, skip=samples).x
 
@@ -46,6 +47,7 @@ def agreement(base: Base, rows: Rows, *, samples: int, units: int, seed: int) ->
 
     def measure(stage: str, name: str) -> dict:
         some = chosen[name]
+        # Scores of the units that were drawn alone: (units,) each
         truth = exact(config, weights, ours, stage, units={name: some})[name][some]
         again = exact(config, weights, others, stage, units={name: some})[name][some]
         magnitudes = importance(config, weights, ours, stage, "magnitude")[name][some]
@@ -81,6 +83,7 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
     weights = initial_weights(config, seed)
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (samples, *config.input_shape)).astype(np.uint8)
+    # Two numbers of units: what a call costs apart from them falls out.
     few = _drawn_units(rng, config, units)
     more = _drawn_units(rng, config, 2 * units)
 
@@ -176,6 +179,7 @@ def _compare(scores: np.ndarray, truth: np.ndarray) -> dict:
     from scipy.stats import spearmanr
 
     quarter = max(1, len(truth) // 4)
+    # Stable: of equal scores the first units are taken, whatever the machine.
     found = set(np.argsort(-scores, kind="stable")[:quarter])
     best = set(np.argsort(-truth, kind="stable")[:quarter])
     return {

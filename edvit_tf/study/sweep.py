@@ -55,6 +55,7 @@ def sweep(
             for one in started:
                 one.result()
 
+    # In the order of the table: seeds of one fleet side by side.
     rows = []
     for count in devices:
         for way in ways:
@@ -108,6 +109,7 @@ def _start(
 
     environment = dict(os.environ)
     if jobs > 1:
+        # Runs that go on at once share the cores, instead of each taking all.
         threads = max(1, (os.cpu_count() or 1) // jobs)
         environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
 
@@ -118,6 +120,7 @@ def _start(
         )
 
     if done.returncode:
+        # The last line of its output most often says why.
         said = log.read_text(encoding="utf-8", errors="replace").strip()
         last = said.splitlines()[-1] if said else "(it said nothing)"
         raise OutputError(

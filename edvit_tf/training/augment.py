@@ -46,6 +46,7 @@ def _shift(x: np.ndarray, rng: np.random.Generator, flip_rate: float) -> np.ndar
     """Moves each picture by up to a tenth of its height, edges repeated, and mirrors some."""
     batch, height, width, _ = x.shape
     reach = max(1, height // 10)
+    # Once for the batch; each picture is then a window into it.
     padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
 
     tops, lefts = rng.integers(0, 2 * reach + 1, (2, batch))

@@ -42,6 +42,7 @@ def group_epoch(
         members = np.flatnonzero(labels == c)
         count = share + (position < extra)  # the first of the order give one more
 
+        # All of its samples as often as it takes, and a part of them once more.
         whole, part = divmod(count, max(1, len(members)))
         chosen += [members] * whole
         chosen.append(rng.choice(members, min(part, len(members)), replace=False))
@@ -119,6 +120,7 @@ def batches(
     while True:
         indices = epoch_indices(epoch)
         steps = steps_an_epoch(len(indices), batch_size)
+        # Repeated from the start: every batch has one shape, and one compiled step.
         filled = np.resize(indices, steps * batch_size)
 
         for step in range(steps):
@@ -127,6 +129,7 @@ def batches(
             x = inputs[rows]
             goals = tuple(target[rows] for target in targets)
 
+            # By its place alone: a batch is the same whatever was drawn before it.
             rng = np.random.default_rng([seed, epoch, step])
             x = by_keras_cv(x) if by_keras_cv else vary(x, augment, rng)
             # Mixed last, of inputs that were each varied alone.
@@ -140,5 +143,6 @@ def batches(
 
 def _drawn_patches(batch: int, kept: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """(B, kept) int32: the numbers of the patches that each sample keeps of `count`, in order."""
+    # The first of a random order, a row a sample: (B, kept)
     places = np.argsort(rng.random((batch, count)), axis=1)[:, :kept]
     return np.sort(places, axis=1).astype(np.int32)

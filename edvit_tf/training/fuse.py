@@ -68,6 +68,7 @@ def drawn_presence(
     have none has all.
     """
     present = rng.random((batch_size, num_sub_models)) >= missing_rate
+    # Without any there would be nothing to learn from.
     present[~present.any(axis=1)] = True
     return present.astype(np.float32)
 
@@ -149,6 +150,7 @@ def average(
     for part, group in zip(logits, groups, strict=True):
         if part is None:
             continue
+        # A softmax whose exponentials cannot overflow.
         e = np.exp(part - part.max(axis=1, keepdims=True))
         p = e / e.sum(axis=1, keepdims=True)
 
@@ -164,4 +166,5 @@ def average(
         raise ValueError(
             "all sub-models are missing (0 present); at least one answer is needed to average."
         )
+    # (B, classes), of those present alone
     return np.mean(composed, axis=0)

@@ -25,6 +25,7 @@ class PresenceMask(keras.layers.Layer):
     def call(self, features, present):
         spread = []
         for j, width in enumerate(self.widths):
+            # (B, d_j): the sub-model's one number beside each of its features
             spread.append(keras.ops.repeat(present[:, j : j + 1], width, axis=1))
 
         return features * keras.ops.concatenate(spread, axis=1)
@@ -73,6 +74,7 @@ class SoftmaxAverage(keras.layers.Layer):
             start += self.widths[j]
 
         mean = total / keras.ops.sum(present, axis=1, keepdims=True)
+        # p^(1/T), normalised; the floor keeps a class without any share finite.
         return keras.ops.softmax(keras.ops.log(keras.ops.maximum(mean, 1e-30)) / self.temperature)
 
     def compute_output_shape(self, features_shape, present_shape):

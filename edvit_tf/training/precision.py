@@ -22,6 +22,7 @@ def has_fast_bfloat16() -> bool:
     for it: with the fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32
     (docs/training.md). Where there is no /proc/cpuinfo the answer is False.
     """
+    # Training runs on the first GPU where there is one, and the processor no longer counts.
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -48,6 +49,7 @@ def precision_policy(precision: str):
     """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32
     weights.
     """
+    # It is the process's own: whoever comes after finds it as it was.
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
     try:

@@ -43,6 +43,7 @@ def randaugment(seed: int, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.
         return tf.cast(tf.round(tf.clip_by_value(y, 0.0, 255.0)), tf.uint8)
 
     def vary(x: np.ndarray) -> np.ndarray:
+        # keras-cv takes RGB alone: grey is given three times, and taken back once.
         coloured = np.repeat(x, 3 // channels, axis=3)
         return varied(coloured).numpy()[..., :channels]
 
