@@ -34,7 +34,7 @@ Nothing heavy is imported here: names come when they are asked for.
 
 import importlib
 
-__version__ = "0.3.0.dev1"
+__version__ = "0.3.0"
 
 _NAMES = {
     "ViTConfig": "edvit_tf.models.vit.config",
