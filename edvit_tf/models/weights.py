@@ -65,9 +65,12 @@ def initial_weights(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
 def load_keras(path: Path) -> keras.Model:
     """The model in a .keras file of any architecture, uncompiled.
 
-    Raises what `keras.models.load_model` does: ValueError for another file.
+    Raises ValueError for another file, and for a model with layers that no architecture has.
     """
     for name in ARCHITECTURES:
         architecture(name).build  # noqa: B018  (its module registers the layers of its own)
 
-    return keras.models.load_model(path, compile=False)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except TypeError as error:  # how Keras says that it does not know a class
+        raise ValueError(str(error)) from error

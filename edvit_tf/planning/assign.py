@@ -46,7 +46,10 @@ def assign(
         raise PlanError(explain(task, method))
 
     # the names that users know, in the place of indices
-    return tuple(tuple(task.devices[i].name for i in chosen) for chosen in placement)
+    names = []
+    for chosen in placement:
+        names.append(tuple(task.devices[i].name for i in chosen))
+    return tuple(names)
 
 
 def least_remaining_energy(
@@ -66,9 +69,10 @@ def least_remaining_energy(
     problem = Problem((0,) * len(macs), tuple(samples * m for m in macs), tuple(devices), replicas)
     order = {device.name: i for i, device in enumerate(problem.devices)}
 
-    return least_remaining(
-        problem, tuple(tuple(order[name] for name in names) for names in placement)
-    )
+    chosen = []
+    for names in placement:
+        chosen.append(tuple(order[name] for name in names))
+    return least_remaining(problem, tuple(chosen))
 
 
 def place(problem: Problem, method: str) -> Placement | None:
@@ -76,6 +80,10 @@ def place(problem: Problem, method: str) -> Placement | None:
     # greedy is quick and tells by itself; before a solve that takes seconds, what is plain is said
     if method == "greedy":
         found = greedy(problem)
-        return None if isinstance(found, Stuck) else found
+        if isinstance(found, Stuck):
+            return None
+        return found
 
-    return None if certain(problem) else optimal(problem).placement
+    if certain(problem) is not None:
+        return None
+    return optimal(problem).placement

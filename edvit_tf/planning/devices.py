@@ -53,32 +53,28 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
     # a slip: [device] for [[device]], or a limit outside its table
     unknown = sorted(set(content) - {"device"})
     entries = content.get("device")
-    if (
-        unknown
-        or not isinstance(entries, list)
-        or not entries
-        or not all(isinstance(e, dict) for e in entries)
-    ):
+    tables = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    if unknown or not tables or not entries:
         raise ConfigError(
             f"Devices file {str(path)!r} has the top-level keys {sorted(content)}; it must hold "
             "one [[device]] table a device and nothing else. Write [[device]] and a name line "
             "for each."
         )
 
-    specs = tuple(
-        _device(entry, f"{path.name}, device {number}")
-        for number, entry in enumerate(entries, start=1)
-    )
+    specs = []
+    for number, entry in enumerate(entries, start=1):
+        specs.append(_device(entry, f"{path.name}, device {number}"))
 
     # plans and manifests know a device by its name
     names = [spec.name for spec in specs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
+        quoted = ", ".join(map(repr, twice))
         raise ConfigError(
-            f"Devices file {str(path)!r} names {', '.join(map(repr, twice))} more than once; each "
-            "device needs a name of its own. Rename one of them."
+            f"Devices file {str(path)!r} names {quoted} more than once; each device needs a name "
+            "of its own. Rename one of them."
         )
-    return specs
+    return tuple(specs)
 
 
 def _device(entry: dict, where: str) -> DeviceSpec:
@@ -133,15 +129,20 @@ def _limit(value: Any, units: dict, whole: bool, where: str) -> int | None:
         return None
 
     # True is an int to Python, and no amount
-    known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if whole and isinstance(value, float):
+        known = False
+
     if isinstance(value, str):
         number = _quantity(value, units, where)
     elif not known or abs(value) == float("inf"):
         raise ConfigError(
             f'{where} is {value!r}; it must be a number or a string such as "30 {list(units)[2]}".'
         )
+    elif value != value:  # NaN is no limit
+        number = 0
     else:
-        number = int(value) if value == value else 0  # NaN is no limit
+        number = int(value)
 
     if number <= 0:
         raise ConfigError(

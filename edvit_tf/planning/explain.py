@@ -5,6 +5,9 @@ from typing import NamedTuple
 from edvit_tf.config import DeviceSpec
 from edvit_tf.planning.placement import Problem, Stuck, greedy
 
+# A unit that messages show: how much it is, and of what.
+_WHOLES = {"MiB": (2**20, "bytes"), "GMAC": (1e9, "MACs")}
+
 
 class _Resource(NamedTuple):
     """What the sub-models need of a resource, and what each device offers."""
@@ -24,9 +27,13 @@ def certain(problem: Problem) -> str | None:
 
     Memory and compute are looked at in turn; where both fail, both are named.
     """
-    reasons = [_lacking(problem, resource) for resource in _resources(problem)]
+    reasons = []
+    for resource in _resources(problem):
+        reason = _lacking(problem, resource)
+        if reason is not None:
+            reasons.append(reason)
 
-    return " ".join(reason for reason in reasons if reason) or None
+    return " ".join(reasons) or None
 
 
 def explain(problem: Problem, method: str) -> str:
@@ -53,7 +60,9 @@ def explain(problem: Problem, method: str) -> str:
             nearest = max(lacking, key=left.__getitem__)
             parts.append(_short_on(problem.devices[nearest], resource, need, left[nearest]))
 
-    copy = f" (copy {len(stuck.used) + 1} of {problem.replicas})" if problem.replicas > 1 else ""
+    copy = ""
+    if problem.replicas > 1:
+        copy = f" (copy {len(stuck.used) + 1} of {problem.replicas})"
     hint = "the solver found no other packing either"
     if method == "greedy":
         hint = 'assignment "optimal" may find a tighter packing'
@@ -68,8 +77,10 @@ def _short_on(device: DeviceSpec, resource: _Resource, need: int, left: float) -
     """What one device lacks of a resource for one more sub-model."""
     unit = resource.unit
     reserve = resource.reserve(device)
+    beside = ""
+    if reserve:
+        beside = f" beside its reserve of {_show(reserve, unit)}"
 
-    beside = f" beside its reserve of {_show(reserve, unit)}" if reserve else ""
     return (
         f"{resource.what}: it needs {_show(need, unit)}, {device.name} has {_show(left, unit)} "
         f"left{beside}: {_show(need - left, unit)} short"
@@ -124,10 +135,20 @@ def _too_many(problem: Problem, resource: _Resource) -> str:
     offered = sum(resource.limits)
 
     reserves = sum(resource.reserve(device) for device in problem.devices)
-    kept = f" beside {_show(reserves, unit)} of reserve" if reserves else ""
-    offer = "devices offer" if count > 1 else "device offers"
-    plural = "s" if replicas > 1 else ""
-    fewer = " or fewer replicas" if replicas > 1 else ""
+    kept = ""
+    if reserves:
+        kept = f" beside {_show(reserves, unit)} of reserve"
+
+    offer = "device offers"
+    if count > 1:
+        offer = "devices offer"
+
+    plural = ""
+    fewer = ""
+    if replicas > 1:
+        plural = "s"
+        fewer = " or fewer replicas"
+
     return (
         f"{what}: {len(resource.needs)} sub-models on {replicas} device{plural} each need "
         f"{_show(need, unit)} in all; {count} {offer} {_show(offered, unit)}{kept}, "
@@ -145,11 +166,15 @@ def _resources(problem: Problem) -> tuple[_Resource, _Resource]:
 
 def _show(value: float, unit: str) -> str:
     """Bytes in MiB or MACs in G, with digits enough not to hide a small difference."""
+    scaled = value / _WHOLES[unit][0]
+    if scaled >= 1 or value == 0:
+        return f"{scaled:.2f} {unit}"
+
     # three digits below 1: a lack of some bytes is not shown as 0.00 MiB
-    scaled = value / (2**20 if unit == "MiB" else 1e9)
-    return f"{scaled:.2f} {unit}" if scaled >= 1 or value == 0 else f"{scaled:.3g} {unit}"
+    return f"{scaled:.3g} {unit}"
 
 
 def _exact(value: float, unit: str) -> str:
     """`_show`, and the bytes or MACs to the last: what a limit must be set to."""
-    return f"{_show(value, unit)} ({value:.0f} {'bytes' if unit == 'MiB' else 'MACs'})"
+    whole = _WHOLES[unit][1]
+    return f"{_show(value, unit)} ({value:.0f} {whole})"

@@ -43,7 +43,9 @@ def optimal(problem: Problem) -> Optimum:
     """
     # stands where the solver finds nothing, or something worse
     quick = greedy(problem)
-    best = None if isinstance(quick, Stuck) else quick
+    best: Placement | None = None
+    if not isinstance(quick, Stuck):
+        best = quick
 
     cuts: list[np.ndarray] = []  # (num_sub, num_dev), 1 where not all of these may be
     for _ in range(CUTS):
@@ -61,7 +63,10 @@ def optimal(problem: Problem) -> Optimum:
         x = np.round(result.x[:-1]).astype(int).reshape(len(problem.sizes), len(problem.devices))
         over = _over_limits(problem, x)
         if not over:
-            found = tuple(tuple(int(i) for i in np.flatnonzero(row)) for row in x)
+            rows = []
+            for row in x:
+                rows.append(tuple(int(i) for i in np.flatnonzero(row)))
+            found = tuple(rows)
             if best is None or least_remaining(problem, found) > least_remaining(problem, best):
                 best = found
             return Optimum(best, proven=result.status == 0)

@@ -45,7 +45,9 @@ def partition(
         return tuple(tuple(group) for group in groups)
 
     affinity = _affinity(num_classes, strategy, similarity)
-    return _greedy_groups(affinity if strategy == "similar" else -affinity, num_groups)
+    if strategy == "dissimilar":
+        affinity = -affinity
+    return _greedy_groups(affinity, num_groups)
 
 
 def _affinity(num_classes: int, strategy: str, similarity) -> np.ndarray:

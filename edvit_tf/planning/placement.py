@@ -31,12 +31,18 @@ class Problem(NamedTuple):
     @property
     def memory(self) -> list[float]:
         """Bytes that each device offers: its memory less its reserve."""
-        return [math.inf if d.usable_bytes is None else d.usable_bytes for d in self.devices]
+        return [_or_unlimited(device.usable_bytes) for device in self.devices]
 
     @property
     def compute(self) -> list[float]:
         """E_i of each device, in MACs."""
-        return [math.inf if d.compute_macs is None else d.compute_macs for d in self.devices]
+        return [_or_unlimited(device.compute_macs) for device in self.devices]
+
+
+def _or_unlimited(limit: int | None) -> float:
+    if limit is None:
+        return math.inf
+    return limit
 
 
 def make_problem(
@@ -96,7 +102,10 @@ def energies(problem: Problem) -> list[int]:
     limits = [d.compute_macs for d in problem.devices if d.compute_macs is not None]
     free = max([problem.replicas * sum(problem.demands), *limits])
 
-    return [free if d.compute_macs is None else d.compute_macs for d in problem.devices]
+    found = []
+    for device in problem.devices:
+        found.append(free if device.compute_macs is None else device.compute_macs)
+    return found
 
 
 def least_remaining(problem: Problem, placement: Placement) -> int:

@@ -93,7 +93,10 @@ def plan_groups(
     Without `similarity` (num_classes, num_classes) the groups are random ones, of the same sizes
     and so of the same cost. Bytes are those of files in `flavour`. Raises PlanError.
     """
-    strategy = "random" if similarity is None else config.strategy
+    strategy = config.strategy
+    if similarity is None:
+        strategy = "random"
+
     groups = partition(base.num_classes, config.group_count, strategy, config.seed, similarity)
 
     return plan(
@@ -143,17 +146,13 @@ def plan(
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
     have. Source: ED-ViT, Algorithm 1.
     """
-    chosen = tuple(tuple(int(c) for c in group) for group in groups)
-    if not chosen or not all(chosen):
-        raise PlanError(
-            f"The class groups are {chosen}; each group needs at least one class. Ask for fewer "
-            "groups."
-        )
-
+    chosen = _whole_groups(groups)
     cost = architecture(base)
 
     # a single sub-model has all classes, and no others to tell apart
-    other = 0 if len(chosen) == 1 and single_outputs else 1
+    other = 1
+    if len(chosen) == 1 and single_outputs:
+        other = 0
 
     kept = [starting_heads(base, len(chosen), start_heads)] * len(chosen)
     while True:
@@ -167,7 +166,9 @@ def plan(
         # the budget is quick to look at; only what it allows is placed
         problem = make_problem(sizes, macs, devices, samples, replicas, assignment, spread)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
-        placement = place(problem, assignment) if within else None
+        placement = None
+        if within:
+            placement = place(problem, assignment)
         if placement is not None:
             break
 
@@ -205,6 +206,20 @@ def plan(
     )
 
 
+def _whole_groups(groups: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """The class groups in plain integers; PlanError for none, or for an empty one."""
+    chosen = []
+    for group in groups:
+        chosen.append(tuple(int(c) for c in group))
+
+    if not chosen or not all(chosen):
+        raise PlanError(
+            f"The class groups are {tuple(chosen)}; each group needs at least one class. Ask for "
+            "fewer groups."
+        )
+    return tuple(chosen)
+
+
 def starting_heads(base: ModelConfig, groups: int, start_heads: int | None = None) -> int:
     """k of each sub-model before Algorithm 1 takes any: ceil(n / N), or `start_heads` (1 to n:
     ConfigError) if more.
@@ -236,7 +251,9 @@ def _nothing_left(
         return start + explain(problem, assignment)
 
     need = problem.replicas * sum(problem.sizes)
-    copies = f"{problem.replicas} copies each" if problem.replicas > 1 else "one copy each"
+    copies = "one copy each"
+    if problem.replicas > 1:
+        copies = f"{problem.replicas} copies each"
 
     # more files fit in a smaller flavour, where there is one
     smaller = {"float32": " or a smaller flavour", "float16": " or flavour int8"}.get(flavour, "")
@@ -249,4 +266,6 @@ def _nothing_left(
 
     # when devices are short as well, both are told at once
     devices_too = certain(problem)
-    return f"{message} {devices_too}" if devices_too else message
+    if devices_too is None:
+        return message
+    return f"{message} {devices_too}"

@@ -180,7 +180,7 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
         "README.md",
     }
     assert (smoke_bundle / "labels.txt").read_text().split() == bundle.labels
-    assert sorted(c for s in bundle.sub_models for c in s["classes"]) == list(range(10))
+    assert sorted(c for s in bundle.sub_models for c in s.classes) == list(range(10))
     assert bundle.manifest.data["synthetic"] is True
     assert "synthetic stand-in" in (smoke_bundle / "README.md").read_text()
     splits = json.loads((smoke_bundle / "splits.json").read_text())

@@ -569,7 +569,7 @@ def test_a_recipe_plans_from_a_checkpoint(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "patch size 8 -> 7" in done.stdout and "new head of 10 classes" in done.stdout
     assert re.search(
-        r"^base +24 +3 +48 ", done.stdout, re.M
+        r"^base +3 +24 +48 ", done.stdout, re.M
     )  # the checkpoint's widths, not the preset's
 
 

@@ -190,7 +190,7 @@ def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
         results["fusion"]["tflite"] == results["fusion"]["average"]
     )  # a temperature changes no order
     manifest = open_bundle(out).manifest
-    assert manifest["fusion"]["kind"] == "average" and results["parity"]["fused"]["ok"]
+    assert manifest.fusion.kind == "average" and results["parity"]["fused"]["ok"]
     done = run_device("-m", "edvit_tf.device", out, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
