@@ -61,7 +61,7 @@ def trainer_of(
     # of the target's largest entry
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     trainer.compile(
-        optimizer(optimizer_name, weight_decay, ema),
+        optimizer(optimizer_name, weight_decay, ema, precision),
         losses,
         loss_weights=loss_weights,
         metrics={"logits": accuracy},
@@ -299,17 +299,18 @@ def fit_head(
     cross-entropy, from (kernel, bias). Used for the row "other", which starts as the mean of the
     rows it stands for.
     """
-    variables = [tf.Variable(kernel), tf.Variable(bias)]
-    adam = keras.optimizers.Adam(rate)
+    variables = [keras.Variable(kernel), keras.Variable(bias)]
+    adam = optimizer("adam", 0.0)
     adam.build(variables)
+    adam.learning_rate = rate
     x, y = tf.constant(features), tf.constant(targets)
 
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            logits = tf.matmul(x, variables[0]) + variables[1]
+            logits = tf.matmul(x, variables[0].value) + variables[1].value
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y, logits))
-        gradients = tape.gradient(loss, variables)
+        gradients = tape.gradient(loss, [v.value for v in variables])
         adam.apply_gradients(zip(gradients, variables, strict=True))
 
     for _ in range(steps):
