@@ -139,7 +139,7 @@ def _step_of(
     """A graph of one step: (x, kept patches or None, present, targets) -> loss, fused accuracy."""
     trained = [*variables.values(), *fusion.trainable_variables]
 
-    @tf.function
+    @tf.function(autograph=False)  # which would take its time to rewrite all that this calls
     def step(x, places, present, truth):
         with tf.GradientTape() as tape:
             values = {}
