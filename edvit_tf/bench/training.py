@@ -1,7 +1,7 @@
-"""Samples a second of a training step, in float32 and bfloat16, with `models.fused` and with
-Keras's own layers.
+"""Samples a second of a training step, in float32 and bfloat16, with the fused layers and with
+Keras's own; and what a step's optimizer costs, ours and Keras's.
 
-The four steps take turns in one process, forward, backward and AdamW; what feeds a fit
+The steps take turns in one process, forward, backward and optimizer; what feeds a fit
 (augmentation, the data's pipeline) is left out.
 """
 
@@ -14,12 +14,13 @@ from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit.config import ViTConfig
 
 WARM = 2  # steps before the first timed one
-WAYS = (
-    ("float32", False),
-    ("float32", True),
-    ("bfloat16", False),
-    ("bfloat16", True),
-)  # (precision, fused)
+DECAY = 0.05
+
+# (precision, whether of the fused layers)
+WAYS = (("float32", False), ("float32", True), ("bfloat16", False), ("bfloat16", True))
+
+# (name, whether Keras's own)
+OPTIMIZER_WAYS = (("adamw", True), ("adamw", False), ("muon", True), ("muon", False))
 
 
 def bench_training(
@@ -31,21 +32,13 @@ def bench_training(
     A ratio is the time of a step against the first row's in the same turn. Raises ConfigError where
     TensorFlow is at work already with another number of threads.
     """
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"threads is {threads}, but TensorFlow runs in this process already, with "
-            f"{tf.config.threading.get_intra_op_parallelism_threads()}: use a new process."
-        ) from error
+    _set_threads(threads)
     kept = round(config.num_patches * (1 - patch_dropout)) if patch_dropout else None
     runners = [_step(config, precision, fused, batch, kept) for precision, fused in WAYS]
     for run in runners:
         for _ in range(WARM):
             run()
+
     seconds: list[list[float]] = [[] for _ in runners]
     for _ in range(turns):
         for run, into in zip(runners, seconds, strict=True):
@@ -53,16 +46,17 @@ def bench_training(
             for _ in range(steps):
                 run()
             into.append((time.perf_counter() - started) / steps)
+
     rows = []
     for (precision, fused), own in zip(WAYS, seconds, strict=True):
+        rates = [batch / value for value in own]
+        ratios = [value / first for value, first in zip(own, seconds[0], strict=True)]
         rows.append(
             {
                 "precision": precision,
                 "layers": "fused" if fused else "Keras's",
-                "samples_per_second": _spread([batch / value for value in own]),
-                "ratio": _spread(
-                    [value / first for value, first in zip(own, seconds[0], strict=True)]
-                ),
+                "samples_per_second": _spread(rates),
+                "ratio": _spread(ratios),
             }
         )
     return {
@@ -76,21 +70,114 @@ def bench_training(
     }
 
 
-def _step(config: ViTConfig, precision: str, fused: bool, batch: int, kept: int | None):
+def bench_optimizers(
+    config: ViTConfig, *, batch: int, threads: int, precision: str, turns: int, steps: int
+) -> dict:
+    """{"rows": [{"optimizer", "of", "trace_seconds": {"median", "least", "largest"}, "step_ms":
+    {...}}], ...}, of this process's CPU time, all threads together.
+
+    A turn makes a new trainer a row, so that each is traced (its first step) as often as it is
+    timed. Raises ConfigError as `bench_training` does.
+    """
+    _set_threads(threads)
+    trace: dict[tuple, list[float]] = {way: [] for way in OPTIMIZER_WAYS}
+    step_ms: dict[tuple, list[float]] = {way: [] for way in OPTIMIZER_WAYS}
+    for _ in range(turns):
+        for way in OPTIMIZER_WAYS:
+            name, stock = way
+            run = _step(config, precision, True, batch, None, name, stock=stock)
+
+            started = time.process_time()
+            run()
+            trace[way].append(time.process_time() - started)
+
+            run()
+            started = time.process_time()
+            for _ in range(steps):
+                run()
+            step_ms[way].append((time.process_time() - started) / steps * 1e3)
+
+    rows = []
+    for name, stock in OPTIMIZER_WAYS:
+        rows.append(
+            {
+                "optimizer": name,
+                "of": "Keras" if stock else "edvit",
+                "trace_seconds": _spread(trace[name, stock]),
+                "step_ms": _spread(step_ms[name, stock]),
+            }
+        )
+    return {
+        "rows": rows,
+        "batch": batch,
+        "threads": threads,
+        "precision": precision,
+        "turns": turns,
+        "steps": steps,
+        "config": config.to_dict(),
+    }
+
+
+def stock_optimizer(name: str, weight_decay: float, ema: float = 0.0):
+    """What `training.optimizers.optimizer` computes, as Keras writes it."""
+    import keras
+
+    averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
+    if name == "adam":
+        return keras.optimizers.Adam(1e-4, **averaged)
+
+    if name == "muon":
+        chosen = keras.optimizers.Muon(
+            1e-4,
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay,
+            exclude_layers=["^head/", "^feature_map/"],
+            **averaged,
+        )
+    else:
+        chosen = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
+    chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
+    return chosen
+
+
+def _set_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"threads is {threads}, but TensorFlow runs in this process already, with "
+            f"{tf.config.threading.get_intra_op_parallelism_threads()}: use a new process."
+        ) from error
+
+
+def _step(
+    config: ViTConfig,
+    precision: str,
+    fused: bool,
+    batch: int,
+    kept: int | None,
+    optimizer: str = "adamw",
+    *,
+    stock: bool = False,
+):
     """A function that does one step of a trainer of its own and waits for it."""
     from edvit_tf.training.train import trainer_of
 
-    _, trainer = trainer_of(config, "adamw", 0.05, 0.0, precision, kept, 0, 0.0, fused=fused)
+    _, trainer = trainer_of(config, optimizer, DECAY, 0.0, precision, kept, 0, 0.0, fused=fused)
+    if stock:
+        trainer.optimizer = stock_optimizer(optimizer, DECAY)
+        trainer.optimizer.build(trainer.trainable_variables)
+
     rng = np.random.default_rng(0)
     x: np.ndarray | dict = rng.uniform(0, 255, (batch, *config.image_shape)).astype(np.float32)
     if kept is not None:
         places = [np.sort(rng.permutation(config.num_patches)[:kept]) for _ in range(batch)]
         x = {"input": x, "kept": np.array(places, np.int32)}
-    goals = {
-        "logits": np.eye(config.num_classes, dtype=np.float32)[
-            rng.integers(config.num_classes, size=batch)
-        ]
-    }
+    labels = rng.integers(config.num_classes, size=batch)
+    goals = {"logits": np.eye(config.num_classes, dtype=np.float32)[labels]}
     return lambda: trainer.train_on_batch(x, goals)
 
 
@@ -118,5 +205,23 @@ def training_text(result: dict) -> str:
         f"class token; batch {result['batch']}, threads: {result['threads']}; {result['turns']} "
         "alternating "
         f"turns of {result['steps']} steps: forward, backward, AdamW."
+    )
+    return "\n".join(lines)
+
+
+def optimizers_text(result: dict) -> str:
+    """The table of a result of `bench_optimizers`, and what was measured."""
+    lines = [f"{'optimizer':12}{'of':8}{'trace s':>8}  (least-largest)   {'ms a step':>10}"]
+    for row in result["rows"]:
+        trace, step = row["trace_seconds"], row["step_ms"]
+        first = f"{row['optimizer']:12}{row['of']:8}{trace['median']:8.2f}"
+        first += f"  ({trace['least']:.2f}-{trace['largest']:.2f})"
+        second = f"{step['median']:10.1f} ({step['least']:.1f}-{step['largest']:.1f})"
+        lines.append(first.ljust(47) + second)
+    config = result["config"]
+    lines.append(
+        f"{config['num_layers']} layers, d = {config['hidden_dim']}, {result['precision']}, batch "
+        f"{result['batch']}, threads: {result['threads']}; CPU time of {result['turns']} "
+        f"alternating turns, each a new trace and {result['steps']} steps."
     )
     return "\n".join(lines)

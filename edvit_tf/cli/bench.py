@@ -106,12 +106,22 @@ def _add_training(benches) -> None:
     parser.add_argument(
         "--steps", type=positive, default=3, help="a turn, after 2 to warm up (default 3)"
     )
+    parser.add_argument(
+        "--optimizers",
+        choices=("float32", "bfloat16"),
+        help="AdamW and Muon instead, ours and Keras's, in fits of this precision, on all patches",
+    )
     add_json(parser)
     parser.set_defaults(run=_bench_training)
 
 
 def _bench_training(args) -> int:
-    from edvit_tf.bench.training import bench_training, training_text
+    from edvit_tf.bench.training import (
+        bench_optimizers,
+        bench_training,
+        optimizers_text,
+        training_text,
+    )
     from edvit_tf.models import preset
 
     size = args.image_size
@@ -120,6 +130,18 @@ def _bench_training(args) -> int:
     # As a sub-model is trained: cut to its width, here with all heads kept and narrower.
     if args.heads is not None:
         config = config.pruned(args.heads, 10, "keep")
+
+    if args.optimizers is not None:
+        result = bench_optimizers(
+            config,
+            batch=args.batch,
+            threads=args.threads,
+            precision=args.optimizers,
+            turns=args.turns,
+            steps=args.steps,
+        )
+        show(args, result, optimizers_text(result))
+        return 0
 
     result = bench_training(
         config,

@@ -67,7 +67,7 @@ def fit_joint(
         variables |= _feature_map(configs, weights, inputs[rows], goals[-1][rows])
 
     trained = [*variables.values(), *fusion.trainable_variables]
-    chosen = optimizer(train.optimizer, train.weight_decay, train.ema)
+    chosen = optimizer(train.optimizer, train.weight_decay, train.ema, precision)
     chosen.build(trained)
     feature_weight = train.feature_distillation if distilled else 0.0
     step = _step_of(configs, variables, fusion, chosen, precision, feature_weight)
@@ -139,7 +139,7 @@ def _step_of(
     """A graph of one step: (x, kept patches or None, present, targets) -> loss, fused accuracy."""
     trained = [*variables.values(), *fusion.trainable_variables]
 
-    @tf.function
+    @tf.function(autograph=False)  # which would take its time to rewrite all that this calls
     def step(x, places, present, truth):
         with tf.GradientTape() as tape:
             values = {}

@@ -21,7 +21,7 @@ from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.training.augment import check_pictures
 from edvit_tf.training.batches import batches, steps_an_epoch
-from edvit_tf.training.optimizers import Schedule, forget, optimizer
+from edvit_tf.training.optimizers import BETA_1, BETA_2, EPSILON, Schedule, forget, optimizer
 from edvit_tf.training.precision import precision_policy, resolved
 
 Weights = dict[str, np.ndarray]
@@ -61,7 +61,7 @@ def trainer_of(
     # of the target's largest entry
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     trainer.compile(
-        optimizer(optimizer_name, weight_decay, ema),
+        optimizer(optimizer_name, weight_decay, ema, precision),
         losses,
         loss_weights=loss_weights,
         metrics={"logits": accuracy},
@@ -196,6 +196,7 @@ def _signature(
     return x, y
 
 
+@tf.autograph.experimental.do_not_convert
 def _as_trained(names: tuple[str, ...], x, y):
     """A batch as the trainer takes it: pixels as float32, patch numbers as they are, targets by
     name.
@@ -252,7 +253,9 @@ def _caller(config: ModelConfig, batch_size: int, precision: str):
         # figures are of the stock layers
         model = architecture(config).build(config, fused=precision != "float32")
 
-    @tf.function(input_signature=[tf.TensorSpec((batch_size, *config.input_shape), tf.float32)])
+    x_spec = tf.TensorSpec((batch_size, *config.input_shape), tf.float32)
+
+    @tf.function(input_signature=[x_spec], autograph=False)
     def call(x):
         answers = model(x, training=False)
         return {name: tf.cast(value, tf.float32) for name, value in answers.items()}
@@ -299,22 +302,22 @@ def fit_head(
     cross-entropy, from (kernel, bias). Used for the row "other", which starts as the mean of the
     rows it stands for.
     """
-    variables = [tf.Variable(kernel), tf.Variable(bias)]
-    adam = keras.optimizers.Adam(rate)
-    adam.build(variables)
-    x, y = tf.constant(features), tf.constant(targets)
+    weights = [kernel.astype(np.float32), bias.astype(np.float32)]
+    means = [np.zeros_like(part) for part in weights]
+    squares = [np.zeros_like(part) for part in weights]
 
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            logits = tf.matmul(x, variables[0]) + variables[1]
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y, logits))
-        gradients = tape.gradient(loss, variables)
-        adam.apply_gradients(zip(gradients, variables, strict=True))
+    # In numpy: a graph would take longer to trace than these steps.
+    for step in range(1, steps + 1):
+        errors = softmax(features @ weights[0] + weights[1]) - targets  # (n, rows)
+        errors /= np.float32(len(features))
+        gradients = [features.T @ errors, errors.sum(axis=0)]
 
-    for _ in range(steps):
-        step()
-    return variables[0].numpy(), variables[1].numpy()
+        alpha = np.float32(rate * np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step))
+        for part, gradient, mean, square in zip(weights, gradients, means, squares, strict=True):
+            mean += (gradient - mean) * np.float32(1 - BETA_1)
+            square += (gradient**2 - square) * np.float32(1 - BETA_2)
+            part -= alpha * mean / (np.sqrt(square) + np.float32(EPSILON))
+    return weights[0], weights[1]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -80,3 +80,38 @@ def test_a_share_that_is_none_is_refused(given, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "training", "--patch-dropout", given])
     assert f"{given!r} is not a number of at least 0 and below 1" in capsys.readouterr().err
+
+
+def test_optimizers_take_turns():
+    """Ours and Keras's, each traced anew in every turn."""
+    from edvit_tf.bench.training import optimizers_text
+
+    command = [*COMMAND, "--optimizers", "bfloat16", "--turns", "1"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert out.returncode == 0, out.stderr
+    result = json.loads(out.stdout)
+    assert [(row["optimizer"], row["of"]) for row in result["rows"]] == [
+        ("adamw", "Keras"),
+        ("adamw", "edvit"),
+        ("muon", "Keras"),
+        ("muon", "edvit"),
+    ]
+    for row in result["rows"]:
+        assert 0 < row["step_ms"]["median"] < 1e3 * row["trace_seconds"]["median"]
+    assert result["precision"] == "bfloat16" and "CPU time" in optimizers_text(result)
+
+
+def test_a_trainer_takes_the_optimizer_of_its_row():
+    """What is fitted with is ours; Keras's own stands in for it in the comparison alone."""
+    from edvit_tf.bench.training import stock_optimizer
+    from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.training.optimizers import FusedAdam, StackedMuon
+    from edvit_tf.training.train import trainer_of
+
+    config = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
+    kinds = {"adamw": FusedAdam, "adam": FusedAdam, "muon": StackedMuon}
+    for name, kind in kinds.items():
+        _, trainer = trainer_of(config, name, 0.05, 0.0, "bfloat16", None, 0, 0.0)
+        assert type(trainer.optimizer) is kind and trainer.optimizer.built
+        assert not isinstance(stock_optimizer(name, 0.05), FusedAdam)
+    assert trainer.optimizer.precision == "bfloat16"  # Muon's

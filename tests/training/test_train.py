@@ -362,6 +362,33 @@ def test_fit_head_improves_a_bad_other_row():
     assert ((features @ kernel + bias).argmax(axis=1) == labels).mean() > 0.95
 
 
+def test_fit_head_takes_the_steps_of_keras_adam():
+    import keras
+    import tensorflow as tf
+
+    from edvit_tf.training.train import fit_head
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 6)).astype(np.float32)
+    y = rng.dirichlet(np.ones(3), 50).astype(np.float32)
+    kernel, bias = rng.normal(size=(6, 3)).astype(np.float32), np.zeros(3, np.float32)
+
+    variables = [keras.Variable(kernel), keras.Variable(bias)]
+    adam = keras.optimizers.Adam(1e-2)
+    for _ in range(10):
+        with tf.GradientTape() as tape:
+            logits = tf.matmul(x, variables[0].value) + variables[1].value
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y, logits))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        adam.apply_gradients(zip(gradients, variables, strict=True))
+
+    before = kernel.copy()
+    found = fit_head(x, y, kernel, bias, steps=10, rate=1e-2)
+    for mine, expected in zip(found, variables, strict=True):
+        np.testing.assert_allclose(mine, expected.numpy(), rtol=1e-5, atol=1e-6)
+    assert (kernel == before).all()  # what was given is left alone
+
+
 def test_fusion_learns_and_survives_a_missing_sub_model():
     from edvit_tf.training.fuse import build_fusion, fit_fusion
 

@@ -1,0 +1,110 @@
+"""The fused steps against Keras's optimizers, option by option."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from edvit_tf.bench.training import stock_optimizer
+from edvit_tf.training.optimizers import forget, optimizer, orthogonalised
+
+SHAPES = {
+    "block_00.mlp.expand/kernel": (6, 10),
+    "block_00.mlp.contract/kernel": (10, 6),
+    "block_00.attention.key/kernel": (6, 6),
+    "block_00.mlp.expand/bias": (10,),
+    "patch_embedding/kernel": (2, 2, 1, 6),
+    "position_embedding/embedding": (1, 5, 6),
+    "norm/gamma": (6,),
+    "head/kernel": (6, 3),
+    "feature_map/kernel": (6, 4),
+}
+DECAY = 0.05
+
+
+def made_variables() -> list[keras.Variable]:
+    rng = np.random.default_rng(0)
+    made = []
+    for path, shape in SHAPES.items():
+        layer, name = path.split("/")
+        with keras.name_scope(layer):
+            made.append(keras.Variable(rng.normal(size=shape).astype(np.float32), name=name))
+    return made
+
+
+def stepped(chosen: keras.optimizers.Optimizer, variables: list, steps: int = 4) -> list:
+    """Their values after some steps, with another rate and other gradients in each."""
+
+    @tf.function
+    def step(*gradients):
+        chosen.apply_gradients(zip(gradients, variables, strict=True))
+
+    rng = np.random.default_rng(1)
+    for number in range(steps):
+        chosen.learning_rate = 0.01 / (number + 1)
+        # Some above norm 1, which is clipped, some below.
+        sizes = rng.uniform(0.01, 1.0, len(variables))
+        gradients = [
+            tf.constant(rng.normal(0, size, v.shape), tf.float32)
+            for v, size in zip(variables, sizes, strict=True)
+        ]
+        step(*gradients)
+    chosen.finalize_variable_values(variables)
+    return [v.numpy() for v in variables]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["adamw", "adam", "muon"])
+def test_a_fused_step_is_keras_step(name, ema):
+    ours, theirs = made_variables(), made_variables()
+    assert [v.path for v in ours] == list(SHAPES)
+    chosen = optimizer(name, 0.0 if name == "adam" else DECAY, ema)
+    chosen.build(ours)
+    reference = stock_optimizer(name, DECAY, ema)
+    reference.build(theirs)
+
+    start = [v.numpy() for v in ours]
+    found, expected = stepped(chosen, ours), stepped(reference, theirs)
+    for path, before, mine, theirs_ in zip(SHAPES, start, found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs_, rtol=2e-6, atol=2e-6, err_msg=path)
+        assert np.abs(mine - before).max() > 1e-3, path
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_what_is_forgotten_leaves_no_trace(name):
+    variables = made_variables()
+    start = [v.numpy() for v in variables]
+    chosen = optimizer(name, DECAY, 0.9)
+    chosen.build(variables)
+    results = []
+    for _ in range(2):
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+        forget(chosen)
+        results.append(stepped(chosen, variables))
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_newton_schulz_brings_singular_values_near_one(precision):
+    rng = np.random.default_rng(0)
+    matrices = rng.normal(size=(3, 24, 40)).astype(np.float32)
+    matrices *= np.array([1e-3, 1.0, 1e3], np.float32)[:, None, None]  # the size does not matter
+    found = orthogonalised(tf.constant(matrices), precision).numpy()
+    assert found.dtype == np.float32
+
+    values = np.linalg.svd(found, compute_uv=False)
+    assert 0.6 < values.min() <= values.max() < 1.3
+    # Along the nearest orthogonal matrices.
+    u, _, v = np.linalg.svd(matrices, full_matrices=False)
+    exact = u @ v
+    along = (found * exact).sum(axis=(1, 2)) / np.square(exact).sum(axis=(1, 2))
+    assert (along > 0.8).all() and (along < 1.2).all()
+
+
+def test_newton_schulz_in_bfloat16_is_near_float32():
+    matrices = tf.constant(np.random.default_rng(0).normal(size=(2, 24, 40)), tf.float32)
+    exact, rounded = (orthogonalised(matrices, kind).numpy() for kind in ("float32", "bfloat16"))
+    distance = np.linalg.norm(exact - rounded) / np.linalg.norm(exact)
+    assert 0 < distance < 0.1
