@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
@@ -11,7 +12,8 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample deviation (0 for one value)."""
     mean = sum(values) / len(values)
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / max(1, len(values) - 1))
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -29,6 +31,35 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [step * i for i in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
+class _Point(NamedTuple):
+    """A value in the figure's units: across, down, and its tooltip."""
+
+    x: float
+    y: float
+    low: float  # below the value, so the larger number
+    high: float
+    said: str
+
+
+def _line(colour: str, points: list[_Point]) -> list[str]:
+    """The line of one model, then whiskers and dot of each of its values."""
+    path = "L".join(f"{point.x:.1f} {point.y:.1f}" for point in points)
+    parts = [f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>']
+
+    for point in points:
+        at = f"{point.x:.1f}"
+        if point.high < point.low:
+            parts.append(
+                f'<path d="M{at} {point.low:.1f}V{point.high:.1f}" '
+                f'style="stroke:var(--{colour});stroke-width:1.2"/>'
+            )
+        parts.append(
+            f'<circle cx="{at}" cy="{point.y:.1f}" r="3" fill="var(--{colour})">'
+            f"<title>{escape(point.said)}</title></circle>"
+        )
+    return parts
+
+
 def curves(
     title: str,
     series: Sequence[tuple[str, str, dict[int, tuple[float, float, float]]]],
@@ -38,10 +69,16 @@ def curves(
     high are whiskers, equal to the value for none. N are set at even steps. The axis starts at 0,
     or near the smallest value.
     """
-    counts = sorted({n for _, _, found in series for n in found})
-    every = [v for _, _, found in series for each in found.values() for v in each]
+    seen: set[int] = set()
+    values: list[float] = []
+    for _, _, found in series:
+        seen.update(found)
+        for value, low, high in found.values():
+            values += [value, low, high]
+    counts = sorted(seen)
 
-    marks = ticks(0.0 if from_zero else min(every), max(every))
+    start = 0.0 if from_zero else min(values)
+    marks = ticks(start, max(values))
     bottom, top = marks[0], max(marks[-1], marks[0] + 1e-9)
 
     # N at even steps: 1, 2, 3, 5, 10 at their true distances would crowd on the left.
@@ -73,22 +110,12 @@ def curves(
         # Beside each other, so that whiskers do not hide one another.
         place = 5 * (i - (len(series) - 1) / 2)
 
-        path = "L".join(f"{x(n, place):.1f} {y(found[n][0]):.1f}" for n in sorted(found))
-        parts.append(
-            f'<path d="M{path}" style="fill:none;stroke:var(--{colour});stroke-width:1.5"/>'
-        )
-
-        for n, (value, low, high) in sorted(found.items()):
-            at = f"{x(n, place):.1f}"
-            if high > low:
-                parts.append(
-                    f'<path d="M{at} {y(low):.1f}V{y(high):.1f}" '
-                    f'style="stroke:var(--{colour});stroke-width:1.2"/>'
-                )
-            parts.append(
-                f'<circle cx="{at}" cy="{y(value):.1f}" r="3" fill="var(--{colour})">'
-                f"<title>{escape(name)}, N = {n}: {value:.4g}</title></circle>"
-            )
+        drawn = []
+        for n, figures in sorted(found.items()):
+            value, low, high = map(y, figures)
+            said = f"{name}, N = {n}: {figures[0]:.4g}"
+            drawn.append(_Point(x(n, place), value, low, high, said))
+        parts += _line(colour, drawn)
 
         keys.append(f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}')
 

@@ -24,17 +24,24 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
     # Centre and half of the width, both still to be divided by 1 + z^2 / count.
     z2 = Z95**2 / count
-    middle, half = share + z2 / 2, Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4)
+    middle = share + z2 / 2
+    half = Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4)
 
-    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+    low = (middle - half) / (1 + z2)
+    high = (middle + half) / (1 + z2)
+    return max(0.0, low), min(1.0, high)
 
 
 def difference(a: float, b: float, count: int) -> tuple[float, float]:
     """95 % interval of a - b, each seen on `count` trials (Newcombe 1998, method 10), taken as
     independent samples.
     """
-    (low_a, high_a), (low_b, high_b) = wilson(a, count), wilson(b, count)
-    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+    low_a, high_a = wilson(a, count)
+    low_b, high_b = wilson(b, count)
+
+    down = math.hypot(a - low_a, high_b - b)
+    up = math.hypot(high_a - a, b - low_b)
+    return a - b - down, a - b + up
 
 
 def number(value: float) -> str:
@@ -42,8 +49,9 @@ def number(value: float) -> str:
     if not value:
         return "0"
 
-    # 1e-9: log10(1000) may come out just below 3.
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
+    power = math.floor(math.log10(abs(value)) + 1e-9)  # log10(1000) may come out just below 3
+    decimals = max(0, 2 - power)
+    return f"{value:,.{decimals}f}"
 
 
 def mib(size_bytes: float) -> str:
@@ -51,19 +59,24 @@ def mib(size_bytes: float) -> str:
     return number(size_bytes / 2**20)
 
 
+def _decimals(count: int) -> int:
+    """Of a percentage that was seen on `count` trials."""
+    return 2 if count >= 1000 else 1
+
+
 def percent(share: float, count: int) -> str:
     """ "15.0 %"; a second decimal where `count` trials carry it."""
-    return f"{100 * share:.{2 if count >= 1000 else 1}f} %"
+    return f"{100 * share:.{_decimals(count)}f} %"
 
 
 def points(change: float, count: int) -> str:
     """A difference of shares as signed percentage points, without the unit: "+1.2", "−0.4",
     "0.0".
     """
-    text = f"{100 * change:+.{2 if count >= 1000 else 1}f}"
-
-    # No sign on a zero, and a true minus in the place of the hyphen.
-    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+    text = f"{100 * change:+.{_decimals(count)}f}"
+    if float(text) == 0:
+        return text[1:]  # without a sign
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def table(
@@ -81,13 +94,18 @@ def table(
     def cells(tag: str, values: Sequence) -> str:
         made = []
         for i, value in enumerate(values):
-            kinds = ["t"] * (i in text) + ["w"] * (i == wrap)
+            kinds = []
+            if i in text:
+                kinds.append("t")
+            if i == wrap:
+                kinds.append("w")
             made.append(f'<{tag} class="{" ".join(kinds)}">{escape(str(value))}</{tag}>')
         return "".join(made)
 
     body = []
     for i, row in enumerate(rows):
-        body.append(f"<tr{' class=strong' if i in strong else ''}>{cells('td', row)}</tr>")
+        kind = " class=strong" if i in strong else ""
+        body.append(f"<tr{kind}>{cells('td', row)}</tr>")
 
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
@@ -113,7 +131,8 @@ def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | No
     left = min(150, 12 + 6 * max(len(short(row.name)) for row in rows))
     room = 340 - left - 56
     bottom = 24 * len(rows) + 2
-    top = top or max(max(row.value for row in rows), 1e-12)
+    if not top:
+        top = max(1e-12, *(row.value for row in rows))
 
     parts = [f'<line class="grid" x1="{left}" x2="{left}" y1="2" y2="{bottom}"/>']
     for i, row in enumerate(rows):
@@ -178,8 +197,10 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
     step = 200 / max(1, len(stages))
 
     for i, stage in enumerate(stages):
-        accuracies, group = stage_steps(stage), stage_steps(stage, "group")
-        left, room = 32 + step * (i + 0.24), step * 0.58
+        accuracies = stage_steps(stage)
+        group = stage_steps(stage, "group")
+        left = 32 + step * (i + 0.24)
+        room = step * 0.58
 
         for n, name in enumerate(accuracies):
             share = accuracies[name] or 0.0
@@ -215,9 +236,11 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     widest = max(len(short(label)) for label in labels)
 
     # Room for the longest name: flat at the left, at 45 degrees above.
-    left, top = 14 + 6.6 * widest, 26 + 5 * widest
+    left = 14 + 6.6 * widest
+    top = 26 + 5 * widest
     right = left + size * len(labels)
-    width, height = right + 104, top + size * len(labels) + 6
+    width = right + 104
+    height = top + size * len(labels) + 6
 
     parts = [
         f'<text class="dim" x="{right + 8}" y="{top - 8}">recall</text>',
@@ -254,8 +277,10 @@ def _cell(x: float, y: float, size: int, count: int, share: float, colour: str, 
     """A square of a heat map; its number is light on a dark square, dim where it is 0."""
     if share > 0.5:
         ink = ' style="fill:var(--over)"'
+    elif count == 0:
+        ink = ' class="dim" opacity=".5"'
     else:
-        ink = "" if count else ' class="dim" opacity=".5"'
+        ink = ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size}" height="{size}" fill="var(--{colour})" '
         f'fill-opacity="{share:.3f}" stroke="var(--line)"><title>{title}</title></rect>'
@@ -265,12 +290,17 @@ def _cell(x: float, y: float, size: int, count: int, share: float, colour: str, 
 
 def short(text: str, limit: int = 22) -> str:
     """A name that fits beside a chart."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _named(text: str) -> str:
     """The short name, with the whole one as a tooltip where it was cut."""
-    return escape(short(text)) + (f"<title>{escape(text)}</title>" if short(text) != text else "")
+    name = short(text)
+    if name == text:
+        return escape(text)
+    return f"{escape(name)}<title>{escape(text)}</title>"
 
 
 def _figure(title: str, width: int, height: int, parts: list[str]) -> str:

@@ -42,7 +42,9 @@ def sweep_row(folder: Path) -> dict:
     """
     bundle = open_bundle(folder)
     results = read_results(bundle.path)
-    models, fused = {}, results.fusion.tflite
+    fused = results.fusion.tflite
+
+    models = {}
     for row in compared(bundle.fusion, results):
         models[row.key] = {
             "accuracy": row.accuracy.recording,
@@ -52,7 +54,11 @@ def sweep_row(folder: Path) -> dict:
             "median": row.times.median if row.times else None,
         }
 
-    lost = [row.tflite.recording for row in results.missing_one]
+    one_lost = None
+    if results.missing_one:
+        shares = [lost.tflite.recording for lost in results.missing_one]
+        one_lost = {"mean": sum(shares) / len(shares), "worst": min(shares)}
+
     plan = bundle.manifest.plan
 
     return {
@@ -66,7 +72,7 @@ def sweep_row(folder: Path) -> dict:
         "recordings": fused.recordings,
         "machine": results.machine.cpu,
         "models": models,
-        "one_lost": {"mean": sum(lost) / len(lost), "worst": min(lost)} if lost else None,
+        "one_lost": one_lost,
         "training_macs": results.training_macs or None,
         "seconds": results.seconds,
     }
@@ -111,8 +117,12 @@ _MEASURED = (
 def sweep_text(rows: list[dict]) -> str:
     """The table for a terminal."""
     lines = [[name.replace("\n", " ") for name in COLUMNS]]
-    lines += [[str(cell) for cell in _cells(row)] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    for row in rows:
+        lines.append([str(cell) for cell in _cells(row)])
+
+    widths = []
+    for column in zip(*lines, strict=True):
+        widths.append(max(map(len, column)))
 
     shown = []
     for line in lines:
@@ -153,8 +163,7 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
         found = {}
         for count in {row["devices"] for row in rows}:
             own = [row for row in rows if row["devices"] == count]
-            values = [row["models"].get(key, {}).get(field) for row in own]
-            values = [value for value in values if value is not None]
+            values = _values(own, key, field)
             if not values:
                 continue
 
@@ -171,19 +180,39 @@ def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> 
     return series
 
 
+def _values(rows: list[dict], key: str, field: str) -> list[float]:
+    """A figure of one model in every row that has it."""
+    values = []
+    for row in rows:
+        value = row["models"].get(key, {}).get(field)
+        if value is not None:
+            values.append(value)
+    return values
+
+
+def _by_fleet(rows: list[dict]) -> dict[tuple[int, str], list[dict]]:
+    """Rows by (number of devices, way of grouping classes): the seeds of one fleet together."""
+    fleets: dict[tuple[int, str], list[dict]] = {}
+    for row in rows:
+        fleets.setdefault((row["devices"], row["strategy"]), []).append(row)
+    return fleets
+
+
 def _seeds(rows: list[dict]) -> str:
     """Mean and deviation of every model's accuracy over the seeds, where there are several."""
+    fleets = _by_fleet(rows)
+    if max(map(len, fleets.values())) == 1:
+        return ""
+
     # A model is a column where any of the runs trained it.
     keys = [key for key in SHORT if any(key in row["models"] for row in rows)]
+    names = [SHORT[key] for key in keys]
     lines = []
-    for count, way in dict.fromkeys((row["devices"], row["strategy"]) for row in rows):
-        own = [row for row in rows if (row["devices"], row["strategy"]) == (count, way)]
-        lines.append([count, way, len(own), *(_over_seeds(own, key) for key in keys)])
-
-    if max(line[2] for line in lines) == 1:
-        return ""
+    for (count, way), own in fleets.items():
+        shares = [_over_seeds(own, key) for key in keys]
+        lines.append([count, way, len(own), *shares])
     return table(
-        ["N", "classes\ngrouped", "seeds", *(SHORT[key] for key in keys)],
+        ["N", "classes\ngrouped", "seeds", *names],
         lines,
         text=(1,),
         caption="Accuracy in %, mean and deviation over the seeds",
@@ -191,7 +220,7 @@ def _seeds(rows: list[dict]) -> str:
 
 
 def _over_seeds(rows: list[dict], key: str) -> str:
-    shares = [100 * row["models"][key]["accuracy"] for row in rows if key in row["models"]]
+    shares = [100 * share for share in _values(rows, key, "accuracy")]
     if not shares:
         return "-"
 
@@ -206,41 +235,51 @@ def _cells(row: dict) -> list:
 
     shares = []
     for key in ("fused", "average", "single", "plain", "total", "base"):
-        shares.append(percent(models[key]["accuracy"], count) if key in models else "-")
+        known = key in models
+        shares.append(percent(models[key]["accuracy"], count) if known else "-")
+
+    gain = single_mib = single_ms = "-"
+    if single:
+        gain = points(fused["accuracy"] - single["accuracy"], count)
+        single_mib = mib(single["device_bytes"])
+        single_ms = number(single["median"])
+
+    mean = worst = "-"
+    if lost:
+        mean = percent(lost["mean"], count)
+        worst = percent(lost["worst"], count)
 
     return [
         row["devices"],
         row["strategy"],
         row["seed"],
         *shares,
-        points(fused["accuracy"] - single["accuracy"], count) if single else "-",
+        gain,
         mib(fused["device_bytes"]),
         mib(fused["total_bytes"]),
-        mib(single["device_bytes"]) if single else "-",
+        single_mib,
         number(fused["device_macs"] / 1e6),
         number(fused["median"]),
-        number(single["median"]) if single else "-",
-        percent(lost["mean"], count) if lost else "-",
-        percent(lost["worst"], count) if lost else "-",
+        single_ms,
+        mean,
+        worst,
     ]
 
 
 def _spread(rows: list[dict]) -> str:
     """Mean and deviation over the seeds, where there are several."""
-    # (devices, way of grouping) -> accuracies of its seeds, in percent
-    by: dict[tuple[int, str], list[float]] = {}
-    for row in rows:
-        by.setdefault((row["devices"], row["strategy"]), []).append(
-            100 * row["models"]["fused"]["accuracy"]
-        )
-
-    if max(map(len, by.values())) == 1:
+    fleets = _by_fleet(rows)
+    if max(map(len, fleets.values())) == 1:
         return "One seed a row: the spread between seeds is not in these figures."
 
+    ways = {row["strategy"] for row in rows}
     said = []
-    for (devices, way), shares in sorted(by.items()):
+    for devices, way in sorted(fleets):
+        shares = [100 * row["models"]["fused"]["accuracy"] for row in fleets[devices, way]]
         mean, spread = mean_and_deviation(shares)
-        name = f"N = {devices}" + (f", {way}" if len({w for _, w in by}) > 1 else "")
+        name = f"N = {devices}"
+        if len(ways) > 1:
+            name += f", {way}"
         said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
 
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."

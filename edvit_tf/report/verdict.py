@@ -49,16 +49,16 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     for key, model in results.rivals.items():
         rows.append(_alone(key, RIVALS[key], model))
 
-    held = _by_device(results.sub_models)
+    # The fullest, the busiest and the slowest device need not be the same one.
+    loads = _by_device(results.sub_models)
+    device_bytes = max(load.file_bytes for load in loads)
+    device_macs = max(load.macs for load in loads)
+    median = max(load.median_ms for load in loads)
+    p95 = max(load.p95_ms for load in loads)
 
-    # Bytes and MACs by device, of the fullest one; milliseconds of the slowest.
-    device_bytes = max(sum(sub.file_bytes for sub in subs) for subs in held.values())
-    total_bytes = sum(sub.file_bytes for subs in held.values() for sub in subs)
-    device_macs = max(sum(sub.macs for sub in subs) for subs in held.values())
+    # A replica's file counts on each device that has it, its MACs once: one of them answers.
+    total_bytes = sum(load.file_bytes for load in loads)
     macs = sum(sub.macs for sub in results.sub_models)
-
-    median = max(sum(sub.process.invoke_ms.median for sub in subs) for subs in held.values())
-    p95 = max(sum(sub.process.invoke_ms.p95 for sub in subs) for subs in held.values())
 
     processes = [sub.process for sub in results.sub_models]
     largest = max(processes, key=lambda process: process.peak_rss_bytes)
@@ -109,13 +109,29 @@ def _alone(key: str, name: str, model: Model) -> Compared:
     )
 
 
-def _by_device(sub_models: tuple[SubModel, ...]) -> dict[str, list[SubModel]]:
-    """What each device holds; a replica counts on every device that has it."""
-    held: dict[str, list[SubModel]] = {}
+@dataclass
+class _Load:
+    """What one device holds, and what it spends on one input: its sub-models one after the
+    other.
+    """
+
+    file_bytes: int = 0
+    macs: int = 0
+    median_ms: float = 0.0
+    p95_ms: float = 0.0
+
+
+def _by_device(sub_models: tuple[SubModel, ...]) -> list[_Load]:
+    """The load of each device; a replica counts on every device that has it."""
+    loads: dict[str, _Load] = {}
     for sub in sub_models:
         for device in sub.devices:
-            held.setdefault(device, []).append(sub)
-    return held
+            load = loads.setdefault(device, _Load())
+            load.file_bytes += sub.file_bytes
+            load.macs += sub.macs
+            load.median_ms += sub.process.invoke_ms.median
+            load.p95_ms += sub.process.invoke_ms.p95
+    return list(loads.values())
 
 
 def _fusion_macs(fusion: FusionEntry, results: Results) -> int:
@@ -278,9 +294,10 @@ def _against_single(fused: float, single: float, count: int) -> list[str]:
 
     # An interval that holds 0 does not decide between the two: the sentence says so.
     if fused < single:
+        doubt = "" if high < 0 else f"; {unsure}"
         return [
             f"The fleet is worse than one single model of a device's size: {figures}.",
-            f"{change}{'' if high < 0 else f'; {unsure}'}.",
+            f"{change}{doubt}.",
             "On these figures one small model on one device is the better choice.",
         ]
 
@@ -310,4 +327,6 @@ def _ratio(a: float, b: float) -> str:
 
 def counted(count: int, thing: str) -> str:
     """ "1 device", "5 devices"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+    if count == 1:
+        return f"1 {thing}"
+    return f"{count} {thing}s"
