@@ -61,8 +61,9 @@ def base_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[
 
 
 def _accuracies(truth: np.ndarray, answers: np.ndarray, group_size: int) -> dict:
-    # inside: of the group's own classes; a sample beyond them is an "other"
-    right, inside = truth == answers, truth < group_size
+    right = truth == answers
+    inside = truth < group_size  # not "other"
+
     # Every class counts alike, however many samples it has.
     recalls = [right[truth == row].mean() for row in np.unique(truth)]
     return {

@@ -35,7 +35,9 @@ def ask(
     `flavour` None: the first, float32; `runtime` None: the first installed. Raises BundleError for
     a flavour that the bundle does not have.
     """
-    features, logits, reports = [], [], []
+    features = []
+    logits = []
+    reports = []
     for entry in bundle.sub_models:
         file = verified_path(bundle, _file(bundle, entry, flavour))
         outputs, report = run_in_process(file, inputs, runtime=runtime)

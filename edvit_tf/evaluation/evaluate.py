@@ -23,8 +23,10 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     Never more than one recording in memory. What cannot be read is left out, so that the number of
     rows is known at the end: the header is written twice, of the same length.
     """
-    path, dtype = folder / f"{split}.npy", np.dtype(dataset.spec.dtype)
-    labels, recordings = [], []
+    path = folder / f"{split}.npy"
+    dtype = np.dtype(dataset.spec.dtype)
+    labels = []
+    recordings = []
     with open(path, "wb") as file:
         # The number of rows is a guess here; the second header has it right.
         _write_header(file, dtype, (dataset.size(split), *dataset.spec.shape))
@@ -82,7 +84,8 @@ def unseen(bundle: Bundle, dataset, split: str):
 
     # What is in neither was never seen, whichever split it stands in today.
     learnt = {*stored["train"], *stored["validation"]}
-    kept, left_out = {}, 0
+    kept = {}
+    left_out = 0
     for name in SPLITS:
         recordings = dataset.recordings(name)
         kept[name] = tuple(one for one in recordings if one.id not in learnt)
@@ -103,9 +106,10 @@ def data_of(bundle: Bundle, data_dir: str | Path | None = None):
     """
     from edvit_tf.data import load
 
-    # Stand-ins are made again; real data have to be there.
-    run, data = bundle.manifest.run, bundle.manifest.data
+    run = bundle.manifest.run
+    data = bundle.manifest.data
 
+    # Stand-ins are made again; real data have to be there.
     dataset = load(
         data["name"],
         data_dir,
@@ -141,9 +145,12 @@ def evaluate(
     check_missing(bundle, missing)
     dataset, note = unseen(bundle, data_of(bundle, data_dir), split)
 
-    found, count, reports = [], 0, ()
+    asked = SPLITS if split == "all" else (split,)
+    found = []
+    count = 0
+    reports = ()
     with tempfile.TemporaryDirectory(prefix="edvit-evaluate-") as folder:
-        for part in SPLITS if split == "all" else (split,):
+        for part in asked:
             if split == "all" and not dataset.recordings(part):
                 continue
             inputs, labels, recordings = materialise(dataset, part, Path(folder))

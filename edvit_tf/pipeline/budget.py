@@ -99,7 +99,8 @@ class Budget:
 
     def _own(self, cut: str) -> int:
         """MACs of the sub-models' own fits at the widths that they have after a cut."""
-        training, spent = self.config.stage_training, 0
+        training = self.config.stage_training
+        spent = 0
         for sub in self.plan.sub_models:
             widths = architecture(self.base).widths_after(self.base, sub.config, cut)
             spent += training_macs(widths, training, training.epochs * self.own_samples(sub))
@@ -120,7 +121,8 @@ class Budget:
         """MACs of the joint training, whose inputs pass through every sub-model, and of the MLP's
         fits.
         """
-        fit, joint = self.config.fusion_training, self.config.joint_training
+        fit = self.config.fusion_training
+        joint = self.config.joint_training
         seen = fit.epochs * max(1, len(self.labels) // fit.batch_size) * fit.batch_size
 
         macs = 0

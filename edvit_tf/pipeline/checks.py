@@ -96,12 +96,13 @@ def check_parity(figures: dict, target: str) -> None:
         if name in figures:
             parts[name] = figures[name]["parity"]
 
-    bad = [
-        f"{name} (95th percentile of the error {part['p95_relative_error']:.1e}, "
-        f"{part['differing_top1']} differing top-1)"
-        for name, part in parts.items()
-        if not part["ok"]
-    ]
+    bad = []
+    for name, part in parts.items():
+        if not part["ok"]:
+            bad.append(
+                f"{name} (95th percentile of the error {part['p95_relative_error']:.1e}, "
+                f"{part['differing_top1']} differing top-1)"
+            )
     if bad:
         raise ExportError(
             f"Keras and .tflite disagree beyond {TOLERANCES[target]:g}: {', '.join(bad)}. No "

@@ -25,7 +25,8 @@ def stages_of(member: Member) -> list[Stage]:
     """The stages of a member, in order."""
     builds = {HEAD: take_head, GROUP: specialise}
 
-    found, before = [], ()
+    found = []
+    before: tuple[str, ...] = ()
     for step in member.steps:
         if step == GROUP:
             # Its weights come from the member that it starts from, which may be another one.
@@ -170,7 +171,8 @@ class _Fitting:
             training = training.replace(distillation=0.0, feature_distillation=0.0)
 
         self.name = member.stage(step)
-        self.member, self.training = member, training
+        self.member = member
+        self.training = training
         self.seed = stage_seed(run.config, self.name)
         self.num_classes = run.base.num_classes
 
@@ -208,14 +210,22 @@ class _Fitting:
     def _mixture(self, epoch: int, other_weight: float) -> np.ndarray:
         from edvit_tf.training.batches import group_epoch
 
-        labels, classes = self.train.labels, self.member.classes
-        return group_epoch(labels, classes, self.num_classes, self.seed, epoch, other_weight)
+        return group_epoch(
+            self.train.labels,
+            self.member.classes,
+            self.num_classes,
+            self.seed,
+            epoch,
+            other_weight,
+        )
 
     def _all(self, count: int | None, epoch: int) -> np.ndarray:
         from edvit_tf.training.batches import repeated_epoch
 
         total = len(self.train.labels)
-        return repeated_epoch(total, total if count is None else count, self.seed, epoch)
+        if count is None:
+            count = total
+        return repeated_epoch(total, count, self.seed, epoch)
 
     def fit_head(self, weights: dict, rows: np.ndarray, features: np.ndarray) -> None:
         """Trains the head in `weights` on the features (len(rows), d)."""
@@ -258,7 +268,8 @@ def tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) -> 
     """Prints that a fit lost more than a point of balanced accuracy against the weights it started
     from.
     """
-    start, end = accuracy.get("repair", accuracy["cut"])["all"], accuracy["fit"]["all"]
+    start = accuracy.get("repair", accuracy["cut"])["all"]
+    end = accuracy["fit"]["all"]
     if end < start - 0.01:
         print(
             f"[{name}] the fit lost {100 * (start - end):.1f} points of balanced accuracy on the "

@@ -22,7 +22,8 @@ def fusion(run: Run, folder: Path) -> dict:
 
     seed = stage_seed(run.config, "fusion")
     keras.utils.set_random_seed(seed)
-    model, history = run.fusion.build(), {}
+    model = run.fusion.build()
+    history = {}
 
     # A fusion without weights of its own to fit is made of the sub-models' heads.
     if not run.fusion.is_fitted:
@@ -52,8 +53,10 @@ def joint(run: Run, folder: Path) -> dict:
     from edvit_tf.training.joint import fit_joint
     from edvit_tf.training.train import predict
 
-    training, seed = run.config.joint_training, stage_seed(run.config, "joint")
-    train, count = Split(run.stages, "train"), run.base.num_classes
+    training = run.config.joint_training
+    seed = stage_seed(run.config, "joint")
+    count = run.base.num_classes
+    train = Split(run.stages, "train")
     stored = run.stages.arrays("teacher", "teacher.npz")
 
     model = run.fusion.build()
@@ -92,7 +95,8 @@ def joint(run: Run, folder: Path) -> dict:
         history["macs"] += training_macs(member.widths, training, history["samples"])
 
     # What is stored of a joint training are weights of its own for every sub-model.
-    x, features = Split(run.stages, "validation").x, []
+    x = Split(run.stages, "validation").x
+    features = []
     for member, own in zip(run.sub_models, weights, strict=True):
         np.savez(folder / f"{member.name}.npz", **own)
         features.append(predict(member.widths, own, x)["features"])

@@ -15,7 +15,8 @@ def store_inputs(run: Run, folder: Path, dataset) -> dict:
     """Writes train.npy, validation.npy, test.npy and index.npz (labels and recordings of each);
     returns counts, mean and standard deviation by channel of the training inputs.
     """
-    counts, index = {}, {}
+    counts = {}
+    index = {}
     for split in SPLITS:
         # Labels and recordings are small and stay in memory; the inputs do not.
         _, labels, recordings = materialise(dataset, split, folder)
@@ -35,7 +36,8 @@ def store_inputs(run: Run, folder: Path, dataset) -> dict:
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation by channel of (n, H, W, C), a piece of it in memory at a time."""
-    sums, squares = np.zeros(x.shape[-1]), np.zeros(x.shape[-1])
+    sums = np.zeros(x.shape[-1])
+    squares = np.zeros(x.shape[-1])
 
     # In float64: a sum over millions of pixels loses digits in float32.
     for start in range(0, len(x), 1024):

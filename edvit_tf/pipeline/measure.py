@@ -160,32 +160,37 @@ def _lost(
     What a single device's loss takes may be a set that was drawn already: each is fused once.
     """
     drawn = losses(len(run.sub_models), run.config.seed)
-    by_device = [
-        (device, gone)
-        for device, gone in lost_with_device(run.plan)
-        if len(gone) < len(run.sub_models)
-    ]
+    by_device = {}
+    for device, gone in lost_with_device(run.plan):
+        if len(gone) < len(run.sub_models):
+            by_device[device] = gone
 
-    sets = dict.fromkeys([*drawn, *dict(by_device).values()])  # each once, in order
+    sets = dict.fromkeys([*drawn, *by_device.values()])  # each once, in order
     sets.pop((), None)  # a device whose sub-models others hold too: nothing is lost
     without = dict(zip(sets, fuse_without(bundle, answers, list(sets)), strict=True))
     without[()] = fused
 
     names = [member.name for member in run.sub_models]
-    every, single = [], []
+    every = []
+    single = []
 
     # Of every set that was drawn; of the sets of one, what becomes of the other classes too.
     for gone in drawn:
         p = without[gone]
-        row = {"missing": list(gone), "names": [names[j] for j in gone], "tflite": _score(test, p)}
-        every.append(row)
+        every.append(
+            {
+                "missing": list(gone),
+                "names": [names[j] for j in gone],
+                "tflite": _score(test, p),
+            }
+        )
         if len(gone) == 1:
             single.append(_without_one(run, gone[0], p, test))
 
-    devices = [
-        {"device": device, "missing": list(gone), "tflite": _score(test, without[gone])}
-        for device, gone in by_device
-    ]
+    devices = []
+    for device, gone in by_device.items():
+        score = _score(test, without[gone])
+        devices.append({"device": device, "missing": list(gone), "tflite": score})
     return {"missing_one": single, "losses": every, "lost_devices": devices}
 
 
@@ -262,7 +267,8 @@ def _one_model(
     test = Split(run.stages, "test")
     logits = predict(widths, weights, test.x)["logits"]
 
-    file, target = folder / f"{name}.tflite", run.config.target
+    file = folder / f"{name}.tflite"
+    target = run.config.target
     # Measured as a deployed file is: converted, and run in a process without TensorFlow.
     graph = architecture(widths).graph(widths, weights, given.name, given.dtype, target)
     size = convert(*graph, file, weights)

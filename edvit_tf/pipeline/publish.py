@@ -70,7 +70,8 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     `out` by renaming; an older bundle goes only then.
     """
     whole_bundle(stages)
-    partial, old = stages.folder / "publish.partial", stages.folder / "replaced.partial"
+    partial = stages.folder / "publish.partial"
+    old = stages.folder / "replaced.partial"
 
     # What a publication that was killed left behind.
     for folder in (partial, old):

@@ -43,11 +43,13 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
             **figures[rival.name],
         }
 
+    shared = {member.name: steps_of(run, member) for member in run.shared}
+    measured = {name: figures[name] for name in _MEASURED}
     return results | {
-        "shared": {member.name: steps_of(run, member) for member in run.shared},
+        "shared": shared,
         "training_macs": training_macs_of(run),
         "fusion": {**_fusion(run), **figures["fusion"]},
-        **{name: figures[name] for name in _MEASURED},
+        **measured,
         "labels": list(run.labels),
         "plan": {
             "total_bytes": run.plan.total_bytes,
@@ -121,7 +123,8 @@ def _base(run: Run, origin: str | None, figures: dict) -> dict:
 
 
 def _fusion(run: Run) -> dict:
-    fused, calibrated = run.stages.result("fusion"), run.stages.result("calibration")
+    fused = run.stages.result("fusion")
+    calibrated = run.stages.result("calibration")
     joint = run.stages.result("joint")["history"] if run.is_joint else None
     told = ("samples", "before", "after")
 

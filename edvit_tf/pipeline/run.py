@@ -139,7 +139,8 @@ def _make_stages(
 
 def _validated(now: Run) -> tuple[dict, dict]:
     """Accuracy on validation data, of the fused model and of the base."""
-    fused, taught = now.stages.result("calibration"), now.stages.result("teacher")
+    fused = now.stages.result("calibration")
+    taught = now.stages.result("teacher")
     return fused["validation"], taught["validation"]
 
 

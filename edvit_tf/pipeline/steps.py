@@ -39,16 +39,20 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
     """
     from edvit_tf.models.weights import from_weights, initial_weights
 
-    train, data = Split(run.stages, "train"), run.stages.result("data")
+    train = Split(run.stages, "train")
+    data = run.stages.result("data")
     widths = base_config(run.config, train.x.shape[1:], len(run.labels), data["mean"], data["std"])
 
-    notes, history = [], {}
+    notes = []
+    history = {}
     if given is None:
         weights = initial_weights(widths, stage_seed(run.config, "base"))
     else:
         decibels = not dataset.spec.is_picture
         loaded = architecture(widths).load_base(given, widths, run.labels, decibels=decibels)
-        widths, weights, notes = loaded.config, loaded.weights, list(loaded.notes)
+        widths = loaded.config
+        weights = loaded.weights
+        notes = list(loaded.notes)
         for note in notes:
             print(f"base: {note}", flush=True)
 
@@ -66,7 +70,8 @@ def _fit_base(config: RunConfig, widths: ModelConfig, weights: dict, train: Spli
     from edvit_tf.training.batches import group_targets
     from edvit_tf.training.train import fit
 
-    seed, count = stage_seed(config, "base"), widths.num_classes
+    seed = stage_seed(config, "base")
+    count = widths.num_classes
     targets = group_targets(
         train.labels,
         None,
@@ -94,7 +99,8 @@ def teacher(run: Run, folder: Path) -> dict:
     """The base's answers to training and validation inputs, which members are distilled from."""
     from edvit_tf.training.train import predict, softmax
 
-    weights, precision = run.stages.arrays("base"), run.config.teacher_precision
+    weights = run.stages.arrays("base")
+    precision = run.config.teacher_precision
     stored = {}
     for split in ("train", "validation"):
         said = predict(run.base, weights, Split(run.stages, split).x, precision=precision)
