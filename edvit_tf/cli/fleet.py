@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from edvit_tf.cli.values import positive_number
+from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
 
 

@@ -36,20 +36,6 @@ def natural(text: str) -> int:
     return int(text)
 
 
-def positive_number(text: str) -> float:
-    """A number above 0, finite."""
-    # What is no number is refused with the same words as one that is out of range.
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-
-    return value
-
-
 def share(text: str) -> float:
     """A number from 0 up to, and without, 1."""
     # -1: refused below, with the same words as a number out of range.
