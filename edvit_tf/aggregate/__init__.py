@@ -7,3 +7,6 @@ each answer checked), `fusion.py` (the MLP), `service.py` (what a client is answ
 (from the command line to the port), `client.py` and `framing.py` (files and streams to an
 aggregator). The invariant: never a wrong answer in silence, never past the deadline.
 """
+
+# before any module here imports grpc: it sets how gRPC resolves names
+import edvit_tf.device.rpc  # noqa: F401

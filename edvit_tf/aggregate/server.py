@@ -9,7 +9,7 @@ from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.rpc import lifecycle
+from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.process_limits import check_descriptors
 from edvit_tf.errors import ConfigError
 
@@ -32,7 +32,8 @@ def serve(options: AggregatorOptions) -> int:
     Raises ConfigError, BundleError, RuntimeMissing, MemoryShort, DescriptorsShort, ModelFailed,
     WrongAnswers, IdentityError, AddressError.
     """
-    address, own = lifecycle.address_and_identity(options)
+    signals.while_starting()
+    address, own = lifecycle.address_and_identity(options, "aggregator")
     devices = fleet_devices(options.devices)
 
     # one connection a device, besides those of clients

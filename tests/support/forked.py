@@ -35,7 +35,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = ("tensorflow", "keras", "keras_cv", "librosa", "scipy.optimize", "edvit_tf.pipeline.run")
-DEVICE = ("numpy", "grpc", "edvit_tf.device.worker.server", "edvit_tf.aggregate.server")
+DEVICE = ("numpy", "edvit_tf.device.worker.server", "edvit_tf.aggregate.server")
 
 # Variables that are read when a command runs, and those that TensorFlow sets for itself. With a
 # change of any other, which may be read when a module is loaded, a fresh interpreter is started.

@@ -9,12 +9,12 @@ before.
 import asyncio
 import functools
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device.rpc import certificate_expiry, tls
+from edvit_tf.device.errors import IdentityError
+from edvit_tf.device.rpc import certificate_expiry, signals, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_http, open_port
@@ -36,11 +36,36 @@ class ServerOptions:
     deadline_ms: float  # of requests without one, the most that one gets, and the time to drain
 
 
-def address_and_identity(options: ServerOptions) -> tuple[str, tls.Identity | None]:
-    """Where to listen, and as whom. Raises AddressError, IdentityError."""
+def address_and_identity(options: ServerOptions, role: str) -> tuple[str, tls.Identity | None]:
+    """Where to listen, and as whom: with a certificate of this `role`. Raises AddressError,
+    IdentityError.
+    """
     address = bracketed(*listening_address(options))
-    own = None if options.identity is None else tls.identity(options.identity)
+    if options.identity is None:
+        return address, None
+
+    own = tls.identity(options.identity)
+    _check_role(own, role)
+
     return address, own
+
+
+def _check_role(own: tls.Identity, role: str) -> None:
+    """Raises IdentityError for a certificate with which this server would be refused by all
+    others.
+    """
+    names = tls.names_of(own)
+    # not of its own authority: its peers may have another one, and a line in the log says it
+    if names is None:
+        return
+
+    found = tls.role_of(names)
+    if found is None or found[0] != role:
+        has = "no role" if found is None else f"the role {found[0]} (of {found[1]})"
+        raise IdentityError(
+            f"{own.cert} has {has}; this is the {role}, which its peers accept with the role "
+            f"{role} alone. Issue it one: edvit certs issue FLEET {role} NAME --host HOST."
+        )
 
 
 def run(options: ServerOptions, address: str, make_service: Callable[[], BaseService]) -> int:
@@ -63,7 +88,7 @@ async def _run(
     http = open_http(options.metrics, service)
 
     # from here on a signal drains; before, it ended the process
-    told_to_stop = _told_to_stop()
+    told_to_stop = signals.told_to_stop()
     end_watch = _watch_executors(service)
     reminder = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
     await server.start()
@@ -109,14 +134,6 @@ async def _run(
     log("stopped")
 
     return 0
-
-
-def _told_to_stop() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
 
 
 def _watch_executors(service: BaseService) -> Callable[[], None]:

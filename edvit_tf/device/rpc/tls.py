@@ -123,9 +123,33 @@ def expiry(own: Identity) -> float | None:
     return min(own_end, max(authority_ends))
 
 
+def names_of(own: Identity) -> list[str] | None:
+    """The subject alternative names of this identity's certificate, for `role_of`, whatever the
+    clock says now.
+
+    None for a certificate that is not of this authority.
+    """
+    # as a client, which every role's certificate may be as far as TLS goes
+    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    there.load_cert_chain(own.cert, own.key)
+    there.load_verify_locations(own.ca)
+    there.verify_mode = ssl.CERT_REQUIRED
+    there.verify_flags |= _NO_CHECK_TIME
+    context = client_context(own)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    try:
+        _, server = _handshake(context, there)
+    except ssl.SSLError:
+        return None
+
+    certificate: dict[str, Any] = server.getpeercert() or {}
+    return [value for _, value in certificate.get("subjectAltName", ())]
+
+
 def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
-    """This identity's certificate, as `getpeercert` gives it to a client of its own, after a
-    handshake in memory.
+    """This identity's certificate, as `getpeercert` gives it to a client of its own.
 
     Raises SSLCertVerificationError if the client refuses it.
     """
@@ -133,9 +157,18 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
     context.check_hostname = False
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(own.cert, own.key)
+    client, _ = _handshake(context, there)
+
+    return client.getpeercert() or {}
+
+
+def _handshake(
+    client_context: ssl.SSLContext, server_context: ssl.SSLContext
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Both ends of a connection in memory, after their handshake. Raises the SSLError of either."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(to_client, to_server)
-    server = there.wrap_bio(to_server, to_client, server_side=True)
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
 
     # in memory: three turns of both sides are enough for TLS 1.2 and 1.3
     for _ in range(3):
@@ -143,7 +176,7 @@ def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
 
-    return client.getpeercert() or {}
+    return client, server
 
 
 def server_credentials(own: Identity) -> grpc.ServerCredentials:

@@ -3,14 +3,12 @@
 Exit codes: 0 after SIGTERM or SIGINT, else those of `python -m edvit_tf.device --help`.
 """
 
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.rpc import lifecycle
+from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.worker.loaded_models import load_models
 from edvit_tf.device.worker.service import WorkerService
@@ -33,8 +31,8 @@ def serve(options: WorkerOptions) -> int:
     """Runs a worker until it is told to stop; returns 0. Raises the errors of `load_models`,
     IdentityError, AddressError.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it is checking; later it drains
-    address, own = lifecycle.address_and_identity(options)
+    signals.while_starting()
+    address, own = lifecycle.address_and_identity(options, "worker")
     bundle = open_bundle(options.bundle)
     model_input = bundle_input(bundle)
     indices = served_indices(options, len(bundle.sub_models))

@@ -34,6 +34,8 @@ Environment=EDVIT_CACHE=%C/edvit_tf MALLOC_ARENA_MAX=2{path}
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus={permanent}
+# before it handles this signal (its first second), systemd would take the end for a wanted one
+RestartForceExitStatus=SIGHUP
 TimeoutStopSec={stop_seconds}
 {credentials}\
 # {memory_why}

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import os
+import pty
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle
 from edvit_tf.device.rpc.base_service import BaseService
+from tests.support.commands import ROOT, run_device
 
 
 class Service(BaseService):
@@ -52,7 +56,7 @@ def run(tiny_bundle):
 
     def live(task):
         service.task = task
-        address, _ = lifecycle.address_and_identity(options)
+        address, _ = lifecycle.address_and_identity(options, "worker")
         return lifecycle.run(options, address, lambda: service)
 
     live.service = service
@@ -90,3 +94,53 @@ def test_a_fault_in_the_background_ends_it_with_that_fault(run, capfd):
         run(fail)
     assert [line["event"] for line in events(capfd)] == ["serving", "draining"]
     assert run.service.closed
+
+
+def test_a_hangup_is_written_down_and_ends_nothing(run, capfd):
+    """systemd would take an end by SIGHUP for a wanted one, and never start it again."""
+
+    async def hang_up():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            await asyncio.sleep(0.05)
+            os.kill(os.getpid(), number)
+        await asyncio.sleep(60)
+
+    assert run(hang_up) == 0
+    told = [line["event"] for line in events(capfd)]
+    assert told == ["serving", "hangup", "hangup", "draining", "stopped"]
+
+
+def test_a_hangup_while_it_starts_ends_nothing_either():
+    code = (
+        "import os, signal\n"
+        "from edvit_tf.device.rpc import signals\n"
+        "signals.while_starting()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "print('goes on', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('too far')\n"
+    )
+    done = run_device("-c", code)
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+
+
+def test_a_closed_terminal_ends_it():
+    """A server that was started by hand does not stay behind."""
+    code = (
+        "import asyncio, os, signal\n"
+        "from edvit_tf.device.rpc import signals\n"
+        "async def main():\n"
+        "    told = signals.told_to_stop()\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    await asyncio.wait_for(told.wait(), 10)\n"
+        "asyncio.run(main())\n"
+    )
+    there, here = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=here, cwd=ROOT, capture_output=True, timeout=60
+        )
+    finally:
+        os.close(there)
+        os.close(here)
+    assert done.returncode == 0, done.stderr

@@ -140,6 +140,33 @@ def test_a_worker_under_another_name_is_refused(tiny_bundle, authority, tmp_path
             tls.peer_of(own, *host_and_port(one), 5)
 
 
+@pytest.mark.parametrize("role", ["client", "aggregator", "none"])
+def test_a_worker_does_not_serve_with_another_s_identity(
+    authority, tiny_bundle, tmp_path, monkeypatch, role
+):
+    """Every aggregator would refuse it, and nothing here would say why."""
+    if role == "none":
+        monkeypatch.setattr(certs, "role_uri", lambda role, name: f"https://example.org/{name}")
+    # out of its dates too: the role is seen all the same
+    folder = certs.issue(
+        authority, "client" if role == "none" else role, "me", days=-1, out=tmp_path / "me"
+    )
+    done = run_device(
+        "-m", "edvit_tf.device", tiny_bundle, "--listen", "127.0.0.1:0", "--identity", folder
+    )
+    found = "no role" if role == "none" else f"the role {role} (of me)"
+    assert done.returncode == 15 and f"cert.pem has {found}; this is the worker" in done.stderr
+    assert "edvit certs issue FLEET worker NAME" in done.stderr and "serving" not in done.stderr
+
+
+def test_an_aggregator_does_not_serve_with_a_worker_s_identity(authority, tiny_bundle, tmp_path):
+    folder = certs.issue(authority, "worker", "me", out=tmp_path / "me")
+    command = ["-m", "edvit_tf.cli", "serve", tiny_bundle, "--devices", "127.0.0.1:1"]
+    done = run_device(*command, "--listen", "127.0.0.1:0", "--identity", folder)
+    assert done.returncode == 15, done.stderr
+    assert "the role worker (of me); this is the aggregator" in done.stderr
+
+
 def test_a_key_that_others_can_read_is_refused(authority, tmp_path, tiny_bundle):
     folder = certs.issue(authority, "worker", "open", out=tmp_path / "open")
     for mode in (0o604, 0o640 if os.geteuid() == 0 else 0o620):
