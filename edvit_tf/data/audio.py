@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import InputError
-from edvit_tf.device.model.decode import decode_audio, probe_audio
+from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
 from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, windows
 from edvit_tf.errors import DataError
 

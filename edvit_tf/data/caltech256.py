@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.device.model.decode import decode_image
-from edvit_tf.device.model.image import ImageSpec, image_input
+from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.errors import DataError
 
 from .dataset import Dataset, Recording, Skipped, check_skipped
@@ -62,7 +61,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     spec = ImageSpec(height, width, channels=3)
 
     def read(some: Sequence[Recording]) -> np.ndarray:
-        return np.stack([image_input(decode_image(r.where), spec) for r in some])
+        return np.concatenate([spec.from_file(r.where, {}) for r in some])
 
     notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import InputError
-from edvit_tf.device.model.decode import decode_image
+from edvit_tf.device.model.decode_picture import decode_image
 from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 

@@ -5,7 +5,7 @@ import pytest
 
 from edvit_tf import data
 from edvit_tf.data import audio, gtzan
-from edvit_tf.device.model.decode import decode_audio
+from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.device.model.sound import mel_input
 from edvit_tf.errors import DataError
 from tests.support.data_files import (

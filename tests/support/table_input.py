@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import InputError, InputTooLarge
-from edvit_tf.device.model.decode import file_bytes
 from edvit_tf.device.model.input_kinds import KINDS
-from edvit_tf.device.model.input_spec import Files, InputSpec, Source
+from edvit_tf.device.model.input_spec import Files, InputSpec, Source, file_bytes
 
 PRELUDE = "import tests.support.table_input\n"  # of a process that is to know the kind
 UNIT = {"unit.txt": b"3"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.device.errors import InputTooLarge
-from edvit_tf.device.model.decode import decode_image, picture_size
+from edvit_tf.device.model.decode_picture import decode_image, picture_size
 from edvit_tf.device.model.input_spec import Files, InputSpec, Source, smooth_map
 from edvit_tf.device.model.resize import check_method, resize
 

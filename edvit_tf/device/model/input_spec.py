@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edvit_tf.device.errors import InputError
+
 # What a bundle holds for its kind of input, by name: of a .npy file an array, of another its bytes.
 Files = Mapping[str, Any]
 Source = str | Path | bytes  # an encoded file: its path, or what it holds
@@ -111,3 +113,21 @@ def smooth_map(
     columns = np.linspace(0, 7, width).round().astype(int)
 
     return np.array(mean) + np.array(std) * coarse[rows][:, columns]
+
+
+def file_bytes(source: Source) -> bytes:
+    """What an encoded file holds, given by its path or already read; InputError if it cannot be
+    read.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise InputError(unreadable(error)) from error
+
+
+def unreadable(error: OSError) -> str:
+    """Why a file cannot be read, in words."""
+    # the text of an OSError would hold the path, which has no place in a manifest or an answer
+    return f"it cannot be read: {error.strerror or type(error).__name__}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.errors import DecoderMissing, InputError
-from edvit_tf.device.model import decode
+from edvit_tf.device.model import decode_picture, decode_sound
 from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.resize import resize
@@ -212,11 +212,11 @@ def test_spec_from_dict_names_a_missing_key():
 def test_decode_audio(tmp_path, suffix):
     pytest.importorskip("soundfile")
     path = write_sound(tmp_path / f"a{suffix}", tone(5000), 16_000)
-    samples, rate = decode.decode_audio(path)
+    samples, rate = decode_sound.decode_audio(path)
     assert rate == 16_000 and samples.dtype == np.float32
     np.testing.assert_allclose(samples, tone(5000), atol=1e-4)
-    assert decode.probe_audio(path) == (5000, 16_000)
-    np.testing.assert_array_equal(decode.decode_audio(path.read_bytes())[0], samples)
+    assert decode_sound.probe_audio(path) == (5000, 16_000)
+    np.testing.assert_array_equal(decode_sound.decode_audio(path.read_bytes())[0], samples)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".au"])
@@ -226,20 +226,20 @@ def test_truncated_audio_is_refused(tmp_path, suffix, keep):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
     path = cut_off(write_sound(tmp_path / f"a{suffix}", noise, 16_000), keep)
     with pytest.raises(InputError, match="Truncated|Damaged|cut off|Not a WAV"):
-        decode.decode_audio(path)
+        decode_sound.decode_audio(path)
 
 
 def test_wav_decodes_without_soundfile(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)  # import soundfile -> ImportError
     stereo = np.stack([tone(3000), np.zeros(3000, np.float32)], axis=1)
     path = write_wav(tmp_path / "a.wav", stereo, 8000)
-    samples, rate = decode.decode_audio(path)
+    samples, rate = decode_sound.decode_audio(path)
     assert rate == 8000
     np.testing.assert_allclose(samples, tone(3000) / 2, atol=1e-4)
     with pytest.raises(InputError, match="Truncated"):
-        decode.decode_audio(cut_off(path))
+        decode_sound.decode_audio(cut_off(path))
     with pytest.raises(DecoderMissing, match="pip install soundfile"):
-        decode.decode_audio(
+        decode_sound.decode_audio(
             b"fLaC" + bytes(14) + (16_000 << 44 | 100).to_bytes(8, "big") + bytes(100)
         )
 
@@ -259,7 +259,7 @@ def test_wav_decodes_without_soundfile(tmp_path, monkeypatch):
 def test_decode_image_modes(tmp_path, mode, suffix, shape):
     pytest.importorskip("PIL")
     path = write_picture(tmp_path / f"a{suffix}", (30, 20), mode, value=255)
-    pixels = decode.decode_image(path)
+    pixels = decode_picture.decode_image(path)
     assert pixels.shape == shape and pixels.dtype == np.uint8
     assert (pixels >= 250).all()
 
@@ -268,20 +268,20 @@ def test_decode_image_keeps_sixteen_bits_and_turns_upright():
     image = pytest.importorskip("PIL.Image")
     deep, turned = io.BytesIO(), io.BytesIO()
     image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(deep, "PNG")
-    assert (decode.decode_image(deep.getvalue()) == 40_000 >> 8).all()
+    assert (decode_picture.decode_image(deep.getvalue()) == 40_000 >> 8).all()
     exif = image.Exif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees
     image.new("RGB", (30, 20)).save(turned, "JPEG", exif=exif)
-    assert decode.decode_image(turned.getvalue()).shape == (30, 20, 3)
+    assert decode_picture.decode_image(turned.getvalue()).shape == (30, 20, 3)
 
 
 def test_damaged_picture_is_refused(tmp_path):
     pytest.importorskip("PIL")
     path = write_picture(tmp_path / "a.jpg", (100, 100))
     with pytest.raises(InputError, match="readable picture"):
-        decode.decode_image(cut_off(path, 0.7))
+        decode_picture.decode_image(cut_off(path, 0.7))
     with pytest.raises(InputError, match="readable picture"):
-        decode.decode_image(b"no picture")
+        decode_picture.decode_image(b"no picture")
 
 
 def test_inputs_from_file(tmp_path):

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.device.model.decode import decode_audio
+from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.device.model.sound import mel_input
 from edvit_tf.device.rpc import messages, tensors
 from tests.support import made_bundle

@@ -1,8 +1,7 @@
-"""Encoded files -> arrays: pictures by Pillow, WAV, AU and FLAC by soundfile, 16-bit WAV by the
-standard library alone.
+"""Sound files -> arrays: WAV, AU and FLAC by soundfile, 16-bit WAV by the standard library alone.
 
-Pillow and soundfile are optional on a device, so they are imported inside the functions that need
-them. A file that is shorter than its header says is an error, not a shorter recording.
+soundfile is optional on a device, so it is imported inside the function that needs it. A file that
+is shorter than its header says is an error, not a shorter recording.
 """
 
 import io
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from edvit_tf.device.errors import DecoderMissing, InputError
+from edvit_tf.device.model.input_spec import Source, file_bytes, unreadable
 
 # A WAV or AU writer that cannot seek back (a pipe) leaves this in place of the number of bytes.
 UNKNOWN_LENGTH = 0xFFFFFFFF
@@ -22,76 +22,6 @@ UNKNOWN_LENGTH = 0xFFFFFFFF
 WAV_TAGS = (1, 3, 6, 7, 0xFFFE)
 # Encoding of an AU file -> bytes a sample.
 AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-# What Pillow raises on a damaged picture, besides its own DecompressionBombError.
-_PICTURE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
-
-
-def file_bytes(source: str | Path | bytes) -> bytes:
-    """What an encoded file holds, given by its path or already read; InputError if it cannot be
-    read.
-    """
-    if isinstance(source, bytes):
-        return source
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise InputError(_unreadable(error)) from error
-
-
-def decode_image(source: str | Path | bytes) -> np.ndarray:
-    """JPEG, PNG, ... (path or bytes) -> uint8 (H, W) grey or (H, W, 3) RGB, upright as its EXIF
-    says.
-
-    InputError if it cannot be decoded; DecoderMissing without Pillow.
-    """
-    image, image_ops = _pillow()
-    data = file_bytes(source)
-    try:
-        with image.open(io.BytesIO(data)) as opened:
-            # a camera stores the picture as it was held, and says so
-            picture = image_ops.exif_transpose(opened)
-            if picture.mode.startswith("I"):
-                # 16-bit grey: Pillow would clip it to 255, we keep the high byte
-                deep = np.asarray(picture).astype(np.int64)
-                return np.clip(deep >> 8, 0, 255).astype(np.uint8)
-
-            # alpha goes, a palette becomes its colours
-            grey = picture.mode in ("1", "L", "LA")
-            return np.asarray(picture.convert("L" if grey else "RGB"))
-    except (*_PICTURE_ERRORS, image.DecompressionBombError) as error:
-        raise _unreadable_picture(error) from error
-
-
-def picture_size(source: str | Path | bytes) -> tuple[int, int]:
-    """(width, height) from a picture's header, decoding nothing; errors as `decode_image`."""
-    image, _ = _pillow()
-    data = file_bytes(source)
-    try:
-        with image.open(io.BytesIO(data)) as opened:
-            return opened.size
-    except (*_PICTURE_ERRORS, image.DecompressionBombError) as error:
-        raise _unreadable_picture(error) from error
-
-
-def _pillow() -> tuple:
-    """Pillow's modules Image and ImageOps."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise DecoderMissing(
-            "Decoding pictures needs Pillow; `pip install pillow`, or send raw uint8 pixels."
-        ) from error
-
-    return Image, ImageOps
-
-
-def _unreadable_picture(error: Exception) -> InputError:
-    return InputError(f"Not a readable picture ({error}); a complete JPEG or PNG is needed.")
-
-
-def _unreadable(error: OSError) -> str:
-    # the text of an OSError would hold the path, which has no place in a manifest or an answer
-    return f"it cannot be read: {error.strerror or type(error).__name__}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +34,7 @@ class _Header:
     rate: int
 
 
-def probe_audio(source: str | Path | bytes) -> tuple[int, int]:
+def probe_audio(source: Source) -> tuple[int, int]:
     """(frames, sample_rate_hz) from the header of a WAV, AU or FLAC file (path or bytes), decoding
     nothing.
 
@@ -117,7 +47,7 @@ def probe_audio(source: str | Path | bytes) -> tuple[int, int]:
         with open(source, "rb") as file:
             return _probe(file, Path(source).stat().st_size)
     except OSError as error:
-        raise InputError(_unreadable(error)) from error
+        raise InputError(unreadable(error)) from error
 
 
 def _probe(file: BinaryIO, size: int) -> tuple[int, int]:
@@ -203,7 +133,7 @@ def _flac_header(head: bytes) -> _Header:
     return _Header(0, packed & (2**36 - 1), 1, packed >> 44)
 
 
-def decode_audio(source: str | Path | bytes) -> tuple[np.ndarray, int]:
+def decode_audio(source: Source) -> tuple[np.ndarray, int]:
     """WAV, AU or FLAC (path or bytes) -> (float32 mono samples (n,), -1..1; sample_rate_hz).
     Channels are averaged.
 
