@@ -1,14 +1,13 @@
 """One thread that runs one sub-model, and the queue before it, which follows the deadlines of the
-requests.
+requests and is fair between those who ask.
 
 A deadline does not stop a running invoke, so it is looked at before: a request whose turn would
-come too late is refused at once with RESOURCE_EXHAUSTED, and one whose time ran out while it waited
-is not run. An idle model takes any request, so that an estimate that was once too long mends
-itself.
+come too late is refused at once with RESOURCE_EXHAUSTED, and so is one that others, whose turns
+come first, make too late while it waits. An idle model takes any request, so that an estimate that
+was once too long mends itself.
 """
 
 import asyncio
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +16,14 @@ from typing import Any
 
 import grpc
 
+from edvit_tf.device.rpc.callers import NOBODY, Caller
+from edvit_tf.device.rpc.fair_queue import FairQueue
 from edvit_tf.device.rpc.messages import WireError
+from edvit_tf.device.rpc.shares import Shares
 
-MAX_WAITING = 64  # requests: their tensors must not fill the memory, whatever their deadlines are
+# Requests in a queue, of which a lone connection may have 64: whatever their deadlines are, none is
+# to wait for ever. (Their bytes have limits of their own, `limits.py`.)
+MAX_WAITING = 195
 # On the time to the end: a request that is done just at its deadline is late at the other end.
 _MARGIN = 1.1
 # Weight of the newest service time: a slow moment is believed sooner than a fast one.
@@ -36,16 +40,15 @@ class Done:
     compute_ms: float
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
+    caller: Caller
     argument: Any
     deadline: float  # time.monotonic()
     submitted: float  # time.perf_counter()
     queued: bool  # behind another
     future: asyncio.Future
     loop: asyncio.AbstractEventLoop
-    taken: bool = False  # by the thread
-    counted: bool = True  # among the unfinished
 
 
 class Executor:
@@ -58,10 +61,13 @@ class Executor:
         self.service_seconds = service_seconds  # running mean of `work`
         # grows by one at each start and each end of `work`: odd while it runs. For the watchdog.
         self.turns = 0
-        self.unfinished = 0  # waiting and running
         self._work = work
         self._started = time.perf_counter()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._room = Shares(f"requests that wait for {name}", MAX_WAITING)
+        self._jobs: FairQueue[_Job] = FairQueue()
+        self._busy = False  # the thread has a job
+        self._closed = False
+        self._changed = threading.Condition()  # guards the jobs and these two
         # a daemon, because a stuck one must not hold exit
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -69,14 +75,26 @@ class Executor:
     @property
     def waiting(self) -> int:
         """Requests in the queue, without the running one."""
-        return max(0, self.unfinished - self.turns % 2)
+        return len(self._jobs)
 
-    def expected_wait(self) -> float:
-        """Seconds until a request that comes now would start."""
+    @property
+    def unfinished(self) -> int:
+        """Requests that wait or run."""
+        with self._changed:
+            return len(self._jobs) + self._busy
+
+    def expected_wait(self, caller: Caller = NOBODY) -> float:
+        """Seconds until a request of a caller that comes now would start."""
+        with self._changed:
+            ahead = self._jobs.ahead(caller.turn)
+            return self._running_seconds() + ahead * self.service_seconds
+
+    def _running_seconds(self) -> float:
+        """What the running work still takes, if it takes what it usually does."""
         elapsed = time.perf_counter() - self._started if self.turns % 2 else 0.0
-        return max(0.0, self.unfinished * self.service_seconds - elapsed)
+        return max(0.0, self.service_seconds - elapsed) if self._busy else 0.0
 
-    async def submit(self, argument: Any, seconds_left: float) -> Done:
+    async def submit(self, argument: Any, seconds_left: float, caller: Caller = NOBODY) -> Done:
         """Waits for the turn and the result. Raises WireError RESOURCE_EXHAUSTED or
         DEADLINE_EXCEEDED, or work's error.
 
@@ -91,21 +109,21 @@ class Executor:
             )
 
         # Would it come too late? Then it is refused now, and costs nobody anything.
-        wait = self.expected_wait()
-        need = (wait + self.service_seconds) * _MARGIN
         queued = self.unfinished > 0
-        if queued and (need > seconds_left or self.waiting >= MAX_WAITING):
-            raise WireError(
-                f"queue of {self.name}: got {self.waiting} waiting, {wait * 1e3:.0f} ms to wait "
-                f"and {self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
-                f"{seconds_left * 1e3:.0f} ms left, and {MAX_WAITING} waiting at most. Send less, "
-                "or to more devices.",
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-            )
+        wait = self.expected_wait(caller)
+        if queued and (wait + self.service_seconds) * _MARGIN > seconds_left:
+            raise self._too_late(wait, seconds_left)
 
+        with self._room.held(caller):
+            return await self._served(argument, seconds_left, caller, queued)
+
+    async def _served(
+        self, argument: Any, seconds_left: float, caller: Caller, queued: bool
+    ) -> Done:
         # the thread hands the outcome over in this loop
         loop = asyncio.get_running_loop()
         job = _Job(
+            caller,
             argument,
             deadline=time.monotonic() + seconds_left,
             submitted=time.perf_counter(),
@@ -113,9 +131,14 @@ class Executor:
             future=loop.create_future(),
             loop=loop,
         )
-        self.unfinished += 1
-        self._jobs.put(job)
+        with self._changed:
+            overtakes = self._jobs.ahead(caller.turn) < len(self._jobs)
+            self._jobs.put(caller.turn, job)
+            self._changed.notify()
 
+        # those whose turns come later now may be too late
+        if overtakes:
+            self._refuse_late()
         try:
             async with asyncio.timeout(seconds_left):
                 return await job.future
@@ -126,26 +149,60 @@ class Executor:
                 grpc.StatusCode.DEADLINE_EXCEEDED,
             ) from None
         finally:
-            if not job.taken:  # given up in the queue: others do not wait for it
-                job.counted = False
-                job.argument = None
-                self.unfinished -= 1
+            # given up in the queue: others do not wait for it
+            with self._changed:
+                self._jobs.remove(caller.turn, job)
+
+    def _refuse_late(self) -> None:
+        """Refuses what waits and would end too late, since others came whose turn is earlier."""
+        now = time.monotonic()
+        with self._changed:
+            wait = self._running_seconds()
+            waiting = list(self._jobs.in_order())
+
+        for job in waiting:
+            left = job.deadline - now
+            if job.future.done() or not job.queued:
+                continue
+            if wait + self.service_seconds > left:
+                job.future.set_exception(self._too_late(wait, left))
+            else:
+                wait += self.service_seconds
+
+    def _too_late(self, wait: float, left: float) -> WireError:
+        return WireError(
+            f"queue of {self.name}: got {self.waiting} waiting, {wait * 1e3:.0f} ms to wait "
+            f"and {self.service_seconds * 1e3:.0f} ms to run; expected an end within the "
+            f"{left * 1e3:.0f} ms left. Send less, or to more devices.",
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        )
 
     def close(self) -> None:
         """Ends the thread after the jobs that are queued."""
-        self._jobs.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _next(self) -> _Job | None:
+        """In the thread: waits for the next job; None when there will be none."""
+        with self._changed:
+            while not self._jobs:
+                if self._closed:
+                    return None
+                self._changed.wait()
+
+            self._busy = True
+            return self._jobs.pop()
 
     def _serve(self) -> None:
         """The thread."""
-        while (job := self._jobs.get()) is not None:
-            argument = job.argument  # before the loop may drop it
-            job.taken = True
+        while (job := self._next()) is not None:
             started = time.perf_counter()
             # an idle model tries whatever comes: its estimate may be wrong
             usual_seconds = self.service_seconds if job.queued else 0.0
 
             outcome: Done | BaseException
-            if job.future.cancelled():
+            if job.future.done():
                 outcome = asyncio.CancelledError()  # nobody reads it
             elif time.monotonic() + usual_seconds >= job.deadline:
                 outcome = WireError(
@@ -154,8 +211,10 @@ class Executor:
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                 )
             else:
-                outcome = self._run(job, argument, started)
+                outcome = self._run(job, job.argument, started)
 
+            with self._changed:
+                self._busy = False
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
 
     def _run(self, job: _Job, argument: Any, started: float) -> Done | Exception:
@@ -178,8 +237,6 @@ class Executor:
 
     def _finish(self, job: _Job, outcome: Done | BaseException) -> None:
         """In the loop: hands the outcome over, if the request is still there."""
-        # a request that was given up in the queue is taken off already
-        self.unfinished -= job.counted
         if job.future.done():
             return
         if isinstance(outcome, Done):

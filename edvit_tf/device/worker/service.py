@@ -13,6 +13,7 @@ from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.model.memory import resident
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
+from edvit_tf.device.rpc.callers import caller_of, client_of
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.rpc.request_input import (
@@ -116,7 +117,8 @@ class WorkerService(BaseService):
         left = seconds_left(request, context, self.deadline_seconds)
 
         # The executor's thread decodes and runs, when it is this request's turn.
-        done = await self.executors[name].submit(given, left)
+        client = client_of(request, caller_of(context))
+        done = await self.executors[name].submit(given, left, client)
 
         # numbers that are none are this device's fault, and must not reach the fusion
         for output, value in done.value.items():
