@@ -13,10 +13,11 @@ import grpc
 
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
-from edvit_tf.device.rpc import certificate_expiry, messages, tls
+from edvit_tf.device.rpc import certificate_expiry, messages, tls, triton
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.http_server import PLAIN, Page, Routes
 from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
+from edvit_tf.device.rpc.request_input import requested_model
 
 
 class Availability:
@@ -154,6 +155,9 @@ class BaseService:
             "ModelMetadata": self.model_metadata,
             "ModelInfer": self.model_infer,
             "RepositoryIndex": self.repository_index,
+            "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
+            **triton.other_calls(),
         }
 
     async def server_live(self, request, context):
@@ -163,7 +167,12 @@ class BaseService:
         return messages.new("ServerReadyResponse", ready=self.availability.serving)
 
     async def server_metadata(self, request, context):
-        return messages.new("ServerMetadataResponse", name=self.title, version=package_version())
+        return messages.new(
+            "ServerMetadataResponse",
+            name=self.title,
+            version=package_version(),
+            extensions=triton.EXTENSIONS,
+        )
 
     async def model_ready(self, request, context):
         known = request.name in self.names and request.version in ("", messages.MODEL_VERSION)
@@ -185,6 +194,21 @@ class BaseService:
                 state="READY" if serving else "UNAVAILABLE",
                 reason="" if serving else "not serving now",
             )
+
+        return response
+
+    async def model_config(self, request, context):
+        return triton.model_config(await self.model_metadata(request, context))
+
+    async def model_statistics(self, request, context):
+        """Of one model, or of all."""
+        names = self.names
+        if request.name:
+            names = (requested_model("name", request.name, request.version, self.names),)
+
+        response = messages.new("ModelStatisticsResponse")
+        for name in names:
+            response.model_stats.append(triton.statistics(name, self.metrics.totals(name)))
 
         return response
 

@@ -6,6 +6,7 @@ Nothing of a request is kept.
 """
 
 import asyncio
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ async def respond(
     service: BaseService, method: str, call: Call, request, context, *, check_role: bool = True
 ) -> tuple[Any, messages.WireError | None]:
     """(response, None), or (None, refusal); counted either way."""
+    started = time.perf_counter()
     model, code = "", "OK"
     infers = method == INFER
     service.in_flight += infers
@@ -75,7 +77,7 @@ async def respond(
 
     finally:
         service.in_flight -= infers
-        service.metrics.count(method, model, code)
+        service.metrics.count(method, model, code, time.perf_counter() - started)
 
 
 def _authorise(context, accepted: Sequence[str]) -> None:

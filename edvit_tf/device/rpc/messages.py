@@ -26,6 +26,8 @@ HEALTH = "grpc.health.v1.Health"
 
 # Of models: the only version. A bundle's digest says which weights answer.
 MODEL_VERSION = "1"
+# Parameter of a stream's answer (Triton's): true, nothing more comes for this request.
+FINAL = "triton_final_response"
 # Parameter of a stream's answer that is an error: the name of the code that a call would have.
 STATUS = "grpc_status"
 # Property of a model's metadata: "1" where the server has ModelStreamInfer.
@@ -113,6 +115,48 @@ _FIELDS = {
         "string reason = 4",
     ),
     "RepositoryIndexResponse": ("repeated ModelIndex models = 1",),
+    # Triton's, and of them what says something here; its enums are int32 on the wire
+    "ModelConfigRequest": ("string name = 1", "string version = 2"),
+    "ConfigInput": ("string name = 1", "int32 data_type = 2", "repeated int64 dims = 4"),
+    "ConfigOutput": ("string name = 1", "int32 data_type = 2", "repeated int64 dims = 3"),
+    "ConfigParameter": ("string string_value = 1",),
+    "ModelConfig": (
+        "string name = 1",
+        "string platform = 2",
+        "int32 max_batch_size = 4",
+        "repeated ConfigInput input = 5",
+        "repeated ConfigOutput output = 6",
+        "map<ConfigParameter> parameters = 14",
+        "string backend = 17",
+    ),
+    "ModelConfigResponse": ("ModelConfig config = 1",),
+    "ModelStatisticsRequest": ("string name = 1", "string version = 2"),
+    "StatisticDuration": ("uint64 count = 1", "uint64 ns = 2"),
+    "InferStatistics": (
+        "StatisticDuration success = 1",
+        "StatisticDuration fail = 2",
+        "StatisticDuration queue = 3",
+        "StatisticDuration compute_input = 4",
+        "StatisticDuration compute_infer = 5",
+        "StatisticDuration compute_output = 6",
+    ),
+    "InferBatchStatistics": (
+        "uint64 batch_size = 1",
+        "StatisticDuration compute_input = 2",
+        "StatisticDuration compute_infer = 3",
+        "StatisticDuration compute_output = 4",
+    ),
+    "ModelStatistics": (
+        "string name = 1",
+        "string version = 2",
+        "uint64 last_inference = 3",
+        "uint64 inference_count = 4",
+        "uint64 execution_count = 5",
+        "InferStatistics inference_stats = 6",
+        "repeated InferBatchStatistics batch_stats = 7",
+    ),
+    "ModelStatisticsResponse": ("repeated ModelStatistics model_stats = 1",),
+    "Nothing": (),  # of calls whose fields are not looked at
     "HealthCheckRequest": ("string service = 1",),
     "HealthCheckResponse": ("int32 status = 1",),
 }
@@ -126,8 +170,24 @@ METHODS = {
         "ModelMetadata",
         "ModelInfer",
         "RepositoryIndex",
+        "ModelConfig",
+        "ModelStatistics",
     )
 }
+# Triton's, which have nothing to tell here, or are refused (`triton.py`)
+OTHERS = (
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
+    "SystemSharedMemoryStatus",
+    "SystemSharedMemoryRegister",
+    "SystemSharedMemoryUnregister",
+    "CudaSharedMemoryStatus",
+    "CudaSharedMemoryRegister",
+    "CudaSharedMemoryUnregister",
+    "TraceSetting",
+    "LogSettings",
+)
+METHODS |= dict.fromkeys(OTHERS, ("Nothing", "Nothing"))
 METHODS["ModelStreamInfer"] = ("ModelInferRequest", "ModelStreamInferResponse")
 METHODS |= dict.fromkeys(("Check", "Watch"), ("HealthCheckRequest", "HealthCheckResponse"))
 

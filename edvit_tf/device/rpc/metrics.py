@@ -27,6 +27,23 @@ class Gauge(NamedTuple):
     samples: list[Sample]
 
 
+class Total(NamedTuple):
+    """So many requests, and the seconds of all of them together."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+
+class Totals(NamedTuple):
+    """What a model has done since the start of the process."""
+
+    last_answer: float  # Unix time, 0: none yet
+    answered: Total
+    failed: Total  # refused ones too
+    queue: Total
+    compute: Total
+
+
 class Metrics:
     """Counts and times of requests; `count` and `observe` may be called from any thread."""
 
@@ -35,13 +52,23 @@ class Metrics:
         self._requests: dict[tuple[str, str, str], int] = {}  # (method, model, code)
         # (phase, model): a count for each bucket, one more for +Inf, then the sum of the seconds
         self._times: dict[tuple[str, str], list[float]] = {}
+        self._failed: dict[str, Total] = {}  # by model
+        self._last_answer: dict[str, float] = {}  # Unix time, by model
         self._started = time.time()
 
-    def count(self, method: str, model: str, code: str) -> None:
-        """One request is answered."""
+    def count(self, method: str, model: str, code: str, seconds: float) -> None:
+        """One request was answered or refused after so long; `model` is "" for none of ours."""
         with self._lock:
             key = (method, model, code)
             self._requests[key] = self._requests.get(key, 0) + 1
+            if not model:
+                return
+
+            if code == "OK":
+                self._last_answer[model] = time.time()
+            else:
+                failed = self._failed.get(model, Total())
+                self._failed[model] = Total(failed.requests + 1, failed.seconds + seconds)
 
     def observe(self, phase: str, model: str, seconds: float) -> None:
         """One inference took so long in a phase: queue, compute, wire, request (all of it).
@@ -52,6 +79,21 @@ class Metrics:
             row = self._times.setdefault((phase, model), [0.0] * (len(BUCKETS_SECONDS) + 2))
             row[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
             row[-1] += seconds
+
+    def totals(self, model: str) -> Totals:
+        """What a model has done since the start."""
+        with self._lock:
+            return Totals(
+                self._last_answer.get(model, 0.0),
+                answered=self._total("request", model),
+                failed=self._failed.get(model, Total()),
+                queue=self._total("queue", model),
+                compute=self._total("compute", model),
+            )
+
+    def _total(self, phase: str, model: str) -> Total:
+        row = self._times.get((phase, model))
+        return Total() if row is None else Total(int(sum(row[:-1])), row[-1])
 
     def text(self, gauges: Iterable[Gauge]) -> str:
         """The exposition, with the gauges of the moment."""

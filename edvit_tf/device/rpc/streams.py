@@ -108,10 +108,11 @@ class _Stream:
         )
         if refusal is None:
             message = messages.new("ModelStreamInferResponse", infer_response=response)
+            tensors.set_parameters(message.infer_response, {messages.FINAL: True})
         else:
             message = messages.new("ModelStreamInferResponse", error_message=str(refusal))
             message.infer_response.model_name, message.infer_response.id = key
-            status = {messages.STATUS: refusal.code.name}
+            status = {messages.STATUS: refusal.code.name, messages.FINAL: True}
             tensors.set_parameters(message.infer_response, status)
 
         # A peer that does not read must not fill the memory.

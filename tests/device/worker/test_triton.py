@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -55,6 +56,27 @@ async def talk(module, address, model, outputs, identity, picture):
         said["server"] = await value(client.get_server_metadata(as_json=True))
         said["model"] = await value(client.get_model_metadata(model, as_json=True))
         said["index"] = await value(client.get_model_repository_index(as_json=True))
+        said["config"] = await value(client.get_model_config(model, as_json=True))
+        said["extensions"] = said["server"].get("extensions")
+        said["shared memory"] = [
+            await value(client.get_system_shared_memory_status(as_json=True)),
+            await value(client.get_cuda_shared_memory_status(as_json=True)),
+        ]
+        await value(client.unregister_system_shared_memory())
+        await value(client.unregister_cuda_shared_memory())
+        said["refusals"] = {}
+        for name, arguments in (
+            ("load_model", (model,)),
+            ("unload_model", (model,)),
+            ("register_system_shared_memory", ("x", "/x", 10)),
+            ("register_cuda_shared_memory", ("x", b"eA==", 0, 10)),
+            ("get_trace_settings", ()),
+            ("update_log_settings", ({"log_verbose_level": 1},)),
+        ):
+            try:
+                said["refusals"][name] = str(await value(getattr(client, name)(*arguments)))
+            except Exception as error:
+                said["refusals"][name] = str(error)
         given = sync.InferInput("image", picture.shape, "UINT8")
         given.set_data_from_numpy(picture)
         wanted = [sync.InferRequestedOutput(name) for name in reversed(outputs)]
@@ -96,10 +118,16 @@ async def talk(module, address, model, outputs, identity, picture):
             r.get_response().id: r.as_numpy(outputs[0]).tolist() for r, e in streamed if e is None
         }
         said["stream errors"] = [str(e) for r, e in streamed if e is not None]
+        said["final"] = [
+            r.get_response().parameters["triton_final_response"].bool_param
+            for r, e in streamed if e is None
+        ]
         try:
             await value(client.infer(model, [bad]))
         except Exception as error:
             said["error"] = str(error)
+        for key, name in (("statistics", model), ("all statistics", "")):
+            said[key] = await value(client.get_inference_statistics(name, as_json=True))
     except Exception as error:
         said["refused"] = str(error)
     await value(client.close())
@@ -130,8 +158,12 @@ def triton(one, model: str, outputs: str, identity=None) -> list[dict]:
 
 def check_worker(one, bundle, identity=None) -> None:
     expected, _ = run_model(bundle / "submodel-00.tflite", {"image": PICTURE})
-    for said in triton(one, "submodel-00", "features,logits", identity):
+    for turn, said in enumerate(triton(one, "submodel-00", "features,logits", identity), 1):
         check_common(one, said)
+        # two calls and a streamed one, and a refused call and a refused streamed one
+        if identity is None:
+            check_statistics(said, 3 * turn, 2 * turn)
+        assert len(said["all statistics"]["model_stats"]) == 2
         assert said["server"]["name"] == "edvit_tf worker"
         assert [m["name"] for m in said["index"]["models"]] == ["submodel-00", "submodel-01"]
         for kind in ("all", "asked"):
@@ -141,8 +173,9 @@ def check_worker(one, bundle, identity=None) -> None:
 
 def check_aggregator(one, bundle, identity=None) -> None:
     expected = fused(bundle, PICTURE)
-    for said in triton(one, "edvit", "probabilities,label", identity):
+    for turn, said in enumerate(triton(one, "edvit", "probabilities,label", identity), 1):
         check_common(one, said)
+        check_statistics(said, 3 * turn, 2 * turn)
         assert said["server"]["name"] == "edvit_tf aggregator" and said["degraded"] is False
         assert [m["name"] for m in said["index"]["models"]] == ["edvit"]
         for kind in ("all", "asked"):
@@ -165,8 +198,63 @@ def check_common(one, said: dict) -> None:
     ]
     assert said["id"] == "r7" and said["digest"] == one.serving["bundle_digest"]
     assert list(said["streamed"].items()) == [("s1", said["all"][next(iter(said["all"]))])]
+    assert said["final"] == [True]
     assert len(said["stream errors"]) == 1 and "got [2, 16, 16, 1]" in said["stream errors"][0]
     assert "INVALID_ARGUMENT" in said["error"] and "got [2, 16, 16, 1]" in said["error"]
+    check_configuration(said)
+    check_refusals(said)
+
+
+def check_configuration(said: dict) -> None:
+    """As perf_analyzer reads it: names, types and whole shapes, no batches."""
+    config = said["config"]["config"]
+    assert (config["name"], config["platform"]) == (
+        said["model"]["name"],
+        said["model"]["platform"],
+    )
+    assert config["backend"] == "edvit_tf" and "max_batch_size" not in config  # 0
+    assert config["input"] == [
+        {"name": "image", "data_type": "TYPE_UINT8", "dims": ["1", "16", "16", "1"]}
+    ]
+    types = {"FP32": "TYPE_FP32", "BYTES": "TYPE_STRING"}
+    assert config["output"] == [
+        {"name": one["name"], "data_type": types[one["datatype"]], "dims": one["shape"]}
+        for one in said["model"]["outputs"]
+    ]
+    assert config["parameters"]["bundle_digest"] == {"string_value": said["digest"]}
+
+
+def check_refusals(said: dict) -> None:
+    assert said["extensions"] == ["model_configuration", "statistics", "parameters"]
+    assert said["shared memory"] == [{}, {}]
+    words = {
+        "load_model": "the bundle that it was started with",
+        "unload_model": "the bundle that it was started with",
+        "register_system_shared_memory": "there is no shared memory here",
+        "register_cuda_shared_memory": "there is no shared memory here",
+        "get_trace_settings": "nothing is traced here",
+        "update_log_settings": "the log has one setting",
+    }
+    for name, expected in words.items():
+        refusal = said["refusals"][name]
+        assert "UNIMPLEMENTED" in refusal and expected in refusal
+
+
+def check_statistics(said: dict, runs: int, refused: int) -> None:
+    """The server's counters after so many calls of these clients, all the streams' among them."""
+    (found,) = said["statistics"]["model_stats"]
+    assert found["name"] == said["model"]["name"] and found["version"] == "1"
+    assert int(found["inference_count"]) == int(found["execution_count"]) == runs
+    assert abs(int(found["last_inference"]) / 1e3 - time.time()) < 60
+
+    stats = found["inference_stats"]
+    assert {int(stats[key]["count"]) for key in ("success", "queue", "compute_infer")} == {runs}
+    assert int(stats["fail"]["count"]) == refused and int(stats["fail"]["ns"]) > 0
+    # nanoseconds: a request takes some, and its computing not more than the whole
+    assert 1e3 * runs < int(stats["compute_infer"]["ns"]) <= int(stats["success"]["ns"])
+    assert int(stats["success"]["ns"]) < 10e9 * runs
+    assert [one["batch_size"] for one in found["batch_stats"]] == ["1"]
+    assert found in said["all statistics"]["model_stats"]
 
 
 def test_an_unmodified_tritonclient_talks_to_worker_and_aggregator(tiny_bundle, tmp_path):
