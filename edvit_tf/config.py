@@ -21,7 +21,8 @@ SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
 STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
-ASSIGNMENTS = ("greedy", "optimal")
+# of sub-models to devices: one a device first; the paper's Algorithm 3; the best by a solver
+ASSIGNMENTS = ("spread", "greedy", "optimal")
 FUSIONS = ("tower", "joint", "average")
 # of a device's size; the same without distillation; of all files' size
 BASELINES = ("single", "plain", "total")
@@ -184,8 +185,7 @@ class PlanConfig(Checked):
     start_heads: int | None = None
 
     strategy: str = "random"  # how classes are grouped, one of STRATEGIES
-    assignment: str = "greedy"  # of sub-models to devices, one of ASSIGNMENTS
-    spread: bool = False  # one sub-model a device first, as far as they fit, then by Eq. 1
+    assignment: str = "spread"  # of sub-models to devices, one of ASSIGNMENTS
 
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
@@ -212,11 +212,6 @@ class PlanConfig(Checked):
 
         self._one_of("strategy", STRATEGIES)
         self._one_of("assignment", ASSIGNMENTS)
-        self._require(
-            not self.spread or self.assignment == "greedy",
-            "spread",
-            'it is for assignment = "greedy"; "optimal" balances what is left by itself',
-        )
 
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")

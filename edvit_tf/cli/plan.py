@@ -1,5 +1,7 @@
 """`edvit plan`: what a fleet would hold, from cost figures alone."""
 
+import sys
+
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.planning_options import PLANNING
@@ -54,5 +56,8 @@ def _plan(args) -> int:
     base = preset(args.model, (args.image_size, args.image_size, args.channels), args.classes)
 
     planned = plan_groups(config, base, flavour=args.flavour)
+    # the table has it; of JSON for programs standard error is the place
+    if args.json and planned.warning:
+        print(planned.warning, file=sys.stderr)
     show(args, planned.to_dict(), plan_table(planned))
     return 0

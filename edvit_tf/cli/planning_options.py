@@ -23,6 +23,11 @@ def _devices(config: Config, text: str) -> Config:
     return config.replace(num_devices=len(devices), devices=devices)
 
 
+def _spread(config: Config, given: bool) -> Config:
+    """`--spread`, of when that was not the default."""
+    return config.replace(assignment="spread")
+
+
 def _budget(config: Config, text: str) -> Config:
     return config.replace(budget_bytes=parse_size(text))
 
@@ -56,13 +61,14 @@ PLANNING = (
         metavar="K",
         if_none="h / N, rounded up",
     ),
-    Option("--assignment", "of sub-models to devices", field="assignment", choices=ASSIGNMENTS),
     Option(
-        "--spread",
-        "one sub-model a device first, as far as they fit, before any device takes a second",
-        field="spread",
-        is_switch=True,
+        "--assignment",
+        "of sub-models to devices: one a device first, then by Eq. 1 (spread); the paper's "
+        "Algorithm 3 (greedy), which may leave devices idle; the best by a solver (optimal)",
+        field="assignment",
+        choices=ASSIGNMENTS,
     ),
+    Option("--spread", "the same as --assignment spread", is_switch=True, change=_spread),
     Option("--replicas", "devices that hold each sub-model", field="replicas", type=int),
     Option(
         "--samples",

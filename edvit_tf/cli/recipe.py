@@ -93,6 +93,7 @@ def paper_profile(data: DataConfig, epochs: int) -> dict:
         "budget_bytes": 180 * 2**20,
         "missing_rate": 0.0,
         "start_heads": None,
+        "assignment": "greedy",
         "pruning": PruneConfig(residual="channels", heads="merge", repair=False),
     }
 

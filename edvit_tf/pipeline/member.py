@@ -13,7 +13,7 @@ from edvit_tf.planning.plan import Plan
 
 SUB_MODEL = "sub_model"  # of one class group, on its devices
 SHARED = "shared"  # of all classes; others start from it
-SINGLE = "single"  # of all classes, as large as what the fullest device holds
+SINGLE = "single"  # of all classes, of a device's size: what the fullest holds (`single_share`)
 PLAIN = "plain"  # the same, trained by labels alone
 TOTAL = "total"  # of all classes, as large as all the fleet's files together
 

@@ -45,7 +45,7 @@ def explain(problem: Problem, method: str) -> str:
         return f"No assignment fits. {reason}"
 
     stuck = greedy(problem)
-    assert isinstance(stuck, Stuck)  # what greedy places is used, by either method
+    assert isinstance(stuck, Stuck)  # what greedy places is used, by every method
     j = stuck.sub_model
     free = [i for i in range(len(problem.devices)) if i not in stuck.used]
 
@@ -64,7 +64,7 @@ def explain(problem: Problem, method: str) -> str:
     if problem.replicas > 1:
         copy = f" (copy {len(stuck.used) + 1} of {problem.replicas})"
     hint = "the solver found no other packing either"
-    if method == "greedy":
+    if method != "optimal":
         hint = 'assignment "optimal" may find a tighter packing'
     return (
         f"No assignment fits. The totals would do, but sub-model {j}{copy} finds no device for "

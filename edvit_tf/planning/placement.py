@@ -1,6 +1,6 @@
 """What is to be placed on which devices, in whole numbers; what a placement leaves; and Algorithm
-3, which finds one, with the retry that its print forgets: a sub-model that does not fit tries the
-next device.
+3, which finds one, with the retry that its print forgets (a sub-model that does not fit tries the
+next device) and, if asked, with empty devices first.
 
 A device with memory M_i, reserve R_i and compute E_i may hold the sub-models whose bytes sum to at
 most M_i - R_i and whose demand, samples * MACs (L of Eq. 1), sums to at most E_i. Its remaining
@@ -26,7 +26,6 @@ class Problem(NamedTuple):
     demands: tuple[int, ...]  # samples * MACs
     devices: tuple[DeviceSpec, ...]
     replicas: int
-    spread: bool = False  # empty devices first
 
     @property
     def memory(self) -> list[float]:
@@ -51,8 +50,7 @@ def make_problem(
     devices: Sequence[DeviceSpec],
     samples: int = 1,
     replicas: int = 1,
-    method: str = "greedy",
-    spread: bool = False,
+    method: str = "spread",
 ) -> Problem:
     """The problem of these arguments. Raises PlanError for one that is out of range."""
     devices = tuple(devices)
@@ -86,7 +84,7 @@ def make_problem(
 
     sizes = tuple(int(size) for size in sizes_bytes)
     demands = tuple(samples * int(count) for count in macs)
-    return Problem(sizes, demands, devices, replicas, spread)
+    return Problem(sizes, demands, devices, replicas)
 
 
 def _require(ok: bool, seen: str, rule: str) -> None:
@@ -108,15 +106,36 @@ def energies(problem: Problem) -> list[int]:
     return found
 
 
-def least_remaining(problem: Problem, placement: Placement) -> int:
-    """The smallest E_i - demand over all devices (idle ones too) of a placement, in MACs,
-    exactly.
+def holders(problem: Problem) -> list[int]:
+    """The devices that can hold at least one of the sub-models, in order; all where none can.
+
+    What the others have left says nothing about a placement: it is the same in each.
+    """
+    able = []
+    for i, (memory, compute) in enumerate(zip(problem.memory, problem.compute, strict=True)):
+        needs = zip(problem.sizes, problem.demands, strict=True)
+        if any(size <= memory and demand <= compute for size, demand in needs):
+            able.append(i)
+    return able or list(range(len(problem.devices)))
+
+
+def remaining(problem: Problem, placement: Placement) -> list[int]:
+    """E_i - demand of the `holders` (idle ones too) under a placement, in MACs, exactly, the least
+    first.
+
+    Of two placements the better is the one whose list is the larger: by its least, by the next
+    where those are equal, and so on (lexicographic max-min).
     """
     left = energies(problem)
     for demand, chosen in zip(problem.demands, placement, strict=True):
         for i in chosen:
             left[i] -= demand
-    return min(left)
+    return sorted(left[i] for i in holders(problem))
+
+
+def least_remaining(problem: Problem, placement: Placement) -> int:
+    """The smallest of `remaining`."""
+    return remaining(problem, placement)[0]
 
 
 class Stuck(NamedTuple):
@@ -130,19 +149,24 @@ class Stuck(NamedTuple):
     used: tuple[int, ...]
 
 
+def spread(problem: Problem) -> Placement | Stuck:
+    """`greedy`, but that empty devices come before all others: one sub-model a device first, as far
+    as they fit, and then by Eq. 1. Where that leaves a sub-model without a place: `greedy`.
+    """
+    spread_out = _greedy(problem, empty_first=True)
+    if isinstance(spread_out, Stuck):
+        return greedy(problem)
+    return spread_out
+
+
 def greedy(problem: Problem) -> Placement | Stuck:
     """Sub-models by size, descending, each onto the device with the most remaining energy where it
     fits.
 
     Ties, and devices without a compute limit, go by memory left, then fewest sub-models placed,
-    then order. With `spread` empty devices come before all others, unless that leaves a sub-model
-    without a place. A thousand sub-models on a thousand devices take milliseconds (`edvit bench
-    plan`). Source: ED-ViT, Algorithm 3.
+    then order. A thousand sub-models on a thousand devices take milliseconds (`edvit bench plan`).
+    Source: ED-ViT, Algorithm 3.
     """
-    if problem.spread:
-        spread_out = _greedy(problem, empty_first=True)
-        if not isinstance(spread_out, Stuck):
-            return spread_out
     return _greedy(problem, empty_first=False)
 
 

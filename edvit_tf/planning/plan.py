@@ -60,7 +60,7 @@ class Plan(Checked):
     devices: tuple[DeviceSpec, ...]
     budget_bytes: int | None
     strategy: str  # how classes were grouped
-    assignment: str  # "greedy" or "optimal"
+    assignment: str  # one of ASSIGNMENTS
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
     flavour: str = "float32"  # of the files that were counted: "float32", "float16" or "int8"
@@ -78,8 +78,33 @@ class Plan(Checked):
     @property
     def idle(self) -> tuple[str, ...]:
         """Devices that hold nothing, in order."""
-        used = {name for s in self.sub_models for name in s.devices}
-        return tuple(d.name for d in self.devices if d.name not in used)
+        return tuple(d.name for d in self.devices if not self.held_by(d.name))
+
+    @property
+    def warning(self) -> str:
+        """What to know of a device that is idle while another holds two sub-models or more; empty
+        where there is none.
+        """
+        held = {device.name: len(self.held_by(device.name)) for device in self.devices}
+        fullest = max(held, key=held.__getitem__)
+        if not self.idle or held[fullest] < 2:
+            return ""
+
+        hint = "no room for any there, or none that leaves room for the others elsewhere"
+        if self.assignment == "greedy":
+            hint = "so does Algorithm 3 with unequal devices; --assignment spread gives each one"
+        elif self.assignment == "optimal":
+            hint = (
+                "that leaves most compute where there is least; --assignment spread gives each one"
+            )
+        return (
+            f"WARNING: {', '.join(self.idle)} idle while {fullest} holds {held[fullest]} "
+            f"sub-models: {hint}."
+        )
+
+    def held_by(self, device: str) -> tuple[SubModelPlan, ...]:
+        """The sub-models on a device."""
+        return tuple(sub for sub in self.sub_models if device in sub.devices)
 
 
 def plan_groups(
@@ -106,7 +131,6 @@ def plan_groups(
         budget_bytes=config.budget_bytes,
         samples=config.samples,
         assignment=config.assignment,
-        spread=config.spread,
         strategy=strategy,
         replicas=config.replicas,
         flavour=flavour,
@@ -121,14 +145,13 @@ def plan(
     devices: Sequence[DeviceSpec],
     budget_bytes: int | None = None,
     samples: int = 1,
-    assignment: str = "greedy",
+    assignment: str = "spread",
     strategy: str = "random",
     replicas: int = 1,
     single_outputs: bool = True,
     flavour: str = "float32",
     cut_heads: str = "merge",
     start_heads: int | None = None,
-    spread: bool = False,
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
@@ -139,8 +162,8 @@ def plan(
     counts again) take at most `budget_bytes` and an assignment exists. Bytes are those of the files
     in `flavour` (file_bytes of the architecture). Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the
     last row being "other"; a single group has no "other" while `single_outputs`; `cut_heads` is how
-    heads go (PruneConfig.heads). MACs are the paper's. With `spread` no device takes a second
-    sub-model while one that could hold it is empty, where such a placement is found.
+    heads go (PruneConfig.heads). MACs are the paper's. Where each goes is `assignment`'s
+    (planning.assign).
 
     Raises PlanError when one share each is still too much (which constraint failed, by how much,
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
@@ -164,7 +187,7 @@ def plan(
         macs = [cost.macs(config) for config in configs]
 
         # the budget is quick to look at; only what it allows is placed
-        problem = make_problem(sizes, macs, devices, samples, replicas, assignment, spread)
+        problem = make_problem(sizes, macs, devices, samples, replicas, assignment)
         within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
         placement = None
         if within:

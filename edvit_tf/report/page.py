@@ -139,13 +139,20 @@ def _plan(manifest: Manifest, results: Results) -> str:
         budget = f"a budget of {mib(plan.budget_bytes)} MiB"
 
     head = ["device", "limit,\nMiB", "limit,\nM MACs", "file MiB\nheld", "M MACs\nheld", "holds"]
+    # Equal devices are never left so; unequal ones may be, and nothing else says it.
+    idle = [row[0] for row in rows if row[-1] == "nothing"]
+    several = any(", " in row[-1] for row in rows)
+    left = ""
+    if idle and several:
+        left = f" Idle, while another holds several: {', '.join(idle)}."
+
     return (
         table(["sub-model", "devices", "classes"], groups, text=(0, 1, 2), wrap=2)
         + table(head, rows, text=(0, 5), wrap=5)
         + note(
             f"Classes grouped by: {plan.strategy}; assignment: {plan.assignment}; {mib(planned)} "
             f"MiB of files were planned at most, {budget}; MACs of "
-            f"{counted(plan.samples, 'sample')}."
+            f"{counted(plan.samples, 'sample')}.{left}"
         )
     )
 

@@ -9,6 +9,7 @@ paper's (without attention products) unless they are called full.
 import json
 import types
 import typing
+from collections import Counter
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,15 @@ class Results:
     shared: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     training_macs: dict[str, int | None] = field(default_factory=dict)
     key: str = ""  # of what the run was made from
+
+    def rival_name(self, key: str) -> str:
+        """What a rival is, in words: where a device holds several sub-models, the one of a device's
+        size is as large as those of the fullest.
+        """
+        held = Counter(device for sub in self.sub_models for device in sub.devices)
+        if key == "single" and max(held.values()) > 1:
+            return "one model of the fullest device's size"
+        return RIVALS[key]
 
 
 class ResultsError(ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
-from edvit_tf.report.results import RIVALS, Accuracy, Model, Results, Step, SubModel
+from edvit_tf.report.results import Accuracy, Model, Results, Step, SubModel
 
 
 def results_table(results: Results) -> str:
@@ -28,7 +28,7 @@ def results_table(results: Results) -> str:
     ]
 
     for key, model in results.rivals.items():
-        lines.append(_model_row(RIVALS[key], model))
+        lines.append(_model_row(results.rival_name(key), model))
 
     lines += _fleet_rows(results)
 
@@ -196,6 +196,8 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
 
     if plan.idle:
         lines.append(f"idle: {', '.join(plan.idle)}")
+    if plan.warning:
+        lines.append(plan.warning)
 
     copies = f", {plan.replicas} copies of each" if plan.replicas > 1 else ""
     lines.append(

@@ -47,7 +47,7 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     """
     rows = [_alone("base", "base, unsplit", results.base)]
     for key, model in results.rivals.items():
-        rows.append(_alone(key, RIVALS[key], model))
+        rows.append(_alone(key, results.rival_name(key), model))
 
     # The fullest, the busiest and the slowest device need not be the same one.
     loads = _by_device(results.sub_models)

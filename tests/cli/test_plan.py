@@ -52,9 +52,17 @@ def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     )
     arguments = ("--devices", str(path), "--budget", "180MiB")
     result = planned(capsys, *arguments)
-    assert [s["devices"] for s in result["sub_models"]].count(["big"]) == 3
-    assert main(["plan", *arguments]) == 0
-    assert "\nidle: small-7, small-8\n" in capsys.readouterr().out
+    assert len({s["devices"][0] for s in result["sub_models"]}) == 10
+    assert planned(capsys, *arguments, "--spread") == result
+
+    paper = (*arguments, "--assignment", "greedy")
+    assert main(["plan", *paper, "--json"]) == 0
+    shown = capsys.readouterr()
+    held = [s["devices"] for s in json.loads(shown.out)["sub_models"]]
+    assert held.count(["big"]) == 3
+    assert shown.err.startswith("WARNING: small-7, small-8 idle while big holds 3 sub-models")
+    assert main(["plan", *paper]) == 0
+    assert "\nidle: small-7, small-8\nWARNING: small-7" in capsys.readouterr().out
 
 
 def test_groups_replicas_and_flavour(capsys):

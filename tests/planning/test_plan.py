@@ -86,12 +86,18 @@ def test_the_papers_budget_of_100_mb_on_three_devices_e2():
 def test_the_papers_heterogeneous_devices_e3():
     devices = [DeviceSpec(f"small-{i}", 10 * MIB, G // 2) for i in range(9)]
     devices.append(DeviceSpec("big", 30 * MIB, 16 * G // 10))
-    result = plan(BASES["base"], partition(10, 10), devices, 180 * MIB)
+    result = plan(BASES["base"], partition(10, 10), devices, 180 * MIB, assignment="greedy")
     assert [s.kept for s in result.sub_models] == [2] * 10
     placed = [s.devices[0] for s in result.sub_models]
     assert placed.count("big") == 3
     assert sorted(set(placed) - {"big"}) == [f"small-{i}" for i in range(7)]
     assert result.idle == ("small-7", "small-8")
+    assert result.warning.startswith(
+        "WARNING: small-7, small-8 idle while big holds 3 sub-models: so does Algorithm 3"
+    )
+    each = plan(BASES["base"], partition(10, 10), devices, 180 * MIB)
+    assert sorted(s.devices for s in each.sub_models) == sorted((d.name,) for d in devices)
+    assert each.warning == "" and [s.kept for s in each.sub_models] == [2] * 10
     best = plan(BASES["base"], partition(10, 10), devices, 180 * MIB, assignment="optimal")
     assert remaining(best) == remaining(result) and [s.kept for s in best.sub_models] == [2] * 10
 
@@ -175,7 +181,7 @@ toy_devices = st.lists(
 
 
 def try_plan(
-    devices, count, budget_bytes, samples=1, assignment="greedy", replicas=1, flavour="float32"
+    devices, count, budget_bytes, samples=1, assignment="spread", replicas=1, flavour="float32"
 ):
     """A toy's plan, checked against every limit; None when there is none."""
     try:
@@ -216,7 +222,7 @@ def try_plan(
     st.integers(0, 100_000),
     st.integers(1, 2),
     st.integers(1, 2),
-    st.sampled_from(["greedy", "greedy", "optimal"]),
+    st.sampled_from(["greedy", "spread", "optimal"]),
     st.sampled_from(cost.FLAVOURS),
 )
 def test_plans_hold_every_limit_and_grow_with_the_budget(
@@ -427,23 +433,33 @@ def unequal(*limits: tuple[int | None, float | None]) -> tuple[DeviceSpec, ...]:
 def test_spread_gives_each_device_one_where_algorithm_3_gives_one_device_all(limits):
     config = RUN.replace(devices=unequal(*limits), num_groups=3)
 
-    greedy = plan_groups(config, BASES["base"])
+    greedy = plan_groups(config.replace(assignment="greedy"), BASES["base"])
     assert {s.devices for s in greedy.sub_models} == {("pi-0",)}
-    spread = plan_groups(config.replace(spread=True), BASES["base"])
+    assert greedy.warning.startswith("WARNING: pi-1, pi-2 idle while pi-0 holds 3 sub-models")
+    spread = plan_groups(config, BASES["base"])
+    assert spread.warning == ""
     assert sorted(s.devices for s in spread.sub_models) == [("pi-0",), ("pi-1",), ("pi-2",)]
 
     # A fourth goes by Eq. 1 again, and the files are as wide as without.
-    fourth = plan_groups(config.replace(spread=True, num_groups=4), BASES["base"])
+    fourth = plan_groups(config.replace(num_groups=4), BASES["base"])
     assert sorted(s.devices for s in fourth.sub_models)[:2] == [("pi-0",), ("pi-0",)]
     assert [s.kept for s in spread.sub_models] == [s.kept for s in greedy.sub_models]
 
 
 def test_spread_leaves_a_device_empty_that_can_hold_nothing():
     config = RUN.replace(devices=(*unequal((8, None)), DeviceSpec("tiny", 1000)), num_groups=2)
-    spread = plan_groups(config.replace(spread=True), BASES["base"])
+    spread = plan_groups(config, BASES["base"])
     assert spread.idle == ("tiny",)
+    assert spread.warning.startswith("WARNING: tiny idle while pi-0 holds 2 sub-models: no room")
 
 
-def test_spread_goes_with_greedy_alone():
-    with pytest.raises(ConfigError, match=r"spread is True; it is for assignment = \"greedy\""):
-        RUN.replace(spread=True, assignment="optimal")
+def test_the_single_rival_has_one_sub_models_size_where_each_device_holds_one():
+    """And the fullest device's where Algorithm 3 puts all there: that is asked for."""
+    config = RUN.replace(devices=unequal((8, None), (4, None), (2, None)))
+    planned = plan_groups(config, BASES["base"])
+    (single,) = rivals(config, planned, BASES["base"])
+    assert single.kept == max(s.kept for s in planned.sub_models)
+
+    packed = config.replace(assignment="greedy")
+    (larger,) = rivals(packed, plan_groups(packed, BASES["base"]), BASES["base"])
+    assert larger.kept > single.kept
