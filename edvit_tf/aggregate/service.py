@@ -249,7 +249,7 @@ class AggregatorService(BaseService):
             Gauge("edvit_aggregator_info", "What answers here.", [(info, 1)]),
             *super().gauges(),
             Gauge(
-                "edvit_degraded_answers",
+                "edvit_degraded_answers_total",
                 "Answers without some sub-models, since the start.",
                 [({}, self.degraded)],
             ),

@@ -166,7 +166,7 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
         >= 3
     )
     assert metric(one, "edvit_breaker_state", state="open") == 1
-    assert metric(one, "edvit_degraded_answers") >= len(rows)
+    assert metric(one, "edvit_degraded_answers_total") >= len(rows)
     assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
     wait_for(lambda: (devices[1].address, "down", "open") in states(one), 5)
     assert health(one)["status"] == "SERVING" and one.events("degraded")

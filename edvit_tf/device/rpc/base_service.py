@@ -15,7 +15,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import certificate_expiry, messages, tls, triton
 from edvit_tf.device.rpc.executor import Executor
-from edvit_tf.device.rpc.http_server import PLAIN, Page, Routes
+from edvit_tf.device.rpc.http_server import JSON, Page, Routes
 from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
 from edvit_tf.device.rpc.request_input import requested_model
 
@@ -109,14 +109,13 @@ class BaseService:
         return Page(200, EXPOSITION, self.metrics.text(self.gauges()))
 
     def _health_page(self) -> Page:
-        """A line for probes, then JSON for people."""
+        """The status by its code for probes, and JSON, a field a line, for people and programs."""
         serving = self.availability.serving
-        word = "SERVING" if serving else "NOT_SERVING"
-        details = json.dumps(self.health(), indent=1)
-        return Page(200 if serving else 503, PLAIN, f"{word}\n{details}\n")
+        said = {"status": "SERVING" if serving else "NOT_SERVING", **self.health()}
+        return Page(200 if serving else 503, JSON, json.dumps(said, indent=1) + "\n")
 
     def health(self) -> dict:
-        """What /healthz says below its first line; called in another thread."""
+        """What /healthz says beside the status; called in another thread."""
         return {
             "models": list(self.names),
             "certificate": certificate_expiry.state(self.certificate_ends),

@@ -12,10 +12,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from edvit_tf.device.rpc.jsonlog import log
 
 PLAIN = "text/plain; charset=utf-8"
+JSON = "application/json"
 _SLOW_PEER_SECONDS = 5
 
 
@@ -31,7 +33,7 @@ Routes = Mapping[str, Callable[[], Page]]  # by path; called in a thread of the 
 
 
 def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
-    """Answers GET of the paths of `routes`, in threads of its own.
+    """Answers GET and HEAD of the paths of `routes`, in threads of its own.
 
     Raises OSError if it cannot bind. `shutdown()` ends it; `server_address` has the port that the
     kernel chose for 0.
@@ -40,15 +42,30 @@ def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = _SLOW_PEER_SECONDS
 
+        server_version, sys_version = "edvit_tf", ""  # which Python runs here is nobody's business
+
         def do_GET(self) -> None:
-            page = answer(routes, self.path)
-            data = page.body.encode()
+            self._send(answer(routes, self.path))
+
+        do_HEAD = do_GET  # the same head, and no body
+
+        def _refuse(self) -> None:
+            self._send(Page(405, PLAIN, f"{self.command[:16]} is not answered; GET and HEAD are\n"))
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse
+
+        def _send(self, page: Page) -> None:
+            # a label may hold what is no text, as the name of a folder may
+            data = page.body.encode(errors="backslashreplace")
             with contextlib.suppress(OSError):  # the peer has gone
                 self.send_response(page.status)
                 self.send_header("Content-Type", page.content_type)
                 self.send_header("Content-Length", str(len(data)))
+                if page.status == 405:
+                    self.send_header("Allow", "GET, HEAD")
                 self.end_headers()
-                self.wfile.write(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
 
         def log_message(self, *_) -> None:  # the log is for events, not for scrapes
             pass
@@ -73,7 +90,10 @@ def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
 
 
 def answer(routes: Routes, path: str) -> Page:
-    """The page of a path; 404 names those that there are, 500 is a fault of ours and in the log."""
+    """The page of a path, whatever stands behind its "?"; 404 names those that there are, 500 is a
+    fault of ours and in the log.
+    """
+    path = _without_query(path)
     if path not in routes:
         return Page(404, PLAIN, f"there are {' and '.join(routes)}\n")
     try:
@@ -81,3 +101,11 @@ def answer(routes: Routes, path: str) -> Page:
     except Exception:  # noqa: BLE001 (this page's alone; the server goes on)
         log("failed", "error", path=path, traceback=traceback.format_exc())
         return Page(500, PLAIN, "failed inside the server; its log says how\n")
+
+
+def _without_query(target: str) -> str:
+    """The path of a request's target, which may also be a whole address (by a proxy)."""
+    try:
+        return urlsplit(target).path
+    except ValueError:  # such as "//[": no address, and no path of ours
+        return target

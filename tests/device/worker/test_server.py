@@ -165,8 +165,10 @@ def test_metrics_count_requests_by_code(running, channel):
     assert f'bundle_digest="{running.serving["bundle_digest"]}"' in text
     assert get(running, "/healthz") == (
         200,
-        "SERVING\n"
-        + json.dumps({"models": ["submodel-00", "submodel-01"], "certificate": None}, indent=1)
+        json.dumps(
+            {"status": "SERVING", "models": ["submodel-00", "submodel-01"], "certificate": None},
+            indent=1,
+        )
         + "\n",
     )
     assert get(running, "/other")[0] == 404
