@@ -1,7 +1,8 @@
 """The input of a bundle: its spec, with the files that preparing an input takes."""
 
 import functools
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class BundleInput:
 
     spec: InputSpec
     files: Files
+    _decoding: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     # Computed once: each request is held against them.
 
@@ -35,8 +37,13 @@ class BundleInput:
         return (1, *self.spec.shape)
 
     def from_file(self, source: Source) -> np.ndarray:
-        """An encoded file -> (n, ...); raises InputError, DecoderMissing."""
-        return self.spec.from_file(source, self.files)
+        """An encoded file -> (n, ...); raises InputError, DecoderMissing.
+
+        One file at a time, whichever thread brings it: `decoding_bytes` is reckoned once for a
+        process.
+        """
+        with self._decoding:
+            return self.spec.from_file(source, self.files)
 
 
 def bundle_input(bundle: Bundle) -> BundleInput:

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edvit_tf.device.errors import InputTooLarge
-from edvit_tf.device.model.decode_picture import decode_image, picture_size
+from edvit_tf.device.model.decode_picture import MAX_PIXELS, check_picture_size, decode_image
 from edvit_tf.device.model.input_spec import Files, InputSpec, Source, smooth_map
 from edvit_tf.device.model.resize import check_method, resize
 
-MAX_PIXELS = 16 << 20  # of an encoded picture in a request
 _MAX_FILE_BYTES = 8 << 20
-_BYTES_PER_PIXEL = 20  # of memory, while a picture is resized
+# Memory that a request's picture takes at most, decoded and resized: libwebp holds four copies of
+# MAX_PIXELS at 4 bytes (256 MiB), and an eighth is to spare. Pillow's other decoders take half of
+# that; tests/device/model/test_picture_memory.py measures them all.
+DECODING_BYTES = MAX_PIXELS * 4 * 4 * 9 // 8
+# A large JPEG is decoded at a fraction that has this many times the model's height and width: what
+# libjpeg averages then is a small part of what the resizing averages anyway.
+_SPARE = 2
 _LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R 601
 
 
@@ -31,7 +35,7 @@ class ImageSpec(InputSpec):
     item = "picture"
     described = "picture (uint8, 0-255)"
     is_picture = True
-    decoding_bytes = MAX_PIXELS * _BYTES_PER_PIXEL
+    decoding_bytes = DECODING_BYTES
     largest_file = f"encoded picture of {MAX_PIXELS >> 20} megapixels"
 
     def __post_init__(self) -> None:
@@ -53,14 +57,17 @@ class ImageSpec(InputSpec):
         return _MAX_FILE_BYTES
 
     def probe(self, source: Source) -> None:
-        """InputTooLarge for more than MAX_PIXELS; InputError for what is no picture."""
-        width, height = picture_size(source)
-        if width * height > MAX_PIXELS:
-            raise InputTooLarge(f"{width} x {height} pixels", f"at most {MAX_PIXELS}")
+        """Errors as `check_picture_size`."""
+        check_picture_size(source)
 
     def from_file(self, source: Source, files: Files) -> np.ndarray:
         """A picture -> uint8 (1, height, width, channels); errors as `decode_image`."""
-        return image_input(decode_image(source), self)[np.newaxis]
+        at_least = None
+        # without antialias a place of the result is made from one pixel, which must be there
+        if self.antialias:
+            at_least = _SPARE * self.height, _SPARE * self.width
+
+        return image_input(decode_image(source, at_least), self)[np.newaxis]
 
     def golden_sample(self, seed: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
         """uint8 (1, height, width, channels)."""
@@ -92,11 +99,15 @@ def image_batch(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
             "Decode the file first, or scale to 0..255."
         )
 
-    colour = _with_channels(pixels, spec.channels)  # (N, H, W, channels)
+    # alpha is dropped
+    colour = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]
 
     # a picture of the right size is left as it is
     if colour.shape[1:3] != (spec.height, spec.width):
         colour = resize(colour, spec.height, spec.width, spec.resize, spec.antialias)
+    # after the resizing: there are fewer pixels by then
+    colour = _with_channels(colour, spec.channels)  # (N, height, width, channels)
+
     # float32 since colours were mixed to a grey, or the size was changed
     if colour.dtype != np.uint8:
         colour = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
@@ -105,14 +116,12 @@ def image_batch(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """(N, H, W, 1 to 4) -> (N, H, W, channels); alpha is dropped. float32 where colours are mixed
-    to a grey, else uint8.
+    """(N, H, W, 1 or 3) -> (N, H, W, channels). float32 where colours are mixed to a grey, else as
+    it came.
     """
-    has_colour = pixels.shape[-1] > 2
-    opaque = pixels[..., : 3 if has_colour else 1]
-    if channels == 3 and not has_colour:
-        return np.repeat(opaque, 3, axis=-1)
-    if channels == 1 and has_colour:
-        return opaque @ _LUMA
+    if channels == 3 and pixels.shape[-1] == 1:
+        return np.repeat(pixels, 3, axis=-1)
+    if channels == 1 and pixels.shape[-1] == 3:
+        return pixels @ _LUMA
 
-    return opaque
+    return pixels

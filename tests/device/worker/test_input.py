@@ -132,6 +132,11 @@ BAD = {
         INVALID,
         "got 5000 x 5000 pixels; expected at most 16777216",
     ),
+    "picture of one line": (
+        request(png(65_536, 1)),
+        INVALID,
+        "got 65536 x 1 pixels; expected sides of at most 16384",
+    ),
     "oversize": (request(bytes(9 << 20)), EXHAUSTED, "larger than max (9437"),
 }
 
