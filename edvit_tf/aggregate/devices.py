@@ -60,7 +60,7 @@ def _from_file(path: Path) -> tuple[Device, ...]:
 
     load_devices(path)  # names, keys and limits are checked by the one who owns the form
     found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["device"]:
+    for entry in tomllib.loads(path.read_text(encoding="utf-8-sig"))["device"]:
         host = entry.get("host")
         port = entry.get("port", PORT)
         has_host = isinstance(host, str) and host != ""

@@ -18,9 +18,20 @@ from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
 from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, windows
 from edvit_tf.errors import DataError
 
+from .caches import provide_caches
 from .dataset import Skipped, check_skipped, report_skipped
+from .folders import unusable
 
 SUFFIXES = (".wav", ".au", ".flac")
+# What is meant as a recording and is not read: named, where a README.txt is merely left out.
+OTHER_SOUNDS = (
+    *(".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".aifc", ".caf"),
+    *(".amr", ".3gp", ".webm", ".mp4", ".snd"),
+)
+SIGNATURES = (b"RIFF", b"RF64", b"fLaC", b".snd", b"ID3")
+# Of a header: outside of these it is damaged. Resampled from 1 Hz, a minute would be hours long.
+LOWEST_RATE_HZ = 1_000
+HIGHEST_RATE_HZ = 768_000
 
 
 def mel_spec(settings, sample_rate_hz: int, window_seconds: float, extra_frame: bool) -> MelSpec:
@@ -53,6 +64,7 @@ def mel_filters(spec: MelSpec) -> np.ndarray:
     """float32 (n_mels, 1 + n_fft // 2): Slaney's mel scale and area norm, as librosa's defaults
     are.
     """
+    provide_caches()
     import librosa
 
     filters = librosa.filters.mel(
@@ -72,6 +84,29 @@ def mel_filters(spec: MelSpec) -> np.ndarray:
 def input_files(spec: MelSpec) -> dict[str, np.ndarray]:
     """What a bundle holds beside the spec, so that a device needs no librosa."""
     return {MEL_FILTERS: mel_filters(spec)}
+
+
+def sounds(paths: Sequence[Path], others: list[Path]) -> list[Path]:
+    """Those that are meant as recordings, by their suffix or by what they hold; what else people
+    keep beside them is added to `others`.
+    """
+    found = []
+    for path in paths:
+        meant = path.suffix.lower() in (*SUFFIXES, *OTHER_SOUNDS)
+        if meant or unusable(path) or _sounds_inside(path):
+            found.append(path)
+        else:
+            others.append(path)
+    return found
+
+
+def _sounds_inside(path: Path) -> bool:
+    """Whether a file of another suffix is sound by its first bytes, or may not be looked at."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4).startswith(SIGNATURES)
+    except OSError:
+        return True
 
 
 @dataclass(frozen=True)
@@ -101,7 +136,11 @@ def scan(
         try:
             if path.suffix.lower() not in SUFFIXES:
                 raise InputError(f"not a {', '.join(SUFFIXES)} file")
+            problem = unusable(path)
+            if problem is not None:
+                raise InputError(problem)
             frames, rate = probe_audio(path)
+            _check_rate(rate)
         except InputError as error:
             report_skipped(skipped, shown, str(error))
             continue
@@ -153,12 +192,21 @@ def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
         return samples
 
     # librosa takes seconds to load: data at the right rate never need it.
+    provide_caches()
     import librosa
 
     wanted = _resampled_length(len(samples), rate, sample_rate_hz)
     samples = librosa.resample(samples, orig_sr=rate, target_sr=sample_rate_hz, res_type="soxr_hq")
     # A resampler may be a sample off what the windows were counted by.
     return librosa.util.fix_length(samples, size=wanted)
+
+
+def _check_rate(rate: int) -> None:
+    if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        raise InputError(
+            f"its header says {rate} Hz; sound has {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz. "
+            "Correct the header, or record it again."
+        )
 
 
 def _resampled_length(frames: int, rate: int, target: int) -> int:

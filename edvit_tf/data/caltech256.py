@@ -12,7 +12,20 @@ from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.errors import DataError
 
 from .dataset import Dataset, Recording, Skipped, check_skipped
-from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, readable_images, subfolders
+from .folders import (
+    IMAGE_SUFFIXES,
+    OTHER_IMAGES,
+    Found,
+    class_folders,
+    files,
+    has_file,
+    note_others,
+    only_one,
+    pictures,
+    readable_images,
+    subfolders,
+)
+from .names import check_apart, class_labels, printable
 from .split import check_classes, stratified_mask
 
 PREFIXES = ("caltech256", "caltech101")
@@ -26,7 +39,9 @@ CLUTTER = ("clutter", "BACKGROUND_Google")
 
 def is_layout(folder: Path) -> bool:
     """Whether `folder` holds at least two folders of pictures."""
-    with_pictures = [one for one in subfolders(folder) if has_file(one, IMAGE_SUFFIXES)]
+    # Also of a kind that is not read: that is what is wrong with them, and not their place.
+    suffixes = (*IMAGE_SUFFIXES, *OTHER_IMAGES)
+    with_pictures = [one for one in subfolders(folder) if has_file(one, suffixes)]
     return len(with_pictures) >= 2
 
 
@@ -42,13 +57,17 @@ def load_folders(found: list[Found], settings) -> Dataset:
     Stratified and seeded. DataError: too few classes, an empty class, too many unreadable files.
     """
     place = only_one("caltech256", found)
-    chosen = _biggest(place, settings["num_classes"], settings["clutter"])
-
+    notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
     skipped: list[Skipped] = []
+    folders = _filled(place, settings["clutter"], notes, skipped)
+    chosen = _biggest(place, folders, settings["num_classes"])
+    label_of = class_labels({folder: class_name(folder.name) for folder in chosen})
+    labels = tuple(label_of.values())
+
     recordings = []
     for label, (folder, paths) in enumerate(chosen.items()):
         for path in readable_images(paths, place, skipped):
-            key = f"{class_name(folder.name)}/{path.name}"
+            key = f"{label_of[folder]}/{printable(path.name)}"
             recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=path))
     check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
 
@@ -56,14 +75,12 @@ def load_folders(found: list[Found], settings) -> Dataset:
         recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
     )
 
-    labels = tuple(class_name(folder.name) for folder in chosen)
     height, width = settings.image_size
     spec = ImageSpec(height, width, channels=3)
 
     def read(some: Sequence[Recording]) -> np.ndarray:
         return np.concatenate([spec.from_file(r.where, {}) for r in some])
 
-    notes = [] if settings["clutter"] else ["the clutter folder is left out (clutter=False)"]
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):
         notes.append("these are Caltech-101's folders, an easier set than Caltech-256")
 
@@ -83,14 +100,26 @@ def load_folders(found: list[Found], settings) -> Dataset:
     )
 
 
-def _biggest(place: Found, wanted: int, clutter: bool) -> dict[Path, list[Path]]:
-    """The `wanted` folders with most files, in alphabetical order, with their files."""
+def _filled(
+    place: Found, clutter: bool, notes: list[str], skipped: list[Skipped]
+) -> dict[Path, list[Path]]:
+    """The pictures of each class folder, some of which may have none. DataError for two folders of
+    one name.
+    """
     folders = {}
-    for folder in subfolders(place.folder):
+    others: list[Path] = []
+    for folder in class_folders(place, skipped):
         if clutter or class_name(folder.name) not in CLUTTER:
-            folders[folder] = files(folder)
+            folders[folder] = pictures(files(folder), others)
 
-    empty = sorted(folder.name for folder, paths in folders.items() if not paths)
+    notes += note_others(others, place, "pictures")
+    check_apart({folder: class_name(folder.name) for folder, paths in folders.items() if paths})
+    return folders
+
+
+def _biggest(place: Found, folders: dict[Path, list[Path]], wanted: int) -> dict[Path, list[Path]]:
+    """The `wanted` folders with most files, in alphabetical order, with their files."""
+    empty = sorted(printable(folder.name) for folder, paths in folders.items() if not paths)
     if len(folders) - len(empty) < wanted:
         raise DataError(
             f"{len(folders) - len(empty)} class folders with pictures in {place.folder} (empty: "

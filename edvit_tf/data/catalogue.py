@@ -14,7 +14,14 @@ from edvit_tf.errors import DataError
 
 from . import synthetic as stand_in
 from .dataset import Dataset
-from .folders import Found, MissingData, find_layouts, wrong_layout
+from .folders import (
+    Found,
+    MissingData,
+    find_layouts,
+    given_folder,
+    is_folder,
+    wrong_layout,
+)
 from .split import limit_per_class
 
 # Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA),
@@ -158,11 +165,11 @@ def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) ->
     if data_dir is not None:
         starts = [[Path(data_dir)]]
     elif os.environ.get("EDVIT_DATA"):
-        root = Path(os.environ["EDVIT_DATA"]).expanduser()
+        root = given_folder(os.environ["EDVIT_DATA"])
         alike = []
         for prefix in module.PREFIXES:
             for path in sorted(root.glob(f"{prefix}*")):
-                if path.is_dir() and path.name != name:
+                if is_folder(path) and path.name != name:
                     alike.append(path)
         starts = [[root / name], alike]
 

@@ -15,8 +15,19 @@ from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.errors import DataError
 
 from .dataset import Dataset, Recording, Skipped, check_skipped
-from .folders import IMAGE_SUFFIXES, Found, files, has_file, only_one, readable_images, subfolders
+from .folders import (
+    IMAGE_SUFFIXES,
+    Found,
+    files,
+    has_file,
+    note_others,
+    only_one,
+    pictures,
+    readable_images,
+    subfolders,
+)
 from .keras_cache import cached_or_downloaded
+from .names import printable
 from .rows import draw_validation, from_rows
 from .split import check_classes
 
@@ -152,12 +163,14 @@ def _from_folders(place: Found, settings) -> Dataset:
     in each epoch.
     """
     skipped: list[Skipped] = []
-    train = _side(place, "train", 0, skipped)
-    test = _side(place, "test", len(train), skipped)
+    notes: list[str] = []
+    train = _side(place, "train", 0, notes, skipped)
+    test = _side(place, "test", len(train), notes, skipped)
 
-    mask, notes = draw_validation(
+    mask, drawn = draw_validation(
         [r.label for r in train], settings["validation_count"], settings.seed
     )
+    notes += drawn
     learnt = []
     validation = []
     for recording, held in zip(train, mask, strict=True):
@@ -202,7 +215,9 @@ def _from_folders(place: Found, settings) -> Dataset:
     )
 
 
-def _side(place: Found, side: str, first_row: int, skipped: list[Skipped]) -> list[Recording]:
+def _side(
+    place: Found, side: str, first_row: int, notes: list[str], skipped: list[Skipped]
+) -> list[Recording]:
     """The pictures of train/ or test/, class by class, their rows counted from `first_row`."""
     folder = place.folder / side
     there = {one.name for one in subfolders(folder)}
@@ -214,18 +229,20 @@ def _side(place: Found, side: str, first_row: int, skipped: list[Skipped]) -> li
         )
 
     recordings: list[Recording] = []
+    others: list[Path] = []
     unreadable: list[Skipped] = []
     total = 0
     for label, name in enumerate(LABELS):
-        found = files(folder / name)
+        found = pictures(files(folder / name), others)
         total += len(found)
         for path in readable_images(found, place, unreadable):
-            key = f"{side}/{name}/{path.name}"
+            key = f"{side}/{name}/{printable(path.name)}"
             where = (first_row + len(recordings), path)
             recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=where))
 
     check_skipped(unreadable, total, f"cifar10 ({side} split)")
     skipped += unreadable
+    notes += note_others(others, place, "pictures")
     return recordings
 
 

@@ -19,6 +19,8 @@ from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.errors import DataError
 
+from .names import printable
+
 SPLITS = ("train", "validation", "test")
 _SAMPLED = 4096  # bytes at either end of a file that its digest covers
 # Share of a split's recordings that may be unreadable; a single one is always forgiven.
@@ -141,7 +143,7 @@ class Dataset:
         """Names a recording that cannot be decoded; DataError when there are too many."""
         # A file is shown by its class folder and name, never by where it lies on this machine.
         path = recording.where
-        shown = "/".join(path.parts[-2:]) if isinstance(path, Path) else recording.id
+        shown = printable("/".join(path.parts[-2:])) if isinstance(path, Path) else recording.id
         failed = self.failed.setdefault(split, {})
         failed[recording.id] = Skipped(shown, str(error))
 

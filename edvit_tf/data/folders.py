@@ -3,6 +3,7 @@ expected and found.
 """
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,19 @@ from pathlib import Path
 from edvit_tf.errors import DataError
 
 from .dataset import Skipped, report_skipped
+from .names import printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-WINDOWS_FILES = ("thumbs.db", "desktop.ini")
-IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF")
+# What is meant as a picture and is not read: named, where a README.txt is merely left out.
+OTHER_IMAGES = (
+    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),
+    *(".raw", ".cr2", ".nef", ".dng", ".arw"),
+)
+# Of files and folders that Windows and network disks put everywhere.
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+SYSTEM_FOLDERS = ("@eadir", "$recycle.bin", "lost+found", "system volume information")
+IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8")
+GIT_LFS = b"version http"
 
 
 class MissingData(DataError):
@@ -31,31 +41,113 @@ class Found:
 
     def relative(self, path: Path) -> str:
         """The path of a file in it, to show."""
-        return f"{self.shown}/{path.relative_to(self.folder).as_posix()}"
+        return printable(f"{self.shown}/{path.relative_to(self.folder).as_posix()}")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; False also for what may not be looked at."""
+    # Path.is_dir raises PermissionError.
+    return os.path.isdir(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Sorted, hidden ones left out; none if it is not a folder or may not be read."""
-    found = []
+    """Sorted, hidden ones left out; none if it is not a folder or may not be read.
+
+    For looking around: what is not found there is told by whoever looks.
+    """
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith((".", "__")) and entry.is_dir():
-                    found.append(Path(entry.path))
+            found = [Path(entry.path) for entry in entries if _is_class_folder(entry)]
     except OSError:
         return []
     return sorted(found)
 
 
+def class_folders(place: Found, skipped: list[Skipped]) -> list[Path]:
+    """The folders in a data set's folder, sorted; links to nothing are named and added to
+    `skipped`. DataError if the folder cannot be read.
+    """
+    found = []
+    for entry in _entries(place.folder):
+        if _is_class_folder(entry):
+            found.append(Path(entry.path))
+        elif not _is_hidden(entry) and _is_lost(entry):
+            report_skipped(skipped, place.relative(Path(entry.path)), "a link to nothing")
+    return sorted(found)
+
+
 def files(folder: Path) -> list[Path]:
-    """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows)."""
+    """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows).
+
+    With links to nothing, and what else is neither file nor folder: the caller names them.
+    DataError if the folder cannot be read.
+    """
     names = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            hidden = entry.name.startswith(".") or entry.name.lower() in WINDOWS_FILES
-            if not hidden and entry.is_file():
-                names.append(entry.name)
+    for entry in _entries(folder):
+        hidden = _is_hidden(entry) or entry.name.lower() in SYSTEM_FILES
+        # Most are plain files, which the listing tells by itself.
+        is_plain = entry.is_file(follow_symlinks=False)
+        if not hidden and (is_plain or not is_folder(Path(entry.path))):
+            names.append(entry.name)
     return [folder / name for name in sorted(names)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(
+            f"The folder {printable(str(folder))} cannot be read ({error.strerror}). Make it "
+            "readable for this user (chmod u+rx), or move it elsewhere."
+        ) from error
+
+
+def _is_hidden(entry: os.DirEntry) -> bool:
+    return entry.name.startswith((".", "__"))
+
+
+def _is_class_folder(entry: os.DirEntry) -> bool:
+    hidden = _is_hidden(entry) or entry.name.lower() in SYSTEM_FOLDERS
+    return not hidden and is_folder(Path(entry.path))
+
+
+def _is_lost(entry: os.DirEntry) -> bool:
+    """Whether it is a link to nothing, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def unusable(path: Path) -> str | None:
+    """Why a path is no file that can be opened; None if it is one. A pipe would be waited for."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        lost = os.path.islink(path) and not os.path.exists(path)
+        return "a link to nothing" if lost else error.strerror or "unreadable"
+
+    return None if stat.S_ISREG(mode) else "neither a file nor a folder"
+
+
+def pictures(paths: Sequence[Path], others: list[Path]) -> list[Path]:
+    """Those that are meant as pictures, by their suffix or by what they hold; what else people keep
+    beside them is added to `others`.
+    """
+    found = []
+    for path in paths:
+        meant = path.suffix.lower() in (*IMAGE_SUFFIXES, *OTHER_IMAGES)
+        if meant or unusable(path) or no_picture(path) is None:
+            found.append(path)
+        else:
+            others.append(path)
+    return found
+
+
+def note_others(others: Sequence[Path], place: Found, what: str) -> list[str]:
+    """A note on files that are not what a data set is made of, if there are any."""
+    if not others:
+        return []
+    names = ", ".join(place.relative(path) for path in others[:3])
+    return [f"{len(others)} files that are no {what} are left out, e.g. {names}"]
 
 
 def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:
@@ -72,12 +164,12 @@ def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:
 
 def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2) -> list[Found]:
     """The folders with the layout: `start`, else all at most `depth` levels below it."""
-    start = Path(start).expanduser().resolve()
-    if not start.is_dir():
+    start = Path(os.path.realpath(given_folder(start)))
+    if not is_folder(start):
         return []
 
     if is_layout(start):
-        return [Found(start, start.name)]
+        return [Found(start, printable(start.name))]
 
     found = []
     level = subfolders(start)
@@ -86,26 +178,46 @@ def find_layouts(start: Path, is_layout: Callable[[Path], bool], depth: int = 2)
         below = []
         for folder in level:
             if is_layout(folder):
-                found.append(Found(folder, folder.relative_to(start.parent).as_posix()))
+                shown = folder.relative_to(start.parent).as_posix()
+                found.append(Found(folder, printable(shown)))
             else:
                 below += subfolders(folder)
         level = below
     return found
 
 
+def given_folder(folder: str | Path) -> Path:
+    """The folder that somebody named, with ~ for his home; DataError if nobody knows that, or if no
+    folder can have this name.
+    """
+    text = os.fspath(folder)
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise DataError(
+            f"The home folder of {printable(text)!r} is unknown. Give the whole path of the folder."
+        )
+    if "\0" in expanded:
+        raise DataError(f"{text!r} holds a zero byte; no folder has such a name.")
+    return Path(expanded)
+
+
 def listing(folder: Path, limit: int = 8) -> str:
     """What is in a folder, in a few words, for an error message."""
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        return "there is no such folder" if not folder.exists() else "it is a file, not a folder"
+    folder = given_folder(folder)
+    if not is_folder(folder):
+        return "it is a file, not a folder" if os.path.exists(folder) else "there is no such folder"
 
-    names = []
-    for path in folder.iterdir():
-        names.append(f"{path.name}/" if path.is_dir() else path.name)
-    if not names:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if not entries:
         return "it is empty"
 
-    names.sort()
+    names = []
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        slash = "/" if is_folder(Path(entry.path)) else ""
+        names.append(f"{printable(entry.name)}{slash}")
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"it holds {', '.join(names[:limit])}{more}"
 
@@ -153,14 +265,23 @@ def no_picture(path: Path) -> str | None:
 
     Damage further inside is met when it is decoded.
     """
+    problem = unusable(path)
+    if problem is not None:
+        return problem
+
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
+            head = file.read(12)
     except OSError as error:
         return error.strerror or "unreadable"
 
     if not head:
         return "the file is empty"
-    if not head.startswith(IMAGE_SIGNATURES):
-        return f"not a picture: it starts with {head!r}"
+    if head.startswith(GIT_LFS):
+        return "a pointer of git-LFS, not the picture; `git lfs pull` fetches it"
+
+    is_webp = head.startswith(b"RIFF") and head[8:] == b"WEBP"
+    if not head.startswith(IMAGE_SIGNATURES) and not is_webp:
+        formats = ", ".join(IMAGE_SUFFIXES)
+        return f"not a picture of a kind that is read ({formats}): it starts with {head[:4]!r}"
     return None

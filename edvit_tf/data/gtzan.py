@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edvit_tf.errors import DataError
 
-from .audio import SUFFIXES, input_files, mel_spec, reader, scan
+from .audio import SUFFIXES, input_files, mel_spec, reader, scan, sounds
 from .dataset import Dataset, Recording, Skipped, report_skipped
-from .folders import Found, files, has_file, subfolders
+from .folders import Found, class_folders, files, has_file, note_others
 from .split import check_classes, check_disjoint, split_recordings
 
 GENRES = (
@@ -93,7 +93,8 @@ def load_folders(found: list[Found], settings) -> Dataset:
     """
     source = " + ".join(f.shown for f in found)
     skipped: list[Skipped] = []
-    tracks = _tracks(found, skipped)
+    notes: list[str] = []
+    tracks = _tracks(found, notes, skipped)
 
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=False)
     scanned = scan([(t.shown, t.path) for t in tracks], spec, skipped, f"gtzan ({source})")
@@ -118,7 +119,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     splits = split_recordings(recordings, fractions, settings.seed)
     check_disjoint(splits, source)
 
-    notes = list(scanned.notes)
+    notes += scanned.notes
     together = len(recordings) - len({r.group for r in recordings})
     if together:
         notes.append(f"{together} recordings repeat another one and are kept on its side")
@@ -149,16 +150,19 @@ class _Track:
     name: str  # GENRE.NNNNN
 
 
-def _tracks(found: list[Found], skipped: list[Skipped]) -> list[_Track]:
+def _tracks(found: list[Found], notes: list[str], skipped: list[Skipped]) -> list[_Track]:
     """The tracks of all folders, genre by genre; files with another name are reported. DataError if
     a genre has none.
     """
     # genre -> (shown name, path) of its files, of all folders
     in_genre: dict[str, list[tuple[str, Path]]] = {genre: [] for genre in GENRES}
     for place in found:
-        for folder in subfolders(place.folder):
+        others: list[Path] = []
+        for folder in class_folders(place, skipped):
             if folder.name in GENRES:
-                in_genre[folder.name] += [(place.relative(path), path) for path in files(folder)]
+                for path in sounds(files(folder), others):
+                    in_genre[folder.name].append((place.relative(path), path))
+        notes += note_others(others, place, "recordings")
 
     missing = [genre for genre in GENRES if not in_genre[genre]]
     if missing:

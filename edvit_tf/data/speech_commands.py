@@ -2,14 +2,18 @@
 words.
 """
 
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 
 from edvit_tf.errors import DataError
 
-from .audio import SUFFIXES, input_files, mel_spec, reader, scan
+from .audio import SUFFIXES, input_files, mel_spec, reader, scan, sounds
 from .dataset import SPLITS, Dataset, Recording, Skipped
-from .folders import Found, files, has_file, only_one, subfolders
+from .folders import Found, class_folders, files, has_file, note_others, only_one, subfolders
+from .lists import check_matched, read_list, recording_key
+from .names import check_apart, class_labels, printable
 from .split import check_classes, check_disjoint, split_groups
 
 SAMPLE_RATE_HZ = 16_000
@@ -32,49 +36,46 @@ def load_folders(found: list[Found], settings) -> Dataset:
     """The `num_words` words with most recordings (ties: alphabetical), split by the lists, else
     drawn by speaker.
 
-    DataError: too few words, a speaker on two sides, an empty class, too many unreadable files.
+    DataError: too few words, a speaker on two sides, an empty class, too many unreadable files, a
+    list of which most lines name no recording.
     """
     place = only_one("speech_commands", found)
-    words = _words(place, settings["num_words"])
-    labels = tuple(words)
+    notes: list[str] = []
+    skipped: list[Skipped] = []
+    words = _words(place, notes, skipped)
+    chosen = _most_populous(place, words, settings["num_words"])
+    label_of = class_labels({folder: folder.name for folder in chosen})
+    labels = tuple(label_of.values())
 
     spec = mel_spec(settings, SAMPLE_RATE_HZ, settings["window_seconds"], extra_frame=True)
-    skipped: list[Skipped] = []
     shown = []
-    for paths in words.values():
-        shown += [(place.relative(path), path) for path in paths]
+    for folder in chosen:
+        shown += [(place.relative(path), path) for path in words[folder]]
     scanned = scan(shown, spec, skipped, f"speech_commands ({place.shown})")
+    notes += scanned.notes
 
     recordings = []
     for path, num_windows in scanned.num_windows.items():
-        word = path.parent.name
-        speaker = path.stem.split("_nohash_")[0]  # a file named otherwise is a speaker of its own
+        word = label_of[path.parent]
+        stem = printable(path.stem)
         recordings.append(
             Recording(
-                id=f"{word}/{path.stem}",
+                id=f"{word}/{stem}",
                 label=labels.index(word),
-                group=speaker,
+                # a file named otherwise is a speaker of its own
+                group=stem.split("_nohash_")[0],
                 num_windows=num_windows,
                 where=path,
             )
         )
 
-    notes = list(scanned.notes)
-    sides = _sides(place, recordings, settings.seed, notes)
-    splits = {}
-    for split in SPLITS:
-        splits[split] = tuple(r for r in recordings if sides[r.id] == split)
+    on_disk = {_key(path) for paths in words.values() for path in paths}
+    listed = _listed(place, on_disk, notes)
+    splits = _splits(recordings, listed, settings.seed, notes)
 
     check_disjoint(splits, place.shown)
     check_classes(splits, labels, place.shown, notes)
-
-    times = Counter(recording.id for recording in recordings)
-    repeated = [name for name, n in times.items() if n > 1]
-    if repeated:
-        notes.append(
-            f"{len(repeated)} recordings are there in two formats and count twice, e.g. "
-            f"{repeated[0]}"
-        )
+    notes += _in_two_formats(recordings)
 
     return Dataset(
         "speech_commands",
@@ -91,48 +92,118 @@ def load_folders(found: list[Found], settings) -> Dataset:
     )
 
 
-def _words(place: Found, count: int) -> dict[str, list[Path]]:
-    """The `count` words with most recordings, in alphabetical order, with their files."""
-    words = {}
-    for folder in subfolders(place.folder):
-        if folder.name != "_background_noise_":
-            words[folder.name] = files(folder)
+def _key(path: Path) -> str:
+    """What a recording and a line of a list are matched by."""
+    return recording_key(f"{path.parent.name}/{path.name}", SUFFIXES)
 
-    filled = [word for word in words if words[word]]
+
+def _words(place: Found, notes: list[str], skipped: list[Skipped]) -> dict[Path, list[Path]]:
+    """The files of each word, in alphabetical order; folders in underscores are no words."""
+    folders = class_folders(place, skipped)
+    no_words = [folder.name for folder in folders if folder.name.startswith("_")]
+    # The noise of the original is no class of anybody's.
+    made = [name for name in no_words if name != "_background_noise_"]
+    if made:
+        notes.append(f"folders in underscores are no words and are left out: {', '.join(made)}")
+
+    words = {}
+    others: list[Path] = []
+    for folder in folders:
+        if folder.name not in no_words:
+            words[folder] = sounds(files(folder), others)
+    notes += note_others(others, place, "recordings")
+    check_apart({folder: folder.name for folder, paths in words.items() if paths})
+    return words
+
+
+def _most_populous(place: Found, words: dict[Path, list[Path]], count: int) -> list[Path]:
+    """The folders of the `count` words with most recordings, in alphabetical order."""
+    filled = [folder for folder in words if words[folder]]
     if len(filled) < count:
+        names = ", ".join(printable(folder.name) for folder in filled)
         raise DataError(
-            f"{len(filled)} words with recordings in {place.folder} ({', '.join(filled)}); "
-            f"num_words is {count}. Add words, or set num_words={len(filled)}. Expected:\n{LAYOUT}"
+            f"{len(filled)} words with recordings in {place.folder} ({names}); num_words is "
+            f"{count}. Add words, or set num_words={len(filled)}. Expected:\n{LAYOUT}"
         )
 
     # The most populous are taken; labels are in alphabetical order.
-    by_size = sorted(words, key=lambda word: (-len(words[word]), word))
-    return {word: words[word] for word in sorted(by_size[:count])}
+    by_size = sorted(words, key=lambda folder: (-len(words[folder]), folder.name))
+    return sorted(by_size[:count])
 
 
-def _sides(
-    place: Found, recordings: list[Recording], seed: int, notes: list[str]
-) -> dict[str, str]:
-    """Recording id -> split: by the lists that are there; for those that are not, drawn by speaker
-    from the rest.
+def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict[str, str]]:
+    """Split -> the lines of its list by key, for the lists that are there; lines that name no
+    recording are noted. DataError: most lines are so, or a recording is in both lists.
     """
-    sides = {}
-    missing = {}  # split -> fraction
+    listed = {}
     for split, name in LISTS.items():
-        if not (place.folder / name).is_file():
-            missing[split] = FRACTIONS[split]
+        path = place.folder / name
+        # A link to nothing is a list that is lost, not one that was never made.
+        if not os.path.lexists(path):
             continue
-        for line in (place.folder / name).read_text(encoding="utf-8").split():
-            sides[line.rsplit(".", 1)[0]] = split  # wav in the list may be flac on disk
 
+        listed[split] = read_list(path, SUFFIXES)
+        unmatched = check_matched(path, listed[split], on_disk)
+        if unmatched:
+            note = (
+                f"{len(unmatched)} of {len(listed[split])} lines of {name} name no recording, "
+                f"e.g. {', '.join(unmatched[:3])}"
+            )
+            print(f"WARNING: {note}", file=sys.stderr)
+            notes.append(note)
+
+    both = set(listed.get("test", {})) & set(listed.get("validation", {}))
+    if both:
+        first = listed["test"][min(both)]
+        raise DataError(
+            f"{len(both)} recordings are in both lists of {place.folder}, e.g. {printable(first)}; "
+            "one side only is honest. Correct the lists, or remove them to have the split drawn."
+        )
+    return listed
+
+
+def _splits(
+    recordings: list[Recording],
+    listed: dict[str, dict[str, str]],
+    seed: int,
+    notes: list[str],
+) -> dict[str, tuple[Recording, ...]]:
+    """The recordings of each split: by the lists that are there; for those that are not, drawn by
+    speaker from the rest.
+    """
+    missing = {split: FRACTIONS[split] for split in LISTS if split not in listed}
     if missing:
         lists = " and no ".join(LISTS[split] for split in missing)
         notes.append(
             f"no {lists}: the {' and '.join(missing)} split is drawn by speaker, seed {seed}"
         )
 
-    rest = [r for r in recordings if r.id not in sides]
+    sides = {}
+    rest = []
+    for recording in recordings:
+        key = _key(recording.where)
+        split = next((split for split, lines in listed.items() if key in lines), None)
+        if split is None:
+            rest.append(recording)
+        else:
+            sides[recording.where] = split
+
     drawn = split_groups([r.label for r in rest], [r.group for r in rest], missing, seed)
     for recording, side in zip(rest, drawn, strict=True):
-        sides[recording.id] = side
-    return sides
+        sides[recording.where] = side
+
+    splits = {}
+    for split in SPLITS:
+        splits[split] = tuple(r for r in recordings if sides[r.where] == split)
+    return splits
+
+
+def _in_two_formats(recordings: list[Recording]) -> list[str]:
+    """A note on recordings that are there as .wav and as .flac, if there are any."""
+    times = Counter(recording.id for recording in recordings)
+    repeated = [name for name, n in times.items() if n > 1]
+    if not repeated:
+        return []
+    return [
+        f"{len(repeated)} recordings are there in two formats and count twice, e.g. {repeated[0]}"
+    ]

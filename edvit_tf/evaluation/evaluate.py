@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.data.names import one_form
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.errors import DataError
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
@@ -83,12 +84,12 @@ def unseen(bundle: Bundle, dataset, split: str):
         return dataset, note
 
     # What is in neither was never seen, whichever split it stands in today.
-    learnt = {*stored["train"], *stored["validation"]}
+    learnt = {one_form(name) for name in (*stored["train"], *stored["validation"])}
     kept = {}
     left_out = 0
     for name in SPLITS:
         recordings = dataset.recordings(name)
-        kept[name] = tuple(one for one in recordings if one.id not in learnt)
+        kept[name] = tuple(one for one in recordings if one_form(one.id) not in learnt)
         left_out += len(recordings) - len(kept[name])
 
     parts = SPLITS if split == "all" else (split,)

@@ -39,8 +39,8 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
+        # Editors of Windows put a byte-order mark before the first line.
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"Devices file {str(path)!r} cannot be read ({error.strerror}). Check the path."

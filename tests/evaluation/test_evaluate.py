@@ -77,6 +77,23 @@ def test_other_data_lose_what_the_bundle_learnt_from(tmp_path):
     assert other.recordings("train") == () and "9 recordings" in note
 
 
+def test_what_the_bundle_learnt_from_is_known_however_its_accents_are_stored(tmp_path):
+    """The bundle was made on macOS, the data lie on Linux today."""
+
+    def named(*names: str) -> tuple[Recording, ...]:
+        return tuple(Recording(name, 0, name, 1, None) for name in names)
+
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"train": ["cafe\u0301/1"], "validation": [], "test": ["cafe\u0301/2"]})
+    )
+    today = {"train": (), "validation": (), "test": named("caf\u00e9/1", "caf\u00e9/2")}
+    dataset = Dataset("x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, today, read=lambda r: None)
+    splits = tmp_path / "splits.json"
+    files = {"splits.json": FileEntry(splits.stat().st_size, sha256(splits))}
+    other, _ = unseen(Bundle(tmp_path, SimpleNamespace(files=files), ""), dataset, "test")
+    assert [r.id for r in other.recordings("test")] == ["caf\u00e9/2"]
+
+
 def test_evaluate_all_splits_counts_every_recording(smoke_bundle):
     result = json.loads(
         run_host("-m", "edvit_tf.cli", "evaluate", smoke_bundle, "--split", "all", "--json").stdout

@@ -107,6 +107,14 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
         load_devices(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path, end):
+    path = tmp_path / "devices.toml"
+    text = f'[[device]]{end}name = "pi"{end}'
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert [device.name for device in load_devices(path)] == ["pi"]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="none.toml.*No such file"):
         load_devices(tmp_path / "none.toml")

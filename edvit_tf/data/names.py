@@ -1,0 +1,80 @@
+"""Names of files and classes: shown on any terminal, matched whoever wrote them, and told apart by
+whoever reads an answer.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+from edvit_tf.errors import DataError
+
+
+def printable(name: str) -> str:
+    """A file's name to print and to store: a byte that is not UTF-8 as \\xe9, a control character
+    as \\r.
+    """
+    try:
+        # Python keeps a byte that is not UTF-8 as a lone surrogate, which no file can store.
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate of another kind, as Windows allows
+        text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    shown = []
+    for character in text:
+        is_control = unicodedata.category(character) == "Cc"
+        shown.append(repr(character)[1:-1] if is_control else character)
+    return "".join(shown)
+
+
+def one_form(name: str) -> str:
+    """A name with its accents as one character each (NFC), as Linux and Windows write them; macOS
+    stores the accent by itself. Names are matched in this form.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(name: str) -> str:
+    """What two names share that only a computer tells apart: another composition of accents (NFC,
+    NFD), letters of another size, spaces around.
+    """
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def class_labels(named: Mapping[Path, str]) -> dict[Path, str]:
+    """The label of each class folder; `named` has the part of its name that is to be one.
+
+    A label is a line of labels.txt, and what an answer says. DataError for a name that is no line
+    of UTF-8 text.
+    """
+    labels = {}
+    for folder, name in named.items():
+        if not _is_line(name):
+            raise DataError(
+                f"The class folder '{printable(folder.name)}' in {printable(str(folder.parent))} "
+                "cannot give its class a name: a name is one line of UTF-8 text. Rename the folder "
+                "(where a zip was packed on Windows: convmv -f cp1252 -t utf8)."
+            )
+        labels[folder] = name
+    return labels
+
+
+def _is_line(name: str) -> bool:
+    """Whether a name is one line of text that can be stored."""
+    surrogates = any(unicodedata.category(character) == "Cs" for character in name)
+    return bool(name.strip()) and len(name.splitlines()) == 1 and not surrogates
+
+
+def check_apart(named: Mapping[Path, str]) -> None:
+    """DataError for two class folders of one name: what lies in them is one class, or two that
+    nobody could tell apart.
+    """
+    first: dict[str, Path] = {}
+    for folder, name in named.items():
+        other = first.setdefault(alike(name), folder)
+        if other != folder:
+            raise DataError(
+                f"Two class folders have one name, '{printable(other.name)}' and "
+                f"'{printable(folder.name)}' in {printable(str(folder.parent))} (small and capital "
+                "letters, spaces around, and how accents are stored make no difference). Put what "
+                "belongs to one class into one folder, or rename one of them."
+            )

@@ -1,0 +1,152 @@
+"""Lists that people make: whatever editor wrote them, what they hold out is held out."""
+
+import pytest
+
+from edvit_tf import data
+from edvit_tf.data.lists import read_list, recording_key
+from edvit_tf.errors import DataError
+from tests.support.data_files import tone, write_speech, write_wav
+
+SPOKEN = ("stop", "turn on", "yes")
+OPTIONS = {"image_size": (8, 8), "num_words": 3, "window_seconds": 0.1}
+
+
+@pytest.fixture
+def spoken(tmp_path):
+    """Three words of ten recordings, each by a speaker of its own: nothing but the lists tells that
+    two of each are to be held out.
+    """
+    for w, word in enumerate(SPOKEN):
+        for n in range(10):
+            path = tmp_path / word / f"{10 * w + n:08x}_nohash_0.wav"
+            write_wav(path, tone(1600, 0.01 * (w + 1)), 16_000)
+    return tmp_path
+
+
+def listed(place: int) -> list[str]:
+    return [f"{word}/{10 * w + place:08x}_nohash_0.wav" for w, word in enumerate(SPOKEN)]
+
+
+def write_lists(folder, change=lambda line: line, encoding="utf-8", end="\n"):
+    for name, place in (("testing_list.txt", 0), ("validation_list.txt", 1)):
+        text = end.join(change(line) for line in listed(place)) + end
+        (folder / name).write_bytes(text.encode(encoding))
+
+
+WRITTEN = {
+    "as it is": {},
+    "a byte-order mark": {"encoding": "utf-8-sig"},
+    "UTF-16": {"encoding": "utf-16"},
+    "UTF-32": {"encoding": "utf-32"},
+    "lines of Windows": {"end": "\r\n"},
+    "lines of an old Macintosh": {"end": "\r"},
+    "empty lines": {"end": "\n\n"},
+    "from here": {"change": lambda line: f"./{line}"},
+    "backslashes": {"change": lambda line: line.replace("/", "\\")},
+    "whole paths": {"change": lambda line: f"/data/speech_commands/{line}"},
+    "whole paths of Windows": {"change": lambda line: "D:\\data\\" + line.replace("/", "\\")},
+    "two slashes": {"change": lambda line: line.replace("/", "//")},
+    "spaces around": {"change": lambda line: f"  {line}\t"},
+    "quotes": {"change": lambda line: f'"{line}"'},
+    "no suffix": {"change": lambda line: line.removesuffix(".wav")},
+    "another suffix": {"change": lambda line: line.replace(".wav", ".FLAC")},
+    "capital letters": {"change": str.upper},
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_however_a_list_is_written_what_it_names_is_not_trained_on(spoken, how):
+    write_lists(spoken, **WRITTEN[how])
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    names = {split: [f"{name}.wav" for name in loaded.split_ids(split)] for split in loaded.splits}
+    assert names["test"] == listed(0)
+    assert names["validation"] == listed(1)
+    assert len(names["train"]) == 24 and loaded.notes == []
+
+
+def test_an_accent_may_be_stored_in_two_ways(tmp_path):
+    """macOS wrote the list, Linux the folder."""
+    write_speech(tmp_path, words=("cafe\u0301", "no"), lists=False)
+    for name, speaker in (("testing_list.txt", 0), ("validation_list.txt", 1)):
+        lines = [f"{word}/{speaker:08x}_nohash_0.wav" for word in ("caf\u00e9", "no")]
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    loaded = data.load("speech_commands", tmp_path, image_size=(8, 8), num_words=2)
+    assert loaded.labels == ("cafe\u0301", "no")
+    assert {r.group for r in loaded.recordings("test")} == {"00000000"}
+    assert len(loaded.recordings("train")) == 16
+
+
+def test_bytes_that_are_no_utf_8_match_the_same_bytes(tmp_path):
+    """A list and folders packed on an old Windows; the name is no label, but two others are."""
+    key = recording_key("caf\udce9/a.wav", (".wav",))
+    path = tmp_path / "testing_list.txt"
+    path.write_bytes(b"caf\xe9/a.wav\n")
+    assert list(read_list(path, (".wav",))) == [key]
+
+
+def test_lines_that_name_nothing_are_counted_and_named(spoken, capsys):
+    write_lists(spoken)
+    with open(spoken / "testing_list.txt", "a") as file:
+        file.write("yes/ffffffff_nohash_0.wav\n/somewhere/else/stop/gone.wav\n")
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    note = (
+        "2 of 5 lines of testing_list.txt name no recording, e.g. yes/ffffffff_nohash_0.wav, "
+        "stop/gone.wav"
+    )
+    assert loaded.notes == [note]
+    assert capsys.readouterr().err == f"WARNING: {note}\n"
+    assert len(loaded.recordings("test")) == 3
+
+
+def test_words_that_are_not_taken_are_no_lines_that_name_nothing(spoken):
+    write_wav(spoken / "up/0000ffff_nohash_0.wav", tone(1600), 16_000)
+    write_lists(spoken)
+    with open(spoken / "testing_list.txt", "a") as file:
+        file.write("up/0000ffff_nohash_0.wav\n")
+    assert data.load("speech_commands", spoken, **OPTIONS).notes == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.split("/")[1],  # the file's name alone
+        lambda line: line.replace("/", " "),
+        lambda line: line.replace(".wav", ".wav,1"),
+        lambda line: line.replace("_nohash_", "_"),
+    ],
+)
+def test_a_list_of_which_most_lines_name_nothing_is_refused(spoken, change):
+    write_lists(spoken, change)
+    with pytest.raises(DataError, match=r"3 of 3 lines of .*testing_list\.txt name no recording"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfey\x00e\x00s", "no UTF-16 text"),
+        ("yes/a.wav".encode("utf-16-le"), "zero bytes.*UTF-8"),
+        (b"\x00\x01\x02", "zero bytes.*UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_refused(spoken, content, message):
+    write_lists(spoken)
+    (spoken / "testing_list.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+def test_a_list_that_is_lost_is_not_taken_for_one_that_was_never_made(spoken):
+    write_lists(spoken)
+    (spoken / "testing_list.txt").unlink()
+    (spoken / "testing_list.txt").symlink_to("/nowhere/testing_list.txt")
+    with pytest.raises(DataError, match=r"testing_list\.txt cannot be read"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+def test_a_recording_in_both_lists_is_refused(spoken):
+    write_lists(spoken)
+    with open(spoken / "validation_list.txt", "a") as file:
+        file.write(f"./{listed(0)[2]}\n")
+    with pytest.raises(DataError, match=r"1 recordings are in both lists .*yes/00000014_nohash_0"):
+        data.load("speech_commands", spoken, **OPTIONS)
