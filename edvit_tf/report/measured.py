@@ -359,7 +359,12 @@ def parity(results: Results) -> str:
     rows = []
     for name, one in found.items():
         errors = []
-        for error in (one.max_relative_error, one.p95_relative_error):
+        for error in (
+            one.max_relative_error,
+            one.p95_relative_error,
+            one.max_probability_error,
+            one.p95_probability_error,
+        ):
             errors.append("-" if error is None else f"{error:.1e}")
         verdict = "yes" if one.ok else "NO"
         limit = f"{one.tolerance:.0e}"
@@ -368,8 +373,10 @@ def parity(results: Results) -> str:
     head = [
         "",
         "test windows",
-        "max. relative error",
-        "95th percentile",
+        "features, logits:\nlargest error",
+        "95th\npercentile",
+        "probabilities:\nlargest error",
+        "95th\npercentile",
         "tolerance",
         "other top-1",
         "ties",
@@ -377,10 +384,11 @@ def parity(results: Results) -> str:
     ]
     absent = "" if results.base.parity else " The base has no .tflite file."
     return table(head, rows) + note(
-        f"Relative error of one sample's tensor: max |a {MINUS} b| / max |b|, b by Keras; the "
-        "largest over samples and outputs, and the 95th percentile over samples, to which the "
-        "tolerance applies (float32 rounding can grow on single samples). A tie: the two best "
-        f"Keras values lie within the tolerance.{absent}"
+        f"Error of a sample: max |a {MINUS} b|, b by Keras; of features and logits over their "
+        "spread, the root mean square deviation over all samples, of probabilities as it is. The "
+        "tolerance applies to the 95th percentile over samples of the probabilities, ten times as "
+        "much to features and logits (float32 rounding can grow on single samples). A tie: the "
+        f"two best Keras probabilities lie within twice the tolerance.{absent}"
     )
 
 

@@ -55,7 +55,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a .tflite file lies from its Keras model."""
+    """How far a .tflite file lies from its Keras model (`edvit_tf.export.parity`)."""
 
     samples: int
     tolerance: float
@@ -64,6 +64,8 @@ class Parity:
     ok: bool
     max_relative_error: float | None = None
     p95_relative_error: float | None = None
+    max_probability_error: float | None = None  # None: of a version that did not gate on them
+    p95_probability_error: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ def results_table(results: Results) -> str:
     lines += _fleet_rows(results)
 
     parities = results.parity.values()
-    largest = max(one.max_relative_error or 0.0 for one in parities)
+    largest = max(one.max_probability_error or one.max_relative_error or 0.0 for one in parities)
     lines.append(
-        f"Keras against .tflite: max relative error {largest:.1e}, "
+        f"Keras against .tflite: largest error {largest:.1e}, "
         f"{sum(one.differing_top1 for one in parities)} differing top-1 "
         f"(of {sum(one.samples for one in parities)} answers, "
         f"{sum(one.ties for one in parities)} ties)"
