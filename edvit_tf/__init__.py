@@ -33,6 +33,13 @@ Nothing heavy is imported here: names come when they are asked for.
 """
 
 import importlib
+import os
+import sys
+
+# Keras asks for its backend when it is first imported, by this name, before its own settings.
+# Where it is there already, with another one, whatever needs TensorFlow says so.
+if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 __version__ = "0.3.0"
 

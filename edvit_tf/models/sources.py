@@ -21,8 +21,21 @@ WANTED = (
     "Give a base.keras of an earlier run, a checkpoint folder, or a hub name such as "
     "facebook/dinov2-small."
 )
-CONFIG_FILES = ("config.json", "preprocessor_config.json", "task.json", "image_converter.json")
+CONFIG_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "task.json",
+    "image_converter.json",
+)
+LFS_START = b"version https://git-lfs"  # of the note that stands in the place of a large file
 HUB_FILES = (*CONFIG_FILES, "*.safetensors", "*.safetensors.index.json", "*.weights.h5")
+_FOREIGN = {
+    "saved_model.pb": "TensorFlow's SavedModel",
+    "tf_model.h5": "transformers' for TensorFlow",
+    "flax_model.msgpack": "transformers' for Flax",
+    "model.onnx": "ONNX",
+}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -47,7 +60,10 @@ def find_base(source: str | Path) -> Path:
     if path.suffix in PICKLED and not path.is_dir():
         raise ConfigError(f"--base {source} {_refusal()}")
 
-    if path.is_dir() or (path.is_file() and path.suffix == ".keras"):
+    if path.is_dir():
+        _refuse_own(path)
+        return path
+    if path.is_file() and path.suffix == ".keras":
         return path
 
     # a file that lies within a checkpoint is a near miss: its folder was meant
@@ -77,8 +93,68 @@ def find_base(source: str | Path) -> Path:
     )
 
 
+def _refuse_own(folder: Path) -> None:
+    """ConfigError for a folder that a run of ours has made: its base is one file in it, or beside
+    it.
+    """
+    places = (
+        (folder / "base.keras", "a stage of a run"),
+        (folder / "base" / "base.keras", "the work folder of a run"),
+        (folder.with_name(f"{folder.name}.work") / "base" / "base.keras", "a bundle"),
+    )
+    for file, what in places:
+        if file.is_file() and not (folder / "config.json").is_file():
+            raise ConfigError(f"--base {folder} is {what}, and no checkpoint. Give {file}.")
+
+    if (folder / "manifest.json").is_file():
+        raise ConfigError(
+            f"--base {folder} is a bundle, which holds sub-models and no base; its work folder "
+            f"{folder.name}.work is not beside it. Give base/base.keras of a run's work folder."
+        )
+
+    # A run's folder whose base is not finished, or one full of .keras files.
+    found = sorted(folder.glob("*.keras"))
+    if found and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"--base {folder} is a folder of .keras files, and no checkpoint. Give one of them, "
+            f"such as {found[0]}."
+        )
+    if (folder / "stage.json").is_file():
+        raise ConfigError(
+            f"--base {folder} is a stage of a run, and no checkpoint. Give base/base.keras of the "
+            "same work folder."
+        )
+    if (folder / "run.json").is_file():
+        raise ConfigError(
+            f"--base {folder} is the work folder of a run whose base is not finished. Give another "
+            "run's base/base.keras, or finish that run."
+        )
+
+
+def lfs_words(start: bytes) -> str | None:
+    """What is said of a file that begins as a note of git-LFS does; None: it does not."""
+    if not start.startswith(LFS_START):
+        return None
+    return (
+        "is a note of git-LFS in the place of the file, which was never fetched; run `git lfs "
+        "pull` in the repository it came from"
+    )
+
+
+def refuse_lfs(path: Path) -> None:
+    """ConfigError if a file is a note of git-LFS."""
+    try:
+        with path.open("rb") as file:
+            words = lfs_words(file.read(len(LFS_START)))
+    except OSError:  # whoever reads it says so
+        return
+    if words:
+        raise ConfigError(f"{path} {words}, or fetch the checkpoint again.")
+
+
 def read_json(path: Path) -> dict:
     """The object in a JSON file; ConfigError if it is missing or no JSON object."""
+    refuse_lfs(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,7 +209,15 @@ def weight_files(folder: Path) -> list[Path]:
             folder / f for f in ("model.weights.h5", "task.weights.h5") if (folder / f).is_file()
         ]
 
-    # nothing that is read; pickled weights are named, since they are what most would look for
+    # nothing that is read; what other programs keep their weights in is named
+    for name, what in _FOREIGN.items():
+        if (folder / name).exists():
+            raise ConfigError(
+                f"{folder} holds its weights as {name}, {what}, which is not read. Save it by "
+                "transformers' save_pretrained as safetensors, and give that folder."
+            )
+
+    # pickled ones are what most would look for
     pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
     if pickled:
         raise ConfigError(f"{folder} holds its weights as {pickled[0]}, which {_refusal()}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.sources import weight_files
+from edvit_tf.models.sources import refuse_lfs, weight_files
 
 Tensors = dict[str, np.ndarray]
 
@@ -21,6 +21,7 @@ def read_tensors(folder: Path) -> Tensors:
     """
     tensors: Tensors = {}
     for path in weight_files(folder):
+        refuse_lfs(path)
         if path.suffix == ".safetensors":
             tensors |= _read_safetensors(path)
             continue

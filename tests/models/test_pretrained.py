@@ -416,7 +416,7 @@ def test_keras_files_are_checked(tmp_path):
     with pytest.raises(ConfigError, match=r"head.bias of shape \(4,\) holds NaN or infinite"):
         load_base(file, config)
     file.write_bytes(file.read_bytes()[:3000])
-    with pytest.raises(ConfigError, match="base.keras is not a ViT of edvit_tf"):
+    with pytest.raises(ConfigError, match="base.keras is cut off or damaged"):
         load_base(file, config)
 
 

@@ -15,6 +15,7 @@ tokens; an AST base therefore always gets a new head. Where strides equal the pa
 are those of an AST in which no token attends to the distillation token.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,15 @@ LAYOUTS = {
     ),  # AudioSet's; the extractor divides by twice the deviation
 }
 _PREFIXES = ("", "vit.", "dinov2.", "audio_spectrogram_transformer.")
+# names since transformers 5, and what they were before (its conversion_mapping.py)
+_SINCE_5 = (
+    (r"(^|\.)(?:encoder\.)?layers\.(\d+)\.", r"\1encoder.layer.\2."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+)
+_MLP_SINCE_5 = ((r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense."))
 # in none of our models
 _UNUSED = ("pooler.", "decoder.", "embeddings.mask_token", "embeddings.position_ids")
 
@@ -111,7 +121,7 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
     num_layers = count(folder, config, "num_hidden_layers")
 
     # a checkpoint with a classifier has its encoder's tensors under a prefix
-    tensors = read_tensors(folder)
+    tensors = _older_names(kind, read_tensors(folder))
     prefix = next((p for p in _PREFIXES if f"{p}embeddings.cls_token" in tensors), "")
 
     def get(name: str, *sizes: int) -> np.ndarray:
@@ -149,6 +159,20 @@ def from_huggingface(folder: Path, config: dict) -> Checkpoint:
         "input_std": std,
     }
     return Checkpoint(kind, shape, patch, grid, fields, weights, head, labels)
+
+
+def _older_names(kind: str, tensors: Tensors) -> Tensors:
+    """The tensors by the names that transformers gave them until its version 5."""
+    renamed = {}
+    for name, value in tensors.items():
+        for later, before in _SINCE_5:
+            name = re.sub(later, before, name)
+        if kind != "dinov2":
+            for later, before in _MLP_SINCE_5:
+                name = re.sub(later, before, name)
+        renamed[name] = value
+
+    return renamed
 
 
 def _outer_weights(
@@ -300,11 +324,10 @@ def _classifier(folder: Path, config: dict, tensors: Tensors, width: int):
 def _normalisation(
     folder: Path, kind: str, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of the raw input, 0..255 or AST's decibels: preprocessor_config.json's, else the
-    layout's default.
+    """(mean, std) of the raw input, 0..255 or AST's decibels: preprocessor_config.json's, else
+    processor_config.json's (transformers 5), else the layout's default.
     """
-    path = folder / "preprocessor_config.json"
-    given = read_json(path) if path.is_file() else {}
+    path, given = _preprocessing(folder)
     try:
         if kind == AST:
             mean, std = _of_decibels(given)
@@ -320,6 +343,24 @@ def _normalisation(
         mean = mean.mean(keepdims=True)
         std = std.mean(keepdims=True)
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
+
+
+def _preprocessing(folder: Path) -> tuple[Path, dict]:
+    """The file that says how the input is made, and what it says of pictures or of sound."""
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        return path, read_json(path)
+
+    path = folder / "processor_config.json"
+    if not path.is_file():
+        return path, {}
+
+    # A processor has parts; one of a single part may be written without its name.
+    whole = read_json(path)
+    for part in ("image_processor", "feature_extractor"):
+        if isinstance(whole.get(part), dict):
+            return path, whole[part]
+    return path, whole
 
 
 def _of_decibels(given: dict) -> tuple[np.ndarray, np.ndarray]:

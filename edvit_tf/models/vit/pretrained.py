@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.models.keras_file import one_line
 from edvit_tf.models.sources import Base, find_base, read_json
 from edvit_tf.models.vit.checkpoints import Checkpoint
 from edvit_tf.models.vit.config import ViTConfig
@@ -108,6 +109,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     config = read_json(folder / "config.json")
     if config.get("class_name") == "ViTBackbone":
         return from_kerashub(folder, config)
+
+    # timm's own way of saving: other names, and another configuration
+    if "model_type" not in config and ("pretrained_cfg" in config or "architecture" in config):
+        raise ConfigError(
+            f"{folder} is a checkpoint of timm ({config.get('architecture')!r}), whose tensors "
+            "have other names. Give transformers' checkpoint of the same model, such as "
+            "google/vit-base-patch16-224 or facebook/dinov2-small."
+        )
 
     if config.get("model_type") not in list(LAYOUTS):
         kind = config.get("model_type", config.get("class_name"))
@@ -235,11 +244,15 @@ def _load_keras(path: Path) -> Base:
 
     try:
         model = load_keras(path)
+    except ValueError as error:  # it names the file, and says what to do with it
+        raise ConfigError(f"--base {error}. Or give the base.keras of another run.") from error
+
+    try:
         config = config_of(model)
-    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise ConfigError(
-            f"--base {path} is not a ViT of edvit_tf ({error}). Give the base.keras of an earlier "
-            "run."
+            f"--base {path} is not a ViT of edvit_tf ({one_line(error)}). Give the base.keras of "
+            "an earlier run."
         ) from error
 
     weights = get_weights(model)
