@@ -22,6 +22,7 @@ class HostExit(ExitCode):
     EXPORT = 11, "a .tflite file cannot be made, or disagrees with its Keras model"
     REQUEST = 19, "an aggregator is not there, or refused"
     PUSH = 23, "a bundle could not be brought to a device"
+    TRAINING = 24, "a fit went astray: its loss is no number"
 
 
 EXIT_CODES: tuple[ExitCode, ...] = tuple(sorted((*DeviceExit, *HostExit)))
@@ -57,6 +58,12 @@ class OutputError(EdvitError):
     """The output exists already, cannot be written, or the disk has not enough room."""
 
     exit_code = HostExit.OUTPUT
+
+
+class TrainingError(EdvitError):
+    """A fit's loss, its weights or a model's answers became NaN or infinite."""
+
+    exit_code = HostExit.TRAINING
 
 
 class AccuracyError(EdvitError):

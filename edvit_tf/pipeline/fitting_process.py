@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edvit_tf.config import RunConfig
 from edvit_tf.device.errors import DeviceError, DeviceExit
-from edvit_tf.errors import EdvitError, OutputError
+from edvit_tf.errors import EdvitError, HostExit, OutputError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
@@ -45,7 +45,7 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
         f"{members} members are fitted by {jobs} processes of {threads} thread(s) each", flush=True
     )
 
-    command = [sys.executable, "-m", __name__, str(stages.folder)]
+    command = _command(stages.folder)
     processes = [
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)
     ]
@@ -60,11 +60,20 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
             process.stdin.close()
 
 
+def _command(work: Path) -> list[str]:
+    return [sys.executable, "-m", __name__, str(work)]
+
+
 def _wait(processes: list[subprocess.Popen]) -> None:
     """Until all have ended; OutputError as soon as one fails."""
     while True:
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
+        if HostExit.TRAINING in failed:
+            raise TrainingError(
+                "a fit of a process went astray; what it said stands above. Finished stages are "
+                "kept."
+            )
         if failed:
             raise OutputError(
                 f"a process that fitted members ended with {failed[0]} (-9: killed, as for want of "

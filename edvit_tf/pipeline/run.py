@@ -62,9 +62,12 @@ def run(
     """
     import tensorflow as tf
 
+    from edvit_tf.models.keras_settings import check_backend, pinned
+
     started = time.perf_counter()
     # Raised here if there is none, before hours of training.
     runtime_name()
+    check_backend()
 
     out = out.resolve()
     work = out.with_name(out.name + ".work")
@@ -83,7 +86,7 @@ def run(
     if reuse is not None:
         _check_reuse(reuse, work, overwrite, description)
 
-    with lock(work):
+    with lock(work), pinned():
         stages = open_stages(work, key, description, overwrite, again=stored_key(out) == key)
         # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()

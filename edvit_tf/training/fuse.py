@@ -18,17 +18,20 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
     """
     import keras
 
+    from edvit_tf.models.keras_settings import pinned
     from edvit_tf.training.fusion_layers import PresenceMask
 
-    features = keras.Input((sum(widths),), name="features")
-    present = keras.Input((len(widths),), name="present")
     hidden = math.ceil(fusion_lambda * sum(widths))
 
-    x = PresenceMask(list(widths), name="present_only")(features, present)  # (B, sum d_j)
-    x = keras.layers.Dense(hidden, activation="gelu", name="tower.hidden")(x)  # (B, hidden)
-    # (B, classes)
-    x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
-    return keras.Model({"features": features, "present": present}, x, name="fusion")
+    with pinned():
+        features = keras.Input((sum(widths),), name="features")
+        present = keras.Input((len(widths),), name="present")
+
+        x = PresenceMask(list(widths), name="present_only")(features, present)  # (B, sum d_j)
+        x = keras.layers.Dense(hidden, activation="gelu", name="tower.hidden")(x)  # (B, hidden)
+        # (B, classes)
+        x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
+        return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
 def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int):
@@ -38,14 +41,17 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
     """
     import keras
 
+    from edvit_tf.models.keras_settings import pinned
     from edvit_tf.training.fusion_layers import SoftmaxAverage
 
-    features = keras.Input((sum(widths),), name="features")
-    present = keras.Input((len(widths),), name="present")
     groups = [list(group) for group in groups]
-    layer = SoftmaxAverage(list(widths), groups, num_classes, name="average")
-    p = layer(features, present)  # (B, classes)
-    return keras.Model({"features": features, "present": present}, p, name="fusion")
+
+    with pinned():
+        features = keras.Input((sum(widths),), name="features")
+        present = keras.Input((len(widths),), name="present")
+        layer = SoftmaxAverage(list(widths), groups, num_classes, name="average")
+        p = layer(features, present)  # (B, classes)
+        return keras.Model({"features": features, "present": present}, p, name="fusion")
 
 
 def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
@@ -85,11 +91,14 @@ def fit_fusion(
     with `missing_rate`.
 
     At least one sub-model is always present. Returns {"loss": [...], "accuracy": [...]} per epoch,
-    and "samples".
+    and "samples". Raises TrainingError as soon as a loss is no number.
     """
     import keras
     import tensorflow as tf
 
+    from edvit_tf.models.keras_settings import pinned
+    from edvit_tf.models.weights import get_weights
+    from edvit_tf.training.finite import EndsAtNonFinite, check_weights
     from edvit_tf.training.optimizers import Schedule, optimizer
 
     keras.utils.set_random_seed(seed)
@@ -112,22 +121,24 @@ def fit_fusion(
     y_spec = tf.TensorSpec((batch,), tf.int32)
     data = tf.data.Dataset.from_generator(stream, output_signature=(x_spec, y_spec)).prefetch(2)
 
-    model.compile(
-        optimizer(config.optimizer, config.weight_decay),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-
     total = config.epochs * steps
-    fitted = model.fit(
-        data,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=[Schedule(config, total)],
-    )
+    with pinned():
+        model.compile(
+            optimizer(config.optimizer, config.weight_decay),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=False,
+            auto_scale_loss=False,
+        )
+        fitted = model.fit(
+            data,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Schedule(config, total), EndsAtNonFinite("fusion", config, "float32")],
+        )
+    check_weights(get_weights(model), "fusion", config, "float32")
 
     return {
         "loss": [float(v) for v in fitted.history["loss"]],

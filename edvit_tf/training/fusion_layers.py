@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from edvit_tf.models.keras_settings import pinned
+
 _register = keras.saving.register_keras_serializable(package="edvit_tf")
 
 
@@ -103,4 +105,5 @@ def spread_matrix(group: list[int], num_classes: int) -> np.ndarray:
 
 def load_fusion(path: Path) -> keras.Model:
     """The fusion in a bundle's `fusion.keras`, uncompiled."""
-    return keras.models.load_model(path, compile=False)
+    with pinned():
+        return keras.models.load_model(path, compile=False)

@@ -13,7 +13,10 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.models.keras_settings import pinned
+from edvit_tf.models.weights import get_weights
 from edvit_tf.training.batches import batches, steps_an_epoch
+from edvit_tf.training.finite import check_loss, check_weights
 from edvit_tf.training.fuse import drawn_presence
 from edvit_tf.training.optimizers import learning_rate, optimizer
 from edvit_tf.training.precision import resolved
@@ -30,6 +33,7 @@ TOLD = 100  # steps between two lines of progress
 HEAD = ("head.kernel", "head.bias")  # whose rows differ between sub-models of one width
 
 
+@pinned()
 def fit_joint(
     configs: Sequence[ModelConfig],
     weights: Sequence[Mapping[str, np.ndarray]],
@@ -51,7 +55,7 @@ def fit_joint(
     `features` (n, f) are the base's, for train.feature_distillation. train.precision is that of the
     sub-models' blocks; heads, fusion and loss are computed in float32. Returns the sub-models'
     weights and a history as `train.fit` gives it; "samples" counts inputs, each of which passes
-    through every sub-model.
+    through every sub-model. Raises TrainingError as soon as a loss is no number.
     """
     started = time.perf_counter()
     precision = resolved(train.precision)
@@ -105,6 +109,7 @@ def fit_joint(
                 tf.constant(x), places, tf.constant(present), tuple(map(tf.constant, truth))
             )
             seen.append([float(loss), float(right)])
+            check_loss(seen[-1][0], "joint", epoch, number, train, precision)
 
             if (number + 1) % TOLD == 0 or number + 1 == steps:
                 loss, right = np.mean(seen[-TOLD:], axis=0)
@@ -125,7 +130,10 @@ def fit_joint(
         seconds=time.perf_counter() - started,
         precision=precision,
     )
-    return _weights(configs, variables, weights), history
+    fitted = _weights(configs, variables, weights)
+    for own in (*fitted, get_weights(fusion)):
+        check_weights(own, "joint", train, precision)
+    return fitted, history
 
 
 def _step_of(

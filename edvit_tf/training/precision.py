@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from edvit_tf.models.keras_settings import pinned
+
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
 AMPERE = (8, 0)  # the first compute capability of NVIDIA's whose matrix units take bfloat16
@@ -47,12 +49,8 @@ def resolved(precision: str) -> str:
 @contextlib.contextmanager
 def precision_policy(precision: str):
     """Keras's policy of new layers: "float32", or "bfloat16" products and activations over float32
-    weights.
+    weights; all its other settings are ours (`pinned`).
     """
-    # It is the process's own: whoever comes after finds it as it was.
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
-    try:
+    with pinned():
+        keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
         yield
-    finally:
-        keras.config.set_dtype_policy(before)

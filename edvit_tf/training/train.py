@@ -18,9 +18,11 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.models.keras_settings import pinned
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.training.augment import check_pictures
 from edvit_tf.training.batches import batches, steps_an_epoch
+from edvit_tf.training.finite import EndsAtNonFinite, check_answers, check_weights
 from edvit_tf.training.optimizers import BETA_1, BETA_2, EPSILON, Schedule, forget, optimizer
 from edvit_tf.training.precision import precision_policy, resolved
 
@@ -57,23 +59,27 @@ def trainer_of(
             losses["features"] = "mse"
             loss_weights = {"logits": 1.0, "features": feature_weight}
 
-    trainer = keras.Model(model.input, outputs, name="trainer")
-    # of the target's largest entry
-    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    trainer.compile(
-        optimizer(optimizer_name, weight_decay, ema, precision),
-        losses,
-        loss_weights=loss_weights,
-        metrics={"logits": accuracy},
-        jit_compile=False,  # XLA on a CPU: slower steps (194 against 403 samples/s), a longer start
-    )
-    trainer.optimizer.build(trainer.trainable_variables)
+        trainer = keras.Model(model.input, outputs, name="trainer")
+        # of the target's largest entry
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        trainer.compile(
+            optimizer(optimizer_name, weight_decay, ema, precision),
+            losses,
+            loss_weights=loss_weights,
+            metrics={"logits": accuracy},
+            # XLA on a CPU: slower steps (194 against 403 samples/s), a longer start
+            jit_compile=False,
+            # Its scale would be forgotten with the moments of the optimizer, and be zero.
+            auto_scale_loss=False,
+        )
+        trainer.optimizer.build(trainer.trainable_variables)
     return model, trainer
 
 
 _compiled = functools.lru_cache(maxsize=4)(trainer_of)
 
 
+@pinned()
 def fit(
     config: ModelConfig,
     weights: Mapping[str, np.ndarray],
@@ -94,7 +100,8 @@ def fit(
     needed. `epoch_indices(epoch)` says which rows an epoch sees. `features` (n, f), the base's, are
     what train.feature_distillation asks for: each is standardised, and the mean square distance of
     a linear map of the model's features, which starts as the least-squares map on 2,048 of the
-    rows, joins the loss. The history is that of `history_of`.
+    rows, joins the loss. The history is that of `history_of`. Raises TrainingError as soon as a
+    loss is no number.
     """
     precision = resolved(train.precision)
     if train.epochs == 0:
@@ -152,9 +159,16 @@ def fit(
             epochs=train.epochs,
             steps_per_epoch=steps,
             shuffle=False,
-            callbacks=[Schedule(train, total), *callbacks],
+            callbacks=[
+                Schedule(train, total),
+                EndsAtNonFinite(title, train, precision),
+                *callbacks,
+            ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
+
+    fitted_weights = get_weights(model)
+    check_weights(fitted_weights, title, train, precision)
 
     # Keras puts the output's name first where there are several.
     accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
@@ -165,7 +179,7 @@ def fit(
         seconds=time.perf_counter() - started,
         precision=precision,
     )
-    return get_weights(model), history
+    return fitted_weights, history
 
 
 def history_of(loss: list, accuracy: list, *, samples: int, seconds: float, precision: str) -> dict:
@@ -263,6 +277,7 @@ def _caller(config: ModelConfig, batch_size: int, precision: str):
     return model, call
 
 
+@pinned()
 def predict(
     config: ModelConfig,
     weights: Mapping[str, np.ndarray],
@@ -274,7 +289,7 @@ def predict(
     batch by batch.
 
     `precision` "bfloat16" (or "auto", where that stands for it) computes in it: for a teacher's
-    answers, never for figures.
+    answers, never for figures. Raises TrainingError if an answer is no number.
     """
     model, call = _caller(config, batch_size, resolved(precision))
     set_weights(model, weights)
@@ -287,7 +302,10 @@ def predict(
         out = call(tf.constant(whole))
         features.append(out["features"].numpy()[: len(x)])
         logits.append(out["logits"].numpy()[: len(x)])
-    return {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+
+    answers = {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+    check_answers("a model", answers)
+    return answers
 
 
 def fit_head(

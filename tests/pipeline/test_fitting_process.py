@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edvit_tf.device.model.bundle import sha256
-from edvit_tf.errors import OutputError
+from edvit_tf.errors import HostExit, OutputError, TrainingError
+from edvit_tf.pipeline import fitting_process
 from edvit_tf.pipeline.fitting_process import fit_in_processes
 from edvit_tf.pipeline.store import open_stages
 from tests.support.commands import SMOKE, run_host
@@ -93,6 +94,14 @@ def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
     (tmp_path / "work" / "submodel-00.head").mkdir()
     (tmp_path / "work" / "submodel-00.head" / "stage.json").write_text(json.dumps({}))
     fit_in_processes(stages, 2, ["submodel-00.head"])  # nothing left: none is started
+
+
+def test_a_fit_that_went_astray_in_a_process_ends_the_run_as_one_of_its_own(tmp_path, monkeypatch):
+    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {}}, overwrite=False)
+    astray = [sys.executable, "-c", f"raise SystemExit({int(HostExit.TRAINING)})"]
+    monkeypatch.setattr(fitting_process, "_command", lambda work: astray)
+    with pytest.raises(TrainingError, match="went astray; what it said stands above"):
+        fit_in_processes(stages, 2, ["submodel-00.head"])
 
 
 @pytest.mark.parametrize("jobs", ["0", "two", "-1"])
