@@ -79,9 +79,15 @@ class ExportError(EdvitError):
 
 
 class RequestFailed(EdvitError):
-    """An aggregator is not there, or refused a request."""
+    """An aggregator is not there, or refused a request; `status` is the name of gRPC's, or "" for
+    reasons that no other request would change.
+    """
 
     exit_code = HostExit.REQUEST
+
+    def __init__(self, words: str, status: str = "") -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class PushFailed(EdvitError):

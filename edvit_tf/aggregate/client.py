@@ -79,29 +79,30 @@ class Client:
             return messages.checked(call(request, timeout=self._timeout))
         except grpc.RpcError as error:
             raise RequestFailed(
-                f"{self._server} answered {error.code().name}: {error.details()}"
+                f"{self._server} answered {error.code().name}: {error.details()}",
+                status=error.code().name,
             ) from error
 
 
-def predict_file(client: Client, path: Path, bundle: Bundle | None) -> dict:
-    """The answer for a file: sent as it is, or, with a bundle, as the tensors that it is cut into
-    (the mean counts).
-    """
-    if bundle is None:
-        return {"file": path.name, "windows": 1, **client.ask(path.read_bytes())}
+def predict_encoded(client: Client, encoded: bytes) -> dict:
+    """The answer for an encoded file, sent as it is, with "windows": 1."""
+    return {"windows": 1, **client.ask(encoded)}
 
+
+def predict_windows(client: Client, path: Path, bundle: Bundle) -> dict:
+    """The answer for a file as the tensors that it is cut into here (the mean counts)."""
     given = bundle_input(bundle)
     try:
         inputs = given.from_file(path)
     except (InputError, DecoderMissing) as error:
-        raise RequestFailed(f"{path}: {error}") from error
+        # what the aggregator would say of it
+        raise RequestFailed(str(error), status="INVALID_ARGUMENT") from error
 
     # one answer a window: the mean counts, and of the rest the one that most was missing of
     answers = [client.ask(x[np.newaxis]) for x in inputs]
     mean = np.mean([answer["probabilities"] for answer in answers], axis=0)
     worst = max(answers, key=lambda answer: len(answer["parameters"]["missing"]))
     return {
-        "file": path.name,
         "windows": len(answers),
         "label": bundle.labels[int(mean.argmax())],
         "probability": float(mean.max()),

@@ -21,8 +21,10 @@ import sys
 from pathlib import Path
 
 from edvit_tf.device.errors import (
+    DecoderMissing,
     DeviceError,
     DeviceExit,
+    InputError,
     ModelFailed,
     RuntimeMissing,
     exit_codes_text,
@@ -233,8 +235,19 @@ def _predict(args) -> int:
     from edvit_tf.device.model.predict import answer_file, load_fleet
 
     fleet = load_fleet(args.bundle, args.missing, args.flavour)
-    for file in args.predict:
-        answer = answer_file(fleet, file)
+    names = [Path(file).name for file in args.predict]
+    if len(set(names)) < len(names):
+        names = args.predict  # two files of one name are told apart by their paths
+
+    code = DeviceExit.DONE
+    for file, name in zip(args.predict, names, strict=True):
+        try:
+            answer = {**answer_file(fleet, file), "file": name}
+        except (InputError, DecoderMissing) as error:
+            # the others are answered all the same
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = code or error.exit_code
+            continue
 
         # one line a file, at once: whoever reads a pipe need not wait for the last
         line = f"{answer['file']}: {answer['label']} {answer['probability']:.3f}"
@@ -242,7 +255,7 @@ def _predict(args) -> int:
             line += f"  (without sub-models {answer['missing']})"
         print(json.dumps(answer) if args.json else line, flush=True)
 
-    return 0
+    return code
 
 
 def positive(text: str) -> float:

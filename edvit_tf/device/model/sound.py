@@ -73,8 +73,12 @@ class MelSpec(InputSpec):
         return self.window_samples * 3 // 2 * _SAMPLE_BYTES
 
     def probe(self, source: Source) -> None:
-        """InputTooLarge for more than one window; InputError for what is no recording."""
-        frames, _ = probe_audio(source)
+        """InputTooLarge for more than one window; InputError for what is no recording, or has
+        another sample rate.
+        """
+        frames, rate = probe_audio(source)
+        # first: at another rate it has another number of windows
+        self._check_rate(rate)
         count = len(windows(frames, self.window_samples))
         if count > 1:
             raise InputTooLarge(
@@ -88,14 +92,17 @@ class MelSpec(InputSpec):
         InputError if it has another sample rate: a device does not resample.
         """
         samples, rate = decode_audio(source)
+        self._check_rate(rate)
+
+        return mel_windows(samples, self, files[MEL_FILTERS])
+
+    def _check_rate(self, rate: int) -> None:
         if rate != self.sample_rate_hz:
             raise InputError(
                 f"The recording has {rate} Hz; the model takes {self.sample_rate_hz} Hz and "
                 f"nothing is resampled here. Record at {self.sample_rate_hz} Hz, or convert the "
                 "file beforehand."
             )
-
-        return mel_windows(samples, self, files[MEL_FILTERS])
 
     def from_samples(self, samples: np.ndarray, files: Files) -> np.ndarray:
         """One window of sound, -1..1 -> float32 (1, height, width, 1)."""

@@ -183,6 +183,25 @@ def test_predict_refuses(smoke_bundle, tmp_path, arguments, code, message):
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_predict_goes_on_behind_a_file_that_cannot_be_used(smoke_bundle, tmp_path):
+    from PIL import Image
+
+    for name in ("left/one.png", "right/one.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    files = [tmp_path / name for name in ("broken.png", "left/one.png", "no.png", "right/one.png")]
+
+    done = run_device("-m", "edvit_tf.device", smoke_bundle, "--predict", *files, "--json")
+
+    assert done.returncode == 10 and "Traceback" not in done.stderr
+    answered = [json.loads(line)["file"] for line in done.stdout.splitlines()]
+    assert answered == [str(files[1]), str(files[3])]  # two of one name
+    # beside the runtime's own lines
+    first, second = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert first.startswith(f"error: {files[0]}: ") and second.startswith(f"error: {files[2]}: ")
+
+
 def test_run_refuses_wrong_inputs(smoke_bundle):
     """In a process of its own: the runtime does not work in one that has loaded TensorFlow."""
     code = f"""

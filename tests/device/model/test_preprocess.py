@@ -298,6 +298,15 @@ def test_inputs_from_file(tmp_path):
         spec.from_file(other, {"mel_filters.npy": filters(spec)})
 
 
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_a_request_s_recording_of_another_rate_is_told_as_that(tmp_path, rate):
+    """And not as too many windows, which one second at 44.1 kHz would be."""
+    spec = MelSpec(**MEL)
+    second = write_wav(tmp_path / "a.wav", tone(rate), rate)
+    with pytest.raises(InputError, match=f"has {rate} Hz; the model takes 16000 Hz"):
+        spec.probe(second.read_bytes())
+
+
 def test_importing_it_loads_numpy_alone():
     code = (
         "import sys, edvit_tf.device.model.input_kinds; "

@@ -1,0 +1,129 @@
+"""The files that a command line names: each as it is given, and in the place of a folder all files
+in it, with names that tell them apart.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edvit_tf.errors import ConfigError, EdvitError, OutputError
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file, and what it is called in the output; or why there is none to read."""
+
+    name: str
+    path: Path
+    trouble: EdvitError | None = None
+
+
+def given_files(paths: Sequence[Path]) -> list[GivenFile]:
+    """The files of `paths` in their order, those of a folder sorted.
+
+    They are named by their way from what all the paths have in common: a file alone by its name,
+    those of one folder by their path in it. Hidden files (.DS_Store) in folders are left out, and
+    links are followed. A folder that is empty or cannot be read stands for itself, with its
+    trouble.
+    """
+    common = _common(paths)
+    files = []
+    for path in paths:
+        found = list(_inside(path, set())) if path.is_dir() else [(path, None)]
+        if not found:
+            found = [(path, ConfigError("the folder holds no files. Name others."))]
+        for file, trouble in found:
+            files.append(GivenFile(_name(file, common), file, trouble))
+
+    return files
+
+
+def _common(paths: Sequence[Path]) -> str:
+    """The folder from which the names count; "" where there is none (two drives of Windows)."""
+    folders = []
+    for path in paths:
+        absolute = os.path.abspath(path)
+        folders.append(absolute if path.is_dir() else os.path.dirname(absolute))
+
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:
+        return ""
+
+
+def _name(file: Path, common: str) -> str:
+    absolute = os.path.abspath(file)
+    # "." is the folder that all were to be in
+    name = os.path.relpath(absolute, common) if common else absolute
+    return str(file) if name == "." else name
+
+
+def _inside(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, EdvitError | None]]:
+    """The files below a folder; `above` are the folders on the way, to which a link may lead
+    back.
+    """
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield folder, _unreadable("folder", error)
+        return
+
+    way = above | {(status.st_dev, status.st_ino)}
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+
+        try:
+            is_folder, inner = entry.is_dir(), entry.lstat()
+            if is_folder:
+                inner = entry.stat()
+        except OSError as error:
+            yield entry, _unreadable("file", error)
+            continue
+
+        if not is_folder:
+            yield entry, _special(entry)
+        elif (inner.st_dev, inner.st_ino) not in way:
+            yield from _inside(entry, way)
+
+
+def _special(file: Path) -> EdvitError | None:
+    """Trouble with what nobody may open without waiting for ever, such as a pipe."""
+    if file.is_file() or not file.exists():
+        return None  # one that is not there says so when it is read
+    return ConfigError("it is neither a file nor a folder. Leave it out.")
+
+
+def _unreadable(what: str, error: OSError) -> EdvitError:
+    words = error.strerror or type(error).__name__
+    return OutputError(f"the {what} cannot be read ({words}). Mend the path or its permissions.")
+
+
+def read(file: GivenFile, most_bytes: int) -> bytes:
+    """What a file holds. Raises OutputError where it cannot be read, ConfigError for more than
+    `most_bytes`.
+    """
+    try:
+        size = file.path.stat().st_size
+        if size > most_bytes:
+            raise ConfigError(
+                f"it has {size / 2**20:.0f} MiB; what is sent as it is has {most_bytes >> 20} MiB "
+                "at most. Send a smaller one, or, of sound, cut it with --bundle."
+            )
+        return file.path.read_bytes()
+    except OSError as error:
+        raise _unreadable("file", error) from error
+
+
+def printable(text: str) -> str:
+    """A name for one line of a terminal: line ends and bytes that are no text are escaped."""
+    if text.isprintable():
+        return text
+    characters = []
+    for character in text:
+        escaped = character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        characters.append(character if character.isprintable() else escaped)
+
+    return "".join(characters)
