@@ -13,6 +13,7 @@ from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors, tls
+from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError, RequestFailed
 
 
@@ -30,7 +31,12 @@ class Client:
         self._timeout = timeout_seconds
 
         # what an input must be, and whose weights answer
-        metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
+        try:
+            metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
+        except RequestFailed as error:
+            self.close()
+            raise _explained(error, server, own, timeout_seconds) from error
+
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
         self.bundle_digest = metadata.properties.get("bundle_digest", "")
 
@@ -82,6 +88,20 @@ class Client:
                 f"{self._server} answered {error.code().name}: {error.details()}",
                 status=error.code().name,
             ) from error
+
+
+def _explained(
+    error: RequestFailed, server: str, own: tls.Identity | None, timeout_seconds: float
+) -> RequestFailed:
+    """The error of a first call, with the reason where the two do not understand each other's TLS:
+    gRPC tells it as a machine that is down.
+    """
+    if error.status != grpc.StatusCode.UNAVAILABLE.name:
+        return error
+    host, port = split_address(server)
+    why = tls.why_refused(own, host, port, timeout_seconds)
+
+    return error if why is None else RequestFailed(why, error.status)
 
 
 def predict_encoded(client: Client, encoded: bytes) -> dict:

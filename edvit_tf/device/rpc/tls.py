@@ -25,6 +25,8 @@ ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name.
 _NO_CHECK_TIME = 0x200000
+# How OpenSSL calls what is no TLS.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
 class AuthFailed(DeviceError):
@@ -129,23 +131,32 @@ def names_of(own: Identity) -> list[str] | None:
 
     None for a certificate that is not of this authority.
     """
-    # as a client, which every role's certificate may be as far as TLS goes
+    try:
+        certificate = _call_oneself(own, _NO_CHECK_TIME)
+    except ssl.SSLError:
+        return None
+
+    return [value for _, value in certificate.get("subjectAltName", ())]
+
+
+def _call_oneself(own: Identity, flags: int = 0) -> dict[str, Any]:
+    """This identity's certificate, as `getpeercert` gives it to a server of its own, which every
+    role's certificate may ask as far as TLS goes.
+
+    Raises SSLCertVerificationError if the server refuses it.
+    """
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(own.cert, own.key)
     there.load_verify_locations(own.ca)
     there.verify_mode = ssl.CERT_REQUIRED
-    there.verify_flags |= _NO_CHECK_TIME
+    there.verify_flags |= flags
+    # of the two sides only the server judges here
     context = client_context(own)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    _, server = _handshake(context, there)
 
-    try:
-        _, server = _handshake(context, there)
-    except ssl.SSLError:
-        return None
-
-    certificate: dict[str, Any] = server.getpeercert() or {}
-    return [value for _, value in certificate.get("subjectAltName", ())]
+    return server.getpeercert() or {}
 
 
 def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
@@ -249,8 +260,8 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
                 if not secured.recv(1):
                     raise AuthFailed(
                         f"{host}:{port} closed the connection after the handshake; it does not "
-                        f"accept the certificate {own.cert} (its log may say why; are its dates "
-                        "right by the clock there?), or it is no gRPC server."
+                        f"accept the certificate {own.cert} ({_own_fault(own)}), or it is no gRPC "
+                        "server."
                     )
 
                 certificate: dict[str, Any] = secured.getpeercert() or {}
@@ -259,9 +270,60 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
         except TimeoutError:
             raise
         except (ssl.SSLError, ssl.CertificateError, ConnectionResetError) as error:
-            raise AuthFailed(
-                f"TLS with {host}:{port} failed: {error}. Both sides need certificates of one CA "
-                "that are valid today, and the server's must name this host."
-            ) from error
+            if getattr(error, "reason", None) in _NO_TLS:
+                why = "it answers without TLS. Start it with --identity"
+            else:
+                why = (
+                    "both sides need certificates of one CA that are valid today, and the server's "
+                    "must name this host"
+                )
+            raise AuthFailed(f"TLS with {host}:{port} failed: {error}; {why}.") from error
 
     return role_of(names)
+
+
+def _own_fault(own: Identity) -> str:
+    """What may be wrong with our own certificate, which gRPC's servers refuse without a word."""
+    try:
+        _call_oneself(own)
+    except ssl.SSLCertVerificationError as error:
+        return f"by this machine's clock: {error.verify_message}"
+
+    return "of another CA, or out of its dates by the clock there"
+
+
+def why_refused(own: Identity | None, host: str, port: int, timeout_seconds: float) -> str | None:
+    """Why gRPC says "Socket closed" or the like of a server that is there, found by a connection of
+    our own; None where it is no matter of TLS.
+
+    `own` is the identity that it was asked with, None: plaintext.
+    """
+    try:
+        if own is not None:
+            peer_of(own, host, port, timeout_seconds)
+        elif _speaks_tls(host, port, timeout_seconds):
+            return (
+                f"{host}:{port} speaks TLS, and this side does not. Give --identity FOLDER in the "
+                "place of --insecure."
+            )
+    except AuthFailed as error:
+        return str(error)
+    except OSError:
+        pass  # nobody is there
+
+    return None
+
+
+def _speaks_tls(host: str, port: int, timeout_seconds: float) -> bool:
+    """Whether a server answers a handshake of TLS, be it with a refusal."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((host, port), timeout_seconds) as plain:
+        try:
+            with context.wrap_socket(plain):
+                return True
+        except ssl.SSLError as error:
+            # an alert is TLS's way to refuse; what speaks something else sends none
+            return "ALERT" in (error.reason or "")

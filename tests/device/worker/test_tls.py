@@ -14,7 +14,7 @@ from cryptography import x509
 
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.operate import certs
-from tests.support.commands import run_device, run_host
+from tests.support.commands import run_command, run_device, run_host
 from tests.support.worker_process import ask, wait_for, worker
 
 REQUEST = tensors.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
@@ -128,6 +128,44 @@ def test_who_is_not_there_is_down_not_refused(authority, tiny_bundle, tmp_path):
         plain.stop()
         with pytest.raises(ConnectionRefusedError):
             tls.peer_of(own, *address, 5)
+
+
+def test_the_reason_that_grpc_does_not_tell(secured, authority, tiny_bundle, tmp_path):
+    """gRPC calls an expired certificate, and plaintext before TLS, a closed socket."""
+    good = issued(authority, "client", "wondering")
+    expired = issued(authority, "client", "late", days=-1)
+    there = host_and_port(secured)
+    assert tls.why_refused(good, *there, 5) is None
+    assert "by this machine's clock: certificate has expired" in tls.why_refused(expired, *there, 5)
+    assert "speaks TLS, and this side does not" in tls.why_refused(None, *there, 5)
+
+    with worker(tiny_bundle, tmp_path) as plain:
+        there = host_and_port(plain)
+        assert tls.why_refused(None, *there, 5) is None
+        assert "answers without TLS" in tls.why_refused(good, *there, 5)
+    for own in (good, None):
+        assert tls.why_refused(own, *there, 5) is None  # nobody is there now
+
+
+@pytest.mark.parametrize(
+    "who, words",
+    [
+        ("expired", "by this machine's clock: certificate has expired"),
+        ("plaintext", "speaks TLS, and this side does not. Give --identity"),
+        ("rogue", "unable to get local issuer certificate"),
+    ],
+)
+def test_a_client_is_told_it(secured, authority, tmp_path, who, words):
+    """`edvit predict`; that it is a worker which it asks here is looked at after TLS."""
+    if who == "expired":
+        own = ["--identity", certs.issue(authority, "client", f"told-{who}", days=-1)]
+    elif who == "rogue":
+        own = ["--identity", certs.issue(certs.init(tmp_path / "rogue"), "client", "told")]
+    else:
+        own = ["--insecure"]
+    (tmp_path / "one.png").write_bytes(b"never sent")
+    code, _, err = run_command(["predict", "--server", secured.address, *own, tmp_path / "one.png"])
+    assert code == 19 and words in err and "Socket closed" not in err, err
 
 
 def test_a_worker_under_another_name_is_refused(tiny_bundle, authority, tmp_path):
