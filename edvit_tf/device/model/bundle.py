@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import (
@@ -18,7 +19,10 @@ from edvit_tf.device.model.manifest import (
     SubModelEntry,
     manifest_from_dict,
 )
+from edvit_tf.device.model.manifest_checks import check_manifest
 
+# The largest of the recipes' manifests, of ten sub-models, has 40 kB.
+MAX_MANIFEST_BYTES = 16 << 20
 REQUIRED = ("labels", "input", "sub_models", "fusion", "files", "data", "run", "plan", "seed")
 
 
@@ -97,15 +101,7 @@ def open_bundle(path: str | Path) -> Bundle:
             "exported."
         )
 
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file} is not JSON ({error}). Copy the bundle again.") from error
-    except OSError as error:
-        raise BundleError(
-            f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
-        ) from error
-
+    values = _manifest_values(file)
     # before the keys are looked for: another version may have others
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
@@ -122,15 +118,49 @@ def open_bundle(path: str | Path) -> Bundle:
 
     try:
         manifest = manifest_from_dict(values)
+        check_manifest(manifest)
     except ManifestError as error:
         raise BundleError(
             f"{file} is not as a recipe writes it ({error}). Copy the bundle again, or export it "
             "again."
         ) from error
 
-    # of the values, not of the text: how the file is laid out does not count
-    digest = hashlib.sha256(canonical_json(values).encode()).hexdigest()
-    return Bundle(path, manifest, digest)
+    try:
+        # of the values, not of the text: how the file is laid out does not count
+        text = canonical_json(values).encode()
+    # a lone surrogate; or as deep as can be read, and too deep to be written
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise BundleError(
+            f"{file} is not JSON of ours ({error}). Copy the bundle again."
+        ) from error
+
+    return Bundle(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _manifest_values(file: Path) -> Any:
+    """What manifest.json holds; BundleError if it cannot be read, or is no JSON of a usual size."""
+    if file.is_symlink():
+        raise BundleError(f"{file} is a link; links are not followed. Copy the bundle again.")
+
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(
+            f"{file} cannot be read ({error}). Mend its permissions, or copy the bundle again."
+        ) from error
+
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{file} has more than {MAX_MANIFEST_BYTES >> 20} MiB, which no manifest has. Copy the "
+            "bundle again."
+        )
+
+    try:
+        return json.loads(content.decode("utf-8"))
+    # ValueError: also a number of thousands of digits; RecursionError: lists in lists in lists
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file} is not JSON ({error}). Copy the bundle again.") from error
 
 
 def verified_path(bundle: Bundle, name: str) -> Path:
@@ -146,11 +176,11 @@ def verified_path(bundle: Bundle, name: str) -> Path:
         )
 
     file = bundle.path / name
-    # no folder, no "..", and no link that leads out of the bundle
-    if Path(name).name != name or file.resolve().parent != bundle.path.resolve():
+    # no folder, no "..", and no link, wherever it leads
+    if Path(name).name != name or file.is_symlink():
         raise BundleError(
-            f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself. "
-            "Refused."
+            f"{name} leaves the bundle's folder {bundle.path}; files lie in the folder itself, and "
+            "links are not followed. Refused."
         )
 
     if not file.is_file():

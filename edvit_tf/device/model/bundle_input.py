@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.array_file import read_npy
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.input_spec import Files, InputSpec, Source
@@ -76,6 +77,10 @@ def bundle_input(bundle: Bundle) -> BundleInput:
 
 def _loaded(bundle: Bundle, file: str) -> np.ndarray | bytes:
     path = verified_path(bundle, file)
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    return path.read_bytes()
+    try:
+        return read_npy(path) if path.suffix == ".npy" else path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} is not as a recipe writes it ({error}). Copy the bundle again, or export it "
+            "again."
+        ) from error

@@ -2,11 +2,10 @@
 as it should.
 """
 
-import zipfile
-
 import numpy as np
 
 from edvit_tf.device.errors import BundleError, WrongAnswers
+from edvit_tf.device.model.array_file import read_npz
 from edvit_tf.device.model.bundle import Bundle, verified_path
 
 # Of max |a - b| / max |b|. Machines agree to about 1e-6 in float32; the golden answers are those of
@@ -20,19 +19,54 @@ def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
     """
     path = verified_path(bundle, "golden.npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            golden = {name: file[name] for name in file.files}
+        golden = read_npz(path)
         if index is None:
             return _of_the_fusion(bundle, golden)
 
         name = bundle.entry(index).name
         outputs = {part: golden[f"{name}.{part}"] for part in ("features", "logits")}
-        return {bundle.input.name: golden["input"]}, outputs
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        return {bundle.input.name: _golden_input(bundle, golden["input"])}, outputs
+    except (KeyError, ValueError, OSError) as error:
         raise BundleError(
             f"{path} is not as a recipe writes it ({error!r}). Copy the bundle again, or export it "
             "again."
         ) from error
+
+
+def _golden_input(bundle: Bundle, x: np.ndarray) -> np.ndarray:
+    """The golden input, found to be what the bundle's models take; ValueError if it is not."""
+    shape = (1, *bundle.input.shape)
+    if x.shape != shape or x.dtype != bundle.input.dtype:
+        raise ValueError(
+            f"its input is {x.dtype} {list(x.shape)}; the manifest says {bundle.input.dtype} "
+            f"{list(shape)}"
+        )
+
+    return x
+
+
+def check_widths(bundle: Bundle, index: int | None, answers: dict[str, np.ndarray]) -> None:
+    """Raises BundleError where a model's answers, right as they may be, are not of the widths that
+    the manifest says: such a bundle can be tried, and cannot serve.
+    """
+    if index is None:
+        name = "the fusion"
+        wanted = {"probabilities": (1, len(bundle.labels))}
+    else:
+        entry = bundle.entry(index)
+        name = entry.name
+        wanted = {
+            "features": (1, bundle.widths[index]),
+            "logits": (1, len(entry.classes) + entry.other),
+        }
+
+    for output, shape in wanted.items():
+        if answers[output].shape != shape:
+            raise BundleError(
+                f"{name} of {bundle.path} answers {output} of {list(answers[output].shape)}; by "
+                f"the manifest's labels, classes and widths it is {list(shape)}. Export the bundle "
+                "again."
+            )
 
 
 def _of_the_fusion(bundle: Bundle, golden: dict[str, np.ndarray]) -> tuple[dict, dict]:

@@ -35,7 +35,6 @@ class ImageSpec(InputSpec):
     item = "picture"
     described = "picture (uint8, 0-255)"
     is_picture = True
-    decoding_bytes = DECODING_BYTES
     largest_file = f"encoded picture of {MAX_PIXELS >> 20} megapixels"
 
     def __post_init__(self) -> None:
@@ -55,6 +54,11 @@ class ImageSpec(InputSpec):
     def largest_file_bytes(self) -> int:
         """Bytes that the file of a request may have."""
         return _MAX_FILE_BYTES
+
+    @property
+    def decoding_bytes(self) -> int:
+        """DECODING_BYTES, whatever the model takes."""
+        return DECODING_BYTES
 
     def probe(self, source: Source) -> None:
         """Errors as `check_picture_size`."""

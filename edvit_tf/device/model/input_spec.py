@@ -33,7 +33,6 @@ class InputSpec(ABC):
     is_sound: ClassVar[bool] = False  # brings sample_rate_hz, window_samples and from_samples
     files: ClassVar[tuple[str, ...]] = ()  # that a bundle must hold for it
     may_be_zero: ClassVar[tuple[str, ...]] = ()  # fields of which 0 is allowed
-    decoding_bytes: ClassVar[int] = 0  # memory that decoding the largest file of a request takes
     largest_file: ClassVar[str] = ""  # that file, in words
 
     @property
@@ -45,6 +44,11 @@ class InputSpec(ABC):
     @abstractmethod
     def largest_file_bytes(self) -> int:
         """Bytes that the encoded file of a request may have."""
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory that decoding the largest file of a request takes at most."""
+        return 0
 
     @abstractmethod
     def probe(self, source: Source) -> None:

@@ -14,6 +14,10 @@ MEL_FILTERS = (
     "mel_filters.npy"  # in a bundle: (n_mels, 1 + n_fft // 2), so that no device needs librosa
 )
 _SAMPLE_BYTES = 2 * 4  # of an encoded recording: two channels of float32 at most
+# Of a value of all frames: float64 times Hann, the complex spectrum of half as many, its power.
+_FRAME_BYTES = 8 + 8 + 4
+# That decoding may take: 20 times what GTZAN's half minute does. A spec beyond it is a mistake.
+_MAX_DECODING_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class MelSpec(InputSpec):
     item = "recording"
     described = "log-mel spectrogram (float32, decibels)"
     is_sound = True
+    largest_file = "encoded recording of one window"
     files = (MEL_FILTERS,)
     may_be_zero = ("fmin_hz",)
 
@@ -62,6 +67,13 @@ class MelSpec(InputSpec):
                 f"end at or below half the sample rate, {self.sample_rate_hz / 2}."
             )
 
+        if self.decoding_bytes > _MAX_DECODING_BYTES:
+            raise ValueError(
+                f"MelSpec of {self.window_samples} samples, n_fft {self.n_fft} and hop "
+                f"{self.hop_length} takes {self.decoding_bytes >> 20} MiB; at most "
+                f"{_MAX_DECODING_BYTES >> 20} are allowed. Take a shorter window or a longer hop."
+            )
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, 1)."""
@@ -71,6 +83,12 @@ class MelSpec(InputSpec):
     def largest_file_bytes(self) -> int:
         """One and a half windows: with less than half a window more there is still one."""
         return self.window_samples * 3 // 2 * _SAMPLE_BYTES
+
+    @property
+    def decoding_bytes(self) -> int:
+        """The file, its samples of two channels twice, and the spectrum of one window."""
+        frames = 1 + self.window_samples // self.hop_length
+        return 3 * self.largest_file_bytes + frames * self.n_fft * _FRAME_BYTES
 
     def probe(self, source: Source) -> None:
         """InputTooLarge for more than one window; InputError for what is no recording, or has

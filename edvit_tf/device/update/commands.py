@@ -35,6 +35,7 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.update.store import (
     LINKS,
     changing,
@@ -63,6 +64,8 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
     # before the store is touched: a spoilt bundle changes nothing
     for name in files:
         verified_path(bundle, name)
+    # a worker prepares a request's file by it
+    bundle_input(bundle)
 
     with changing(store, make=True) as partial:
         current = linked(store, "current")

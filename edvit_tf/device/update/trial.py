@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, verified_path
-from edvit_tf.device.model.golden import check_answers, expected_answers
+from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
@@ -58,6 +58,7 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
         inputs, expected = expected_answers(bundle, index)
         answers, _ = run_model(path, inputs, threads=chosen.threads, scratch=scratch)
         check_answers(name, path.name, chosen.flavour, answers, expected)
+        check_widths(bundle, index, answers)
 
 
 def _sub_model_trials(bundle: Bundle) -> list[tuple[int | None, str, Choice]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edvit_tf.device.errors import InputError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, verified_path
-from edvit_tf.device.model.golden import check_answers, expected_answers
+from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import Model, load
 from edvit_tf.device.model.subprocess_run import run_model
@@ -58,6 +58,7 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
     # what crashes there does not end the worker
     tried, _ = run_model(path, golden, threads=chosen.threads)
     check_answers(name, path.name, chosen.flavour, tried, expected)
+    check_widths(bundle, index, tried)
 
     seconds = []
     try:

@@ -1,0 +1,105 @@
+"""What the values of a manifest must say together, so that the bundle can serve.
+
+A manifest may come from anybody. Its types are right by then (`manifest.py`); here the numbers get
+their limits, and what stands in two places must agree. What only the files can show is looked at
+when they are tried (`golden.py`).
+"""
+
+import math
+import re
+
+from edvit_tf.device.model.manifest import Manifest, ManifestError, SubModelEntry
+
+# As many as there are classes; the largest data set of the recipes has 257.
+MAX_SUB_MODELS = 1024
+# Of one input: 2048 x 2048 grey, or seven pictures of 784 x 784 in colour. A golden input, a
+# request and the unit's memory follow from it.
+MAX_INPUT_VALUES = 1 << 22
+MAX_FEATURES = 1 << 20  # of all sub-models together; ViT-Huge has 1280 in each
+
+# Names become folders, log lines and labels of metrics.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raises ManifestError for a manifest whose bundle could not serve."""
+    _check_labels(manifest)
+    _check_sub_models(manifest)
+
+    widths = manifest.fusion.widths
+    if min(widths) < 1 or sum(widths) > MAX_FEATURES:
+        raise ManifestError(
+            f"fusion.widths is {_short(list(widths))}; each must be 1 or more, and the sum at most "
+            f"{MAX_FEATURES}"
+        )
+
+    shape = manifest.input.shape
+    if not shape or min(shape) < 1 or math.prod(shape) > MAX_INPUT_VALUES:
+        raise ManifestError(
+            f"input.shape is {_short(list(shape))}; it must hold 1 to {MAX_INPUT_VALUES} values"
+        )
+
+    for name, entry in manifest.files.items():
+        if not _NAME.fullmatch(name):
+            raise ManifestError(
+                f"files names {_short(name)}, which leaves the bundle's folder or is no plain "
+                "name; files lie in the folder itself"
+            )
+        if entry.bytes < 0:
+            raise ManifestError(f"files.{name}.bytes is {entry.bytes}; it must be 0 or more")
+
+
+def _check_labels(manifest: Manifest) -> None:
+    if not manifest.labels:
+        raise ManifestError("labels is empty")
+    for label in manifest.labels:
+        if not label.isprintable():
+            raise ManifestError(f"labels holds {_short(label)}; it must be printable")
+
+
+def _check_sub_models(manifest: Manifest) -> None:
+    count = len(manifest.sub_models)
+    # before each is looked at: a list of a million is refused at once
+    if count > MAX_SUB_MODELS:
+        raise ManifestError(f"sub_models has {count} entries; at most {MAX_SUB_MODELS} are served")
+
+    names = set()
+    for position, entry in enumerate(manifest.sub_models):
+        place = f"sub_models[{position}]"
+        if entry.index != position:
+            raise ManifestError(f"{place}.index is {entry.index}; it must be its place")
+        if not _NAME.fullmatch(entry.name):
+            raise ManifestError(
+                f"{place}.name is {_short(entry.name)}; it must be letters, digits, '.', '_', '-'"
+            )
+        if entry.name in names:
+            raise ManifestError(f"{place}.name is {entry.name}, as of another; each has its own")
+
+        names.add(entry.name)
+        _check_classes(entry, place, manifest.labels)
+
+
+def _check_classes(entry: SubModelEntry, place: str, labels: tuple[str, ...]) -> None:
+    if not entry.classes or len(set(entry.classes)) < len(entry.classes):
+        raise ManifestError(
+            f"{place}.classes is {_short(list(entry.classes))}; it must hold each class once, and "
+            "one at least"
+        )
+
+    for index in entry.classes:
+        if not 0 <= index < len(labels):
+            raise ManifestError(
+                f"{place}.classes holds {index}; there are {len(labels)} labels, 0 to "
+                f"{len(labels) - 1}"
+            )
+
+    # by count alone: who renames a class does so in `labels`
+    if len(entry.labels) != len(entry.classes):
+        raise ManifestError(
+            f"{place}.labels has {len(entry.labels)} names, for {len(entry.classes)} classes"
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
