@@ -5,6 +5,7 @@ what its life needs to know of it (`lifecycle.py`).
 """
 
 import asyncio
+import functools
 import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable
@@ -16,8 +17,9 @@ from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import certificate_expiry, messages, tls, triton
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.http_server import JSON, Page, Routes
+from edvit_tf.device.rpc.limits import Room
 from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
-from edvit_tf.device.rpc.request_input import requested_model
+from edvit_tf.device.rpc.request_input import message_limit, requested_model
 
 
 class Availability:
@@ -85,6 +87,11 @@ class BaseService:
         self.metrics = Metrics()
         self.availability = Availability(serving)
         self.in_flight = 0
+
+    @functools.cached_property
+    def room(self) -> Room:
+        """What callers share of this server."""
+        return Room(self.model_input, message_limit(self.model_input))
 
     # What its life asks for.
 

@@ -1,5 +1,4 @@
-"""What every call and every message of a stream passes: the peer's role, then the bytes, then the
-method.
+"""What every call and every message of a stream passes, and how each end of it is told.
 
 A WireError becomes the call's status, anything unforeseen becomes INTERNAL and a line in the log.
 Nothing of a request is kept.
@@ -8,91 +7,104 @@ Nothing of a request is kept.
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
-from edvit_tf.device.rpc import messages, tls
+from edvit_tf.device.rpc.admission import one_message
 from edvit_tf.device.rpc.base_service import BaseService
+from edvit_tf.device.rpc.callers import Caller, caller_of
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
+from edvit_tf.device.rpc.messages import WireError
 
 INFER = "ModelInfer"  # how inferences are counted, those of streams too
 Call = Callable[[Any, Any], Awaitable[Any]]  # of (request, context), a method of the service
 
 
 def call_handler(service: BaseService, method: str, call: Call) -> Call:
-    """A handler of one request: `respond`, and the call ends with the refusal's status."""
+    """A handler of one request. To gRPC it takes a stream of raw messages, so that it is called
+    before there is one.
+    """
 
-    async def handle(request, context):
-        response, refusal = await respond(service, method, call, request, context)
-        if refusal is not None:
+    async def handle(_, context):
+        caller = caller_of(context)
+        response = None
+        with Tally(service, method, caller) as tally:
+            async with one_message(service, method, caller, context) as request:
+                tally.begins(request)
+                response = await call(request, context)
+
+        if tally.refusal is not None:
             # last: whoever reads the metrics finds it counted
-            await context.abort(refusal.code, str(refusal))
+            await context.abort(tally.refusal.code, str(tally.refusal))
 
         return response
 
     return handle
 
 
-async def respond(
-    service: BaseService, method: str, call: Call, request, context, *, check_role: bool = True
-) -> tuple[Any, messages.WireError | None]:
-    """(response, None), or (None, refusal); counted either way."""
-    started = time.perf_counter()
-    model, code = "", "OK"
-    infers = method == INFER
-    service.in_flight += infers
+class Tally:
+    """A block that answers one request: it is counted when it ends, whatever its end is.
 
-    try:
-        if check_role and service.own is not None:
-            _authorise(context, service.accepted_roles)
+    What it raises is logged and becomes `refusal`; a cancelled block stays cancelled.
+    """
+
+    def __init__(self, service: BaseService, method: str, caller: Caller) -> None:
+        self.refusal: WireError | None = None
+        self._service = service
+        self._method = method
+        self._caller = caller
+        self._model = ""
+        self._infers = False
+
+    def begins(self, request) -> None:
+        """The request is here."""
+        self._infers = self._method == INFER
+        self._service.in_flight += self._infers
         # other names are no labels: peers could make metrics without end of them
-        if infers and getattr(request, "model_name", "") in service.names:
-            model = request.model_name
-        return await call(messages.checked(request), context), None
+        name = getattr(request, "model_name", "")  # what cannot be read has none
+        if self._infers and name in self._service.names:
+            self._model = name
 
-    except messages.WireError as error:
+    def __enter__(self) -> "Tally":
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> bool:
+        code = "OK" if error is None else self._ended_by(error)
+        self._service.in_flight -= self._infers
+        seconds = time.perf_counter() - self._started
+        self._service.metrics.count(self._method, self._model, code, seconds)
+
+        return self.refusal is not None
+
+    def _ended_by(self, error: BaseException) -> str:
+        """The name of the status of what ended the block."""
+        if isinstance(error, WireError):
+            self.refusal = error.without_frames()
+            self._log_refusal(error)
+        elif isinstance(error, Exception):
+            # a fault of ours ends one call and is in the log, whole
+            text = "".join(traceback.format_exception(error))
+            log("failed", "error", method=self._method, traceback=text)
+            self.refusal = WireError(
+                f"{self._method} failed inside the server; its log says how.",
+                grpc.StatusCode.INTERNAL,
+            )
+        else:
+            return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"
+
+        return self.refusal.code.name
+
+    def _log_refusal(self, error: WireError) -> None:
         code = error.code.name
         log_seldom(
             "refused",
-            f"{method} {code}",
-            method=method,
+            f"{self._method} {code}",
+            method=self._method,
             code=code,
-            peer=context.peer(),
+            peer=self._caller.connection,
+            name=self._caller.name,
             detail=str(error),
         )
-        return None, error
-
-    except asyncio.CancelledError:
-        code = "CANCELLED"
-        raise
-
-    except Exception:  # noqa: BLE001, a fault of ours ends one call and is in the log, whole
-        code = "INTERNAL"
-        log("failed", "error", method=method, traceback=traceback.format_exc())
-        return None, messages.WireError(
-            f"{method} failed inside the server; its log says how.", grpc.StatusCode.INTERNAL
-        )
-
-    finally:
-        service.in_flight -= infers
-        service.metrics.count(method, model, code, time.perf_counter() - started)
-
-
-def _authorise(context, accepted: Sequence[str]) -> None:
-    """Raises WireError unless the peer's certificate has a role that may ask here."""
-    # TLS has let it in: it has a certificate of our authority, of some role
-    peer = tls.peer_role(context)
-    if peer is None:
-        got, code = "a certificate without one", grpc.StatusCode.UNAUTHENTICATED
-    elif peer[0] not in accepted:
-        got, code = f"{peer[0]} ({peer[1][:64]})", grpc.StatusCode.PERMISSION_DENIED
-    else:
-        return
-
-    raise messages.WireError(
-        f"role: got {got}; expected a certificate of one of the roles {', '.join(accepted)}. Issue "
-        "one with `edvit certs issue`.",
-        code,
-    )

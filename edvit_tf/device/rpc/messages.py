@@ -20,6 +20,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
 from edvit_tf.device.errors import DeviceError
+from edvit_tf.device.rpc.message_counts import CountError, check_counts
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -247,12 +248,9 @@ MESSAGES = _build()
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a deserialiser gives for bytes that are no message of the type; `checked` makes an error
-    of it.
-    """
+    """What a deserialiser gives for bytes that cannot be used; `checked` makes an error of it."""
 
-    expected: str  # the message's name
-    size_bytes: int
+    reason: str
 
 
 class WireError(DeviceError):
@@ -263,6 +261,11 @@ class WireError(DeviceError):
     def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
         super().__init__(text)
         self.code = code
+
+    def without_frames(self) -> "WireError":
+        """Itself, without what led to it: the frames of a request hold its bytes."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 def wrong(field: str, got, expected) -> WireError:
@@ -278,11 +281,7 @@ def new(message: str, /, **fields) -> Any:
 def checked(received: Any) -> Any:
     """The message itself; raises WireError where the bytes were none."""
     if isinstance(received, Garbage):
-        raise wrong(
-            "message",
-            f"{received.size_bytes} bytes that are no protobuf message of this type",
-            f"inference.{received.expected}",
-        )
+        raise WireError(received.reason)
 
     return received
 
@@ -299,17 +298,33 @@ def serialise(sent: Message | bytes) -> bytes:
     return sent if isinstance(sent, bytes) else sent.SerializeToString()
 
 
+def parsed(name: str, data: bytes, most_elements: int | None = None) -> Any:
+    """Message `name` of bytes that another machine sent; `most_elements`: see `check_counts`.
+    Raises WireError.
+    """
+    try:
+        check_counts(name, data, most_elements)
+        return MESSAGES[name].FromString(data)
+    except CountError as error:
+        raise wrong(error.field, error.got, error.expected) from error
+    except DecodeError as error:
+        raise wrong(
+            "message",
+            f"{len(data)} bytes that are no protobuf message of this type",
+            f"inference.{name}",
+        ) from error
+
+
 def deserialiser(name: str) -> Callable[[bytes], Message | Garbage]:
     """Parses bytes into message `name`, or returns Garbage: an exception here would be INTERNAL
     before our code.
     """
-    kind = MESSAGES[name]
 
     def parse(data: bytes) -> Message | Garbage:
         try:
-            return kind.FromString(data)
-        except DecodeError:
-            return Garbage(name, len(data))
+            return parsed(name, data)
+        except WireError as error:
+            return Garbage(str(error))
 
     return parse
 

@@ -12,10 +12,8 @@ from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import call_handler
 from edvit_tf.device.rpc.http_server import serve_http
+from edvit_tf.device.rpc.limits import MOST_CALLS
 from edvit_tf.device.rpc.streams import stream_handler
-
-# Calls at once, health included; gRPC itself refuses more with RESOURCE_EXHAUSTED.
-_CONCURRENT = 256
 
 # Peers vanish without a word: cut cables must not eat descriptors over months.
 _CONNECTIONS = (
@@ -26,6 +24,9 @@ _CONNECTIONS = (
     # an aggregator may ask so often whether we live
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # What is not asked for yet is held to 64 KiB a call. With this probe gRPC would let a fast peer
+    # send megabytes of each; a message that is asked for comes at full speed in any case.
+    ("grpc.http2.bdp_probe", 0),
 )
 
 
@@ -86,7 +87,7 @@ def open_port(
     """
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", limit_bytes), *_CONNECTIONS],
-        maximum_concurrent_rpcs=_CONCURRENT,
+        maximum_concurrent_rpcs=MOST_CALLS,
     )
 
     server.add_generic_rpc_handlers(_method_handlers(service))
@@ -107,23 +108,24 @@ def open_port(
 def _method_handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
     """The two gRPC services."""
 
-    def made(make: Callable, method: str, handler: Callable):
-        request = messages.METHODS[method][0]
-        return make(handler, messages.deserialiser(request), messages.serialise)
+    # Raw bytes of a stream, whatever the method takes: gRPC would receive and parse the message of
+    # a call before our code is asked whether it may.
+    def made(make: Callable, handler: Callable):
+        return make(handler, None, messages.serialise)
 
     def one_for_one(method: str, call: Callable):
         handler = call_handler(service, method, call)
-        return made(grpc.unary_unary_rpc_method_handler, method, handler)
+        return made(grpc.stream_unary_rpc_method_handler, handler)
 
     # one request and one answer, all but two of them
     inference = {method: one_for_one(method, call) for method, call in service.calls().items()}
     inference["ModelStreamInfer"] = made(
-        grpc.stream_stream_rpc_method_handler, "ModelStreamInfer", stream_handler(service)
+        grpc.stream_stream_rpc_method_handler, stream_handler(service)
     )
     watch = call_handler(service, "Watch", service.watch)
     health = {
         "Check": one_for_one("Check", service.check),
-        "Watch": made(grpc.unary_stream_rpc_method_handler, "Watch", watch),
+        "Watch": made(grpc.stream_stream_rpc_method_handler, watch),
     }
 
     return [

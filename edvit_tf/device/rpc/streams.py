@@ -5,17 +5,26 @@ It costs a request about 0.4 ms less than a call of its own (docs/latency.md).
 """
 
 import asyncio
+import contextlib
 import functools
+from typing import Any
 
 import grpc
 
 from edvit_tf.device.rpc import messages, tensors
+from edvit_tf.device.rpc.admission import check_role
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.handlers import INFER, Call, respond
+from edvit_tf.device.rpc.callers import AGGREGATOR, Caller, caller_of
+from edvit_tf.device.rpc.handlers import INFER, Call, Tally
+from edvit_tf.device.rpc.messages import WireError
 
-_OPEN = 64  # streams at once: each holds one of the server's calls (ports.py), which all share
 _AT_ONCE = 256  # requests of a stream that are not answered yet; more are not read
 _ID_LENGTH = 1024  # characters of a request's id that a refusal repeats
+# After a refusal for want of room the next request is read no sooner: a peer that sends on and on
+# would keep the event loop from everybody. Not from an aggregator, which asks for many.
+_PAUSE_SECONDS = 0.005
+# A stream is opened to be used. Afterwards it may be silent for as long as its connection lives.
+_FIRST_MESSAGE_SECONDS = 60.0
 _Key = tuple[str, str]  # model, id
 
 
@@ -25,43 +34,44 @@ def stream_handler(service: BaseService) -> Call:
     A server that stops answers what it was asked before, refuses what still comes (UNAVAILABLE),
     and ends the stream.
     """
-    open_streams = 0
 
-    async def admit(request, context) -> None:
-        if open_streams >= _OPEN:
-            raise messages.WireError(
-                f"streams: got {open_streams} that are open; expected {_OPEN} at most. Close "
-                "some, or send calls.",
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-            )
+    async def handle(_, context):
+        caller = caller_of(context)
+        with contextlib.ExitStack() as held:
+            # the role is looked at once, here, and not at each of the stream's requests
+            with Tally(service, "ModelStreamInfer", caller) as tally:
+                check_role(service, caller)
+                held.enter_context(service.room.calls.held(caller))
+                held.enter_context(service.room.streams.held(caller))
 
-    async def handle(requests, context):
-        nonlocal open_streams
-        # the role is looked at once, here, and not at each of the stream's requests
-        _, refusal = await respond(service, "ModelStreamInfer", admit, None, context)
-        if refusal is not None:
-            await context.abort(refusal.code, str(refusal))
+            if tally.refusal is not None:
+                await context.abort(tally.refusal.code, str(tally.refusal))
 
-        open_streams += 1
-        stream = _Stream(service, context)
-        reading = asyncio.ensure_future(stream.read())
-        stopping = asyncio.ensure_future(_stopped(service))
-
-        try:
-            # whichever comes first; then what was asked before is answered
-            await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
-            while stream.answering:
-                await asyncio.wait(stream.answering)
-
-            # raises what ended the reading, if that was not the end of the stream
-            if reading.done():
-                reading.result()
-        finally:  # cancelled: the peer is gone, and nobody waits for what it asked
-            open_streams -= 1
-            for task in (reading, stopping, *stream.answering):
-                task.cancel()
+            await _serve(service, caller, context)
 
     return handle
+
+
+async def _serve(service: BaseService, caller: Caller, context) -> None:
+    """The requests of a stream that was let in."""
+    stream = _Stream(service, caller, context)
+    reading = asyncio.ensure_future(stream.read())
+    stopping = asyncio.ensure_future(_stopped(service))
+
+    try:
+        # whichever comes first; then what was asked before is answered
+        await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        while stream.answering:
+            await asyncio.wait(stream.answering)
+
+        # raises what ended the reading, if that was not the end of the stream
+        if reading.done():
+            reading.result()
+    except WireError as error:
+        await context.abort(error.code, str(error))
+    finally:  # cancelled: the peer is gone, and nobody waits for what it asked
+        for task in (reading, stopping, *stream.answering):
+            task.cancel()
 
 
 async def _stopped(service: BaseService) -> None:
@@ -73,50 +83,88 @@ async def _stopped(service: BaseService) -> None:
 class _Stream:
     """The requests of one ModelStreamInfer call."""
 
-    def __init__(self, service: BaseService, context) -> None:
+    def __init__(self, service: BaseService, caller: Caller, context) -> None:
         self.service = service
+        self.caller = caller
         self.context = context
         self.answering: set[asyncio.Task] = set()
         self._by_key: dict[_Key, asyncio.Task] = {}  # that may still be taken back
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._writing = asyncio.Lock()
+        self._refused = False  # for want of room, since the last one was read
 
     async def read(self) -> None:
-        """Reads requests until there are no more, and answers each in a task of its own."""
-        while (request := await self.context.read()) is not grpc.aio.EOF:
-            model = getattr(request, "model_name", "")  # Garbage has none
-            request_id = getattr(request, "id", "")
-            key = (model[:_ID_LENGTH], request_id[:_ID_LENGTH])
-            if _takes_back(request):
-                if key in self._by_key:
-                    self._by_key[key].cancel()
-                continue
+        """Reads requests until there are no more, and answers each in a task of its own. Raises
+        WireError where none comes at all.
+        """
+        data = await self._first()
+        while data is not grpc.aio.EOF:
+            await self._take(data)
+            if self._refused and self.caller.role != AGGREGATOR:
+                self._refused = False
+                await asyncio.sleep(_PAUSE_SECONDS)
 
-            # a peer that sends on and on is read no further, until some are answered
-            await self._room.acquire()
-            task = asyncio.ensure_future(self._answer(request, key))
-            self.answering.add(task)
-            if request_id:
-                self._by_key[key] = task
+            data = await self.context.read()
 
-            task.add_done_callback(functools.partial(self._ended, key))
+    async def _first(self) -> bytes:
+        try:
+            async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
+                return await self.context.read()
+        except TimeoutError:
+            raise WireError(
+                f"stream: got no message in {_FIRST_MESSAGE_SECONDS:.0f} s; expected one. Open it "
+                "when there is something to ask.",
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+            ) from None
 
-    async def _answer(self, request, key: _Key) -> None:
-        call = _refuse if self.service.availability.over else self.service.model_infer
-        response, refusal = await respond(
-            self.service, INFER, call, request, self.context, check_role=False
-        )
+    async def _take(self, data: bytes) -> None:
+        """Takes a message up: a request is answered in a task, or an earlier one taken back."""
+        request: Any
+        try:
+            most_elements = self.service.room.most_elements
+            request = messages.parsed("ModelInferRequest", data, most_elements)
+        except WireError as error:
+            request = messages.Garbage(str(error))
+
+        model = getattr(request, "model_name", "")  # Garbage has none
+        request_id = getattr(request, "id", "")
+        key = (model[:_ID_LENGTH], request_id[:_ID_LENGTH])
+        if _takes_back(request):
+            if key in self._by_key:
+                self._by_key[key].cancel()
+            return
+
+        # a peer that sends on and on is read no further, until some are answered
+        await self._room.acquire()
+        task = asyncio.ensure_future(self._answer(request, len(data), key))
+        self.answering.add(task)
+        if request_id:
+            self._by_key[key] = task
+
+        task.add_done_callback(functools.partial(self._ended, key))
+
+    async def _answer(self, request, size_bytes: int, key: _Key) -> None:
+        service = self.service
+        with Tally(service, INFER, self.caller) as tally:
+            tally.begins(request)
+            call = _refuse if service.availability.over else service.model_infer
+            with service.room.waiting.held(self.caller, size_bytes):
+                response = await call(messages.checked(request), self.context)
+
+        refusal = tally.refusal
         if refusal is None:
             message = messages.new("ModelStreamInferResponse", infer_response=response)
             tensors.set_parameters(message.infer_response, {messages.FINAL: True})
+            del response
         else:
+            self._refused |= refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             message = messages.new("ModelStreamInferResponse", error_message=str(refusal))
             message.infer_response.model_name, message.infer_response.id = key
             status = {messages.STATUS: refusal.code.name, messages.FINAL: True}
             tensors.set_parameters(message.infer_response, status)
 
         # A peer that does not read must not fill the memory.
-        del request, response
+        del request
         # An answer that is being written is not cancelled.
         self._forget(key, asyncio.current_task())
         async with self._writing:

@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 
+from edvit_tf.device.rpc.message_counts import MAX_STRINGS
 from edvit_tf.device.rpc.messages import MODEL_VERSION, checked, new, wrong
 
 _NUMPY = {
@@ -161,9 +162,11 @@ def _from_raw(
 
 def _elements(field: str, raw: bytes, shape: tuple[int, ...]) -> list[bytes]:
     """The elements of a BYTES tensor: of each its length, then itself."""
-    elements = []
+    count = _string_count(field, shape)
+    elements: list[bytes] = []
     place = 0
-    while place < len(raw):
+    # no further than to the first that is one too many: there may be millions
+    while place < len(raw) and len(elements) <= count:
         start = place + 4
         end = start + int.from_bytes(raw[place:start], "little")
         if end > len(raw):
@@ -176,11 +179,21 @@ def _elements(field: str, raw: bytes, shape: tuple[int, ...]) -> list[bytes]:
         elements.append(raw[start:end])
         place = end
 
-    count = math.prod(shape)
     if len(elements) != count:
-        raise wrong(field, f"{len(elements)} elements", f"{count}, which is BYTES {list(shape)}")
+        more = "" if place == len(raw) else " and more"
+        raise wrong(
+            field, f"{len(elements)} elements{more}", f"{count}, which is BYTES {list(shape)}"
+        )
 
     return elements
+
+
+def _string_count(field: str, shape: tuple[int, ...]) -> int:
+    """How many elements a BYTES tensor has. Raises WireError for more than are worth a walk."""
+    count = math.prod(shape)
+    if count > MAX_STRINGS:
+        raise wrong(field, f"BYTES {list(shape)}", f"{MAX_STRINGS} elements at most")
+    return count
 
 
 def _from_typed(
@@ -199,7 +212,7 @@ def _from_typed(
             field, f"{datatype} with {filled[0]}", f"{datatype} in {typed}, or raw contents"
         )
 
-    count = math.prod(shape)
+    count = _string_count(field, shape) if datatype == "BYTES" else math.prod(shape)
     if len(values) != count:
         raise wrong(
             field,
