@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli.output import add_json, show
-from edvit_tf.cli.values import counts, names, natural, positive, share
+from edvit_tf.cli.values import counts, names, natural, positive, share, user_path
 
 
 def add_bench(commands) -> None:
@@ -160,7 +160,7 @@ def _add_latency(benches) -> None:
         "latency", help="a sub-model in the TFLite runtimes, beside other runtimes"
     )
     parser.add_argument(
-        "bundle", type=Path, nargs="?", help="a bundle, or one .keras file; without it --model"
+        "bundle", type=user_path, nargs="?", help="a bundle, or one .keras file; without it --model"
     )
     parser.add_argument("--submodel", type=natural, default=0, help="of the bundle (default 0)")
     parser.add_argument(
@@ -300,7 +300,7 @@ def _add_fleet(benches) -> None:
     parser = benches.add_parser(
         "fleet", help="workers, an aggregator and a client here: milliseconds beside the models'"
     )
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=user_path)
     parser.add_argument("--devices", type=positive, help="workers (default: one a sub-model)")
     parser.add_argument(
         "--runs", type=positive, default=200, help="requests, after 20 to warm up (default 200)"

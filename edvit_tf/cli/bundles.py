@@ -1,17 +1,15 @@
 """`edvit evaluate`, `edvit audit`, `edvit report`: what a finished bundle is asked."""
 
-from pathlib import Path
-
 from edvit_tf.cli.output import add_json, show
-from edvit_tf.cli.values import indices
+from edvit_tf.cli.values import indices, user_path
 
 
 def add_bundles(commands) -> None:
     """Adds `evaluate`, `audit` and `report` to the subparsers of `edvit`."""
     evaluate = commands.add_parser("evaluate", help="accuracy, measured on the .tflite files")
-    evaluate.add_argument("bundle", type=Path)
+    evaluate.add_argument("bundle", type=user_path)
     evaluate.add_argument(
-        "--data-dir", type=Path, help="folder of the data set that the bundle was made from"
+        "--data-dir", type=user_path, help="folder of the data set that the bundle was made from"
     )
     evaluate.add_argument("--split", choices=("test", "validation", "train", "all"), default="test")
     evaluate.add_argument(
@@ -24,13 +22,13 @@ def add_bundles(commands) -> None:
     audit = commands.add_parser(
         "audit", help="Keras summaries; params, MACs and bytes reconciled with the files"
     )
-    audit.add_argument("bundle", type=Path)
+    audit.add_argument("bundle", type=user_path)
 
     add_json(audit)
     audit.set_defaults(run=_audit)
 
     report = commands.add_parser("report", help="report.html again from what the bundle stores")
-    report.add_argument("bundle", type=Path)
+    report.add_argument("bundle", type=user_path)
     report.set_defaults(run=_report)
 
 

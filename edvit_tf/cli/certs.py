@@ -1,7 +1,8 @@
 """`edvit certs ...`: the authority of a fleet and the identities of its machines."""
 
 import argparse
-from pathlib import Path
+
+from edvit_tf.cli.values import user_path
 
 
 def add_certs(commands) -> None:
@@ -13,13 +14,13 @@ def add_certs(commands) -> None:
     init = certs.add_parser(
         "init", help="an authority: ca.pem, and ca.key, which stays on this machine"
     )
-    init.add_argument("folder", type=Path)
+    init.add_argument("folder", type=user_path)
     init.set_defaults(run=_init)
 
     issue = certs.add_parser(
         "issue", help="the identity of one machine: a folder with ca.pem, cert.pem, key.pem"
     )
-    issue.add_argument("folder", type=Path, help="of the authority")
+    issue.add_argument("folder", type=user_path, help="of the authority")
     issue.add_argument("role", choices=("worker", "aggregator", "client"))
     issue.add_argument("name", help="of the machine, e.g. pi-kitchen")
     issue.add_argument(
@@ -34,7 +35,7 @@ def add_certs(commands) -> None:
         "--days", type=_days, default=1825, help="validity from today (default 1825)"
     )
     issue.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write it (default FOLDER/ROLE-NAME)"
+        "--out", type=user_path, metavar="DIR", help="where to write it (default FOLDER/ROLE-NAME)"
     )
     issue.set_defaults(run=_issue)
 

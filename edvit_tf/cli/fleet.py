@@ -3,9 +3,8 @@
 `predict.py` has the client.
 """
 
-from pathlib import Path
-
 from edvit_tf.cli.predict import add_identity, add_predict
+from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
 
@@ -21,7 +20,7 @@ def _add_serve(commands) -> None:
     serve = commands.add_parser(
         "serve", help="the aggregator: asks the devices, fuses, answers clients"
     )
-    serve.add_argument("bundle", type=Path)
+    serve.add_argument("bundle", type=user_path)
     serve.add_argument(
         "--devices",
         required=True,
@@ -58,7 +57,7 @@ def _add_push(commands) -> None:
     push = commands.add_parser(
         "push", help="copy a bundle to a device (rsync over ssh) and install it there"
     )
-    push.add_argument("bundle", type=Path)
+    push.add_argument("bundle", type=user_path)
     push.add_argument("device", metavar="[USER@]HOST:STORE", help="e.g. pi-0.local:/opt/gtzan")
     push.add_argument(
         "--submodel", type=int, action="append", help="only this sub-model (may be given again)"

@@ -7,7 +7,7 @@ of `edvit_tf.planning` that heeds it.
 from typing import TypeVar
 
 from edvit_tf.cli.options import Option
-from edvit_tf.cli.values import natural
+from edvit_tf.cli.values import natural, user_path
 from edvit_tf.config import ASSIGNMENTS, HEADS, STRATEGIES, PlanConfig
 from edvit_tf.planning.devices import load_devices, parse_size
 
@@ -19,7 +19,7 @@ def _devices(config: Config, text: str) -> Config:
     if text.isdecimal():
         return config.replace(num_devices=int(text), devices=None)
 
-    devices = load_devices(text)
+    devices = load_devices(user_path(text))
     return config.replace(num_devices=len(devices), devices=devices)
 
 

@@ -9,9 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from edvit_tf.cli.given_files import GivenFile, given_files, printable, read
+from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit, ExitCode
 
@@ -31,7 +31,7 @@ def add_predict(commands) -> None:
     )
     predict.add_argument(
         "files",
-        type=Path,
+        type=user_path,
         nargs="*",
         metavar="FILE",
         help="pictures, recordings, folders of them (without hidden files)",
@@ -42,7 +42,7 @@ def add_predict(commands) -> None:
 
     predict.add_argument(
         "--bundle",
-        type=Path,
+        type=user_path,
         help="cut recordings into its windows here; without it files are sent "
         "as they are, and a recording longer than a window is refused",
     )
@@ -74,7 +74,9 @@ def add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
     """Adds --identity and --insecure, whose help is `insecure`."""
     # One of the two has to be said: no connection lacks TLS because an option was forgotten.
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--identity", type=Path, metavar="FOLDER", help="of `edvit certs issue`")
+    group.add_argument(
+        "--identity", type=user_path, metavar="FOLDER", help="of `edvit certs issue`"
+    )
     group.add_argument("--insecure", action="store_true", help=insecure)
 
 

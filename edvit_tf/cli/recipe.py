@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edvit_tf.cli.options import Option, add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
-from edvit_tf.cli.values import names, positive
+from edvit_tf.cli.values import base_source, names, positive, user_path
 from edvit_tf.config import (
     BASELINES,
     FLAVOURS,
@@ -24,7 +24,7 @@ from edvit_tf.config import (
     TrainConfig,
 )
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.errors import EXIT_CODES, EdvitError
+from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 
 
 def main(
@@ -49,9 +49,14 @@ def main(
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    # A path that was given, as a rule: whatever writes files of ours has errors of its own.
+    except OSError as error:
+        print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
+        return OutputError.exit_code
     except KeyboardInterrupt:
         print(
-            "\ninterrupted; finished stages are kept: the same command goes on after the last one.",
+            "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes "
+            "on after the last one.",
             file=sys.stderr,
         )
         return DeviceExit.INTERRUPTED
@@ -210,16 +215,17 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
 
 def _add_run(run, name: str) -> None:
     """What a run takes, where it goes, and how much of it is done."""
-    run.add_argument("--data-dir", type=Path, help="folder of the data set (see the README)")
+    run.add_argument("--data-dir", type=user_path, help="folder of the data set (see the README)")
     run.add_argument(
         "--base",
         metavar="WEIGHTS",
+        type=base_source,
         help="start from a base.keras of an earlier run, a checkpoint "
         "folder (safetensors or KerasHub preset) or a hub name; a new head is fine-tuned",
     )
     run.add_argument(
         "--reuse",
-        type=Path,
+        type=user_path,
         metavar="WORK",
         help="take inputs, base and the base's answers from the "
         "work folder of an earlier run with the same data, base and seed",
@@ -233,7 +239,7 @@ def _add_run(run, name: str) -> None:
     )
     run.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         help=f"bundle folder (default exports/{name}); stages lie beside it",
     )
     run.add_argument(
@@ -252,7 +258,10 @@ def _add_run(run, name: str) -> None:
         "--synthetic", action="store_true", help="use the synthetic stand-in even if data are there"
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="build the base, plan, print both, train nothing"
+        "--dry-run",
+        action="store_true",
+        help="build the base, plan, print both, train nothing; "
+        "of the data in --data-dir where it is given",
     )
 
 
@@ -316,9 +325,10 @@ def _run(args, config: RunConfig) -> int:
 
 def _use_of_synthetic(args, config: RunConfig) -> str:
     """When a made-up stand-in takes the place of data: "only" it, as a "fallback", or "never"."""
-    if args.synthetic or args.dry_run:
+    if args.synthetic:
         return "only"
-    if args.smoke and args.data_dir is None:  # a smoke run downloads nothing
+    # A plan and a smoke run ask nobody for data, but look at the folder that is named.
+    if args.data_dir is None and (args.smoke or args.dry_run):
         return "only"
 
     return "fallback" if config.data.stand_in else "never"

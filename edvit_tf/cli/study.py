@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli.output import add_json, show
-from edvit_tf.cli.values import counts, names, natural, naturals, positive
+from edvit_tf.cli.values import counts, names, natural, naturals, positive, user_path
 
 
 def add_study(commands) -> None:
@@ -31,9 +31,11 @@ def _add_base(parser) -> None:
 
 def _add_rows(parser) -> None:
     """Options of every study."""
-    parser.add_argument("--data-dir", type=Path, help="folder of the data set")
+    parser.add_argument("--data-dir", type=user_path, help="folder of the data set")
     parser.add_argument(
-        "--out", type=Path, help="JSON lines of finished rows; the same command goes on after them"
+        "--out",
+        type=user_path,
+        help="JSON lines of finished rows; the same command goes on after them",
     )
     parser.add_argument("--seed", type=natural, default=0)
     add_json(parser)
@@ -151,7 +153,7 @@ def _add_clusters(studies) -> None:
     parser = studies.add_parser(
         "clusters", help="weights on few values: bytes over a slow link against accuracy"
     )
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=user_path)
     _add_rows(parser)
     parser.add_argument(
         "--clusters", type=counts, default=(64, 32, 16), help="values a matrix (default 64,32,16)"
@@ -207,7 +209,7 @@ def add_sweep(commands) -> None:
         help="a recipe over several numbers of devices: tables and one page",
         epilog="what follows -- goes to the recipe, e.g. -- --data-dir DIR --budget 50MiB",
     )
-    parser.add_argument("recipe", type=Path, help="e.g. recipes/mnist.py")
+    parser.add_argument("recipe", type=user_path, help="e.g. recipes/mnist.py")
     parser.add_argument(
         "--devices", type=counts, default=(1, 2, 3, 5, 10), help="numbers (default 1,2,3,5,10)"
     )
@@ -222,7 +224,7 @@ def add_sweep(commands) -> None:
     parser.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         help="folder of bundles, sweep.json and report.html; the same command goes "
         "on after a stop (default exports/<recipe>-sweep)",
     )

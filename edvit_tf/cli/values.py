@@ -1,6 +1,7 @@
 """Types of command-line values: whole numbers and lists, each with its own message."""
 
 import argparse
+from pathlib import Path
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -20,6 +21,24 @@ def naturals(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write e.g. 3,2")
 
     return tuple(int(part) for part in parts)
+
+
+def user_path(text: str) -> Path:
+    """A path, with the home folder in the place of a "~" at its start: the shell leaves it as it is
+    in `--out=~/x`.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} begins with the home folder of a user that is not known here; write the "
+            "path out"
+        ) from None
+
+
+def base_source(text: str) -> str:
+    """What a base is read from: a path, as `user_path`, or a name on the hub."""
+    return str(user_path(text)) if text.startswith("~") else text
 
 
 def positive(text: str) -> int:

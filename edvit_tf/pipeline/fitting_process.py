@@ -7,7 +7,6 @@ from its name, it does not matter who makes it.
 """
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from edvit_tf.errors import EdvitError, HostExit, OutputError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
-from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.pipeline.store import Stages, hold, stored_record
 
 
 def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
@@ -123,15 +122,14 @@ def _fit(run: Run, member: Member) -> None:
 @contextlib.contextmanager
 def _held(file: Path) -> Iterator[bool]:
     """Whether this process is the only one that holds the file; it is let go when the process ends,
-    however it does.
+    however it does. Nobody holds one on a file system without locks: the run itself fits there.
     """
     with open(file, "w") as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = hold(opened)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            mine = False
+        yield mine
 
 
 def _end_with_parent() -> None:

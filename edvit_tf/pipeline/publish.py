@@ -9,7 +9,15 @@ from edvit_tf.checked import differences
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.measure import whole_bundle
-from edvit_tf.pipeline.store import RECORD, RESULT, Stages, stored_record
+from edvit_tf.pipeline.store import (
+    RECORD,
+    RESULT,
+    Stages,
+    reason,
+    replaced,
+    stored_record,
+    write_record,
+)
 from edvit_tf.report.page import write_report
 
 RESULTS = "results.json"
@@ -44,6 +52,13 @@ def finished(out: Path, work: Path, key: str, description: dict) -> dict:
     )
 
 
+def is_taken(out: Path) -> bool:
+    """Whether anything stands at `out` that a publication would replace: an empty folder is as good
+    as none.
+    """
+    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
+
+
 def _told(folder: Path) -> dict | None:
     """What the run was made from whose bundle or work folder this is, if it says so."""
     try:
@@ -56,9 +71,14 @@ def _told(folder: Path) -> dict | None:
 
 def check_replaceable(out: Path) -> None:
     """OutputError if `out` is something else than a bundle: --overwrite replaces bundles and
-    nothing else.
+    nothing else. An empty folder is taken, unless it is where another file system is mounted.
     """
-    if out.exists() and not (out / "manifest.json").is_file():
+    if os.path.ismount(out):
+        raise OutputError(
+            f"{out} is where a file system is mounted: a bundle appears by renaming, which cannot "
+            f"take its place. Give a folder in it, such as --out {out / 'bundle'}."
+        )
+    if is_taken(out) and not (out / "manifest.json").is_file():
         raise OutputError(
             f"{out} exists and is no bundle (no manifest.json); it is not replaced. Take another "
             "--out."
@@ -68,6 +88,8 @@ def check_replaceable(out: Path) -> None:
 def publish(stages: Stages, out: Path, results: dict) -> None:
     """Puts the finished bundle with its results, its report and run.json, what it was made from, at
     `out` by renaming; an older bundle goes only then.
+
+    Raises OutputError if it cannot be written; nothing is lost then: what stood at `out` stands.
     """
     whole_bundle(stages)
     partial = stages.folder / "publish.partial"
@@ -77,8 +99,24 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
 
+    try:
+        _prepare(stages, partial, results)
+        _put(partial, out, old)
+    except OSError as error:  # shutil's own among them
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OutputError(
+            f"the bundle cannot be published at {out}: {reason(error, stages.folder)} All stages "
+            "are kept: start the same command again, without --overwrite."
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    replaced(stages.folder)
+
+
+def _prepare(stages: Stages, partial: Path, results: dict) -> None:
+    """Everything that is published, in a folder beside the stages, on the disk."""
     shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns(RESULT))
-    shutil.copy2(stages.folder / RECORD, partial / RECORD)
+    record = stored_record(stages.folder)
+    write_record(partial / RECORD, {name: record[name] for name in ("key", "description")})
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (partial / RESULTS).write_text(text, encoding="utf-8")
     write_report(partial)
@@ -89,9 +127,16 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
             os.fsync(opened.fileno())
     sync(partial)
 
+
+def _put(partial: Path, out: Path, old: Path) -> None:
+    """Renames the prepared folder to `out`."""
     # A folder cannot be renamed over another one: the older is moved away first.
     if out.exists():
         os.replace(out, old)
-    os.replace(partial, out)
+    try:
+        os.replace(partial, out)
+    except OSError:
+        if old.exists():
+            os.replace(old, out)
+        raise
     sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -29,10 +29,10 @@ from edvit_tf.pipeline.description import check_reusable, describe, take_beginni
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
-from edvit_tf.pipeline.publish import check_replaceable, finished, publish, stored_key
+from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, publish
 from edvit_tf.pipeline.results import results_of
 from edvit_tf.pipeline.stage import Run, Stage
-from edvit_tf.pipeline.store import lock, open_stages
+from edvit_tf.pipeline.store import lock, may_replace, open_stages
 from edvit_tf.report.tables import plan_table
 
 
@@ -69,14 +69,16 @@ def run(
     runtime_name()
     check_backend()
 
-    out = out.resolve()
+    out = Path(out).expanduser().resolve()
     work = out.with_name(out.name + ".work")
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
     description = _description(config, dataset, base, jobs)
     key = digest(description)
 
-    if out.exists() and not overwrite:
+    # An earlier start of this very run was told to replace what stands there: it goes on.
+    check_replaceable(out)
+    if is_taken(out) and not overwrite and not may_replace(work, key):
         results = finished(out, work, key, description)
         check_accuracy(config, results["fusion"]["validation"], results["base"]["validation"])
         return results
@@ -87,7 +89,7 @@ def run(
         _check_reuse(reuse, work, overwrite, description)
 
     with lock(work), pinned():
-        stages = open_stages(work, key, description, overwrite, again=stored_key(out) == key)
+        stages = open_stages(work, key, description, overwrite, replaces=is_taken(out))
         # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()
         now = Run(stages, config)
@@ -165,7 +167,6 @@ def _check(config: RunConfig, dataset, base: Path | None, out: Path, work: Path)
 
     check_plan(config, dataset, expected)
     preflight(out, work, needed_bytes(config, dataset, expected))
-    check_replaceable(out)
 
 
 def _check_reuse(reuse: Path, work: Path, overwrite: bool, description: dict) -> None:

@@ -6,7 +6,7 @@ stage and what to do; exit code 6, since the run's own folder is at fault, and n
 could be copied again.
 """
 
-import fcntl
+import contextlib
 import functools
 import json
 import os
@@ -29,6 +29,9 @@ from edvit_tf.errors import OutputError
 
 RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
 RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
+
+LONGEST_REASON = 300  # characters: shutil lists every file that it could not copy
+PROBED_BYTES = 64 << 10  # by which a full folder is told from one with room
 
 # Rooms whose code makes no stage.
 _NO_STAGES = ("aggregate", "bench", "cli", "operate", "report", "study")
@@ -98,8 +101,8 @@ class Stages:
             (partial / RESULT).write_text(text, encoding="utf-8")
         except OSError as error:
             raise OutputError(
-                f"stage {name} failed in {partial}: {error}. Make room, or choose another --out; "
-                "finished stages are kept."
+                f"stage {name} failed in {partial}: {reason(error, self.folder)} Finished stages "
+                "are kept: start the same command again, without --overwrite."
             ) from error
 
         # Every byte is on the disk before the name says so.
@@ -150,8 +153,8 @@ class Stages:
                 (partial / RESULT).write_text(text, encoding="utf-8")
             except OSError as error:
                 raise OutputError(
-                    f"stage {name} of {other} cannot be taken ({error}). Make room, or leave "
-                    "--reuse out."
+                    f"stage {name} of {other} cannot be taken: {reason(error, self.folder)} Or "
+                    "leave --reuse out."
                 ) from error
 
             sync(partial)
@@ -234,20 +237,72 @@ def _link(source: str, target: str) -> str:
     return target
 
 
+def reason(error: OSError, folder: Path) -> str:
+    """What a write into `folder` failed for, and what to do: a full disk is named, and the
+    system's folder for temporary files where that is the full one.
+    """
+    told = " ".join(str(error).split())
+    told = told if len(told) <= LONGEST_REASON else told[:LONGEST_REASON] + " ..."
+
+    temporary = Path(os.environ.get("TMPDIR") or "/tmp")
+    if not _is_full(folder) and _is_full(temporary):
+        return (
+            f"{told}. The folder for temporary files, {temporary}, is full or cannot be written: "
+            "make room in it, or set TMPDIR to a folder with room."
+        )
+    return f"{told}. Make room, or choose another --out."
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether a little cannot be written into a folder."""
+    probe = folder / f".edvit-probe-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(PROBED_BYTES))
+    except OSError:
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return False
+
+
 def lock(folder: Path):
     """An open file that holds the work folder for this process; OutputError if another process
-    works in it.
+    works in it. On a file system without locks it is said, and the run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = open(folder / ".lock", "w")  # noqa: SIM115, it is held until the run ends
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        if not hold(file):
+            print(
+                f"WARNING: the file system of {folder} has no locks; see to it that no other "
+                "process works there.",
+                flush=True,
+            )
+    except BlockingIOError as error:
         file.close()
         raise OutputError(
             f"another process works in {folder}; wait for it, or take another --out."
         ) from error
     return file
+
+
+def hold(file) -> bool:
+    """Locks an open file for this process, until it ends; False on a system that has no locks.
+    Raises BlockingIOError if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system of the network, as a rule
+        return False
+    return True
 
 
 def stored_record(folder: Path) -> dict | None:
@@ -271,15 +326,35 @@ def stored_record(folder: Path) -> dict | None:
     return record
 
 
+def may_replace(folder: Path, key: str) -> bool:
+    """Whether a work folder is of the run of this key, and was told by --overwrite to replace what
+    stands at its --out.
+    """
+    try:
+        record = stored_record(folder)
+    except OutputError:
+        return False
+    return record is not None and record["key"] == key and record.get("replaces") is True
+
+
+def replaced(folder: Path) -> None:
+    """The order to replace what stands at --out was carried out: another start is not to do it."""
+    record = stored_record(folder)
+    if record.pop("replaces", None) is not None:
+        # On a full disk the order stays, and the next start publishes the same bundle once more.
+        with contextlib.suppress(OSError):
+            write_record(folder / RECORD, record)
+
+
 def open_stages(
-    folder: Path, key: str, description: dict, overwrite: bool, again: bool = False
+    folder: Path, key: str, description: dict, overwrite: bool, replaces: bool = False
 ) -> Stages:
     """The work folder for a run of this key; `description` is kept in run.json to tell what
     changed.
 
-    Stages of the same unfinished run are gone on with. Another run's, or with `again` the same
-    finished run's, are deleted if `overwrite` says so; else OutputError. A folder without run.json
-    is not ours and is never deleted.
+    With `overwrite` all stages there are deleted, whoever's they are, and `replaces` is kept: what
+    stands at --out is to go. Without it the same run's are gone on with, and another's are an
+    OutputError. A folder without run.json is not ours and is never deleted.
     """
     path = folder / RECORD
     # A lock file alone is what a start of our own leaves.
@@ -289,13 +364,16 @@ def open_stages(
         )
 
     # A damaged run.json is still one of ours: such a folder may be emptied.
-    if overwrite and path.is_file() and (again or not _is_of(folder, key)):
+    if overwrite and path.is_file():
         _empty(folder)
 
     record = stored_record(folder)
     if record is None:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_record(path, {"key": key, "description": description})
+        record = {"key": key, "description": description}
+        if overwrite and replaces:
+            record["replaces"] = True
+        write_record(path, record)
     elif record["key"] != key:
         changed = differences(record["description"], description)
         raise OutputError(
@@ -304,15 +382,6 @@ def open_stages(
             "Pass --overwrite to start again, or another --out."
         )
     return Stages(folder, key)
-
-
-def _is_of(folder: Path, key: str) -> bool:
-    """Whether a work folder is of the run of this key; a damaged run.json is nobody's."""
-    try:
-        record = stored_record(folder)
-    except OutputError:
-        return False
-    return record is not None and record["key"] == key
 
 
 def _empty(folder: Path) -> None:
@@ -326,7 +395,7 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _write_record(path: Path, record: dict) -> None:
+def write_record(path: Path, record: dict) -> None:
     """Writes run.json, whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -17,9 +17,9 @@ Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """95 % score interval (Wilson 1927) of a share seen on `count` independent trials; (0, 1)
-    without trials.
+    without trials, and where the share is no number.
     """
-    if count == 0:
+    if count == 0 or not math.isfinite(share):
         return 0.0, 1.0
 
     # Centre and half of the width, both still to be divided by 1 + z^2 / count.
@@ -45,9 +45,12 @@ def difference(a: float, b: float, count: int) -> tuple[float, float]:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated: 0.037, 12.3, 1,235."""
+    """Three significant digits, thousands separated: 0.037, 12.3, 1,235; "inf", "nan"."""
     if not value:
         return "0"
+    # A run that went astray is to be told of too.
+    if not math.isfinite(value):
+        return f"{value}"
 
     power = math.floor(math.log10(abs(value)) + 1e-9)  # log10(1000) may come out just below 3
     decimals = max(0, 2 - power)
