@@ -19,10 +19,10 @@ from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.errors import DataError
 
+from .contents import file_digests
 from .names import printable
 
 SPLITS = ("train", "validation", "test")
-_SAMPLED = 4096  # bytes at either end of a file that its digest covers
 # Share of a split's recordings that may be unreadable; a single one is always forgiven.
 SKIP_LIMIT = 0.05
 
@@ -171,18 +171,20 @@ class Dataset:
         """Digest of what lies behind the recordings: replaced files or rows are not taken for the
         old ones.
 
-        Of a file its size, its first and its last bytes; of rows all pixels and labels. A file that
-        cannot be read is told when it is decoded.
+        Of files all bytes (those that were read before are known by size, times and inode); of rows
+        all pixels and labels. A file that cannot be read is told when it is decoded.
         """
-        found = sha256(self.rows_digest.encode())
+        paths = []
         for split in self.splits:
             for recording in self.recordings(split):
                 # A path, a row, a seed, or several of these.
                 where = recording.where
                 parts = where if isinstance(where, tuple) else (where,)
-                for part in parts:
-                    if isinstance(part, Path):
-                        found.update(_ends(part))
+                paths += [part for part in parts if isinstance(part, Path)]
+
+        found = sha256(self.rows_digest.encode())
+        for digest in file_digests(paths):
+            found.update(digest)
         return found.hexdigest()
 
     def describe(self) -> dict:
@@ -221,18 +223,3 @@ class Dataset:
             "windows": int(num_windows.sum()),
             "per_class": per_class,
         }
-
-
-def _ends(path: Path) -> bytes:
-    """Size, first and last bytes of a file."""
-    try:
-        with open(path, "rb") as file:
-            # To the end for the size, and back.
-            size = file.seek(0, 2)
-            file.seek(0)
-            first = file.read(_SAMPLED)
-            # A short file's last bytes are not read twice.
-            file.seek(max(len(first), size - _SAMPLED))
-            return size.to_bytes(8, "little") + first + file.read(_SAMPLED)
-    except OSError:
-        return b"unreadable"
