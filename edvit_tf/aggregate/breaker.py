@@ -83,6 +83,12 @@ class Breaker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             self._open(reason)
 
+    def open(self, reason: str) -> None:
+        """The device was found to be at fault, by more than a request: it is left alone at once."""
+        if self.state == "closed":
+            self.failures = max(self.failures + 1, FAILURES)
+            self._open(reason)
+
     def dropped(self, trial: bool) -> None:
         """A request ended without saying anything of the device: its client went away, or another
         was faster.

@@ -97,6 +97,8 @@ class _Call:
                 self._take_back(key)
             if self._retired:
                 self.retire()
+            # an error holds this frame, and the future the error: nobody would free the request
+            del answer
 
     def _take_back(self, key: _Key) -> None:
         """A request that was sent is given up."""
@@ -147,7 +149,7 @@ class _Call:
         key = next(iter(self._unsent))
         until, request = self._unsent.pop(key)
         left_us = max(1, int(1e6 * (until - time.monotonic())))
-        message = messages.new("ModelInferRequest", model_name=key[0])
+        message = messages.new("ModelInferRequest", model_name=key[0], id=key[1])
         tensors.set_parameters(message, {"timeout": left_us})
 
         # Fields of a message may come in any order, so what is this request's own stands before

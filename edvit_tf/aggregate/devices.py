@@ -18,6 +18,7 @@ class Device:
 
     name: str
     address: str  # HOST:PORT
+    sub_models: tuple[int, ...] | None = None  # it alone is asked for; None: as `pins.py` says
 
 
 def fleet_devices(text: str) -> tuple[Device, ...]:
@@ -71,7 +72,15 @@ def _from_file(path: Path) -> tuple[Device, ...]:
                 f'needs both of every device. Add host = "192.168.1.20" and port = {PORT}.'
             )
 
-        found.append(Device(entry["name"], _address(bracketed(host, port), entry["name"])))
+        name = entry["name"]
+        pinned = entry.get("submodels")
+        found.append(
+            Device(
+                name,
+                _address(bracketed(host, port), name),
+                None if pinned is None else tuple(pinned),
+            )
+        )
 
     return tuple(found)
 

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
-import numpy as np
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
-from edvit_tf.aggregate.link import Link
-from edvit_tf.device.rpc import messages, tensors
+from edvit_tf.aggregate.link import Asked, Link
+from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, checked_reply
+from edvit_tf.aggregate.votes import Doubt, Votes
+from edvit_tf.device.rpc import messages
 
 _OVERLOADED = "overloaded"
+_LATE = "deadline"
 _REFUSED = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: "deadline",
+    grpc.StatusCode.DEADLINE_EXCEEDED: _LATE,
     grpc.StatusCode.UNAVAILABLE: "down",
     grpc.StatusCode.RESOURCE_EXHAUSTED: _OVERLOADED,
     grpc.StatusCode.UNAUTHENTICATED: "auth",
@@ -32,25 +34,16 @@ _PATIENT_SHARE = 0.7  # of the fleet's deadline: a client that gives less is has
 
 
 @dataclass(frozen=True)
-class Reply:
-    """The features (1, d) of a sub-model for this request, and where the milliseconds went."""
-
-    features: np.ndarray
-    device: str
-    compute_ms: float
-    queue_ms: float
-    wire_ms: float  # round trip without the two
-
-
-@dataclass(frozen=True)
 class _Request:
     """What all sub-models of one request are asked."""
 
     id: str
-    serialised: bytes  # without the sub-model's name
+    parts: tuple[bytes, ...]  # serialised, without the sub-model's name and the id
     until: float  # time.monotonic()
     hasty: bool  # its client gives less time than the fleet usually has
+    heavy: bool  # an encoded file, which may take any time to decode
     turn: int  # of the replicas
+    votes: Votes
 
 
 class Fanout:
@@ -59,14 +52,11 @@ class Fanout:
     def __init__(
         self,
         links: Sequence[Link],
-        names: Sequence[str],
-        widths: Sequence[int],
-        digest: str,
+        expected: Sequence[Expected],
         deadline_seconds: float,
     ) -> None:
         self.links = links
-        self.widths = dict(zip(names, widths, strict=True))
-        self.digest = digest
+        self.expected = {each.name: each for each in expected}
         self.budget = Budget()
         self._patient_seconds = _PATIENT_SHARE * deadline_seconds
         self._process = os.urandom(6).hex()
@@ -74,7 +64,7 @@ class Fanout:
 
     def available(self) -> list[str]:
         """The sub-models that at least one device is ready to answer for."""
-        return [name for name in self.widths if any(link.hosts(name) for link in self.links)]
+        return [name for name in self.expected if any(link.hosts(name) for link in self.links)]
 
     def why_missing(self, name: str) -> str:
         """Why no device can be asked for a sub-model: the devices' states, and their breakers'."""
@@ -88,29 +78,35 @@ class Fanout:
         return ", ".join(states) or "no device hosts it"
 
     async def ask(
-        self, input_name: str, value: np.ndarray | bytes, until: float, least: int = 0
+        self, parts: tuple[bytes, ...], heavy: bool, until: float, least: int = 0
     ) -> tuple[dict[str, Reply], dict[str, str]]:
         """({sub-model: Reply}, {missing sub-model: why}) at `until` (time.monotonic()) at the
         latest.
 
-        As soon as fewer than `least` answers can come, the others are not waited for. The input is
-        serialised once. Raises WireError INVALID_ARGUMENT when the devices say that an encoded file
-        cannot be used.
+        As soon as fewer than `least` answers can come, the others are not waited for, unless they
+        are to say whether a device or the input is at fault (`votes.py`). `parts` are the request
+        (`request_parts.py`), `heavy` says that its input is an encoded file. Raises WireError
+        INVALID_ARGUMENT when most devices say that the input cannot be used.
         """
         # the id tells answers of this process from those to an earlier one
         turn = next(self._count)
         request_id = f"{self._process}-{turn}"
-        message = tensors.infer_request("", {input_name: value}, request_id=request_id)
-        hasty = until - time.monotonic() < self._patient_seconds
-        request = _Request(request_id, messages.serialise(message), until, hasty, turn)
+        request = _Request(
+            request_id,
+            parts,
+            until,
+            hasty=until - time.monotonic() < self._patient_seconds,
+            heavy=heavy,
+            turn=turn,
+            votes=Votes(len(self.expected), least),
+        )
 
         # Until all are there, too many are missing, or the time is over.
-        tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.widths}
+        tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.expected}
         waiting = set(tasks.values())
-        spare = len(tasks) - least
 
         try:
-            while waiting and spare >= 0:
+            while waiting and not request.votes.decided():
                 done, waiting = await asyncio.wait(
                     waiting,
                     timeout=max(0.0, until - time.monotonic()),
@@ -118,13 +114,14 @@ class Fanout:
                 )
                 if not done:
                     break
-                # an error counts as missing too; it is raised below
                 for task in done:
-                    answered = task.exception() is None and isinstance(task.result(), Reply)
-                    spare -= not answered
+                    request.votes.count(task.result())
         finally:
             for task in waiting:
                 task.cancel()
+            request.votes.settle()
+
+        request.votes.raise_refusal()
 
         # In the order of the sub-models, whichever answered first.
         replies: dict[str, Reply] = {}
@@ -132,17 +129,18 @@ class Fanout:
         for name, task in tasks.items():
             if task in waiting:
                 late = time.monotonic() >= until - _CLOCK_SECONDS
-                missing[name] = "deadline" if late else _NOT_NEEDED
+                missing[name] = _LATE if late else _NOT_NEEDED
+                continue
+
+            result = task.result()
+            if isinstance(result, Reply):
+                replies[name] = result
             else:
-                result = task.result()  # raises a WireError
-                if isinstance(result, Reply):
-                    replies[name] = result
-                else:
-                    missing[name] = result
+                missing[name] = str(result)
 
         return replies, missing
 
-    async def _ask_one(self, name: str, request: _Request) -> Reply | str:
+    async def _ask_one(self, name: str, request: _Request) -> Reply | Doubt | str:
         """A checked answer, or why there is none. Replicas take turns; another is asked when one
         fails or is slow.
         """
@@ -168,84 +166,73 @@ class Fanout:
             self.budget,
         )
 
-    async def _attempt(self, link: Link, name: str, request: _Request, shares: int) -> Reply | str:
+    async def _attempt(
+        self, link: Link, name: str, request: _Request, shares: int
+    ) -> Reply | Doubt | str:
         """One device's checked answer, or why there is none; it gets its share of the time left."""
         seconds = (request.until - time.monotonic()) / shares
         if seconds <= 0:
-            return "deadline"
+            return _LATE
         if not link.breaker.allows():
             return f"{link.device.name} {link.breaker}"
 
         # from here on every end is told to the link, or a trial would never be over
-        trial = link.breaker.start()
+        asked = link.ask(request.heavy, seconds if request.hasty else None)
         started = time.perf_counter()
         ends = time.monotonic() + seconds
-        hasty_seconds = seconds if request.hasty else None
+        device = link.device.name
 
         try:
-            received = await link.infer(name, request.serialised, request.id, seconds)
+            received = await link.infer(name, request.parts, request.id, seconds)
             took = time.perf_counter() - started
-            reply = self._checked(received, name, request.id, link.device.name, 1e3 * took)
+            reply = checked_reply(received, request.id, device, 1e3 * took, self.expected[name])
 
         except grpc.aio.AioRpcError as error:
-            code = error.code()
-            why = _REFUSED.get(code, code.name)
-            link.unanswered(why, trial, hasty_seconds)
-            if code == grpc.StatusCode.INVALID_ARGUMENT:
-                raise messages.WireError(f"{link.device.name}: {error.details()}") from error
-            if code == grpc.StatusCode.FAILED_PRECONDITION:  # something is not installed there
-                why += f": {(error.details() or '')[:_DETAILS]}"
+            return self._unanswered(link, asked, request, error)
 
-            return f"{link.device.name} {why}"
+        except OutOfRange as error:
+            return request.votes.doubt(link, asked, "out of range", str(error))
 
         except messages.WireError as error:
-            link.unanswered("wrong answer", trial)
-            return f"{link.device.name} wrong answer: {error}"
+            link.unanswered("wrong answer", asked)
+            return f"{device} wrong answer: {error}"
 
         except BaseException as error:
             # cancelled, or a fault of ours: a trial must end all the same
             cancelled = isinstance(error, asyncio.CancelledError)
             late = cancelled and time.monotonic() >= ends - _CLOCK_SECONDS
-            link.unanswered("deadline" if late else "", trial, hasty_seconds)
+            link.unanswered(_LATE if late else "", asked)
             raise
 
-        link.answered(took)
+        link.answered(took, asked)
 
         return reply
 
-    def _checked(self, received, name: str, request_id: str, device: str, total_ms: float) -> Reply:
-        """Raises WireError unless this is the answer of this sub-model of this bundle to this
-        request.
-        """
-        # an answer to another request, or of another bundle, would be fused in silence
-        message = messages.checked(received)
-        said = tensors.parameters(message)
-        for field, got, expected in (
-            ("model_name", message.model_name, name),
-            ("id", message.id, request_id),
-            ("bundle_digest", said.get("bundle_digest"), self.digest),
-        ):
-            if got != expected:
-                raise messages.wrong(field, repr(got)[:80], repr(expected)[:80])
+    def _unanswered(
+        self, link: Link, asked: Asked, request: _Request, error: grpc.aio.AioRpcError
+    ) -> Doubt | str:
+        """Why a device has not answered, by the status of its call."""
+        code = error.code()
+        details = (error.details() or "")[:_DETAILS]
+        device = link.device.name
 
-        # and these are what the fusion was loaded for: (1, d_j), finite
-        features = tensors.arrays(message).get("features")
-        expected_shape = f"float32 {[1, self.widths[name]]}"
-        if not isinstance(features, np.ndarray):
-            raise messages.wrong("features", "no array", expected_shape)
-        if features.shape != (1, self.widths[name]) or features.dtype != np.float32:
-            got = f"{features.dtype} {list(features.shape)}"
-            raise messages.wrong("features", got, expected_shape)
+        if code in _REFUSED:
+            link.unanswered(_REFUSED[code], asked)
+            return f"{device} {_REFUSED[code]}"
 
-        if not np.isfinite(features).all():
-            raise messages.wrong("features", "NaN or Inf", "finite numbers")
+        # a decoder that is not installed there says nothing of tensors
+        if code == grpc.StatusCode.FAILED_PRECONDITION and request.heavy:
+            link.unanswered(code.name, asked)
+            return f"{device} {code.name}: {details}"
 
-        # clocks of two machines are never compared: the wire is what the round trip leaves
-        compute_ms = float(said.get("compute_ms", 0.0))
-        queue_ms = float(said.get("queue_ms", 0.0))
-        wire_ms = max(0.0, total_ms - compute_ms - queue_ms)
+        # the input's fault, or the device's: the others tell
+        return request.votes.doubt(link, asked, code.name, details)
 
-        return Reply(features, device, compute_ms, queue_ms, wire_ms)
+
+def only_late(missing: dict[str, str]) -> bool:
+    """Whether sub-models are missing for no other reason than that the time was over."""
+    reasons = [why for why in missing.values() if why != _NOT_NEEDED]
+    return bool(reasons) and all(why.rpartition(" ")[2] == _LATE for why in reasons)
 
 
 def overloaded(missing: dict[str, str]) -> bool:

@@ -10,8 +10,11 @@ again within two probes. Between probes, and where a device answers probes but n
 import asyncio
 import collections
 import contextlib
+import functools
+import socket
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 import grpc
@@ -19,15 +22,25 @@ import grpc
 from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
 from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.heavy import LIGHT_SECONDS, HeavyWatch
 from edvit_tf.aggregate.hedge import RoundTrips
+from edvit_tf.aggregate.own_thread import OwnThread
+from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.request_parts import size_bytes
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
 
 PROBE_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 1.0
-STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving")
-_CHANNEL = [
+STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving", "duplicate")
+# Of an answer: features and logits are some thousand numbers, beside them a dozen parameters.
+LARGEST_ANSWER_BYTES = 256 << 10
+CHANNEL = [
+    # devices are in the house; a proxy of the environment is for the web
+    ("grpc.enable_http_proxy", 0),
+    # a device that comes back with another address is looked for as soon as it is missed
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -35,8 +48,10 @@ _CHANNEL = [
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.enable_retries", 0),
 ]
+_TO_DEVICES = [*CHANNEL, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
+_TOO_LARGE = "larger than max"  # in gRPC's words, of a message beyond that
 # These open the breaker; a refusal costs no time and says that the device lives.
-_SILENT = ("deadline", "down", "wrong answer")
+_SILENT = ("deadline", "down", "wrong answer", "auth")
 _FAIR_ROUND_TRIPS = 2.0  # a deadline below so many usual round trips is the client's fault
 _REFUSING = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _WORDS = 300  # characters of an error that are shown
@@ -50,29 +65,53 @@ class Seen(NamedTuple):
     models: frozenset[str] = frozenset()  # sub-models that are ready there
 
 
+class Asked(NamedTuple):
+    """A request to a device, which is to end in `answered`, `unanswered` or `doubted`."""
+
+    trial: bool  # of the breaker
+    heavy: bool  # an encoded file
+    hasty_seconds: float | None  # its time, where a client gave less than the fleet's deadline
+
+
 class Link:
-    """A device as the aggregator sees it. Belongs to one event loop."""
+    """A device as the aggregator sees it. Belongs to one event loop.
+
+    `light` is a request that costs the device little, without a model's name (`heavy.py`). `fleet`
+    is the list of all links, this one among them later.
+    """
 
     def __init__(
-        self, device: Device, digest: str, names: list[str], own: tls.Identity | None
+        self,
+        device: Device,
+        digest: str,
+        pins: Pins,
+        own: tls.Identity | None,
+        light: tuple[bytes, ...],
+        fleet: Sequence["Link"],
     ) -> None:
         self.device = device
         self.digest = digest
-        self.names = names
+        self.pins = pins
         self.own = own
         self.seen = Seen("unknown", "not asked yet")
+        self.certificate: str | None = None  # the name in it, when it was seen
+        self.instance = ""  # of the worker's process, if it says so
+        self._fleet = fleet
+        self._light = light
+        self._thread = OwnThread()
 
         if own is None:
-            self.channel = grpc.aio.insecure_channel(device.address, options=_CHANNEL)
+            self.channel = grpc.aio.insecure_channel(device.address, options=_TO_DEVICES)
         else:
             credentials = tls.channel_credentials(own)
-            self.channel = grpc.aio.secure_channel(device.address, credentials, options=_CHANNEL)
+            self.channel = grpc.aio.secure_channel(device.address, credentials, options=_TO_DEVICES)
 
         self._infer = messages.stub(self.channel, "ModelInfer")
         self._stream = DeviceStream(self.channel)
         self._streams = False  # whether the device says that it takes requests over one stream
 
         self.breaker = Breaker(self._breaker_changed)
+        self.heavy = HeavyWatch(self._infer_light, self._found_stuck)
         self.round_trips = RoundTrips()
         # requests without an answer, by reason
         self.failures: collections.Counter[str] = collections.Counter()
@@ -88,54 +127,105 @@ class Link:
         """Whether this device can be asked for a sub-model now."""
         return self.seen.state == "ready" and name in self.seen.models
 
-    async def infer(self, name: str, shared: bytes, request_id: str, seconds: float):
-        """A sub-model's answer (a message or Garbage); `shared` is the serialised request without
-        the model's name.
+    async def infer(self, name: str, parts: tuple[bytes, ...], request_id: str, seconds: float):
+        """A sub-model's answer (a message or Garbage); `parts` are the serialised request without
+        the model's name and the id.
 
         Raises grpc.aio.AioRpcError, and WireError for what is no answer.
         """
-        if self._streams and len(shared) <= LARGEST_BYTES:
-            try:
-                return await self._stream.infer(shared, name, request_id, seconds)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    raise
-                self._streams = False  # an older worker runs there now; it says so at once
+        try:
+            if self._streams and size_bytes(parts) <= LARGEST_BYTES:
+                try:
+                    return await self._stream.infer(b"".join(parts), name, request_id, seconds)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                        raise
+                    self._streams = False  # an older worker runs there now; it says so at once
 
-        # Fields of a message may come in any order, so the name is put before what all requests
-        # share.
-        named = messages.new("ModelInferRequest", model_name=name).SerializeToString()
-        return await self._infer(named + shared, timeout=seconds)
+            # Fields of a message may come in any order, so the name is put before what all requests
+            # share.
+            named = messages.new("ModelInferRequest", model_name=name, id=request_id)
+            request = b"".join([named.SerializeToString(), *parts])
+            return await self._infer(request, timeout=seconds)
 
-    def answered(self, seconds: float) -> None:
+        except grpc.aio.AioRpcError as error:
+            # gRPC calls it RESOURCE_EXHAUSTED, as a device that has too much to do does
+            if _TOO_LARGE in (error.details() or ""):
+                raise messages.wrong(
+                    "answer", "a message that is too large", f"{LARGEST_ANSWER_BYTES} bytes at most"
+                ) from None
+            raise
+
+    def ask(self, heavy: bool, hasty_seconds: float | None) -> Asked:
+        """A request is sent, which the breaker allows."""
+        if heavy:
+            self.heavy.started()
+        return Asked(self.breaker.start(), heavy, hasty_seconds)
+
+    def answered(self, seconds: float, asked: Asked) -> None:
         """A request was answered well after so long."""
-        self.round_trips.add(seconds)
+        if asked.heavy:
+            self.heavy.ended(answered=True)
+        else:
+            self.round_trips.add(seconds)
         self._last_answer = time.monotonic()
         self.breaker.answered()
 
-    def unanswered(self, why: str, trial: bool, hasty_seconds: float | None = None) -> None:
-        """A request had no answer; `why` is "" when nobody waits for it any more.
-
-        `hasty_seconds` is the time that it had, where a client gave it less than the fleet's
-        deadline.
-        """
+    def unanswered(self, why: str, asked: Asked) -> None:
+        """A request had no answer; `why` is "" when nobody waits for it any more."""
         if why:
             self.failures[why] += 1
 
-        # a client in a hurry is no fault of the device, and must not shut others out
-        usual = self.round_trips.p95()
-        too_hasty = (
-            usual is not None
-            and hasty_seconds is not None
-            and hasty_seconds < _FAIR_ROUND_TRIPS * usual
-        )
-        if why in _SILENT and not (why == "deadline" and too_hasty):
-            self.breaker.failed(trial, why)
-        elif why in ("overloaded", "INVALID_ARGUMENT") and trial:
+        # asked before the request is taken off: it may be what the others waited for
+        excused = why == "deadline" and self._is_excused(asked)
+        if asked.heavy:
+            self.heavy.ended(answered=why not in ("deadline", ""))
+
+        if why in _SILENT and not excused:
+            self.breaker.failed(asked.trial, why)
+        elif why == "overloaded" and asked.trial:
             # it lives: that is what the trial was to find out
             self.breaker.answered()
         else:
-            self.breaker.dropped(trial)
+            self.breaker.dropped(asked.trial)
+
+    def doubted(self, kind: str, asked: Asked, blamed: bool) -> None:
+        """A request was refused, or answered doubtfully; `blamed` if that was the device's fault
+        and not the input's.
+        """
+        self.failures["wrong answer" if blamed else kind] += 1
+        if asked.heavy:
+            self.heavy.ended(answered=True)
+
+        if blamed:
+            self.breaker.failed(asked.trial, "wrong answer")
+        elif asked.trial:
+            self.breaker.answered()
+        else:
+            self.breaker.dropped(asked.trial)
+
+    def _is_excused(self, asked: Asked) -> bool:
+        """Whether a deadline that was missed says nothing of the device."""
+        # a client in a hurry is no fault of the device, and must not shut others out
+        usual = self.round_trips.p95()
+        hasty = asked.hasty_seconds
+        if usual is not None and hasty is not None and hasty < _FAIR_ROUND_TRIPS * usual:
+            return True
+
+        # nor is a file that takes long; the breaker that is open already was not opened by it
+        if asked.trial or not (asked.heavy or self.heavy.excuses()):
+            return False
+        self.heavy.look()
+        return True
+
+    async def _infer_light(self) -> None:
+        """A request of our own that costs the device little."""
+        if self.seen.models:
+            name = min(self.seen.models)
+            await self.infer(name, self._light, "light", LIGHT_SECONDS)
+
+    def _found_stuck(self) -> None:
+        self.breaker.open("deadline")
 
     async def keep_watch(self, changed: Callable[[], None]) -> NoReturn:
         """Probes until cancelled; calls `changed()` when the state or the sub-models that are ready
@@ -182,6 +272,7 @@ class Link:
         )
 
     async def close(self) -> None:
+        self.heavy.close()
         self._stream.close()
         with contextlib.suppress(Exception):
             await self.channel.close()
@@ -189,8 +280,8 @@ class Link:
     async def _probe(self) -> Seen:
         try:
             # at first, and whenever it was away: what answers there now?
-            if self.own is not None and self.state != "ready":
-                await self._check_peer(self.own)
+            if self.state != "ready":
+                await self._check_address()
             return await self._probe_models()
         except tls.AuthFailed as error:
             return Seen("auth", str(error))
@@ -201,16 +292,19 @@ class Link:
             return _down(f"{code.name}: {details}")
         except (OSError, messages.WireError) as error:
             return _down(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001, whatever a device sends, the others are watched on
+            log("failed", "error", device=self.device.name, traceback=traceback.format_exc())
+            return _down(f"its answer to a probe: {type(error).__name__}: {error}")
 
     async def _probe_models(self) -> Seen:
         # by name alone a sub-model could be another bundle's
         index = await self._call("RepositoryIndex")
-        found = set()
-        for model in index.models:
-            if model.name not in self.names or model.state != "READY":
-                continue
+        allowed = self.pins.allowed(self.device, self.certificate)
+        offered = {model.name for model in index.models if model.state == "READY"}
+        offered &= set(self.pins.names)
 
-            metadata = await self._call("ModelMetadata", name=model.name)
+        for name in sorted(offered & allowed):
+            metadata = await self._call("ModelMetadata", name=name)
             digest = metadata.properties.get("bundle_digest", "")
             if digest != self.digest:
                 return Seen(
@@ -219,27 +313,61 @@ class Link:
                     "copy this bundle there",
                 )
 
-            found.add(model.name)
             self._streams = metadata.properties.get(messages.STREAMS) == "1"
+            self.instance = metadata.properties.get(messages.INSTANCE, "")
 
-        if not found:
-            return Seen("not-serving", "it hosts no sub-model of this bundle that is ready")
+        twin = self._twin()
+        if twin is not None:
+            return Seen(
+                "duplicate",
+                f"it is the worker that {twin.device.name} is too; drop one of the two addresses",
+            )
 
-        return Seen("ready", "", frozenset(found))
+        # a device that claims what another is to do is not believed
+        beyond = ""
+        if offered - allowed:
+            beyond = (
+                f"it has {', '.join(sorted(offered - allowed))} too, which the plan or "
+                "devices.toml placed elsewhere; say submodels = [...] there if it may be asked"
+            )
+        if not offered & allowed:
+            return Seen(
+                "not-serving", beyond or "it hosts no sub-model of this bundle that is ready"
+            )
 
-    async def _check_peer(self, own: tls.Identity) -> None:
-        """Raises AuthFailed unless a worker answers at the address; gRPC alone does not tell
-        refused from down.
+        return Seen("ready", beyond, frozenset(offered & allowed))
+
+    def _twin(self) -> "Link | None":
+        """An earlier device of the list that is the same process, under another address."""
+        for other in self._fleet:
+            if other is self or not self.instance:
+                return None
+            same = (other.instance, other.certificate) == (self.instance, self.certificate)
+            if same and other.state == "ready":
+                return other
+
+        return None
+
+    async def _check_address(self) -> None:
+        """Raises OSError for a name that leads nowhere, AuthFailed unless a worker answers at the
+        address; gRPC alone does not tell refused from down.
         """
         host, port = split_address(self.device.address)
+        if self.own is None:
+            look_up = functools.partial(socket.getaddrinfo, host, port)
+            await self._thread.run(look_up, PROBE_TIMEOUT_SECONDS)
+            return
 
         # a handshake blocks: it must not hold up the requests
-        role = await asyncio.to_thread(tls.peer_of, own, host, port, PROBE_TIMEOUT_SECONDS)
+        handshake = functools.partial(tls.peer_of, self.own, host, port, PROBE_TIMEOUT_SECONDS)
+        role = await self._thread.run(handshake, 2 * PROBE_TIMEOUT_SECONDS)
         if role is None or role[0] != "worker":
             raise tls.AuthFailed(
                 f"{self.device.address} has the role {role and role[0]!r}; a device is a worker. "
                 "Issue it a worker's certificate."
             )
+
+        self.certificate = role[1]
 
     async def _call(self, method: str, **fields):
         request = messages.new(messages.METHODS[method][0], **fields)

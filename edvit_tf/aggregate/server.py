@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.aggregate.fanout import Fanout
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
+from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.reply import Expected
+from edvit_tf.aggregate.request_parts import request_parts
 from edvit_tf.aggregate.service import AggregatorService
-from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.process_limits import check_descriptors
@@ -49,13 +54,22 @@ def serve(options: AggregatorOptions) -> int:
 
     model_input = bundle_input(bundle)
     fusion = Fusion(bundle)
-    names = [entry.name for entry in bundle.sub_models]
     deadline_seconds = options.deadline_ms / 1e3
+
+    # what each device may be asked for, and what its answers must be
+    pins = Pins(bundle.sub_models)
+    for device in devices:
+        pins.check(device)
+    expected = expected_answers(bundle)
+    zeros = np.zeros(model_input.shape, model_input.dtype)
+    light = request_parts(model_input.name, zeros)
 
     def make_service() -> AggregatorService:
         # in the loop, to which the channels belong
-        links = [Link(device, bundle.digest, names, own) for device in devices]
-        fanout = Fanout(links, names, bundle.widths, bundle.digest, deadline_seconds)
+        links: list[Link] = []
+        for device in devices:
+            links.append(Link(device, bundle.digest, pins, own, light, links))
+        fanout = Fanout(links, expected, deadline_seconds)
         return AggregatorService(
             bundle,
             model_input,
@@ -67,3 +81,11 @@ def serve(options: AggregatorOptions) -> int:
         )
 
     return lifecycle.run(options, address, make_service)
+
+
+def expected_answers(bundle: Bundle) -> list[Expected]:
+    """What the answer of each sub-model must be, in fusion order."""
+    found = []
+    for entry, width in zip(bundle.sub_models, bundle.widths, strict=True):
+        found.append(Expected(entry.name, width, bundle.digest, entry.ranges))
+    return found

@@ -10,16 +10,21 @@ import grpc
 import numpy as np
 
 from edvit_tf.aggregate import breaker
-from edvit_tf.aggregate.fanout import Fanout, Reply, overloaded
+from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES, Link
+from edvit_tf.aggregate.reply import Reply
+from edvit_tf.aggregate.request_parts import request_parts, size_bytes
+from edvit_tf.aggregate.room import Room
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
+from edvit_tf.device.rpc.callers import caller_of, for_whom
 from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.rpc.request_input import (
+    message_limit,
     request_input,
     requested_model,
     requested_outputs,
@@ -28,12 +33,12 @@ from edvit_tf.device.rpc.request_input import (
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
-MAX_IN_FLIGHT = 64
 STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond
 # Of the deadline, for fusion and the way back: a client whose own deadline is the shorter one must
 # get the flagged answer before it gives up. With 5 ms it did not, on loopback.
 _RESERVE_SHARE = 0.05
 _RESERVE_SECONDS = 0.02
+_REASONS = 4000  # characters: a status of more than 8 KiB does not arrive
 
 
 class AggregatorService(BaseService):
@@ -67,6 +72,7 @@ class AggregatorService(BaseService):
         self.fusion = fusion
         self.min_submodels = min_submodels
         self.losses = measured_losses(bundle)
+        self.room = Room(len(bundle.sub_models), message_limit(model_input))
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
@@ -119,12 +125,9 @@ class AggregatorService(BaseService):
         requested_model("model_name", request.model_name, request.model_version, self.names)
         names = requested_outputs(request, OUTPUTS)
         value = request_input(tensors.arrays(request), self.model_input)
-        if self.in_flight > MAX_IN_FLIGHT:
-            raise messages.WireError(
-                f"requests in flight: got {self.in_flight}; expected at most {MAX_IN_FLIGHT}. Send "
-                "less at a time.",
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-            )
+        # the input was copied out: a large one is not to be held twice
+        request.ClearField("raw_input_contents")
+        request.ClearField("inputs")
 
         # The devices' time: what the request has, less what fusion and the way back take.
         left = seconds_left(request, context, self.deadline_seconds)
@@ -132,11 +135,16 @@ class AggregatorService(BaseService):
         # of a short deadline the reserve must not take more than a quarter
         until = now + left - min(left / 4, reserve)
 
-        replies, missing = await self.fanout.ask(
-            self.model_input.name, value, until, self.min_submodels
-        )
+        # the devices share their time between clients, so they hear for whom they are asked
+        caller = caller_of(context)
+        parts = request_parts(self.model_input.name, value, for_whom(caller))
+        heavy = isinstance(value, bytes)
+        del value
+        async with self.room.held(caller, size_bytes(parts), until - now):
+            replies, missing = await self.fanout.ask(parts, heavy, until, self.min_submodels)
+
         if len(replies) < self.min_submodels:
-            raise self._too_few(replies, missing)
+            raise self._too_few(replies, missing, own_time=left < self.deadline_seconds)
 
         # with what time is left; the fusion's own queue refuses what is too late
         features = {name: reply.features for name, reply in replies.items()}
@@ -166,13 +174,21 @@ class AggregatorService(BaseService):
             parameters={**parameters, "total_ms": 1e3 * seconds},
         )
 
-    def _too_few(self, replies: dict[str, Reply], missing: dict[str, str]) -> messages.WireError:
+    def _too_few(
+        self, replies: dict[str, Reply], missing: dict[str, str], own_time: bool
+    ) -> messages.WireError:
+        """`own_time`: the client gave the request less than the fleet's deadline."""
+        code = grpc.StatusCode.UNAVAILABLE
+        if overloaded(missing):
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        elif own_time and only_late(missing):
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+
         reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
-        busy = overloaded(missing)
         return messages.WireError(
             f"sub-models: got {len(replies)} of {len(self.bundle.sub_models)}; expected at least "
-            f"{self.min_submodels}. Missing: {reasons}.",
-            grpc.StatusCode.RESOURCE_EXHAUSTED if busy else grpc.StatusCode.UNAVAILABLE,
+            f"{self.min_submodels}. Missing: {reasons[:_REASONS]}.",
+            code,
         )
 
     def _parameters(self, replies: dict[str, Reply], missing: dict[str, str]) -> dict:
@@ -211,7 +227,7 @@ class AggregatorService(BaseService):
             **super().health(),
             "bundle_digest": self.bundle.digest,
             "min_submodels": self.min_submodels,
-            "submodels": {name: self._available(name) for name in self.fanout.widths},
+            "submodels": {name: self._available(name) for name in self.fanout.expected},
             "devices": [_link_health(link) for link in self.fanout.links],
         }
 
@@ -222,7 +238,7 @@ class AggregatorService(BaseService):
             "bundle_digest": self.bundle.digest,
         }
         available: list[Sample] = []
-        for name in self.fanout.widths:
+        for name in self.fanout.expected:
             available.append(({"model": name}, self._available(name)))
 
         states: list[Sample] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import RunConfig
+from edvit_tf.device.model.answer_ranges import answer_ranges
 from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
 from edvit_tf.device.model.golden import golden_error, tolerance
 from edvit_tf.device.model.input_spec import Files, InputSpec
@@ -25,6 +26,8 @@ from edvit_tf.models.weights import from_weights, set_weights
 from edvit_tf.planning.plan import Plan, SubModelPlan
 
 Weights = dict[str, np.ndarray]
+
+RANGE_SAMPLES = 128  # real inputs at most, over which the ranges of answers are measured
 
 # packages whose versions a manifest holds
 SHAPED_BY = (
@@ -51,6 +54,7 @@ class BundleParts:
     splits: dict  # split -> ids or rule
     sub_models: tuple[Weights, ...]
     fusion: Weights
+    samples: np.ndarray | None = None  # real inputs (n, H, W, C); None: no ranges are measured
 
 
 def versions() -> dict[str, str]:
@@ -85,8 +89,8 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     for name in parts.input_spec.files:
         _write_input_file(folder / name, parts.input_files[name])
 
-    # last, since its answers come from the files that are there by now
-    _write_golden(folder, entries, parts)
+    # last, since answers come from the files that are there by now
+    _write_answers(folder, entries, parts)
 
     # "files" lists what is there by now: neither the card, which shows it, nor the manifest itself
     manifest = _manifest(parts, entries, fusion)
@@ -201,9 +205,9 @@ def _write_input_file(path: Path, content: np.ndarray | bytes) -> None:
         np.save(path, content)
 
 
-def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None:
+def _write_answers(folder: Path, entries: list[dict], parts: BundleParts) -> None:
     """golden.npz: one made-up smooth input and what each sub-model answered on this machine, for
-    self-checks.
+    self-checks. Into `entries`: the ranges of the sub-models' answers to real inputs.
 
     The input is drawn from the seed, not taken from the data: a bundle carries nobody's picture or
     music.
@@ -211,12 +215,19 @@ def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None
     spec = parts.input_spec
     config = parts.plan.sub_models[0].config
     x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
+    asked = x if parts.samples is None else np.concatenate([x, range_inputs(parts.samples)])
 
     golden = {"input": x}
     features = []
     for entry in entries:
-        out, _ = run_in_process(folder / entry["file"], {spec.name: x})
+        # all in one process; the golden input is the first of them
+        answers, _ = run_in_process(folder / entry["file"], {spec.name: asked})
+        out = {name: value[:1] for name, value in answers.items()}
         _check_flavours(folder, entry, {spec.name: x}, out)
+        if parts.samples is not None:
+            measured = answer_ranges(answers["features"], answers["logits"])
+            entry["ranges"] = measured.to_dict()
+
         features.append(out["features"])
         for name, value in out.items():
             golden[f"{entry['name']}.{name}"] = value
@@ -229,6 +240,26 @@ def _write_golden(folder: Path, entries: list[dict], parts: BundleParts) -> None
     out, _ = run_in_process(folder / "fusion.tflite", whole)
     golden["fusion.probabilities"] = out["probabilities"]
     np.savez(folder / "golden.npz", **golden)
+
+
+def range_inputs(samples: np.ndarray) -> np.ndarray:
+    """What the ranges of answers are measured over: some of the real samples (n, H, W, C), and
+    inputs at their edges, which a client may send too: all black, grey, white, and noise.
+    """
+    step = -(-len(samples) // RANGE_SAMPLES)
+    real = np.asarray(samples[::step])
+
+    low, high = float(real.min()), float(real.max())
+    rng = np.random.default_rng(0)
+    one = real[:1].shape
+    made = [
+        np.full(one, low),
+        np.full(one, (low + high) / 2),
+        np.full(one, high),
+        rng.uniform(low, high, one),
+        rng.choice([low, high], one),
+    ]
+    return np.concatenate([real, *(each.astype(real.dtype) for each in made)])
 
 
 def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> None:

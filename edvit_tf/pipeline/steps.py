@@ -169,6 +169,7 @@ def bundle(run: Run, folder: Path, dataset) -> dict:
             splits={split: dataset.split_ids(split) for split in SPLITS},
             sub_models=tuple(run.final_weights(member) for member in run.sub_models),
             fusion=run.stages.arrays("calibration"),
+            samples=Split(run.stages, "validation").x,
         ),
     )
     return {}

@@ -7,6 +7,7 @@ reserve = "2 MB"        # of that memory, kept free; left out: 0
 compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
 host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
 port = 8500
+submodels = [0, 2]      # all that an aggregator asks it for; left out: what the plan placed there
 """
 
 import re
@@ -19,7 +20,7 @@ from edvit_tf.errors import ConfigError
 
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MACS = {"MAC": 1, "kMAC": 1e3, "MMAC": 1e6, "GMAC": 1e9, "TMAC": 1e12}
-_KEYS = ("name", "memory", "reserve", "compute", "host", "port")
+_KEYS = ("name", "memory", "reserve", "compute", "host", "port", "submodels")
 
 
 def parse_size(text: str) -> int:
@@ -100,7 +101,19 @@ def _device(entry: dict, where: str) -> DeviceSpec:
     reserve = 0
     if "reserve" in entry:
         reserve = _reserve(entry["reserve"], memory, f"{where}: reserve")
+    if "submodels" in entry:
+        _check_sub_models(entry["submodels"], f"{where}: submodels")
     return DeviceSpec(name, memory_bytes=memory, compute_macs=compute, reserve_bytes=reserve)
+
+
+def _check_sub_models(value: Any, where: str) -> None:
+    """The indices that an aggregator may ask a device for; the plan does not read them."""
+    listed = isinstance(value, list) and value
+    if not listed or not all(type(index) is int and index >= 0 for index in value):
+        raise ConfigError(
+            f"{where} is {value!r}; it must be a list of sub-models, such as [0, 2]. Leave the "
+            "line out for those that the plan placed there."
+        )
 
 
 def _reserve(value: Any, memory_bytes: int | None, where: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import tensors, tls
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
-from tests.support.fake_device import fake_device, good
+from tests.support.fake_device import Refusal, fake_device, good
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
 
@@ -80,6 +80,30 @@ FAULTS = {
         _changed(lambda r, _: r.raw_output_contents.__setitem__(0, b"1234")),
         "bytes",
     ),
+    "a word for a time": (
+        _changed(lambda r, _: tensors.set_parameters(r, {"compute_ms": "fast"})),
+        "compute_ms: got 'fast'",
+    ),
+    "NaN for a time": (
+        _changed(lambda r, _: tensors.set_parameters(r, {"queue_ms": float("nan")})),
+        "queue_ms: got nan",
+    ),
+    "a time below 0": (
+        _changed(lambda r, _: tensors.set_parameters(r, {"compute_ms": -1e300})),
+        "compute_ms: got -1e+300",
+    ),
+    "a time beyond the round trip": (
+        _changed(lambda r, _: tensors.set_parameters(r, {"compute_ms": 1e300})),
+        "compute_ms: got 1e+300",
+    ),
+    "5 MB": (
+        _changed(lambda r, _: tensors.set_parameters(r, {"note": "x" * 5_000_000})),
+        "a message that is too large",
+    ),
+    "a status": (
+        lambda *_: lambda request: Refusal(grpc.StatusCode.INVALID_ARGUMENT, "I do not like it"),
+        "INVALID_ARGUMENT: I do not like it",
+    ),
     "garbage": (lambda *_: lambda request: b"\xff\xff\xff", "message"),
 }
 
@@ -103,13 +127,15 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, first, tmp_path, fault, s
         )
         channel = stack.enter_context(able.channel())
         wait_for(lambda: [e["state"] for e in able.events("device")] == ["ready", "ready"])
-        outputs, said, _ = infer(channel, X)
-        assert (
-            said["degraded"]
-            and said["missing"] == "submodel-01"
-            and words in said["submodel-01.missing"]
-        )
-        np.testing.assert_array_equal(outputs["probabilities"][0], fused(tiny_bundle, X, (1,))[0])
+        for _ in range(3):
+            outputs, said, _ = infer(channel, X)
+            assert said["degraded"] and said["missing"] == "submodel-01"
+            assert words in said["submodel-01.missing"]
+            right = fused(tiny_bundle, X, (1,))[0]
+            np.testing.assert_array_equal(outputs["probabilities"][0], right)
+
+        # three of them were enough: it is left alone
+        assert [event["reason"] for event in able.events("breaker")] == ["wrong answer"]
 
 
 def test_a_good_made_up_device_is_accepted_so_that_the_faults_are_what_is_refused(

@@ -5,11 +5,19 @@ time.
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import grpc
 import numpy as np
 
 from edvit_tf.device.rpc import messages, tensors
+
+
+class Refusal(NamedTuple):
+    """What `infer` of a fake device gives in the place of an answer."""
+
+    code: grpc.StatusCode
+    words: str
 
 
 def good(name: str, digest: str, width: int, request) -> object:
@@ -42,6 +50,12 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
         )
         return response
 
+    def call(request, context):
+        response = infer(request)
+        if isinstance(response, Refusal):
+            context.abort(*response)
+        return response
+
     def stream(requests, context):
         for request in requests:
             if "cancel" in request.parameters:
@@ -49,6 +63,9 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
             response = infer(request)
             if response is None:
                 return
+            if isinstance(response, Refusal):
+                yield _refused(request, response)
+                continue
             yield (
                 response
                 if isinstance(response, bytes)
@@ -58,7 +75,7 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
     calls = {
         "RepositoryIndex": index,
         "ModelMetadata": metadata,
-        "ModelInfer": lambda request, _: infer(request),
+        "ModelInfer": call,
     }
     made = {
         method: grpc.unary_unary_rpc_method_handler(
@@ -81,3 +98,12 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(0).wait()
+
+
+def _refused(request, refusal: Refusal):
+    """A refusal as a stream has it."""
+    response = messages.new("ModelStreamInferResponse", error_message=refusal.words)
+    response.infer_response.model_name = request.model_name
+    response.infer_response.id = request.id
+    tensors.set_parameters(response.infer_response, {messages.STATUS: refusal.code.name})
+    return response

@@ -5,8 +5,11 @@ that nobody knows are left alone. The configuration of a sub-model belongs to it
 input's spec to its kind, and `run` and `data` to the host, so these stay as they were written.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from edvit_tf.device.model.answer_ranges import AnswerRanges, TensorRange
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +54,7 @@ class SubModelEntry:
     macs_full: int
     weight_bytes: int
     devices: tuple[str, ...]
+    ranges: AnswerRanges | None = None  # of its answers to real inputs; None in older bundles
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,25 @@ def _sub_model(entry: "_Object") -> SubModelEntry:
         macs_full=entry.integer("macs_full"),
         weight_bytes=entry.integer("weight_bytes"),
         devices=entry.texts("devices"),
+        ranges=_ranges(entry),
+    )
+
+
+def _ranges(entry: "_Object") -> AnswerRanges | None:
+    if "ranges" not in entry.values:
+        return None
+
+    found = entry.object("ranges")
+    return AnswerRanges(
+        samples=found.integer("samples"),
+        features=_tensor_range(found.object("features")),
+        logits=_tensor_range(found.object("logits")),
+    )
+
+
+def _tensor_range(entry: "_Object") -> TensorRange:
+    return TensorRange(
+        values=entry.interval("values"), rms=entry.interval("rms"), spread=entry.interval("spread")
     )
 
 
@@ -260,7 +283,18 @@ class _Object:
     def integers(self, key: str) -> tuple[int, ...]:
         return self._list(key, int, "a list of whole numbers", _REQUIRED)
 
-    def _list(self, key: str, kind: type, words: str, default: Any) -> tuple:
+    def interval(self, key: str) -> tuple[float, float]:
+        """Two finite numbers, the least first."""
+        found = self._list(key, (int, float), "the least and the most, two numbers", _REQUIRED)
+        if len(found) != 2 or not all(map(math.isfinite, found)) or found[0] > found[1]:
+            raise ManifestError(
+                f"{self._at(key)} is {_short(list(found))}; it must be the least and the most, two "
+                "finite numbers"
+            )
+
+        return float(found[0]), float(found[1])
+
+    def _list(self, key: str, kind: Any, words: str, default: Any) -> tuple:
         listed = self._take(key, list, words, default)
         for value in listed:
             if not _is(value, kind):

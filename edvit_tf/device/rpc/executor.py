@@ -152,6 +152,8 @@ class Executor:
             # given up in the queue: others do not wait for it
             with self._changed:
                 self._jobs.remove(caller.turn, job)
+            # an error holds this frame, and the job the error: nobody would free the request
+            del job
 
     def _refuse_late(self) -> None:
         """Refuses what waits and would end too late, since others came whose turn is earlier."""
@@ -215,7 +217,10 @@ class Executor:
 
             with self._changed:
                 self._busy = False
+            job.argument = None
             job.loop.call_soon_threadsafe(self._finish, job, outcome)
+            # until the next one comes nothing of this one is held
+            del job, outcome
 
     def _run(self, job: _Job, argument: Any, started: float) -> Done | Exception:
         # odd from here to the end: see `turns`
@@ -224,7 +229,8 @@ class Executor:
         try:
             value = self._work(argument)
         except Exception as error:  # noqa: BLE001 (the request's to report; the thread goes on)
-            return error
+            # not this frame, which holds the request
+            return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         finally:
             self.turns += 1
 

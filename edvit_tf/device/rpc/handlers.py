@@ -36,8 +36,9 @@ def call_handler(service: BaseService, method: str, call: Call) -> Call:
                 response = await call(request, context)
 
         if tally.refusal is not None:
-            # last: whoever reads the metrics finds it counted
-            await context.abort(tally.refusal.code, str(tally.refusal))
+            # Not by `abort`: gRPC keeps its error, that the frames, and they the request.
+            context.set_code(tally.refusal.code)
+            context.set_details(str(tally.refusal))
 
         return response
 

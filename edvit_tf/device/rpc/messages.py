@@ -33,6 +33,9 @@ FINAL = "triton_final_response"
 STATUS = "grpc_status"
 # Property of a model's metadata: "1" where the server has ModelStreamInfer.
 STREAMS = "stream_infer"
+# Property of a model's metadata: drawn by each process at its start, so that one worker under two
+# addresses is not taken for two.
+INSTANCE = "instance"
 # HealthCheckResponse.status, an enum: an int32 on the wire.
 SERVING = 1
 NOT_SERVING = 2

@@ -64,12 +64,26 @@ def split_address(text: str) -> tuple[str, int]:
             f"{text!r} is no address; write HOST:PORT, e.g. 0.0.0.0:8001, or [::]:8001."
         )
 
+    # what has a colon is IPv6, or a port that was given twice
+    if ":" in host_part and not _is_ipv6(host_part):
+        raise AddressError(
+            f"{text!r} is no address: its host {host_part!r} has a colon and is not IPv6. Write "
+            "the port once, as HOST:PORT."
+        )
+
     return host_part, int(port)
 
 
 def bracketed(address: str, port: int) -> str:
     """HOST:PORT, the host of IPv6 in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def _is_loopback(address: str) -> bool:

@@ -5,6 +5,7 @@ TFLite runtime crashes, so both are counted first.
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import sys
@@ -22,6 +23,11 @@ SERVER_BYTES = {
     resource.RLIMIT_DATA: ("data (ulimit -d)", 128 << 20),
     resource.RLIMIT_AS: ("address space (ulimit -v)", 768 << 20),
 }
+
+
+# Of glibc's mallopt (malloc.h). Set, it does not grow any more.
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 1 << 20
 
 
 def check_descriptors(peers: int = 0) -> None:
@@ -45,6 +51,7 @@ def prepare_server() -> None:
     # GRPC_VERBOSITY=INFO shows refused handshakes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     check_descriptors()
+    give_back_large_blocks()
 
     for kind, (what, need) in SERVER_BYTES.items():
         left = left_by_limit(kind)
@@ -53,6 +60,17 @@ def prepare_server() -> None:
                 f"the limit of this process's {what} leaves {left / 2**20:.0f} MiB; a server takes "
                 f"{need / 2**20:.0f} MiB beside its models. Raise the limit."
             )
+
+
+def give_back_large_blocks() -> None:
+    """From now on memory of large inputs goes back to the system when it is freed.
+
+    glibc maps large blocks each by itself, up to a size that grows with what was freed: after the
+    first picture of 8 MiB such blocks come out of the heaps, where small ones keep them.
+    """
+    # another C library has its own ways
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 sub-models that it has loaded.
 """
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -56,6 +57,7 @@ class WorkerService(BaseService):
         )
         self.models = {loaded.name: loaded for loaded in models}
         self.runtime = models[0].model.runtime  # the same for all
+        self.instance = os.urandom(8).hex()
 
     def description(self) -> dict:
         return {
@@ -102,6 +104,7 @@ class WorkerService(BaseService):
                 "flavour": loaded.chosen.flavour,
                 "threads": str(loaded.chosen.threads),
                 messages.STREAMS: "1",
+                messages.INSTANCE: self.instance,
             }
         )
 

@@ -19,6 +19,8 @@ import pytest
 from edvit_tf.aggregate.device_stream import DeviceStream
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.link import Link
+from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.request_parts import request_parts
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.executor import Executor
@@ -468,13 +470,11 @@ def test_large_requests_and_older_workers_are_asked_by_calls():
     """
 
     async def talk(address):
-        link = Link(Device("one", address), "d", [NAME], None)
+        link = Link(Device("one", address), "d", Pins(()), None, (), [])
         for bytes_of_it, streams in ((300 << 10, True), (300, False)):
             link._streams = True
-            shared = messages.serialise(
-                tensors.infer_request("", {"image": bytes(bytes_of_it)}, request_id="r")
-            )
-            assert messages.checked(await link.infer(NAME, shared, "r", 20)).id == "r"
+            parts = request_parts("image", bytes(bytes_of_it))
+            assert messages.checked(await link.infer(NAME, parts, "r", 20)).id == "r"
             assert link._streams is streams
         await link.close()
 
