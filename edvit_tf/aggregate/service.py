@@ -13,9 +13,9 @@ from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.link import STATES, Link
+from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.reply import Reply
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
-from edvit_tf.aggregate.room import Room
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
@@ -72,7 +72,7 @@ class AggregatorService(BaseService):
         self.fusion = fusion
         self.min_submodels = min_submodels
         self.losses = measured_losses(bundle)
-        self.room = Room(len(bundle.sub_models), message_limit(model_input))
+        self.outgoing = Outgoing(len(bundle.sub_models), message_limit(model_input))
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
@@ -140,7 +140,7 @@ class AggregatorService(BaseService):
         parts = request_parts(self.model_input.name, value, for_whom(caller))
         heavy = isinstance(value, bytes)
         del value
-        async with self.room.held(caller, size_bytes(parts), until - now):
+        async with self.outgoing.held(caller, size_bytes(parts), until - now):
             replies, missing = await self.fanout.ask(parts, heavy, until, self.min_submodels)
 
         if len(replies) < self.min_submodels:

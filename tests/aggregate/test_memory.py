@@ -7,8 +7,8 @@ import os
 import grpc
 import pytest
 
+from edvit_tf.aggregate.outgoing import MAX_REQUESTS, MAX_SENT_BYTES, Outgoing
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
-from edvit_tf.aggregate.room import MAX_INPUT_BYTES, Room
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
 from tests.support.aggregator_process import aggregator, infer
@@ -26,7 +26,14 @@ def test_refused_files_leave_nothing_behind(tiny_bundle, tmp_path):
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(worker(tiny_bundle, tmp_path, prelude=NO_COLLECTOR))
         one = stack.enter_context(
-            aggregator(tiny_bundle, tmp_path, [device.address], prelude=NO_COLLECTOR)
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [device.address],
+                "--deadline-ms",
+                "8000",  # the first loads decoders
+                prelude=NO_COLLECTOR,
+            )
         )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: one.events("device"))
@@ -37,7 +44,7 @@ def test_refused_files_leave_nothing_behind(tiny_bundle, tmp_path):
                     infer(channel, picture)
                 assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
-        refused(4)  # decoders are loaded by the first
+        refused(4)
         before = [each.resident_bytes() for each in (one, device)]
         refused(24)
         after = [each.resident_bytes() for each in (one, device)]
@@ -46,58 +53,64 @@ def test_refused_files_leave_nothing_behind(tiny_bundle, tmp_path):
         assert end - start < 40 * MIB, f"{name}: {(end - start) / MIB:.0f} MiB more"
 
 
-def test_bytes_in_flight_are_limited_and_shared():
-    """A connection may hold a third of what an aggregator takes; another finds room."""
+def test_what_goes_out_is_limited_and_shared():
+    """A lone connection may fill a third; another client's file finds room meanwhile."""
     greedy, other = (Caller("client", f"client/{name}", name) for name in ("greedy", "other"))
 
     async def talk():
-        room = Room(sub_models=3, largest_bytes=8 * MIB)
-        async with contextlib.AsyncExitStack() as held:
-            waiting = []
-            with pytest.raises(messages.WireError) as refused:
-                for _ in range(100):
-                    waiting.append(asyncio.ensure_future(_hold(room, greedy, 8 * MIB)))
-                    await asyncio.sleep(0)
-                    for task in waiting:
-                        if task.done():
-                            task.result()
+        outgoing = Outgoing(sub_models=3, largest_bytes=8 * MIB)
+        held = [asyncio.ensure_future(_hold(outgoing, greedy)) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        assert outgoing.requests.used == 10 and outgoing.sent.used <= MAX_SENT_BYTES / 3
+        async with outgoing.held(other, 8 * MIB, 0.0):
+            assert outgoing.sent.used <= MAX_SENT_BYTES / 2
 
-            assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "bytes of inputs at once: got 8388608 more" in str(refused.value)
-            assert room.inputs.used <= MAX_INPUT_BYTES / 3
-            await held.enter_async_context(room.held(other, 8 * MIB, 1.0))
-
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-
-        assert (room.requests.used, room.inputs.used, room.sent.used) == (0, 0, 0)
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        assert (outgoing.requests.used, outgoing.sent.used) == (0, 0)
 
     asyncio.run(talk())
 
 
-async def _hold(room: Room, caller: Caller, size: int) -> None:
-    async with room.held(caller, size, 10.0):
+async def _hold(outgoing: Outgoing, caller: Caller) -> None:
+    async with outgoing.held(caller, 8 * MIB, 10.0):
         await asyncio.sleep(10)
 
 
-def test_what_goes_out_waits_for_room_and_is_refused_at_its_deadline():
+def test_what_has_no_room_waits_and_is_refused_at_its_deadline():
     caller = Caller("client", "client/me", "1")
 
     async def talk():
-        room = Room(sub_models=10, largest_bytes=8 * MIB)
-        async with room.held(caller, 8 * MIB, 1.0):
-            with pytest.raises(messages.WireError, match="bytes to devices at once"):
-                await _hold_once(room, caller)
+        outgoing = Outgoing(sub_models=10, largest_bytes=8 * MIB)
+        async with outgoing.held(caller, 8 * MIB, 1.0):
+            with pytest.raises(messages.WireError, match="bytes to devices at once") as refused:
+                await _hold_once(outgoing, caller)
+            assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
         # and as soon as there is room it goes on
-        await _hold_once(room, caller)
+        await _hold_once(outgoing, caller)
 
     asyncio.run(talk())
 
 
-async def _hold_once(room: Room, caller: Caller) -> None:
-    async with room.held(caller, 8 * MIB, 0.05):
+def test_requests_beyond_a_callers_share_are_refused():
+    caller = Caller("client", "client/me", "1")
+
+    async def talk():
+        outgoing = Outgoing(sub_models=2, largest_bytes=MIB)
+        async with contextlib.AsyncExitStack() as stack:
+            with pytest.raises(messages.WireError, match="requests at once: got 1 more") as refused:
+                for _ in range(MAX_REQUESTS):
+                    await stack.enter_async_context(outgoing.held(caller, 100, 1.0))
+            assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert outgoing.requests.used == MAX_REQUESTS // 3 - 1
+
+    asyncio.run(talk())
+
+
+async def _hold_once(outgoing: Outgoing, caller: Caller) -> None:
+    async with outgoing.held(caller, 8 * MIB, 0.05):
         pass
 
 

@@ -1,9 +1,10 @@
-"""How much an aggregator takes on at the same time, shared fairly between those who ask
-(`shares.py`): requests, the bytes of their inputs, and the bytes that go out to the devices.
+"""How much goes out to the devices at the same time, shared fairly between those who ask
+(`shares.py`): requests, and bytes.
 
-An input is held once for the request, and twice more for each sub-model that it is sent to (the
-message, and gRPC's copy of it), so what goes out is what fills the memory. A request beyond its
-caller's share of the first two is refused; for the third it waits, since it holds little meanwhile.
+What a server holds of inputs is limited before it is received (`device/rpc/limits.py`). But an
+input is copied twice for each sub-model that it is sent to (the message, and gRPC's copy of it),
+and that is what fills an aggregator's memory. A request beyond its caller's share of the requests
+is refused; for its share of the bytes it waits, since it holds little meanwhile.
 """
 
 import asyncio
@@ -16,16 +17,15 @@ from edvit_tf.device.rpc.callers import Caller
 from edvit_tf.device.rpc.messages import WireError
 from edvit_tf.device.rpc.shares import Shares
 
-# Of a share a lone connection has a third (`shares.py`): 64 requests, five files of 8 MiB, and one
-# such file on its way to six devices.
+# Of a share a lone connection has a third: 64 requests, and a file of 8 MiB on its way to six
+# devices, or a tensor of 150 KB on 32 ways to ten.
 MAX_REQUESTS = 195
-MAX_INPUT_BYTES = 128 << 20
 MAX_SENT_BYTES = 288 << 20
 _COPIES = 2  # of an input, for each sub-model that it is sent to
 
 
-class Room:
-    """The room of one aggregator. Belongs to one event loop."""
+class Outgoing:
+    """What an aggregator sends. Belongs to one event loop."""
 
     def __init__(self, sub_models: int, largest_bytes: int) -> None:
         """`largest_bytes` is the most that one input may have."""
@@ -34,15 +34,14 @@ class Room:
         most = max(MAX_SENT_BYTES, 3 * (self._copies * largest_bytes + 1))
 
         self.requests = Shares("requests", MAX_REQUESTS)
-        self.inputs = Shares("bytes of inputs", max(MAX_INPUT_BYTES, 3 * largest_bytes + 3))
         self.sent = Shares("bytes to devices", most)
 
     @contextlib.asynccontextmanager
     async def held(self, caller: Caller, input_bytes: int, seconds: float) -> AsyncIterator[None]:
         """Holds room for one request. Raises WireError RESOURCE_EXHAUSTED, at once where the
-        caller has too much already, and where what goes out has no room within `seconds`.
+        caller has too many already, and where the bytes have no room within `seconds`.
         """
-        with self.requests.held(caller), self.inputs.held(caller, input_bytes):
+        with self.requests.held(caller):
             sent_bytes = self._copies * input_bytes
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
