@@ -24,6 +24,9 @@ DEVICE = [
     "grpcio>=1.62,<2",  # the wire between clients, aggregator and workers
     "protobuf>=6,<8",  # its messages, described by ourselves
 ]
+SIGNED = [
+    "cryptography>=42",  # checks the signatures of bundles, on devices whose store asks for them
+]
 AGGREGATOR = [
     *DEVICE,  # the fusion is a .tflite file as well
     "cryptography>=42",  # `edvit certs`
@@ -89,6 +92,7 @@ setup(
     extras_require={
         "host": HOST,
         "device": DEVICE,
+        "signed": SIGNED,
         "aggregator": AGGREGATOR,
         "test": TEST,
         "reference": REFERENCE,

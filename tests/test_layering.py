@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edvit_tf"
 ALLOWED = {*sys.stdlib_module_names, "numpy", "tflite_runtime", "ai_edge_litert", "grpc"}
 ALLOWED_PREFIXES = ("google.protobuf", "edvit_tf.device")
-INSIDE_FUNCTIONS = {"PIL", "soundfile"}  # optional decoders, with a message where they are missing
+# optional, with a message where they are missing: decoders, and what checks signatures
+INSIDE_FUNCTIONS = {"PIL", "soundfile", "cryptography"}
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_cv", "librosa", "matplotlib", "scipy")
 
 

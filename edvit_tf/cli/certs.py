@@ -1,4 +1,6 @@
-"""`edvit certs ...`: the authority of a fleet and the identities of its machines."""
+"""`edvit certs ...`: the authority of a fleet, the identities of its machines, and the key that
+signs bundles; `edvit sign`, which uses that.
+"""
 
 import argparse
 
@@ -6,7 +8,7 @@ from edvit_tf.cli.values import user_path
 
 
 def add_certs(commands) -> None:
-    """Adds `certs init` and `certs issue` to the subparsers of `edvit`."""
+    """Adds `certs init`, `issue` and `signer`, and `sign`, to the subparsers of `edvit`."""
     certs = commands.add_parser(
         "certs", help="keys and role certificates for workers, aggregators, clients"
     ).add_subparsers(required=True, metavar="WHAT")
@@ -39,6 +41,22 @@ def add_certs(commands) -> None:
     )
     issue.set_defaults(run=_issue)
 
+    signer = certs.add_parser(
+        "signer", help="a key to sign bundles: signer.key, and signer.pem for the devices"
+    )
+    signer.add_argument("folder", type=Path)
+    signer.set_defaults(run=_signer)
+
+    _add_sign(commands)
+
+
+def _add_sign(commands) -> None:
+    sign = commands.add_parser("sign", help="sign a bundle, for devices that ask for it")
+    sign.add_argument("bundle", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="signer.key of `edvit certs signer`")
+    sign.add_argument("--overwrite", action="store_true", help="replace another signature")
+    sign.set_defaults(run=_sign)
+
 
 def _init(args) -> int:
     from edvit_tf.operate import certs
@@ -55,6 +73,24 @@ def _issue(args) -> int:
 
     out = certs.issue(args.folder, args.role, args.name, args.host, args.days, args.out)
     print(f"{out}: copy this folder to {args.name} over ssh, then give it as --identity")
+    return 0
+
+
+def _signer(args) -> int:
+    from edvit_tf.operate import certs
+
+    folder = certs.make_signer(args.folder)
+    print(
+        f"{folder}: keep signer.key where bundles are made, and back it up; signer.pem goes to "
+        "each device: python -m edvit_tf.device.update STORE trust signer.pem"
+    )
+    return 0
+
+
+def _sign(args) -> int:
+    from edvit_tf.operate.signing import sign
+
+    print(f"{sign(args.bundle, args.key, args.overwrite)}: copy it with the bundle")
     return 0
 
 

@@ -48,6 +48,7 @@ class DeviceExit(ExitCode):
     STORE = 20, "a store of versions cannot be used, or is in use"
     DISK = 21, "no room for an update, or the disk cannot be written"
     DESCRIPTORS = 22, "too few file descriptors", "no"
+    SIGNATURE = 25, "a bundle is not signed by a key that the store trusts"
     INTERRUPTED = 130, "interrupted"
 
 
@@ -150,6 +151,12 @@ class StoreError(DeviceError):
     """The folder is no store of versions, another process changes it, or it has no such version."""
 
     exit_code = DeviceExit.STORE
+
+
+class SignatureError(DeviceError):
+    """A bundle has no signature of a key that the store trusts, or none can be checked here."""
+
+    exit_code = DeviceExit.SIGNATURE
 
 
 class DiskError(DeviceError):

@@ -105,6 +105,17 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     return manifest
 
 
+def add_file(folder: Path, name: str) -> None:
+    """Lists in the manifest a file that was written after it, as it now is: what has no sha256 is
+    not brought to a device.
+    """
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    path = folder / name
+    manifest["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    file.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
 def _write_flavours(
     folder: Path, parts: BundleParts, sub: SubModelPlan, weights: Weights
 ) -> dict[str, dict]:

@@ -1,5 +1,5 @@
 """A small certificate authority for a fleet: `edvit certs init` makes it, `certs issue` the
-identity of a machine.
+identity of a machine, `certs signer` the key that signs bundles.
 
 An identity is a folder with ca.pem, cert.pem and key.pem, which `edvit_tf.device.rpc.tls` reads.
 The authority's own key, ca.key, stays on the host. Certificates start in 2020: a Raspberry Pi has
@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edvit_tf.device.rpc.tls import ROLES, role_uri
 from edvit_tf.errors import ConfigError, OutputError
+from edvit_tf.operate.signing import key_files
 
 START = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 CA_DAYS = 7300
@@ -43,6 +44,15 @@ def init(folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, {"ca.key": _pem_key(key), "ca.pem": certificate.public_bytes(_PEM)})
+    return folder
+
+
+def make_signer(folder: Path) -> Path:
+    """Makes signer.key (mode 0600) and signer.pem in `folder`, by which bundles are signed. Raises
+    OutputError if there is one already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, key_files())
     return folder
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.update.signature import SIGNATURE
 from edvit_tf.errors import ConfigError, PushFailed
 
 _CANNOT_CONNECT = 255  # ssh's own code
@@ -73,9 +74,8 @@ def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
     for name in listed:
         verified_path(bundle, name)
 
-    # An aggregator reads the accuracy without each sub-model there; the manifest does not list it.
-    results = bundle.path / "results.json"
-    extra = [results.name] if sub_models is None and results.is_file() else []
+    # the manifest cannot list what is made of its own digest
+    extra = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []
 
     return ["manifest.json", *dict.fromkeys([*listed, *extra])]
 

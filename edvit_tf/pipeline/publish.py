@@ -8,6 +8,7 @@ from pathlib import Path
 from edvit_tf.checked import differences
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
+from edvit_tf.export.bundle import add_file
 from edvit_tf.pipeline.measure import whole_bundle
 from edvit_tf.pipeline.store import (
     RECORD,
@@ -119,6 +120,8 @@ def _prepare(stages: Stages, partial: Path, results: dict) -> None:
     write_record(partial / RECORD, {name: record[name] for name in ("key", "description")})
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (partial / RESULTS).write_text(text, encoding="utf-8")
+    # with its sha256: a device takes no file without one
+    add_file(partial, RESULTS)
     write_report(partial)
 
     # On the disk before the name says so; the older bundle goes when the new one stands.

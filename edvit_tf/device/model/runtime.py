@@ -112,20 +112,39 @@ def interpreter_class(runtime: str | None = None) -> type:
         ) from error
 
 
-def load(path: str | Path, num_threads: int = 1, runtime: str | None = None) -> Model:
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime that is imported: a process that gives its rights away may not find it later."""
+
+    name: str  # with its version
+    interpreter: type
+
+
+def imported_runtime(runtime: str | None = None) -> Runtime:
+    """`runtime` (a name of RUNTIMES; None: the first installed). Raises as `interpreter_class`."""
+    return Runtime(runtime_name(runtime), interpreter_class(runtime))
+
+
+def load(
+    path: str | Path,
+    num_threads: int = 1,
+    runtime: str | Runtime | None = None,
+    descriptor: int | None = None,
+) -> Model:
     """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
     first installed).
 
-    Raises RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on a
-    file it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
-    corrupt one.
+    A file that is open already is given by its `descriptor` as well. Raises RuntimeMissing,
+    MemoryShort before a file is loaded that has no room, or ModelFailed on a file it cannot run.
+    Verify the file first (`bundle.verified_path`): the runtimes can crash on a corrupt one.
     """
-    name = runtime_name(runtime)
-    new_interpreter = interpreter_class(runtime)
-    check_memory(Path(path))
+    chosen = runtime if isinstance(runtime, Runtime) else imported_runtime(runtime)
+    name = chosen.name
+    file = Path(path if descriptor is None else f"/proc/self/fd/{descriptor}")
+    check_memory(file)
 
     try:
-        interpreter = new_interpreter(model_path=str(path), num_threads=num_threads)
+        interpreter = chosen.interpreter(model_path=str(file), num_threads=num_threads)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 TensorFlow.
 
     python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz
-        [--threads 1] [--repeat 1] [--runtime NAME]
+        [--threads 1] [--repeat 1] [--runtime NAME] [--unprivileged]
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...)
 for each input of the model, without the batch axis of 1; an array with fewer rows than another is
@@ -10,20 +10,26 @@ gone through again from its start. OUTPUTS.npz gets one array (n, ...) an output
 (n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime), load_ms, resident
 bytes before the model was loaded and at the peak, what is delegated (`delegation.py`), and that
 TensorFlow was not loaded.
+
+With --unprivileged a process of root's becomes nobody before it loads the model. All files are
+opened before, for nobody may perhaps not enter their folders.
 """
 
 import argparse
 import json
 import sys
 import time
+import zipfile  # noqa: F401 (numpy imports it when it writes, which may be too late)
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.delegation import delegation
 from edvit_tf.device.model.memory import peak_rss
-from edvit_tf.device.model.runtime import RUNTIMES, Model, interpreter_class, load
+from edvit_tf.device.model.runtime import RUNTIMES, Model, imported_runtime, load
+from edvit_tf.device.model.unprivileged import become_nobody
 
 _NOT_ON_A_DEVICE = ("keras", "tensorflow", "tf_keras")
 
@@ -43,30 +49,36 @@ def main(argv: list[str] | None = None) -> int:
         "--repeat", type=int, default=1, help="run all rows so often; the last answers are kept"
     )
     parser.add_argument("--runtime", choices=RUNTIMES)
+    parser.add_argument("--unprivileged", action="store_true", help="as nobody, if this is root")
     args = parser.parse_args(argv)
 
     if args.repeat < 1 or args.threads < 1:
         parser.error(f"--repeat {args.repeat}, --threads {args.threads}: both must be at least 1")
 
     try:
-        return _run(args)
+        with open(args.model, "rb") as model, open(args.outputs, "wb") as outputs:
+            return _run(args, model, outputs)
     except (DeviceError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
     # before the file is loaded, so that load_ms is of the file alone
     started = time.perf_counter()
-    interpreter_class(args.runtime)
+    runtime = imported_runtime(args.runtime)
     import_ms = (time.perf_counter() - started) * 1e3
+
+    given = _given(args.inputs)
+    if args.unprivileged:
+        become_nobody()
 
     before = peak_rss()
     started = time.perf_counter()
-    model = load(args.model, args.threads, args.runtime)
+    model = load(args.model, args.threads, runtime, descriptor=file.fileno())
     load_ms = (time.perf_counter() - started) * 1e3
 
-    outputs, invoke_ms = _run_rows(model, _arrays(model, args.inputs), args.repeat)
+    outputs, invoke_ms = _run_rows(model, _by_name(model, given), args.repeat)
 
     loaded = [name for name in _NOT_ON_A_DEVICE if name in sys.modules]
     if loaded:
@@ -87,17 +99,21 @@ def _run(args: argparse.Namespace) -> int:
         "tensorflow_loaded": False,
         "delegation": delegation(model.interpreter),
     }
-    np.savez(args.outputs, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
+    np.savez(target, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
 
     return 0
 
 
-def _arrays(model: Model, inputs: Path) -> dict[str, np.ndarray]:
-    """The arrays (n, ...) of a file, by the name of the model's input."""
+def _given(inputs: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """The arrays (n, ...) of a file: by name, or the one of a .npy file, as a memory map."""
     if inputs.suffix == ".npy":
-        name = next(iter(model.inputs))
-        return {name: np.load(inputs, mmap_mode="r", allow_pickle=False)}
+        return np.load(inputs, mmap_mode="r", allow_pickle=False)
     return dict(np.load(inputs, allow_pickle=False))
+
+
+def _by_name(model: Model, given: np.ndarray | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays (n, ...) by the name of the model's input; one alone is that of its first."""
+    return given if isinstance(given, dict) else {next(iter(model.inputs)): given}
 
 
 def _run_rows(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import ModelFailed
+from edvit_tf.device.model.array_file import read_npz
 
 
 def run_model(
@@ -28,6 +29,7 @@ def run_model(
     runtime: str | None = None,
     timeout_seconds: float | None = None,
     scratch: Path | None = None,
+    unprivileged: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.model.subprocess_main` on
     `inputs`.
@@ -35,7 +37,8 @@ def run_model(
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
     which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
     kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
-    Temporary files go to the folder `scratch` (None: the system's).
+    Temporary files go to the folder `scratch` (None: the system's). `unprivileged`: where this is
+    root's process, that one becomes nobody before it loads the model.
 
     The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first
     included), samples, start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation
@@ -58,11 +61,12 @@ def run_model(
         words = [model, source, target, "--threads", threads, "--repeat", repeat]
         if runtime is not None:
             words += ["--runtime", runtime]
+        if unprivileged:
+            words.append("--unprivileged")
 
         _run(model.name, [str(word) for word in words], timeout_seconds)
 
-        with np.load(target, allow_pickle=False) as file:
-            outputs = {name: file[name] for name in file.files}
+        outputs = _read(target, model.name, unprivileged)
 
     # these two travelled among the outputs; what is left is the model's
     report = json.loads(str(outputs.pop("report")))
@@ -72,6 +76,18 @@ def run_model(
     report["samples"] = len(times_ms) // repeat
 
     return outputs, report
+
+
+def _read(target: Path, name: str, unprivileged: bool) -> dict[str, np.ndarray]:
+    """What the process wrote. Of one that ran a stranger's model little is believed."""
+    if unprivileged:
+        try:
+            return read_npz(target)
+        except (OSError, ValueError) as error:
+            raise ModelFailed(f"the process that runs {name} left no answers ({error})") from error
+
+    with np.load(target, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _run(name: str, words: list[str], timeout_seconds: float) -> None:

@@ -135,7 +135,11 @@ def _measure(
             file = verified_path(bundle, one.file)
             try:
                 answers, report = run_model(
-                    file, inputs, threads=one.threads, repeat=WARM_UP + RUNS
+                    file,
+                    inputs,
+                    threads=one.threads,
+                    repeat=WARM_UP + RUNS,
+                    unprivileged=True,
                 )
             except ModelFailed as failure:
                 failures[one] = str(failure)

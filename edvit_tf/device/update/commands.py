@@ -9,12 +9,15 @@ one step.
         the versions, which is current and which previous
     python -m edvit_tf.device.update STORE prune
         delete all but the current and the previous version
+    python -m edvit_tf.device.update STORE trust [signer.pem ...]
+        from now on only bundles signed by one of these keys; without any: all bundles
 
 STORE is a folder of this device, for instance /opt/gtzan. A worker (or an aggregator) is given
 STORE/current, and serves a new version after its next restart. FOLDER is a bundle that rsync or scp
 brought here. Copied is what this device runs: with --submodel the files of these sub-models alone,
 else those of all and the fusion. At install and at rollback the models are tried on the bundle's
-golden input, in child processes, before the version becomes current. Killed or without power at any
+golden input, in child processes (of root's, as the user nobody), before the version becomes
+current. Killed or without power at any
 moment, the store has the old version current or the new one, and the next command that changes it
 deletes what was half done.
 
@@ -36,6 +39,7 @@ from edvit_tf.device.errors import (
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.update.signature import checked_signature, trust
 from edvit_tf.device.update.store import (
     LINKS,
     changing,
@@ -49,17 +53,17 @@ from edvit_tf.device.update.store import (
 )
 from edvit_tf.device.update.trial import needed_files, try_out
 
-_UNLISTED = "results.json"  # an aggregator reads the accuracy without each sub-model from it
-
 
 def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = None) -> dict:
     """Makes the bundle at `source` the store's current version, and the current one the previous.
 
     A version that is there, whole and unchanged, is not copied again, but tried all the same.
     Returns {"version", "was" (a name or None), "copied"}. Raises BundleError, RuntimeMissing,
-    MemoryShort, ModelFailed, WrongAnswers, StoreError, DiskError; what was current then stays so.
+    MemoryShort, ModelFailed, WrongAnswers, SignatureError, StoreError, DiskError; what was current
+    then stays so.
     """
     bundle = open_bundle(source)
+    signature = checked_signature(store, bundle)
     files = needed_files(bundle, sub_models)
     # before the store is touched: a spoilt bundle changes nothing
     for name in files:
@@ -69,12 +73,11 @@ def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = 
 
     with changing(store, make=True) as partial:
         current = linked(store, "current")
-        version = holding(store, bundle.digest, files)
+        version = holding(store, bundle.digest, files, signature)
         is_new = version is None
         if version is None:
-            extra = [_UNLISTED] if sub_models is None else []
             # all in the folder for what is temporary: a version has its name last
-            copy = copied(partial, bundle, files, extra)
+            copy = copied(partial, bundle, files, signature)
             try_out(copy, partial)
             version = keep(store, copy)
         else:
@@ -106,7 +109,9 @@ def rollback(store: Path, name: str | None = None) -> dict:
                 f"{', '.join(there) or 'none'}. Name one of these, or install one."
             )
 
-        try_out(open_bundle(wanted), partial)
+        bundle = open_bundle(wanted)
+        checked_signature(store, bundle)
+        try_out(bundle, partial)
 
         # In this order: if the power goes between the two, the wish is fulfilled and need not be
         # repeated.
@@ -194,12 +199,23 @@ def _run(args: argparse.Namespace) -> int:
     elif args.action == "prune":
         gone = prune(args.store)
         print(f"deleted: {', '.join(gone) or 'nothing'}")
+    elif args.action == "trust":
+        print(_trust(args.store, args.key))
     elif args.action == "install":
         print(_said(args.store, install(args.store, args.folder, args.submodel), installed=True))
     else:
         print(_said(args.store, rollback(args.store, args.version), installed=False))
 
     return DeviceExit.DONE
+
+
+def _trust(store: Path, keys: Sequence[Path]) -> str:
+    """Sets the keys that the store trusts; what that means, in a sentence."""
+    with changing(store, make=True) as partial:
+        count = trust(store, partial, keys)
+    if not count:
+        return f"{store} installs all bundles, signed or not"
+    return f"{store} installs and goes back to bundles alone that one of {count} keys has signed"
 
 
 def _said(store: Path, done: dict, installed: bool) -> str:
@@ -248,5 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = actions.add_parser("list", help="show the versions")
     shown.add_argument("--json", action="store_true", help="print JSON")
     actions.add_parser("prune", help="delete all versions but the current and the previous")
+    trusted = actions.add_parser("trust", help="install only bundles that these keys have signed")
+    trusted.add_argument("key", type=Path, nargs="*", help="signer.pem; none: all bundles again")
 
     return parser

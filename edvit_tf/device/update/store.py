@@ -13,12 +13,16 @@ full disk at any moment leaves the old version or the new one.
 """
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from edvit_tf.device.errors import BundleError, DiskError, StoreError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
@@ -118,14 +122,21 @@ def linked(store: Path, link: str) -> Path | None:
     return store / target
 
 
-def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
-    """The version of this digest that has all these files, unchanged; None if there is none."""
+def holding(
+    store: Path, digest: str, files: Sequence[str], extra: Mapping[str, bytes] | None = None
+) -> Path | None:
+    """The version of this digest that has all these files, unchanged, and those of `extra` with
+    what they hold; None if there is none.
+    """
     for path in versions(store):
         if not path.name.startswith(digest[:12]):
             continue
-        with contextlib.suppress(BundleError):
+        with contextlib.suppress(BundleError, OSError):
             bundle = open_bundle(path)
-            if bundle.digest == digest:
+            has_extra = all(
+                (path / name).read_bytes() == content for name, content in (extra or {}).items()
+            )
+            if bundle.digest == digest and has_extra:
                 for name in files:
                     verified_path(bundle, name)
                 return path
@@ -134,21 +145,22 @@ def holding(store: Path, digest: str, files: Sequence[str]) -> Path | None:
 
 
 def copied(
-    partial: Path, bundle: Bundle, files: Sequence[str], extra: Sequence[str] = ()
+    partial: Path, bundle: Bundle, files: Sequence[str], extra: Mapping[str, bytes] | None = None
 ) -> Bundle:
     """A verified copy of a bundle's manifest and files below `partial`, written through to the
     disk.
 
-    `extra` are files that the manifest does not list; they are copied where they exist. Raises
-    DiskError before anything is written if there is no room, BundleError if a copy is not what the
-    manifest says.
+    `extra` are further files with what they hold. No link is followed, and until it is verified
+    nobody else can read the copy. Raises DiskError before anything is written if there is no room,
+    BundleError if a copy is not what the manifest says.
     """
-    sources = [bundle.path / "manifest.json"]
-    sources += [verified_path(bundle, name) for name in files]
-    sources += [bundle.path / name for name in extra if (bundle.path / name).is_file()]
+    extra = extra or {}
+    names = ["manifest.json", *files]
 
     # before anything is written
-    need = sum(path.stat().st_size for path in sources) + SPARE_BYTES
+    sizes = [verified_path(bundle, name).stat().st_size for name in files]
+    sizes += [(bundle.path / "manifest.json").stat().st_size, *map(len, extra.values())]
+    need = sum(sizes) + SPARE_BYTES
     free = free_bytes(partial)
     if free < need:
         raise DiskError(
@@ -158,11 +170,18 @@ def copied(
         )
 
     folder = partial / "version"
-    folder.mkdir()
-    for source in sources:
-        _copy(source, folder / source.name)
+    folder.mkdir(mode=0o700)
+    source = open_folder(bundle.path)
+    try:
+        for name in names:
+            with open_plain(source, name, bundle.path) as read:
+                _write(folder / name, read)
+    finally:
+        os.close(source)
 
-    _readable(folder)
+    for name, content in extra.items():
+        _write(folder / name, io.BytesIO(content))
+
     sync(folder)
     # what arrived counts, not what was sent
     copy = open_bundle(folder)
@@ -174,7 +193,37 @@ def copied(
     for name in files:
         verified_path(copy, name)
 
+    # now it is known to be the bundle's, and no secret of this machine
+    _readable(folder)
+    sync(folder)
+
     return copy
+
+
+def open_plain(folder: int, name: str, shown: Path) -> BinaryIO:
+    """A file of an opened folder (its descriptor; `shown` is its path), for reading; BundleError
+    for a link and for what is no file: whoever installs may read more than whoever sent the bundle.
+    """
+    try:
+        # O_NONBLOCK: of a FIFO too the descriptor comes at once
+        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOENT, errno.ENXIO):
+            raise BundleError(
+                f"{shown / name} is missing, or a link, and links are not followed. Copy the "
+                "bundle again."
+            ) from error
+        raise
+
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise BundleError(f"{shown / name} is no file. Copy the bundle again.")
+    return os.fdopen(opened, "rb")
+
+
+def open_folder(path: Path) -> int:
+    """The folder itself, so that its files are its own whatever its name leads to later."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def free_bytes(folder: Path) -> int:
@@ -229,15 +278,16 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as read, open(target, "xb") as written:
-        shutil.copyfileobj(read, written, 1 << 20)
+def _write(target: Path, source: BinaryIO) -> None:
+    """A new file, on the disk; as yet in a folder that nobody else may enter."""
+    with open(target, "xb") as written:
+        shutil.copyfileobj(source, written, 1 << 20)
         written.flush()
+        # whatever the umask of root is
+        os.fchmod(written.fileno(), 0o644)
         os.fsync(written.fileno())
         # sha256 then reads the card, not the memory.
         os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    os.chmod(target, 0o644)
 
 
 def _readable(*folders: Path) -> None:

@@ -56,7 +56,7 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
     golden, expected = expected_answers(bundle, index)
 
     # what crashes there does not end the worker
-    tried, _ = run_model(path, golden, threads=chosen.threads)
+    tried, _ = run_model(path, golden, threads=chosen.threads, unprivileged=True)
     check_answers(name, path.name, chosen.flavour, tried, expected)
     check_widths(bundle, index, tried)
 

@@ -131,7 +131,9 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
     inputs, expected = expected_answers(bundle, index)
     file = verified_path(bundle, chosen.file)
     try:
-        outputs, report = run_model(file, inputs, threads=chosen.threads, repeat=runs + 1)
+        outputs, report = run_model(
+            file, inputs, threads=chosen.threads, repeat=runs + 1, unprivileged=True
+        )
     except ModelFailed as failure:
         return {**row, "failure": str(failure)}
 
