@@ -44,7 +44,7 @@ def add_certs(commands) -> None:
     signer = certs.add_parser(
         "signer", help="a key to sign bundles: signer.key, and signer.pem for the devices"
     )
-    signer.add_argument("folder", type=Path)
+    signer.add_argument("folder", type=user_path)
     signer.set_defaults(run=_signer)
 
     _add_sign(commands)
@@ -52,8 +52,10 @@ def add_certs(commands) -> None:
 
 def _add_sign(commands) -> None:
     sign = commands.add_parser("sign", help="sign a bundle, for devices that ask for it")
-    sign.add_argument("bundle", type=Path)
-    sign.add_argument("--key", type=Path, required=True, help="signer.key of `edvit certs signer`")
+    sign.add_argument("bundle", type=user_path)
+    sign.add_argument(
+        "--key", type=user_path, required=True, help="signer.key of `edvit certs signer`"
+    )
     sign.add_argument("--overwrite", action="store_true", help="replace another signature")
     sign.set_defaults(run=_sign)
 
