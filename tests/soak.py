@@ -1,24 +1,30 @@
-"""Five workers under random faults: is every answer right or flagged, in time, and is there one?
+"""Five workers under random faults and hostile peers: is every answer right or flagged, in time,
+and is there one?
 
     python -m tests.soak --minutes 2 --seed 0 [--out soak.json] [--bundle FOLDER]
 
 Real workers and a real aggregator with mutual TLS, a proxy between them. At most N - min_submodels
-devices are in a fault at once, a device counting until it is in BACK answers in a row. Every answer
-is compared, bit for bit, with what the files answer in processes of their own for the sub-models
-that it says are missing. Exit code 1 if an answer was wrong, a request took longer than the
-deadline and 10 %, less than 99.9 % were answered, or a device did not come back. Beside each late
-request stands how long the aggregator says that it took, and how long a thread here that only
-sleeps was kept waiting meanwhile: so long the machine had no time for the clients. The other
-processes may have stalled apart.
+devices are in a fault at once, a device counting until it is in BACK answers in a row; some faults
+are lies (`chaos_lies.py`). Beside them hostile peers (`chaos_peers.py`) come one after the other,
+to the aggregator and past the proxy to the workers. Every answer of the polite clients is compared,
+bit for bit, with what the files answer in processes of their own for the sub-models that it says
+are missing.
+
+Exit code 1 if an answer was wrong, a request took longer than the deadline and 10 %, less than
+99.9 % were answered (90 % beside a hostile peer), a device did not come back, or the aggregator's
+memory grew. Beside each late request stands how long the aggregator says that it took, and how long
+a thread here that only sleeps was kept waiting meanwhile: so long the machine had no time for the
+clients. The other processes may have stalled apart.
 """
 
 import argparse
-import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import json
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -27,19 +33,23 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.model.answer_ranges import answer_ranges
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
-from tests.support import chaos
+from tests.support import chaos, chaos_lies, chaos_peers
 from tests.support.aggregator_process import aggregator
-from tests.support.commands import write_made_bundle
+from tests.support.commands import rewrite_manifest, write_made_bundle
 from tests.support.fleet_process import Place, healthy, oracle, states
+from tests.support.soak_figures import DEADLINE_SECONDS, figures, memory_figures, text
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
 
-DEVICES, LEAST, DEADLINE_SECONDS = 5, 3, 1.5
-AVAILABILITY, BACK = 0.999, 8
+DEVICES, LEAST = 5, 3
+BACK = 8  # answers in a row with a device, until it is back
 LONGEST_FAULT_SECONDS = 4.0
 STALL_SECONDS = 0.03  # shorter ones are not noted
+SAMPLE_SECONDS = 5.0  # between two looks at the memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,33 +76,12 @@ def main(argv: list[str] | None = None) -> int:
 def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) -> dict:
     """Runs it and returns the figures; "failed" lists what must not be."""
     pictures = np.random.default_rng(seed).integers(0, 256, (16, 1, 16, 16, 1), np.uint8)
+    bundle = _with_ranges(bundle, folder / "ranged")
     wanted = oracle(bundle, pictures)
     assert distinct(wanted), "two pictures have the same answer; a mix would not be seen"
-    certs.init(folder / "ca")
-    ids = {
-        role: certs.issue(
-            folder / "ca",
-            role,
-            "soak",
-            [] if role == "client" else ["127.0.0.1"],
-            10,
-            folder / role,
-        )
-        for role in ("worker", "aggregator", "client")
-    }
+    ids = _identities(folder)
     with contextlib.ExitStack() as stack:
-        devices = [
-            Place(
-                copy,
-                folder,
-                [j],
-                "--identity",
-                str(ids["worker"]),
-                "--stuck-seconds",
-                str(chaos.STUCK_SECONDS),
-            )
-            for j, copy in enumerate(chaos.copies(bundle, folder, DEVICES))
-        ]
+        devices = _places(bundle, folder, ids)
         for device in devices:
             stack.callback(device.close)
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(DEVICES))
@@ -127,6 +116,11 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         )
         time.sleep(1)
         before = (one.resident_bytes(), one.open_files())
+        memory = stack.enter_context(noted_memory(one, devices))
+
+        def are_served(since: float) -> bool:
+            latest = traffic.since(since)[-BACK:]
+            return len(latest) == BACK and all(row.code == "OK" for row in latest)
 
         def is_back(device: int, since: float) -> bool:
             latest = traffic.since(since)[-BACK:]
@@ -136,32 +130,109 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
                 and (addresses[device], "ready", "closed") in states(one)
             )
 
-        faults = _faults(random.Random(seed), seconds, devices, proxy, pool, is_back)
+        servers = [one.address, *(device.address for device in devices)]
+        ends = time.monotonic() + seconds
+        annoying = pool.submit(_annoyances, random.Random(seed + 1), ends, ids, servers, are_served)
+        faults = _faults(random.Random(seed), ends, devices, proxy, pool, is_back)
+        annoyances = annoying.result()
         time.sleep(1)
         settled = time.monotonic()
         time.sleep(1)
         after, end = (one.resident_bytes(), one.open_files()), traffic.since(settled)
         assert one.process.poll() is None, "the aggregator ended"
-    return {
+    result = {
         "minutes": seconds / 60,
         "seed": seed,
-        **_figures(traffic.rows, faults, end, stalls),
+        **figures(traffic.rows, [*faults, *(fault for fault, _ in annoyances)], end, stalls),
+        **memory_figures(memory, seconds / 60),
+        "hostile": [dataclasses.asdict(said) for _, said in annoyances],
         "aggregator_rss_bytes": [before[0], after[0]],
         "aggregator_descriptors": [before[1], after[1]],
     }
+    if result["grew"]:
+        result["failed"].append("the aggregator's memory grew")
+
+    return result
 
 
-def _faults(rng: random.Random, seconds: float, devices, proxy, pool, is_back) -> list[chaos.Fault]:
-    """Random faults for so long, at most N - LEAST at once, each kind about as often; returns when
+def _with_ranges(bundle: Path, copy: Path) -> Path:
+    """A copy of the bundle that says how large its sub-models' answers are, as an export from real
+    data does: here over noise of all contrasts, which the clients' pictures are, and flat ones.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (128, 16, 16, 1)) * rng.uniform(0.2, 1, (128, 1, 1, 1))
+    flat = np.broadcast_to(np.array([0, 128, 255]).reshape(3, 1, 1, 1), (3, 16, 16, 1))
+    inputs = np.concatenate([noise, flat]).astype(np.uint8)
+    shutil.copytree(bundle, copy)
+
+    def measure(manifest: dict) -> None:
+        for entry in manifest["sub_models"]:
+            answers, _ = run_model(copy / entry["file"], {"image": inputs})
+            measured = answer_ranges(answers["features"], answers["logits"])
+            entry["ranges"] = measured.to_dict()
+
+    rewrite_manifest(copy, measure)
+    return copy
+
+
+def _identities(folder: Path) -> dict[str, Path]:
+    """Certificates: "pi-0" ... of the devices, "aggregator", "client" of those who are judged by;
+    "greedy", another client's, and "stolen", a worker's, are the hostile peers'.
+    """
+    certs.init(folder / "ca")
+    here = ["127.0.0.1"]
+    wanted = [
+        ("aggregator", "aggregator", here),
+        ("client", "client", []),
+        ("client", "greedy", []),
+    ]
+    wanted += [("worker", f"pi-{j}", here) for j in range(DEVICES)]
+    wanted += [("worker", "stolen", here)]
+    return {
+        name: certs.issue(folder / "ca", role, name, hosts, 10, folder / name)
+        for role, name, hosts in wanted
+    }
+
+
+def _places(bundle: Path, folder: Path, ids: dict[str, Path]) -> list[Place]:
+    """A device for each sub-model, with a copy of the bundle, that can be made to lie."""
+    devices = []
+    for j, copy in enumerate(chaos.copies(bundle, folder, DEVICES)):
+        own = ["--identity", str(ids[f"pi-{j}"]), "--stuck-seconds", str(chaos.STUCK_SECONDS)]
+        device = Place(copy, folder, [j], *own)
+        device.prelude = chaos_lies.prelude(device.lie_file)
+        devices.append(device)
+
+    return devices
+
+
+def _annoyances(
+    rng: random.Random, ends: float, ids: dict[str, Path], servers: list[str], are_served
+) -> list[tuple[chaos.Fault, chaos.Annoyance]]:
+    """Hostile peers one after the other until `ends`, each kind about as often."""
+    found, kinds = [], []
+    while time.monotonic() < ends:
+        kinds = kinds or rng.sample(chaos.HOSTILE, len(chaos.HOSTILE))
+        kind = kinds.pop()
+        identity = ids["stolen" if kind in chaos_peers.STOLEN else "greedy"]
+        seconds = rng.uniform(1.0, LONGEST_FAULT_SECONDS)
+        found.append(chaos.annoy(kind, seconds, identity, servers, are_served))
+        time.sleep(rng.uniform(0.5, 4.0))
+
+    return found
+
+
+def _faults(rng: random.Random, ends: float, devices, proxy, pool, is_back) -> list[chaos.Fault]:
+    """Random faults until `ends`, at most N - LEAST at once, each kind about as often; returns when
     all are over.
     """
     running: dict[concurrent.futures.Future, int] = {}
-    found, kinds, end = [], [], time.monotonic() + seconds
-    while time.monotonic() < end or running:
+    found, kinds = [], []
+    while time.monotonic() < ends or running:
         for future in [future for future in running if future.done()]:
             running.pop(future)
             found.append(future.result())
-        if time.monotonic() < end and len(running) < DEVICES - LEAST:
+        if time.monotonic() < ends and len(running) < DEVICES - LEAST:
             if not kinds:
                 kinds = rng.sample(list(chaos.FAULTS), len(chaos.FAULTS))
             device = rng.choice([j for j in range(DEVICES) if j not in running.values()])
@@ -203,108 +274,27 @@ def noted_stalls():
         thread.join()
 
 
-def _stalled(stalls, row) -> float:
-    """Seconds of the stalls that touch a request."""
-    end = row.started + row.seconds
-    return sum(
-        seconds for began, seconds in stalls if began < end and began + seconds > row.started
-    )
+@contextlib.contextmanager
+def noted_memory(one, devices: list[Place]):
+    """A list that grows by (aggregator's, largest worker's) resident bytes now and then."""
+    found, stop = [], threading.Event()
 
+    def look():
+        while not stop.wait(SAMPLE_SECONDS):
+            workers = [0]
+            for device in devices:
+                # it may just have ended
+                with contextlib.suppress(OSError, StopIteration, AttributeError):
+                    workers.append(device.worker.resident_bytes())
+            found.append((one.resident_bytes(), max(workers)))
 
-def _figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
-    answered = [row for row in rows if row.code == "OK"]
-    hangs = [row for row in rows if row.seconds > 1.1 * DEADLINE_SECONDS]
-    wrong = [row for row in rows if not row.right]
-    times = [row.seconds for row in rows]
-    kinds = {kind: [fault for fault in faults if fault.kind == kind] for kind in chaos.FAULTS}
-    result = {
-        "requests": len(rows),
-        "answered": len(answered),
-        "whole": sum(row.whole for row in rows),
-        "degraded": sum(bool(row.missing) for row in answered),
-        "wrong": len(wrong),
-        "hangs": len(hangs),
-        "availability": len(answered) / max(1, len(rows)),
-        "codes": collections.Counter(row.code for row in rows),
-        "seconds": {
-            "p50": float(np.median(times)),
-            "p99": float(np.quantile(times, 0.99)),
-            "longest": max(times),
-        },
-        "late": [
-            {
-                "code": row.code,
-                "seconds": row.seconds,
-                "inside_seconds": row.inside_seconds,
-                "stalled_seconds": _stalled(stalls, row),
-            }
-            for row in hangs
-        ],
-        "longest_stall_seconds": max((seconds for _, seconds in stalls), default=0.0),
-        "stalls": len(stalls),
-        "refusals": [{"code": row.code, "words": row.words} for row in rows if row.code != "OK"][
-            :20
-        ],
-        "faults": {
-            kind: {
-                "count": len(of),
-                "back_seconds_median": _median([f.back_seconds for f in of]),
-                "back_seconds_max": max((f.back_seconds or 0.0 for f in of), default=None),
-            }
-            for kind, of in kinds.items()
-        },
-    }
-    result["failed"] = [
-        *(f"{len(wrong)} wrong answers" for _ in wrong[:1]),
-        *(f"{len(hangs)} requests too late" for _ in hangs[:1]),
-        *(["availability"] if result["availability"] < AVAILABILITY else []),
-        *(
-            f"{fault.kind} of device {fault.device}: {fault.trouble or 'never back'}"
-            for fault in faults
-            if fault.trouble or fault.back_seconds is None
-        ),
-        *([] if end and all(row.whole for row in end) else ["not whole at the end"]),
-    ]
-    return result
-
-
-def _median(values: list) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
-
-
-def text(result: dict) -> str:
-    """The figures as a table."""
-    lines = [
-        f"{result['minutes']:g} minutes, seed {result['seed']}: {result['requests']} requests, "
-        f"{result['whole']} whole, {result['degraded']} degraded, {result['codes']}",
-        f"wrong {result['wrong']}, too late {result['hangs']}, availability "
-        f"{100 * result['availability']:.3f} %",
-        "p50 {p50:.4f} s, p99 {p99:.3f} s, longest {longest:.3f} s".format(**result["seconds"]),
-        "aggregator: resident {:.1f} -> {:.1f} MiB, ".format(
-            *(n / 2**20 for n in result["aggregator_rss_bytes"])
-        )
-        + "descriptors {} -> {}".format(*result["aggregator_descriptors"]),
-        f"{'fault':<10}{'count':>6}{'back after s, median':>22}{'max':>7}",
-    ]
-    for kind, row in result["faults"].items():
-        median, most = (
-            "" if row[key] is None else f"{row[key]:.2f}"
-            for key in ("back_seconds_median", "back_seconds_max")
-        )
-        lines.append(f"{kind:<10}{row['count']:>6}{median:>22}{most:>7}")
-    lines.append(
-        f"stalls of the machine: {result['stalls']}, longest {result['longest_stall_seconds']:.3f} "
-        "s"
-    )
-    lines += [
-        f"LATE {row['code']}: {row['seconds']:.3f} s, inside the aggregator "
-        f"{row['inside_seconds']} s, the "
-        f"machine stalled {row['stalled_seconds']:.3f} s"
-        for row in result["late"]
-    ]
-    lines += [f"REFUSED {row['code']}: {row['words'][:300]}" for row in result["refusals"][:5]]
-    return "\n".join([*lines, *(f"FAILED: {words}" for words in result["failed"])] or lines)
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
 
 
 if __name__ == "__main__":

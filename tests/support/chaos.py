@@ -3,6 +3,7 @@ the device back.
 """
 
 import contextlib
+import json
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import chaos_peers
+from tests.support.chaos_lies import LIES
 from tests.support.commands import ROOT
 from tests.support.fleet_process import Place
 
@@ -20,6 +23,7 @@ BACK_SECONDS = (
     30.0  # a device that is not back so long after the end of its fault has not recovered
 )
 STUCK_SECONDS = 3.0  # of the workers' watchdog
+PEER = -1
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Fault:
     """What happened to a device."""
 
     kind: str
-    device: int
+    device: int  # PEER: none of them, a hostile peer
     started: float  # time.monotonic()
     seconds: float  # until its cause was taken away
     back_seconds: float | None  # from then until it was ready again; None: never
@@ -143,6 +147,18 @@ def spoil(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
     return trouble
 
 
+def lie(told: str) -> Callable[[Place, Proxy, int, float], str]:
+    """A device that answers wrongly, see `chaos_lies.py`."""
+
+    def run(place: Place, proxy: Proxy, device: int, seconds: float) -> str:
+        place.lie_file.write_text(told)
+        time.sleep(seconds)
+        place.lie_file.unlink()
+        return ""
+
+    return run
+
+
 FAULTS = {
     "kill": kill,
     "restart": restart,
@@ -153,7 +169,9 @@ FAULTS = {
     "cut": line("cut"),
     "corrupt": line("corrupt"),
     "spoil": spoil,
+    **{f"lie {told}": lie(told) for told in LIES},
 }
+HOSTILE = tuple(chaos_peers.KINDS)
 
 
 def suffer(
@@ -172,15 +190,59 @@ def suffer(
         trouble = FAULTS[kind](place, proxy, device, seconds)
     except Exception as error:  # noqa: BLE001 (the soak reports it and goes on)
         trouble = f"{type(error).__name__}: {error}"
-    ended = time.monotonic()
-    while time.monotonic() < ended + BACK_SECONDS:
+
+    back = _until_back(is_back)
+    return Fault(kind, device, started, back.since - started, back.after_seconds, trouble)
+
+
+@dataclass(frozen=True)
+class Annoyance:
+    """What a hostile peer did, by its own account."""
+
+    kind: str
+    codes: dict[str, int]
+
+
+def annoy(
+    kind: str,
+    seconds: float,
+    identity: Path,
+    addresses: Sequence[str],
+    is_back: Callable[[float], bool],
+) -> tuple[Fault, Annoyance]:
+    """Lets a hostile peer loose for so long, and waits until all are served again. `addresses` are
+    the aggregator's and the workers' own.
+    """
+    started = time.monotonic()
+    command = [sys.executable, "-m", "tests.support.chaos_peers", kind, f"{seconds:.2f}"]
+    done = subprocess.run(
+        [*command, str(identity), *addresses], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    said = {"codes": {}, "trouble": f"ended with {done.returncode}: {done.stderr[-300:]}"}
+    if done.returncode == 0:
+        said = json.loads(done.stdout)
+
+    back = _until_back(is_back)
+    fault = Fault(kind, PEER, started, back.since - started, back.after_seconds, said["trouble"])
+    return fault, Annoyance(kind, said["codes"])
+
+
+@dataclass(frozen=True)
+class _Back:
+    since: float  # time.monotonic(), when the waiting began
+    after_seconds: float | None  # None: never
+
+
+def _until_back(is_back: Callable[[float], bool]) -> _Back:
+    """Waits until `is_back(time.monotonic() of now)`."""
+    since = time.monotonic()
+    while time.monotonic() < since + BACK_SECONDS:
         with contextlib.suppress(OSError):
-            if is_back(ended):
-                return Fault(
-                    kind, device, started, ended - started, time.monotonic() - ended, trouble
-                )
+            if is_back(since):
+                return _Back(since, time.monotonic() - since)
         time.sleep(0.1)
-    return Fault(kind, device, started, ended - started, None, trouble)
+
+    return _Back(since, None)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,9 @@ class Place:
     ) -> None:
         self.bundle, self.folder, self.prelude = bundle, folder, prelude
         self.address = address or f"127.0.0.1:{free_port()}"
-        self.slow_file = folder / f"slow-{self.address.rpartition(':')[2]}"
+        port = self.address.rpartition(":")[2]
+        self.slow_file = folder / f"slow-{port}"
+        self.lie_file = folder / f"lie-{port}"  # read by the prelude of `chaos_lies.py`
         hosted = [word for j in sub_models for word in ("--submodel", str(j))]
         self.arguments = [*(arguments or ("--insecure",)), *hosted, "--listen", self.address]
         self.worker: Worker | None = None

@@ -23,14 +23,15 @@ def test_a_short_soak(five_bundle, tmp_path):
     assert result["wrong"] == result["hangs"] == 0 and result["answered"] > 100
     assert 0 < result["degraded"] < result["answered"]
     assert sum(row["count"] for row in result["faults"].values()) >= 3
+    assert result["hostile"] and result["beside_hostile_peers"]["requests"] > 10
 
 
 def test_a_soak_fails_when_answers_are_not_what_they_should_be():
-    from tests.soak import _figures
+    from tests.support.soak_figures import figures
     from tests.support.traffic import Row
 
     def failed(*rows):
-        return _figures([good] * 2000 + list(rows), [], [good])["failed"]
+        return figures([good] * 2000 + list(rows), [], [good])["failed"]
 
     good = Row(0.0, 0.01, 0, "OK", frozenset(), True, {}, "")
     assert failed() == []
@@ -38,6 +39,32 @@ def test_a_soak_fails_when_answers_are_not_what_they_should_be():
     assert failed(Row(0.0, 1.7, 0, "OK", frozenset(), True, {}, "")) == ["1 requests too late"]
     refused = Row(0.0, 0.01, 0, "UNAVAILABLE", None, True, {}, "why")
     assert failed(refused) == [] and failed(*[refused] * 3) == ["availability"]
+
+
+def test_beside_a_hostile_peer_a_tenth_may_be_refused_and_memory_may_not_grow():
+    from tests.support.chaos import PEER, Fault
+    from tests.support.soak_figures import figures, memory_figures
+    from tests.support.traffic import Row
+
+    def row(started, code):
+        return Row(started, 0.01, 0, code, frozenset(), True, {}, "")
+
+    greedy = Fault("greedy", PEER, 10.0, 2.0, 1.0, "")
+    calm = [row(5.0, "OK")] * 100
+
+    def failed(refused):
+        crowded = [row(11.0, "OK")] * (100 - refused) + [row(12.9, "RESOURCE_EXHAUSTED")] * refused
+        return figures(calm + crowded, [greedy], calm)["failed"]
+
+    assert failed(10) == [] and failed(11) == ["polite clients beside hostile peers"]
+    sly = Fault("bombs", PEER, 10.0, 2.0, 1.0, "a bomb was answered")
+    assert figures(calm, [sly], calm)["failed"] == ["bombs of device -1: a bomb was answered"]
+
+    steady = [(100 + n % 3, 50) for n in range(40)]
+    assert memory_figures(steady, 2.0)["grew"] is False
+    growing = [(100 + n, 50) for n in range(40)]
+    assert memory_figures(growing, 2.0)["grew"] is True
+    assert memory_figures(growing, 0.2)["grew"] is False and not memory_figures([], 2.0)["grew"]
 
 
 def test_a_short_steady_run(tiny_bundle, tmp_path):

@@ -102,6 +102,13 @@ def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
             f"{own.cert}: {reason}. Set this machine's clock, or issue the certificate again"
         )
 
+    # nor does a server start with a certificate that its peers would refuse for its role
+    names = tls.names_of(own)
+    role = None if names is None else tls.role_of(names)
+    if names is not None and (role is None or role[0] == "client"):
+        has = "no role" if role is None else "the role client"
+        wrong.append(f"{own.cert} has {has}; a server takes a worker's or an aggregator's")
+
     return certificate_expiry.state(tls.expiry(own)), wrong
 
 

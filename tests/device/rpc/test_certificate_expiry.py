@@ -32,7 +32,9 @@ def issued(authority, days: int, role: str = "worker"):
     return (
         folder
         if folder.exists()
-        else certs.issue(authority, role, "me", ["127.0.0.1"], days, folder)
+        else certs.issue(
+            authority, role, "me", [] if role == "client" else ["127.0.0.1"], days, folder
+        )
     )
 
 
@@ -170,6 +172,10 @@ def test_check_shows_it(tiny_bundle, tmp_path, authority):
             EDVIT_CACHE=str(tmp_path),
         )
 
+    client = check(issued(authority, 10, "client"))
+    assert (
+        client.returncode == 1 and "has the role client; a server takes a worker's" in client.stdout
+    )
     soon, over, none = (
         check(issued(authority, 10)),
         check(issued(authority, -1)),
