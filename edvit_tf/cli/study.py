@@ -9,12 +9,13 @@ from edvit_tf.cli.values import counts, names, natural, naturals, positive, user
 
 
 def add_study(commands) -> None:
-    """Adds `study scores`, `study cuts` and `study clusters`."""
+    """Adds `study scores`, `study cuts`, `study clusters` and `study fleet`."""
     parser = commands.add_parser("study", help="tables of the method on a trained base")
     studies = parser.add_subparsers(required=True, metavar="WHAT")
     _add_scores(studies)
     _add_cuts(studies)
     _add_clusters(studies)
+    _add_fleet(studies)
 
 
 def _add_base(parser) -> None:
@@ -146,6 +147,33 @@ def _study_cuts(args) -> int:
             print(cuts.cuts_table([row], base.config.num_heads), flush=True)
 
     show(args, done, cuts.cuts_table(done, base.config.num_heads))
+    return 0
+
+
+def _add_fleet(studies) -> None:
+    parser = studies.add_parser(
+        "fleet",
+        help="packs data and base for `python -m edvit_tf.study.fleet`, which trains whole fleets "
+        "on an accelerator",
+    )
+    _add_base(parser)
+    parser.add_argument("pack", type=Path, metavar="FOLDER", help="new folder for the pack")
+    parser.set_defaults(run=_study_fleet)
+
+
+def _study_fleet(args) -> int:
+    from edvit_tf.study.common import load_trained
+    from edvit_tf.study.fleet.pack import write_pack
+
+    base = load_trained(args.base, args.data, args.data_dir, args.seed)
+    write_pack(base.dataset, base.config, base.weights, args.pack)
+
+    size = sum(path.stat().st_size for path in args.pack.iterdir())
+    text = (
+        f"{args.pack}: {size / 2**20:.1f} MiB. Where the accelerator is: python -m "
+        f"edvit_tf.study.fleet {args.pack.name} --out RESULTS"
+    )
+    show(args, {"pack": str(args.pack), "size_bytes": size}, text)
     return 0
 
 
