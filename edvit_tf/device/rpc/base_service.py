@@ -17,6 +17,7 @@ from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import certificate_expiry, messages, tls, triton
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.device.rpc.http_server import JSON, Page, Routes
+from edvit_tf.device.rpc.jsonlog import dropped_lines
 from edvit_tf.device.rpc.limits import Room
 from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
 from edvit_tf.device.rpc.request_input import message_limit, requested_model
@@ -141,6 +142,11 @@ class BaseService:
                 "edvit_in_flight",
                 "Inferences that are not answered yet.",
                 [({}, self.in_flight)],
+            ),
+            Gauge(
+                "edvit_log_lines_dropped_total",
+                "Lines of the log that were not written: standard error stood still.",
+                [({}, dropped_lines())],
             ),
             Gauge(
                 "edvit_certificate_expiry_timestamp_seconds",

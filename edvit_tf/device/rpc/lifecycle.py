@@ -16,7 +16,7 @@ from pathlib import Path
 from edvit_tf.device.errors import IdentityError
 from edvit_tf.device.rpc import certificate_expiry, signals, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
-from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.jsonlog import log, written_aside
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_http, open_port
 from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
@@ -74,7 +74,8 @@ def run(options: ServerOptions, address: str, make_service: Callable[[], BaseSer
     An executor's work that never comes back ends the process with DeviceExit.STUCK. Raises
     AddressError, and what ends a task of `service.background()`.
     """
-    return asyncio.run(_run(options, address, make_service))
+    with written_aside():
+        return asyncio.run(_run(options, address, make_service))
 
 
 async def _run(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 from edvit_tf.device.errors import DeviceExit
 from edvit_tf.device.rpc.executor import Executor
-from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.jsonlog import flush, log
 
 _LOOKS = 4  # within `stuck_seconds`
 _TIMER = 6
@@ -70,7 +70,7 @@ def leave(name: str, stacks: str, tell: Callable[[], None]) -> None:
     tell()
     log("stuck", "critical", model=name, exit_code=DeviceExit.STUCK, stacks=stacks)
     time.sleep(0.5)  # for those who watch the health to hear of it
-    sys.stderr.flush()
+    flush()
     os._exit(DeviceExit.STUCK)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle, signals
-from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.jsonlog import log, written_aside
 from edvit_tf.device.worker.loaded_models import load_models
 from edvit_tf.device.worker.service import WorkerService
 
@@ -27,6 +27,7 @@ class WorkerOptions(lifecycle.ServerOptions):
     stuck_seconds: float | None = None  # None: 20 times what an invoke takes, at least 10
 
 
+@written_aside()
 def serve(options: WorkerOptions) -> int:
     """Runs a worker until it is told to stop; returns 0. Raises the errors of `load_models`,
     IdentityError, AddressError.
