@@ -4,6 +4,10 @@ classes alone.
 
 import numpy as np
 
+from edvit_tf.training.recordings import per_recording
+
+__all__ = ["accuracy", "base_accuracy", "confusion", "group_accuracy", "per_recording"]
+
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray) -> dict:
     """{"window", "recording": accuracies, "windows", "recordings": counts}; a recording is the mean
@@ -16,18 +20,6 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarr
         "recording": float((by_recording.argmax(axis=1) == truth).mean()),
         "recordings": len(truth),
     }
-
-
-def per_recording(
-    probabilities: np.ndarray, labels: np.ndarray, recordings: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean probabilities (recordings, classes) and labels (recordings,)."""
-    # position: of each window the row of its recording
-    _, first, position = np.unique(recordings, return_index=True, return_inverse=True)
-    # Unbuffered: `sums[position] += ...` would count a recording once, however many its windows.
-    sums = np.zeros((len(first), probabilities.shape[1]))
-    np.add.at(sums, position.ravel(), probabilities)
-    return sums / np.bincount(position.ravel())[:, None], labels[first]
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> list[list[int]]:

@@ -3,6 +3,7 @@ that is fused when sub-models are lost.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.manifest import SubModelEntry
 from edvit_tf.export.process import run_in_process
+from edvit_tf.training.calibrate import tempered
 from edvit_tf.training.fuse import average
 
 
@@ -154,8 +156,23 @@ def check_missing(bundle: Bundle, missing: Sequence[int]) -> None:
         )
 
 
-def averaged(bundle: Bundle, answers: Answers, missing: Sequence[int] = ()) -> np.ndarray:
-    """Probabilities (n, classes) by softmax averaging, without the fusion MLP."""
+def averaged(
+    bundle: Bundle, answers: Answers, missing: Sequence[int] = (), temperature: float = 1.0
+) -> np.ndarray:
+    """Probabilities (n, classes) by softmax averaging, without the fusion MLP, at a temperature
+    (`tempered`).
+    """
     logits = [None if j in missing else part for j, part in enumerate(answers.logits)]
     groups = [tuple(entry.classes) for entry in bundle.sub_models]
-    return average(logits, groups, len(bundle.labels))
+    return tempered(average(logits, groups, len(bundle.labels)), temperature)
+
+
+def average_temperature(bundle: Bundle) -> float:
+    """The temperature of the average that was chosen on validation data, as results.json has it; 1
+    where it does not say.
+    """
+    try:
+        results = json.loads((bundle.path / "results.json").read_text(encoding="utf-8"))
+        return float(results["fusion"]["average_temperature"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 1.0

@@ -12,7 +12,13 @@ from edvit_tf.data.names import one_form
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.errors import DataError
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
-from edvit_tf.evaluation.answers import ask, averaged, check_missing, fuse
+from edvit_tf.evaluation.answers import (
+    ask,
+    average_temperature,
+    averaged,
+    check_missing,
+    fuse,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -157,7 +163,7 @@ def evaluate(
             inputs, labels, recordings = materialise(dataset, part, Path(folder))
             answers = ask(bundle, inputs)
             fused, _ = fuse(bundle, answers, missing)
-            mean = averaged(bundle, answers, missing)
+            mean = averaged(bundle, answers, missing, average_temperature(bundle))
 
             found.append((fused, mean, labels, recordings + count))
             count += recordings.max() + 1  # recordings of several splits are told apart

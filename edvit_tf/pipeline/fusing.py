@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.evaluation.accuracy import accuracy
+from edvit_tf.evaluation.accuracy import accuracy, per_recording
 from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
-from edvit_tf.training.calibrate import best_temperature, calibration_figures, tempered
+from edvit_tf.training.calibrate import (
+    best_temperature,
+    bound_of,
+    calibration_figures,
+    tempered,
+)
 
 
 def fusion(run: Run, folder: Path) -> dict:
@@ -108,23 +113,36 @@ def joint(run: Run, folder: Path) -> dict:
 
 def calibration(run: Run, folder: Path) -> dict:
     """The fusion's weights with the temperature at which its validation probabilities fit the
-    labels best.
+    labels best, by recording.
     """
     from edvit_tf.training.fuse import cooled
 
     p = run.stages.arrays(run.fused_stage, "validation.npz")["probabilities"]
     validation = Split(run.stages, "validation")
 
-    temperature = best_temperature(p, validation.labels)
+    labels = validation.labels
+    recordings = validation.recordings
+
+    temperature = best_temperature(p, labels, recordings)
+    bound = bound_of(temperature, p, labels)
+    if bound is not None:
+        print(
+            f"calibration: the temperature stopped at {bound:g}, a bound of its search: the "
+            f"{len(p)} validation windows do not say where it would end",
+            flush=True,
+        )
     np.savez(folder / "weights.npz", **cooled(run.stages.arrays(run.fused_stage), temperature))
 
     after = tempered(p, temperature)
+    validated = accuracy(after, labels, recordings)
     return {
         "temperature": temperature,
-        "samples": len(p),
-        "before": calibration_figures(p, validation.labels),
-        "after": calibration_figures(after, validation.labels),
-        "validation": accuracy(after, validation.labels, validation.recordings),
+        "bound": bound,
+        "samples": validated["windows"],
+        "recordings": validated["recordings"],
+        "before": calibration_figures(*per_recording(p, labels, recordings)),
+        "after": calibration_figures(*per_recording(after, labels, recordings)),
+        "validation": validated,
     }
 
 

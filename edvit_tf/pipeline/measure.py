@@ -4,6 +4,7 @@ them for parity.
 This is the one place that looks at the test split, once everything is chosen and trained.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from edvit_tf.device.model.manifest import InputEntry
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
 from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse, fuse_without, losses
+from edvit_tf.evaluation.paired import paired
+from edvit_tf.evaluation.predictions import FUSED, Predictions
+from edvit_tf.evaluation.turns import RUNS, take_turns
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models import ModelConfig, architecture
@@ -22,12 +26,18 @@ from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
-from edvit_tf.training.calibrate import calibration_figures
+from edvit_tf.training.calibrate import (
+    best_temperature,
+    bound_of,
+    calibration_figures,
+    tempered,
+)
+from edvit_tf.training.fuse import average
 
 
 def measure(run: Run, folder: Path) -> dict:
     """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the rivals; plain
-    JSON.
+    JSON. What each of them answered is written to predictions.npz.
     """
     test = Split(run.stages, "test")
     inputs = run.stages.path("data", "test.npy")
@@ -49,15 +59,18 @@ def measure(run: Run, folder: Path) -> dict:
         {"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target
     )
 
+    predictions = Predictions(test.labels, test.recordings)
+    predictions.add(FUSED, fused)
+
     weights = run.stages.arrays("base")
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
-        "base": _one_model(run, folder, "base", run.base, weights, given),
+        "base": _one_model(run, folder, "base", run.base, weights, given, predictions),
         "sub_models": _sub_models(bundle, answers),
         "fusion": {
             "tflite": _score(test, fused),
             "keras": _score(test, keras_fused),
-            "average": _score(test, averaged(bundle, answers)),
+            **_average(run, averaged(bundle, answers), test, predictions),
             "calibration": calibration_figures(by_recording, truth),
             "file_bytes": _bytes(bundle, bundle.fusion.file),
             "process": fusion_report,
@@ -70,9 +83,15 @@ def measure(run: Run, folder: Path) -> dict:
 
     for rival in run.rivals:
         weights = run.final_weights(rival)
-        figures[rival.name] = _one_model(run, folder, rival.name, rival.widths, weights, given)
+        figures[rival.name] = _one_model(
+            run, folder, rival.name, rival.widths, weights, given, predictions
+        )
 
-    return figures
+    return figures | {
+        "comparisons": predictions.comparisons(),
+        "predictions": predictions.store(folder, _test_ids(bundle)),
+        "turns": _turns(run, folder, bundle, answers, test),
+    }
 
 
 def whole_bundle(stages: Stages) -> Bundle:
@@ -106,6 +125,72 @@ def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
         alone = tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name})
         lost.append((name, alone))
     return lost
+
+
+def _test_ids(bundle: Bundle) -> list[str] | None:
+    """Ids of the test split's recordings, in its order; None where they follow a rule."""
+    splits = json.loads(verified_path(bundle, "splits.json").read_text(encoding="utf-8"))
+    return splits["test"] if isinstance(splits["test"], list) else None
+
+
+def _turns(run: Run, folder: Path, bundle: Bundle, answers: Answers, test: Split) -> dict:
+    """Milliseconds of every file that the verdict compares, measured in turns (`take_turns`): the
+    sub-models, the fusion, the base and the rivals.
+    """
+    files = {entry.name: bundle.path / entry.file for entry in bundle.sub_models}
+    for name in ("base", *(rival.name for rival in run.rivals)):
+        files[name] = folder / f"{name}.tflite"
+
+    window = {bundle.input.name: np.asarray(test.x[:RUNS])}
+    inputs = dict.fromkeys(files, window)
+
+    features = [part[:RUNS] for part in answers.features]
+    files["fusion"] = bundle.path / bundle.fusion.file
+    inputs["fusion"] = {
+        "features": np.concatenate(features, axis=1),
+        "present": np.ones((1, len(features)), np.float32),
+    }
+    return take_turns(files, inputs)
+
+
+def _average(run: Run, said: np.ndarray, test: Split, predictions: Predictions) -> dict:
+    """The softmax average without the fusion, calibrated as the fused model is; `said` (n, classes)
+    is what the files' heads come to.
+    """
+    from edvit_tf.training.train import predict
+
+    x = Split(run.stages, "validation").x
+    logits = [
+        predict(member.widths, run.final_weights(member), x)["logits"] for member in run.sub_models
+    ]
+    groups = [member.classes for member in run.sub_models]
+    validated = average(logits, groups, run.base.num_classes)
+
+    found = _calibrated(run, validated, said, test)
+    predictions.add("average", found.pop("probabilities"))
+    return {
+        "average": found["tflite"],
+        "average_temperature": found["temperature"],
+        "average_bound": found["bound"],
+        "average_calibration": found["calibration"],
+    }
+
+
+def _calibrated(run: Run, validated: np.ndarray, said: np.ndarray, test: Split) -> dict:
+    """Figures of a model's answers to the test windows, `said` (n, classes), at the temperature
+    that suits its answers to the validation windows best, `validated`.
+    """
+    validation = Split(run.stages, "validation")
+    temperature = best_temperature(validated, validation.labels, validation.recordings)
+
+    p = tempered(said, temperature)
+    return {
+        "probabilities": p,
+        "tflite": _score(test, p),
+        "temperature": temperature,
+        "bound": bound_of(temperature, validated, validation.labels),
+        "calibration": calibration_figures(*per_recording(p, test.labels, test.recordings)),
+    }
 
 
 def _score(split: Split, probabilities: np.ndarray) -> dict:
@@ -235,6 +320,7 @@ def _flavours(
                     "flavour": flavour,
                     "runtime": answers.reports[0]["runtime"],
                     "tflite": _score(test, p),
+                    "paired": _paired(p, fused, test),
                     "file_bytes": sum(_bytes(bundle, file) for file in files),
                     "p95_relative_error": _error(answers, reference),
                     # sub-models answer side by side: the slowest decides
@@ -242,6 +328,13 @@ def _flavours(
                 }
             )
     return rows
+
+
+def _paired(p: np.ndarray, reference: np.ndarray, test: Split) -> dict:
+    """Probabilities (n, classes) against others, by what they name each recording (`paired`)."""
+    one, truth = per_recording(p, test.labels, test.recordings)
+    other, _ = per_recording(reference, test.labels, test.recordings)
+    return paired(one.argmax(axis=1), other.argmax(axis=1), truth)
 
 
 def _error(answers: Answers, reference: Answers) -> float:
@@ -255,9 +348,16 @@ def _error(answers: Answers, reference: Answers) -> float:
 
 
 def _one_model(
-    run: Run, folder: Path, name: str, widths: ModelConfig, weights: dict, given: InputEntry
+    run: Run,
+    folder: Path,
+    name: str,
+    widths: ModelConfig,
+    weights: dict,
+    given: InputEntry,
+    predictions: Predictions,
 ) -> dict:
-    """A model of all classes, exported into the stage's folder and measured like the fleet's.
+    """A model of all classes, exported into the stage's folder, and measured and calibrated like
+    the fleet's.
 
     `given` is the input of the bundle's manifest, which is this model's too.
     """
@@ -273,9 +373,13 @@ def _one_model(
     graph = architecture(widths).graph(widths, weights, given.name, given.dtype, target)
     size = convert(*graph, file, weights)
     out, report = run_in_process(file, run.stages.path("data", "test.npy"))
+
+    validated = softmax(predict(widths, weights, Split(run.stages, "validation").x)["logits"])
+    found = _calibrated(run, validated, softmax(out["logits"]), test)
+    predictions.add(name, found.pop("probabilities"))
     return {
-        "keras": _score(test, softmax(logits)),
-        "tflite": _score(test, softmax(out["logits"])),
+        "keras": _score(test, tempered(softmax(logits), found["temperature"])),
+        **found,
         "file_bytes": size,
         "process": report,
         "parity": compare({"logits": logits}, {"logits": out["logits"]}, "logits", target),

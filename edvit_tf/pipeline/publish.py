@@ -8,6 +8,7 @@ from pathlib import Path
 from edvit_tf.checked import differences
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
+from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
 from edvit_tf.export.bundle import add_file
 from edvit_tf.pipeline.measure import whole_bundle
 from edvit_tf.pipeline.store import (
@@ -116,6 +117,7 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
 def _prepare(stages: Stages, partial: Path, results: dict) -> None:
     """Everything that is published, in a folder beside the stages, on the disk."""
     shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns(RESULT))
+    shutil.copy2(stages.path("measure", PREDICTIONS), partial / PREDICTIONS)
     record = stored_record(stages.folder)
     write_record(partial / RECORD, {name: record[name] for name in ("key", "description")})
     text = json.dumps(results, indent=1, ensure_ascii=False)

@@ -8,7 +8,17 @@ from edvit_tf.models import costs
 from edvit_tf.pipeline.member import PLAIN, SINGLE, Member
 from edvit_tf.pipeline.stage import Run
 
-_MEASURED = ("parity", "missing_one", "losses", "lost_devices", "confusion", "flavours")
+_MEASURED = (
+    "parity",
+    "missing_one",
+    "losses",
+    "lost_devices",
+    "confusion",
+    "flavours",
+    "comparisons",
+    "predictions",
+    "turns",
+)
 
 
 def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
@@ -126,7 +136,7 @@ def _fusion(run: Run) -> dict:
     fused = run.stages.result("fusion")
     calibrated = run.stages.result("calibration")
     joint = run.stages.result("joint")["history"] if run.is_joint else None
-    told = ("samples", "before", "after")
+    told = ("samples", "recordings", "before", "after")
 
     return {
         "kind": run.config.fusion,
@@ -135,6 +145,7 @@ def _fusion(run: Run) -> dict:
         "frozen_validation": fused["validation"],
         "joint": joint,
         "temperature": calibrated["temperature"],
+        "bound": calibrated["bound"],
         "validation_calibration": {name: calibrated[name] for name in told},
     }
 

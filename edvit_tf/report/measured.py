@@ -19,9 +19,9 @@ from edvit_tf.report.figures import (
     table,
     wilson,
 )
-from edvit_tf.report.results import Data, Milliseconds, Process, Results, Step
+from edvit_tf.report.results import Milliseconds, Process, Results, Step
 from edvit_tf.report.tables import stage_cell, stage_steps
-from edvit_tf.report.verdict import Compared, counted
+from edvit_tf.report.verdict import Compared, compare, counted, p_said
 
 SHORT = {
     "base": "base",
@@ -39,8 +39,9 @@ MACS = (
 )
 
 
-def tiles(rows: list[Compared], data: Data) -> str:
+def tiles(results: Results, rows: list[Compared]) -> str:
     """The four figures that a reader looks for first."""
+    data = results.data
     by = {row.key: row for row in rows}
     # Without a single model the base is what a reader compares with.
     fused, other = by["fused"], by.get("single", by["base"])
@@ -49,6 +50,7 @@ def tiles(rows: list[Compared], data: Data) -> str:
     # The same data for both: one count of recordings.
     share, count = fused.accuracy.recording, fused.accuracy.recordings
     low, high = wilson(share, count)
+    found = compare(results, other)
 
     beside = f"; {name}: {number(other.times.median)} ms" if other.times else ""
 
@@ -60,8 +62,8 @@ def tiles(rows: list[Compared], data: Data) -> str:
             f"{percent(high, count)}",
         ),
         (
-            f"{points(share - other.accuracy.recording, count)} points",
-            f"against {name} ({percent(other.accuracy.recording, count)})",
+            f"{points(found.difference, count)} points",
+            f"against {name} ({percent(other.accuracy.recording, count)}): {found.state}",
         ),
         (
             f"{mib(fused.device_bytes)} MiB",
@@ -99,14 +101,62 @@ def models(results: Results, rows: list[Compared]) -> str:
     told = note(
         f"Test split: {seen.recordings} {what}s, {seen.windows} windows; Wilson's interval for "
         f"{seen.recordings} {what}s; dashed: guessing. {MACS}. "
-        f"{_runtimes([row.process for row in rows])} Fleet: bytes of the fullest device; ms of the "
-        "slowest device, its sub-models one after the other, plus the fusion, without network; "
-        "RSS of the largest sub-model's process. The average needs no fusion file."
+        f"{_runtimes([row.process for row in rows])}{_passes(results)} Fleet: bytes of the fullest "
+        "device; ms of the slowest device, its sub-models one after the other, plus the fusion, "
+        "without network; RSS of the largest sub-model's process. The average needs no fusion file."
     )
 
     # `compared` ends with the fused fleet and its average.
     fused = len(rows) - 2
-    return table(head, body, strong=(fused,)) + told + _model_charts(results, rows)
+    return (
+        table(head, body, strong=(fused,))
+        + told
+        + _comparisons(results, rows)
+        + _model_charts(results, rows)
+    )
+
+
+def _comparisons(results: Results, rows: list[Compared]) -> str:
+    """The fused fleet against each of the others, recording by recording."""
+    body = []
+    for row in rows:
+        if row.key not in results.comparisons:
+            continue
+
+        found = results.comparisons[row.key]
+        count = found.recordings
+        low, high = points(found.low, count), points(found.high, count)
+        change = points(found.difference, count)
+        interval = f"{low} to {high}"
+        alone = [found.first_only, found.second_only]
+        body.append([row.name, *alone, change, interval, p_said(found.p_value), found.state])
+    if not body:
+        return ""
+
+    head = [
+        "the fused fleet against",
+        "fleet alone\nright",
+        "it alone\nright",
+        "difference,\npoints",
+        "95 %\ninterval",
+        "exact\nMcNemar",
+        "the fleet is",
+    ]
+    return table(head, body, text=(0, 6)) + note(
+        f"Both answered the same {results.data.noun}s (predictions.npz): those count on which one "
+        "is right and the other wrong. Exact two-sided McNemar test, paired interval of Bonett and "
+        "Price; better or worse where both agree that it is not chance, at 5 %."
+    )
+
+
+def _passes(results: Results) -> str:
+    turns = results.turns
+    if turns is None:
+        return ""
+    return (
+        f" Medians: of {turns.passes} passes of {turns.runs} runs, in which all files take turns; "
+        "95th percentiles: of the whole test split, one file after the other."
+    )
 
 
 def _model_cells(row: Compared) -> list[str]:
@@ -294,30 +344,6 @@ def _runtimes(processes: Iterable[Process | None]) -> str:
     return f"Times by {' or '.join(sorted(found))}."
 
 
-def calibration(results: Results) -> str:
-    """How far the fused probabilities are from the shares that turn out right."""
-    fusion, told = results.fusion, results.fusion.validation_calibration
-    if fusion.calibration is None or told is None:
-        return ""
-
-    measured = [
-        ("validation, as trained", told.samples, told.before),
-        ("validation, with the temperature", told.samples, told.after),
-        ("test, as deployed", fusion.tflite.recordings, fusion.calibration),
-    ]
-
-    rows = []
-    for name, samples, found in measured:
-        rows.append([name, samples, f"{100 * found.ece:.1f}", number(found.nll)])
-
-    temperature = number(1.0 if fusion.temperature is None else fusion.temperature)
-    return table(["", f"{results.data.noun}s", "ECE,\npoints", "NLL,\nnats"], rows) + note(
-        f"Temperature {temperature}, the one of least negative log-likelihood on validation data. "
-        "It stands in the fusion file and changes no answer. ECE: mean distance between the "
-        "highest probability and the share that is right, 15 equal bins."
-    )
-
-
 def confusion(results: Results) -> str:
     """Counts of true against predicted classes, and how many errors cross from one sub-model's
     group to another's.
@@ -405,6 +431,7 @@ def flavours(results: Results) -> str:
                 mib(one.file_bytes),
                 percent(share, one.tflite.recordings),
                 f"{100 * (share - first):+.2f}",
+                "-" if one.paired is None else p_said(one.paired.p_value),
                 f"{one.p95_relative_error:.1e}",
                 number(one.median_ms),
             ]
@@ -416,6 +443,7 @@ def flavours(results: Results) -> str:
         "file MiB,\nall sub-models",
         "fused\naccuracy",
         "change,\npoints",
+        "exact\nMcNemar",
         "error of\nlogits",
         "median\nms",
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report import lost, measured
+from edvit_tf.report.calibration import calibration
 from edvit_tf.report.figures import mib, number, table
 from edvit_tf.report.measured import note
 from edvit_tf.report.results import Data, Results, Size, Step, read_results
@@ -60,7 +61,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     return f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
-{measured.tiles(rows, data)}
+{measured.tiles(results, rows)}
 <p class="verdict"><strong>{escape(first)}</strong> {escape(" ".join(rest))}</p>
 <nav>{links}</nav>
 {body}</main></body></html>
@@ -87,7 +88,7 @@ def _sections(
     if results.losses:
         sections.append(("Loss of several sub-models", lost.several(results)))
     if results.fusion.calibration is not None:
-        sections.append(("Calibration", measured.calibration(results)))
+        sections.append(("Calibration", calibration(results)))
 
     sections.append(("Confusion matrix", measured.confusion(results)))
     sections.append(("Keras against TFLite", measured.parity(results)))

@@ -23,6 +23,11 @@ RIVALS = {
     "total": "one model of all files' size",
 }
 
+# What a comparison can come to.
+BETTER = "better"
+WORSE = "worse"
+LEVEL = "cannot be told apart"
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -69,6 +74,14 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error, and negative log-likelihood in nats, by recording."""
+
+    ece: float
+    nll: float
+
+
+@dataclass(frozen=True)
 class History:
     """What a fit took: training samples seen, and MACs."""
 
@@ -109,6 +122,9 @@ class Model:
     file_bytes: int | None = None
     process: Process | None = None
     parity: Parity | None = None
+    temperature: float | None = None  # of its probabilities, as the fleet's
+    bound: float | None = None  # of the search, where the temperature stopped there
+    calibration: Calibration | None = None  # at that temperature
     given: str | None = None  # where a base comes from that was not trained in this run
     training: History = History()
     stages: tuple[Step, ...] = ()
@@ -144,20 +160,13 @@ class SubModel:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Expected calibration error, and negative log-likelihood in nats."""
-
-    ece: float
-    nll: float
-
-
-@dataclass(frozen=True)
 class ValidationCalibration:
     """Before and after the temperature."""
 
-    samples: int
+    samples: int  # windows
     before: Calibration
     after: Calibration
+    recordings: int | None = None  # by which it is; None: by window, of a version up to 0.3.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,46 @@ class Fusion:
     calibration: Calibration | None = None
     validation_calibration: ValidationCalibration | None = None
     joint: History | None = None
+    bound: float | None = None  # of the search, where the temperature stopped there
+    average_temperature: float | None = None
+    average_bound: float | None = None
+    average_calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The fleet against another model: accuracies 0..1 of the one less the other's. `p_value` is of
+    the exact McNemar test; None, as the two counts, where the answers by recording are not known.
+    """
+
+    recordings: int
+    difference: float
+    low: float  # of the 95 % interval
+    high: float
+    first_only: int | None = None  # recordings that the fleet alone names right
+    second_only: int | None = None
+    p_value: float | None = None
+
+    @property
+    def state(self) -> str:
+        """One of BETTER, WORSE and LEVEL: interval and test have to agree that it is not chance."""
+        if self.p_value is not None and self.p_value >= 0.05:
+            return LEVEL
+        if self.low > 0:
+            return BETTER
+        return WORSE if self.high < 0 else LEVEL
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Milliseconds of the files that are compared, in alternating passes: of each the median of
+    every pass.
+    """
+
+    passes: int
+    runs: int
+    runtime: str
+    models: dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -213,6 +262,7 @@ class Flavour:
     file_bytes: int
     p95_relative_error: float
     median_ms: float
+    paired: Comparison | None = None  # against the first one's answers
 
 
 @dataclass(frozen=True)
@@ -293,6 +343,8 @@ class Results:
     shared: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     training_macs: dict[str, int | None] = field(default_factory=dict)
     key: str = ""  # of what the run was made from
+    comparisons: dict[str, Comparison] = field(default_factory=dict)  # the fused fleet against each
+    turns: Turns | None = None
 
     def rival_name(self, key: str) -> str:
         """What a rival is, in words: where a device holds several sub-models, the one of a device's

@@ -2,7 +2,9 @@
 devices N.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
@@ -10,9 +12,9 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.report.curves import curves, mean_and_deviation
 from edvit_tf.report.figures import mib, number, percent, points, table, wilson
 from edvit_tf.report.measured import SHORT, note, panels
-from edvit_tf.report.results import read_results
+from edvit_tf.report.results import BETTER, LEVEL, WORSE, read_results
 from edvit_tf.report.style import page_head
-from edvit_tf.report.verdict import compared
+from edvit_tf.report.verdict import compare, compared, p_said
 
 COLUMNS = (
     "N",
@@ -25,6 +27,8 @@ COLUMNS = (
     "of all\nfiles' size",
     "base",
     "fleet less\nsingle",
+    "the fleet\nis",
+    "exact\nMcNemar",
     "device\nMiB",
     "all files\nMiB",
     "single\nMiB",
@@ -45,6 +49,7 @@ def sweep_row(folder: Path) -> dict:
     fused = results.fusion.tflite
 
     models = {}
+    comparisons = {}
     for row in compared(bundle.fusion, results):
         models[row.key] = {
             "accuracy": row.accuracy.recording,
@@ -53,6 +58,9 @@ def sweep_row(folder: Path) -> dict:
             "device_macs": row.device_macs,
             "median": row.times.median if row.times else None,
         }
+        if row.key != "fused":
+            found = compare(results, row)
+            comparisons[row.key] = {**asdict(found), "state": found.state}
 
     one_lost = None
     if results.missing_one:
@@ -72,6 +80,7 @@ def sweep_row(folder: Path) -> dict:
         "recordings": fused.recordings,
         "machine": results.machine.cpu,
         "models": models,
+        "comparisons": comparisons,
         "one_lost": one_lost,
         "training_macs": results.training_macs or None,
         "seconds": results.seconds,
@@ -238,9 +247,12 @@ def _cells(row: dict) -> list:
         known = key in models
         shares.append(percent(models[key]["accuracy"], count) if known else "-")
 
-    gain = single_mib = single_ms = "-"
+    gain = state = p_value = single_mib = single_ms = "-"
     if single:
-        gain = points(fused["accuracy"] - single["accuracy"], count)
+        against = row["comparisons"]["single"]
+        gain = points(against["difference"], count)
+        state = against["state"]
+        p_value = p_said(against["p_value"])
         single_mib = mib(single["device_bytes"])
         single_ms = number(single["median"])
 
@@ -255,6 +267,8 @@ def _cells(row: dict) -> list:
         row["seed"],
         *shares,
         gain,
+        state,
+        p_value,
         mib(fused["device_bytes"]),
         mib(fused["total_bytes"]),
         single_mib,
@@ -267,7 +281,28 @@ def _cells(row: dict) -> list:
 
 
 def _spread(rows: list[dict]) -> str:
-    """Mean and deviation over the seeds, where there are several."""
+    """How the fleets stand against the single model, and mean and deviation over the seeds, where
+    there are several.
+    """
+    return " ".join(part for part in (_stands(rows), _over_the_seeds(rows)) if part)
+
+
+def _stands(rows: list[dict]) -> str:
+    """In how many runs the fleet is better than the single model, worse, or neither; paired by
+    recording, each run for itself.
+    """
+    states = Counter(
+        row["comparisons"]["single"]["state"] for row in rows if "single" in row["comparisons"]
+    )
+    if not states:
+        return ""
+    return (
+        f"Fleet against the single model, by recording: better in {states[BETTER]}, worse in "
+        f"{states[WORSE]}, {LEVEL} in {states[LEVEL]} of {states.total()} runs."
+    )
+
+
+def _over_the_seeds(rows: list[dict]) -> str:
     fleets = _by_fleet(rows)
     if max(map(len, fleets.values())) == 1:
         return "One seed a row: the spread between seeds is not in these figures."
@@ -280,6 +315,22 @@ def _spread(rows: list[dict]) -> str:
         name = f"N = {devices}"
         if len(ways) > 1:
             name += f", {way}"
-        said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)")
+        said.append(
+            f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)"
+            f"{_less_single(fleets[devices, way])}"
+        )
 
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."
+
+
+def _less_single(rows: list[dict]) -> str:
+    """The paired difference to the single model, over the seeds of one fleet."""
+    changes = []
+    for row in rows:
+        if "single" in row["comparisons"]:
+            changes.append(100 * row["comparisons"]["single"]["difference"])
+    if not changes:
+        return ""
+
+    mean, spread = mean_and_deviation(changes)
+    return f", less the single model {mean:+.2f} +- {spread:.2f} points"

@@ -31,6 +31,7 @@ def results_table(results: Results) -> str:
         lines.append(_model_row(results.rival_name(key), model))
 
     lines += _fleet_rows(results)
+    lines += _against(results)
 
     parities = results.parity.values()
     largest = max(one.max_probability_error or one.max_relative_error or 0.0 for one in parities)
@@ -79,6 +80,19 @@ def _fleet_rows(results: Results) -> list[str]:
         worst = min(results.missing_one, key=lambda lost: lost.tflite.recording)
         name = f"  without {worst.name} (the worst)"
         lines.append(_row(name, worst.tflite, size, macs, None))
+    return lines
+
+
+def _against(results: Results) -> list[str]:
+    """The fused fleet against each of the others, by the answers to the same recordings."""
+    lines = []
+    for key, found in results.comparisons.items():
+        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        lines.append(
+            f"fused less {key}: {100 * found.difference:+.1f} points (95 % {interval}; right alone "
+            f"{found.first_only} against {found.second_only}, McNemar p {found.p_value:.2g}): "
+            f"{found.state}"
+        )
     return lines
 
 

@@ -1,24 +1,30 @@
 """What the figures of a run say: the models side by side, and the answer to "why not one small
 model on one device?".
 
-Both models of a comparison saw the same test data, but only their accuracies are stored: the
-interval of a difference takes them as independent samples, and is as a rule wider than a paired one
-would be.
+Both models of a comparison saw the same test data, so it is made recording by recording: an exact
+McNemar test and a paired interval. Results of versions up to 0.3.0 store accuracies alone; there
+the interval takes them as independent samples, and is as a rule wider.
 """
 
 import math
+import statistics
 from dataclasses import dataclass
 
 from edvit_tf.device.model.manifest import FusionEntry
 from edvit_tf.report.figures import difference, mib, number, percent, points, wilson
 from edvit_tf.report.results import (
+    BETTER,
+    LEVEL,
     RIVALS,
+    WORSE,
     Accuracy,
+    Comparison,
     Milliseconds,
     Model,
     Process,
     Results,
     SubModel,
+    Turns,
 )
 
 
@@ -37,17 +43,29 @@ class Compared:
     macs: int
     times: Milliseconds | None  # of one input; None where it was not measured
     process: Process | None
+    passes: tuple[float, ...] = ()  # ms of each alternating pass, where there were such
+
+
+def compare(results: Results, row: Compared) -> Comparison:
+    """The fused fleet against one of the others: paired, or of old results by accuracies alone."""
+    if row.key in results.comparisons:
+        return results.comparisons[row.key]
+
+    fused = results.fusion.tflite.recording
+    count = row.accuracy.recordings
+    low, high = difference(fused, row.accuracy.recording, count)
+    return Comparison(count, fused - row.accuracy.recording, low, high)
 
 
 def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     """The base, those of RIVALS that were measured, the fused fleet, the fleet's average.
 
     The fleet's times are those of its slowest device, its sub-models one after the other, and the
-    fusion.
+    fusion. Medians are those of the alternating passes, where there were such.
     """
-    rows = [_alone("base", "base, unsplit", results.base)]
+    rows = [_alone("base", "base, unsplit", results.base, results.turns)]
     for key, model in results.rivals.items():
-        rows.append(_alone(key, results.rival_name(key), model))
+        rows.append(_alone(key, results.rival_name(key), model, results.turns))
 
     # The fullest, the busiest and the slowest device need not be the same one.
     loads = _by_device(results.sub_models)
@@ -63,6 +81,15 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     processes = [sub.process for sub in results.sub_models]
     largest = max(processes, key=lambda process: process.peak_rss_bytes)
 
+    # In each pass for itself: then a slow moment of the machine counts for all of them.
+    turns = results.turns
+    alone: tuple[float, ...] = ()
+    whole: tuple[float, ...] = ()
+    if turns is not None:
+        alone = _slowest(results, turns)
+        ends = turns.models["fusion"]
+        whole = tuple(one + end for one, end in zip(alone, ends, strict=True))
+
     last = results.fusion.process.invoke_ms
     name = counted(len(results.sub_models), "sub-model")
     fused = Compared(
@@ -73,8 +100,9 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
         total_bytes=total_bytes + results.fusion.file_bytes,
         device_macs=device_macs,
         macs=macs + _fusion_macs(fusion, results),
-        times=Milliseconds(median + last.median, p95 + last.p95),
+        times=Milliseconds(_median(whole, median + last.median), p95 + last.p95),
         process=largest,
+        passes=whole,
     )
 
     # The heads' softmaxes are averaged where the answers meet: no file, no MACs, no time of
@@ -87,15 +115,40 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
         total_bytes=total_bytes,
         device_macs=device_macs,
         macs=macs,
-        times=Milliseconds(median, p95),
+        times=Milliseconds(_median(alone, median), p95),
         process=largest,
+        passes=alone,
     )
 
     return [*rows, fused, average]
 
 
-def _alone(key: str, name: str, model: Model) -> Compared:
+def _slowest(results: Results, turns: Turns) -> tuple[float, ...]:
+    """Milliseconds of the slowest device in each pass, its sub-models one after the other."""
+    loads: dict[str, list[float]] = {}
+    for sub in results.sub_models:
+        for device in sub.devices:
+            load = loads.setdefault(device, [0.0] * turns.passes)
+            for i, ms in enumerate(turns.models[sub.name]):
+                load[i] += ms
+    return tuple(max(each) for each in zip(*loads.values(), strict=True))
+
+
+def _median(passes: tuple[float, ...], otherwise: float) -> float:
+    return statistics.median(passes) if passes else otherwise
+
+
+def _alone(key: str, name: str, model: Model, turns: Turns | None) -> Compared:
     """A model that is on one device as a whole."""
+    passes: tuple[float, ...] = ()
+    if turns is not None:
+        passes = turns.models.get(key, ())
+
+    times = None
+    if model.process is not None:
+        measured = model.process.invoke_ms
+        times = Milliseconds(_median(passes, measured.median), measured.p95)
+
     return Compared(
         key=key,
         name=name if model.process else f"{name} (Keras, no .tflite file)",
@@ -104,8 +157,9 @@ def _alone(key: str, name: str, model: Model) -> Compared:
         total_bytes=model.deployed_bytes,
         device_macs=model.macs,
         macs=model.macs,
-        times=model.process.invoke_ms if model.process else None,
+        times=times,
         process=model.process,
+        passes=passes,
     )
 
 
@@ -155,12 +209,12 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
     """
     by = {row.key: row for row in rows}
     fused, base, single = by["fused"], by["base"], by.get("single")
-    share, count = fused.accuracy.recording, fused.accuracy.recordings
+    count = fused.accuracy.recordings
 
     # The answer to "why not one small model?" goes first, whatever it is.
     said = _accuracy_said(results, fused)
     if single:
-        said = [*_against_single(share, single.accuracy.recording, count), *said]
+        said = [*_against_single(results, fused, single), *said]
     elif len(results.sub_models) == 1:
         alone = "One sub-model holds all classes: nothing is split, this is a pruned model on one"
         said = [f"{alone} device.", *said]
@@ -170,7 +224,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
 
     said.append(
         f"Against the unsplit base ({percent(base.accuracy.recording, count)}) the difference is "
-        f"{_change(share, base.accuracy.recording, count)}."
+        f"{_state_said(compare(results, base))}."
     )
     said += _training_said(results)
 
@@ -179,14 +233,17 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
         said.append(
             "One model as large as all files of the fleet together, "
             f"{mib(total.device_bytes)} MiB on one device, reaches "
-            f"{percent(total.accuracy.recording, count)}."
+            f"{percent(total.accuracy.recording, count)}; the difference is "
+            f"{_state_said(compare(results, total))}."
         )
 
-    average = by["average"].accuracy.recording
-    if average > share:
+    average = by["average"]
+    beside = compare(results, average)
+    if beside.difference < 0:
+        does = "does better than" if beside.state == WORSE else "cannot be told apart from"
         said.append(
-            "The plain softmax average does better than the trained fusion "
-            f"({percent(average, count)})."
+            f"The plain softmax average {does} the trained fusion "
+            f"({percent(average.accuracy.recording, count)})."
         )
 
     against = [("the base", base)]
@@ -276,49 +333,89 @@ def _times_said(results: Results, fused: Compared, against: list[tuple[str, Comp
     ratios = ""
     for name, model in against:
         if model.times:
-            ratios += f", {_ratio(fused.times.median, model.times.median)} {name}'s"
+            ratios += f", {_times_ratio(fused, model)} {name}'s"
+
+    told = "median"
+    if fused.passes and results.turns is not None:
+        least, most = number(min(fused.passes)), number(max(fused.passes))
+        told = f"median of {results.turns.passes} alternating passes, {least} to {most}"
 
     machine = results.machine
     return (
-        f"The slowest device and the fusion take {number(fused.times.median)} ms (median){ratios}, "
+        f"The slowest device and the fusion take {number(fused.times.median)} ms ({told}){ratios}, "
         f"on {machine.cpu} ({machine.machine}); the network is not included."
     )
 
 
-def _against_single(fused: float, single: float, count: int) -> list[str]:
-    """The answer, and how sure it is."""
-    low, high = difference(fused, single, count)
-    figures = f"{percent(fused, count)} against {percent(single, count)}"
-    change = f"The difference is {_change(fused, single, count)}"
-    unsure = "these test data are too few to be sure"
+def _times_ratio(fused: Compared, model: Compared) -> str:
+    """The fleet's time in units of a model's; pass by pass where there were such, with their
+    spread.
+    """
+    assert fused.times is not None and model.times is not None
+    if not fused.passes or not model.passes:
+        return _ratio(fused.times.median, model.times.median)
 
-    # An interval that holds 0 does not decide between the two: the sentence says so.
-    if fused < single:
-        doubt = "" if high < 0 else f"; {unsure}"
+    ratios = [a / b for a, b in zip(fused.passes, model.passes, strict=True) if b]
+    if not ratios:
+        return "-"
+    middle = number(statistics.median(ratios))
+    return f"{middle} times ({number(min(ratios))} to {number(max(ratios))})"
+
+
+def _against_single(results: Results, fused: Compared, single: Compared) -> list[str]:
+    """The answer, and how sure it is."""
+    found = compare(results, single)
+    count = found.recordings
+    name = results.rival_name("single").replace("one model", "one single model")
+    figures = (
+        f"{percent(fused.accuracy.recording, count)} against "
+        f"{percent(single.accuracy.recording, count)}"
+    )
+    change = f"The difference is {change_said(found)}"
+
+    if found.state == BETTER:
+        return [f"The fleet is better than {name}: {figures}.", f"{change}."]
+
+    if found.state == WORSE:
         return [
-            f"The fleet is worse than one single model of a device's size: {figures}.",
-            f"{change}{doubt}.",
+            f"The fleet is worse than {name}: {figures}.",
+            f"{change}.",
             "On these figures one small model on one device is the better choice.",
         ]
 
-    if fused == single:
-        return [
-            f"The fleet is no better than one single model of a device's size: {figures}.",
-            f"{change}: splitting gains nothing here.",
-        ]
-
-    doubt = "" if low > 0 else f"; {unsure}, one small model on one device may do as well"
     return [
-        f"The fleet is better than one single model of a device's size: {figures}.",
-        f"{change}{doubt}.",
+        f"The fleet and {name} cannot be told apart: {figures}.",
+        f"{change}: these test data do not decide, and one small model on one device may do as "
+        "well.",
     ]
 
 
-def _change(a: float, b: float, count: int) -> str:
-    """ "−5.0 points (95 % interval −18.3 to +8.6)" for a - b on the same number of recordings."""
-    low, high = difference(a, b, count)
-    interval = f"{points(low, count)} to {points(high, count)}"
-    return f"{points(a - b, count)} points (95 % interval {interval})"
+def change_said(found: Comparison) -> str:
+    """ "−5.0 points (95 % interval −8.3 to −1.6; right alone 4 against 14, exact McNemar p =
+    0.031)".
+    """
+    count = found.recordings
+    interval = f"95 % interval {points(found.low, count)} to {points(found.high, count)}"
+    test = ""
+    if found.p_value is not None:
+        test = (
+            f"; right alone {found.first_only} against {found.second_only}, exact McNemar "
+            f"{p_said(found.p_value)}"
+        )
+    return f"{points(found.difference, count)} points ({interval}{test})"
+
+
+def p_said(p_value: float | None) -> str:
+    """ "p = 0.031", "p < 0.001"."""
+    if p_value is None:
+        return "-"
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def _state_said(found: Comparison) -> str:
+    """The change, and that it may be chance where it may."""
+    doubt = f": the two {LEVEL}" if found.state == LEVEL else ""
+    return f"{change_said(found)}{doubt}"
 
 
 def _ratio(a: float, b: float) -> str:

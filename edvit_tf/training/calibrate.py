@@ -4,7 +4,13 @@ Numpy alone.
 
 import numpy as np
 
+from edvit_tf.training.recordings import per_recording
+
 BINS = 15
+# Temperatures between which the search goes, and how many it looks at before it closes in.
+LOW = 0.1
+HIGH = 10.0
+GRID = 33
 
 
 def expected_calibration_error(
@@ -45,25 +51,37 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def best_temperature(
-    probabilities: np.ndarray, labels: np.ndarray, low: float = 0.1, high: float = 10.0
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    recordings: np.ndarray | None = None,
+    low: float = LOW,
+    high: float = HIGH,
 ) -> float:
-    """T in `low`..`high` with the least negative log-likelihood of `labels` (n,): golden section
-    over log T.
+    """T in `low`..`high` with the least negative log-likelihood of `labels` (n,), by recording: a
+    recording's probabilities are the mean of its windows', each at T. `recordings` None: each
+    window is one.
 
-    Not below 1 where all labels are named right: the likelihood then grows to T = 0, however few
-    samples say so.
+    Not below 1 where all windows are named right: the likelihood then grows to T = 0, however few
+    samples say so. `bound_of` tells of a search that ended where it was not allowed to go on.
     """
+    if recordings is None:
+        recordings = np.arange(len(labels))
     if (probabilities.argmax(axis=1) == labels).all():
         low = max(low, 1.0)
 
-    def loss(log_temperature):
+    def loss(log_temperature: float) -> float:
         p = tempered(probabilities, float(np.exp(log_temperature)))
-        return calibration_figures(p, labels)["nll"]
+        return calibration_figures(*per_recording(p, labels, recordings))["nll"]
+
+    # A mean of several windows may have more than one minimum: around the best of a grid.
+    grid = np.linspace(np.log(low), np.log(high), GRID)
+    best = int(np.argmin([loss(one) for one in grid]))
+    left = grid[max(0, best - 1)]
+    right = grid[min(GRID - 1, best + 1)]
 
     # Each step keeps the part of the interval that has the minimum.
     ratio = (5**0.5 - 1) / 2
-    left, right = np.log(low), np.log(high)
-    for _ in range(40):
+    for _ in range(30):
         a = right - ratio * (right - left)
         b = left + ratio * (right - left)
         if loss(a) <= loss(b):
@@ -71,3 +89,17 @@ def best_temperature(
         else:
             left = a
     return float(np.exp((left + right) / 2))
+
+
+def bound_of(temperature: float, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """The bound at which the search of `best_temperature` ended, or None: the likelihood grows on
+    beyond it, so the data are too few, or all alike, to say where it ends.
+    """
+    bounds = [LOW, HIGH]
+    if (probabilities.argmax(axis=1) == labels).all():
+        bounds.append(1.0)
+
+    for bound in bounds:
+        if abs(np.log(temperature / bound)) < 1e-3:
+            return bound
+    return None

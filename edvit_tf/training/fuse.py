@@ -56,7 +56,8 @@ def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_cl
 
 def cooled(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
     """Weights of a fusion whose logits are divided by `temperature`: the same answer to each
-    window, other probabilities (so the mean over a recording's windows may name another class)."""
+    window, other probabilities, so that the mean of a recording's windows may name another class.
+    """
     changed = dict(weights)
     # An average has a temperature; of the MLP it is the last layer that makes the logits.
     if "average.temperature" in weights:

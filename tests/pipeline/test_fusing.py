@@ -2,6 +2,7 @@
 the files say.
 """
 
+import hashlib
 import json
 
 import numpy as np
@@ -17,6 +18,7 @@ from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.results import results_from_dict
 from edvit_tf.report.tables import stages_table
+from edvit_tf.training.calibrate import calibration_figures
 from edvit_tf.training.train import predict
 from tests.support.commands import SMOKE, run_device, run_host
 
@@ -176,6 +178,46 @@ def test_probabilities_are_calibrated_on_validation_data(shared_bundle):
         for name in ("joint", "calibration")
     )
     np.testing.assert_allclose(cooled * fusion["temperature"], raw, rtol=1e-5)
+
+
+def test_every_answer_is_stored_and_compared_by_recording(shared_bundle):
+    """predictions.npz has what the accuracies, the calibration and the comparisons are of."""
+    results = json.loads((shared_bundle / "results.json").read_text())
+    told = results["predictions"]
+    content = (shared_bundle / told["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == told["sha256"]
+
+    with np.load(shared_bundle / "predictions.npz", allow_pickle=False) as file:
+        stored = dict(file)
+    right = {}
+    measured = {
+        "fused": results["fusion"] | {"accuracy": results["fusion"]["tflite"]},
+        "average": {
+            "accuracy": results["fusion"]["average"],
+            "calibration": results["fusion"]["average_calibration"],
+        },
+        **{
+            name: results[name] | {"accuracy": results[name]["tflite"]}
+            for name in ("base", "single", "plain", "total")
+        },
+    }
+    for name, figures in measured.items():
+        p = stored[f"{name}_probabilities"]
+        right[name] = stored[f"{name}_top1"] == stored["labels"]
+        assert right[name].mean() == figures["accuracy"]["recording"], name
+        assert figures["calibration"] == pytest.approx(
+            calibration_figures(p, stored["labels"]), rel=1e-4
+        ), name
+
+    assert set(results["comparisons"]) == set(measured) - {"fused"}
+    for name, found in results["comparisons"].items():
+        assert found["first_only"] == (right["fused"] & ~right[name]).sum(), name
+        assert found["second_only"] == (right[name] & ~right["fused"]).sum(), name
+    for name in ("base", "single", "plain", "total"):
+        assert results[name]["temperature"] > 0
+    names = {*(sub["name"] for sub in results["sub_models"]), *measured, "fusion"}
+    assert set(results["turns"]["models"]) == names - {"fused", "average"}
+    assert results["flavours"][0]["paired"]["first_only"] == 0
 
 
 def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):

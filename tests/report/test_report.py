@@ -9,9 +9,11 @@ import pytest
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
+from edvit_tf.evaluation.paired import mcnemar, paired_interval
 from edvit_tf.report.figures import difference, matrix, number, percent, points, wilson
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
+from edvit_tf.report.tables import results_table
 from edvit_tf.report.verdict import Compared, compared, verdict
 from tests.support.made_figures import accuracy, figures
 
@@ -61,8 +63,9 @@ def test_the_page_is_self_contained_and_well_formed(tmp_path):
         "30.0 \u2192 60.0",
         "Loss of several sub-models",
         "1 2 45.0 % 40.0 % 50.0 %",
-        "Temperature 1.25",
-        "test, as deployed 200 3.4 0.8",
+        "fleet, validation 150 windows 1.25 2.1",
+        "fleet, test, as deployed 200 recordings 1.25 3.4 0.8",
+        "a recording of several windows is named by their mean",
         "with 5.00 T MACs, the single model with 4.90 T",
     ):
         assert told in text, told
@@ -91,7 +94,13 @@ def test_labels_and_names_are_escaped(tmp_path):
     [
         (0.9, 0.6, 0.8, "better than one single model", "+30.0 points"),
         (0.5, 0.9, 0.8, "worse than one single model", "\u221240.0 points"),
-        (0.7, 0.7, 0.8, "no better than one single model", "0.0 points"),
+        (
+            0.7,
+            0.7,
+            0.8,
+            "and one single model of a device's size cannot be told apart",
+            "0.0 points",
+        ),
     ],
 )
 def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
@@ -103,16 +112,103 @@ def test_the_verdict_has_the_right_sign(fused, single, base, word, sign):
     )
     against_base = next(s for s in said if "unsplit base" in s)
     assert f"difference is {points(fused - base, 200)} points" in against_base
-    assert "too few to be sure" not in " ".join(said)
+    assert ("one small model on one device may do as well" in " ".join(said)) == (fused == single)
+
+
+def comparison(first_only: int, second_only: int, count: int = 200) -> dict:
+    """As `measure` stores it."""
+    low, high = paired_interval(first_only, second_only, count)
+    return {
+        "recordings": count,
+        "first_only": first_only,
+        "second_only": second_only,
+        "difference": (first_only - second_only) / count,
+        "low": low,
+        "high": high,
+        "p_value": mcnemar(first_only, second_only),
+    }
+
+
+@pytest.mark.parametrize(
+    "counts, first, figures_said",
+    [
+        ((12, 0), "The fleet is better than one", "right alone 12 against 0, exact McNemar p < 0"),
+        ((0, 12), "The fleet is worse than one", "right alone 0 against 12, exact McNemar p < 0"),
+        ((20, 9), "The fleet and one single", "right alone 20 against 9, exact McNemar p = 0.061"),
+    ],
+)
+def test_the_verdict_is_by_recording_and_has_three_states(tmp_path, counts, first, figures_said):
+    """The last has an interval that misses 0 by a hair: test and interval have to agree."""
+    more, fewer = counts
+    manifest, results = figures(0.6 + (more - fewer) / 200, 0.6)
+    results["comparisons"] = {"single": comparison(more, fewer), "base": comparison(5, 5)}
+    said = said_of(manifest, results)
+    assert said[0].startswith(first) and figures_said in said[1]
+    base = next(one for one in said if "unsplit base" in one)
+    assert base.endswith("exact McNemar p = 1): the two cannot be told apart.")
+
+    text = text_of(written(tmp_path, manifest, results))
+    state = {12: "better", 0: "worse", 20: "cannot be told apart"}[more]
+    assert f"against the single model (60.0 %): {state}" in text
+    assert f"one model of a device&#x27;s size {more} {fewer}" in text
+    assert f"fused less single: {100 * (more - fewer) / 200:+.1f} points" in results_table(
+        results_from_dict(results)
+    )
+
+
+def test_milliseconds_of_the_verdict_are_of_alternating_passes(tmp_path):
+    """The machine was twice as slow in the second pass: the ratio does not notice."""
+    manifest, results = figures()
+    slow = (1.0, 2.0, 1.0)
+    results["turns"] = {
+        "passes": 3,
+        "runs": 10,
+        "runtime": "tflite-runtime 2.14.0",
+        "models": {
+            "submodel-00": [2.0 * s for s in slow],
+            "submodel-01": [3.0 * s for s in slow],
+            "fusion": [1.0 * s for s in slow],
+            "base": [16.0 * s for s in slow],
+            "single": [5.0 * s for s in slow],
+        },
+    }
+    rows = rows_of(manifest, results)
+    assert rows["fused"].times.median == 4.0 and rows["average"].times.median == 3.0
+    assert rows["base"].times.median == 16.0 and rows["base"].times.p95 == 4.0
+    said = next(one for one in said_of(manifest, results) if "slowest device" in one)
+    assert "4.00 ms (median of 3 alternating passes, 4.00 to 8.00)" in said
+    assert "0.250 times (0.250 to 0.250) the base's" in said
+    assert "0.800 times (0.800 to 0.800) the single model's" in said
+    assert "Medians: of 3 passes of 10 runs" in text_of(written(tmp_path, manifest, results))
+
+
+def test_every_model_is_calibrated_and_a_bound_is_told(tmp_path):
+    manifest, results = figures()
+    results["fusion"]["validation_calibration"]["recordings"] = 75
+    results["fusion"]["bound"] = 10.0
+    results["fusion"]["temperature"] = 10.0
+    results["single"] |= {"temperature": 1.5, "calibration": {"ece": 0.05, "nll": 0.6}}
+    text = text_of(written(tmp_path, manifest, results))
+    assert "fleet, validation 75 recordings 10.0 (bound) 2.1" in text
+    assert "single model, test 200 recordings 1.50 5.0 0.600" in text
+    assert "at a bound the validation data do not say where it would end" in text
+
+
+def test_a_rival_of_the_fullest_device_is_called_so():
+    """Where a device holds two sub-models; with one a device it is one of a device's size."""
+    manifest, results = figures(count=2)
+    assert rows_of(manifest, results)["single"].name == "one model of a device's size"
+    for sub in results["sub_models"]:
+        sub["devices"] = ["pi-0"]
+    assert rows_of(manifest, results)["single"].name == "one model of the fullest device's size"
+    assert "one single model of the fullest device's size" in said_of(manifest, results)[0]
 
 
 def test_the_verdict_admits_small_differences_guessing_and_a_better_average():
     manifest, results = figures(0.71, 0.70)
     said = " ".join(said_of(manifest, results))
-    assert (
-        "better" in said
-        and "too few to be sure, one small model on one device may do as well" in said
-    )
+    assert "cannot be told apart: 71.0 % against 70.0 %" in said
+    assert "do not decide, and one small model on one device may do as well" in said
     manifest, results = figures(0.26, 0.28)
     results["fusion"]["average"] = accuracy(0.4)
     said = " ".join(said_of(manifest, results))
@@ -120,7 +216,7 @@ def test_the_verdict_admits_small_differences_guessing_and_a_better_average():
         "cannot be told from guessing (25.0 %)" in said
         and "plain softmax average does better" in said
     )
-    assert "too few to be sure" in said and "worse" in said
+    assert "the fleet is worse" not in said.lower()
 
 
 def test_the_fleet_is_charged_for_replicas_and_for_devices_with_two_sub_models():

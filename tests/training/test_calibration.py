@@ -8,6 +8,7 @@ import pytest
 from edvit_tf.evaluation.answers import losses
 from edvit_tf.training.calibrate import (
     best_temperature,
+    bound_of,
     calibration_figures,
     expected_calibration_error,
     tempered,
@@ -46,6 +47,22 @@ def test_few_samples_without_an_error_make_no_answer_surer():
     assert (
         best_temperature(p, np.r_[np.ones(1, int), np.zeros(89, int)]) < 0.5
     )  # one error, and a bound is none
+
+
+def test_the_temperature_is_chosen_by_recording():
+    """One long recording, named wrongly in all its 200 windows, is one of eleven: by window it
+    would decide alone, and by recording the ten short ones do.
+    """
+    p = np.concatenate([np.tile([0.9, 0.1], (10, 1)), np.tile([0.9, 0.1], (200, 1))])
+    labels = np.r_[np.zeros(10, int), np.ones(200, int)]
+    recordings = np.r_[np.arange(10), np.full(200, 10)]
+    assert best_temperature(p, labels) == pytest.approx(10, rel=1e-3)  # by window, at the bound
+    # 10 of 11 right at one probability: the likeliest is 10/11
+    found = best_temperature(p, labels, recordings)
+    assert tempered(p[:1], found)[0, 0] == pytest.approx(10 / 11, abs=1e-4)
+    assert bound_of(best_temperature(p, labels), p, labels) == 10
+    assert bound_of(found, p, labels) is None
+    assert bound_of(best_temperature(p[:10], labels[:10]), p[:10], labels[:10]) == 1
 
 
 def test_losses_are_all_subsets_of_a_small_fleet_and_a_seeded_sample_of_a_large_one():

@@ -1,0 +1,62 @@
+"""What every model of a run answered to the test split, by recording: predictions.npz of a bundle.
+
+    labels (R,), recordings (R,) their places in the split, ids (R,) where the split lists them,
+    and of each model its <name>_probabilities (R, classes) and <name>_top1 (R,)
+
+Names are those of the report: "fused", "average", "base", "single" ... So whoever has a bundle can
+compare its models, or two bundles of one split, recording by recording.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.evaluation.paired import paired
+from edvit_tf.training.recordings import per_recording
+
+FILE = "predictions.npz"
+FUSED = "fused"
+
+
+class Predictions:
+    """The answers of several models to the same windows, gathered by recording."""
+
+    def __init__(self, labels: np.ndarray, recordings: np.ndarray):
+        self._window_labels = labels
+        self._window_recordings = recordings
+        self.recordings, first = np.unique(recordings, return_index=True)
+        self.labels = labels[first]
+        self.probabilities: dict[str, np.ndarray] = {}  # name -> (R, classes)
+
+    def add(self, name: str, windows: np.ndarray) -> None:
+        """Takes a model's probabilities (n, classes) of all windows."""
+        by_recording, _ = per_recording(windows, self._window_labels, self._window_recordings)
+        self.probabilities[name] = by_recording
+
+    def top1(self, name: str) -> np.ndarray:
+        """The class (R,) that a model names."""
+        return self.probabilities[name].argmax(axis=1)
+
+    def comparisons(self) -> dict[str, dict]:
+        """The fused fleet against each of the others (`paired`), by its name."""
+        fused = self.top1(FUSED)
+        others = [name for name in self.probabilities if name != FUSED]
+        return {name: paired(fused, self.top1(name), self.labels) for name in others}
+
+    def store(self, folder: Path, ids: list[str] | None) -> dict:
+        """Writes the file into a folder; returns {"file", "bytes", "sha256"}.
+
+        `ids` are those of the split, in its order; None where a rule gives them.
+        """
+        arrays = {"labels": self.labels, "recordings": self.recordings}
+        if ids is not None:
+            arrays["ids"] = np.array(ids)[self.recordings]
+        for name, probabilities in self.probabilities.items():
+            arrays[f"{name}_probabilities"] = probabilities.astype(np.float32)
+            arrays[f"{name}_top1"] = self.top1(name).astype(np.int32)
+
+        np.savez_compressed(folder / FILE, **arrays)
+        content = (folder / FILE).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return {"file": FILE, "bytes": len(content), "sha256": digest}
