@@ -148,7 +148,8 @@ class AggregatorService(BaseService):
 
         # with what time is left; the fusion's own queue refuses what is too late
         features = {name: reply.features for name, reply in replies.items()}
-        done = await self.fusion.executor.submit(features, now + left - time.monotonic())
+        left_now = now + left - time.monotonic()
+        done = await self.fusion.executor.submit(features, left_now, caller)
         probabilities = done.value  # (1, classes)
         if not np.isfinite(probabilities).all():
             raise messages.WireError(

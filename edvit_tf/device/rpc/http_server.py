@@ -14,11 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from edvit_tf.device.rpc.http_connections import MOST_SECONDS, HttpConnections
 from edvit_tf.device.rpc.jsonlog import log
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
-_SLOW_PEER_SECONDS = 5
 
 
 class Page(NamedTuple):
@@ -40,7 +40,7 @@ def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
     """
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = _SLOW_PEER_SECONDS
+        timeout = MOST_SECONDS  # for each read; `connections` sees to the whole
 
         server_version, sys_version = "edvit_tf", ""  # which Python runs here is nobody's business
 
@@ -70,23 +70,41 @@ def serve_http(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
         def log_message(self, *_) -> None:  # the log is for events, not for scrapes
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-        def get_request(self):
-            try:
-                return super().get_request()
-            except OSError:  # no descriptors left: the caller would try again at once, for ever
-                time.sleep(0.5)
-                raise
-
-        def handle_error(self, *_) -> None:  # a broken peer is no event either
-            pass
-
-    server = Server((host, port), Handler)
+    server = _Server((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # connections that are not taken yet: a scrape must find a place
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.connections = HttpConnections()
+        super().__init__(address, handler)
+
+    def get_request(self):
+        try:
+            return super().get_request()
+        except OSError:  # no descriptors left: the caller would try again at once, for ever
+            time.sleep(0.5)
+            raise
+
+    def process_request(self, request, client_address) -> None:
+        self.connections.add(request, client_address[0])
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:
+        self.connections.remove(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called twice a second, and after each connection."""
+        self.connections.end_late()
+
+    def handle_error(self, *_) -> None:  # a broken peer is no event
+        pass
 
 
 def answer(routes: Routes, path: str) -> Page:

@@ -41,6 +41,8 @@ TimeoutStopSec={stop_seconds}
 # {memory_why}
 MemoryMax={memory_mib}M
 MemorySwapMax=0
+# a connection takes one; the 1,024 of a system's default are soon taken by who means harm
+LimitNOFILE=8192
 
 DynamicUser=yes
 CacheDirectory=edvit_tf

@@ -3,9 +3,14 @@
 import contextlib
 import http.client
 import json
+import os
+import socket
+import threading
+import time
 
 import pytest
 
+from edvit_tf.device.rpc import http_connections
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.http_server import PLAIN, Page, serve_http
 
@@ -131,3 +136,62 @@ def test_a_fault_of_a_page_is_in_the_log_and_the_server_goes_on(get, capsys):
     assert line["event"] == "failed" and line["path"] == "/fault"
     assert "ZeroDivisionError" in line["traceback"]
     assert get("/live")[0] == 200
+
+
+def test_slow_connections_take_few_descriptors_and_a_scrape_comes_through(served, get):
+    """Of one address: 300 that say a byte now and then."""
+    before = len(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as stack:
+        slow = []
+        for i in range(300):
+            one = stack.enter_context(socket.create_connection(served[1], 5))
+            one.sendall(b"GET /m")
+            slow.append(one)
+            if i % 30 == 0:
+                assert get("/metrics")[0] == 200
+
+        # this process has both ends of each
+        def taken() -> int:
+            return len(os.listdir("/proc/self/fd")) - before - len(slow)
+
+        end = time.monotonic() + 5
+        while taken() > http_connections.MOST_CONNECTIONS + 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert taken() <= http_connections.MOST_CONNECTIONS + 2
+        assert threading.active_count() < http_connections.MOST_CONNECTIONS + 20
+        assert get("/live")[0] == 200
+
+
+def test_a_connection_ends_when_its_time_is_over_however_often_it_says_something(
+    served, monkeypatch
+):
+    monkeypatch.setattr(http_connections, "MOST_SECONDS", 0.5)
+    with socket.create_connection(served[1], 5) as drip:
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - started < 10:
+                drip.sendall(b"G")
+                time.sleep(0.05)
+    assert time.monotonic() - started < 5
+
+
+def test_who_has_one_connection_keeps_it_while_another_opens_many():
+    """By address: the oldest of the greedy one ends."""
+    pairs = [socket.socketpair() for _ in range(http_connections.MOST_CONNECTIONS + 20)]
+    connections = http_connections.HttpConnections()
+    with contextlib.ExitStack() as stack:
+        for one, other in pairs:
+            stack.enter_context(one)
+            stack.enter_context(other)
+        connections.add(pairs[0][0], "192.0.2.1")
+        for one, _ in pairs[1:]:
+            connections.add(one, "192.0.2.2")
+
+        def ended(pair) -> bool:
+            pair[1].setblocking(False)
+            try:
+                return pair[1].recv(1) == b""
+            except BlockingIOError:
+                return False
+
+        assert [ended(pair) for pair in pairs] == [False] + [True] * 20 + [False] * 31
