@@ -215,7 +215,10 @@ def _annoyances(
         kinds = kinds or rng.sample(chaos.HOSTILE, len(chaos.HOSTILE))
         kind = kinds.pop()
         identity = ids["stolen" if kind in chaos_peers.STOLEN else "greedy"]
-        seconds = rng.uniform(1.0, LONGEST_FAULT_SECONDS)
+        longest = (
+            3 * LONGEST_FAULT_SECONDS if kind in chaos_peers.HOLDING else LONGEST_FAULT_SECONDS
+        )
+        seconds = rng.uniform(1.0, longest)
         found.append(chaos.annoy(kind, seconds, identity, servers, are_served))
         time.sleep(rng.uniform(0.5, 4.0))
 

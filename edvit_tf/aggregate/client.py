@@ -16,6 +16,9 @@ from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError, RequestFailed
 
+# An aggregator is in the house; a proxy of the environment is for the web.
+_CHANNEL = [("grpc.enable_http_proxy", 0)]
+
 
 class Client:
     """A connection to an aggregator."""
@@ -23,9 +26,10 @@ class Client:
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         """Raises RequestFailed if no aggregator answers there in time."""
         if own is None:
-            self._channel = grpc.insecure_channel(server)
+            self._channel = grpc.insecure_channel(server, options=_CHANNEL)
         else:
-            self._channel = grpc.secure_channel(server, tls.channel_credentials(own))
+            credentials = tls.channel_credentials(own)
+            self._channel = grpc.secure_channel(server, credentials, options=_CHANNEL)
 
         self._server = server
         self._timeout = timeout_seconds

@@ -289,12 +289,28 @@ class Link:
             code, details = error.code(), error.details()
             if code in _REFUSING:
                 return Seen("auth", details or code.name)
+            if code is grpc.StatusCode.UNAVAILABLE:
+                why = await self._why_plaintext_is_refused()
+                if why is not None:
+                    return Seen("auth", why)
             return _down(f"{code.name}: {details}")
         except (OSError, messages.WireError) as error:
             return _down(f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001, whatever a device sends, the others are watched on
             log("failed", "error", device=self.device.name, traceback=traceback.format_exc())
             return _down(f"its answer to a probe: {type(error).__name__}: {error}")
+
+    async def _why_plaintext_is_refused(self) -> str | None:
+        """That the device speaks TLS, where we do not: gRPC tells it as a closed socket."""
+        if self.own is not None:
+            return None  # with TLS its handshake has been looked at before
+
+        host, port = split_address(self.device.address)
+        look = functools.partial(tls.why_refused, None, host, port, PROBE_TIMEOUT_SECONDS)
+        try:
+            return await self._thread.run(look, 2 * PROBE_TIMEOUT_SECONDS)
+        except OSError:
+            return None
 
     async def _probe_models(self) -> Seen:
         # by name alone a sub-model could be another bundle's

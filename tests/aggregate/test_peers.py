@@ -185,6 +185,26 @@ def test_another_bundles_device_is_never_asked(tiny_bundle, first, tmp_path):
         assert asked == []
 
 
+def test_a_device_that_speaks_tls_to_a_plaintext_aggregator_is_told_as_that(tiny_bundle, tmp_path):
+    """gRPC says "Socket closed", as of a machine that is down."""
+    from edvit_tf.operate import certs
+
+    authority = certs.init(tmp_path / "ca")
+    identity = certs.issue(authority, "worker", "pi-0", ["127.0.0.1"])
+    with (
+        worker(tiny_bundle, tmp_path, "--identity", str(identity)) as device,
+        aggregator(tiny_bundle, tmp_path, [device.address], "--metrics", "127.0.0.1:0") as hub,
+    ):
+        wait_for(lambda: hub.events("device"))
+        (told,) = hub.events("device")
+        assert told["state"] == "auth" and "speaks TLS, and this side does not" in told["reason"]
+        (seen,) = health(hub)["devices"]
+        assert (seen["state"], seen["reason"]) == ("auth", told["reason"])
+
+        device.stop()
+        wait_for(lambda: health(hub)["devices"][0]["state"] == "down")
+
+
 def test_certificates_tell_who_may_ask_whom_and_health_tells_auth_from_down(bundles, tmp_path):
     from edvit_tf.operate import certs
 

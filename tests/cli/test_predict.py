@@ -135,6 +135,20 @@ def test_a_terminal_without_a_letter_gets_it_escaped(fleet, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith(b"gr\\xf6\\xdfe.png: "), done.stderr
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_proxy_for_the_web_is_not_asked(fleet, tmp_path, variable):
+    picture(tmp_path / "one.png")
+    command = [sys.executable, "-m", "edvit_tf.cli", "predict", "--server", fleet[0].address]
+    done = subprocess.run(
+        [*command, "--insecure", tmp_path],
+        env={**os.environ, variable: "http://127.0.0.1:9", "no_proxy": ""},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_empty_folder_is_said_to_be_one(predict, tmp_path):
     """And standard input is not read in its place."""
     (tmp_path / "none" / "deeper").mkdir(parents=True)

@@ -184,6 +184,8 @@ KINDS: dict[str, Callable[[Peer], Awaitable[None]]] = {
 }
 # With a worker's certificate, which may ask nobody; the others are a client's.
 STOLEN = ("headers",)
+# These hold what they have, and may do so for longer than a server waits for a message (10 s).
+HOLDING = ("headers", "unfinished")
 
 
 async def _work(kind: str, peer: Peer) -> None:
