@@ -90,6 +90,11 @@ def main(argv: list[str]) -> int:
     except (DeviceError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+
+    # a device has none, and its threads would be in the way
+    if "tensorflow" in sys.modules:
+        print("error: TensorFlow was loaded into the measuring process", file=sys.stderr)
+        return 1
     return 0
 
 

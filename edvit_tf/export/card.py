@@ -49,7 +49,8 @@ it returns `probabilities`.
     edvit audit THIS_FOLDER
 
 `.keras` files open with `edvit_tf.models.weights.load_keras`, `fusion.keras` with \
-`edvit_tf.training.fusion_layers.load_fusion`. Figures: `results.json`, `report.html`.
+`edvit_tf.training.fusion_layers.load_fusion`. Figures: `results.json`, `report.html`; \
+what each model answered to the test split: `predictions.npz`.
 """
 
 
