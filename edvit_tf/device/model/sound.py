@@ -86,15 +86,15 @@ class MelSpec(InputSpec):
 
     @property
     def decoding_bytes(self) -> int:
-        """The file, its samples of two channels twice, and the spectrum of one window."""
+        """The file and a copy, its samples of eight channels, and the spectrum of one window."""
         frames = 1 + self.window_samples // self.hop_length
-        return 3 * self.largest_file_bytes + frames * self.n_fft * _FRAME_BYTES
+        return 6 * self.largest_file_bytes + frames * self.n_fft * _FRAME_BYTES
 
     def probe(self, source: Source) -> None:
         """InputTooLarge for more than one window; InputError for what is no recording, or has
         another sample rate.
         """
-        frames, rate = probe_audio(source)
+        frames, rate = probe_audio(source, 2 * self.window_samples)
         # first: at another rate it has another number of windows
         self._check_rate(rate)
         count = len(windows(frames, self.window_samples))
