@@ -270,12 +270,16 @@ def _lost(
             }
         )
         if len(gone) == 1:
-            single.append(_without_one(run, gone[0], p, test))
+            paired_with_all = {"paired": _paired(p, fused, test)}
+            single.append(_without_one(run, gone[0], p, test) | paired_with_all)
 
     devices = []
     for device, gone in by_device.items():
         score = _score(test, without[gone])
-        devices.append({"device": device, "missing": list(gone), "tflite": score})
+        against = _paired(without[gone], fused, test)
+        devices.append(
+            {"device": device, "missing": list(gone), "tflite": score, "paired": against}
+        )
     return {"missing_one": single, "losses": every, "lost_devices": devices}
 
 

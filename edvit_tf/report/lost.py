@@ -2,8 +2,8 @@
 
 from edvit_tf.report.figures import percent, points, table
 from edvit_tf.report.measured import note
-from edvit_tf.report.results import LostSubModel, Results
-from edvit_tf.report.verdict import counted
+from edvit_tf.report.results import Comparison, LostSubModel, Results
+from edvit_tf.report.verdict import counted, p_said
 
 
 def sub_model(results: Results) -> str:
@@ -16,6 +16,7 @@ def sub_model(results: Results) -> str:
         "without",
         "accuracy,\nall classes",
         "change,\npoints",
+        "exact\nMcNemar",
         "other classes,\nall present",
         "other classes,\nwithout it",
         f"{results.data.noun}s of\nother classes",
@@ -28,7 +29,7 @@ def sub_model(results: Results) -> str:
         "Measured on the .tflite files, zeros in the place of the missing features. Other "
         "classes: those of the remaining sub-models."
     )
-    return table(head, rows, text=(0, 6), wrap=6) + told + _lost_devices(results)
+    return table(head, rows, text=(0, 7), wrap=7) + told + _lost_devices(results)
 
 
 def _without(results: Results, lost: LostSubModel) -> list:
@@ -44,6 +45,7 @@ def _without(results: Results, lost: LostSubModel) -> list:
         lost.name,
         percent(lost.tflite.recording, lost.tflite.recordings),
         points(lost.tflite.recording - fused.recording, fused.recordings),
+        _test(lost.paired),
         percent(right / max(1, total), total),
         percent(lost.other_classes.recording, lost.other_classes.recordings),
         lost.other_classes.recordings,
@@ -69,16 +71,28 @@ def _lost_devices(results: Results) -> str:
                 ", ".join(names) or "none",
                 percent(lost.tflite.recording, fused.recordings),
                 points(lost.tflite.recording - fused.recording, fused.recordings),
+                _test(lost.paired),
             ]
         )
 
-    head = ["without the device", "sub-models that\nare missing", "accuracy", "change,\npoints"]
+    head = [
+        "without the device",
+        "sub-models that\nare missing",
+        "accuracy",
+        "change,\npoints",
+        "exact\nMcNemar",
+    ]
     free = sum(not lost.missing for lost in results.lost_devices)
     told = note(
         f"{free} of {counted(len(rows), 'device')} can fail alone without any loss: what it holds "
         "is on another too."
     )
     return table(head, rows, text=(0, 1)) + told
+
+
+def _test(paired: Comparison | None) -> str:
+    """p of the change; a dash where results of an older version do not say."""
+    return "-" if paired is None else p_said(paired.p_value)
 
 
 def several(results: Results) -> str:

@@ -232,6 +232,7 @@ class LostSubModel:
     name: str
     tflite: Accuracy
     other_classes: Accuracy
+    paired: Comparison | None = None  # against the fleet with all present
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,7 @@ class LostDevice:
     device: str
     missing: tuple[int, ...]
     tflite: Accuracy
+    paired: Comparison | None = None  # against the fleet with all present
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,9 @@ def test_every_answer_is_stored_and_compared_by_recording(shared_bundle):
     names = {*(sub["name"] for sub in results["sub_models"]), *measured, "fusion"}
     assert set(results["turns"]["models"]) == names - {"fused", "average"}
     assert results["flavours"][0]["paired"]["first_only"] == 0
+    for lost in results["missing_one"]:
+        change = lost["tflite"]["recording"] - results["fusion"]["tflite"]["recording"]
+        assert lost["paired"]["difference"] == pytest.approx(change)
 
 
 def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):

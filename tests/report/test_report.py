@@ -182,6 +182,17 @@ def test_milliseconds_of_the_verdict_are_of_alternating_passes(tmp_path):
     assert "Medians: of 3 passes of 10 runs" in text_of(written(tmp_path, manifest, results))
 
 
+def test_a_loss_is_compared_by_recording_too(tmp_path):
+    manifest, results = figures()
+    results["missing_one"][0]["paired"] = comparison(2, 62)
+    results["lost_devices"] = [
+        {"device": "pi-0", "missing": [0, 1], "tflite": accuracy(0.4), "paired": comparison(9, 9)}
+    ]
+    text = text_of(written(tmp_path, manifest, results))
+    assert "submodel-00 40.0 % \u221230.0 p < 0.001 " in text.replace("&lt;", "<")
+    assert "pi-0 submodel-00, submodel-01 40.0 % \u221230.0 p = 1 " in text
+
+
 def test_every_model_is_calibrated_and_a_bound_is_told(tmp_path):
     manifest, results = figures()
     results["fusion"]["validation_calibration"]["recordings"] = 75
