@@ -7,6 +7,7 @@ from html import escape
 
 from edvit_tf.device.model.manifest import SubModelEntry
 from edvit_tf.models import architecture
+from edvit_tf.report.compared import Compared, compare, counted
 from edvit_tf.report.figures import (
     Bar,
     bars,
@@ -21,7 +22,7 @@ from edvit_tf.report.figures import (
 )
 from edvit_tf.report.results import Milliseconds, Process, Results, Step
 from edvit_tf.report.tables import stage_cell, stage_steps
-from edvit_tf.report.verdict import Compared, compare, counted, p_said
+from edvit_tf.report.verdict import p_said
 
 SHORT = {
     "base": "base",

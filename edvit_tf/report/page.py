@@ -15,11 +15,12 @@ from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report import lost, measured
 from edvit_tf.report.calibration import calibration
+from edvit_tf.report.compared import compared, counted
 from edvit_tf.report.figures import mib, number, table
 from edvit_tf.report.measured import note
 from edvit_tf.report.results import Data, Results, Size, Step, read_results
 from edvit_tf.report.style import page_head
-from edvit_tf.report.verdict import compared, counted, verdict
+from edvit_tf.report.verdict import verdict
 
 
 def write_report(bundle_dir: Path) -> Path:

@@ -10,11 +10,12 @@ import pytest
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
+from edvit_tf.report.compared import Compared, compared
 from edvit_tf.report.figures import difference, matrix, number, percent, points, wilson
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
 from edvit_tf.report.tables import results_table
-from edvit_tf.report.verdict import Compared, compared, verdict
+from edvit_tf.report.verdict import verdict
 from tests.support.made_figures import accuracy, figures
 
 
