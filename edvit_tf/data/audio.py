@@ -15,7 +15,7 @@ import numpy as np
 
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
-from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, windows
+from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, window_count
 from edvit_tf.errors import DataError
 
 from .caches import provide_caches
@@ -150,7 +150,7 @@ def scan(
         # At the rate that the samples will have.
         frames = _resampled_length(frames, rate, spec.sample_rate_hz)
         padded += frames < spec.window_samples
-        num_windows[path] = len(windows(frames, spec.window_samples))
+        num_windows[path] = window_count(frames, spec.window_samples)
 
     check_skipped(skipped, total, what)
 

@@ -97,7 +97,7 @@ class MelSpec(InputSpec):
         frames, rate = probe_audio(source, 2 * self.window_samples)
         # first: at another rate it has another number of windows
         self._check_rate(rate)
-        count = len(windows(frames, self.window_samples))
+        count = window_count(frames, self.window_samples)
         if count > 1:
             raise InputTooLarge(
                 f"{frames} samples, {count} windows",
@@ -147,6 +147,14 @@ def windows(num_samples: int, window_samples: int) -> tuple[int, ...]:
         starts.append(num_samples - window_samples)
 
     return tuple(starts)
+
+
+def window_count(num_samples: int, window_samples: int) -> int:
+    """How many `windows` there are; a header may say any number of samples, so none is listed."""
+    full, rest = divmod(num_samples, window_samples)
+    if full == 0:
+        return 1
+    return full + int(2 * rest >= window_samples)
 
 
 def mel_windows(samples: np.ndarray, spec: MelSpec, mel_filters: np.ndarray) -> np.ndarray:

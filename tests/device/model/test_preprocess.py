@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from edvit_tf.device.model import decode_picture, decode_sound
 from edvit_tf.device.model.image import ImageSpec, image_batch, image_input
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.resize import resize
-from edvit_tf.device.model.sound import MelSpec, log_mel, mel_input, mel_windows, windows
+from edvit_tf.device.model.sound import (
+    MelSpec,
+    log_mel,
+    mel_input,
+    mel_windows,
+    window_count,
+    windows,
+)
 from tests.support.data_files import cut_off, tone, write_picture, write_sound, write_wav
 
 MEL = {
@@ -140,6 +148,15 @@ def test_mel_input_pads_and_refuses_what_is_too_long():
 )
 def test_windows(num_samples, starts):
     assert windows(num_samples, 100) == starts
+    assert window_count(num_samples, 100) == len(starts)
+
+
+def test_windows_are_counted_and_not_listed():
+    """A header may say any number of samples: 4 million starts took 200 MiB."""
+    tracemalloc.start()
+    assert window_count(68_719_476_735, 16_000) == 4_294_967
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
 
 
 def test_mel_windows_are_those_of_the_starts():
