@@ -18,9 +18,10 @@ BASE = [
     'numpy>=1.26; python_version >= "3.12"',
 ]
 DEVICE = [
-    'tflite-runtime==2.14.0; python_version < "3.12"',  # runs .tflite files on a Pi, 64 and 32 bits
-    # its successor, where tflite-runtime has no wheels
-    'ai-edge-litert>=2.1,<3; python_version >= "3.12"',
+    # runs .tflite files on a Pi, 64 and 32 bits; it has wheels for Linux and Python 3.11 alone
+    'tflite-runtime==2.14.0; python_version < "3.12" and sys_platform == "linux"',
+    # its successor, everywhere else
+    'ai-edge-litert>=2.1,<3; python_version >= "3.12" or sys_platform != "linux"',
     "grpcio>=1.62,<2",  # the wire between clients, aggregator and workers
     "protobuf>=6,<8",  # its messages, described by ourselves
 ]
@@ -32,7 +33,8 @@ AGGREGATOR = [
     "cryptography>=42",  # `edvit certs`
 ]
 HOST = [
-    "tensorflow>=2.21,<2.22",  # training, and the converter to .tflite
+    # training, and the converter to .tflite; no wheels for Intel's Macs
+    "tensorflow>=2.21,<2.22",
     "keras>=3.15,<4",  # the models are ordinary Keras 3 models
     "keras-cv==0.9.0",  # RandAugment of training (frozen upstream: last version)
     "tensorflow-model-optimization>=0.8,<0.9",  # weights on few values, in a process of its own

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from edvit_tf.config import RunConfig
 from edvit_tf.device.errors import DeviceError, DeviceExit
+from edvit_tf.device.model.file_lock import hold
 from edvit_tf.errors import EdvitError, HostExit, OutputError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
-from edvit_tf.pipeline.store import Stages, hold, stored_record
+from edvit_tf.pipeline.store import Stages, stored_record
 
 
 def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:

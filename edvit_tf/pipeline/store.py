@@ -23,6 +23,7 @@ import numpy as np
 import edvit_tf
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
+from edvit_tf.device.model.file_lock import hold
 from edvit_tf.device.model.memory import peak_rss
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
@@ -285,24 +286,6 @@ def lock(folder: Path):
             f"another process works in {folder}; wait for it, or take another --out."
         ) from error
     return file
-
-
-def hold(file) -> bool:
-    """Locks an open file for this process, until it ends; False on a system that has no locks.
-    Raises BlockingIOError if another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system of the network, as a rule
-        return False
-    return True
 
 
 def stored_record(folder: Path) -> dict | None:

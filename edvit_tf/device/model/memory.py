@@ -3,7 +3,6 @@ where there is none.
 """
 
 import os
-import resource
 from pathlib import Path
 
 from edvit_tf.device.errors import MemoryShort
@@ -14,8 +13,9 @@ CGROUP_FILES = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
-# Limits of a process, and the field of /proc/self/status that counts towards each.
-LIMITS = {resource.RLIMIT_DATA: "VmData:", resource.RLIMIT_AS: "VmSize:"}
+# Limits of a process (of the module `resource`, which only Unix has), and the field of
+# /proc/self/status that counts towards each.
+LIMITS = {"RLIMIT_DATA": "VmData:", "RLIMIT_AS": "VmSize:"}
 
 
 def available_memory() -> int | None:
@@ -45,13 +45,26 @@ def available_memory() -> int | None:
     return min(bounds)
 
 
-def left_by_limit(kind: int) -> int | None:
+def left_by_limit(kind: str) -> int | None:
     """Bytes that a limit of this process, of LIMITS, leaves; None without one."""
-    most, _ = resource.getrlimit(kind)
+    most = process_limit(kind)
     now = _field("/proc/self/status", LIMITS[kind])
-    if most == resource.RLIM_INFINITY or now is None:
+    if most is None or now is None:
         return None
     return max(0, most - now)
+
+
+def process_limit(kind: str) -> int | None:
+    """A limit of this process by its name in the module `resource`; None without one, and where no
+    process has limits.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+
+    most, _ = resource.getrlimit(getattr(resource, kind))
+    return None if most == resource.RLIM_INFINITY else most
 
 
 def resident() -> int | None:

@@ -133,11 +133,12 @@ def _temporary_folder(parent: Path | None) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# By name: Windows has not all of them.
 _HINTS = {
-    signal.SIGKILL: "out of memory?",
-    signal.SIGSEGV: "a spoilt file, or a fault of the runtime",
-    signal.SIGBUS: "a spoilt file, or a fault of the runtime",
-    signal.SIGILL: "a runtime built for another processor",
+    "SIGKILL": "out of memory?",
+    "SIGSEGV": "a spoilt file, or a fault of the runtime",
+    "SIGBUS": "a spoilt file, or a fault of the runtime",
+    "SIGILL": "a runtime built for another processor",
 }
 
 
@@ -150,7 +151,7 @@ def _how(code: int) -> str:
     except ValueError:
         return f"was ended by signal {-code}"
 
-    hint = f" ({_HINTS[number]})" if number in _HINTS else ""
+    hint = f" ({_HINTS[number.name]})" if number.name in _HINTS else ""
     return f"was ended by {number.name}{hint}"
 
 

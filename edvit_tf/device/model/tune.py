@@ -8,7 +8,6 @@ of them changes, the first file runs on one thread until it is tuned again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 
 from edvit_tf.device.errors import BundleError, ModelFailed, TuneError
 from edvit_tf.device.model.bundle import Bundle, canonical_json, verified_path
+from edvit_tf.device.model.file_lock import hold
 from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
@@ -268,8 +268,8 @@ def _locked() -> Iterator[Path]:
     with lock:
         try:
             # the kernel lets go of it with the process, however that ends
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            hold(lock)
+        except BlockingIOError as error:
             raise TuneError(
                 f"another process is tuning with {folder}; two would measure each other. Wait for "
                 "it."

@@ -7,12 +7,11 @@ TFLite runtime crashes, so both are counted first.
 import contextlib
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Iterator
 
 from edvit_tf.device.errors import DescriptorsShort, MemoryShort
-from edvit_tf.device.model.memory import left_by_limit
+from edvit_tf.device.model.memory import left_by_limit, process_limit
 
 # Measured at a worker and an aggregator that serve: 20 descriptors with the log and the metrics;
 # beyond what they have when the command line is read, 120 MiB of data (libraries, gRPC's threads)
@@ -20,8 +19,8 @@ from edvit_tf.device.model.memory import left_by_limit
 # with 480 MiB gRPC's core aborts).
 SERVER_DESCRIPTORS = 32
 SERVER_BYTES = {
-    resource.RLIMIT_DATA: ("data (ulimit -d)", 128 << 20),
-    resource.RLIMIT_AS: ("address space (ulimit -v)", 768 << 20),
+    "RLIMIT_DATA": ("data (ulimit -d)", 128 << 20),
+    "RLIMIT_AS": ("address space (ulimit -v)", 768 << 20),
 }
 
 
@@ -35,8 +34,8 @@ def check_descriptors(peers: int = 0) -> None:
     `peers`.
     """
     need = SERVER_DESCRIPTORS + peers
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and limit < need:
+    limit = process_limit("RLIMIT_NOFILE")
+    if limit is not None and limit < need:
         raise DescriptorsShort(
             f"this process may open {limit} files; a server takes {need}, and one more for each "
             "client. Raise the limit (ulimit -n, LimitNOFILE= in its unit)."

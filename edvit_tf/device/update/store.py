@@ -14,18 +14,19 @@ full disk at any moment leaves the old version or the new one.
 
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from edvit_tf.device.errors import BundleError, DiskError, StoreError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.model.file_lock import hold
 
 LINKS = ("current", "previous")
 SPARE_BYTES = 2 << 20  # kept free beside the files: folders, links, the golden input of the trial
@@ -54,7 +55,7 @@ def changing(store: Path, make: bool = False) -> Iterator[Path]:
     partial = store / _PARTIAL
     try:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(opened)
         except BlockingIOError as error:
             raise StoreError(
                 f"another process is changing {store}. Wait for it, and give the command again."
@@ -271,6 +272,10 @@ def remove(store: Path, partial: Path, version: Path) -> None:
 
 def sync(folder: Path) -> None:
     """Makes the names in a folder last through a power cut."""
+    # There a folder cannot be opened, and its names are kept by the file system's journal.
+    if sys.platform == "win32":
+        return
+
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -287,7 +292,8 @@ def _write(target: Path, source: BinaryIO) -> None:
         os.fchmod(written.fileno(), 0o644)
         os.fsync(written.fileno())
         # sha256 then reads the card, not the memory.
-        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if sys.platform == "linux":
+            os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _readable(*folders: Path) -> None:
