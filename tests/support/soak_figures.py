@@ -44,6 +44,7 @@ def figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
                 "seconds": row.seconds,
                 "inside_seconds": row.inside_seconds,
                 "stalled_seconds": _stalled(stalls, row),
+                "beside": _beside(faults, row),
             }
             for row in hangs
         ],
@@ -125,6 +126,17 @@ def memory_figures(samples: list[tuple[int, int]], minutes: float) -> dict:
     }
 
 
+def _beside(faults: list[chaos.Fault], row) -> list[str]:
+    """The faults and the hostile peers that were there with a request, or were just over."""
+    found = []
+    for fault in faults:
+        over = fault.started + fault.seconds + (fault.back_seconds or 0)
+        if fault.started < row.started + row.seconds and row.started < over:
+            found.append(fault.kind)
+
+    return found
+
+
 def _stalled(stalls, row) -> float:
     """Seconds of the stalls that touch a request."""
     end = row.started + row.seconds
@@ -168,7 +180,7 @@ def text(result: dict) -> str:
     lines += [
         f"LATE {row['code']}: {row['seconds']:.3f} s, inside the aggregator "
         f"{row['inside_seconds']} s, the "
-        f"machine stalled {row['stalled_seconds']:.3f} s"
+        f"machine stalled {row['stalled_seconds']:.3f} s; beside {', '.join(row['beside'])}"
         for row in result["late"]
     ]
     lines += [f"REFUSED {row['code']}: {row['words'][:300]}" for row in result["refusals"][:5]]

@@ -139,6 +139,7 @@ def test_the_unit_is_hardened_and_starts_this_worker(tiny_bundle, tmp_path):
     assert service["Restart"] == "on-failure" and service["CapabilityBoundingSet"] == ""
     assert service["LimitNOFILE"] == "8192"
     assert set(service["RestartPreventExitStatus"].split()) == {"2", "7", "9", "15", "16", "22"}
+    assert service["RestartForceExitStatus"] == "SIGHUP"
     for words in (
         f"{tiny_bundle} --submodel 1 --listen 0.0.0.0:8001",
         "--identity %d",
