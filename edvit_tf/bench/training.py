@@ -134,9 +134,15 @@ def stock_optimizer(name: str, weight_decay: float, ema: float = 0.0):
             exclude_layers=["^head/", "^feature_map/"],
             **averaged,
         )
-    else:
-        chosen = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
-    chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
+        # Muon's decay goes by a variable's own name.
+        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
+        return chosen
+
+    # AdamW's goes by the path, in which "embedding" would name the kernel of the patches too.
+    chosen = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
+    chosen.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "token", "position_embedding"]
+    )
     return chosen
 
 

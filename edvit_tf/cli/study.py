@@ -157,7 +157,7 @@ def _add_fleet(studies) -> None:
         "on an accelerator",
     )
     _add_base(parser)
-    parser.add_argument("pack", type=Path, metavar="FOLDER", help="new folder for the pack")
+    parser.add_argument("pack", type=user_path, metavar="FOLDER", help="new folder for the pack")
     parser.set_defaults(run=_study_fleet)
 
 

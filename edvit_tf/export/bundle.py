@@ -55,6 +55,7 @@ class BundleParts:
     sub_models: tuple[Weights, ...]
     fusion: Weights
     samples: np.ndarray | None = None  # real inputs (n, H, W, C); None: no ranges are measured
+    left_out: tuple[str, ...] = ()  # flavours of `run` that are not written
 
 
 def versions() -> dict[str, str]:
@@ -124,6 +125,8 @@ def _write_flavours(
 
     written = {}
     for flavour in parts.run.flavours:
+        if flavour in parts.left_out:
+            continue
         file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
         # where one runtime alone loads it, the forms that are best there
         only_litert = RUNTIMES[flavour] == ("ai-edge-litert",)

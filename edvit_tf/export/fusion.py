@@ -100,6 +100,21 @@ class Average(Fusion):
 
         return weights
 
+    def with_prior(self, weights: Weights, other_weight: float) -> Weights:
+        """Weights whose sub-models take "other" for as many classes as it stands for.
+
+        They were fitted where "other" came `other_weight` times as often as one class; among all
+        data it comes n - |C_j| times as often. Its logit is raised by the logarithm of the ratio.
+        """
+        changed = dict(weights)
+        for j, group in enumerate(self.groups):
+            others = self.num_classes - len(group)
+            if others:
+                bias = weights[f"average.bias_{j:02d}"].copy()
+                bias[-1] += np.float32(np.log(others / other_weight))
+                changed[f"average.bias_{j:02d}"] = bias
+        return changed
+
 
 # "joint" is a tower that is trained on together with its sub-models.
 KINDS: dict[str, type[Fusion]] = {"tower": Tower, "joint": Tower, "average": Average}

@@ -2,13 +2,16 @@
 report shows.
 """
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.subprocess_run import run_model
-from edvit_tf.errors import ExportError
+from edvit_tf.errors import ExportError, OutputError
 
 
 def run_in_process(
@@ -30,6 +33,12 @@ def run_in_process(
             model, inputs, threads=threads, timeout_seconds=timeout_seconds, runtime=runtime
         )
     except ModelFailed as error:
+        # The files that go in and come out are no fault of the model.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OutputError(
+                f"{error} The folder for temporary files, {tempfile.gettempdir()}, is full: make "
+                "room in it, or set TMPDIR to a folder with room."
+            ) from error
         raise ExportError(str(error)) from error
 
     # single times are for measurements; a report shows these two

@@ -201,10 +201,11 @@ class _Fitting:
         return self._all(self.count, epoch)
 
     def sample(self, count: int) -> np.ndarray:
-        """Indices of so many inputs to score or mend a cut on, ascending: of the group's mixture,
-        others as one class, or of all.
+        """Indices of so many inputs to score or mend a cut on, ascending: of the mixture that the
+        group is fitted on, or of all.
         """
-        drawn = self._mixture(0, 1.0) if self.member.is_sub_model else self._all(None, 0)
+        weight = self.training.other_weight
+        drawn = self._mixture(0, weight) if self.member.is_sub_model else self._all(None, 0)
         return np.sort(drawn[:count])  # a memory map is read in order
 
     def _mixture(self, epoch: int, other_weight: float) -> np.ndarray:

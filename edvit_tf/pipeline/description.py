@@ -2,7 +2,9 @@
 beside results.json of the bundle.
 """
 
+import importlib.metadata
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
 from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.results import machine
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages, stored_record
 from edvit_tf.planning.plan import Plan
@@ -41,15 +44,26 @@ def describe(config: RunConfig, dataset, splits: dict, origin: str | None, jobs:
         "version": __version__,
         "base": origin,
         "threads": os.cpu_count(),
+        **arithmetic(),
     }
 
     # Fits of fewer threads may differ in rounding.
     if jobs != 1:
         description["jobs"] = jobs
-    return description | _arithmetic(config)
+    return description | _precision(config)
 
 
-def _arithmetic(config: RunConfig) -> dict:
+def arithmetic() -> dict:
+    """What computes: the versions of the libraries, and the processor, by whose instructions the
+    same graph is summed in another order. Weights made by another of them differ in rounding.
+    """
+    libraries = {
+        name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")
+    }
+    return {"libraries": libraries, "processor": machine()["cpu"] or platform.machine()}
+
+
+def _precision(config: RunConfig) -> dict:
     """What precision "auto" is on this machine, where a fit or the base's answers are taken in
     it.
     """

@@ -32,8 +32,7 @@ def fusion(run: Run, folder: Path) -> dict:
 
     # A fusion without weights of its own to fit is made of the sub-models' heads.
     if not run.fusion.is_fitted:
-        own = [run.stages.arrays(member.last_stage) for member in run.sub_models]
-        set_weights(model, run.fusion.weights_from(own))
+        set_weights(model, _made_of_heads(run, model, history))
     else:
         history = fit_fusion(
             model,
@@ -47,6 +46,36 @@ def fusion(run: Run, folder: Path) -> dict:
 
     features = run.stages.array("features", "validation.npy")
     return {"history": history, "validation": _store(run, folder, model, features)}
+
+
+def _made_of_heads(run: Run, model, history: dict) -> dict:
+    """Weights of an average: with the prior of "other" (`Average.with_prior`) where it names more
+    validation recordings right, or as many with less negative log-likelihood; both are told in
+    `history`.
+    """
+    from edvit_tf.models.weights import set_weights
+
+    own = [run.stages.arrays(member.last_stage) for member in run.sub_models]
+    plain = run.fusion.weights_from(own)
+    weight = run.config.stage_training.other_weight
+    tried = {"as fitted": plain, "other's prior": run.fusion.with_prior(plain, weight)}
+
+    validation = Split(run.stages, "validation")
+    features = run.stages.array("features", "validation.npy")
+    figures = {}
+    for name, weights in tried.items():
+        set_weights(model, weights)
+        p = all_present(model, features, len(run.sub_models))
+        by_recording, truth = per_recording(p, validation.labels, validation.recordings)
+        right = float((by_recording.argmax(axis=1) == truth).mean())
+        figures[name] = {"accuracy": right, "nll": calibration_figures(by_recording, truth)["nll"]}
+
+    def worth(name: str) -> tuple[float, float]:
+        return figures[name]["accuracy"], -figures[name]["nll"]
+
+    kept = max(tried, key=worth)  # the first of equals: as fitted
+    history["other"] = {"kept": kept, "validation": figures}
+    return tried[kept]
 
 
 def joint(run: Run, folder: Path) -> dict:

@@ -60,6 +60,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "training_macs": training_macs_of(run),
         "fusion": {**_fusion(run), **figures["fusion"]},
         **measured,
+        "flavours_on_validation": done["bundle"].get("flavours", []),
         "labels": list(run.labels),
         "plan": {
             "total_bytes": run.plan.total_bytes,

@@ -2,6 +2,7 @@
 fusion is fitted on, and the bundle.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -154,22 +155,25 @@ def features(run: Run, folder: Path) -> dict:
 
 
 def bundle(run: Run, folder: Path, dataset) -> dict:
-    """The files that are deployed, and the manifest over them."""
+    """The files that are deployed, and the manifest over them; what the smaller flavours lose."""
     from edvit_tf.export.bundle import BundleParts, write_bundle
+    from edvit_tf.pipeline.flavours import keep_good
 
-    write_bundle(
-        folder,
-        BundleParts(
-            run=run.config,
-            plan=run.plan,
-            labels=run.labels,
-            input_spec=dataset.spec,
-            input_files=dataset.input_files,
-            data=run.stages.result("data")["description"],
-            splits={split: dataset.split_ids(split) for split in SPLITS},
-            sub_models=tuple(run.final_weights(member) for member in run.sub_models),
-            fusion=run.stages.arrays("calibration"),
-            samples=Split(run.stages, "validation").x,
-        ),
+    validation = Split(run.stages, "validation")
+    parts = BundleParts(
+        run=run.config,
+        plan=run.plan,
+        labels=run.labels,
+        input_spec=dataset.spec,
+        input_files=dataset.input_files,
+        data=run.stages.result("data")["description"],
+        splits={split: dataset.split_ids(split) for split in SPLITS},
+        sub_models=tuple(run.final_weights(member) for member in run.sub_models),
+        fusion=run.stages.arrays("calibration"),
+        samples=validation.x,
     )
-    return {}
+
+    def write(left_out: tuple[str, ...]) -> None:
+        write_bundle(folder, dataclasses.replace(parts, left_out=left_out))
+
+    return {"flavours": keep_good(folder, write, validation, run.config.seed)}

@@ -31,7 +31,7 @@ from edvit_tf.errors import OutputError
 RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
 RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
 
-LONGEST_REASON = 300  # characters: shutil lists every file that it could not copy
+LONGEST_REASON = 300  # characters
 PROBED_BYTES = 64 << 10  # by which a full folder is told from one with room
 
 # Rooms whose code makes no stage.
@@ -242,8 +242,12 @@ def reason(error: OSError, folder: Path) -> str:
     """What a write into `folder` failed for, and what to do: a full disk is named, and the
     system's folder for temporary files where that is the full one.
     """
-    told = " ".join(str(error).split())
-    told = told if len(told) <= LONGEST_REASON else told[:LONGEST_REASON] + " ..."
+    told = str(error)
+    # shutil lists every file that it could not copy: one says it.
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        files = error.args[0]
+        told = f"{files[0][-1]} ({len(files)} files)"
+    told = " ".join(told.split())[:LONGEST_REASON]
 
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")
     if not _is_full(folder) and _is_full(temporary):

@@ -72,6 +72,8 @@ def fit_joint(
 
     trained = [*variables.values(), *fusion.trainable_variables]
     chosen = optimizer(train.optimizer, train.weight_decay, train.ema, precision)
+    # "0/<name>" is N models' in one: each is clipped by itself, as where it is fitted alone.
+    chosen.stacked = frozenset(id(variable) for name, variable in variables.items() if "/" in name)
     chosen.build(trained)
     feature_weight = train.feature_distillation if distilled else 0.0
     step = _step_of(configs, variables, fusion, chosen, precision, feature_weight)

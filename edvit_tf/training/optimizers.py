@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
 
-UNDECAYED = re.compile("bias|gamma|beta|token|embedding")
+UNDECAYED = re.compile("bias|gamma|beta|token|embedding")  # in a variable's own name
 BESIDE_THE_BLOCKS = re.compile("^head/|^feature_map/|embedding")  # paths that Muon leaves to AdamW
 START_RATE = 1e-4  # until a schedule sets another, before each batch
 
@@ -81,6 +81,9 @@ class FusedAdam(keras.optimizers.Optimizer):
     As keras.optimizers.AdamW with UNDECAYED excluded: before the step a variable loses weight_decay
     * rate of itself; with `clipnorm` each gradient is scaled to that norm at most; with `ema` the
     average of that momentum takes the variables' place in `finalize_variable_values`.
+
+    `stacked` holds the ids of variables that are N models' in one, by their first axis: of these
+    each model's gradient is scaled alone, as if the model were fitted alone.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class FusedAdam(keras.optimizers.Optimizer):
         self.decay = weight_decay
         self.largest_norm = clipnorm
         self.ema = ema
+        self.stacked: frozenset[int] = frozenset()
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
@@ -131,7 +135,8 @@ class FusedAdam(keras.optimizers.Optimizer):
     def _step(self, pairs: Sequence[tuple], rate: tf.Tensor) -> None:
         gradients = [gradient for gradient, _ in pairs]
         if self.largest_norm is not None:
-            gradients = clipped(gradients, self.largest_norm)
+            stacked = [id(variable) in self.stacked for _, variable in pairs]
+            gradients = clipped(gradients, self.largest_norm, stacked)
 
         # Made once: a number given to each operation would be a constant of its own in the graph.
         step = tf.cast(self.iterations.value + 1, tf.float32)
@@ -159,7 +164,10 @@ class FusedAdam(keras.optimizers.Optimizer):
             )
 
     def _is_decayed(self, variable: keras.Variable) -> bool:
-        return not UNDECAYED.search(variable.path)
+        """By its own name: the kernel of the patch embedding is a matrix as others are. A joint
+        training's variables have the layer's name before it ("0:patch_embedding.kernel").
+        """
+        return not UNDECAYED.search(variable.name.rpartition(".")[2])
 
     def _average(self, variables: Sequence[keras.Variable]) -> None:
         # The first step's average is the weights themselves.
@@ -177,8 +185,7 @@ class FusedAdam(keras.optimizers.Optimizer):
 
 class StackedMuon(FusedAdam):
     """Muon for the matrices of the blocks, AdamW without clipping for all else; as
-    keras.optimizers.Muon, whose decay goes by a variable's own name: it takes in the kernel of the
-    patch embedding.
+    keras.optimizers.Muon.
 
     All matrices of a shape, or of its transpose, share one momentum (n, a, b), a <= b, and one
     Newton-Schulz iteration.
@@ -201,9 +208,6 @@ class StackedMuon(FusedAdam):
 
     def _moments_of(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
         return [variable for variable in variables if not is_muons(variable)]
-
-    def _is_decayed(self, variable: keras.Variable) -> bool:
-        return not UNDECAYED.search(variable.name)
 
     def _step(self, pairs: Sequence[tuple], rate: tf.Tensor) -> None:
         gradients = {id(variable): gradient for gradient, variable in pairs}
@@ -262,12 +266,21 @@ def orthogonalised(matrices: tf.Tensor, precision: str = "float32") -> tf.Tensor
     return tf.cast(x, tf.float32)
 
 
-def clipped(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
-    """Each scaled to that norm at most."""
+def clipped(
+    gradients: Sequence[tf.Tensor], norm: float, stacked: Sequence[bool]
+) -> list[tf.Tensor]:
+    """Each scaled to that norm at most; of a stacked one each of its first axis."""
     halves = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])  # |g|^2 / 2
-    scales = norm / tf.maximum(tf.sqrt(2 * halves), norm)
-    pairs = zip(gradients, tf.unstack(scales), strict=True)
-    return [gradient * scale for gradient, scale in pairs]
+    scales = tf.unstack(norm / tf.maximum(tf.sqrt(2 * halves), norm))
+
+    found = []
+    for gradient, scale, is_stacked in zip(gradients, scales, stacked, strict=True):
+        if is_stacked:
+            inner = list(range(1, len(gradient.shape)))
+            squares = tf.reduce_sum(tf.square(gradient), axis=inner, keepdims=True)
+            scale = norm / tf.maximum(tf.sqrt(squares), norm)  # (N, 1, ...)
+        found.append(gradient * scale)
+    return found
 
 
 def forget(used: keras.optimizers.Optimizer) -> None:

@@ -34,6 +34,9 @@ def test_every_flavour_is_measured_in_every_runtime_that_loads_it(flavoured):
     assert rows["float32", "ai-edge-litert"]["p95_relative_error"] < 1e-4
     assert 0 < rows["float16", "ai-edge-litert"]["p95_relative_error"] < 1e-2
     assert 1e-4 < rows["int8", "ai-edge-litert"]["p95_relative_error"] < 0.2
+    judged = results["flavours_on_validation"]
+    assert {row["flavour"] for row in judged} == {"float16", "int8"}
+    assert all(row["ok"] and row["lost"] <= row["may_lose"] for row in judged)
     sizes = [
         rows[flavour, "ai-edge-litert"]["file_bytes"] for flavour in ("float32", "float16", "int8")
     ]

@@ -231,9 +231,10 @@ def test_the_average_is_a_fusion_file_that_the_aggregator_can_use(tmp_path):
     done = run_host(*SMOKE, "--fusion", "average", "--baselines", "none", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
-    assert (
-        results["fusion"]["tflite"] == results["fusion"]["average"]
-    )  # a temperature changes no order
+    told = results["fusion"]["history"]["other"]
+    assert set(told["validation"]) == {"as fitted", "other's prior"}
+    if told["kept"] == "as fitted":  # an average of pictures: a temperature changes no order
+        assert results["fusion"]["tflite"] == results["fusion"]["average"]
     manifest = open_bundle(out).manifest
     assert manifest.fusion.kind == "average" and results["parity"]["fused"]["ok"]
     done = run_device("-m", "edvit_tf.device", out, "--check")

@@ -138,6 +138,19 @@ def test_a_full_folder_for_temporary_files_is_not_blamed_on_out(tmp_path, monkey
         stages.run("one", full)
 
 
+def test_a_model_that_has_no_room_for_its_answers_is_no_bad_export(monkeypatch, tmp_path):
+    from edvit_tf.device.errors import ModelFailed
+    from edvit_tf.export import process
+
+    def full(*_, **__):
+        words = "the process that runs m ended with 1: OSError: [Errno 28] No space left on device"
+        raise ModelFailed(words)
+
+    monkeypatch.setattr(process, "run_model", full)
+    with pytest.raises(OutputError, match="No space left.*temporary files.*set TMPDIR"):
+        process.run_in_process(tmp_path / "m.tflite", tmp_path / "x.npy")
+
+
 # Starting again
 
 

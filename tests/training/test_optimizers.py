@@ -86,6 +86,52 @@ def test_what_is_forgotten_leaves_no_trace(name):
         np.testing.assert_array_equal(one, two)
 
 
+def test_models_side_by_side_step_as_each_would_alone():
+    """A joint training's stacks: one model's large gradient shortens no other's."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 4, 6)).astype(np.float32)
+    gradients = (rng.normal(size=(5, 3, 4, 6)) * np.array([0.01, 1, 50])[:, None, None]).astype(
+        np.float32
+    )
+
+    def after(values: np.ndarray, given: np.ndarray, stacked: bool) -> np.ndarray:
+        variable = keras.Variable(values, name="0:block_00.mlp.expand.kernel")
+        chosen = optimizer("adamw", DECAY)
+        if stacked:
+            chosen.stacked = frozenset({id(variable)})
+        chosen.build([variable])
+        chosen.learning_rate = 1e-2
+        for gradient in given:
+            chosen.apply_gradients([(tf.constant(gradient), variable)])
+        return variable.numpy()
+
+    together = after(start, gradients, stacked=True)
+    for j in range(3):
+        alone = after(start[j], gradients[:, j], stacked=False)
+        np.testing.assert_allclose(together[j], alone, rtol=1e-5, atol=1e-6)
+    assert np.abs(after(start, gradients, stacked=False) - together).max() > 1e-4
+
+
+def test_what_is_decayed_goes_by_a_variables_own_name_in_every_training():
+    """The kernel of the patches is a matrix; the embedding of the positions is none."""
+    for name in ("adamw", "muon"):
+        chosen = optimizer(name, DECAY)
+        for own, decayed in (
+            ("patch_embedding.kernel", True),
+            ("head.kernel", True),
+            ("position_embedding.embedding", False),
+            ("class_token.token", False),
+            ("norm.gamma", False),
+            ("block_00.mlp.expand.bias", False),
+        ):
+            layer, _, last = own.rpartition(".")
+            with keras.name_scope(layer):
+                of_a_fit = keras.Variable(np.zeros(2), name=last)
+            of_a_joint = keras.Variable(np.zeros(2), name=f"0:{own}")
+            for variable in (of_a_fit, of_a_joint):
+                assert chosen._is_decayed(variable) == decayed, (name, variable.path)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_newton_schulz_brings_singular_values_near_one(precision):
     rng = np.random.default_rng(0)

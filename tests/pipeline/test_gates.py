@@ -1,0 +1,166 @@
+"""What a run chooses on validation data, draws for its scores, and is keyed by."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.export.fusion import Average
+from edvit_tf.pipeline import description, flavours
+from edvit_tf.pipeline.cutting import _Fitting
+
+FIT = TrainConfig(epochs=1)
+CONFIG = RunConfig(
+    name="x",
+    data=DataConfig("mnist", (8, 8)),
+    model="vit_smoke",
+    base_training=FIT,
+    stage_training=FIT,
+    fusion_training=FIT,
+)
+
+
+# Smaller files
+
+
+@pytest.fixture
+def gate(monkeypatch, tmp_path):
+    """A bundle whose files name so many of 200 recordings right, by flavour and runtime."""
+    both = ("tflite-runtime", "ai-edge-litert")
+    listed = {name: SimpleNamespace(runtimes=both) for name in ("float32", "float16", "int8")}
+    bundle = SimpleNamespace(sub_models=[SimpleNamespace(flavours=listed)])
+    monkeypatch.setattr(flavours, "open_bundle", lambda folder: bundle)
+    monkeypatch.setattr(flavours, "installed_runtimes", lambda: both)
+
+    folder = tmp_path / "bundle.partial"
+    folder.mkdir()
+    labels = np.arange(200) % 4
+    split = SimpleNamespace(x=np.zeros((200, 2)), labels=labels, recordings=np.arange(200))
+
+    def judge(right: dict) -> tuple[list, list]:
+        def fuse(_, asked):
+            """`asked` is (flavour, runtime); the first recordings are named right."""
+            count = right.get(asked, right.get(asked[0], 160))
+            named = np.where(np.arange(200) < count, labels, (labels + 1) % 4)
+            return np.eye(4)[named], {}
+
+        monkeypatch.setattr(flavours, "ask", lambda _, inputs, *asked: asked)
+        monkeypatch.setattr(flavours, "fuse", fuse)
+        written = []
+
+        def write(left_out):
+            assert list(folder.iterdir()) == []
+            (folder / "submodel-00.tflite").write_text("x")
+            written.append(left_out)
+
+        return written, flavours.keep_good(folder, write, split, seed=0)
+
+    return judge
+
+
+def test_flavours_that_lose_little_are_published(gate):
+    written, rows = gate({"float16": 159, "int8": 156})
+    assert written == [()]
+    assert [row["lost"] for row in rows] == [1, 1, 4, 4]
+    assert all(row["ok"] for row in rows)
+
+
+def test_a_flavour_that_loses_accuracy_in_one_runtime_is_left_out(gate, capsys):
+    written, rows = gate({("int8", "ai-edge-litert"): 155, "float16": 157})
+    assert written == [(), ("float16", "int8")]
+    assert [row["ok"] for row in rows] == [False, False, True, False]
+    told = capsys.readouterr().out
+    assert "flavour int8 is left out of the bundle: in ai-edge-litert it names 5 of 200" in told
+    assert "77.5 against 80.0 %" in told
+
+
+def test_answers_that_are_no_numbers_name_nothing_right(gate, monkeypatch):
+    p = np.full((200, 4), np.nan)
+    p[:, 0] = 1
+
+    def fuse(_, asked):
+        return (np.eye(4)[np.arange(200) % 4] if asked[0] != "int8" else p), {}
+
+    gate({})
+    monkeypatch.setattr(flavours, "fuse", fuse)
+    split = SimpleNamespace(labels=np.arange(200) % 4, recordings=np.arange(200))
+    truth = split.labels, split.recordings
+    assert flavours._right(None, None, truth, "int8", "ai-edge-litert").sum() == 0
+    assert flavours._right(None, None, truth, None, None).all()
+
+
+def test_whole_recordings_are_asked():
+    recordings = np.repeat(np.arange(900), 3)
+    rows = flavours._rows(SimpleNamespace(labels=recordings % 4, recordings=recordings), 0)
+    assert flavours.WINDOWS - 3 < len(rows) <= flavours.WINDOWS
+    counts = np.bincount(recordings[rows])
+    assert set(counts) <= {0, 3} and (np.diff(rows) > 0).all()
+
+
+# The prior of "other"
+
+
+def test_other_stands_for_as_many_classes_as_it_has():
+    """Sub-models that have learnt nothing but how often "other" came name all classes alike."""
+    fusion = Average(widths=(2, 2), groups=((0,), (1, 2, 3, 4)), num_classes=5, hidden_share=0.5)
+    for weight in (1.0, 3.0):
+        heads = []
+        for rows in (2, 5):
+            bias = np.zeros(rows, np.float32)
+            bias[-1] = np.log(weight)  # as the mixture that it was fitted on
+            heads.append({"head.kernel": np.zeros((2, rows), np.float32), "head.bias": bias})
+        plain = fusion.weights_from(heads)
+        changed = fusion.with_prior(plain, weight)
+        for j, group in enumerate(fusion.groups):
+            e = np.exp(changed[f"average.bias_{j:02d}"])
+            np.testing.assert_allclose(e[:-1] / e.sum(), 1 / 5, rtol=1e-6)
+            np.testing.assert_allclose(e[-1] / e.sum(), 1 - len(group) / 5, rtol=1e-6)
+        np.testing.assert_array_equal(plain["average.bias_00"], heads[0]["head.bias"])
+
+
+# What scores and repairs are taken on
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_scores_are_taken_on_the_mixture_that_is_fitted(weight):
+    fitting = object.__new__(_Fitting)
+    fitting.member = SimpleNamespace(is_sub_model=True, classes=(0,))
+    fitting.training = FIT.replace(other_weight=weight)
+    fitting.train = SimpleNamespace(labels=np.repeat(np.arange(5), 60))
+    fitting.num_classes, fitting.seed = 5, 0
+    rows = fitting.sample(1000)
+    own = (fitting.train.labels[rows] == 0).sum()
+    assert own == 60 and len(rows) - own == weight * 60
+
+
+# The key
+
+
+@pytest.fixture
+def key():
+    dataset = SimpleNamespace(describe=lambda: {}, contents=lambda: {})
+
+    def made() -> dict:
+        return description.describe(CONFIG, dataset, {}, None, 1)
+
+    return made
+
+
+def test_what_computes_is_in_the_key(key, monkeypatch):
+    first = key()
+    assert set(first["libraries"]) == {"tensorflow", "keras", "numpy"} and first["processor"]
+
+    monkeypatch.setattr(description, "machine", lambda: {"cpu": "another"})
+    assert description.differences(first, key()) == [
+        f"processor: {first['processor']!r} -> 'another'"
+    ]
+    monkeypatch.undo()
+
+    version = description.importlib.metadata.version
+    monkeypatch.setattr(
+        description.importlib.metadata,
+        "version",
+        lambda name: "9.9" if name == "keras" else version(name),
+    )
+    assert description.differences(first, key())[0].startswith("libraries.keras")
