@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from edvit_tf.aggregate.channel import OPTIONS
 from edvit_tf.aggregate.service import MODEL
 from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.device.model.bundle import Bundle
@@ -16,9 +17,6 @@ from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError, RequestFailed
 
-# An aggregator is in the house; a proxy of the environment is for the web.
-_CHANNEL = [("grpc.enable_http_proxy", 0)]
-
 
 class Client:
     """A connection to an aggregator."""
@@ -26,10 +24,10 @@ class Client:
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         """Raises RequestFailed if no aggregator answers there in time."""
         if own is None:
-            self._channel = grpc.insecure_channel(server, options=_CHANNEL)
+            self._channel = grpc.insecure_channel(server, options=OPTIONS)
         else:
             credentials = tls.channel_credentials(own)
-            self._channel = grpc.secure_channel(server, credentials, options=_CHANNEL)
+            self._channel = grpc.secure_channel(server, credentials, options=OPTIONS)
 
         self._server = server
         self._timeout = timeout_seconds

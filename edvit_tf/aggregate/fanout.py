@@ -177,7 +177,7 @@ class Fanout:
             return f"{link.device.name} {link.breaker}"
 
         # from here on every end is told to the link, or a trial would never be over
-        asked = link.ask(request.heavy, seconds if request.hasty else None)
+        asked = link.ask(name, request.heavy, seconds if request.hasty else None)
         started = time.perf_counter()
         ends = time.monotonic() + seconds
         device = link.device.name

@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn
 import grpc
 
 from edvit_tf.aggregate.breaker import Breaker
+from edvit_tf.aggregate.channel import OPTIONS
 from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.heavy import LIGHT_SECONDS, HeavyWatch
@@ -36,19 +37,7 @@ PROBE_TIMEOUT_SECONDS = 1.0
 STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving", "duplicate")
 # Of an answer: features and logits are some thousand numbers, beside them a dozen parameters.
 LARGEST_ANSWER_BYTES = 256 << 10
-CHANNEL = [
-    # devices are in the house; a proxy of the environment is for the web
-    ("grpc.enable_http_proxy", 0),
-    # a device that comes back with another address is looked for as soon as it is missed
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 2000),
-    ("grpc.enable_retries", 0),
-]
-_TO_DEVICES = [*CHANNEL, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
+_TO_DEVICES = [*OPTIONS, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
 _TOO_LARGE = "larger than max"  # in gRPC's words, of a message beyond that
 # These open the breaker; a refusal costs no time and says that the device lives.
 _SILENT = ("deadline", "down", "wrong answer", "auth")
@@ -68,6 +57,8 @@ class Seen(NamedTuple):
 class Asked(NamedTuple):
     """A request to a device, which is to end in `answered`, `unanswered` or `doubted`."""
 
+    name: str  # of the sub-model
+    sent: float  # time.monotonic()
     trial: bool  # of the breaker
     heavy: bool  # an encoded file
     hasty_seconds: float | None  # its time, where a client gave less than the fleet's deadline
@@ -117,6 +108,7 @@ class Link:
         self.failures: collections.Counter[str] = collections.Counter()
         self.returns = 0  # times that it was ready again
         self._last_answer = 0.0  # time.monotonic()
+        self._last_answers: dict[str, float] = {}  # the same, by sub-model
 
     @property
     def state(self) -> str:
@@ -156,11 +148,11 @@ class Link:
                 ) from None
             raise
 
-    def ask(self, heavy: bool, hasty_seconds: float | None) -> Asked:
-        """A request is sent, which the breaker allows."""
+    def ask(self, name: str, heavy: bool, hasty_seconds: float | None) -> Asked:
+        """A request for a sub-model is sent, which the breaker allows."""
         if heavy:
             self.heavy.started()
-        return Asked(self.breaker.start(), heavy, hasty_seconds)
+        return Asked(name, time.monotonic(), self.breaker.start(), heavy, hasty_seconds)
 
     def answered(self, seconds: float, asked: Asked) -> None:
         """A request was answered well after so long."""
@@ -168,7 +160,7 @@ class Link:
             self.heavy.ended(answered=True)
         else:
             self.round_trips.add(seconds)
-        self._last_answer = time.monotonic()
+        self._last_answer = self._last_answers[asked.name] = time.monotonic()
         self.breaker.answered()
 
     def unanswered(self, why: str, asked: Asked) -> None:
@@ -206,6 +198,10 @@ class Link:
 
     def _is_excused(self, asked: Asked) -> bool:
         """Whether a deadline that was missed says nothing of the device."""
+        # it was busy with others: many that were sent at once are late at once
+        if self._last_answers.get(asked.name, 0.0) > asked.sent:
+            return True
+
         # a client in a hurry is no fault of the device, and must not shut others out
         usual = self.round_trips.p95()
         hasty = asked.hasty_seconds

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from edvit_tf.cli.given_files import GivenFile, given_files, printable, read
 from edvit_tf.cli.values import user_path
@@ -103,8 +104,7 @@ def _predict(args) -> int:
             client.check_bundle(bundle)
         if files:
             return _ask_files(client, files, bundle, args.json)
-        for answer in _streamed(client, sound):
-            _show(answer, args.json)
+        _ask_stream(client, sound, args.json)
     except BrokenPipeError:
         # `| head` has read what it wanted; what is still buffered has no reader either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -223,24 +223,33 @@ def _sound(bundle, hop_seconds: float | None) -> tuple:
     return rule, hop_samples(rule.spec, hop_seconds)
 
 
-def _streamed(client, sound: tuple | None) -> Iterator[dict]:
-    """An answer for each frame of standard input, or for each window of sound."""
+def _ask_stream(client, sound: tuple | None, as_json: bool) -> None:
+    """Shows the answers to standard input; what has none is told on standard error, and the stream
+    goes on.
+    """
+    from edvit_tf.aggregate.live import LiveStream
+
+    for answer in LiveStream(client).answers(_inputs(client, sound)):
+        if isinstance(answer, str):
+            print(answer, file=sys.stderr, flush=True)
+        else:
+            _show(answer, as_json)
+
+
+def _inputs(client, sound: tuple | None) -> Iterator[tuple[dict, Any]]:
+    """(what is said of it, input) of each frame of standard input, or of each window of sound."""
     from edvit_tf.aggregate.framing import frames, pcm_windows
 
     if sound is None:
         for place, frame in enumerate(frames(sys.stdin.buffer, client)):
-            yield {"file": f"frame {place}", "windows": 1, **client.ask(frame)}
+            yield {"file": f"frame {place}", "windows": 1}, frame
         return
 
     rule, hop = sound
     for start, samples in pcm_windows(sys.stdin.buffer, rule.spec.window_samples, hop):
         seconds = start / rule.spec.sample_rate_hz
-        yield {
-            "file": f"{seconds:.3f} s",
-            "start_seconds": seconds,
-            "windows": 1,
-            **client.ask(rule.spec.from_samples(samples, rule.files)),
-        }
+        fields = {"file": f"{seconds:.3f} s", "start_seconds": seconds, "windows": 1}
+        yield fields, rule.spec.from_samples(samples, rule.files)
 
 
 def _show(answer: dict, as_json: bool) -> None:

@@ -37,7 +37,7 @@ def _voted(kinds: list[str], answers: int) -> tuple[bool, grpc.StatusCode | None
         for _ in range(answers):
             votes.count(Reply(np.zeros((1, 2), np.float32), "pi", 1.0, 0.0, 0.0))
         for kind in kinds:
-            votes.count(votes.doubt(links[0], links[0].ask(False, None), kind, "no"))
+            votes.count(votes.doubt(links[0], links[0].ask("submodel-00", False, None), kind, "no"))
 
         votes.settle()
         code = None

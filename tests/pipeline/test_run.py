@@ -9,10 +9,12 @@ import sys
 import time
 from collections import namedtuple
 
+import numpy as np
 import pytest
 
 from edvit_tf.checked import digest
-from edvit_tf.device.model.bundle import sha256
+from edvit_tf.device.model.bundle import open_bundle, sha256
+from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.checks import preflight
 from edvit_tf.pipeline.store import lock, open_stages
@@ -54,6 +56,18 @@ def test_results_hold_every_figure(smoke_bundle):
         == results["sub_models"][0]["stages"][-1]["config"]["hidden_dim"]
     )
     assert "SYNTHETIC" in (smoke_bundle / "report.html").read_text().upper()
+
+
+def test_the_manifest_has_the_ranges_of_answers_to_real_inputs(smoke_bundle):
+    bundle = open_bundle(smoke_bundle)
+    validation = np.load(smoke_bundle.with_name("mnist.work") / "data" / "validation.npy")
+    for entry in bundle.sub_models:
+        answers = run_model(bundle.path / entry.file, {bundle.input.name: validation})[0]
+        for features, logits in zip(answers["features"], answers["logits"], strict=True):
+            assert entry.ranges.why_not(features[None], logits[None]) is None
+        # what no input gives
+        assert entry.ranges.why_not(0 * features[None], None) is not None
+        assert entry.ranges.why_not(0 * features[None] + np.float32(3e38), None) is not None
 
 
 def test_the_single_model_has_the_fleets_training(smoke_bundle):

@@ -123,6 +123,20 @@ def test_keys_of_a_later_version_are_left_alone(opened):
     assert bundle.sub_models[0].name == "submodel-00"
 
 
+def _ranged(manifest: dict, **features) -> None:
+    """Gives the first sub-model ranges of its answers, with these changes."""
+    good = {"values": [-1.0, 2.0], "rms": [1, 1.5], "spread": [0.5, 1.0]}
+    ranges = {"samples": 9, "features": {**good, **features}, "logits": good}
+    manifest["sub_models"][0]["ranges"] = ranges
+
+
+def test_ranges_of_answers_are_read_and_older_bundles_have_none(opened):
+    assert opened().sub_models[0].ranges is None
+    ranges = opened(_ranged).sub_models[0].ranges
+    assert ranges is not None and ranges.samples == 9
+    assert ranges.features.values == (-1.0, 2.0) and ranges.logits.rms == (1.0, 1.5)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -142,6 +156,14 @@ def test_keys_of_a_later_version_are_left_alone(opened):
         ),
         (lambda m: m["sub_models"][0].update(params=True), "params is True"),
         (lambda m: m["fusion"].update(widths=[24, 24]), "2 values, for 1 sub-models"),
+        (
+            lambda m: _ranged(m, values=[1.0]),
+            "ranges.features.values is [1.0]; it must be the least",
+        ),
+        (lambda m: _ranged(m, rms=[2, 1]), "ranges.features.rms is [2, 1]"),
+        (lambda m: _ranged(m, spread=[0, float("inf")]), "ranges.features.spread is [0, inf]"),
+        (lambda m: _ranged(m, spread=["0", 1]), "ranges.features.spread holds '0'"),
+        (lambda m: m["sub_models"][0].update(ranges={}), "ranges lacks 'samples'"),
         (lambda m: m.update(labels="ant, bee"), "labels is 'ant, bee'"),
         (lambda m: m["input"].update(shape=16), "input.shape is 16"),
         (lambda m: m["files"].update(x=7), "files.x is 7; it must be an object"),

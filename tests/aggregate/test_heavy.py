@@ -1,0 +1,142 @@
+"""Files that take long to decode: the requests they meet are late, and no device is taken away."""
+
+import asyncio
+import contextlib
+
+import grpc
+import numpy as np
+import pytest
+
+from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.link import Link
+from edvit_tf.aggregate.pins import Pins
+from tests.support.aggregator_process import aggregator, infer
+from tests.support.fleet_process import health
+from tests.support.worker_process import wait_for, worker
+
+X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
+PICTURE = b"\xff\xd8\xff a picture"
+
+# Decoding takes 0.7 s, which is beyond the deadline below; tensors take what they take.
+SLOW_DECODER = """
+import time
+from edvit_tf.device.worker import service
+decoded = service.decoded
+
+def slowly(*arguments):
+    time.sleep(0.7)
+    return decoded(*arguments)
+
+service.decoded = slowly
+"""
+
+# As a model that hangs in its first request, whatever it is of.
+HANGS = """
+import threading, time
+from edvit_tf.device.worker import service
+from edvit_tf.device.model import runtime
+run = runtime.Model.run
+
+def hang(self, **arrays):
+    if threading.current_thread().name.startswith("submodel"):
+        time.sleep(60)
+    return run(self, **arrays)
+
+runtime.Model.run = hang
+service.decoded = lambda *arguments: time.sleep(60)
+"""
+HURRIED = "from edvit_tf.aggregate import heavy; heavy.LIGHT_SECONDS = 1.5"
+
+
+def _code(channel, value) -> str:
+    try:
+        infer(channel, value)
+        return "OK"
+    except grpc.RpcError as error:
+        return error.code().name
+
+
+def test_files_that_take_long_open_no_breaker(tiny_bundle, tmp_path):
+    """Three in a row at both devices, and the tensors of others behind them."""
+    with contextlib.ExitStack() as stack:
+        addresses = []
+        for j in ("0", "1"):
+            arguments = ("--insecure", "--submodel", j)
+            device = worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW_DECODER)
+            addresses.append(stack.enter_context(device).address)
+        more = ("--deadline-ms", "400", "--metrics", "127.0.0.1:0")
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, *more))
+        channel = stack.enter_context(one.channel())
+        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready", "ready"])
+
+        for _ in range(4):
+            assert _code(channel, PICTURE) == "UNAVAILABLE"
+            _code(channel, X)  # late behind it, or refused
+
+        # the first tensor after them is whole
+        wait_for(lambda: _code(channel, X) == "OK", 5)
+        assert not infer(channel, X)[1]["degraded"]
+        assert one.events("breaker") == []
+        assert [device["breaker"] for device in health(one)["devices"]] == ["closed"] * 2
+
+
+def test_a_device_that_hangs_is_found_by_a_light_request_of_our_own(tiny_bundle, tmp_path):
+    """Its clients send files alone, whose deadlines say nothing of it."""
+    with contextlib.ExitStack() as stack:
+        arguments = ("--insecure", "--stuck-seconds", "50")
+        device = stack.enter_context(worker(tiny_bundle, tmp_path, *arguments, prelude=HANGS))
+        one = stack.enter_context(
+            aggregator(
+                tiny_bundle,
+                tmp_path,
+                [device.address],
+                "--deadline-ms",
+                "300",
+                prelude=HURRIED,
+            )
+        )
+        channel = stack.enter_context(one.channel())
+        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        assert _code(channel, PICTURE) == "UNAVAILABLE"
+        opened = wait_for(lambda: one.events("breaker"), 10)
+        assert (opened[0]["state"], opened[0]["reason"]) == ("open", "deadline")
+
+
+def test_deadlines_of_a_device_that_answers_others_meanwhile_open_no_breaker():
+    """Many requests that were sent at once are late at once: it is busy, and not silent."""
+
+    async def talk():
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        asked = [link.ask("submodel-00", False, None) for _ in range(8)]
+        link.answered(0.01, asked.pop())
+        for each in asked:
+            link.unanswered("deadline", each)
+        assert link.breaker.state == "closed"
+
+        # an answer of another sub-model says nothing of this one
+        asked = [link.ask("submodel-00", False, None) for _ in range(3)]
+        link.answered(0.01, link.ask("submodel-01", False, None))
+        for each in asked:
+            link.unanswered("deadline", each)
+        assert link.breaker.state == "open"
+        await link.close()
+
+    asyncio.run(talk())
+
+
+def test_a_clients_own_short_time_is_its_deadline(tiny_bundle, tmp_path):
+    from edvit_tf.device.rpc import messages, tensors
+
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(worker(tiny_bundle, tmp_path))
+        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [device.address]))
+        channel = stack.enter_context(one.channel())
+        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        # 0.1 ms as a parameter: with a call's own deadline gRPC answers before the server does
+        request = tensors.infer_request("edvit", {"image": X}, parameters={"timeout": 100})
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as error:
+                messages.stub(channel, "ModelInfer")(request, timeout=10)
+            assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+        assert one.events("breaker") == []
