@@ -26,6 +26,7 @@ What was current still is after all exit codes but 0; after 21 and 130 see `list
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ from edvit_tf.device.update.store import (
     versions,
 )
 from edvit_tf.device.update.trial import needed_files, try_out
+
+_RESULTS = "results.json"
 
 
 def install(store: Path, source: str | Path, sub_models: Sequence[int] | None = None) -> dict:
@@ -203,6 +206,8 @@ def _run(args: argparse.Namespace) -> int:
         print(_trust(args.store, args.key))
     elif args.action == "install":
         print(_said(args.store, install(args.store, args.folder, args.submodel), installed=True))
+        if args.submodel is None:
+            _say_what_was_left(args.folder)
     else:
         print(_said(args.store, rollback(args.store, args.version), installed=False))
 
@@ -228,6 +233,15 @@ def _said(store: Path, done: dict, installed: bool) -> str:
         f"{version} is current (before: {was or 'none'}).{there} Restart what serves "
         f"{store}/current."
     )
+
+
+def _say_what_was_left(folder: Path) -> None:
+    """An aggregator would read the results, which the manifests of older bundles do not list."""
+    if os.path.lexists(folder / _RESULTS) and _RESULTS not in open_bundle(folder).files:
+        print(
+            f"{_RESULTS} was left out, for the manifest has no sha256 of it (bundles exported from "
+            "now on have)."
+        )
 
 
 def table(rows: list[dict]) -> str:

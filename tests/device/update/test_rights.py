@@ -94,9 +94,10 @@ def test_the_copy_is_nobody_else_s_until_it_is_verified(store, other, monkeypatc
     assert (store / "current").stat().st_mode & 0o777 == 0o755
 
 
-def test_results_come_along_with_their_sha256(store, other):
+def test_results_come_along_with_their_sha256(store, other, capsys):
     (other / "results.json").write_text('{"missing_one": []}')
     assert run(store, "install", other) == 0
+    assert "results.json was left out, for the manifest has no sha256" in capsys.readouterr().out
     assert not (store / "current" / "results.json").exists()
 
     add_file(other, "results.json")
