@@ -22,7 +22,7 @@ DEVICE = [
     'tflite-runtime==2.14.0; python_version < "3.12" and sys_platform == "linux"',
     # its successor, everywhere else
     'ai-edge-litert>=2.1,<3; python_version >= "3.12" or sys_platform != "linux"',
-    "grpcio>=1.62,<2",  # the wire between clients, aggregator and workers
+    "grpcio>=1.80,<2",  # the wire between clients, aggregator and workers
     "protobuf>=6,<8",  # its messages, described by ourselves
 ]
 SIGNED = [

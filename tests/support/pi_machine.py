@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "pi_rootfs.sh"
 CANNOT = 77  # exit code of scripts that this machine cannot run
-LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.62,<2", "protobuf>=6,<8"]
+LITERT, WIRE = "ai-edge-litert>=2.1,<3", ["grpcio>=1.80,<2", "protobuf>=6,<8"]
 SUITES = {
     "bookworm": ["tflite-runtime==2.14.0", LITERT, "numpy<2", *WIRE],
     "trixie": [LITERT, "numpy", *WIRE],

@@ -3,7 +3,8 @@
 All of it is shared by `Shares`: the numbers are for all callers together; a lone name gets half of
 each, a lone connection a third. With the largest pictures (messages of 8 MiB) one name can make a
 server hold 48 MiB that are on their way, 64 MiB of requests that are not answered yet, and 128 MiB
-of streams that stop in the middle of a message.
+of streams that stop in the middle of a message. The unit's MemoryMax counts what all names together
+can, but for the streams (`held_bytes`).
 """
 
 import math
@@ -39,14 +40,12 @@ class Room:
         self.message_bytes = message_bytes  # the most of a message
         self.most_elements = math.prod(model_input.shape)  # of typed contents
 
-        receiving = max(_RECEIVING_LEAST_BYTES, _RECEIVING_MESSAGES * message_bytes)
-        waiting = max(_WAITING_LEAST_BYTES, _WAITING_MESSAGES * message_bytes)
         streams = min(_STREAMS, _STREAM_BYTES // message_bytes)
 
         self.calls = Shares("calls", CALLS, CALLS_RESERVED)
         self.streams = _shares("open streams", streams)
-        self.receiving = _shares("bytes on their way", receiving)
-        self.waiting = _shares("bytes of requests that are not answered", waiting)
+        self.receiving = _shares("bytes on their way", _receiving(message_bytes))
+        self.waiting = _shares("bytes of requests that are not answered", _waiting(message_bytes))
 
 
 def _shares(what: str, limit: int) -> Shares:
@@ -55,6 +54,12 @@ def _shares(what: str, limit: int) -> Shares:
 
 def held_bytes(message_bytes: int) -> int:
     """The most bytes of messages that a server holds for clients, without those of streams."""
-    receiving = max(_RECEIVING_LEAST_BYTES, _RECEIVING_MESSAGES * message_bytes)
-    waiting = max(_WAITING_LEAST_BYTES, _WAITING_MESSAGES * message_bytes)
-    return receiving + waiting
+    return _receiving(message_bytes) + _waiting(message_bytes)
+
+
+def _receiving(message_bytes: int) -> int:
+    return max(_RECEIVING_LEAST_BYTES, _RECEIVING_MESSAGES * message_bytes)
+
+
+def _waiting(message_bytes: int) -> int:
+    return max(_WAITING_LEAST_BYTES, _WAITING_MESSAGES * message_bytes)

@@ -14,7 +14,9 @@ from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.tune import candidates
+from edvit_tf.device.rpc.limits import held_bytes
 from edvit_tf.device.rpc.ports import listening_address
+from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.worker.server import WorkerOptions, served_indices
 
 _BASE_BYTES = 96 << 20  # the process without models
@@ -88,10 +90,16 @@ def unit(options: WorkerOptions) -> str:
     package = _package_parent()
 
     model_bytes = _model_bytes(bundle, indices, options.flavour)
-    spec = bundle_input(bundle).spec
+    model_input = bundle_input(bundle)
+    spec = model_input.spec
+    message_bytes = held_bytes(message_limit(model_input))
     memory_why = f"the models need about {model_bytes >> 20} MiB"
     if spec.decoding_bytes:
         memory_why += f", an {spec.largest_file} {spec.decoding_bytes >> 20} more"
+    memory_why += f", requests up to {message_bytes >> 20}"
+
+    memory_bytes = model_bytes + model_bytes // 4  # a quarter more
+    memory_bytes += spec.decoding_bytes + message_bytes
 
     # a clone is not on Python's path; and ProtectHome=yes would hide what lies in a home
     installed = "site-packages" in package.parts
@@ -107,7 +115,7 @@ def unit(options: WorkerOptions) -> str:
         stop_seconds=round(options.deadline_ms / 1e3) + 5,
         credentials=_credentials(options.identity),
         memory_why=memory_why,
-        memory_mib=(model_bytes + model_bytes // 4 + spec.decoding_bytes) >> 20,  # a quarter more
+        memory_mib=memory_bytes >> 20,
         home="read-only" if at_home else "yes",
     )
 

@@ -16,7 +16,7 @@ from edvit_tf.operate import certs
 from tests.support.bombs import BOMBS
 from tests.support.fleet_process import get
 from tests.support.half_calls import HalfCalls
-from tests.support.worker_process import ask, wait_for, worker
+from tests.support.worker_process import SLOW, ask, wait_for, worker
 
 NAME = "submodel-00"
 REQUEST = tensors.infer_request(NAME, {"image": np.zeros((1, 16, 16, 1), np.uint8)})
@@ -211,6 +211,64 @@ def test_a_message_that_holds_too_much_is_refused(secure, identities, name):
             messages.stub(channel, "ModelReady")(data, timeout=10)
         assert "65536 at most of inference.ModelReadyRequest" in error.value.details()
         assert ask(channel, REQUEST).raw_output_contents
+
+
+@pytest.fixture(scope="module")
+def slow(tiny_bundle, identities, tmp_path_factory):
+    """A worker that takes 20 ms a request."""
+    arguments = ("--identity", str(identities["pi"].cert.parent), "--metrics", "127.0.0.1:0")
+    prelude = SLOW.format(seconds=0.02)
+    with worker(tiny_bundle, tmp_path_factory.mktemp("slow"), *arguments, prelude=prelude) as one:
+        yield one
+
+
+def send(channel, count: int, **parameters) -> list[grpc.Future]:
+    call = messages.stub(channel, "ModelInfer")
+    asked = tensors.infer_request(
+        NAME, {"image": np.zeros((1, 16, 16, 1), np.uint8)}, parameters=parameters
+    )
+    return [call.future(asked, timeout=20) for _ in range(count)]
+
+
+def waiting(one) -> bool:
+    return f'edvit_queue_depth{{model="{NAME}"}} 5' in get(one, "/metrics")
+
+
+@pytest.mark.parametrize("by_an_aggregator", [False, True])
+def test_a_greedy_client_does_not_keep_a_polite_one_waiting(slow, identities, by_an_aggregator):
+    """64 requests in flight, over a second's work, against one at a time; directly, or by an
+    aggregator that names its clients.
+    """
+    names = ("hub", "hub") if by_an_aggregator else ("greedy", "polite")
+    said = ({"client": "client/greedy 1"}, {"client": "client/polite 1"})
+    with (
+        slow.channel(identities[names[0]]) as greedy,
+        slow.channel(identities[names[1]]) as polite,
+    ):
+        many = send(greedy, 64, **(said[0] if by_an_aggregator else {}))
+        wait_for(lambda: waiting(slow))
+        for _ in range(5):
+            (one,) = send(polite, 1, **(said[1] if by_an_aggregator else {}))
+            assert one.result(20).raw_output_contents
+
+        # it was served between them, and all of them are answered too
+        assert sum(call.done() for call in many) < 50
+        assert all(call.result(20).raw_output_contents for call in many)
+
+
+def test_what_a_client_says_of_itself_gives_it_no_turns(slow, identities):
+    """Only an aggregator is believed whom it asks for."""
+    with (
+        slow.channel(identities["greedy"]) as greedy,
+        slow.channel(identities["polite"]) as polite,
+    ):
+        many = []
+        for i in range(60):
+            many += send(greedy, 1, client=f"client/{i} 1")
+        wait_for(lambda: waiting(slow))
+        (one,) = send(polite, 1)
+        assert one.result(20).raw_output_contents
+        assert sum(call.done() for call in many) < 50
 
 
 def test_a_call_without_any_message_is_told_so(secure, identities):
