@@ -10,11 +10,13 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
 
+from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.device.model.bundle import open_bundle
 from tests.support import forked
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
@@ -288,6 +290,27 @@ def test_a_slow_device_costs_the_deadline_and_no_more(tiny_bundle, tmp_path):
                 "deadline",
                 "overloaded",
             )
+
+
+def test_in_a_crowd_the_devices_get_less_of_the_deadline():
+    """Where one of them is silent, all that wait for it are answered at the same moment, one after
+    the other.
+    """
+    service = SimpleNamespace(in_flight=1, crowd=0.0, fusion=SimpleNamespace(seconds=0.001))
+
+    def reserve(left: float) -> float:
+        return AggregatorService._reserve(service, left)
+
+    alone = reserve(1.5)
+    assert alone == pytest.approx(0.075 + 0.004 + 0.003)
+    service.in_flight = 64
+    assert reserve(1.5) == pytest.approx(alone + 63 * 0.003)
+    service.in_flight = 1  # the first of the next crowd knows of the last
+    assert reserve(1.5) > 2 * alone
+    assert reserve(0.2) == 0.05  # a quarter, at most
+    for _ in range(1000):
+        reserve(1.5)
+    assert reserve(1.5) == pytest.approx(alone, abs=0.002)  # a crowd is forgotten
 
 
 def test_sigterm_drains(tiny_bundle, tmp_path):
