@@ -2,10 +2,13 @@
 
 Read `devices.py` (the static list), `link.py` (one device: what it has, one call),
 `device_stream.py` (many requests over one call), `breaker.py` (when a device is left alone),
-`hedge.py` (which of several with the same sub-model), `fanout.py` (all sub-models of one request,
-each answer checked), `fusion.py` (the MLP), `service.py` (what a client is answered), `server.py`
-(from the command line to the port), `client.py` and `framing.py` (files and streams to an
-aggregator). The invariant: never a wrong answer in silence, never past the deadline.
+`heavy.py` (stuck, or busy with a large file), `pins.py` (what it may be asked for), `hedge.py`
+(which of several with the same sub-model), `reply.py` (an answer is checked), `votes.py` (whose
+fault a refusal is), `fanout.py` (all sub-models of one request), `outgoing.py` (how much at once),
+`fusion.py` (the MLP), `service.py` (what a client is answered), `server.py` (from the command line
+to the port), `client.py`, `framing.py` and `live.py` (files and streams to an aggregator).
+
+The invariant: never a wrong answer in silence, never past the deadline.
 """
 
 # before any module here imports grpc: it sets how gRPC resolves names

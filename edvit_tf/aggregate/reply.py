@@ -13,6 +13,9 @@ from edvit_tf.device.rpc import messages, tensors
 # Milliseconds that a device may say beyond the round trip that was seen: clocks are read at
 # different places of the code, and never 0.1 s apart.
 _CLOCK_MS = 100.0
+# Of features whose range is not known: they end in a LayerNorm, so they are of the size of its
+# weights. Fused, 3e38 would become NaN, and with it everybody's answer.
+_MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def _checked(received, request_id: str, device: str, total_ms: float, expected: 
     # last: whoever fails here has answered in the right form
     if expected.ranges is not None:
         _check_ranges(arrays, features, expected.ranges)
+    else:
+        _check_without_ranges(features)
 
     return Reply(features, device, compute_ms, queue_ms, wire_ms)
 
@@ -110,6 +115,13 @@ def _milliseconds(said: dict, name: str, total_ms: float) -> float:
         raise messages.wrong(name, repr(value)[:80], f"milliseconds, 0 to {most:.0f}")
 
     return float(value)
+
+
+def _check_without_ranges(features: np.ndarray) -> None:
+    """Of a bundle that was made before ranges were measured: what no LayerNorm gives."""
+    largest = float(np.abs(features).max())
+    if not 0 < largest <= _MOST:
+        raise OutOfRange(f"features: got a largest of {largest:.3g}; expected 0 to {_MOST:.0e}.")
 
 
 def _check_ranges(arrays: dict, features: np.ndarray, ranges: AnswerRanges) -> None:

@@ -20,7 +20,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
-from edvit_tf.device.rpc.callers import caller_of, for_whom
+from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
 from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.rpc.request_input import (
@@ -137,14 +137,8 @@ class AggregatorService(BaseService):
         left = seconds_left(request, context, self.deadline_seconds)
         until = now + left - self._reserve(left)
 
-        # the devices share their time between clients, so they hear for whom they are asked
         caller = caller_of(context)
-        parts = request_parts(self.model_input.name, value, for_whom(caller))
-        heavy = isinstance(value, bytes)
-        del value
-        async with self.outgoing.held(caller, size_bytes(parts), until - now):
-            replies, missing = await self.fanout.ask(parts, heavy, until, self.min_submodels)
-
+        replies, missing = await self._ask_devices(value, until, caller)
         if len(replies) < self.min_submodels:
             raise self._too_few(replies, missing, own_time=left < self.deadline_seconds)
 
@@ -187,6 +181,17 @@ class AggregatorService(BaseService):
 
         # of a short deadline it must not take more than a quarter
         return min(left / 4, reserve)
+
+    async def _ask_devices(
+        self, value: np.ndarray | bytes, until: float, caller: Caller
+    ) -> tuple[dict[str, Reply], dict[str, str]]:
+        """As `Fanout.ask`, within the caller's share of what goes out."""
+        # the devices share their time between clients, so they hear for whom they are asked
+        parts = request_parts(self.model_input.name, value, for_whom(caller))
+        heavy = isinstance(value, bytes)
+        seconds = until - time.monotonic()
+        async with self.outgoing.held(caller, size_bytes(parts), seconds):
+            return await self.fanout.ask(parts, heavy, until, self.min_submodels)
 
     def _too_few(
         self, replies: dict[str, Reply], missing: dict[str, str], own_time: bool

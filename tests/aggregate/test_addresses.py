@@ -17,7 +17,7 @@ from edvit_tf.device.errors import AddressError
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError
-from tests.support.aggregator_process import aggregator, infer
+from tests.support.aggregator_process import aggregator, all_ready, infer
 from tests.support.fake_device import fake_device, good
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
@@ -131,7 +131,7 @@ def test_no_proxy_of_the_environment_stands_before_the_devices(tiny_bundle, tmp_
             )
         )
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        wait_for(lambda: all_ready(one, 1))
         assert not infer(channel, X)[1]["degraded"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.pins import Pins
-from tests.support.aggregator_process import aggregator, infer
+from tests.support.aggregator_process import aggregator, all_ready, infer
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
 
@@ -67,7 +67,7 @@ def test_files_that_take_long_open_no_breaker(tiny_bundle, tmp_path):
         more = ("--deadline-ms", "400", "--metrics", "127.0.0.1:0")
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, *more))
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready", "ready"])
+        wait_for(lambda: all_ready(one, 2))
 
         for _ in range(4):
             assert _code(channel, PICTURE) == "UNAVAILABLE"
@@ -96,7 +96,7 @@ def test_a_device_that_hangs_is_found_by_a_light_request_of_our_own(tiny_bundle,
             )
         )
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        wait_for(lambda: all_ready(one, 1))
         assert _code(channel, PICTURE) == "UNAVAILABLE"
         opened = wait_for(lambda: one.events("breaker"), 10)
         assert (opened[0]["state"], opened[0]["reason"]) == ("open", "deadline")
@@ -131,7 +131,7 @@ def test_a_clients_own_short_time_is_its_deadline(tiny_bundle, tmp_path):
         device = stack.enter_context(worker(tiny_bundle, tmp_path))
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [device.address]))
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        wait_for(lambda: all_ready(one, 1))
         # 0.1 ms as a parameter: with a call's own deadline gRPC answers before the server does
         request = tensors.infer_request("edvit", {"image": X}, parameters={"timeout": 100})
         for _ in range(3):

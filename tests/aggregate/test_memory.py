@@ -11,7 +11,7 @@ from edvit_tf.aggregate.outgoing import MAX_REQUESTS, MAX_SENT_BYTES, Outgoing
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
-from tests.support.aggregator_process import aggregator, infer
+from tests.support.aggregator_process import aggregator, all_ready, infer
 from tests.support.worker_process import wait_for, worker
 
 MIB = 1 << 20
@@ -36,7 +36,7 @@ def test_refused_files_leave_nothing_behind(tiny_bundle, tmp_path):
             )
         )
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: one.events("device"))
+        wait_for(lambda: all_ready(one, 1))
 
         def refused(times: int) -> None:
             for _ in range(times):

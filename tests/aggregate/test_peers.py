@@ -12,7 +12,7 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import tensors, tls
-from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
+from tests.support.aggregator_process import aggregator, all_ready, fused, infer, wait_ready
 from tests.support.fake_device import Refusal, fake_device, good
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
@@ -100,6 +100,14 @@ FAULTS = {
         _changed(lambda r, _: tensors.set_parameters(r, {"note": "x" * 5_000_000})),
         "a message that is too large",
     ),
+    "zeros": (
+        _changed(_features(lambda n: np.zeros((1, n), np.float32))),
+        "out of range: features: got a largest of 0",
+    ),
+    "3e38": (
+        _changed(_features(lambda n: np.full((1, n), 3e38, np.float32))),
+        "out of range: features: got a largest of 3e+38",
+    ),
     "a status": (
         lambda *_: lambda request: Refusal(grpc.StatusCode.INVALID_ARGUMENT, "I do not like it"),
         "INVALID_ARGUMENT: I do not like it",
@@ -126,7 +134,7 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, first, tmp_path, fault, s
             aggregator(tiny_bundle, tmp_path, [first.address, bad], "--min-submodels", "1")
         )
         channel = stack.enter_context(able.channel())
-        wait_for(lambda: [e["state"] for e in able.events("device")] == ["ready", "ready"])
+        wait_for(lambda: all_ready(able, 2))
         for _ in range(3):
             outputs, said, _ = infer(channel, X)
             assert said["degraded"] and said["missing"] == "submodel-01"

@@ -17,7 +17,7 @@ from edvit_tf.device.model.answer_ranges import answer_ranges
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors
-from tests.support.aggregator_process import aggregator, fused, infer
+from tests.support.aggregator_process import aggregator, all_ready, fused, infer
 from tests.support.commands import rewrite_manifest
 from tests.support.fake_device import Refusal, fake_device
 from tests.support.worker_process import wait_for, worker
@@ -124,7 +124,7 @@ def test_numbers_that_no_input_gives_are_not_fused(ranged_bundle, tmp_path, valu
             aggregator(ranged_bundle, tmp_path, addresses, "--min-submodels", "1")
         )
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready", "ready"])
+        wait_for(lambda: all_ready(one, 2))
         for _ in range(3):
             outputs, said, _ = infer(channel, X)
             assert said["missing"] == "submodel-01"
@@ -141,7 +141,7 @@ def test_real_devices_are_within_the_ranges_whatever_the_picture(ranged_bundle, 
         one_worker = stack.enter_context(worker(ranged_bundle, tmp_path))
         one = stack.enter_context(aggregator(ranged_bundle, tmp_path, [one_worker.address]))
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready"])
+        wait_for(lambda: all_ready(one, 1))
         for picture in pictures:
             outputs, said, _ = infer(channel, picture)
             assert not said["degraded"]
@@ -161,7 +161,7 @@ def test_an_input_that_all_refuse_is_the_clients_and_moves_no_breaker(tiny_bundl
             addresses.append(stack.enter_context(device))
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses))
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready", "ready"])
+        wait_for(lambda: all_ready(one, 2))
         for _ in range(4):
             with pytest.raises(grpc.RpcError) as error:
                 infer(channel, X)

@@ -113,3 +113,11 @@ def ready(channel: grpc.Channel) -> bool:
 
 def wait_ready(channel: grpc.Channel, timeout: float = 30) -> None:
     wait_for(lambda: ready(channel), timeout)
+
+
+def all_ready(one: Worker, count: int) -> bool:
+    """Whether an aggregator has found so many devices, and all of them ready: on a busy machine a
+    first probe may come too late.
+    """
+    latest = {event["device"]: event["state"] for event in one.events("device")}
+    return len(latest) == count and set(latest.values()) == {"ready"}

@@ -10,7 +10,7 @@ import pytest
 
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.operate import certs
-from tests.support.aggregator_process import aggregator, infer
+from tests.support.aggregator_process import aggregator, all_ready, infer
 from tests.support.worker_process import SLOW, wait_for, worker
 
 X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
@@ -41,7 +41,7 @@ def fleet(tiny_bundle, tmp_path_factory):
             addresses.append(stack.enter_context(device).address)
         identity = ("--identity", str(ids["hub"]))
         one = stack.enter_context(aggregator(tiny_bundle, folder, addresses, *identity))
-        wait_for(lambda: [e["state"] for e in one.events("device")] == ["ready", "ready"])
+        wait_for(lambda: all_ready(one, 2))
         yield one, {name: tls.identity(path) for name, path in ids.items()}
 
 

@@ -242,7 +242,7 @@ def test_a_model_without_room_is_refused_before_it_is_loaded(tiny_bundle):
         "from edvit_tf.device.worker import loaded_models, server\n"
         "process_limits.SERVER_BYTES.clear()\n"
         + USED.format("VmData:")
-        + "resource.setrlimit(resource.RLIMIT_DATA, (used + (20 << 20),) * 2)",
+        + "resource.setrlimit(resource.RLIMIT_DATA, (used + (32 << 20),) * 2)",
     )
     assert done.returncode == 12 and "MiB are available. Stop other programs" in done.stderr, (
         done.stderr
