@@ -29,6 +29,7 @@ _held: dict[str, int] = {}
 
 _MOST_WAITING_BYTES = 256 << 10  # of lines that are not written yet: some thousand
 _END_SECONDS = 1.0  # for what is left at the end
+_STACK_BYTES = 256 << 10  # of the thread that writes
 
 
 def log(event: str, level: str = "info", **fields) -> None:
@@ -115,8 +116,13 @@ class _Writer:
         self._lines: collections.deque[bytes] = collections.deque()
         self._waiting_bytes = 0  # with those of the line that is being written
         self._changed = threading.Condition()
-        # a daemon, because one that stands still must not hold exit
-        threading.Thread(target=self._write, name="log", daemon=True).start()
+        # of 256 KiB, not 8 MiB, which count where a limit leaves little for the models
+        usual = threading.stack_size(_STACK_BYTES)
+        try:
+            # a daemon, because one that stands still must not hold exit
+            threading.Thread(target=self._write, name="log", daemon=True).start()
+        finally:
+            threading.stack_size(usual)
 
     def put(self, line: str) -> None:
         data = line.encode() + b"\n"
