@@ -77,9 +77,14 @@ count = 0
 for path in sorted(Path("edvit_tf").rglob("*.py")):
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     # a command, which runs when it is imported
-    if not name.endswith("__main__"):
+    if name.endswith("__main__"):
+        continue
+    try:
         importlib.import_module(name)
         count += 1
+    except ModuleNotFoundError as error:
+        if error.name != "torch":  # of an extra that few install
+            raise
 print(count)
 """
     assert int(hidden(code)) > 150

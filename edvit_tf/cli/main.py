@@ -13,11 +13,13 @@ from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
+from edvit_tf.device.terminal import print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the arguments, runs one command, returns the exit code."""
+    print_anything()
     given = list(sys.argv[1:] if argv is None else argv)
     own, options = _split(given)
     args = _parser().parse_args(own)

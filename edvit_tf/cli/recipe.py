@@ -23,7 +23,9 @@ from edvit_tf.config import (
     RunConfig,
     TrainConfig,
 )
+from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
+from edvit_tf.device.terminal import print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 
 
@@ -33,6 +35,7 @@ def main(
     """Runs a recipe; `smoke` and `paper` are fields that replace those of `config`. Returns the
     exit code (edvit_tf.errors.EXIT_CODES).
     """
+    print_anything()
     args = _parser(card, config).parse_args(argv)
 
     if args.smoke and args.profile == "paper":
@@ -301,6 +304,7 @@ def _run(args, config: RunConfig) -> int:
     from edvit_tf.report.tables import results_table, stages_table
 
     out = args.out or Path("exports") / config.name
+    _check_name(out)
     sizes = ", ".join(
         f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
         for split in ("train", "validation", "test")
@@ -321,6 +325,16 @@ def _run(args, config: RunConfig) -> int:
     print(f"\n{results_table(told)}\n\n{stages_table(told)}")
     print(f"\nbundle: {out}\nreport: {out / 'report.html'}")
     return 0
+
+
+def _check_name(out: Path) -> None:
+    """The runtimes open files by UTF-8 names alone, and would say so when everything is trained."""
+    shown = printable(str(out.resolve()))
+    if shown != str(out.resolve()):
+        raise OutputError(
+            f"--out is {shown}, whose name is no UTF-8 text; no .tflite file could be run there. "
+            "Give another --out."
+        )
 
 
 def _use_of_synthetic(args, config: RunConfig) -> str:

@@ -224,7 +224,7 @@ def listing(folder: Path, limit: int = 8) -> str:
 
 def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
     """The error for: looked here, found that, expected this."""
-    lines = [f"  {folder}: {listing(folder)}" for folder in looked]
+    lines = [f"  {printable(str(folder))}: {listing(folder)}" for folder in looked]
     if not lines:
         lines.append("  nowhere: no --data-dir, and $EDVIT_DATA is not set")
 
@@ -239,7 +239,7 @@ def wrong_layout(name: str, looked: Sequence[Path], layout: str) -> MissingData:
 def only_one(name: str, found: Sequence[Found]) -> Found:
     """The folder, or DataError that names the several."""
     if len(found) > 1:
-        places = ", ".join(str(one.folder) for one in found)
+        places = ", ".join(printable(str(one.folder)) for one in found)
         raise DataError(
             f"Several {name} folders found: {places}. Give one of them with --data-dir."
         )

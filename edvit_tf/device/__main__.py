@@ -30,10 +30,12 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
+from edvit_tf.device.terminal import print_anything
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the arguments, runs what they ask for, returns the exit code."""
+    print_anything()
     parser = _parser()
     args = parser.parse_args(argv)
     _refuse_what_does_not_go_together(parser, args)

@@ -7,7 +7,7 @@ as root (`sudo ... update install`) lets the child process become the user nobod
 import contextlib
 import ctypes
 import os
-import pwd
+import sys
 from pathlib import Path
 
 from edvit_tf.device.errors import ModelFailed
@@ -23,6 +23,9 @@ def become_nobody() -> None:
     What is open stays open; files that nobody may not read cannot be opened any more. Raises
     ModelFailed where the system does not let it.
     """
+    if sys.platform == "win32":  # there is no such user
+        return
+
     user, group = _nobody()
     # root of a container that knows one user is that user, and has nothing to give away
     if os.geteuid() != 0 or not _is_mapped(user):
@@ -45,6 +48,8 @@ def become_nobody() -> None:
 
 def _nobody() -> tuple[int, int]:
     """The user's and the group's number."""
+    import pwd  # which only Unix has
+
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:

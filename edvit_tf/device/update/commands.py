@@ -40,6 +40,7 @@ from edvit_tf.device.errors import (
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.terminal import print_anything
 from edvit_tf.device.update.signature import checked_signature, trust
 from edvit_tf.device.update.store import (
     LINKS,
@@ -184,6 +185,7 @@ def _sub_models_there(bundle: Bundle) -> list[int]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the arguments, runs what they ask for, returns the exit code."""
+    print_anything()
     args = _parser().parse_args(argv)
     try:
         return _run(args)

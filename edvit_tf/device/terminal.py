@@ -1,0 +1,26 @@
+"""Printing on a terminal that cannot show every letter."""
+
+import io
+import os
+import sys
+
+# What a stream does with a letter that it has not: these raise.
+ENDING = ("strict", "surrogateescape")
+
+
+def print_anything() -> None:
+    """Lets this process, and those that it starts, print what the terminal's encoding has not: as
+    \\\\xe9 or \\\\u732b, in the place of a UnicodeEncodeError that ends hours of work.
+
+    A name of a file or a class may hold any letter, or bytes that are none; a terminal may be ASCII
+    or Latin-1, and so may a log that standard output goes to.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A stream may be none (a service without one), a buffer of a test, or have what its user
+        # chose.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ENDING:
+            stream.reconfigure(errors="backslashreplace")
+
+    given = os.environ.get("PYTHONIOENCODING", "")
+    if ":" not in given:
+        os.environ["PYTHONIOENCODING"] = f"{given}:backslashreplace"
