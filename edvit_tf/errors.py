@@ -78,6 +78,14 @@ class ExportError(EdvitError):
     exit_code = HostExit.EXPORT
 
 
+class FlavourError(ExportError):
+    """The files of one flavour do not run, or answer otherwise than float32."""
+
+    def __init__(self, flavour: str, words: str) -> None:
+        super().__init__(f"{words} Leave out flavour {flavour}.")
+        self.flavour = flavour
+
+
 class RequestFailed(EdvitError):
     """An aggregator is not there, or refused a request; `status` is the name of gRPC's, or "" for
     reasons that no other request would change.

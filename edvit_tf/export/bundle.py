@@ -16,7 +16,7 @@ from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
 from edvit_tf.device.model.golden import golden_error, tolerance
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.runtime import installed_runtimes
-from edvit_tf.errors import ExportError
+from edvit_tf.errors import ExportError, FlavourError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
 from edvit_tf.export.fusion import fusion_of
@@ -290,15 +290,15 @@ def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> 
             try:
                 out, _ = run_in_process(folder / listed["file"], inputs, runtime=runtime)
             except ExportError as error:
-                raise ExportError(
-                    f"{listed['file']} does not run in {runtime}: {error} Leave out flavour "
-                    f"{flavour}."
+                raise FlavourError(
+                    flavour, f"{listed['file']} does not run in {runtime}: {error}"
                 ) from error
 
             # what it answers, too: a runtime may load a file and compute something else
             off = golden_error(out, expected)
             if off > tolerance(flavour):
-                raise ExportError(
+                raise FlavourError(
+                    flavour,
                     f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
-                    f"{tolerance(flavour):g}. Leave out flavour {flavour}."
+                    f"{tolerance(flavour):g}.",
                 )

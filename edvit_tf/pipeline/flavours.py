@@ -10,6 +10,7 @@ import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.errors import FlavourError
 from edvit_tf.evaluation.accuracy import per_recording
 from edvit_tf.evaluation.answers import ask, fuse
 from edvit_tf.pipeline.inputs import Split
@@ -29,13 +30,15 @@ def keep_good(
     """Writes a bundle into an empty folder by `write(left_out)`, and once more without the flavours
     that lose too much; what each came to on validation recordings, in every runtime here.
 
-    A flavour that does not answer at all is an ExportError of `write` before this.
+    One whose files do not run, or would fail a device's own check, is left out as well. Only where
+    that is float32 there is no bundle: ExportError.
     """
-    write(())
+    failed = _written(folder, write)
     rows = _measured(folder, validation, seed)
-    bad = tuple(sorted({row["flavour"] for row in rows if not row["ok"]}))
-    if not bad:
+    lossy = {row["flavour"] for row in rows if not row["ok"]}
+    if not lossy:
         return rows
+    bad = tuple(sorted({*failed, *lossy}))
 
     for row in rows:
         if not row["ok"]:
@@ -48,10 +51,29 @@ def keep_good(
             )
 
     # Rare, and a bundle of its own: every file and digest is as if it had never been asked for.
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _empty(folder)
     write(bad)
     return rows
+
+
+def _written(folder: Path, write: Callable[[tuple[str, ...]], object]) -> tuple[str, ...]:
+    """Writes a bundle without the flavours whose files fail while it is written; their names."""
+    failed: tuple[str, ...] = ()
+    while True:
+        try:
+            write(failed)
+            return failed
+        except FlavourError as error:
+            if error.flavour == "float32" or error.flavour in failed:
+                raise
+            print(f"WARNING: it is left out of the bundle: {error}", flush=True)
+            failed = (*failed, error.flavour)
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _measured(folder: Path, validation: Split, seed: int) -> list[dict]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.errors import ExportError, FlavourError
 from edvit_tf.export.fusion import Average
 from edvit_tf.pipeline import description, flavours
 from edvit_tf.pipeline.cutting import _Fitting
@@ -73,6 +74,30 @@ def test_a_flavour_that_loses_accuracy_in_one_runtime_is_left_out(gate, capsys):
     told = capsys.readouterr().out
     assert "flavour int8 is left out of the bundle: in ai-edge-litert it names 5 of 200" in told
     assert "77.5 against 80.0 %" in told
+
+
+def test_a_flavour_that_fails_while_it_is_written_ends_no_run(tmp_path, monkeypatch, capsys):
+    """A device's own check would refuse its files: the others are published."""
+    monkeypatch.setattr(flavours, "_measured", lambda *_: [])
+    written = []
+
+    def write(left_out):
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "submodel-00.tflite").write_text("x")
+        written.append(left_out)
+        for flavour in ("int8", "float16"):
+            if flavour not in left_out:
+                raise FlavourError(flavour, f"its {flavour} file is off.")
+
+    assert flavours.keep_good(tmp_path, write, None, 0) == []
+    assert written == [(), ("int8",), ("int8", "float16")]
+    assert "left out of the bundle: its int8 file is off. Leave out" in capsys.readouterr().out
+
+    def never(left_out):
+        raise FlavourError("float32", "no file runs.")
+
+    with pytest.raises(ExportError, match="no file runs"):
+        flavours.keep_good(tmp_path / "other", never, None, 0)
 
 
 def test_answers_that_are_no_numbers_name_nothing_right(gate, monkeypatch):
