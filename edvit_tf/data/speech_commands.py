@@ -23,6 +23,7 @@ LAYOUT = """  yes/0a7c2a8d_nohash_0.wav ... (or .flac)
   testing_list.txt  validation_list.txt   (lines such as yes/0a7c2a8d_nohash_0.wav)"""
 OPTIONS = {"num_words": 10, "window_seconds": 1.0, "n_fft": 2048, "hop_length": 512, "n_mels": 128}
 LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 # Where a list is missing: about what the official lists hold.
 FRACTIONS = {"test": 0.1, "validation": 0.1}
 
@@ -133,11 +134,14 @@ def _most_populous(place: Found, words: dict[Path, list[Path]], count: int) -> l
 
 def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict[str, str]]:
     """Split -> the lines of its list by key, for the lists that are there; lines that name no
-    recording are noted. DataError: most lines are so, or a recording is in both lists.
+    recording are noted. DataError: most lines are so, a recording is in both lists, or a list has
+    another name.
     """
+    there = {path.name.casefold(): path for path in files(place.folder)}
     listed = {}
     for split, name in LISTS.items():
-        path = place.folder / name
+        # A list from Windows may have capital letters.
+        path = there.get(name, place.folder / name)
         # A link to nothing is a list that is lost, not one that was never made.
         if not os.path.lexists(path):
             continue
@@ -152,6 +156,7 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
             print(f"WARNING: {note}", file=sys.stderr)
             notes.append(note)
 
+    _check_names(place, there, listed, on_disk)
     both = set(listed.get("test", {})) & set(listed.get("validation", {}))
     if both:
         first = listed["test"][min(both)]
@@ -160,6 +165,29 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
             "one side only is honest. Correct the lists, or remove them to have the split drawn."
         )
     return listed
+
+
+def _check_names(
+    place: Found, there: dict[str, Path], listed: dict[str, dict[str, str]], on_disk: set[str]
+) -> None:
+    """DataError where a list is missing and a file of another name ("testing_list.txt.txt") is one:
+    what it holds out would be trained on.
+    """
+    missing = [name for split, name in LISTS.items() if split not in listed]
+    for name, path in there.items():
+        is_text = path.suffix.lower() in LIST_SUFFIXES and path.is_file()
+        if not missing or not is_text or name in LISTS.values() or "train" in name:
+            continue
+
+        # A table's first column is what names the recording.
+        lines = [line.split(",")[0].split("\t")[0] for line in read_list(path, SUFFIXES).values()]
+        named = sum(recording_key(line, SUFFIXES) in on_disk for line in lines)
+        if named > len(lines) / 2:
+            raise DataError(
+                f"{printable(path.name)} in {place.folder} lists {named} recordings, and there is "
+                f"no {' and no '.join(missing)}. Give the list that name, or take it out of the "
+                "folder to have the split drawn."
+            )
 
 
 def _splits(

@@ -113,7 +113,7 @@ def _refuse_own(folder: Path) -> None:
         )
 
     # A run's folder whose base is not finished, or one full of .keras files.
-    found = sorted(folder.glob("*.keras"))
+    found = sorted(file for file in folder.glob("*.keras") if file.is_file())
     if found and not (folder / "config.json").is_file():
         raise ConfigError(
             f"--base {folder} is a folder of .keras files, and no checkpoint. Give one of them, "

@@ -64,6 +64,31 @@ def test_however_a_list_is_written_what_it_names_is_not_trained_on(spoken, how):
     assert len(names["train"]) == 24 and loaded.notes == []
 
 
+def test_a_list_may_have_capital_letters_in_its_name(spoken):
+    write_lists(spoken)
+    (spoken / "testing_list.txt").rename(spoken / "Testing_List.TXT")
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    assert [f"{name}.wav" for name in loaded.split_ids("test")] == listed(0)
+
+
+@pytest.mark.parametrize("name", ["testing_list.txt.txt", "test.csv", "held out.lst"])
+def test_a_list_of_another_name_is_not_passed_over(spoken, name):
+    write_lists(spoken)
+    held_out = (spoken / "testing_list.txt").read_text().splitlines()
+    (spoken / "testing_list.txt").unlink()
+    (spoken / name).write_text("\n".join(f"{line},yes" for line in held_out))
+    with pytest.raises(DataError, match=r"lists 3 recordings, and there is no testing_list\.txt"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+def test_other_texts_beside_a_drawn_split_are_no_lists(spoken):
+    (spoken / "README.txt").write_text("Recorded in May.\nyes/ is yes.\n")
+    (spoken / "train_list.txt").write_text("\n".join(listed(3)))
+    (spoken / "speakers.csv").write_text("name,age\nyes,3\n")
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    assert len(loaded.recordings("test")) > 0
+
+
 def test_an_accent_may_be_stored_in_two_ways(tmp_path):
     """macOS wrote the list, Linux the folder."""
     write_speech(tmp_path, words=("cafe\u0301", "no"), lists=False)
