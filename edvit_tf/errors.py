@@ -82,7 +82,11 @@ class FlavourError(ExportError):
     """The files of one flavour do not run, or answer otherwise than float32."""
 
     def __init__(self, flavour: str, words: str) -> None:
-        super().__init__(f"{words} Leave out flavour {flavour}.")
+        what = f"Leave out flavour {flavour}."
+        # the one that no bundle is without
+        if flavour == "float32":
+            what = "Take another version of that runtime, or another --target."
+        super().__init__(f"{words} {what}")
         self.flavour = flavour
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from edvit_tf.cli.options import Option
 from edvit_tf.cli.values import natural, user_path
 from edvit_tf.config import ASSIGNMENTS, HEADS, STRATEGIES, PlanConfig
+from edvit_tf.errors import ConfigError
 from edvit_tf.planning.devices import load_devices, parse_size
 
 Config = TypeVar("Config", bound=PlanConfig)
@@ -25,6 +26,11 @@ def _devices(config: Config, text: str) -> Config:
 
 def _spread(config: Config, given: bool) -> Config:
     """`--spread`, of when that was not the default."""
+    if config.assignment == "optimal":
+        raise ConfigError(
+            "--spread and --assignment optimal exclude each other: the solver balances what is "
+            "left by itself. Leave out one of them."
+        )
     return config.replace(assignment="spread")
 
 

@@ -97,10 +97,13 @@ def _refuse_own(folder: Path) -> None:
     """ConfigError for a folder that a run of ours has made: its base is one file in it, or beside
     it.
     """
+    # "." and "/" have no name to put a suffix to
+    whole = folder.resolve()
+    work = whole.parent / f"{whole.name}.work"
     places = (
         (folder / "base.keras", "a stage of a run"),
         (folder / "base" / "base.keras", "the work folder of a run"),
-        (folder.with_name(f"{folder.name}.work") / "base" / "base.keras", "a bundle"),
+        (work / "base" / "base.keras", "a bundle"),
     )
     for file, what in places:
         if file.is_file() and not (folder / "config.json").is_file():
@@ -109,7 +112,7 @@ def _refuse_own(folder: Path) -> None:
     if (folder / "manifest.json").is_file():
         raise ConfigError(
             f"--base {folder} is a bundle, which holds sub-models and no base; its work folder "
-            f"{folder.name}.work is not beside it. Give base/base.keras of a run's work folder."
+            f"{work.name} is not beside it. Give base/base.keras of a run's work folder."
         )
 
     # A run's folder whose base is not finished, or one full of .keras files.

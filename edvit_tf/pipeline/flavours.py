@@ -131,13 +131,19 @@ def _right(
 
 
 def _rows(validation: Split, seed: int) -> np.ndarray:
-    """Indices of the windows that are asked, in order: of recordings drawn until there are
-    enough.
+    """Indices of the windows that are asked, in order, WINDOWS at most: of as many recordings as
+    can be, and of each as many as it takes, evenly over its length.
     """
     if len(validation.labels) <= WINDOWS:
         return np.arange(len(validation.labels))
 
-    names, counts = np.unique(validation.recordings, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    taken = order[np.cumsum(counts[order]) <= WINDOWS]
-    return np.flatnonzero(np.isin(validation.recordings, names[taken]))
+    names, first = np.unique(validation.recordings, return_inverse=True)
+    each = max(1, WINDOWS // len(names))
+
+    rows = []
+    for name in np.random.default_rng(seed).permutation(len(names))[:WINDOWS]:
+        own = np.flatnonzero(first == name)
+        if len(own) > each:
+            own = own[np.arange(each) * len(own) // each]
+        rows.append(own)
+    return np.sort(np.concatenate(rows))

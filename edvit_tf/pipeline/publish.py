@@ -94,6 +94,13 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     Raises OutputError if it cannot be written; nothing is lost then: what stood at `out` stands.
     """
     whole_bundle(stages)
+    record = stored_record(stages.folder)
+    if is_taken(out) and not (record and record.get("replaces")):
+        raise OutputError(
+            f"{out} was not there when this run began; it is not replaced. All stages are kept: "
+            "move it away, and start the same command again."
+        )
+
     partial = stages.folder / "publish.partial"
     old = stages.folder / "replaced.partial"
 

@@ -350,16 +350,20 @@ def open_stages(
             f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
         )
 
-    # A damaged run.json is still one of ours: such a folder may be emptied.
+    new = {"key": key, "description": description}
+    if overwrite and replaces:
+        new["replaces"] = True
+
+    # A damaged run.json is still one of ours: such a folder may be emptied. The new one comes
+    # first: killed in between, the folder is still ours, and knows what it may replace.
     if overwrite and path.is_file():
+        write_record(path, new)
         _empty(folder)
 
     record = stored_record(folder)
     if record is None:
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"key": key, "description": description}
-        if overwrite and replaces:
-            record["replaces"] = True
+        record = new
         write_record(path, record)
     elif record["key"] != key:
         changed = differences(record["description"], description)
@@ -373,8 +377,8 @@ def open_stages(
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        # The lock is held by this very process.
-        if path.name == ".lock":
+        # The lock is held by this very process; the record is the new one.
+        if path.name in (".lock", RECORD):
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -91,9 +91,10 @@ class Plan(Checked):
             return ""
 
         hint = "no room for any there, or none that leaves room for the others elsewhere"
-        if self.assignment == "greedy":
+        has_room = any(self._could_hold_one(device) for device in self.devices)
+        if has_room and self.assignment == "greedy":
             hint = "so does Algorithm 3 with unequal devices; --assignment spread gives each one"
-        elif self.assignment == "optimal":
+        elif has_room and self.assignment == "optimal":
             hint = (
                 "that leaves most compute where there is least; --assignment spread gives each one"
             )
@@ -101,6 +102,18 @@ class Plan(Checked):
             f"WARNING: {', '.join(self.idle)} idle while {fullest} holds {held[fullest]} "
             f"sub-models: {hint}."
         )
+
+    def _could_hold_one(self, device: DeviceSpec) -> bool:
+        """Whether a device is idle though at least one of the sub-models fits it alone."""
+        if device.name not in self.idle:
+            return False
+        memory = device.usable_bytes
+        compute = device.compute_macs
+        for sub in self.sub_models:
+            fits = memory is None or sub.size_bytes <= memory
+            if fits and (compute is None or self.samples * sub.macs <= compute):
+                return True
+        return False
 
     def held_by(self, device: str) -> tuple[SubModelPlan, ...]:
         """The sub-models on a device."""

@@ -51,9 +51,11 @@ def calibration(results: Results) -> str:
                 )
             )
 
+    # up to 0.3.0 the fleet alone had one
+    alike = "" if results.base.temperature is None else ", for every model alike"
     return table(["", "counted", "temperature", "ECE,\npoints", "NLL,\nnats"], rows) + note(
-        "Temperature: the one of least negative log-likelihood on validation data, for every model "
-        f"alike, between 0.1 and 10{_bounds_said(results)}. The fleet's stands in the fusion file. "
+        f"Temperature: the one of least negative log-likelihood on validation data{alike}, "
+        f"between 0.1 and 10{_bounds_said(results)}. The fleet's stands in the fusion file. "
         f"It changes no answer to a window; a {noun} of several windows is named by their mean, "
         "which may come to another class. ECE: mean distance between the highest probability and "
         "the share that is right, 15 equal bins."

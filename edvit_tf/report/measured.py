@@ -20,7 +20,7 @@ from edvit_tf.report.figures import (
     table,
     wilson,
 )
-from edvit_tf.report.results import Milliseconds, Process, Results, Step
+from edvit_tf.report.results import Milliseconds, Parity, Process, Results, Step
 from edvit_tf.report.tables import stage_cell, stage_steps
 from edvit_tf.report.verdict import p_said
 
@@ -409,8 +409,20 @@ def parity(results: Results) -> str:
         "ties",
         "ok",
     ]
+    return table(head, rows) + note(_parity_said(results, list(found.values())))
+
+
+def _parity_said(results: Results, found: list[Parity]) -> str:
+    """What the figures of `parity` are of."""
     absent = "" if results.base.parity else " The base has no .tflite file."
-    return table(head, rows) + note(
+    if all(one.max_probability_error is None for one in found):  # up to 0.3.0
+        return (
+            f"Error of a sample: max |a {MINUS} b| / max |b|, b by Keras; of its tensors the "
+            "largest. The tolerance applies to the 95th percentile over samples. A tie: the two "
+            f"best Keras values lie within the tolerance.{absent}"
+        )
+
+    return (
         f"Error of a sample: max |a {MINUS} b|, b by Keras; of features and logits over their "
         "spread, the root mean square deviation over all samples, of probabilities as it is. The "
         "tolerance applies to the 95th percentile over samples of the probabilities, ten times as "

@@ -48,7 +48,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
     if beside.difference < 0:
         does = "does better than" if beside.state == WORSE else "cannot be told apart from"
         said.append(
-            f"The plain softmax average {does} the trained fusion "
+            f"The plain softmax average {does} the fusion that is deployed "
             f"({percent(average.accuracy.recording, count)})."
         )
 
@@ -220,8 +220,13 @@ def p_said(p_value: float | None) -> str:
 
 def _state_said(found: Comparison) -> str:
     """The change, and that it may be chance where it may."""
-    doubt = f": the two {LEVEL}" if found.state == LEVEL else ""
-    return f"{change_said(found)}{doubt}"
+    if found.state != LEVEL:
+        return change_said(found)
+
+    # so few recordings may tell them apart by one of the two alone
+    by_interval = found.low > 0 or found.high < 0
+    why = " (the exact test does not exclude chance)" if by_interval else ""
+    return f"{change_said(found)}: the two {LEVEL}{why}"
 
 
 def _ratio(a: float, b: float) -> str:

@@ -51,7 +51,7 @@ _APART = Fit(epochs=8)
 _FROM_TRAINED = replace(_TOGETHER, epochs=4, rates=(3e-4,))
 
 EXPERIMENTS = (
-    Experiment("single, 16 epochs", BEST, 4, Fit(16, rates=(5e-4, 1e-3, 2e-3, 4e-3))),
+    Experiment("single, 16 epochs", BEST, 4, Fit(16, rates=(1e-3, 5e-4, 2e-3, 4e-3))),
     Experiment("single, 30 epochs", BEST, 3, Fit(30, rates=(1e-3, 1e-3, 5e-4))),
     Experiment("apart, one cut", BEST, 10, _APART),
     Experiment("together, one cut", BEST, 10, _TOGETHER),
