@@ -104,6 +104,7 @@ class Fanout:
         # Until all are there, too many are missing, or the time is over.
         tasks = {name: asyncio.create_task(self._ask_one(name, request)) for name in self.expected}
         waiting = set(tasks.values())
+        given_up = True
 
         try:
             while waiting and not request.votes.decided():
@@ -116,10 +117,11 @@ class Fanout:
                     break
                 for task in done:
                     request.votes.count(task.result())
+            given_up = False
         finally:
             for task in waiting:
                 task.cancel()
-            request.votes.settle()
+            request.votes.settle(given_up)
 
         request.votes.raise_refusal()
 

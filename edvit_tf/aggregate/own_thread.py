@@ -26,6 +26,8 @@ class OwnThread:
 
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
+        # one that fails when nobody waits for it any more is no error to be logged
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending = answer
 
         def work() -> None:

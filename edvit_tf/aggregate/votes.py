@@ -39,11 +39,17 @@ class Votes:
     _failed: int = 0  # for reasons that say nothing of the input
     _doubts: list[Doubt] = field(default_factory=list)  # one for each sub-model that has no better
     _held: list[tuple[Link, Asked, Doubt]] = field(default_factory=list)  # of replicas too
+    _blamed: bool | None = None  # whether the devices that doubt are at fault; None before the end
 
     def doubt(self, link: Link, asked: Asked, kind: str, words: str) -> Doubt:
         """A device's doubt; the device hears at the end what it was worth."""
         made = Doubt(link.device.name, kind, words)
-        self._held.append((link, asked, made))
+        if self._blamed is None:
+            self._held.append((link, asked, made))
+        else:
+            # an attempt that was not waited for hears of its end a little later
+            link.doubted(kind, asked, blamed=self._blamed)
+
         return made
 
     def count(self, result: Reply | Doubt | str) -> None:
@@ -63,12 +69,14 @@ class Votes:
         # too few can come; with a doubt among them the others still tell whose fault that is
         return not self._doubts and self._failed > self.sub_models - self.least
 
-    def settle(self) -> None:
-        """The request is over: devices hear what their doubts were worth."""
+    def settle(self, given_up: bool = False) -> None:
+        """The request is over: devices hear what their doubts were worth, those that still come
+        too. `given_up`: its client went away, so that not all have voted.
+        """
         # an answer is the proof that the input was good; none, or fewer: nobody is blamed
-        blamed = 0 < self._answered >= len(self._doubts)
+        self._blamed = 0 < self._answered >= len(self._doubts) and not given_up
         for link, asked, doubt in self._held:
-            link.doubted(doubt.kind, asked, blamed=blamed)
+            link.doubted(doubt.kind, asked, blamed=self._blamed)
 
     def raise_refusal(self) -> None:
         """Raises WireError INVALID_ARGUMENT if by most devices the input cannot be used."""

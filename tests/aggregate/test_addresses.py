@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import threading
@@ -174,3 +175,28 @@ def test_a_call_that_blocks_is_given_up_and_not_repeated():
         assert await thread.run(lambda: 4, 5) == 4
 
     asyncio.run(talk())
+
+
+def test_a_look_up_that_fails_after_its_time_is_not_logged_as_never_retrieved():
+    over = threading.Event()
+    logged = []
+
+    def fail():
+        over.wait()
+        raise socket.gaierror("no such name")
+
+    async def talk():
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: logged.append(told))
+        thread = OwnThread()
+        with pytest.raises(TimeoutError):
+            await thread.run(fail, 0.01)
+
+        over.set()
+        while not thread._pending.done():
+            await asyncio.sleep(0.01)
+        # only then it is forgotten
+        assert await thread.run(lambda: 4, 5) == 4
+        gc.collect()
+
+    asyncio.run(talk())
+    assert logged == []

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
+from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.pins import Pins
@@ -67,6 +68,38 @@ def _voted(kinds: list[str], answers: int) -> tuple[bool, grpc.StatusCode | None
 )
 def test_the_devices_vote(kinds, answers, blamed, code):
     assert _voted(kinds, answers) == (blamed, code)
+
+
+def test_a_doubt_that_comes_after_the_end_is_told_as_well():
+    """A cancelled attempt hears of its end after the request's: by then it may be refused."""
+
+    async def talk():
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        for _ in range(breaker.FAILURES):
+            link.breaker.failed(False, "down")
+        votes = Votes(2, 1)
+        asked = link.ask("submodel-00", True, None)  # a heavy one, and the breaker's trial
+        votes.settle()
+        votes.doubt(link, asked, "INVALID_ARGUMENT", "no")
+
+        assert not link.heavy.excuses()
+        assert link.breaker.state != "half-open"
+        await link.close()
+
+    asyncio.run(talk())
+
+
+def test_a_request_whose_client_went_away_blames_nobody():
+    async def talk():
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        votes = Votes(3, 1)
+        votes.count(Reply(np.zeros((1, 2), np.float32), "pi", 1.0, 0.0, 0.0))
+        votes.doubt(link, link.ask("submodel-00", False, None), "INVALID_ARGUMENT", "no")
+        votes.settle(given_up=True)
+        assert link.failures == {"INVALID_ARGUMENT": 1}
+        await link.close()
+
+    asyncio.run(talk())
 
 
 @pytest.fixture(scope="module")
