@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
+from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
 
 
@@ -51,17 +52,17 @@ def class_labels(named: Mapping[Path, str]) -> dict[Path, str]:
         if not _is_line(name):
             raise DataError(
                 f"The class folder '{printable(folder.name)}' in {printable(str(folder.parent))} "
-                "cannot give its class a name: a name is one line of UTF-8 text. Rename the folder "
-                "(where a zip was packed on Windows: convmv -f cp1252 -t utf8)."
+                "cannot give its class a name: a name is one line of UTF-8 text, without control "
+                "characters. Rename the folder (where a zip was packed on Windows: convmv -f "
+                "cp1252 -t utf8)."
             )
         labels[folder] = name
     return labels
 
 
 def _is_line(name: str) -> bool:
-    """Whether a name is one line of text that can be stored."""
-    surrogates = any(unicodedata.category(character) == "Cs" for character in name)
-    return bool(name.strip()) and len(name.splitlines()) == 1 and not surrogates
+    """Whether a name is a label that the bundle's manifest may hold, and is to be seen."""
+    return bool(name.strip()) and is_plain_text(name)
 
 
 def check_apart(named: Mapping[Path, str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from edvit_tf import data
 from edvit_tf.data.names import printable
+from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
 from tests.support.data_files import (
     tone,
@@ -191,12 +192,31 @@ def test_a_damaged_file_whose_name_is_not_utf_8_is_named(animals):
     assert [s.path for s in load(animals).skipped] == ["256_ObjectCategories/001.ant/caf\\xe9.jpg"]
 
 
-@pytest.mark.parametrize("name", [b"001.caf\xe9", b"001.two\nlines", b"001.", b"001.\xe2\x80\xa8a"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"001.caf\xe9",
+        b"001.two\nlines",
+        b"001.a\ttab",
+        b"001.\x1b[31mred",
+        b"001.\xe2\x80\xa8a",  # U+2028
+        b"001.",
+        b"001.\xe3\x80\x80",  # nothing but U+3000
+    ],
+)
 def test_a_class_whose_name_is_no_line_of_text_is_refused(animals, name):
     os.rename(animals / "001.ant", os.fsencode(animals) + b"/" + name)
     with pytest.raises(DataError, match=r"The class folder '001\..*Rename the folder") as caught:
         load(animals)
     str(caught.value).encode()  # it can be printed
+
+
+@pytest.mark.parametrize("character", ["\u200c", "\u200d", "\xad", "\xa0", "\u3000"])
+def test_a_class_of_every_script_gets_a_label_that_its_bundle_may_hold(animals, character):
+    name = f"می{character}خواهم"
+    os.rename(animals / "001.ant", animals / f"001.{name}")
+    labels = load(animals).labels
+    assert name in labels and all(is_plain_text(label) for label in labels)
 
 
 def test_a_data_folder_whose_name_is_not_utf_8(animals, tmp_path):

@@ -7,6 +7,7 @@ when they are tried (`golden.py`).
 
 import math
 import re
+import unicodedata
 
 from edvit_tf.device.model.manifest import Manifest, ManifestError, SubModelEntry
 
@@ -19,6 +20,11 @@ MAX_FEATURES = 1 << 20  # of all sub-models together; ViT-Huge has 1280 in each
 
 # Names become folders, log lines and labels of metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# Unicode's categories of what would break a line, a terminal or a file: control characters (tabs
+# and escapes among them), the separators of lines and of paragraphs, lone surrogates. All else is
+# a letter somewhere: Persian needs a joiner of no width, Japanese has its own space.
+_NO_TEXT = ("Cc", "Zl", "Zp", "Cs")
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -49,12 +55,21 @@ def check_manifest(manifest: Manifest) -> None:
             raise ManifestError(f"files.{name}.bytes is {entry.bytes}; it must be 0 or more")
 
 
+def is_plain_text(label: str) -> bool:
+    """Whether a label is one line of text that can be stored and shown. Folders are held to it
+    before their classes are trained.
+    """
+    return all(unicodedata.category(character) not in _NO_TEXT for character in label)
+
+
 def _check_labels(manifest: Manifest) -> None:
     if not manifest.labels:
         raise ManifestError("labels is empty")
     for label in manifest.labels:
-        if not label.isprintable():
-            raise ManifestError(f"labels holds {_short(label)}; it must be printable")
+        if not is_plain_text(label):
+            raise ManifestError(
+                f"labels holds {_short(label)}; it must be one line without control characters"
+            )
 
 
 def _check_sub_models(manifest: Manifest) -> None:

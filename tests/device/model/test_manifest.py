@@ -118,6 +118,24 @@ def test_a_manifest_of_version_0_1_still_opens(opened):
     assert (bundle.manifest.plan.replicas, bundle.manifest.plan.flavour) == (1, "float32")
 
 
+# ZWNJ, ZWJ, a soft hyphen, a no-break space, the space of Japanese, a character of private use
+LETTERS = ("\u200c", "\u200d", "\xad", "\xa0", "\u3000", "\ue000")
+# a tab, an escape, NEL, the separators of lines and of paragraphs
+NO_LETTERS = ("\t", "\x1b", "\x85", "\u2028", "\u2029")
+
+
+@pytest.mark.parametrize("character", LETTERS)
+def test_labels_of_every_script_are_opened(opened, character):
+    label = f"می{character}خواهم"
+    assert opened(lambda m: m["labels"].__setitem__(0, label)).labels == [label, "bee"]
+
+
+@pytest.mark.parametrize("character", NO_LETTERS)
+def test_a_label_that_would_break_a_line_is_refused(opened, character):
+    with pytest.raises(BundleError, match="one line without control characters"):
+        opened(lambda m: m["labels"].__setitem__(0, f"a{character}b"))
+
+
 def test_keys_of_a_later_version_are_left_alone(opened):
     bundle = opened(lambda m: m["sub_models"][0].update(colour="red"))
     assert bundle.sub_models[0].name == "submodel-00"

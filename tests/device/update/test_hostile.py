@@ -73,7 +73,7 @@ MANIFESTS = {
     "no labels": (changed(lambda m: m.update(labels=[])), "labels is empty"),
     "a label with an escape": (
         changed(lambda m: m["labels"].__setitem__(0, "\x1b[31mred")),
-        "must be printable",
+        "one line without control characters",
     ),
     "a class twice": (
         changed(lambda m: m["sub_models"][0].update(classes=[0, 0])),
