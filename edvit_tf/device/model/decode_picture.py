@@ -5,6 +5,7 @@ the orientation alone is read (`exif.py`), and whatever a decoder raises is one 
 """
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -23,10 +24,17 @@ MAX_PIXELS = 16 << 20
 MAX_SIDE = 16_384  # twice the width of the widest screens and of a phone's panorama
 MAX_RATIO = 64  # of the longer side to the shorter
 
-# Scans of a JPEG: a progressive one has about ten, and three pictures in one file 30. Each is a
-# pass over the whole picture, however few bytes it has.
+# Scans of a JPEG: a progressive one has about ten. Each is a pass over the whole picture, however
+# few bytes it has.
 _MAX_SCANS = 64
-_START_OF_SCAN = b"\xff\xda"
+# Segments of a JPEG, scans among them: 8 MiB of EXIF and other data in segments of 64 KiB are 128,
+# and a scan may bring eight tables.
+_MAX_SEGMENTS = 4096
+# What begins a segment, or ends the picture. Like libjpeg this passes over pixels (in which FF is
+# followed by 00), marks of a restart (D0 to D7), and whatever is not known.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+_START_OF_SCAN = 0xDA
+_END_OF_PICTURE = 0xD9
 
 _STRIP_BYTES = 1 << 20  # of Pillow's pixels, 4 bytes each, that are copied at a time
 
@@ -105,14 +113,37 @@ def _opened(image, data: bytes):
 
 
 def _check_scans(data: bytes) -> None:
-    """InputError for a JPEG that would keep a decoder busy for minutes."""
+    """InputError for a JPEG that would keep a decoder busy for minutes.
+
+    Its segments are walked by their lengths, to the end of the first picture: what they hold, and
+    the video that a phone puts behind a picture, have such bytes by chance.
+    """
     if not data.startswith(b"\xff\xd8"):
         return
-    scans = data.count(_START_OF_SCAN)
-    if scans > _MAX_SCANS:
-        raise InputError(
-            f"A JPEG of {scans} scans; at most {_MAX_SCANS} are decoded. Write the file again."
-        )
+
+    place = 2
+    scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = _MARKER.search(data, place)
+        # without an end it goes to the decoder, which says what is amiss
+        if marker is None or data[marker.end() - 1] == _END_OF_PICTURE:
+            return
+
+        scans += data[marker.end() - 1] == _START_OF_SCAN
+        if scans > _MAX_SCANS:
+            raise InputError(
+                f"A JPEG of more than {_MAX_SCANS} scans; at most {_MAX_SCANS} are decoded. Write "
+                "the file again."
+            )
+
+        # the length counts itself, two bytes
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + max(length, 2)
+
+    raise InputError(
+        f"A JPEG of more than {_MAX_SEGMENTS} segments; at most {_MAX_SEGMENTS} are read. Write "
+        "the file again."
+    )
 
 
 def _draft(picture, at_least: tuple[int, int]) -> None:

@@ -170,6 +170,50 @@ def test_a_jpeg_of_very_many_scans_is_refused():
         decode_image(many)
 
 
+SCANS_BY_CHANCE = b"\xff\xda\x00\x0c" * 200
+# Of another maker: in an APP segment of 802 bytes.
+HELD = b"\xff\xe5" + struct.pack(">H", 2 + len(SCANS_BY_CHANCE)) + SCANS_BY_CHANCE
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("where", ["a video behind it", "in a segment", "in a comment of it"])
+def test_bytes_that_look_like_scans_are_none(where, progressive):
+    """A motion photo has an MP4 behind the picture; cameras keep raw data in segments."""
+    data = encoded(Image.fromarray(COLOURS), "JPEG", progressive=progressive)
+    odd = {
+        "a video behind it": data + b"\0\0\0\x18ftypmp42" + SCANS_BY_CHANCE,
+        "in a segment": data[:2] + HELD + data[2:],
+        "in a comment of it": data[:2] + HELD.replace(b"\xff\xe5", b"\xff\xfe") + data[2:],
+    }
+    np.testing.assert_array_equal(decode_image(odd[where]), decode_image(data))
+
+
+def test_scans_behind_what_only_looks_like_an_end_are_counted():
+    """The end in a segment is none, nor are marks of a restart, fillings and unknown markers."""
+    data = encoded(Image.fromarray(COLOURS), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    many = data[scan:-2] * decode_picture._MAX_SCANS
+    end = b"\xff\xe5\x00\x04\xff\xd9"
+    for between in (end, b"\xff\xd0", b"\xff" * 9, b"\xff\x00", b"\xff\x01"):
+        with pytest.raises(InputError, match="scans; at most 64"):
+            decode_image(data[:2] + end + data[2:scan] + between + many + data[-2:])
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\xff\xe5\x00\x02", b"\xff\xe5\x00\x00", b"\xff\xfe\x00\x03x"]
+)
+def test_a_jpeg_of_very_many_segments_is_refused(filling):
+    data = encoded(Image.fromarray(COLOURS), "JPEG")
+    with pytest.raises(InputError, match="more than 4096 segments"):
+        decode_image(data[:2] + filling * (8 << 18) + data[2:])
+
+
+@pytest.mark.parametrize("rest", [b"", b"\xff", b"\xff\xe5", b"\xff\xe5\xff", b"\xff\xe5\xff\xff"])
+def test_a_jpeg_that_ends_early_is_the_decoder_s_to_judge(rest):
+    with pytest.raises(InputError, match="Not a readable picture"):
+        decode_image(b"\xff\xd8" + rest)
+
+
 def photo(width: int, height: int) -> np.ndarray:
     """uint8 (H, W, 3): smooth forms with noise, as a camera's."""
     rng = np.random.default_rng(0)
