@@ -8,6 +8,7 @@ are kept in a cache of the user's, which may be deleted at any time.
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,8 +89,12 @@ def _state(path: Path) -> list[int]:
 
 
 def _cache_file(paths: Sequence[Path]) -> Path | None:
-    """Where the digests of these files are kept; None where nothing can be."""
-    if not paths:
+    """Where the digests of these files are kept; None where nothing can be.
+
+    On Windows st_ctime is the time of creation, so nothing would tell a file that was changed and
+    had its time set back: all are read.
+    """
+    if not paths or sys.platform == "win32":
         return None
 
     place = os.path.commonpath([path.parent for path in paths])

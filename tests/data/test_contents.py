@@ -93,6 +93,14 @@ def test_a_file_that_was_changed_just_now_is_not_known_by_its_time(folder, reads
     assert len(reads) == 6
 
 
+def test_on_windows_all_is_read_each_time(folder, reads, monkeypatch):
+    """st_ctime is the time of creation there: a change whose time was set back would not show."""
+    monkeypatch.setattr(contents.sys, "platform", "win32")
+    paths = sorted(folder.iterdir())
+    assert file_digests(paths) == file_digests(paths)
+    assert len(reads) == 6
+
+
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"x": 1}', b"\xff", b"[" * 100_000])
 def test_a_damaged_cache_is_done_without(folder, reads, damage):
     paths = sorted(folder.iterdir())
