@@ -11,6 +11,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import itertools
 import socket
 import time
 import traceback
@@ -25,8 +26,10 @@ from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.heavy import LIGHT_SECONDS, HeavyWatch
 from edvit_tf.aggregate.hedge import RoundTrips
+from edvit_tf.aggregate.own_check import OwnCheck
 from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.reply import Expected, Reply, checked_reply
 from edvit_tf.aggregate.request_parts import size_bytes
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
@@ -68,7 +71,8 @@ class Link:
     """A device as the aggregator sees it. Belongs to one event loop.
 
     `light` is a request that costs the device little, without a model's name (`heavy.py`). `fleet`
-    is the list of all links, this one among them later.
+    is the list of all links, this one among them later. `expected` is what the answer of each
+    sub-model must be.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Link:
         own: tls.Identity | None,
         light: tuple[bytes, ...],
         fleet: Sequence["Link"],
+        expected: Sequence[Expected],
     ) -> None:
         self.device = device
         self.digest = digest
@@ -89,6 +94,8 @@ class Link:
         self.instance = ""  # of the worker's process, if it says so
         self._fleet = fleet
         self._light = light
+        self._own_count = itertools.count()  # of requests of our own
+        self._expected = {each.name: each for each in expected}
         self._thread = OwnThread()
 
         if own is None:
@@ -103,6 +110,7 @@ class Link:
 
         self.breaker = Breaker(self._breaker_changed)
         self.heavy = HeavyWatch(self._infer_light, self._found_stuck)
+        self.own_check = OwnCheck(self._infer_light, self._checked_ourselves)
         self.round_trips = RoundTrips()
         # requests without an answer, by reason
         self.failures: collections.Counter[str] = collections.Counter()
@@ -157,7 +165,7 @@ class Link:
     def answered(self, seconds: float, asked: Asked) -> None:
         """A request was answered well after so long."""
         if asked.heavy:
-            self.heavy.ended(answered=True)
+            self.heavy.answered(seconds)
         else:
             self.round_trips.add(seconds)
         self._last_answer = self._last_answers[asked.name] = time.monotonic()
@@ -170,8 +178,12 @@ class Link:
 
         # asked before the request is taken off: it may be what the others waited for
         excused = why == "deadline" and self._is_excused(asked)
-        if asked.heavy:
-            self.heavy.ended(answered=why not in ("deadline", ""))
+        if asked.heavy and why == "deadline":
+            self.heavy.late(asked.name)
+        elif asked.heavy and why == "":
+            self.heavy.given_up(asked.name, time.monotonic() - asked.sent)
+        elif asked.heavy:
+            self.heavy.refused()
 
         if why in _SILENT and not excused:
             self.breaker.failed(asked.trial, why)
@@ -187,10 +199,11 @@ class Link:
         """
         self.failures["wrong answer" if blamed else kind] += 1
         if asked.heavy:
-            self.heavy.ended(answered=True)
+            self.heavy.refused()
 
         if blamed:
-            self.breaker.failed(asked.trial, "wrong answer")
+            # its input may be odd all the same: the breaker moves if it fails one of ours too
+            self.own_check.doubted(asked.name, asked.trial)
         elif asked.trial:
             self.breaker.answered()
         else:
@@ -211,14 +224,26 @@ class Link:
         # nor is a file that takes long; the breaker that is open already was not opened by it
         if asked.trial or not (asked.heavy or self.heavy.excuses()):
             return False
-        self.heavy.look()
+        self.heavy.look(asked.name)
         return True
 
-    async def _infer_light(self) -> None:
-        """A request of our own that costs the device little."""
-        if self.seen.models:
-            name = min(self.seen.models)
-            await self.infer(name, self._light, "light", LIGHT_SECONDS)
+    async def _infer_light(self, name: str) -> Reply:
+        """The answer to a request of our own that costs the device little. Raises as `infer` does,
+        and WireError for a wrong one.
+        """
+        request_id = f"own-{next(self._own_count)}"
+        started = time.perf_counter()
+        received = await self.infer(name, self._light, request_id, LIGHT_SECONDS)
+        total_ms = 1e3 * (time.perf_counter() - started)
+        return checked_reply(received, request_id, self.device.name, total_ms, self._expected[name])
+
+    def _checked_ourselves(self, trial: bool, fine: bool | None) -> None:
+        if fine is False:
+            self.breaker.failed(trial, "wrong answer")
+        elif fine and trial:
+            self.breaker.answered()
+        else:
+            self.breaker.dropped(trial)
 
     def _found_stuck(self) -> None:
         self.breaker.open("deadline")
@@ -269,6 +294,7 @@ class Link:
 
     async def close(self) -> None:
         self.heavy.close()
+        self.own_check.close()
         self._stream.close()
         with contextlib.suppress(Exception):
             await self.channel.close()

@@ -68,7 +68,7 @@ def serve(options: AggregatorOptions) -> int:
         # in the loop, to which the channels belong
         links: list[Link] = []
         for device in devices:
-            links.append(Link(device, bundle.digest, pins, own, light, links))
+            links.append(Link(device, bundle.digest, pins, own, light, links, expected))
         fanout = Fanout(links, expected, deadline_seconds)
         return AggregatorService(
             bundle,

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.devices import Device
-from edvit_tf.aggregate.link import Link
+from edvit_tf.aggregate.link import Link, Seen
 from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.reply import Expected
 from tests.support.aggregator_process import aggregator, all_ready, infer
+from tests.support.fake_device import fake_device, good
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
 
@@ -102,11 +104,55 @@ def test_a_device_that_hangs_is_found_by_a_light_request_of_our_own(tiny_bundle,
         assert (opened[0]["state"], opened[0]["reason"]) == ("open", "deadline")
 
 
+def _looks_after(why: str, waited: float, usual: list[float]) -> list[str]:
+    """Which sub-models are asked of a device that has two, once a file of submodel-01 has ended."""
+    asked_for = []
+
+    def infer(request):
+        asked_for.append(request.model_name)
+        return good(request.model_name, "d", 4, request)
+
+    async def talk(address):
+        expected = [Expected(name, 4, "d") for name in ("submodel-00", "submodel-01")]
+        link = Link(Device("pi", address), "d", Pins(()), None, (), [], expected)
+        link.seen = Seen("ready", "", frozenset({"submodel-00", "submodel-01"}))
+        for seconds in usual:
+            link.answered(seconds, link.ask("submodel-01", True, None))
+
+        asked = link.ask("submodel-01", True, None)
+        link.unanswered(why, asked._replace(sent=asked.sent - waited))
+        while link.heavy.excuses():
+            await asyncio.sleep(0.01)
+        await link.close()
+
+    with fake_device("submodel-01", "d", infer) as address:
+        asyncio.run(talk(address))
+
+    return asked_for
+
+
+def test_the_sub_model_that_was_late_is_the_one_that_is_looked_at():
+    assert _looks_after("deadline", 1.0, []) == ["submodel-01"]
+
+
+@pytest.mark.parametrize(
+    "waited, usual, looks",
+    [
+        (0.01, [], 0),
+        (1.1, [], 1),
+        (1.1, [2.0] * 20, 0),
+        (0.3, [0.1] * 20, 1),
+    ],
+)
+def test_a_file_that_is_given_up_soon_costs_the_device_no_look(waited, usual, looks):
+    assert len(_looks_after("", waited, usual)) == looks
+
+
 def test_deadlines_of_a_device_that_answers_others_meanwhile_open_no_breaker():
     """Many requests that were sent at once are late at once: it is busy, and not silent."""
 
     async def talk():
-        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [], [])
         asked = [link.ask("submodel-00", False, None) for _ in range(8)]
         link.answered(0.01, asked.pop())
         for each in asked:

@@ -12,7 +12,7 @@ from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.pins import Pins
-from edvit_tf.aggregate.reply import Reply
+from edvit_tf.aggregate.reply import Expected, Reply
 from edvit_tf.aggregate.votes import Votes
 from edvit_tf.device.model.answer_ranges import answer_ranges
 from edvit_tf.device.model.bundle import open_bundle
@@ -20,7 +20,7 @@ from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors
 from tests.support.aggregator_process import aggregator, all_ready, fused, infer
 from tests.support.commands import rewrite_manifest
-from tests.support.fake_device import Refusal, fake_device
+from tests.support.fake_device import Refusal, fake_device, good
 from tests.support.worker_process import wait_for, worker
 
 X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
@@ -33,7 +33,7 @@ def _voted(kinds: list[str], answers: int) -> tuple[bool, grpc.StatusCode | None
     async def vote():
         votes = Votes(len(kinds) + answers, 1)
         links = [
-            Link(Device(f"pi-{j}", "127.0.0.1:1"), "d", Pins(()), None, (), []) for j in (0, 1)
+            Link(Device(f"pi-{j}", "127.0.0.1:1"), "d", Pins(()), None, (), [], []) for j in (0, 1)
         ]
         for _ in range(answers):
             votes.count(Reply(np.zeros((1, 2), np.float32), "pi", 1.0, 0.0, 0.0))
@@ -74,7 +74,7 @@ def test_a_doubt_that_comes_after_the_end_is_told_as_well():
     """A cancelled attempt hears of its end after the request's: by then it may be refused."""
 
     async def talk():
-        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [], [])
         for _ in range(breaker.FAILURES):
             link.breaker.failed(False, "down")
         votes = Votes(2, 1)
@@ -91,7 +91,7 @@ def test_a_doubt_that_comes_after_the_end_is_told_as_well():
 
 def test_a_request_whose_client_went_away_blames_nobody():
     async def talk():
-        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [])
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [], [])
         votes = Votes(3, 1)
         votes.count(Reply(np.zeros((1, 2), np.float32), "pi", 1.0, 0.0, 0.0))
         votes.doubt(link, link.ask("submodel-00", False, None), "INVALID_ARGUMENT", "no")
@@ -100,6 +100,72 @@ def test_a_request_whose_client_went_away_blames_nobody():
         await link.close()
 
     asyncio.run(talk())
+
+
+def _refusing(everything: bool):
+    """A device that refuses the input of a client, or our own too."""
+
+    def infer(request):
+        if everything or "client" in request.parameters:
+            return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no lamb")
+        return good("submodel-00", "d", 4, request)
+
+    return infer
+
+
+def _states_after_doubts(infer, first: str) -> list[str]:
+    """The breaker's states after each of five requests that are blamed on a device, and the last
+    with its reason; `first` is what it was before.
+    """
+
+    async def talk(address):
+        expected = [Expected("submodel-00", 4, "d")]
+        link = Link(Device("pi", address), "d", Pins(()), None, (), [], expected)
+        states = []
+        if first == "open":
+            link.breaker.open("down")
+            link.breaker._until = 0.0  # the pause is over
+
+        for _ in range(5):
+            asked = link.ask("submodel-00", False, None)
+            link.doubted("INVALID_ARGUMENT", asked, blamed=True)
+            # the verdict comes when ours is answered
+            while link.own_check._tasks:
+                await asyncio.sleep(0.005)
+            states.append(link.breaker.state)
+            if link.breaker.state == "open":
+                break
+
+        assert link.failures["wrong answer"] == len(states)
+        await link.close()
+        return states
+
+    with fake_device("submodel-00", "d", infer) as address:
+        return asyncio.run(talk(address))
+
+
+@pytest.mark.parametrize(
+    "first, everything, states",
+    [
+        ("closed", False, ["closed"] * 5),
+        ("closed", True, ["closed", "closed", "open"]),
+        ("open", False, ["closed"] * 5),  # its trial: it answers ours
+        ("open", True, ["open"]),
+    ],
+)
+def test_odd_inputs_of_one_client_take_no_device_from_the_others(first, everything, states):
+    assert _states_after_doubts(_refusing(everything), first) == states
+
+
+def test_odd_inputs_cost_a_device_one_request_of_ours_a_second():
+    own = []
+
+    def infer(request):
+        own.append(request.id)
+        return good("submodel-00", "d", 4, request)
+
+    assert _states_after_doubts(infer, "closed") == ["closed"] * 5
+    assert len(own) == 1
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +231,8 @@ def test_numbers_that_no_input_gives_are_not_fused(ranged_bundle, tmp_path, valu
             right = fused(ranged_bundle, X, (1,))[0]
             np.testing.assert_array_equal(outputs["probabilities"][0], right)
 
+        # it answers an input of the aggregator's own as wrongly
+        wait_for(lambda: one.events("breaker"), 5)
         assert [event["reason"] for event in one.events("breaker")] == ["wrong answer"]
 
 

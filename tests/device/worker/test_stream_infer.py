@@ -470,7 +470,7 @@ def test_large_requests_and_older_workers_are_asked_by_calls():
     """
 
     async def talk(address):
-        link = Link(Device("one", address), "d", Pins(()), None, (), [])
+        link = Link(Device("one", address), "d", Pins(()), None, (), [], [])
         for bytes_of_it, streams in ((300 << 10, True), (300, False)):
             link._streams = True
             parts = request_parts("image", bytes(bytes_of_it))
