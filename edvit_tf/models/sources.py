@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.checked import digest
+from edvit_tf.data.names import printable
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ConfigError
 from edvit_tf.models import ModelConfig
@@ -250,7 +251,8 @@ def base_origin(source: str | Path, splits: str) -> str:
     stored = _run_of(path)
     if stored is None:
         return (
-            f"{path.name} (sha256 {content[:16]}), origin unknown: it may have seen the test split"
+            f"{printable(path.name)} (sha256 {content[:16]}), origin unknown: it may have seen the "
+            "test split"
         )
 
     if stored["splits"] != splits:
@@ -259,7 +261,7 @@ def base_origin(source: str | Path, splits: str) -> str:
             "recordings that would be tested on here may be among those it has seen. Use the "
             "same data and --seed as its run."
         )
-    return f"{path.name} (sha256 {content[:16]}), trained on the same split"
+    return f"{printable(path.name)} (sha256 {content[:16]}), trained on the same split"
 
 
 def _run_of(path: Path) -> dict | None:
@@ -288,7 +290,7 @@ def _shown(folder: Path) -> str:
         name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
         return f"{name} at {folder.name[:12]}"
 
-    return folder.resolve().name
+    return printable(folder.resolve().name)
 
 
 def _refusal() -> str:

@@ -510,6 +510,17 @@ def test_where_a_base_comes_from_is_said(tmp_path):
     assert base_origin(tmp_path / "tiny", "splits") != first
 
 
+def test_a_base_whose_name_is_not_utf_8_is_told_in_words_that_can_be_stored(tmp_path):
+    """No manifest may hold the lone surrogate as which Python keeps such a byte."""
+    base = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.keras"))
+    base.write_bytes(b"weights")
+    assert base_origin(base, "splits").startswith("caf\\xe9.keras (sha256 ")
+
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/th\xe9"))
+    huggingface(folder)
+    assert base_origin(folder, "splits").startswith("th\\xe9 (sha256 ")
+
+
 @pytest.mark.parametrize("record", [None, "", '{"description": {"spl', "[]", '{"description": {}}'])
 def test_a_base_whose_run_cannot_be_told_is_of_unknown_origin(tmp_path, record):
     base = tmp_path / "run.work" / "base" / "base.keras"
