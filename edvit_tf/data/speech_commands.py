@@ -12,7 +12,7 @@ from edvit_tf.errors import DataError
 from .audio import SUFFIXES, input_files, mel_spec, reader, scan, sounds
 from .dataset import SPLITS, Dataset, Recording, Skipped
 from .folders import Found, class_folders, files, has_file, note_others, only_one, subfolders
-from .lists import check_matched, read_list, recording_key
+from .lists import check_matched, match, read_list, recording_key
 from .names import check_apart, class_labels, printable
 from .split import check_classes, check_disjoint, split_groups
 
@@ -38,7 +38,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     drawn by speaker.
 
     DataError: too few words, a speaker on two sides, an empty class, too many unreadable files, a
-    list of which most lines name no recording.
+    list of which most lines of the words that are there name no recording.
     """
     place = only_one("speech_commands", found)
     notes: list[str] = []
@@ -103,7 +103,7 @@ def _words(place: Found, notes: list[str], skipped: list[Skipped]) -> dict[Path,
     folders = class_folders(place, skipped)
     no_words = [folder.name for folder in folders if folder.name.startswith("_")]
     # The noise of the original is no class of anybody's.
-    made = [name for name in no_words if name != "_background_noise_"]
+    made = [printable(name) for name in no_words if name != "_background_noise_"]
     if made:
         notes.append(f"folders in underscores are no words and are left out: {', '.join(made)}")
 
@@ -134,8 +134,8 @@ def _most_populous(place: Found, words: dict[Path, list[Path]], count: int) -> l
 
 def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict[str, str]]:
     """Split -> the lines of its list by key, for the lists that are there; lines that name no
-    recording are noted. DataError: most lines are so, a recording is in both lists, or a list has
-    another name.
+    recording are noted. DataError: most lines of the folders that are there are so, or all lines;
+    a recording is in both lists; a list has another name.
     """
     there = {path.name.casefold(): path for path in files(place.folder)}
     listed = {}
@@ -147,16 +147,10 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
             continue
 
         listed[split] = read_list(path, SUFFIXES)
-        unmatched = check_matched(path, listed[split], on_disk)
-        if unmatched:
-            note = (
-                f"{len(unmatched)} of {len(listed[split])} lines of {name} name no recording, "
-                f"e.g. {', '.join(unmatched[:3])}"
-            )
-            print(f"WARNING: {note}", file=sys.stderr)
-            notes.append(note)
+        for note in check_matched(path, listed[split], on_disk):
+            _warn(note, notes)
 
-    _check_names(place, there, listed, on_disk)
+    _check_names(place, there, listed, on_disk, notes)
     both = set(listed.get("test", {})) & set(listed.get("validation", {}))
     if both:
         first = listed["test"][min(both)]
@@ -167,27 +161,49 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
     return listed
 
 
+def _warn(note: str, notes: list[str]) -> None:
+    print(f"WARNING: {note}", file=sys.stderr)
+    notes.append(note)
+
+
 def _check_names(
-    place: Found, there: dict[str, Path], listed: dict[str, dict[str, str]], on_disk: set[str]
+    place: Found,
+    there: dict[str, Path],
+    listed: dict[str, dict[str, str]],
+    on_disk: set[str],
+    notes: list[str],
 ) -> None:
     """DataError where a list is missing and a file of another name ("testing_list.txt.txt") is one:
-    what it holds out would be trained on.
+    what it holds out would be trained on. A file that is no text is passed over with a note.
     """
     missing = [name for split, name in LISTS.items() if split not in listed]
     for name, path in there.items():
-        is_text = path.suffix.lower() in LIST_SUFFIXES and path.is_file()
+        is_text = path.suffix.lower() in LIST_SUFFIXES and os.path.isfile(path)
         if not missing or not is_text or name in LISTS.values() or "train" in name:
             continue
 
-        # A table's first column is what names the recording.
-        lines = [line.split(",")[0].split("\t")[0] for line in read_list(path, SUFFIXES).values()]
-        named = sum(recording_key(line, SUFFIXES) in on_disk for line in lines)
-        if named > len(lines) / 2:
+        try:
+            lines = read_list(path, SUFFIXES)
+        except DataError:
+            _warn(f"{place.relative(path)} is not looked into: it is no list of recordings", notes)
+            continue
+
+        found = match(_first_columns(lines), on_disk)
+        if found.is_list:
             raise DataError(
-                f"{printable(path.name)} in {place.folder} lists {named} recordings, and there is "
-                f"no {' and no '.join(missing)}. Give the list that name, or take it out of the "
-                "folder to have the split drawn."
+                f"{printable(path.name)} in {place.folder} lists {found.named} recordings, and "
+                f"there is no {' and no '.join(missing)}. Give the list that name, or take it out "
+                "of the folder to have the split drawn."
             )
+
+
+def _first_columns(lines: dict[str, str]) -> dict[str, str]:
+    """The lines of a table by its first column, which names the recording."""
+    first = {}
+    for line in lines.values():
+        column = line.split(",")[0].split("\t")[0]
+        first[recording_key(column, SUFFIXES)] = column
+    return first
 
 
 def _splits(

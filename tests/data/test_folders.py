@@ -169,6 +169,15 @@ def test_folders_in_underscores_are_no_words(tmp_path):
     assert any("no words and are left out: _silence_, _unknown_" in n for n in loaded.notes)
 
 
+def test_notes_on_folders_whose_names_are_not_utf_8_can_be_stored(tmp_path):
+    write_speech(tmp_path, words=("yes", "no"), speakers=4, lists=False)
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/_caf\xe9_"))
+    write_wav(folder / "00000000_nohash_0.wav", tone(1600), 16_000)
+    notes = data.load("speech_commands", tmp_path, num_words=2, **OPTIONS).notes
+    assert "folders in underscores are no words and are left out: _caf\\xe9_" in notes
+    "".join(notes).encode()  # they can be stored
+
+
 def test_folders_of_disks_and_systems_are_no_classes(animals):
     for name in ("@eaDir", "$RECYCLE.BIN", "lost+found"):
         for n in range(30):

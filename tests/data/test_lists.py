@@ -1,8 +1,11 @@
 """Lists that people make: whatever editor wrote them, what they hold out is held out."""
 
+import os
+
 import pytest
 
 from edvit_tf import data
+from edvit_tf.data import lists
 from edvit_tf.data.lists import read_list, recording_key
 from edvit_tf.errors import DataError
 from tests.support.data_files import tone, write_speech, write_wav
@@ -89,6 +92,53 @@ def test_other_texts_beside_a_drawn_split_are_no_lists(spoken):
     assert len(loaded.recordings("test")) > 0
 
 
+FOREIGN = {
+    "a zero byte": b"yes\0no",
+    "UTF-16 that is cut": b"\xff\xfey\0e",
+    "too long": b"yes/a.wav\n" * (lists.MAX_LIST_BYTES // 10 + 1),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_foreign_file_that_is_no_list_is_passed_over_with_a_note(spoken, what, capsys):
+    (spoken / "features.csv").write_bytes(FOREIGN[what])
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    (note,) = [note for note in loaded.notes if "features" in note]
+    assert note == f"{spoken.name}/features.csv is not looked into: it is no list of recordings"
+    assert f"WARNING: {note}\n" in capsys.readouterr().err
+    assert len(loaded.recordings("test")) > 0
+
+
+def test_a_foreign_file_that_may_not_be_read_is_passed_over(spoken, monkeypatch):
+    """Root may read all files, so the refusal of the system is made up."""
+    (spoken / "features.csv").write_text("yes/a.wav")
+
+    def closed(path, *rest):
+        if "features" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return open(path, *rest)
+
+    monkeypatch.setattr(lists, "open", closed, raising=False)
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    assert any("features.csv is not looked into" in note for note in loaded.notes)
+
+
+def test_of_a_file_without_end_no_more_is_read_than_a_list_has(tmp_path):
+    path = tmp_path / "testing_list.txt"
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)  # no byte of it is on the disk
+    with pytest.raises(DataError, match="has more than 16 MiB"):
+        read_list(path, (".wav",))
+
+
+def test_a_pipe_in_the_place_of_a_list_is_not_waited_for(spoken):
+    write_lists(spoken)
+    (spoken / "testing_list.txt").unlink()
+    os.mkfifo(spoken / "testing_list.txt")
+    with pytest.raises(DataError, match=r"testing_list\.txt cannot be read \(it is no file\)"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
 def test_an_accent_may_be_stored_in_two_ways(tmp_path):
     """macOS wrote the list, Linux the folder."""
     write_speech(tmp_path, words=("cafe\u0301", "no"), lists=False)
@@ -129,6 +179,49 @@ def test_words_that_are_not_taken_are_no_lines_that_name_nothing(spoken):
     with open(spoken / "testing_list.txt", "a") as file:
         file.write("up/0000ffff_nohash_0.wav\n")
     assert data.load("speech_commands", spoken, **OPTIONS).notes == []
+
+
+def add_lines(folder, words, speakers=range(8)):
+    with open(folder / "testing_list.txt", "a") as file:
+        for word in words:
+            file.writelines(f"{word}/{n:08x}_nohash_0.wav\n" for n in speakers)
+
+
+def test_who_keeps_some_words_of_an_official_list_has_it_matched(spoken, capsys):
+    write_lists(spoken)
+    add_lines(spoken, ("bed", "cat"))
+    loaded = data.load("speech_commands", spoken, **OPTIONS)
+    note = (
+        "16 of 19 lines of testing_list.txt are of class folders that are not there, e.g. "
+        "bed/00000000_nohash_0.wav, bed/00000001_nohash_0.wav, bed/00000002_nohash_0.wav"
+    )
+    assert loaded.notes == [note]
+    assert capsys.readouterr().err == f"WARNING: {note}\n"
+    assert [f"{name}.wav" for name in loaded.split_ids("test")] == listed(0)
+
+
+def test_lines_of_words_that_are_there_are_counted_without_the_others(spoken):
+    write_lists(spoken)
+    add_lines(spoken, ("yes",), range(0xF0, 0xF4))
+    add_lines(spoken, ("bed", "cat"))
+    with pytest.raises(DataError, match="20 of 23 lines .* name no recording there: yes/000000f0"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+def test_a_list_of_other_words_alone_is_refused(spoken):
+    write_lists(spoken)
+    (spoken / "testing_list.txt").unlink()
+    add_lines(spoken, ("bed", "cat"))
+    with pytest.raises(DataError, match="16 of 16 lines .* name no recording there: bed/0"):
+        data.load("speech_commands", spoken, **OPTIONS)
+
+
+def test_an_official_list_of_another_name_is_known_by_the_words_that_are_kept(spoken):
+    write_lists(spoken)
+    add_lines(spoken, ("bed", "cat"))
+    (spoken / "testing_list.txt").rename(spoken / "testing_list.txt.txt")
+    with pytest.raises(DataError, match=r"lists 3 recordings, and there is no testing_list\.txt"):
+        data.load("speech_commands", spoken, **OPTIONS)
 
 
 @pytest.mark.parametrize(
