@@ -142,6 +142,7 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
     assert present == set(bundle.files) | {
         "manifest.json",
         "results.json",
+        "predictions.npz",
         "run.json",
         "report.html",
         "README.md",

@@ -96,7 +96,17 @@ def test_a_fault_in_the_background_ends_it_with_that_fault(run, capfd):
     assert run.service.closed
 
 
-def test_a_hangup_is_written_down_and_ends_nothing(run, capfd):
+@pytest.fixture
+def hangups():
+    """SIGHUP as a process usually has it: what is started by nohup inherits that it is ignored, and
+    a server leaves it so.
+    """
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hangup_is_written_down_and_ends_nothing(hangups, run, capfd):
     """systemd would take an end by SIGHUP for a wanted one, and never start it again."""
 
     async def hang_up():
@@ -110,7 +120,7 @@ def test_a_hangup_is_written_down_and_ends_nothing(run, capfd):
     assert told == ["serving", "hangup", "hangup", "draining", "stopped"]
 
 
-def test_a_hangup_while_it_starts_ends_nothing_either():
+def test_a_hangup_while_it_starts_ends_nothing_either(hangups):
     code = (
         "import os, signal\n"
         "from edvit_tf.device.rpc import signals\n"
@@ -124,7 +134,7 @@ def test_a_hangup_while_it_starts_ends_nothing_either():
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
 
 
-def test_a_closed_terminal_ends_it():
+def test_a_closed_terminal_ends_it(hangups):
     """A server that was started by hand does not stay behind."""
     code = (
         "import asyncio, os, signal\n"
