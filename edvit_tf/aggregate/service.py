@@ -41,7 +41,10 @@ _RESERVE_SECONDS = 0.02
 # And for each request that may be answered at the same moment: where one device is silent, all that
 # wait for it end together. On a loaded machine 67 of them took 0.37 s.
 _TURN_SECONDS = 0.003
-_CROWD_FADES = 0.995  # a request: the first of a crowd is to know of those that come behind it
+# The first of a crowd is to know of those that come behind it, as after the last deadline; but a
+# crowd of a moment ago must not take time from those who come alone. By time: a request a second
+# would remember it for minutes.
+_CROWD_HALF_LIFE_SECONDS = 2.0
 _REASONS = 4000  # characters: a status of more than 8 KiB does not arrive
 
 
@@ -78,6 +81,7 @@ class AggregatorService(BaseService):
         self.losses = measured_losses(bundle)
         self.outgoing = Outgoing(len(bundle.sub_models), message_limit(model_input))
         self.crowd = 0.0  # requests that were in flight together lately
+        self.crowd_at = 0.0  # time.monotonic() of that
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
@@ -135,7 +139,7 @@ class AggregatorService(BaseService):
         request.ClearField("inputs")
 
         left = seconds_left(request, context, self.deadline_seconds)
-        until = now + left - self._reserve(left)
+        until = now + left - self._reserve(left, now)
 
         caller = caller_of(context)
         replies, missing = await self._ask_devices(value, until, caller)
@@ -171,11 +175,14 @@ class AggregatorService(BaseService):
             parameters={**parameters, "total_ms": 1e3 * seconds},
         )
 
-    def _reserve(self, left: float) -> float:
+    def _reserve(self, left: float, now: float) -> float:
         """Seconds of a request's time that its devices do not get: fusion, the way back, and the
-        turns of the others that are answered with it.
+        turns of the others that are answered with it. `now` is time.monotonic().
         """
-        self.crowd = max(self.in_flight, _CROWD_FADES * self.crowd)
+        fades = 0.5 ** ((now - self.crowd_at) / _CROWD_HALF_LIFE_SECONDS)
+        self.crowd = max(self.in_flight, fades * self.crowd)
+        self.crowd_at = now
+
         reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
         reserve += self.crowd * _TURN_SECONDS
 

@@ -142,7 +142,8 @@ def test_a_wrong_answer_counts_as_missing(tiny_bundle, first, tmp_path, fault, s
             right = fused(tiny_bundle, X, (1,))[0]
             np.testing.assert_array_equal(outputs["probabilities"][0], right)
 
-        # three of them were enough: it is left alone
+        # three of them were enough: it is left alone, as soon as ours has fared as badly
+        wait_for(lambda: able.events("breaker"), 5)
         assert [event["reason"] for event in able.events("breaker")] == ["wrong answer"]
 
 

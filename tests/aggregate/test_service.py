@@ -296,10 +296,11 @@ def test_in_a_crowd_the_devices_get_less_of_the_deadline():
     """Where one of them is silent, all that wait for it are answered at the same moment, one after
     the other.
     """
-    service = SimpleNamespace(in_flight=1, crowd=0.0, fusion=SimpleNamespace(seconds=0.001))
+    fusion = SimpleNamespace(seconds=0.001)
+    service = SimpleNamespace(in_flight=1, crowd=0.0, crowd_at=0.0, fusion=fusion)
 
-    def reserve(left: float) -> float:
-        return AggregatorService._reserve(service, left)
+    def reserve(left: float, now: float = 100.0) -> float:
+        return AggregatorService._reserve(service, left, now)
 
     alone = reserve(1.5)
     assert alone == pytest.approx(0.075 + 0.004 + 0.003)
@@ -310,7 +311,9 @@ def test_in_a_crowd_the_devices_get_less_of_the_deadline():
     assert reserve(0.2) == 0.05  # a quarter, at most
     for _ in range(1000):
         reserve(1.5)
-    assert reserve(1.5) == pytest.approx(alone, abs=0.002)  # a crowd is forgotten
+    assert reserve(1.5) > 2 * alone  # how many ask is no clock
+    assert reserve(1.5, 101.0) > 1.5 * alone  # after a deadline
+    assert reserve(1.5, 115.0) == pytest.approx(alone, abs=0.002)  # a crowd is forgotten
 
 
 def test_sigterm_drains(tiny_bundle, tmp_path):
