@@ -30,7 +30,7 @@ def given_files(paths: Sequence[Path]) -> list[GivenFile]:
     common = _common(paths)
     files = []
     for path in paths:
-        found = list(_inside(path, set())) if path.is_dir() else [(path, None)]
+        found = list(_found(path))
         if not found:
             found = [(path, ConfigError("the folder holds no files. Name others."))]
         for file, trouble in found:
@@ -44,7 +44,7 @@ def _common(paths: Sequence[Path]) -> str:
     folders = []
     for path in paths:
         absolute = os.path.abspath(path)
-        folders.append(absolute if path.is_dir() else os.path.dirname(absolute))
+        folders.append(absolute if os.path.isdir(absolute) else os.path.dirname(absolute))
 
     try:
         return os.path.commonpath(folders)
@@ -57,6 +57,20 @@ def _name(file: Path, common: str) -> str:
     # "." is the folder that all were to be in
     name = os.path.relpath(absolute, common) if common else absolute
     return str(file) if name == "." else name
+
+
+def _found(path: Path) -> Iterator[tuple[Path, EdvitError | None]]:
+    """The files that one path stands for."""
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # in a folder that may not be entered; too long a name
+        yield path, _unreadable("file", error)
+        return
+
+    if is_folder:
+        yield from _inside(path, set())
+    else:
+        yield path, None
 
 
 def _inside(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, EdvitError | None]]:

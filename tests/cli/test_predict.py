@@ -245,5 +245,20 @@ def test_names_count_from_what_paths_have_in_common(tmp_path, monkeypatch):
         "two.png",
     ]
     assert given_files([]) == []
+
+
+def test_a_path_that_cannot_be_looked_at_is_named_and_the_others_are_answered(tmp_path):
+    """Too long a name, and a folder that may not be entered (not for root, who may)."""
+    good = tmp_path / "good.png"
+    good.touch()
+    long = tmp_path / ("x" * 300)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    files = given_files([long, good, closed / "inner.png"])
+    assert [file.path for file in files] == [long, good, closed / "inner.png"]
+    assert files[1].trouble is None
+    assert "cannot be read (File name too long)" in str(files[0].trouble)
+    if os.geteuid() != 0:
+        assert "cannot be read (Permission denied)" in str(files[2].trouble)
     assert printable("plain größe.png") == "plain größe.png"
     assert printable("a\x1b[31m\u202e") == "a\\x1b[31m\\u202e"

@@ -58,7 +58,7 @@ BOMBS = {
     ),
     "numbers that are not packed": (
         _tensor(b"INT64", _COUNT, field(5, _filled(b"\x18\1"))),
-        "message: got more than 10000 fields",
+        "int64_contents: got more than 256 numbers that are not packed",
     ),
     "shape": (_tensor(b"BOOL", _filled(b"\1")), "shape: got 8000000 bytes in one"),
     "sizes that are not packed": (_tensor(b"BOOL", b"\1", _filled(b"\x18\1")), "shape: got more"),
@@ -74,7 +74,13 @@ BOMBS = {
     "unknown fields": (_filled(b"\x78\1"), "field 15: got more than 64"),
     "different unknown fields": (
         b"".join(_varint(number * 8) + b"\1" for number in range(16, 60_000)),
-        "message: got more than 10000 fields",
+        "message: got more than 2500 fields",
     ),
+    # all within the limits of one list
+    "long parameters of tensors": (
+        _tensor(b"BOOL", b"\1", field(4, field(1, b"k") * 5_000) * 64) * 16,
+        "parameters: got 75001 bytes or more, with all parameters and shapes; expected 65536",
+    ),
+    "long outputs": (field(6, field(2, b"") * 8_000) * 64, "outputs: got 80000 bytes or more"),
     "groups": (_filled(b"\x7b\x7c"), "no protobuf message"),
 }

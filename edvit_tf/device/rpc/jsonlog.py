@@ -23,7 +23,8 @@ import traceback
 from collections.abc import Iterator
 
 _QUIET_SECONDS = 10.0
-_lock = threading.Lock()
+# The collector may log while a line is made: of a Future whose error nobody saw, by asyncio.
+_lock = threading.RLock()
 _last: dict[str, float] = {}
 _held: dict[str, int] = {}
 
@@ -139,8 +140,9 @@ class _Writer:
             self._changed.notify_all()
 
     def _append(self, data: bytes) -> None:
+        size = len(data)  # first, so that nothing comes between reading the sum and setting it
         self._lines.append(data)
-        self._waiting_bytes += len(data)
+        self._waiting_bytes += size
 
     def flush(self, seconds: float) -> None:
         with self._changed:
@@ -156,8 +158,9 @@ class _Writer:
             # a full disk or a reader that has gone must not stop the answers
             with contextlib.suppress(OSError):
                 _write_all(self._descriptor, data)
+            size = len(data)
             with self._changed:
-                self._waiting_bytes -= len(data)
+                self._waiting_bytes -= size
                 self._changed.notify_all()
 
 

@@ -23,10 +23,16 @@ MAX_LIST_BYTES = 16 << 10  # of a parameter, a shape: whatever is inside is soon
 # Requests without tensors hold a name or two; answers to them name the models.
 MAX_SMALL_REQUEST_BYTES = 64 << 10
 MAX_SMALL_ANSWER_BYTES = 1 << 20
-# In all, at about half a microsecond each. Numbers in a list come as one field, unless a writer
-# does not pack them.
-_MAX_FIELDS = 10_000
+# In all, at somewhat under a microsecond each, in which the server answers nobody. The most that
+# the limits above leave a request is some 2,300: strings, parameters of 16 tensors, outputs.
+_MAX_FIELDS = 2_500
 _MAX_FIELDS_OF_ANSWER = 20_000
+# Numbers in a list come as one field, unless a writer does not pack them. No writer of today's does
+# that, and for each there is a step here.
+_MAX_UNPACKED = 256
+# Of parameters and shapes, all together: two bytes of them can be an object of protobuf's.
+_MAX_LISTS_BYTES = 64 << 10
+_MAX_LISTS_BYTES_OF_ANSWER = 4 << 20  # 256 for each parameter
 _OTHERS = 64  # of a field that should come once
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -102,8 +108,11 @@ def check_counts(message: str, data: bytes, most_elements: int | None = None) ->
     is_request = message.endswith("Request")
     rule = _RULES.get(message)
     if rule is not None:
-        fields = _MAX_FIELDS if is_request else _MAX_FIELDS_OF_ANSWER
-        _Count(fields, most_elements).walk(rule, data, 0, len(data))
+        if is_request:
+            count = _Count(_MAX_FIELDS, _MAX_LISTS_BYTES, most_elements)
+        else:
+            count = _Count(_MAX_FIELDS_OF_ANSWER, _MAX_LISTS_BYTES_OF_ANSWER, most_elements)
+        count.walk(rule, data, 0, len(data))
         return
 
     most = MAX_SMALL_REQUEST_BYTES if is_request else MAX_SMALL_ANSWER_BYTES
@@ -114,9 +123,12 @@ def check_counts(message: str, data: bytes, most_elements: int | None = None) ->
 class _Count:
     """The counts of one message."""
 
-    def __init__(self, fields: int, elements: int | None) -> None:
+    def __init__(self, fields: int, lists_bytes: int, elements: int | None) -> None:
         self.fields_left = fields
         self.fields = fields
+        self.lists_bytes = 0
+        self.most_lists_bytes = lists_bytes
+        self.unpacked = 0
         self.elements = 0
         self.most_elements = elements
 
@@ -129,7 +141,6 @@ class _Count:
             if self.fields_left < 0:
                 raise CountError("message", f"more than {self.fields} fields", "fewer")
 
-            # numbers that stand by themselves are no more than the fields allow
             if number in rule.lists:
                 self._count_elements(name, rule.lists[number], data, first, last, packed)
                 continue
@@ -139,19 +150,36 @@ class _Count:
             if times > most:
                 raise CountError(name, f"more than {most}", f"{most} at most")
 
-            size = last - first
-            most_bytes = rule.most_bytes.get(number, size)
-            if size > most_bytes:
-                raise CountError(name, f"{size} bytes in one", f"{most_bytes} at most")
-
+            if number in rule.most_bytes:
+                self._count_bytes(name, last - first, rule.most_bytes[number])
             if packed and number in rule.inner:
                 self.walk(rule.inner[number], data, first, last)
+
+    def _count_bytes(self, name: str, size: int, most: int) -> None:
+        if size > most:
+            raise CountError(name, f"{size} bytes in one", f"{most} at most")
+
+        self.lists_bytes += size
+        most = self.most_lists_bytes
+        if self.lists_bytes > most:
+            raise CountError(
+                name,
+                f"{self.lists_bytes} bytes or more, with all parameters and shapes",
+                f"{most} at most",
+            )
 
     def _count_elements(
         self, name: str, width: int, data: bytes, first: int, last: int, packed: bool
     ) -> None:
         if not packed:
             self.elements += 1
+            self.unpacked += 1
+            if self.unpacked > _MAX_UNPACKED:
+                raise CountError(
+                    name,
+                    f"more than {_MAX_UNPACKED} numbers that are not packed",
+                    "a packed list, or raw contents",
+                )
         elif width:
             self.elements += (last - first) // width
         else:

@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -47,6 +48,28 @@ def test_lines_are_written_whole_and_in_order(monkeypatch):
     assert lines[3]["event"] == "event" and lines[3]["text"] == "é" * 20
     assert (lines[20]["event"], lines[20]["name"]) == ("library", "grpc")
     assert lines[20]["detail"] == "of a library"
+
+
+def test_a_line_of_the_collector_s_does_not_wait_for_the_one_it_came_into(monkeypatch):
+    """asyncio logs a Future whose error nobody saw where the collector finds it: anywhere."""
+
+    class Collected(dict):
+        def get(self, key, default=None):
+            if key == "outer":
+                logging.getLogger("asyncio").error("Future exception was never retrieved")
+            return super().get(key, default)
+
+    with standard_error(monkeypatch) as stderr, jsonlog.written_aside():
+        monkeypatch.setattr(jsonlog, "_last", Collected())
+        logs = threading.Thread(target=jsonlog.log_seldom, args=("refused", "outer"), daemon=True)
+        logs.start()
+        logs.join(5)
+        waits = logs.is_alive()
+        if waits:  # whoever logs next would wait as well, the end of this process too
+            jsonlog._lock.release()
+        assert not waits
+        events = [json.loads(stderr.readline())["event"] for _ in range(2)]
+    assert events == ["library", "refused"]
 
 
 def test_what_nobody_reads_is_dropped_and_counted_and_said_later(monkeypatch):
