@@ -57,11 +57,13 @@ class Shares:
         if amount > self.left(caller):
             return False
 
+        self._add(caller, amount)
+        return True
+
+    def _add(self, caller: Caller, amount: int) -> None:
         self.used += amount
         self._of_names[caller.name] += amount
         self._of_connections[caller.turn] += amount
-
-        return True
 
     def give(self, caller: Caller, amount: int = 1) -> None:
         """Gives back what was taken; who waits for room may get it."""
@@ -97,10 +99,14 @@ class Shares:
         )
 
     async def wait(self, caller: Caller, amount: int = 1) -> None:
-        """Takes `amount` as soon as that is within the caller's share. A cancelled wait takes
-        nothing.
+        """Takes `amount` as soon as that is within the caller's share; a name that holds nothing
+        needs no share, only the room, which those who come later leave to it. A cancelled wait
+        takes nothing.
         """
-        if self.take(caller, amount):
+        # what is reserved for aggregators is kept for nobody else
+        earlier = self._waiting.values() if caller.role != AGGREGATOR else ()
+        if not any(self._is_kept_for(*each) for each in earlier) and self._fits(caller, amount):
+            self._add(caller, amount)
             return
 
         turn = asyncio.get_running_loop().create_future()
@@ -111,12 +117,30 @@ class Shares:
             # let in and cancelled in the same moment
             if turn.done() and not turn.cancelled():
                 self.give(caller, amount)
-            raise
-        finally:
+            # what was kept for it is free for those behind it
             self._waiting.pop(turn, None)
+            self._let_in()
+            raise
+
+    def _fits(self, caller: Caller, amount: int) -> bool:
+        """Whether one that waits may take so much now."""
+        if amount <= self.left(caller):
+            return True
+        # large, where others hold their shares: else it would be shut out for as long as they do
+        return not self._of_names[caller.name] and amount <= self.limit - self.used
+
+    def _is_kept_for(self, caller: Caller, amount: int) -> bool:
+        """Whether the room that one waits for is kept for it, although it does not suffice yet."""
+        return not self._of_names[caller.name] and amount <= self.limit
 
     def _let_in(self) -> None:
+        kept = False
         for turn, (caller, amount) in list(self._waiting.items()):
-            if not turn.done() and self.take(caller, amount):
+            if turn.done() or (kept and caller.role != AGGREGATOR):
+                continue
+            if self._fits(caller, amount):
+                self._add(caller, amount)
                 del self._waiting[turn]
                 turn.set_result(None)
+            else:
+                kept = kept or self._is_kept_for(caller, amount)

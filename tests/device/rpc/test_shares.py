@@ -113,6 +113,75 @@ def test_who_waits_is_let_in_when_room_is_given_back_and_others_do_not_wait_for_
     asyncio.run(talk())
 
 
+def test_a_large_one_gets_its_turn_beside_a_greedy_one_that_asks_without_end():
+    """Both want a third at a time: a share of what the greedy one leaves is less than that."""
+
+    async def hold(shares: Shares, caller: Caller, amount: int) -> None:
+        await shares.wait(caller, amount)
+        await asyncio.sleep(0)
+        shares.give(caller, amount)
+
+    async def ask_without_end(shares: Shares) -> None:
+        while True:
+            await hold(shares, client("greedy"), 99)
+
+    async def talk():
+        shares = Shares("bytes", 300)
+        greedy = [asyncio.ensure_future(ask_without_end(shares)) for _ in range(8)]
+        await asyncio.sleep(0.01)
+        for amount in (99, 150, 201, 300):
+            await asyncio.wait_for(hold(shares, client("other"), amount), 5)
+            assert shares.used <= 300
+        for task in greedy:
+            task.cancel()
+        await asyncio.wait(greedy)
+        assert shares.used == 0 and not shares._waiting
+
+    asyncio.run(talk())
+
+
+def test_room_is_kept_for_one_that_holds_nothing_until_it_goes_away():
+    async def talk():
+        shares = Shares("bytes", 300)
+        assert shares.take(client("greedy"), 90)
+        large = asyncio.ensure_future(shares.wait(client("large"), 250))
+        await asyncio.sleep(0)
+        small = asyncio.ensure_future(shares.wait(client("small"), 10))
+        # more than there is in all is kept for nobody
+        never = asyncio.ensure_future(shares.wait(client("never"), 301))
+        await asyncio.sleep(0)
+        assert not large.done() and not small.done() and shares.used == 90
+
+        large.cancel()
+        await asyncio.wait([small], timeout=5)
+        assert small.done() and shares.used == 100
+        assert not never.done()
+        await asyncio.wait_for(shares.wait(client("next"), 10), 5)
+        never.cancel()
+
+    asyncio.run(talk())
+
+
+def test_aggregators_do_not_wait_behind_it():
+    async def talk():
+        shares = Shares("bytes", 300, reserved=150)
+        assert shares.take(client("greedy"), 90)
+        large = asyncio.ensure_future(shares.wait(client("large"), 250))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(shares.wait(HUB, 60), 5)
+
+        # nor those that wait themselves, when room is given back
+        waiting = asyncio.ensure_future(shares.wait(HUB, 90))
+        await asyncio.sleep(0)
+        assert not waiting.done() and not large.done()
+        shares.give(HUB, 60)
+        await asyncio.wait([waiting], timeout=5)
+        assert waiting.done() and not large.done()
+        large.cancel()
+
+    asyncio.run(talk())
+
+
 def test_one_let_in_and_cancelled_in_the_same_moment_holds_nothing():
     async def talk():
         shares = Shares("bytes", 12)
