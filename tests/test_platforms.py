@@ -1,9 +1,10 @@
 """Systems other than Linux: what is installed there, and that it imports there."""
 
+import numpy as np
 import pytest
 from packaging.markers import Marker
 
-from tests.support.commands import ROOT, run_host
+from tests.support.commands import ROOT, run_host, run_python
 
 SYSTEMS = ("linux", "darwin", "win32")
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -88,6 +89,31 @@ for path in sorted(Path("edvit_tf").rglob("*.py")):
 print(count)
 """
     assert int(hidden(code)) > 150
+
+
+@pytest.mark.parametrize("option", [(), ("--unprivileged",)])
+def test_a_model_runs_where_there_is_no_proc(option, tiny_bundle, tmp_path):
+    """There an open file has no name by which a runtime could open it again."""
+    np.savez(tmp_path / "in.npz", image=np.zeros((2, 16, 16, 1), np.uint8))
+    words = [tiny_bundle / "submodel-00.tflite", tmp_path / "in.npz", tmp_path / "out.npz", *option]
+    done = run_python(
+        "-c",
+        f"""
+from edvit_tf.device.model import runtime, subprocess_main
+found = runtime.interpreter_class
+
+class Interpreter(found()):
+    def __init__(self, model_path=None, **options):
+        assert not str(model_path).startswith("/proc"), model_path
+        super().__init__(model_path=model_path, **options)
+
+runtime.interpreter_class = lambda name=None: Interpreter
+raise SystemExit(subprocess_main.main({[str(word) for word in words]}))
+""",
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as answers:
+        assert len(answers["logits"]) == 2
 
 
 def test_a_plan_is_made_on_every_system():

@@ -129,22 +129,26 @@ def load(
     path: str | Path,
     num_threads: int = 1,
     runtime: str | Runtime | None = None,
-    descriptor: int | None = None,
+    content: bytes | None = None,
 ) -> Model:
     """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
     first installed).
 
-    A file that is open already is given by its `descriptor` as well. Raises RuntimeMissing,
-    MemoryShort before a file is loaded that has no room, or ModelFailed on a file it cannot run.
-    Verify the file first (`bundle.verified_path`): the runtimes can crash on a corrupt one.
+    Of a file that this process may not open any more, its `content` is given as well. Raises
+    RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on a file
+    it cannot run. Verify the file first (`bundle.verified_path`): the runtimes can crash on a
+    corrupt one.
     """
     chosen = runtime if isinstance(runtime, Runtime) else imported_runtime(runtime)
     name = chosen.name
-    file = Path(path if descriptor is None else f"/proc/self/fd/{descriptor}")
-    check_memory(file)
+    given: dict[str, Any] = {"model_content": content}
+    # whoever has read the content has checked that there is room for it
+    if content is None:
+        check_memory(Path(path))
+        given = {"model_path": str(path)}
 
     try:
-        interpreter = chosen.interpreter(model_path=str(file), num_threads=num_threads)
+        interpreter = chosen.interpreter(**given, num_threads=num_threads)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner()
     except (ValueError, RuntimeError) as error:

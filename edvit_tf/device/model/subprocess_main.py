@@ -12,10 +12,11 @@ bytes before the model was loaded and at the peak, what is delegated (`delegatio
 TensorFlow was not loaded.
 
 With --unprivileged a process of root's becomes nobody before it loads the model. All files are
-opened before, for nobody may perhaps not enter their folders.
+opened or read before, for nobody may perhaps neither enter their folders nor read them.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -27,9 +28,9 @@ import numpy as np
 
 from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.delegation import delegation
-from edvit_tf.device.model.memory import peak_rss
+from edvit_tf.device.model.memory import check_memory, peak_rss
 from edvit_tf.device.model.runtime import RUNTIMES, Model, imported_runtime, load
-from edvit_tf.device.model.unprivileged import become_nobody
+from edvit_tf.device.model.unprivileged import become_nobody, has_rights_to_give
 
 _NOT_ON_A_DEVICE = ("keras", "tensorflow", "tf_keras")
 
@@ -57,10 +58,16 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         with open(args.model, "rb") as model, open(args.outputs, "wb") as outputs:
-            return _run(args, model, outputs)
+            code = _run(args, model, outputs)
     except (DeviceError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        code = 1
+
+    # an empty file is no answer; nobody may perhaps not delete it
+    if code:
+        with contextlib.suppress(OSError):
+            args.outputs.unlink()
+    return code
 
 
 def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
@@ -70,12 +77,11 @@ def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
     import_ms = (time.perf_counter() - started) * 1e3
 
     given = _given(args.inputs)
-    if args.unprivileged:
-        become_nobody()
+    content = _content_as_nobody(args.model, file) if args.unprivileged else None
 
     before = peak_rss()
     started = time.perf_counter()
-    model = load(args.model, args.threads, runtime, descriptor=file.fileno())
+    model = load(args.model, args.threads, runtime, content)
     load_ms = (time.perf_counter() - started) * 1e3
 
     outputs, invoke_ms = _run_rows(model, _by_name(model, given), args.repeat)
@@ -102,6 +108,19 @@ def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
     np.savez(target, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
 
     return 0
+
+
+def _content_as_nobody(path: Path, file: BinaryIO) -> bytes | None:
+    """What a model's file holds, read before this process of root's became nobody; None for
+    another user's process, which loads it by its path.
+    """
+    if not has_rights_to_give():
+        return None
+
+    check_memory(path)
+    content = file.read()
+    become_nobody()
+    return content
 
 
 def _given(inputs: Path) -> np.ndarray | dict[str, np.ndarray]:

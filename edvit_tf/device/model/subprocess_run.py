@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
@@ -69,13 +70,54 @@ def run_model(
         outputs = _read(target, model.name, unprivileged)
 
     # these two travelled among the outputs; what is left is the model's
-    report = json.loads(str(outputs.pop("report")))
-    times_ms = outputs.pop("invoke_ms").tolist()
-    report["times_ms"] = times_ms
-    report["first_ms"] = times_ms[0]
-    report["samples"] = len(times_ms) // repeat
+    try:
+        report = _report(outputs.pop("report"), outputs.pop("invoke_ms"), repeat)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFailed(
+            f"the process that runs {model.name} left no report ({error!r})"
+        ) from error
 
     return outputs, report
+
+
+# Above all milliseconds and bytes; NaN is not below it.
+_MOST = 1e15
+# What is reckoned with, and shown on a terminal, of a report: by key its types.
+_REPORTED: dict[str, tuple[type, ...]] = {
+    "runtime": (str,),
+    "import_ms": (int, float),
+    "load_ms": (int, float),
+    "start_rss_bytes": (int, NoneType),
+    "peak_rss_bytes": (int, NoneType),
+    "delegation": (dict, NoneType),
+}
+
+
+def _report(text: np.ndarray, times_ms: np.ndarray, repeat: int) -> dict:
+    """The report that the process wrote, with its times (n * repeat,); KeyError, TypeError or
+    ValueError where it is none.
+    """
+    report = json.loads(str(text))
+    for key, kinds in _REPORTED.items():
+        value = report[key]
+        is_sound = isinstance(value, kinds)
+        if is_sound and isinstance(value, int | float):
+            is_sound = abs(value) < _MOST
+        if not is_sound:
+            raise ValueError(f"{key} is {value!r}"[:100])
+    if not report["runtime"].isprintable():
+        raise ValueError("the name of the runtime is not printable")
+
+    is_right = times_ms.ndim == 1 and times_ms.dtype.kind == "f"
+    if not is_right or len(times_ms) < repeat or not np.isfinite(times_ms).all():
+        raise ValueError(f"invoke_ms is {times_ms.dtype} {list(times_ms.shape)}")
+
+    times = times_ms.tolist()
+    report["times_ms"] = times
+    report["first_ms"] = times[0]
+    report["samples"] = len(times) // repeat
+
+    return report
 
 
 def _read(target: Path, name: str, unprivileged: bool) -> dict[str, np.ndarray]:
@@ -97,27 +139,45 @@ def _run(name: str, words: list[str], timeout_seconds: float) -> None:
     # the package is found from any folder, installed or not
     package = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edvit_tf.device.model.subprocess_main", *words],
+        # A stranger's model has no terminal into which it could type as whoever asked.
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": path},
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "edvit_tf.device.model.subprocess_main", *words],
-            capture_output=True,
-            text=True,
-            timeout=timeout_seconds,
-            check=False,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        _, said = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired as error:
         raise ModelFailed(
             f"{name} was not done after {timeout_seconds:g} s in its process: the machine is "
             "overloaded, or there are too many samples."
         ) from error
+    finally:
+        _end(process)
 
-    if done.returncode != 0:
+    if process.returncode != 0:
         # the last line says it, of a traceback too
-        lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
+        lines = said.strip().splitlines() or ["(it said nothing)"]
         raise ModelFailed(
-            f"the process that runs {name} {_how(done.returncode)}: {lines[-1][-500:]}"
+            f"the process that runs {name} {_how(process.returncode)}: {lines[-1][-500:]}"
         )
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends a process, however far it is, and what it may have started, which is of its session."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    if process.stderr:
+        process.stderr.close()
 
 
 @contextlib.contextmanager

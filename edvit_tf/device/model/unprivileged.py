@@ -17,24 +17,31 @@ _PR_SET_NO_NEW_PRIVS = 38
 _UID_MAP = Path("/proc/self/uid_map")
 
 
+def has_rights_to_give() -> bool:
+    """Whether this is a process of root's that can become nobody."""
+    if sys.platform == "win32":  # there is no such user
+        return False
+
+    user, _ = _nobody()
+    # root of a container that knows one user is that user, and has nothing to give away
+    return os.geteuid() == 0 and _is_mapped(user)
+
+
 def become_nobody() -> None:
     """Lets a process of root's go on as nobody, for good; does nothing for another user's.
 
     What is open stays open; files that nobody may not read cannot be opened any more. Raises
     ModelFailed where the system does not let it.
     """
-    if sys.platform == "win32":  # there is no such user
+    if sys.platform == "win32" or not has_rights_to_give():
         return
 
     user, group = _nobody()
-    # root of a container that knows one user is that user, and has nothing to give away
-    if os.geteuid() != 0 or not _is_mapped(user):
-        return
-
     try:
         os.setgroups([])
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
+        # of root's these set the saved ones too; macOS has no setresuid
+        os.setregid(group, group)
+        os.setreuid(user, user)
     except OSError as error:
         raise ModelFailed(
             f"root cannot become user {user} here ({error}), as which models are tried. Give the "

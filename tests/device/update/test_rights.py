@@ -5,6 +5,8 @@ models are tried without root's rights.
 import json
 import os
 import shutil
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -153,15 +155,76 @@ def test_a_model_of_root_s_is_run_as_nobody(bundles, tmp_path, monkeypatch):
 @root_only
 def test_install_and_check_try_models_as_nobody(bundles, store, monkeypatch):
     asked = []
-    run_process = subprocess_run.subprocess.run
+    start = subprocess.Popen
 
     def seen(command, **options):
         asked.append("--unprivileged" in command)
-        return run_process(command, **options)
+        return start(command, **options)
 
-    monkeypatch.setattr(subprocess_run.subprocess, "run", seen)
+    monkeypatch.setattr(subprocess_run.subprocess, "Popen", seen)
     assert run(store, "install", bundles[1]) == 0
     assert asked and all(asked)
+
+
+@root_only
+def test_files_that_only_root_may_read_are_tried_as_nobody_too(bundles, store, tmp_path):
+    bundle = shutil.copytree(bundles[1], tmp_path / "private")
+    for path in bundle.iterdir():
+        path.chmod(0o600)
+    opened = open_bundle(bundle)
+    inputs, expected = expected_answers(opened, 0)
+    answers, report = run_model(bundle / opened.entry(0).file, inputs, unprivileged=True)
+    np.testing.assert_allclose(answers["features"], expected["features"], rtol=1e-3)
+    assert report["delegation"]["operators"]
+
+
+@root_only
+def test_nobody_is_become_where_there_is_no_setresuid():
+    done = run_python(
+        "-c",
+        "import os\n"
+        "get = os.getresuid\n"
+        "del os.setresuid, os.setresgid\n"
+        "from edvit_tf.device.model.unprivileged import become_nobody\n"
+        "become_nobody()\n"
+        "print(get())\n",
+    )
+    assert done.stdout == "(65534, 65534, 65534)\n", done.stderr
+
+
+def test_a_model_has_no_terminal_and_leaves_no_process(bundles, tmp_path, monkeypatch):
+    """Into a terminal it could type as whoever asked; what it started would go on as nobody."""
+    # a sitecustomize is loaded by the child alone
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'edvit_tf.device.model.subprocess_main' in sys.orig_argv:\n"
+        "    import json, os, subprocess\n"
+        "    quiet = subprocess.DEVNULL\n"
+        "    left = subprocess.Popen(['sleep', '60'], stdout=quiet, stderr=quiet)\n"
+        f"    with open({str(tmp_path / 'said')!r}, 'w') as said:\n"
+        "        json.dump([os.getpid(), os.getsid(0), os.readlink('/proc/self/fd/0'), left.pid],\n"
+        "                  said)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    opened = open_bundle(bundles[0])
+    inputs, _ = expected_answers(opened, 0)
+    run_model(bundles[0] / opened.entry(0).file, inputs, unprivileged=True)
+
+    process, session, stdin, left = json.loads((tmp_path / "said").read_text())
+    assert session == process and stdin == os.devnull
+    deadline = time.monotonic() + 10
+    while _lives(left):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _lives(process: int) -> bool:
+    """Whether it runs; one that has ended may wait for its parent."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_root_of_a_container_with_one_user_has_nothing_to_give_away(monkeypatch, tmp_path):
@@ -194,6 +257,50 @@ def test_answers_of_a_stranger_s_model_are_not_believed_unseen(tmp_path, monkeyp
     monkeypatch.setattr(subprocess_run, "_run", wrote)
     with pytest.raises(ModelFailed, match="left no answers"):
         run_model(bundles[0] / opened.entry(0).file, inputs, unprivileged=True)
+
+
+REPORT = {
+    "runtime": "tflite-runtime 2.14.0",
+    "import_ms": 1.0,
+    "load_ms": 1.0,
+    "start_rss_bytes": 1,
+    "peak_rss_bytes": None,
+    "delegation": None,
+}
+
+
+@pytest.mark.parametrize(
+    "report, times",
+    [
+        ({}, [1.0]),
+        ("[" * 100_000, [1.0]),
+        ([], [1.0]),
+        ({**REPORT, "load_ms": "1"}, [1.0]),
+        ({**REPORT, "load_ms": 10**400}, [1.0]),
+        ({**REPORT, "peak_rss_bytes": float("nan")}, [1.0]),
+        ({**REPORT, "runtime": "\x1b[31m"}, [1.0]),
+        (REPORT, []),
+        (REPORT, ["now"]),
+        (REPORT, [float("nan")]),
+        (REPORT, 1.0),
+        (REPORT, None),
+        (None, [1.0]),
+    ],
+)
+def test_a_report_of_a_stranger_s_model_is_not_believed_unseen(
+    tmp_path, monkeypatch, bundles, report, times
+):
+    opened = open_bundle(bundles[0])
+    inputs, _ = expected_answers(opened, 0)
+    arrays = {} if times is None else {"invoke_ms": np.array(times)}
+    if report is not None:
+        text = report if isinstance(report, str) else json.dumps(report)
+        arrays["report"] = np.array(text)
+
+    monkeypatch.setattr(subprocess_run, "_run", lambda _, words, __: np.savez(words[2], **arrays))
+    with pytest.raises(ModelFailed, match="left no report") as refused:
+        run_model(bundles[0] / opened.entry(0).file, inputs, unprivileged=True)
+    assert "\x1b" not in str(refused.value)
 
 
 def test_folders_that_are_links_are_opened_once(store, other, tmp_path):
