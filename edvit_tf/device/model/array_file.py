@@ -38,11 +38,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name; ValueError where it is none, or holds more than
     MAX_BYTES.
     """
+    _check_size(path)
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            # zipfile gives no byte more than a member says
             promised = sum(member.file_size for member in members)
             if promised > MAX_BYTES:
                 raise ValueError(f"{promised} bytes of arrays; at most {MAX_BYTES} are read")
@@ -51,7 +51,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 if member.compress_type not in _COMPRESSIONS:
                     raise ValueError(f"{member.filename} is compressed in an unusual way")
                 name = member.filename.removesuffix(".npy")
-                arrays[name] = _array(name, archive.read(member))
+                with archive.open(member) as file:
+                    # Without a number all that there is were unpacked, and then cut to what the
+                    # member says.
+                    content = file.read(member.file_size)
+                arrays[name] = _array(name, content)
     except _DAMAGED as error:
         raise ValueError(f"no .npz file ({type(error).__name__}: {error})") from error
 
@@ -60,13 +64,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def read_npy(path: Path) -> np.ndarray:
     """The array of a .npy file; ValueError where it is none, or has more than MAX_BYTES."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{path.name} has {size} bytes; at most {MAX_BYTES} are read")
+    _check_size(path)
     try:
         return _array(path.name, path.read_bytes())
     except _DAMAGED as error:
         raise ValueError(f"no .npy file ({type(error).__name__}: {error})") from error
+
+
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path.name} has {size} bytes; at most {MAX_BYTES} are read")
 
 
 def _array(name: str, content: bytes) -> np.ndarray:

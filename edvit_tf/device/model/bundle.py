@@ -92,15 +92,8 @@ def open_bundle(path: str | Path) -> Bundle:
     rely on its types. A link is followed once: the bundle stays the one that it led to, whatever
     the link leads to later.
     """
-    path = Path(path).resolve()
+    path = _folder(Path(path))
     file = path / "manifest.json"
-    if not file.is_file():
-        found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no such folder"
-        raise BundleError(
-            f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe "
-            "exported."
-        )
-
     values = _manifest_values(file)
     # before the keys are looked for: another version may have others
     version = values.get("schema_version") if isinstance(values, dict) else None
@@ -135,6 +128,27 @@ def open_bundle(path: str | Path) -> Bundle:
         ) from error
 
     return Bundle(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _folder(path: Path) -> Path:
+    """A folder with a manifest.json, no link any more; BundleError if it is none, or may not be
+    entered.
+    """
+    try:
+        path = path.resolve()
+        if (path / "manifest.json").is_file():
+            return path
+        found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no such folder"
+    # RuntimeError: links that lead to each other
+    except (OSError, RuntimeError) as error:
+        raise BundleError(
+            f"{path} cannot be read ({error}). Mend its permissions, or give the folder that a "
+            "recipe exported."
+        ) from error
+
+    raise BundleError(
+        f"{path} holds no manifest.json (found: {found}). Give the folder that a recipe exported."
+    )
 
 
 def _manifest_values(file: Path) -> Any:

@@ -53,7 +53,8 @@ def bundle_input(bundle: Bundle) -> BundleInput:
         given = bundle.input
         spec = spec_from_dict(given.spec)
         tensor = str(given.name), str(np.dtype(given.dtype)), list(given.shape)
-    except (TypeError, ValueError) as error:
+    # the last two: a number too large to be reckoned with, a type that numpy cannot read
+    except (TypeError, ValueError, ArithmeticError, SyntaxError) as error:
         raise BundleError(
             f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
         ) from error

@@ -24,13 +24,27 @@ def expected_answers(bundle: Bundle, index: int | None) -> tuple[dict, dict]:
             return _of_the_fusion(bundle, golden)
 
         name = bundle.entry(index).name
-        outputs = {part: golden[f"{name}.{part}"] for part in ("features", "logits")}
+        outputs = {part: _answer(golden, f"{name}.{part}") for part in ("features", "logits")}
         return {bundle.input.name: _golden_input(bundle, golden["input"])}, outputs
     except (KeyError, ValueError, OSError) as error:
         raise BundleError(
             f"{path} is not as a recipe writes it ({error!r}). Copy the bundle again, or export it "
             "again."
         ) from error
+
+
+def _answer(golden: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """A golden answer (1, n), found to be one with which answers can be compared; ValueError if it
+    is not.
+    """
+    value = golden[name]
+    is_row = value.ndim == 2 and len(value) == 1 and value.size > 0
+    if not is_row or value.dtype.kind != "f" or not np.isfinite(value).all():
+        raise ValueError(
+            f"{name} is {value.dtype} {list(value.shape)}; it must be one row of finite numbers"
+        )
+
+    return value
 
 
 def _golden_input(bundle: Bundle, x: np.ndarray) -> np.ndarray:
@@ -71,26 +85,28 @@ def check_widths(bundle: Bundle, index: int | None, answers: dict[str, np.ndarra
 
 def _of_the_fusion(bundle: Bundle, golden: dict[str, np.ndarray]) -> tuple[dict, dict]:
     # features of the golden answers: a wrong sub-model does not spoil the fusion's proof
-    features = [golden[f"{entry.name}.features"] for entry in bundle.sub_models]  # (1, d_j) each
+    # (1, d_j) each
+    features = [_answer(golden, f"{entry.name}.features") for entry in bundle.sub_models]
     inputs = {
         "features": np.concatenate(features, axis=1),  # (1, sum d_j)
         "present": np.ones((1, len(features)), np.float32),  # (1, N)
     }
-    return inputs, {"probabilities": golden["fusion.probabilities"]}
+    return inputs, {"probabilities": _answer(golden, "fusion.probabilities")}
 
 
 def golden_error(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """The largest relative error over the outputs; infinite for other names or shapes, NaN and
-    Inf.
+    """The largest relative error over the outputs; infinite for other names, shapes or kinds of
+    values, NaN and Inf.
     """
     if set(outputs) != set(expected):
         return float("inf")
 
     errors = []
     for name, value in expected.items():
-        if outputs[name].shape != value.shape:
+        answer = outputs[name]
+        if answer.shape != value.shape or answer.dtype.kind not in "fiu":
             return float("inf")
-        errors.append(float(np.abs(outputs[name] - value).max() / np.abs(value).max()))
+        errors.append(float(np.abs(answer - value).max() / np.abs(value).max()))
 
     # no comparison with a tolerance is true of NaN, so it must not leave here
     return max(errors) if np.isfinite(errors).all() else float("inf")

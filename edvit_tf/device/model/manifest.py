@@ -286,7 +286,7 @@ class _Object:
     def interval(self, key: str) -> tuple[float, float]:
         """Two finite numbers, the least first."""
         found = self._list(key, (int, float), "the least and the most, two numbers", _REQUIRED)
-        if len(found) != 2 or not all(map(math.isfinite, found)) or found[0] > found[1]:
+        if len(found) != 2 or not all(map(_is_finite, found)) or found[0] > found[1]:
             raise ManifestError(
                 f"{self._at(key)} is {_short(list(found))}; it must be the least and the most, two "
                 "finite numbers"
@@ -322,6 +322,13 @@ def _is(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, kind)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is no float
+        return False
 
 
 def _short(value: Any) -> str:

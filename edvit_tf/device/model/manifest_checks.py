@@ -18,6 +18,9 @@ MAX_SUB_MODELS = 1024
 MAX_INPUT_VALUES = 1 << 22
 MAX_FEATURES = 1 << 20  # of all sub-models together; ViT-Huge has 1280 in each
 
+# Numbers as a model's input may be; named as numpy writes them.
+_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+
 # Names become folders, log lines and labels of metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -45,6 +48,15 @@ def check_manifest(manifest: Manifest) -> None:
             f"input.shape is {_short(list(shape))}; it must hold 1 to {MAX_INPUT_VALUES} values"
         )
 
+    if manifest.input.dtype not in _DTYPES:
+        raise ManifestError(
+            f"input.dtype is {_short(manifest.input.dtype)}; it must be one of {', '.join(_DTYPES)}"
+        )
+
+    _check_files(manifest)
+
+
+def _check_files(manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
         if not _NAME.fullmatch(name):
             raise ManifestError(
@@ -53,6 +65,18 @@ def check_manifest(manifest: Manifest) -> None:
             )
         if entry.bytes < 0:
             raise ManifestError(f"files.{name}.bytes is {entry.bytes}; it must be 0 or more")
+
+    # what a device runs and prepares its inputs with; hosts alone use the rest
+    named = {"fusion.file": manifest.fusion.file}
+    for i, name in enumerate(manifest.input.files):
+        named[f"input.files[{i}]"] = name
+    for i, sub_model in enumerate(manifest.sub_models):
+        for flavour, listed in sub_model.flavours.items():
+            named[f"sub_models[{i}].flavours.{_short(flavour)}.file"] = listed.file
+
+    for place, name in named.items():
+        if name not in manifest.files:
+            raise ManifestError(f"{place} is {_short(name)}, which files does not list")
 
 
 def is_plain_text(label: str) -> bool:

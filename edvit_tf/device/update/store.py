@@ -14,13 +14,12 @@ full disk at any moment leaves the old version or the new one.
 
 import contextlib
 import errno
-import io
 import os
 import re
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -176,12 +175,12 @@ def copied(
     try:
         for name in names:
             with open_plain(source, name, bundle.path) as read:
-                _write(folder / name, read)
+                _write(folder / name, _pieces(read, bundle.path / name))
     finally:
         os.close(source)
 
     for name, content in extra.items():
-        _write(folder / name, io.BytesIO(content))
+        _write(folder / name, [content])
 
     sync(folder)
     # what arrived counts, not what was sent
@@ -214,7 +213,7 @@ def open_plain(folder: int, name: str, shown: Path) -> BinaryIO:
                 f"{shown / name} is missing, or a link, and links are not followed. Copy the "
                 "bundle again."
             ) from error
-        raise
+        raise _unreadable(shown / name, error) from error
 
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
@@ -223,8 +222,33 @@ def open_plain(folder: int, name: str, shown: Path) -> BinaryIO:
 
 
 def open_folder(path: Path) -> int:
-    """The folder itself, so that its files are its own whatever its name leads to later."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    """The folder itself, so that its files are its own whatever its name leads to later;
+    BundleError where it cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _pieces(file: BinaryIO, shown: Path) -> Iterator[bytes]:
+    """What a bundle's file holds, in pieces of 1 MiB; BundleError where it cannot be read."""
+    while True:
+        try:
+            piece = file.read(1 << 20)
+        except OSError as error:
+            raise _unreadable(shown, error) from error
+
+        if not piece:
+            return
+        yield piece
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    """Of a bundle that is brought, so that not the store is blamed."""
+    return BundleError(
+        f"{path} cannot be read ({error.strerror}). Mend its permissions, or copy the bundle again."
+    )
 
 
 def free_bytes(folder: Path) -> int:
@@ -283,10 +307,10 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(target: Path, source: BinaryIO) -> None:
+def _write(target: Path, pieces: Iterable[bytes]) -> None:
     """A new file, on the disk; as yet in a folder that nobody else may enter."""
     with open(target, "xb") as written:
-        shutil.copyfileobj(source, written, 1 << 20)
+        written.writelines(pieces)
         written.flush()
         # whatever the umask of root is
         os.fchmod(written.fileno(), 0o644)

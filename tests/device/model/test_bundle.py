@@ -2,7 +2,9 @@
 exit codes out.
 """
 
+import contextlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -43,6 +45,34 @@ def test_what_is_no_bundle_is_named(tmp_path, copy):
     (copy / "manifest.json").write_bytes(b"\xff{")
     with pytest.raises(BundleError, match="is not JSON"):
         open_bundle(copy)
+
+
+def test_a_folder_that_may_not_be_entered_is_a_bundle_error(copy):
+    """By somebody else than root, who may enter all."""
+    copy.chmod(0)
+    try:
+        with as_another_user(), pytest.raises(BundleError, match="cannot be read .*ermission"):
+            open_bundle(copy)
+    finally:
+        copy.chmod(0o755)
+
+    copy.with_name("a").symlink_to("b")
+    copy.with_name("b").symlink_to("a")
+    with pytest.raises(BundleError, match="cannot be read|no such folder"):
+        open_bundle(copy.with_name("a"))
+
+
+@contextlib.contextmanager
+def as_another_user():
+    """This process is not root's meanwhile."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 def test_changed_missing_and_foreign_files_are_refused(copy):

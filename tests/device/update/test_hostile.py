@@ -2,12 +2,15 @@
 with one line, at once, and nothing of theirs or of this machine is left anywhere.
 """
 
+import contextlib
+import errno
 import io
 import json
 import os
 import re
 import shutil
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -18,6 +21,8 @@ from edvit_tf.device.model import array_file
 from edvit_tf.device.model.array_file import read_npy, read_npz
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.model.golden import golden_error
+from edvit_tf.device.update import store as versions
 from tests.support.commands import rewrite_manifest, run_device
 from tests.support.damaged import listed
 from tests.support.update_store import digests, run
@@ -173,6 +178,54 @@ def test_a_golden_input_promises_no_more_than_there_is(store, hostile, case, cap
     assert digests(store) == before
 
 
+@pytest.mark.parametrize(
+    "value",
+    [np.array([["0.5"] * 24]), np.zeros((1, 0), "f4"), np.full((1, 24), np.nan, "f4")],
+    ids=["texts", "nothing", "no number"],
+)
+@pytest.mark.parametrize("name", ["submodel-00.features", "fusion.probabilities"])
+def test_golden_answers_are_numbers(store, hostile, name, value, capsys):
+    with np.load(hostile / "golden.npz") as file:
+        golden = {**file, name: value}
+    np.savez(hostile / "golden.npz", **golden)
+    listed(hostile, "golden.npz")
+    assert run(store, "install", hostile) == 7
+    err = capsys.readouterr().err
+    assert f"{name} is" in err and err.count("\n") == 1
+
+
+def test_answers_that_are_no_numbers_are_wrong():
+    wanted = {"logits": np.ones((1, 2), np.float32)}
+    for answer in (np.array([["1", "1"]]), np.array([[b"1", b"1"]]), np.ones((1, 2), complex)):
+        assert golden_error({"logits": answer}, wanted) == np.inf
+
+
+def test_a_member_that_says_less_than_it_holds_takes_no_memory(tmp_path):
+    """128 MiB of zeros, of which 1000 bytes are promised."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", promising((872,), "|u1")[:128] + bytes(128 << 20))
+        # what stands in the directory at the end, which is written when the archive is closed
+        archive.infolist()[0].file_size = 1000
+
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):
+            read_npz(tmp_path / "x.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_large_archive_is_refused_before_its_directory_is_read(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", a=np.zeros(10))
+    with open(tmp_path / "x.npz", "r+b") as file:
+        file.truncate(array_file.MAX_BYTES + 1)
+    monkeypatch.setattr(array_file.zipfile, "ZipFile", lambda path: pytest.fail("read"))
+    with pytest.raises(ValueError, match="at most"):
+        read_npz(tmp_path / "x.npz")
+
+
 def test_arrays_are_those_that_numpy_reads(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
@@ -209,7 +262,8 @@ def test_an_input_file_promises_no_more_than_there_is(tiny_mel_bundle, tmp_path)
     [
         (lambda m: m["input"]["spec"].update(height=17), "its spec gives"),
         (lambda m: m["input"]["spec"].update(kind="smell"), "kind 'smell'"),
-        (lambda m: m["input"].update(dtype="object"), "cannot be used|its spec gives"),
+        (lambda m: m["input"].update(dtype="object"), "input.dtype is 'object'"),
+        (lambda m: m["input"].update(dtype="int32"), "its spec gives"),
         (lambda m: m["input"].update(name="x"), "named image"),
     ],
 )
@@ -219,6 +273,14 @@ def test_an_input_that_cannot_be_prepared_is_not_installed(store, hostile, chang
     assert run(store, "install", hostile) == 7
     assert re.search(words, capsys.readouterr().err)
     assert digests(store) == before
+
+
+def test_a_number_that_is_no_float_is_refused(tiny_mel_bundle, tmp_path, store, capsys):
+    for key in ("sample_rate_hz", "fmin_hz"):
+        bundle = shutil.copytree(tiny_mel_bundle, tmp_path / key)
+        rewrite_manifest(bundle, lambda m, key=key: m["input"]["spec"].update({key: 10**400}))
+        assert run(store, "install", bundle) == 7
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_spec_that_would_take_the_memory_is_refused(tiny_mel_bundle, tmp_path, store, capsys):
@@ -245,6 +307,36 @@ def test_labels_that_are_not_those_of_the_fusion_are_not_installed(store, hostil
     assert run(store, "install", hostile) == 7
     assert "answers" in capsys.readouterr().err
     assert digests(store) == before
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "manifest.json", "signature.json"])
+def test_a_file_that_cannot_be_read_is_named_and_not_the_store(
+    store, hostile, name, monkeypatch, capsys
+):
+    """Found unreadable only when it is copied, as on a share that goes away."""
+    (hostile / name).touch()
+    opening = os.open
+
+    def refused(path, flags, *args, **options):
+        if path == name and options.get("dir_fd") is not None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opening(path, flags, *args, **options)
+
+    monkeypatch.setattr(versions.os, "open", refused)
+    before = digests(store)
+    assert run(store, "install", hostile) == 7
+    assert f"{hostile}/{name} cannot be read (Permission denied)" in capsys.readouterr().err
+    assert digests(store) == before
+
+
+def test_a_file_that_breaks_off_is_named_and_not_the_store(store, hostile, monkeypatch, capsys):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(versions, "open_plain", lambda *_: Broken())
+    assert run(store, "install", hostile) == 7
+    assert f"{hostile}/manifest.json cannot be read" in capsys.readouterr().err
 
 
 def test_a_fifo_is_not_waited_for(store, hostile, capsys):
