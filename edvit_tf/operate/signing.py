@@ -5,6 +5,7 @@ installs no others.
 The key is Ed25519, and no certificate: what is signed is kept for years, and has no date.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -56,9 +57,14 @@ def sign(path: Path, key_file: Path, overwrite: bool = False) -> Path:
 
     partial = target.with_name(f"{SIGNATURE}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        # left by one that was killed; or a link, which "x" would not follow either
+        partial.unlink(missing_ok=True)
+        with open(partial, "x", encoding="utf-8") as written:
+            written.write(text)
         os.replace(partial, target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"{target} cannot be written ({error.strerror}).") from error
     return target
 

@@ -115,6 +115,11 @@ def rollback(store: Path, name: str | None = None) -> dict:
 
         bundle = open_bundle(wanted)
         checked_signature(store, bundle)
+        # all that was installed of it, the labels and the input's files too
+        for file in bundle.files:
+            if os.path.lexists(bundle.path / file):
+                verified_path(bundle, file)
+        bundle_input(bundle)
         try_out(bundle, partial)
 
         # In this order: if the power goes between the two, the wish is fulfilled and need not be

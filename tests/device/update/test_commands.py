@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import tensors
@@ -167,6 +168,22 @@ def test_a_version_that_was_damaged_on_the_device(store, bundles, capsys):
         and (store / "current").resolve().name == f"{first[:12]}-2"
     )
     assert run(store, "prune") == 0 and not (store / "versions" / first[:12]).exists()
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "mel_filters.npy"])
+def test_a_version_with_any_damaged_file_is_not_gone_back_to(
+    tiny_mel_bundle, bundles, tmp_path, name
+):
+    """Not of a model that is tried, and read by what serves all the same."""
+    store = tmp_path / "store"
+    assert run(store, "install", tiny_mel_bundle) == run(store, "install", bundles[0]) == 0
+    before = digests(store)[0]
+    file = store / "previous" / name
+    file.write_bytes(file.read_bytes()[:-1])
+    assert run(store, "rollback") == 7
+    assert intact(store / "current") == before
+    file.unlink()
+    assert run(store, "rollback") == (7 if name == "mel_filters.npy" else 0)
 
 
 def test_a_worker_serves_its_version_until_it_is_restarted(store, bundles, tmp_path):

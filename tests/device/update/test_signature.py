@@ -180,6 +180,25 @@ def test_without_cryptography_it_is_said_and_nothing_is_installed(
     assert digests(store) == before
 
 
+def test_a_link_in_the_place_of_what_is_written_is_not_followed(other, signer, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    partial = other / f"{SIGNATURE}.partial"
+    partial.symlink_to(tmp_path / "mine")
+    written = sign(other, signer / "signer.key")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert written.is_file() and not written.is_symlink() and not os.path.lexists(partial)
+
+
+def test_a_signature_that_cannot_be_written_leaves_nothing(other, signer, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edvit_tf.operate.signing.os.replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        sign(other, signer / "signer.key")
+    assert not [path for path in other.iterdir() if SIGNATURE in path.name]
+
+
 def test_signing_verifies_and_overwrites_nothing_unasked(other, signer, tmp_path):
     assert (signer / "signer.key").stat().st_mode & 0o777 == 0o600
     written = sign(other, signer / "signer.key")
