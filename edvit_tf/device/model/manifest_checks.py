@@ -66,18 +66,6 @@ def _check_files(manifest: Manifest) -> None:
         if entry.bytes < 0:
             raise ManifestError(f"files.{name}.bytes is {entry.bytes}; it must be 0 or more")
 
-    # what a device runs and prepares its inputs with; hosts alone use the rest
-    named = {"fusion.file": manifest.fusion.file}
-    for i, name in enumerate(manifest.input.files):
-        named[f"input.files[{i}]"] = name
-    for i, sub_model in enumerate(manifest.sub_models):
-        for flavour, listed in sub_model.flavours.items():
-            named[f"sub_models[{i}].flavours.{_short(flavour)}.file"] = listed.file
-
-    for place, name in named.items():
-        if name not in manifest.files:
-            raise ManifestError(f"{place} is {_short(name)}, which files does not list")
-
 
 def is_plain_text(label: str) -> bool:
     """Whether a label is one line of text that can be stored and shown. Folders are held to it

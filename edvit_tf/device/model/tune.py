@@ -52,7 +52,8 @@ def candidates(
     """Files of a sub-model that list `runtime` ("tflite-runtime 2.14.0"), by thread counts 1, 2, 4
     ... to all cores.
 
-    Raises BundleError if there is none, or none of the flavour asked for.
+    Raises BundleError if there is none, or none of the flavour asked for, or if the manifest's
+    `files` lacks one.
     """
     # a flavour lists packages, without versions
     package = runtime.split()[0]
@@ -69,6 +70,13 @@ def candidates(
             f"{entry.name} has {asked} for {package}; it has: {', '.join(has)}. Install another "
             "runtime, or export that flavour."
         )
+
+    for file in fitting.values():
+        if file not in bundle.files:
+            raise BundleError(
+                f"{file} of {entry.name} is not a file that {bundle.path}/manifest.json lists with "
+                "its sha256. Copy the bundle again, or export it again."
+            )
 
     return [Choice(name, file, threads) for name, file in fitting.items() for threads in _threads()]
 

@@ -22,6 +22,7 @@ from edvit_tf.device.model.array_file import read_npy, read_npz
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.golden import golden_error
+from edvit_tf.device.model.tune import choice
 from edvit_tf.device.update import store as versions
 from tests.support.commands import rewrite_manifest, run_device
 from tests.support.damaged import listed
@@ -273,6 +274,27 @@ def test_an_input_that_cannot_be_prepared_is_not_installed(store, hostile, chang
     assert run(store, "install", hostile) == 7
     assert re.search(words, capsys.readouterr().err)
     assert digests(store) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["sub_models"][0]["flavours"]["float32"].update(file="other.tflite"),
+        lambda m: m["fusion"].update(file="other.tflite"),
+        lambda m: m["input"].update(files=["other.tflite"]),
+    ],
+)
+def test_a_file_that_is_used_and_not_listed_is_named(store, hostile, change, capsys):
+    rewrite_manifest(hostile, change)
+    assert run(store, "install", hostile) == 7
+    assert "other.tflite" in capsys.readouterr().err
+    # where nothing is installed, too
+    try:
+        bundle = open_bundle(hostile)
+        choice(bundle, 0)
+        bundle_input(bundle)
+    except BundleError as error:
+        assert "other.tflite" in str(error)
 
 
 def test_a_number_that_is_no_float_is_refused(tiny_mel_bundle, tmp_path, store, capsys):
