@@ -8,6 +8,7 @@ time limit, its share of the bytes that wait for an answer.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -15,9 +16,14 @@ import grpc
 
 from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.callers import Caller
+from edvit_tf.device.rpc.callers import AGGREGATOR, Caller, client_of
 from edvit_tf.device.rpc.limits import RECEIVE_SECONDS, Room
 from edvit_tf.device.rpc.messages import WireError
+from edvit_tf.device.rpc.shares import Shares
+
+# Reading a message keeps the event loop from everybody. An ordinary one takes a tenth of this.
+_DEAR_SECONDS = 0.0005
+_PAUSE_FACTOR = 4  # all who are refused together then have a fifth of the loop at most
 
 
 def check_role(service: BaseService, caller: Caller) -> None:
@@ -55,9 +61,20 @@ async def one_message(
     room = service.room
     with room.calls.held(caller):
         data = await _received(room, caller, context)
-        with room.waiting.held(caller, len(data)):
-            name = messages.METHODS[method][0]
-            yield messages.parsed(name, data, room.most_elements)
+        size = len(data)
+        started = time.thread_time()
+        try:
+            request = messages.parsed(messages.METHODS[method][0], data, room.most_elements)
+        except WireError as error:
+            # it waits, with its share of the calls and without the message, which nothing counts
+            del data
+            refusal = error.without_frames()
+            await asyncio.sleep(pause_seconds(room, time.thread_time() - started))
+            raise refusal from None
+
+        del data
+        with room.waiting.held(payer(room.waiting, request, caller, size), size):
+            yield request
 
 
 async def _received(room: Room, caller: Caller, context) -> bytes:
@@ -82,3 +99,24 @@ async def _received(room: Room, caller: Caller, context) -> bytes:
         raise messages.wrong("message", "none", "one")
 
     return data
+
+
+def pause_seconds(room: Room, took: float) -> float:
+    """How long a caller waits, whose message took so many seconds to read and was refused."""
+    return 0.0 if took < _DEAR_SECONDS else _PAUSE_FACTOR * took * room.calls.used
+
+
+def payer(shares: Shares, request, caller: Caller, amount: int) -> Caller:
+    """Whose share a request takes: that of the client for whom an aggregator asks, so that one of
+    them leaves the others room, and the aggregator's own, reserve included, where that is used up.
+
+    In plaintext it is the caller's: there anybody could name one client after another.
+    """
+    if caller.role != AGGREGATOR or isinstance(request, messages.Garbage):
+        return caller
+    # of methods without parameters nobody is named
+    if not hasattr(request, "parameters"):
+        return caller
+
+    client = client_of(request, caller)
+    return client if amount <= shares.left(client) else caller

@@ -44,7 +44,11 @@ class Room:
 
         self.calls = Shares("calls", CALLS, CALLS_RESERVED)
         self.streams = _shares("open streams", streams)
-        self.receiving = _shares("bytes on their way", _receiving(message_bytes))
+        receiving = _receiving(message_bytes)
+        # each counts as the largest, so that what is left free is soon less than one
+        self.receiving = Shares(
+            "bytes on their way", receiving, int(_RESERVED * receiving), first_for_all=True
+        )
         self.waiting = _shares("bytes of requests that are not answered", _waiting(message_bytes))
 
 

@@ -27,13 +27,17 @@ _CONNECTION = 2  # times what is left of its name's share that a connection may 
 class Shares:
     """`limit` of something, e.g. "calls", and `reserved` more that aggregators alone may take.
 
-    Belongs to one event loop.
+    With `first_for_all` a name that holds nothing gets what it asks for, as long as the limit
+    holds: for amounts of which only a few have room. Belongs to one event loop.
     """
 
-    def __init__(self, what: str, limit: int, reserved: int = 0) -> None:
+    def __init__(
+        self, what: str, limit: int, reserved: int = 0, *, first_for_all: bool = False
+    ) -> None:
         self.what = what
         self.limit = limit
         self.reserved = reserved
+        self.first_for_all = first_for_all
         self.used = 0
         self._of_names: Counter[str] = Counter()
         self._of_connections: Counter[Turn] = Counter()
@@ -44,6 +48,9 @@ class Shares:
         free = self.limit - self.used
         if caller.role == AGGREGATOR:
             free += self.reserved
+
+        if self.first_for_all and not self._of_names[caller.name]:
+            return max(0, free)
 
         # up to where it holds _NAME times what is free then; and so for the connection
         name_left = (_NAME * free - self._of_names[caller.name]) // (1 + _NAME)

@@ -7,21 +7,24 @@ It costs a request about 0.4 ms less than a call of its own (docs/latency.md).
 import asyncio
 import contextlib
 import functools
+import time
 from typing import Any
 
 import grpc
 
 from edvit_tf.device.rpc import messages, tensors
-from edvit_tf.device.rpc.admission import check_role
+from edvit_tf.device.rpc.admission import check_role, pause_seconds, payer
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.callers import AGGREGATOR, Caller, caller_of
+from edvit_tf.device.rpc.callers import AGGREGATOR, CLIENT, Caller, caller_of
 from edvit_tf.device.rpc.handlers import INFER, Call, Tally
 from edvit_tf.device.rpc.messages import WireError
 
-_AT_ONCE = 256  # requests of a stream that are not answered yet; more are not read
+# Requests of a stream that are not answered yet; more are not read. Of an aggregator's so many for
+# each model: those of one client, which wait for one, must not keep the others from being read.
+_AT_ONCE = 256
 _ID_LENGTH = 1024  # characters of a request's id that a refusal repeats
-# After a refusal for want of room the next request is read no sooner: a peer that sends on and on
-# would keep the event loop from everybody. Not from an aggregator, which asks for many.
+# After a refusal the next request is read no sooner: a peer that sends on and on would keep the
+# event loop from everybody. Not from an aggregator, which asks for many.
 _PAUSE_SECONDS = 0.005
 # A stream is opened to be used. Afterwards it may be silent for as long as its connection lives.
 _FIRST_MESSAGE_SECONDS = 60.0
@@ -89,9 +92,12 @@ class _Stream:
         self.context = context
         self.answering: set[asyncio.Task] = set()
         self._by_key: dict[_Key, asyncio.Task] = {}  # that may still be taken back
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._room = asyncio.Semaphore(_at_once(service, caller))
         self._writing = asyncio.Lock()
-        self._refused = False  # for want of room, since the last one was read
+        # since the last pause
+        self._refused = False
+        self._refused_its_own = False  # what it did not ask for a client
+        self._took = 0.0  # seconds in which the dearest message was read
 
     async def read(self) -> None:
         """Reads requests until there are no more, and answers each in a task of its own. Raises
@@ -100,11 +106,28 @@ class _Stream:
         data = await self._first()
         while data is not grpc.aio.EOF:
             await self._take(data)
-            if self._refused and self.caller.role != AGGREGATOR:
-                self._refused = False
-                await asyncio.sleep(_PAUSE_SECONDS)
+            seconds = self._pause_seconds()
+            if seconds:
+                await asyncio.sleep(seconds)
 
             data = await self.context.read()
+
+    def _is_refused(self, request) -> None:
+        self._refused = True
+        self._refused_its_own |= self.service.own is not None or not _names_a_client(request)
+
+    def _pause_seconds(self) -> float:
+        """How long nothing is read now, after what was refused meanwhile."""
+        if not self._refused or self.caller.role == AGGREGATOR:
+            return 0.0
+
+        # in plaintext who names a client is taken for an aggregator, up to what reading costs
+        least = _PAUSE_SECONDS if self._refused_its_own else 0.0
+        seconds = max(least, pause_seconds(self.service.room, self._took))
+        self._refused = self._refused_its_own = False
+        self._took = 0.0
+
+        return seconds
 
     async def _first(self) -> bytes:
         try:
@@ -120,11 +143,13 @@ class _Stream:
     async def _take(self, data: bytes) -> None:
         """Takes a message up: a request is answered in a task, or an earlier one taken back."""
         request: Any
+        started = time.thread_time()
         try:
             most_elements = self.service.room.most_elements
             request = messages.parsed("ModelInferRequest", data, most_elements)
         except WireError as error:
             request = messages.Garbage(str(error))
+        self._took = max(self._took, time.thread_time() - started)
 
         model = getattr(request, "model_name", "")  # Garbage has none
         request_id = getattr(request, "id", "")
@@ -148,7 +173,8 @@ class _Stream:
         with Tally(service, INFER, self.caller) as tally:
             tally.begins(request)
             call = _refuse if service.availability.over else service.model_infer
-            with service.room.waiting.held(self.caller, size_bytes):
+            waiting = service.room.waiting
+            with waiting.held(payer(waiting, request, self.caller, size_bytes), size_bytes):
                 response = await call(messages.checked(request), self.context)
 
         refusal = tally.refusal
@@ -157,7 +183,7 @@ class _Stream:
             tensors.set_parameters(message.infer_response, {messages.FINAL: True})
             del response
         else:
-            self._refused |= refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            self._is_refused(request)
             message = messages.new("ModelStreamInferResponse", error_message=str(refusal))
             message.infer_response.model_name, message.infer_response.id = key
             status = {messages.STATUS: refusal.code.name, messages.FINAL: True}
@@ -180,6 +206,14 @@ class _Stream:
     def _forget(self, key: _Key, task: asyncio.Task | None) -> None:
         if self._by_key.get(key) is task:
             del self._by_key[key]
+
+
+def _at_once(service: BaseService, caller: Caller) -> int:
+    return _AT_ONCE * len(service.names) if caller.role == AGGREGATOR else _AT_ONCE
+
+
+def _names_a_client(request) -> bool:
+    return not isinstance(request, messages.Garbage) and CLIENT in request.parameters
 
 
 def _takes_back(request) -> bool:

@@ -58,6 +58,18 @@ def test_what_is_reserved_is_for_aggregators():
     assert taken(shares, HUB) >= 6
 
 
+def test_the_first_of_each_name_is_let_in_while_there_is_room_for_it():
+    """Of messages each of which counts as the largest: ten slow ones left 0.67 of one free."""
+    shares = Shares("bytes on their way", 1200, 600, first_for_all=True)
+    assert all(shares.take(client(f"slow {i}"), 100) for i in range(10))
+    assert not shares.take(client("slow 0"), 100)
+    assert shares.take(client("polite"), 100)
+    assert shares.take(client("another"), 100)
+    # no further than the limit, but for aggregators
+    assert not shares.take(client("one more"), 100)
+    assert shares.take(HUB, 100) and shares.used == 1300
+
+
 def test_it_never_holds_more_than_its_limit_and_forgets_who_left():
     rng = random.Random(0)
     shares = Shares("bytes", 1000, reserved=100)
