@@ -94,8 +94,7 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
     Raises OutputError if it cannot be written; nothing is lost then: what stood at `out` stands.
     """
     whole_bundle(stages)
-    record = stored_record(stages.folder)
-    if is_taken(out) and not (record and record.get("replaces")):
+    if is_taken(out) and not _may_go(out, stored_record(stages.folder)):
         raise OutputError(
             f"{out} was not there when this run began; it is not replaced. All stages are kept: "
             "move it away, and start the same command again."
@@ -119,6 +118,20 @@ def publish(stages: Stages, out: Path, results: dict) -> None:
         ) from error
     shutil.rmtree(old, ignore_errors=True)
     replaced(stages.folder)
+
+
+def _may_go(out: Path, record: dict | None) -> bool:
+    """Whether what stands at `out` may be replaced by the run of this record: it was told so, or
+    that is a bundle of its own.
+    """
+    if record is None:
+        return False
+    try:
+        there = stored_record(out)
+    except OutputError:
+        there = None
+    is_own = there is not None and there["key"] == record["key"]
+    return is_own or record.get("replaces") is True
 
 
 def _prepare(stages: Stages, partial: Path, results: dict) -> None:

@@ -105,6 +105,21 @@ def test_a_publication_that_cannot_be_written_loses_nothing(
     assert not (out / "mine.txt").exists() and stages.has("measure")
 
 
+def test_what_came_to_out_while_the_run_went_on_is_not_replaced(finished, tmp_path):
+    stages, results = finished
+    out = tmp_path / "mnist"
+    out.mkdir()
+    (out / "mine.txt").write_text("of another")
+    with pytest.raises(OutputError, match="was not there when this run began"):
+        publish(stages, out, results)
+    assert (out / "mine.txt").read_text() == "of another"
+
+    # moved away, as the message says
+    out.rename(tmp_path / "elsewhere")
+    publish(stages, out, results)
+    assert (out / "manifest.json").is_file()
+
+
 def test_a_bundle_that_stood_there_is_put_back(finished, tmp_path, monkeypatch):
     """The older one has been moved away when the new one cannot take its place."""
     stages, results = finished
