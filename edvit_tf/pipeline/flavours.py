@@ -20,8 +20,10 @@ from edvit_tf.pipeline.inputs import Split
 # float16 are worth. One recording may always go: fewer than that cannot be told.
 LOST_AT_MOST = {"float16": 0.005, "int8": 0.02}
 
-# Windows that are asked, at most, whole recordings: 2,000 tell two points from none, in seconds.
+# Windows that are asked, at most: 2,000 tell two points from none, in seconds.
 WINDOWS = 2000
+# Recordings that are asked whole, at least; where fewer fit, a part of each of all is asked.
+ENOUGH = 100
 
 
 def keep_good(
@@ -131,19 +133,29 @@ def _right(
 
 
 def _rows(validation: Split, seed: int) -> np.ndarray:
-    """Indices of the windows that are asked, in order, WINDOWS at most: of as many recordings as
-    can be, and of each as many as it takes, evenly over its length.
+    """Indices of the windows that are asked, in order, WINDOWS at most: whole recordings, drawn, or
+    a part of each where they are too long for many whole ones.
     """
     if len(validation.labels) <= WINDOWS:
         return np.arange(len(validation.labels))
 
-    names, first = np.unique(validation.recordings, return_inverse=True)
-    each = max(1, WINDOWS // len(names))
+    names, of_window = np.unique(validation.recordings, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    owned = [np.flatnonzero(of_window == name) for name in order]
 
+    rows: list[np.ndarray] = []
+    left = WINDOWS
+    for own in owned:
+        if len(own) <= left:
+            rows.append(own)
+            left -= len(own)
+    if len(rows) >= min(len(names), ENOUGH):
+        return np.sort(np.concatenate(rows))
+
+    # evenly over the length of each
+    each = max(1, WINDOWS // len(names))
     rows = []
-    for name in np.random.default_rng(seed).permutation(len(names))[:WINDOWS]:
-        own = np.flatnonzero(first == name)
-        if len(own) > each:
-            own = own[np.arange(each) * len(own) // each]
-        rows.append(own)
+    for own in owned[:WINDOWS]:
+        count = min(each, len(own))
+        rows.append(own[np.arange(count) * len(own) // count])
     return np.sort(np.concatenate(rows))

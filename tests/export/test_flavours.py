@@ -76,7 +76,7 @@ def test_a_file_that_does_not_load_is_refused_at_export(smoke_bundle, monkeypatc
     monkeypatch.setattr(writer, "run_in_process", refuses)
     with pytest.raises(
         ExportError,
-        match="does not run in tflite-runtime: .*cannot load. Leave out flavour float32",
+        match="does not run in tflite-runtime: .*cannot load. Take another version",
     ):
         writer._check_flavours(smoke_bundle, entry, {}, {})
 

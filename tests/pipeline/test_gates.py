@@ -123,6 +123,15 @@ def test_whole_recordings_are_asked():
     assert set(counts) <= {0, 3} and (np.diff(rows) > 0).all()
 
 
+@pytest.mark.parametrize("lengths", [[1500] * 10, [2500, *[50] * 9], [3000], [50] * 4000])
+def test_of_long_recordings_a_part_of_each_is_asked(lengths):
+    recordings = np.repeat(np.arange(len(lengths)), lengths)
+    rows = flavours._rows(SimpleNamespace(labels=recordings % 4, recordings=recordings), 0)
+    assert 0 < len(rows) <= flavours.WINDOWS and (np.diff(rows) > 0).all()
+    asked = len(np.unique(recordings[rows]))
+    assert asked == min(len(lengths), flavours.WINDOWS)
+
+
 # The prior of "other"
 
 

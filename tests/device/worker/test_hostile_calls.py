@@ -162,7 +162,11 @@ def test_messages_short_of_their_last_byte_take_little_memory(tiny_bundle, tmp_p
         with HalfCalls(one.address) as half:
             for _ in range(40):
                 half.call(messages.path(method), size)
-            half.pump(2.5)
+            # on a busy machine they come slowly
+            for _ in range(4):
+                half.pump(2)
+                if sum(half.sent.values()) > 2 * size:
+                    break
             grown = one.resident_bytes() - before
             # it is let in to its share, and no further
             assert 2 * size < sum(half.sent.values()) < 12 * size
