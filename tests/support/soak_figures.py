@@ -22,11 +22,8 @@ JUDGED_MINUTES = 2.0  # a shorter run has not seen each hostile peer
 def figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
     answered = [row for row in rows if row.code == "OK"]
     crowded, calm = _by_company(rows, faults)
-    # what the machine itself stood still is nobody's lateness
-    hangs = []
-    for group, deadlines in ((calm, LATE), (crowded, LATE_BESIDE_PEERS)):
-        most = deadlines * DEADLINE_SECONDS
-        hangs += [row for row in group if row.seconds - _stalled(stalls, row) > most]
+    hangs = [row for row in calm if row.seconds > LATE * DEADLINE_SECONDS]
+    hangs += [row for row in crowded if row.seconds > LATE_BESIDE_PEERS * DEADLINE_SECONDS]
     wrong = [row for row in rows if not row.right]
     times = [row.seconds for row in rows]
     every_kind = (*chaos.FAULTS, *chaos.HOSTILE)
