@@ -49,6 +49,12 @@ class DeviceStream:
 
         return await self._stream.infer(request, (name, request_id), seconds)
 
+    def carried_nothing(self) -> bool:
+        """Whether nothing has come on the present stream yet: where it broke, it may be that the
+        device has no streams. Its code says so, but a write that fails first hides the code.
+        """
+        return self._stream is None or not self._stream.heard
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.end(_error(grpc.StatusCode.CANCELLED, "the aggregator stops"))
@@ -62,6 +68,7 @@ class _Call:
         self._ended = False
         self._stops = False  # the device said so
         self._retired = False
+        self.heard = False  # anything at all
 
         self._waiting: dict[_Key, asyncio.Future] = {}
         self._unsent: dict[_Key, tuple[float, bytes]] = {}  # in turn: (until, request)
@@ -160,7 +167,7 @@ class _Call:
         error: Exception = _error(grpc.StatusCode.UNAVAILABLE, "the device ended the stream")
         try:
             while (received := await self._call.read()) is not grpc.aio.EOF:
-                self._silent_since = None
+                self.heard, self._silent_since = True, None
                 self._deliver(received)
         except messages.WireError as wrong:
             error = wrong

@@ -133,20 +133,21 @@ class Link:
 
         Raises grpc.aio.AioRpcError, and WireError for what is no answer.
         """
+        until = time.monotonic() + seconds
         try:
             if self._streams and size_bytes(parts) <= LARGEST_BYTES:
                 try:
                     return await self._stream.infer(b"".join(parts), name, request_id, seconds)
                 except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    if not self._has_no_streams(error):
                         raise
-                    self._streams = False  # an older worker runs there now; it says so at once
+                    self._streams = False  # an older worker runs there now
 
             # Fields of a message may come in any order, so the name is put before what all requests
             # share.
             named = messages.new("ModelInferRequest", model_name=name, id=request_id)
             request = b"".join([named.SerializeToString(), *parts])
-            return await self._infer(request, timeout=seconds)
+            return await self._infer(request, timeout=max(0.0, until - time.monotonic()))
 
         except grpc.aio.AioRpcError as error:
             # gRPC calls it RESOURCE_EXHAUSTED, as a device that has too much to do does
@@ -155,6 +156,13 @@ class Link:
                     "answer", "a message that is too large", f"{LARGEST_ANSWER_BYTES} bytes at most"
                 ) from None
             raise
+
+    def _has_no_streams(self, error: grpc.aio.AioRpcError) -> bool:
+        """Whether the device may not know ModelStreamInfer, by how the stream broke."""
+        broke = error.code() is grpc.StatusCode.UNAVAILABLE
+        return error.code() is grpc.StatusCode.UNIMPLEMENTED or (
+            broke and self._stream.carried_nothing()
+        )
 
     def ask(self, name: str, heavy: bool, hasty_seconds: float | None) -> Asked:
         """A request for a sub-model is sent, which the breaker allows."""

@@ -480,3 +480,26 @@ def test_large_requests_and_older_workers_are_asked_by_calls():
 
     with fake_device(NAME, "d", lambda asked: good(NAME, "d", 4, asked)) as address:
         run(talk(address))
+
+
+def test_a_device_without_streams_is_asked_by_a_call_whatever_code_the_break_shows(monkeypatch):
+    """A write that fails before the device's code is read makes that code INTERNAL."""
+
+    async def hidden_code(call):
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata()
+        )
+
+    monkeypatch.setattr(grpc.aio.StreamStreamCall, "read", hidden_code)
+
+    async def talk(address):
+        link = Link(Device("one", address), "d", Pins(()), None, (), [], [])
+        link._streams = True
+        for _ in range(3):
+            parts = request_parts("image", bytes(300))
+            assert messages.checked(await link.infer(NAME, parts, "r", 20)).id == "r"
+            assert not link._streams
+        await link.close()
+
+    with fake_device(NAME, "d", lambda asked: good(NAME, "d", 4, asked)) as address:
+        run(talk(address))
