@@ -27,7 +27,7 @@ from .split import limit_per_class
 # Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA),
 # is_layout(folder), load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras
 # has the data set.
-NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256")
+NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256", "caltech101", "omniglot")
 SYNTHETIC = ("never", "fallback", "only")
 
 

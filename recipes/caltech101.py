@@ -1,0 +1,51 @@
+"""Caltech-101, 100 classes, a pretrained DINOv2-small split over ten devices.
+
+Command:    python recipes/caltech101.py --base facebook/dinov2-small --data-dir DIR
+            (DIR holds 101_ObjectCategories/<class>/*.jpg)
+"""
+
+from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+
+FIT = TrainConfig(
+    epochs=4,
+    batch_size=64,
+    learning_rate=1e-4,
+    optimizer="muon",
+    augment="shift_flip",
+    label_smoothing=0.1,
+    feature_distillation=2.0,
+    precision="auto",
+)
+CONFIG = RunConfig(
+    name="caltech101",
+    data=DataConfig("caltech101", image_size=(98, 98)),
+    model="vit_small",
+    patch_size=14,
+    base_training=TrainConfig(
+        epochs=8,
+        batch_size=32,
+        learning_rate=5e-5,
+        augment="shift_flip",
+        label_smoothing=0.1,
+        precision="bfloat16",
+    ),
+    shared_training=FIT.replace(epochs=60, learning_rate=1e-3, feature_distillation=4.0),
+    stage_training=FIT,
+    fusion_training=TrainConfig(epochs=20, batch_size=128, learning_rate=1e-3),
+    calibration_samples=256,
+    repair_samples=2048,
+    teacher_precision="bfloat16",
+    num_devices=10,
+)
+SMOKE = smoke_profile(
+    DataConfig("caltech101", image_size=(98, 98), options={"max_per_class": 4}),
+    patch_size=14,
+    shared_training=FIT.replace(epochs=1, batch_size=16),
+)
+PAPER = paper_profile(DataConfig("caltech101", image_size=(224, 224)), epochs=10) | {
+    "shared_training": None
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main(__doc__, CONFIG, smoke=SMOKE, paper=PAPER))
