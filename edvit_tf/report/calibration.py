@@ -1,8 +1,9 @@
 """The section of the page that shows whether probabilities mean what they say."""
 
-from edvit_tf.report.figures import number, table
-from edvit_tf.report.measured import SHORT, note
-from edvit_tf.report.results import Calibration, Results
+from edvit_tf.report.compared import SHORT
+from edvit_tf.report.entries import Calibration
+from edvit_tf.report.figures import note, number, table
+from edvit_tf.report.results import Results
 
 
 def calibration(results: Results) -> str:

@@ -10,17 +10,27 @@ import statistics
 from dataclasses import dataclass
 
 from edvit_tf.device.model.manifest import FusionEntry
-from edvit_tf.report.figures import difference
-from edvit_tf.report.results import (
+from edvit_tf.report.entries import (
     Accuracy,
     Comparison,
     Milliseconds,
     Model,
     Process,
-    Results,
     SubModel,
     Turns,
 )
+from edvit_tf.report.figures import difference
+from edvit_tf.report.results import Results
+
+# In a chart or a table of several models.
+SHORT = {
+    "base": "base",
+    "single": "single model",
+    "plain": "not distilled",
+    "total": "of all files' size",
+    "fused": "fleet, fused",
+    "average": "fleet, average",
+}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from edvit_tf.report.results import Step
+from edvit_tf.report.entries import Step
 from edvit_tf.report.tables import stage_steps
 
+ARROW = "\N{RIGHTWARDS ARROW}"
+MINUS = "\N{MINUS SIGN}"
 Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -312,3 +314,13 @@ def _figure(title: str, width: int, height: int, parts: list[str]) -> str:
         f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}">'
         f"{''.join(parts)}</svg></figure>"
     )
+
+
+def panels(charts: list[str], small: bool = False) -> str:
+    """Charts side by side, as many as fit."""
+    return f'<div class="panels{" small" if small else ""}">{"".join(charts)}</div>'
+
+
+def note(text: str) -> str:
+    """A paragraph in the quieter colour."""
+    return f'<p class="soft">{escape(text)}</p>'

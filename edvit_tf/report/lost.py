@@ -1,9 +1,9 @@
 """The sections of the page that show what lost sub-models and lost devices cost."""
 
 from edvit_tf.report.compared import counted
-from edvit_tf.report.figures import percent, points, table
-from edvit_tf.report.measured import note
-from edvit_tf.report.results import Comparison, LostSubModel, Results
+from edvit_tf.report.entries import Comparison, LostSubModel
+from edvit_tf.report.figures import note, percent, points, table
+from edvit_tf.report.results import Results
 from edvit_tf.report.verdict import p_said
 
 

@@ -13,13 +13,20 @@ from typing import Any
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.manifest import Manifest
-from edvit_tf.report import lost, measured
+from edvit_tf.report import lost
 from edvit_tf.report.calibration import calibration
 from edvit_tf.report.compared import compared, counted
-from edvit_tf.report.figures import mib, number, table
-from edvit_tf.report.measured import note
-from edvit_tf.report.results import Data, Results, Size, Step, read_results
+from edvit_tf.report.confusion import confusion
+from edvit_tf.report.entries import Data, Size, Step
+from edvit_tf.report.figures import mib, note, number, table
+from edvit_tf.report.flavours import flavours
+from edvit_tf.report.latency import latency
+from edvit_tf.report.models import models, tiles
+from edvit_tf.report.parity import parity
+from edvit_tf.report.results import Results, read_results
+from edvit_tf.report.stages import stages
 from edvit_tf.report.style import page_head
+from edvit_tf.report.sub_models import sub_models
 from edvit_tf.report.verdict import verdict
 
 
@@ -62,7 +69,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     return f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
-{measured.tiles(results, rows)}
+{tiles(results, rows)}
 <p class="verdict"><strong>{escape(first)}</strong> {escape(" ".join(rest))}</p>
 <nav>{links}</nav>
 {body}</main></body></html>
@@ -81,9 +88,9 @@ def _sections(
     """(heading, HTML) of every section that there is something to show in."""
     manifest = bundle.manifest
     sections = [
-        ("Models compared", measured.models(results, rows)),
-        ("Accuracy by pruning stage", measured.stages(results)),
-        ("Sub-models: size and latency", measured.sub_models(bundle.sub_models, results)),
+        ("Models compared", models(results, rows)),
+        ("Accuracy by pruning stage", stages(results)),
+        ("Sub-models: size and latency", sub_models(bundle.sub_models, results)),
         ("Loss of one sub-model", lost.sub_model(results)),
     ]
     if results.losses:
@@ -91,13 +98,13 @@ def _sections(
     if results.fusion.calibration is not None:
         sections.append(("Calibration", calibration(results)))
 
-    sections.append(("Confusion matrix", measured.confusion(results)))
-    sections.append(("Keras against TFLite", measured.parity(results)))
+    sections.append(("Confusion matrix", confusion(results)))
+    sections.append(("Keras against TFLite", parity(results)))
 
     if results.flavours:
-        sections.append(("Flavours and runtimes", measured.flavours(results)))
+        sections.append(("Flavours and runtimes", flavours(results)))
     if beside:
-        sections.append(("Latency beside other runtimes", measured.latency(beside)))
+        sections.append(("Latency beside other runtimes", latency(beside)))
 
     return [
         *sections,

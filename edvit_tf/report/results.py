@@ -2,322 +2,40 @@
 
 `read_results` opens the file of a bundle, `results_from_dict` takes what `edvit_tf.pipeline.run`
 returns. Keys that came later have a default, so that results of older versions open; keys that
-nobody knows are left alone. Accuracies are shares 0..1, times milliseconds, sizes bytes, MACs the
-paper's (without attention products) unless they are called full.
+nobody knows are left alone.
 """
 
 import json
-import types
-import typing
 from collections import Counter
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edvit_tf.checked import digest
 from edvit_tf.device.errors import BundleError
+from edvit_tf.report.entries import (
+    Comparison,
+    Data,
+    Flavour,
+    Fusion,
+    LostDevice,
+    LostSet,
+    LostSubModel,
+    Machine,
+    Model,
+    Parity,
+    Planned,
+    Step,
+    SubModel,
+    Turns,
+)
+from edvit_tf.report.typed import ResultsError, typed
 
 RIVALS = {
     "single": "one model of a device's size",
     "plain": "the same, not distilled",
     "total": "one model of all files' size",
 }
-
-# What a comparison can come to.
-BETTER = "better"
-WORSE = "worse"
-LEVEL = "cannot be told apart"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """By window, and by recording: the mean over its windows."""
-
-    window: float
-    windows: int
-    recording: float
-    recordings: int
-
-
-@dataclass(frozen=True)
-class Milliseconds:
-    """Of one input, over all runs."""
-
-    median: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class Process:
-    """What ran a .tflite file over the test split, in a process of its own."""
-
-    runtime: str
-    threads: int
-    load_ms: float
-    peak_rss_bytes: int
-    invoke_ms: Milliseconds
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far a .tflite file lies from its Keras model (`edvit_tf.export.parity`)."""
-
-    samples: int
-    tolerance: float
-    differing_top1: int
-    ties: int
-    ok: bool
-    max_relative_error: float | None = None
-    p95_relative_error: float | None = None
-    max_probability_error: float | None = None  # None: of a version that did not gate on them
-    p95_probability_error: float | None = None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Expected calibration error, and negative log-likelihood in nats, by recording."""
-
-    ece: float
-    nll: float
-
-
-@dataclass(frozen=True)
-class History:
-    """What a fit took: training samples seen, and MACs."""
-
-    samples: int = 0
-    macs: int = 0
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Balanced validation accuracy over the group's classes and "other", and over the group's own
-    classes alone (None: no samples).
-    """
-
-    all: float | None
-    group: float | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """A cut and the fit after it; `accuracy` is by "before", "cut", "repair", "fit"."""
-
-    stage: str = ""
-    history: History = History()
-    accuracy: dict[str, Shares] | None = None  # None: of a version that did not store it so
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Model:
-    """The unsplit base, or a rival: one model that answers for all classes."""
-
-    params: int
-    macs: int
-    macs_full: int
-    weight_bytes: int
-    keras: Accuracy | None = None
-    tflite: Accuracy | None = None  # None, as the three below, where it has no file
-    file_bytes: int | None = None
-    process: Process | None = None
-    parity: Parity | None = None
-    temperature: float | None = None  # of its probabilities, as the fleet's
-    bound: float | None = None  # of the search, where the temperature stopped there
-    calibration: Calibration | None = None  # at that temperature
-    given: str | None = None  # where a base comes from that was not trained in this run
-    training: History = History()
-    stages: tuple[Step, ...] = ()
-
-    @property
-    def accuracy(self) -> Accuracy:
-        """Of its file, or of the Keras model where there is no file."""
-        found = self.tflite or self.keras
-        assert found is not None
-        return found
-
-    @property
-    def deployed_bytes(self) -> int:
-        """Of its file, or of its weights where there is no file."""
-        return self.weight_bytes if self.file_bytes is None else self.file_bytes
-
-
-@dataclass(frozen=True)
-class SubModel:
-    """A sub-model of the fleet."""
-
-    name: str
-    labels: tuple[str, ...]
-    devices: tuple[str, ...]
-    params: int
-    macs: int
-    macs_full: int
-    weight_bytes: int
-    file_bytes: int
-    process: Process
-    stages: tuple[Step, ...]
-    kept_heads: int | None = None
-
-
-@dataclass(frozen=True)
-class ValidationCalibration:
-    """Before and after the temperature."""
-
-    samples: int  # windows
-    before: Calibration
-    after: Calibration
-    recordings: int | None = None  # by which it is; None: by window, of a version up to 0.3.0
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """The fused fleet; `average` is the softmax average without the fusion."""
-
-    tflite: Accuracy
-    keras: Accuracy
-    average: Accuracy
-    file_bytes: int
-    process: Process
-    temperature: float | None = None
-    calibration: Calibration | None = None
-    validation_calibration: ValidationCalibration | None = None
-    joint: History | None = None
-    bound: float | None = None  # of the search, where the temperature stopped there
-    average_temperature: float | None = None
-    average_bound: float | None = None
-    average_calibration: Calibration | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The fleet against another model: accuracies 0..1 of the one less the other's. `p_value` is of
-    the exact McNemar test; None, as the two counts, where the answers by recording are not known.
-    """
-
-    recordings: int
-    difference: float
-    low: float  # of the 95 % interval
-    high: float
-    first_only: int | None = None  # recordings that the fleet alone names right
-    second_only: int | None = None
-    p_value: float | None = None
-
-    @property
-    def state(self) -> str:
-        """One of BETTER, WORSE and LEVEL: interval and test have to agree that it is not chance."""
-        if self.p_value is not None and self.p_value >= 0.05:
-            return LEVEL
-        if self.low > 0:
-            return BETTER
-        return WORSE if self.high < 0 else LEVEL
-
-
-@dataclass(frozen=True)
-class Turns:
-    """Milliseconds of the files that are compared, in alternating passes: of each the median of
-    every pass.
-    """
-
-    passes: int
-    runs: int
-    runtime: str
-    models: dict[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class LostSubModel:
-    """The fleet without one sub-model: in all, and on the classes of the others."""
-
-    missing: int
-    name: str
-    tflite: Accuracy
-    other_classes: Accuracy
-    paired: Comparison | None = None  # against the fleet with all present
-
-
-@dataclass(frozen=True)
-class LostSet:
-    """The fleet without several."""
-
-    missing: tuple[int, ...]
-    tflite: Accuracy
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LostDevice:
-    """The fleet without what is on one device alone."""
-
-    device: str
-    missing: tuple[int, ...]
-    tflite: Accuracy
-    paired: Comparison | None = None  # against the fleet with all present
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """All sub-models in one flavour and runtime."""
-
-    flavour: str
-    runtime: str
-    tflite: Accuracy
-    file_bytes: int
-    p95_relative_error: float
-    median_ms: float
-    paired: Comparison | None = None  # against the first one's answers
-
-
-@dataclass(frozen=True)
-class Size:
-    """A split, or one class of it."""
-
-    recordings: int
-    windows: int
-    per_class: dict[str, "Size"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the data come from, how they were split, what was left out."""
-
-    name: str
-    synthetic: bool
-    source: str
-    seed: int
-    labels: tuple[str, ...]
-    splits: dict[str, Size]
-    notes: tuple[str, ...]
-    padded: int
-    skipped: int
-    skipped_files: tuple[str, ...]
-    kind: str = ""
-    item: str = ""  # what is counted as one
-
-    @property
-    def noun(self) -> str:
-        """What is counted as one: a recording, with one or more windows, or a picture."""
-        if self.item:
-            return self.item
-        return "recording" if self.kind == "audio" else "picture"  # versions up to 0.2
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the figures were measured on."""
-
-    cpu: str
-    cores: int
-    system: str
-    machine: str
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Bytes of a plan: of each file once, of all copies, and the budget."""
-
-    total_bytes: int
-    deployed_bytes: int | None = None
-    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -358,10 +76,6 @@ class Results:
         return RIVALS[key]
 
 
-class ResultsError(ValueError):
-    """A value of results.json is missing or of another type; the message names its place."""
-
-
 def read_results(folder: Path) -> Results:
     """The results of a bundle; raises BundleError where they are missing or not what a recipe
     wrote.
@@ -395,7 +109,7 @@ def results_from_dict(values: Any) -> Results:
 
     if upgraded.get("training_macs") is None:
         upgraded.pop("training_macs", None)
-    return _typed(Results, upgraded, "")
+    return typed(Results, upgraded, "")
 
 
 def recomputed_key(folder: Path) -> str | None:
@@ -407,58 +121,3 @@ def recomputed_key(folder: Path) -> str | None:
         return None
 
     return digest(json.loads(file.read_text(encoding="utf-8"))["description"])
-
-
-def _typed(kind: Any, value: Any, place: str) -> Any:
-    """A JSON value as `kind`: a dataclass, tuple[X, ...], dict[str, X], a union or a plain type."""
-    origin = typing.get_origin(kind)
-    if kind is Any:
-        return value
-
-    # All our unions are "X | None".
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _typed(typing.get_args(kind)[0], value, place)
-
-    if is_dataclass(kind):
-        return _object(kind, value, place)
-
-    if origin is tuple:
-        _must_be(value, list, "a list", place)
-        inner = typing.get_args(kind)[0]
-        return tuple(_typed(inner, one, f"{place}[{i}]") for i, one in enumerate(value))
-
-    if origin is dict:
-        _must_be(value, dict, "an object", place)
-        inner = typing.get_args(kind)[1]
-        return {name: _typed(inner, one, f"{place}.{name}") for name, one in value.items()}
-
-    # JSON writes 1.0 as 1 in other programs, and Python takes True as an int.
-    if kind is float:
-        _must_be(value, (int, float), "a number", place)
-    elif isinstance(value, bool) and kind is not bool:
-        raise ResultsError(f"{place} is {value}; it must be of type {kind.__name__}")
-    else:
-        _must_be(value, kind, f"of type {kind.__name__}", place)
-    return value
-
-
-def _object(kind: Any, value: Any, place: str) -> Any:
-    _must_be(value, dict, "an object", place)
-    hints = typing.get_type_hints(kind)
-
-    given = {}
-    for each in fields(kind):
-        where = f"{place}.{each.name}" if place else each.name
-        if each.name in value:
-            given[each.name] = _typed(hints[each.name], value[each.name], where)
-        elif each.default is MISSING and each.default_factory is MISSING:
-            raise ResultsError(f"{place or 'it'} lacks {each.name}")
-
-    return kind(**given)
-
-
-def _must_be(value: Any, kind: Any, words: str, place: str) -> None:
-    if not isinstance(value, kind):
-        raise ResultsError(f"{place} is {value!r:.60}; it must be {words}")

@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.report.compared import compare, compared
+from edvit_tf.report.compared import SHORT, compare, compared
 from edvit_tf.report.curves import curves, mean_and_deviation
-from edvit_tf.report.figures import mib, number, percent, points, table, wilson
-from edvit_tf.report.measured import SHORT, note, panels
-from edvit_tf.report.results import BETTER, LEVEL, WORSE, read_results
+from edvit_tf.report.entries import BETTER, LEVEL, WORSE
+from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
+from edvit_tf.report.results import read_results
 from edvit_tf.report.style import page_head
 from edvit_tf.report.verdict import p_said
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
-from edvit_tf.report.results import Accuracy, Model, Results, Step, SubModel
+from edvit_tf.report.entries import Accuracy, Model, Step, SubModel
+from edvit_tf.report.results import Results
 
 
 def results_table(results: Results) -> str:

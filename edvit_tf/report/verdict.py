@@ -5,8 +5,9 @@ device?" first, and how sure it is.
 import statistics
 
 from edvit_tf.report.compared import Compared, compare
+from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
 from edvit_tf.report.figures import mib, number, percent, points, wilson
-from edvit_tf.report.results import BETTER, LEVEL, RIVALS, WORSE, Comparison, Results
+from edvit_tf.report.results import RIVALS, Results
 
 
 def verdict(results: Results, rows: list[Compared]) -> list[str]:

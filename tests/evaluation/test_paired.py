@@ -7,7 +7,7 @@ import pytest
 
 from edvit_tf.evaluation.paired import mcnemar, paired, paired_interval
 from edvit_tf.evaluation.predictions import Predictions
-from edvit_tf.report.results import BETTER, LEVEL, WORSE, Comparison
+from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
 
 
 def test_mcnemar_is_a_fair_coins_two_tails():

@@ -10,12 +10,8 @@ import pytest
 
 from edvit_tf.checked import digest
 from edvit_tf.device.errors import BundleError
-from edvit_tf.report.results import (
-    Milliseconds,
-    read_results,
-    recomputed_key,
-    results_from_dict,
-)
+from edvit_tf.report.entries import Milliseconds
+from edvit_tf.report.results import read_results, recomputed_key, results_from_dict
 from tests.support.made_figures import figures
 
 

@@ -1,0 +1,81 @@
+"""The section of the page that shows widths, size and latency of each file of the fleet."""
+
+from collections.abc import Sequence
+
+from edvit_tf.device.model.manifest import SubModelEntry
+from edvit_tf.models import architecture
+from edvit_tf.report.figures import Bar, bars, mib, note, number, panels, table
+from edvit_tf.report.models import MACS, process_cells, runtimes_said
+from edvit_tf.report.results import Results
+
+
+def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
+    """Widths, bytes, MACs and milliseconds of each file."""
+    columns = architecture(entries[0].config.get("architecture", "vit")).COLUMNS
+    head = [
+        "",
+        "devices",
+        *columns,
+        "parameters",
+        "M\nMACs",
+        "M MACs,\nattention",
+        "weights\nMiB",
+        "file\nMiB",
+        "graph\n%",
+        "load\nms",
+        "median\nms",
+        "p95\nms",
+        "peak RSS\nMiB",
+    ]
+
+    rows = []
+    for entry, sub in zip(entries, results.sub_models, strict=True):
+        # Names, shapes and operators: what a file holds that is no weight.
+        graph = 100 * (sub.file_bytes - sub.weight_bytes) / sub.weight_bytes
+        # Which widths there are is the architecture's to say.
+        widths = [entry.config.get(field, "-") for field in columns.values()]
+        rows.append(
+            [
+                sub.name,
+                ", ".join(sub.devices),
+                *widths,
+                f"{sub.params:,}",
+                number(sub.macs / 1e6),
+                number(sub.macs_full / 1e6),
+                mib(sub.weight_bytes),
+                mib(sub.file_bytes),
+                f"{graph:.1f}",
+                number(sub.process.load_ms),
+                *process_cells(sub.process.invoke_ms, sub.process),
+            ]
+        )
+    rows.append(_fusion_cells(results, len(columns)))
+
+    sizes, medians = [], []
+    for sub in results.sub_models:
+        median = sub.process.invoke_ms.median
+        sizes.append(Bar(sub.name, sub.file_bytes / 2**20, mib(sub.file_bytes), "fused"))
+        medians.append(Bar(sub.name, median, number(median), "fused"))
+
+    processes = [sub.process for sub in results.sub_models]
+    told = note(
+        f'{MACS}; the column "attention" counts them too. Graph: what the file holds beside its '
+        "weights, in % of them. Each file ran in a process of its own without TensorFlow. "
+        f"{runtimes_said([*processes, results.fusion.process])}"
+    )
+
+    charts = [bars(".tflite file, MiB", sizes), bars("Median time of one input, ms", medians)]
+    return table(head, rows, text=(0, 1)) + told + panels(charts)
+
+
+def _fusion_cells(results: Results, columns: int) -> list[str]:
+    fusion = results.fusion
+    return [
+        "fusion",
+        "aggregator",
+        *["-"] * (columns + 4),  # widths, parameters, MACs twice, weights
+        mib(fusion.file_bytes),
+        "-",
+        number(fusion.process.load_ms),
+        *process_cells(fusion.process.invoke_ms, fusion.process),
+    ]
