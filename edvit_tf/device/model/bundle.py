@@ -15,11 +15,11 @@ from edvit_tf.device.model.manifest import (
     FusionEntry,
     InputEntry,
     Manifest,
-    ManifestError,
     SubModelEntry,
     manifest_from_dict,
 )
 from edvit_tf.device.model.manifest_checks import check_manifest
+from edvit_tf.device.model.manifest_object import ManifestError
 
 # The largest of the recipes' manifests, of ten sub-models, has 40 kB.
 MAX_MANIFEST_BYTES = 16 << 20

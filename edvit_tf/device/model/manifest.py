@@ -5,17 +5,14 @@ that nobody knows are left alone. The configuration of a sub-model belongs to it
 input's spec to its kind, and `run` and `data` to the host, so these stay as they were written.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from edvit_tf.device.model.answer_ranges import AnswerRanges, TensorRange
+from edvit_tf.device.model.manifest_object import ManifestError, ManifestObject
+from edvit_tf.device.model.view import AS_IT_IS, View, view_from_object
 
 SCHEMA_VERSION = 1
-
-
-class ManifestError(ValueError):
-    """A value of a manifest is missing or of another type; the message names its place."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,7 @@ class SubModelEntry:
     weight_bytes: int
     devices: tuple[str, ...]
     ranges: AnswerRanges | None = None  # of its answers to real inputs; None in older bundles
+    view: View = AS_IT_IS  # of each input, that it sees; its files know nothing of it
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Manifest:
 
 def manifest_from_dict(values: dict[str, Any]) -> Manifest:
     """The types of a manifest as JSON has it; raises ManifestError."""
-    top = _Object(values, "")
+    top = ManifestObject(values, "")
     sub_models = tuple(_sub_model(entry) for entry in top.objects("sub_models"))
     fusion = _fusion(top.object("fusion"))
 
@@ -140,7 +138,7 @@ def manifest_from_dict(values: dict[str, Any]) -> Manifest:
     )
 
 
-def _sub_model(entry: "_Object") -> SubModelEntry:
+def _sub_model(entry: ManifestObject) -> SubModelEntry:
     kept = "kept"
     if kept not in entry.values:
         kept = "kept_heads"  # as bundles up to 0.2 say it
@@ -162,10 +160,15 @@ def _sub_model(entry: "_Object") -> SubModelEntry:
         weight_bytes=entry.integer("weight_bytes"),
         devices=entry.texts("devices"),
         ranges=_ranges(entry),
+        view=_view(entry),
     )
 
 
-def _ranges(entry: "_Object") -> AnswerRanges | None:
+def _view(entry: ManifestObject) -> View:
+    return view_from_object(entry.object("view")) if "view" in entry.values else AS_IT_IS
+
+
+def _ranges(entry: ManifestObject) -> AnswerRanges | None:
     if "ranges" not in entry.values:
         return None
 
@@ -177,13 +180,13 @@ def _ranges(entry: "_Object") -> AnswerRanges | None:
     )
 
 
-def _tensor_range(entry: "_Object") -> TensorRange:
+def _tensor_range(entry: ManifestObject) -> TensorRange:
     return TensorRange(
         values=entry.interval("values"), rms=entry.interval("rms"), spread=entry.interval("spread")
     )
 
 
-def _flavours(entries: "_Object") -> dict[str, FlavourEntry]:
+def _flavours(entries: ManifestObject) -> dict[str, FlavourEntry]:
     found = {}
     for name in entries.values:
         entry = entries.object(name)
@@ -196,7 +199,7 @@ def _flavours(entries: "_Object") -> dict[str, FlavourEntry]:
     return found
 
 
-def _fusion(entry: "_Object") -> FusionEntry:
+def _fusion(entry: ManifestObject) -> FusionEntry:
     return FusionEntry(
         kind=entry.text("kind", "tower"),
         file=entry.text("file"),
@@ -206,7 +209,7 @@ def _fusion(entry: "_Object") -> FusionEntry:
     )
 
 
-def _input(entry: "_Object") -> InputEntry:
+def _input(entry: ManifestObject) -> InputEntry:
     filters = entry.values.get("mel_filters")  # how bundles up to 0.2 name their one input file
     old = [] if filters is None else [filters]
     return InputEntry(
@@ -218,7 +221,7 @@ def _input(entry: "_Object") -> InputEntry:
     )
 
 
-def _plan(entry: "_Object") -> PlanEntry:
+def _plan(entry: ManifestObject) -> PlanEntry:
     budget = None
     if entry.values.get("budget_bytes") is not None:
         budget = entry.integer("budget_bytes")
@@ -234,103 +237,10 @@ def _plan(entry: "_Object") -> PlanEntry:
     )
 
 
-def _files(entries: "_Object") -> dict[str, FileEntry]:
+def _files(entries: ManifestObject) -> dict[str, FileEntry]:
     found = {}
     for name in entries.values:
         entry = entries.object(name)
         found[name] = FileEntry(bytes=entry.integer("bytes"), sha256=entry.text("sha256"))
 
     return found
-
-
-_REQUIRED: Any = object()
-
-
-class _Object:
-    """A JSON object whose values are taken out by key, each of one type."""
-
-    def __init__(self, values: Any, place: str) -> None:
-        if not isinstance(values, dict):
-            raise ManifestError(f"{place or 'it'} is {_short(values)}; it must be an object")
-        self.values = values
-        self._place = place
-
-    def text(self, key: str, default: Any = _REQUIRED) -> str:
-        return self._take(key, str, "a text", default)
-
-    def integer(self, key: str, default: Any = _REQUIRED) -> int:
-        return self._take(key, int, "a whole number", default)
-
-    def number(self, key: str) -> float:
-        return self._take(key, (int, float), "a number", _REQUIRED)
-
-    def flag(self, key: str) -> bool:
-        return self._take(key, bool, "true or false", _REQUIRED)
-
-    def mapping(self, key: str, default: Any = _REQUIRED) -> dict[str, Any]:
-        return self._take(key, dict, "an object", default)
-
-    def object(self, key: str) -> "_Object":
-        return _Object(self._take(key, dict, "an object", _REQUIRED), self._at(key))
-
-    def objects(self, key: str) -> list["_Object"]:
-        listed = self._take(key, list, "a list of objects", _REQUIRED)
-        return [_Object(value, f"{self._at(key)}[{i}]") for i, value in enumerate(listed)]
-
-    def texts(self, key: str, default: Any = _REQUIRED) -> tuple[str, ...]:
-        return self._list(key, str, "a list of texts", default)
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        return self._list(key, int, "a list of whole numbers", _REQUIRED)
-
-    def interval(self, key: str) -> tuple[float, float]:
-        """Two finite numbers, the least first."""
-        found = self._list(key, (int, float), "the least and the most, two numbers", _REQUIRED)
-        if len(found) != 2 or not all(map(_is_finite, found)) or found[0] > found[1]:
-            raise ManifestError(
-                f"{self._at(key)} is {_short(list(found))}; it must be the least and the most, two "
-                "finite numbers"
-            )
-
-        return float(found[0]), float(found[1])
-
-    def _list(self, key: str, kind: Any, words: str, default: Any) -> tuple:
-        listed = self._take(key, list, words, default)
-        for value in listed:
-            if not _is(value, kind):
-                raise ManifestError(f"{self._at(key)} holds {_short(value)}; it must be {words}")
-
-        return tuple(listed)
-
-    def _take(self, key: str, kind: Any, words: str, default: Any) -> Any:
-        if key not in self.values:
-            if default is _REQUIRED:
-                raise ManifestError(f"{self._place or 'it'} lacks {key!r}")
-            return default
-
-        value = self.values[key]
-        if not _is(value, kind):
-            raise ManifestError(f"{self._at(key)} is {_short(value)}; it must be {words}")
-        return value
-
-    def _at(self, key: str) -> str:
-        return f"{self._place}.{key}" if self._place else key
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """As isinstance, but true and false are no numbers."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, kind)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that is no float
-        return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

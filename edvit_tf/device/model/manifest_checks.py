@@ -9,7 +9,8 @@ import math
 import re
 import unicodedata
 
-from edvit_tf.device.model.manifest import Manifest, ManifestError, SubModelEntry
+from edvit_tf.device.model.manifest import Manifest, SubModelEntry
+from edvit_tf.device.model.manifest_object import ManifestError
 
 # As many as there are classes; the largest data set of the recipes has 257.
 MAX_SUB_MODELS = 1024
@@ -53,7 +54,16 @@ def check_manifest(manifest: Manifest) -> None:
             f"input.dtype is {_short(manifest.input.dtype)}; it must be one of {', '.join(_DTYPES)}"
         )
 
+    _check_views(manifest)
     _check_files(manifest)
+
+
+def _check_views(manifest: Manifest) -> None:
+    for entry in manifest.sub_models:
+        try:
+            entry.view.check(manifest.input.shape)
+        except ValueError as error:
+            raise ManifestError(f"sub_models[{entry.index}].view: {error}") from error
 
 
 def _check_files(manifest: Manifest) -> None:

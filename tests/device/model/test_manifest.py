@@ -8,6 +8,7 @@ import pytest
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.manifest import FlavourEntry
+from edvit_tf.device.model.view import View
 from tests.support.commands import rewrite_manifest, run_python
 
 SUB_MODEL = {
@@ -139,6 +140,27 @@ def test_a_label_that_would_break_a_line_is_refused(opened, character):
 def test_keys_of_a_later_version_are_left_alone(opened):
     bundle = opened(lambda m: m["sub_models"][0].update(colour="red"))
     assert bundle.sub_models[0].name == "submodel-00"
+
+
+def test_a_sub_model_sees_inputs_as_they_are_or_by_its_view(opened):
+    assert opened().sub_models[0].view == View()
+    entry = {"down": -2, "right": 3, "mirrored": True, "crop": 1}
+    bundle = opened(lambda m: m["sub_models"][0].update(view=entry))
+    assert bundle.sub_models[0].view == View(-2, 3, True, 1)
+
+
+@pytest.mark.parametrize(
+    "view, message",
+    [
+        ({"down": "2"}, r"sub_models\[0\]\.view\.down is '2'; it must be a whole number"),
+        ({"turned": 90}, r"sub_models\[0\]\.view\.turned is unknown"),
+        ({"crop": 8}, r"sub_models\[0\]\.view: View\.crop is 8, of an input of 16 rows"),
+        (None, r"sub_models\[0\]\.view is None; it must be an object"),
+    ],
+)
+def test_a_view_that_cannot_be_is_named(opened, view, message):
+    with pytest.raises(BundleError, match=message):
+        opened(lambda m: m["sub_models"][0].update(view=view))
 
 
 def _ranged(manifest: dict, **features) -> None:
