@@ -5,6 +5,7 @@ written.
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,12 @@ FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
 INT8_MIN_VALUES = 1024  # TFLite leaves smaller matrices in float32
 # of the exported graph: for both runtimes, or the forms best in ai-edge-litert
 TARGETS = ("portable", "litert")
+
+# of what a fleet is made: a class group each (the paper's); one model of all classes, each device
+# with another view of the input; members of all classes, trained on together from that model; or
+# what the run chooses once it knows that model
+FLEETS = ("classes", "copies", "joint", "auto")
+VIEWS = ("none", "auto")  # of its input that each sub-model gets: as it is; chosen on validation
 
 
 @dataclass(frozen=True)
@@ -264,6 +271,16 @@ class RunConfig(PlanConfig):
     # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     target: str = "portable"
 
+    fleet: str = "classes"  # one of FLEETS
+    views: str = "none"  # one of VIEWS
+    # of fleet = "joint", for each member, after the one model's own; None: as stage_training says
+    fleet_training: TrainConfig | None = None
+    own_weight: float = 0.1  # of the members' own losses in it, beside the fused one's
+    fleet_missing_rate: float = 0.3  # share of members dropped at random in it
+    # of the one model and the fleet together, in epochs of the one model ("16e") or in minutes
+    # ("90m"); None: the fits as they are configured
+    training_budget: str | None = None
+
     min_accuracy: float | None = None  # A_re of Eq. 1, on validation data after fusion, 0..1
     # models of all classes beside the fleet, any of BASELINES
     baselines: tuple[str, ...] = ("single",)
@@ -281,6 +298,7 @@ class RunConfig(PlanConfig):
         )
         self._one_of("teacher_precision", PRECISIONS)
 
+        self._check_fleet()
         self._one_of("fusion", FUSIONS)
         self._require(
             (self.joint_training is not None) == (self.fusion == "joint"),
@@ -327,6 +345,28 @@ class RunConfig(PlanConfig):
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
         self._one_of("target", TARGETS)
+
+    def _check_fleet(self) -> None:
+        self._one_of("fleet", FLEETS)
+        self._one_of("views", VIEWS)
+        self._require(0 <= self.own_weight <= 1, "own_weight", "it must be between 0 and 1")
+        self._require(
+            0 <= self.fleet_missing_rate < 1, "fleet_missing_rate", "it must be in [0, 1)"
+        )
+        self._require(
+            self.fleet_training is None or self.fleet_training.epochs >= 1,
+            "fleet_training",
+            "its epochs must be 1 or more",
+        )
+        self._require(
+            self.training_budget is None or bool(_BUDGET.fullmatch(self.training_budget)),
+            "training_budget",
+            'it must be epochs of the one model, like "16e", or minutes, like "90m"',
+        )
+
+
+# a positive number, and what it counts
+_BUDGET = re.compile(r"(?!0+(\.0*)?[em])\d+(\.\d+)?[em]")
 
 
 def _each_once(chosen: tuple[str, ...], choices: tuple[str, ...]) -> bool:

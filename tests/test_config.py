@@ -129,6 +129,26 @@ def test_the_mlp_and_a_joint_training_have_epochs():
             run.replace(**change)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"fleet": "clones"}, "fleet is 'clones'.*classes, copies, joint, auto"),
+        ({"views": "all"}, "views is 'all'.*none, auto"),
+        ({"own_weight": 1.5}, "own_weight is 1.5.*between 0 and 1"),
+        ({"fleet_missing_rate": 1.0}, "fleet_missing_rate is 1.0"),
+        ({"fleet_training": TrainConfig(0)}, "epochs must be 1 or more"),
+        ({"training_budget": "0e"}, "training_budget is '0e'.*like .16e.*like .90m"),
+        ({"training_budget": "16h"}, "training_budget is '16h'"),
+    ],
+)
+def test_what_no_fleet_can_be_is_refused(change, message):
+    fit = TrainConfig(1)
+    run = RunConfig("r", DataConfig("mnist", (28, 28)), "vit_smoke", fit, fit, fit)
+    with pytest.raises(ConfigError, match=message):
+        run.replace(**change)
+    assert run.replace(training_budget="1.5m", fleet="auto").fleet == "auto"
+
+
 def test_unknown_and_missing_keys():
     with pytest.raises(ConfigError, match="no field 'epoch'; its fields are: epochs"):
         TrainConfig.from_dict({"epoch": 3})

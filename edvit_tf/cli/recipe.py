@@ -8,21 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from edvit_tf.cli.options import Option, add_options, changed
+from edvit_tf.cli.method_options import METHOD
+from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
-from edvit_tf.cli.values import base_source, names, positive, user_path
-from edvit_tf.config import (
-    BASELINES,
-    FLAVOURS,
-    FUSIONS,
-    RESIDUAL,
-    SCORES,
-    TARGETS,
-    DataConfig,
-    PruneConfig,
-    RunConfig,
-    TrainConfig,
-)
+from edvit_tf.cli.values import base_source, positive, user_path
+from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import print_anything
@@ -78,6 +68,10 @@ def smoke_profile(data: DataConfig, **changes) -> dict:
         "base_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
         "stage_training": TrainConfig(epochs=1, batch_size=16),
         "fusion_training": TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3),
+        "fleet": "classes",
+        "views": "none",
+        "fleet_training": None,
+        "training_budget": None,
         **changes,
     }
 
@@ -100,107 +94,14 @@ def paper_profile(data: DataConfig, epochs: int) -> dict:
         "fusion_training": training,
         "budget_bytes": 180 * 2**20,
         "missing_rate": 0.0,
+        "fleet": "classes",
+        "views": "none",
+        "fleet_training": None,
+        "training_budget": None,
         "start_heads": None,
         "assignment": "greedy",
         "pruning": PruneConfig(residual="channels", heads="merge", repair=False),
     }
-
-
-def _fusion(config: RunConfig, fusion: str) -> RunConfig:
-    """`--fusion`: "joint" needs a training of its own, which is like that of a stage."""
-    if fusion != "joint":
-        return config.replace(fusion=fusion, joint_training=None)
-
-    joint = config.joint_training or config.stage_training
-    if joint.optimizer == "muon":  # which is for fits of one ViT
-        joint = joint.replace(optimizer="adamw")
-    return config.replace(fusion=fusion, joint_training=joint)
-
-
-def _no_distillation(config: RunConfig, _: bool) -> RunConfig:
-    """`--no-distillation`: in all fits of sub-models."""
-    for name in ("stage_training", "shared_training", "joint_training"):
-        training = getattr(config, name)
-        if training is not None:
-            training = training.replace(distillation=0.0, feature_distillation=0.0)
-            config = config.replace(**{name: training})
-
-    return config
-
-
-def _no_repair(config: RunConfig, _: bool) -> RunConfig:
-    return config.replace(pruning=config.pruning.replace(repair=False))
-
-
-def _baselines(config: RunConfig, text: str) -> RunConfig:
-    """`--baselines single,total`, or `none`."""
-    named = names(text)
-    return config.replace(baselines=() if named == ("none",) else named)
-
-
-# in this order: a joint training is derived from stage_training before other options change that,
-# and distillation goes last, from every fit that there is then
-METHOD = (
-    Option("--score", "importance of units", field="pruning.score", choices=SCORES),
-    Option(
-        "--residual",
-        "what the residual stage keeps",
-        field="pruning.residual",
-        choices=RESIDUAL,
-    ),
-    Option(
-        "--no-repair",
-        "no least-squares repair after each cut",
-        is_switch=True,
-        change=_no_repair,
-    ),
-    Option(
-        "--fusion",
-        "how the answers become one: an MLP over frozen sub-models, trained on with them, or the "
-        "average of their softmaxes",
-        field="fusion",
-        choices=FUSIONS,
-        change=_fusion,
-    ),
-    Option(
-        "--other-weight",
-        'samples of "other" against those of one class',
-        field="stage_training.other_weight",
-        type=float,
-    ),
-    Option(
-        "--baselines",
-        f"models of all classes to train beside the fleet, from {', '.join(BASELINES)} (of a "
-        "device's size; the same by labels alone; of all files' size), each with as many training "
-        "MACs; or none",
-        field="baselines",
-        change=_baselines,
-    ),
-    Option(
-        "--flavours",
-        f"of the files, from {', '.join(FLAVOURS)}; int8 runs in ai-edge-litert alone",
-        field="flavours",
-        type=names,
-    ),
-    Option(
-        "--target",
-        "graphs for both TFLite runtimes, or the forms best in ai-edge-litert",
-        field="target",
-        choices=TARGETS,
-    ),
-    Option(
-        "--min-accuracy",
-        "required fused validation accuracy, 0..1 (A_re of Eq. 1)",
-        field="min_accuracy",
-        type=float,
-    ),
-    Option(
-        "--no-distillation",
-        "labels alone train the sub-models",
-        is_switch=True,
-        change=_no_distillation,
-    ),
-)
 
 
 def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:

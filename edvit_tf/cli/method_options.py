@@ -1,0 +1,146 @@
+"""The options of recipes that say how sub-models are made, fused and written; those of planning are
+in `planning_options`.
+"""
+
+from edvit_tf.cli.options import Option
+from edvit_tf.cli.values import names
+from edvit_tf.config import (
+    BASELINES,
+    FLAVOURS,
+    FLEETS,
+    FUSIONS,
+    RESIDUAL,
+    SCORES,
+    TARGETS,
+    VIEWS,
+    RunConfig,
+)
+
+
+def _fleet(config: RunConfig, fleet: str) -> RunConfig:
+    """`--fleet`: copies of one model differ by their views alone, and what is trained together
+    gains by them, so views are chosen unless `--views none` says otherwise.
+    """
+    views = config.views if fleet == "classes" else "auto"
+    return config.replace(fleet=fleet, views=views)
+
+
+def _fusion(config: RunConfig, fusion: str) -> RunConfig:
+    """`--fusion`: "joint" needs a training of its own, which is like that of a stage."""
+    if fusion != "joint":
+        return config.replace(fusion=fusion, joint_training=None)
+
+    joint = config.joint_training or config.stage_training
+    if joint.optimizer == "muon":  # which is for fits of one ViT
+        joint = joint.replace(optimizer="adamw")
+    return config.replace(fusion=fusion, joint_training=joint)
+
+
+def _no_distillation(config: RunConfig, _: bool) -> RunConfig:
+    """`--no-distillation`: in all fits of sub-models."""
+    for name in ("stage_training", "shared_training", "joint_training", "fleet_training"):
+        training = getattr(config, name)
+        if training is not None:
+            training = training.replace(distillation=0.0, feature_distillation=0.0)
+            config = config.replace(**{name: training})
+
+    return config
+
+
+def _no_repair(config: RunConfig, _: bool) -> RunConfig:
+    return config.replace(pruning=config.pruning.replace(repair=False))
+
+
+def _baselines(config: RunConfig, text: str) -> RunConfig:
+    """`--baselines single,total`, or `none`."""
+    named = names(text)
+    return config.replace(baselines=() if named == ("none",) else named)
+
+
+# in this order: a joint training is derived from stage_training before other options change that,
+# and distillation goes last, from every fit that there is then
+METHOD = (
+    Option(
+        "--fleet",
+        "a class group each (classes); the one model of all classes on every device, each with "
+        "another view of the input (copies); all-class members trained on together from that "
+        "model (joint); or whichever of the last two the run chooses (auto)",
+        field="fleet",
+        choices=FLEETS,
+        change=_fleet,
+    ),
+    Option(
+        "--views",
+        "of the input that the sub-models get: as it is, or flips, shifts and crops chosen on "
+        "validation data; chosen with any --fleet but classes",
+        field="views",
+        choices=VIEWS,
+    ),
+    Option(
+        "--training-budget",
+        "of the one model and the fleet together: epochs of the one model, as in 16e, or minutes, "
+        "as in 90m",
+        field="training_budget",
+        metavar="BUDGET",
+        if_none="the fits as configured",
+    ),
+    Option("--score", "importance of units", field="pruning.score", choices=SCORES),
+    Option(
+        "--residual",
+        "what the residual stage keeps",
+        field="pruning.residual",
+        choices=RESIDUAL,
+    ),
+    Option(
+        "--no-repair",
+        "no least-squares repair after each cut",
+        is_switch=True,
+        change=_no_repair,
+    ),
+    Option(
+        "--fusion",
+        "how the answers become one: an MLP over frozen sub-models, trained on with them, or the "
+        "average of their softmaxes",
+        field="fusion",
+        choices=FUSIONS,
+        change=_fusion,
+    ),
+    Option(
+        "--other-weight",
+        'samples of "other" against those of one class',
+        field="stage_training.other_weight",
+        type=float,
+    ),
+    Option(
+        "--baselines",
+        f"models of all classes to train beside the fleet, from {', '.join(BASELINES)} (of a "
+        "device's size; the same by labels alone; of all files' size), each with as many training "
+        "MACs; or none",
+        field="baselines",
+        change=_baselines,
+    ),
+    Option(
+        "--flavours",
+        f"of the files, from {', '.join(FLAVOURS)}; int8 runs in ai-edge-litert alone",
+        field="flavours",
+        type=names,
+    ),
+    Option(
+        "--target",
+        "graphs for both TFLite runtimes, or the forms best in ai-edge-litert",
+        field="target",
+        choices=TARGETS,
+    ),
+    Option(
+        "--min-accuracy",
+        "required fused validation accuracy, 0..1 (A_re of Eq. 1)",
+        field="min_accuracy",
+        type=float,
+    ),
+    Option(
+        "--no-distillation",
+        "labels alone train the sub-models",
+        is_switch=True,
+        change=_no_distillation,
+    ),
+)
