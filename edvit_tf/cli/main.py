@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from edvit_tf.cli.advise import add_advise
 from edvit_tf.cli.bench import add_bench
 from edvit_tf.cli.bundles import add_bundles
 from edvit_tf.cli.certs import add_certs
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_plan(commands)
+    add_advise(commands)
     add_bench(commands)
     add_study(commands)
     add_sweep(commands)

@@ -8,10 +8,12 @@ compare its models, or two bundles of one split, recording by recording.
 """
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.errors import BundleError
 from edvit_tf.evaluation.paired import paired
 from edvit_tf.training.recordings import per_recording
 
@@ -60,3 +62,30 @@ class Predictions:
         content = (folder / FILE).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         return {"file": FILE, "bytes": len(content), "sha256": digest}
+
+
+def stored_top1(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What each model of a bundle named, {name: (R,)}, and the labels (R,); empty for a bundle of a
+    version that did not store it. Raises BundleError for a damaged file.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return {}, np.zeros(0, np.int64)
+
+    ending = "_top1"
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            named = {
+                key.removesuffix(ending): stored[key]
+                for key in stored.files
+                if key.endswith(ending)
+            }
+            labels = stored["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{file} cannot be read ({error}). Copy the bundle again.") from error
+
+    if any(one.shape != labels.shape for one in named.values()):
+        raise BundleError(
+            f"{file} has not as many answers as the {len(labels)} labels. Copy the bundle again."
+        )
+    return named, labels

@@ -26,7 +26,7 @@ def confusion(results: Results) -> str:
                 across += count
 
     crossing = ""
-    if len(results.sub_models) > 1:
+    if len(results.sub_models) > 1 and not results.knows_all:
         crossing = f" {across} of the {errors} errors are between classes of different sub-models."
 
     return matrix(results.confusion, labels) + note(

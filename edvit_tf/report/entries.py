@@ -109,6 +109,7 @@ class Model:
     temperature: float | None = None  # of its probabilities, as the fleet's
     bound: float | None = None  # of the search, where the temperature stopped there
     calibration: Calibration | None = None  # at that temperature
+    validation: Accuracy | None = None
     given: str | None = None  # where a base comes from that was not trained in this run
     training: History = History()
     stages: tuple[Step, ...] = ()
@@ -215,7 +216,7 @@ class LostSubModel:
     missing: int
     name: str
     tflite: Accuracy
-    other_classes: Accuracy
+    other_classes: Accuracy | None  # None: each of the others knows all classes
     paired: Comparison | None = None  # against the fleet with all present
 
 
@@ -249,6 +250,63 @@ class Flavour:
     p95_relative_error: float
     median_ms: float
     paired: Comparison | None = None  # against the first one's answers
+
+
+@dataclass(frozen=True)
+class JudgedFlavour:
+    """A smaller flavour against float32 on validation recordings, before it was published."""
+
+    flavour: str
+    runtime: str
+    recordings: int
+    float32_accuracy: float
+    accuracy: float
+    lost: int  # recordings that it names right less often
+    may_lose: int
+    ok: bool  # else it is left out of the bundle
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Which kind of fleet the run made, one of `edvit_tf.config.FLEETS`, and why."""
+
+    kind: str = "classes"  # of a version that knew no other
+    asked: str = ""
+    reason: str = ""
+    gap: float | None = None  # accuracy of the base less that of the single model, validation
+    single_validation: float | None = None
+    views: tuple[dict[str, Any] | None, ...] = ()  # of each sub-model
+
+
+@dataclass(frozen=True)
+class ValidatedCopies:
+    """Accuracy 0..1 on validation data of the first so many copies."""
+
+    devices: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TestedCopies:
+    """The same on the test split, of their files."""
+
+    devices: int
+    tflite: Accuracy
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of the single model, each with a view of its own, in the order in which views were
+    chosen; their answer is the mean of the softmaxes.
+    """
+
+    views: tuple[dict[str, Any] | None, ...]
+    test: tuple[TestedCopies, ...]
+    validation: tuple[ValidatedCopies, ...] = ()
+    file_bytes: int | None = None
+    temperature: float | None = None
+    bound: float | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ def sub_model(results: Results) -> str:
         return note("There is one sub-model: without it there is no answer.")
 
     fused = results.fusion.tflite
+    if results.knows_all:
+        return _alike(results) + _lost_devices(results)
+
     head = [
         "without",
         "accuracy,\nall classes",
@@ -33,9 +36,27 @@ def sub_model(results: Results) -> str:
     return table(head, rows, text=(0, 7), wrap=7) + told + _lost_devices(results)
 
 
+def _alike(results: Results) -> str:
+    """The same where every sub-model knows all classes: there are no others' classes."""
+    fused = results.fusion.tflite
+    rows = []
+    for lost in results.missing_one:
+        change = points(lost.tflite.recording - fused.recording, fused.recordings)
+        share = percent(lost.tflite.recording, lost.tflite.recordings)
+        rows.append([lost.name, share, change, _test(lost.paired)])
+
+    head = ["without", "accuracy", "change,\npoints", "exact\nMcNemar"]
+    return table(head, rows) + note(
+        f"All present: {percent(fused.recording, fused.recordings)} of {fused.recordings}. "
+        "Measured on the .tflite files. Each of the others knows all classes, so none is lost "
+        "with it."
+    )
+
+
 def _without(results: Results, lost: LostSubModel) -> list:
     fused = results.fusion.tflite
     gone = results.sub_models[lost.missing].labels
+    others = lost.other_classes
 
     # What the whole fleet knows of the classes that remain, from its confusions.
     remaining = [i for i, label in enumerate(results.labels) if label not in gone]
@@ -48,8 +69,8 @@ def _without(results: Results, lost: LostSubModel) -> list:
         points(lost.tflite.recording - fused.recording, fused.recordings),
         _test(lost.paired),
         percent(right / max(1, total), total),
-        percent(lost.other_classes.recording, lost.other_classes.recordings),
-        lost.other_classes.recordings,
+        "-" if others is None else percent(others.recording, others.recordings),
+        "-" if others is None else others.recordings,
         ", ".join(gone),
     ]
 

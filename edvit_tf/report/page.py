@@ -14,6 +14,8 @@ from typing import Any
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report import lost
+from edvit_tf.report.advice import Advice, advice
+from edvit_tf.report.advised import advice_section
 from edvit_tf.report.calibration import calibration
 from edvit_tf.report.compared import compared, counted
 from edvit_tf.report.confusion import confusion
@@ -59,10 +61,11 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     )
 
     rows = compared(bundle.fusion, results)
-    first, *rest = verdict(results, rows)
+    advised = advice(manifest, results, bundle.path)
+    told = [*advised.reasons, *verdict(results, rows)]
 
     links, body = "", ""
-    for i, (head, html) in enumerate(_sections(bundle, results, rows, beside)):
+    for i, (head, html) in enumerate(_sections(bundle, results, rows, advised, beside)):
         links += f'<a href="#s{i}">{escape(head)}</a>'
         body += f'<section id="s{i}"><h2>{escape(head)}</h2>\n{html}</section>\n'
 
@@ -70,7 +73,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
 {tiles(results, rows)}
-<p class="verdict"><strong>{escape(first)}</strong> {escape(" ".join(rest))}</p>
+<p class="verdict"><strong>{escape(advised.sentence)}</strong> {escape(" ".join(told))}</p>
 <nav>{links}</nav>
 {body}</main></body></html>
 """
@@ -83,11 +86,12 @@ _BANNER = (
 
 
 def _sections(
-    bundle: Bundle, results: Results, rows: list, beside: dict | None
+    bundle: Bundle, results: Results, rows: list, advised: Advice, beside: dict | None
 ) -> list[tuple[str, str]]:
     """(heading, HTML) of every section that there is something to show in."""
     manifest = bundle.manifest
     sections = [
+        ("Ways to use the devices", advice_section(advised, results)),
         ("Models compared", models(results, rows)),
         ("Accuracy by pruning stage", stages(results)),
         ("Sub-models: size and latency", sub_models(bundle.sub_models, results)),
@@ -101,7 +105,7 @@ def _sections(
     sections.append(("Confusion matrix", confusion(results)))
     sections.append(("Keras against TFLite", parity(results)))
 
-    if results.flavours:
+    if results.flavours or results.flavours_on_validation:
         sections.append(("Flavours and runtimes", flavours(results)))
     if beside:
         sections.append(("Latency beside other runtimes", latency(beside)))
@@ -212,7 +216,11 @@ def _training(manifest: Manifest, results: Results) -> str:
         "after each cut": "stage_training",
         "fusion": "fusion_training",
     }
-    for name, key in (("shared model", "shared_training"), ("joint", "joint_training")):
+    for name, key in (
+        ("shared model", "shared_training"),
+        ("joint", "joint_training"),
+        ("together", "fleet_training"),
+    ):
         if run.get(key):
             fits[name] = key
 
@@ -250,7 +258,9 @@ def _seconds(results: Results) -> str:
     seconds = results.stage_seconds
     members: dict[str, tuple[Step, ...]] = {sub.name: sub.stages for sub in results.sub_models}
     members |= {key: model.stages for key, model in results.rivals.items()}
-    names = [step.stage for step in results.sub_models[0].stages]
+    # copies have no fits of their own
+    members = {name: steps for name, steps in members.items() if steps}
+    names = [step.stage for steps in list(members.values())[:1] for step in steps]
 
     rows = []
     for member, steps in members.items():

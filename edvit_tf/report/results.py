@@ -15,9 +15,12 @@ from edvit_tf.checked import digest
 from edvit_tf.device.errors import BundleError
 from edvit_tf.report.entries import (
     Comparison,
+    Copies,
     Data,
     Flavour,
+    Fleet,
     Fusion,
+    JudgedFlavour,
     LostDevice,
     LostSet,
     LostSubModel,
@@ -65,6 +68,16 @@ class Results:
     key: str = ""  # of what the run was made from
     comparisons: dict[str, Comparison] = field(default_factory=dict)  # the fused fleet against each
     turns: Turns | None = None
+    flavours_on_validation: tuple[JudgedFlavour, ...] = ()
+    fleet: Fleet = field(default_factory=Fleet)
+    copies: Copies | None = None  # the single model's file under its views, beside every fleet
+    disagreement: float | None = None  # of the members (`evaluation.disagreement`)
+    members_samples: tuple[int, ...] = ()  # training samples that each sub-model got
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether every sub-model answers for all classes, as copies do."""
+        return all(len(sub.labels) == len(self.labels) for sub in self.sub_models)
 
     def rival_name(self, key: str) -> str:
         """What a rival is, in words: where a device holds several sub-models, the one of a device's
@@ -107,8 +120,9 @@ def results_from_dict(values: Any) -> Results:
     upgraded = dict(values)
     upgraded["rivals"] = {key: values[key] for key in RIVALS if values.get(key)}
 
-    if upgraded.get("training_macs") is None:
-        upgraded.pop("training_macs", None)
+    for key in ("training_macs", "fleet"):
+        if upgraded.get(key) is None:
+            upgraded.pop(key, None)
     return typed(Results, upgraded, "")
 
 

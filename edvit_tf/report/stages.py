@@ -6,16 +6,15 @@ from edvit_tf.report.compared import SHORT
 from edvit_tf.report.entries import Step
 from edvit_tf.report.figures import ARROW, note, panels, stage_chart, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.tables import stage_cell, stage_steps
+from edvit_tf.report.tables import stage_cell, stage_rows, stage_steps
 
 
 def stages(results: Results) -> str:
     """What each cut cost and each fit mended, by sub-model."""
-    first = results.sub_models[0].stages
-    members = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in results.sub_models]
-    for key, model in results.rivals.items():
-        own = model.stages[-len(first) :]  # without those of the shared model it starts from
-        members.append((SHORT[key], "all classes", own))
+    members = stage_rows(results, SHORT)
+    if not members:
+        return note("No model of this run was cut and fitted.")
+    first = members[0][2]
 
     # A stage's steps stand in the head of its column, as "cut -> repair -> fit".
     keys = [list(stage_steps(step)) for step in first]

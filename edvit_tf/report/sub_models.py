@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from edvit_tf.device.model.manifest import SubModelEntry
+from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.models import architecture
 from edvit_tf.report.figures import Bar, bars, mib, note, number, panels, table
 from edvit_tf.report.models import MACS, process_cells, runtimes_said
@@ -12,9 +13,11 @@ from edvit_tf.report.results import Results
 def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     """Widths, bytes, MACs and milliseconds of each file."""
     columns = architecture(entries[0].config.get("architecture", "vit")).COLUMNS
+    viewed = any(entry.view != AS_IT_IS for entry in entries)
     head = [
         "",
         "devices",
+        *(["view"] if viewed else []),
         *columns,
         "parameters",
         "M\nMACs",
@@ -38,6 +41,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
             [
                 sub.name,
                 ", ".join(sub.devices),
+                *([str(entry.view)] if viewed else []),
                 *widths,
                 f"{sub.params:,}",
                 number(sub.macs / 1e6),
@@ -49,7 +53,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
                 *process_cells(sub.process.invoke_ms, sub.process),
             ]
         )
-    rows.append(_fusion_cells(results, len(columns)))
+    rows.append(_fusion_cells(results, len(columns) + viewed))
 
     sizes, medians = [], []
     for sub in results.sub_models:
@@ -65,7 +69,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     )
 
     charts = [bars(".tflite file, MiB", sizes), bars("Median time of one input, ms", medians)]
-    return table(head, rows, text=(0, 1)) + told + panels(charts)
+    return table(head, rows, text=(0, 1, 2) if viewed else (0, 1)) + told + panels(charts)
 
 
 def _fusion_cells(results: Results, columns: int) -> list[str]:

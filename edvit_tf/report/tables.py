@@ -117,11 +117,10 @@ def stages_table(results: Results) -> str:
     Balanced over the group's classes and "other"; results.json and the report have the group's own
     samples too.
     """
-    first = results.sub_models[0].stages
-    rows = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in results.sub_models]
-    for key, model in results.rivals.items():
-        rows.append((key, "all classes", model.stages[-len(first) :]))
-
+    rows = stage_rows(results)
+    if not rows:
+        return "no model of this run was cut and fitted"
+    first = rows[0][2]
     keys = [list(stage_steps(step)) for step in first]
 
     # Of each column: its title, or its figures where they are longer.
@@ -143,6 +142,31 @@ def stages_table(results: Results) -> str:
             line += f"{stage_cell(step, names, ' -> '):>{width}}"
         lines.append(f"{line}  {labels}")
     return "\n".join(lines)
+
+
+def stage_rows(
+    results: Results, names: Mapping[str, str] | None = None
+) -> list[tuple[str, str, tuple[Step, ...]]]:
+    """(name, classes, stages) of each model that was cut and fitted: sub-models, then rivals, which
+    `names` may call otherwise. All have the same stages: those of the first.
+
+    Copies and members of a joint fleet are not among them: they have the single model's cuts.
+    """
+    found = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in results.sub_models]
+    for key, model in results.rivals.items():
+        found.append(((names or {}).get(key, key), "all classes", model.stages))
+    found = [row for row in found if row[2]]
+    if not found:
+        return []
+
+    # a rival may have cuts of its own before those of the fleet
+    wanted = [step.stage for step in found[0][2]]
+    rows = []
+    for name, labels, stages in found:
+        own = tuple(step for step in stages if step.stage in wanted)
+        if [step.stage for step in own] == wanted:
+            rows.append((name, labels, own))
+    return rows
 
 
 def stage_cell(

@@ -206,3 +206,61 @@ def figures(
         },
     }
     return manifest, results
+
+
+VIEWS = [
+    {"down": 0, "right": 0, "mirrored": False, "crop": 0},
+    {"down": 0, "right": 0, "mirrored": True, "crop": 0},
+    {"down": 7, "right": 0, "mirrored": False, "crop": 0},
+    {"down": 0, "right": -7, "mirrored": False, "crop": 5},
+]
+
+
+def with_copies(results: dict, shares: list[float]) -> None:
+    """Puts copies of the single model beside a fleet: their accuracy by number of devices."""
+    tested = [{"devices": n, "tflite": accuracy(share)} for n, share in enumerate(shares, 1)]
+    results["copies"] = {
+        "views": VIEWS[: len(shares)],
+        "validation": [
+            {"devices": n, "accuracy": share + 0.01} for n, share in enumerate(shares, 1)
+        ],
+        "test": tested,
+        "file_bytes": 41_000,
+        "temperature": 1.1,
+        "bound": None,
+        "calibration": {"ece": 0.02, "nll": 0.7},
+    }
+
+
+def copies_figures(shares: list[float], single: float = 0.6) -> tuple[dict, dict]:
+    """A manifest and results of a fleet of copies, as many as there are `shares`."""
+    count = len(shares)
+    manifest, results = figures(shares[-1], single, count=count)
+    with_copies(results, shares)
+    results["fusion"]["average"] = results["fusion"]["tflite"]
+
+    for sub, lost, entry, view in zip(
+        results["sub_models"],
+        results["missing_one"],
+        manifest["sub_models"],
+        VIEWS,
+        strict=False,
+    ):
+        sub["labels"] = LABELS
+        sub["stages"] = []
+        lost["other_classes"] = None
+        entry |= {"classes": [0, 1, 2, 3], "labels": LABELS, "other": False, "view": view}
+
+    manifest["fusion"]["kind"] = "average"
+    manifest["plan"]["strategy"] = "copies"
+    results["fleet"] = {
+        "kind": "copies",
+        "asked": "auto",
+        "reason": "of 4 classes; members trained together gain nothing below 50",
+        "gap": 0.21,
+        "single_validation": 0.61,
+        "views": VIEWS[:count],
+    }
+    results["disagreement"] = 0.1
+    results["members_samples"] = [4000] * count
+    return manifest, results

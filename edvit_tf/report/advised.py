@@ -1,0 +1,238 @@
+"""The advice as a person reads it: a table for the terminal, a section of the page, plain JSON."""
+
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+from edvit_tf.report.advice import KNOWN, Advice, Judged
+from edvit_tf.report.curves import curves
+from edvit_tf.report.entries import LEVEL
+from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
+from edvit_tf.report.options import Way
+from edvit_tf.report.results import Results
+from edvit_tf.report.verdict import p_said
+
+
+def advice_text(advice: Advice, results: Results) -> str:
+    """The recommendation, why, the table of the ways, the causes: text for a terminal."""
+    lines = [advice.sentence, *map(_wrapped, advice.reasons), ""]
+    if results.data.synthetic:
+        lines.insert(0, "SYNTHETIC stand-in: these accuracies mean nothing.")
+    if results.fleet.reason:
+        lines += [_wrapped(f"The run's own choice, on validation data: {results.fleet.reason}"), ""]
+
+    head = [title.replace("\n", " ") for title in _head(advice)]
+    grid = [head, *(_cells(row, advice) for row in advice.rows if row.way.accuracy is not None)]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    for cells in grid:
+        first, *rest = cells
+        shown = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *shown]).rstrip())
+
+    lines += ["", *map(_wrapped, _unmeasured(advice))]
+    if advice.causes:
+        lines += ["", "What limits the fleet of this bundle:"]
+        lines += map(_wrapped, advice.causes)
+    return "\n".join([*lines, "", _wrapped(_told(results))])
+
+
+def _wrapped(text: str) -> str:
+    """Set in a little, in lines that a terminal shows whole."""
+    return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")
+
+
+def advice_section(advice: Advice, results: Results) -> str:
+    """The table of the ways, the causes and the curves: a section of the page."""
+    rows = [row for row in advice.rows if row.way.accuracy is not None]
+    strong = tuple(i for i, row in enumerate(rows) if row.way is advice.recommended)
+    cells = [_cells(row, advice) for row in rows]
+
+    html = table(_head(advice), cells, strong=strong)
+    for line in (*_unmeasured(advice), *advice.causes):
+        html += note(line)
+    return html + note(_told(results)) + panels(_charts(advice, results))
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """Everything that is known, for programs."""
+    rows = []
+    for row in advice.rows:
+        found = asdict(row)
+        if row.way.accuracy is not None:
+            share = row.way.accuracy
+            found["way"]["interval"] = list(wilson(share.recording, share.recordings))
+        else:
+            found["way"]["known"] = KNOWN[row.way.key]
+        if row.against_single is not None:
+            found["against_single"]["state"] = row.against_single.state
+        rows.append(found)
+
+    taken = advice.recommended
+    return {
+        "devices": advice.devices,
+        "gap": advice.gap,
+        "gap_split": advice.gap_split,
+        "recommended": None if taken is None else {"key": taken.key, "devices": taken.answering},
+        "sentence": advice.sentence,
+        "reasons": list(advice.reasons),
+        "causes": list(advice.causes),
+        "ways": rows,
+    }
+
+
+def _head(advice: Advice) -> list[str]:
+    lost = [f"{gone} lost" for gone in _shown_losses(advice.devices)]
+    return [
+        "",
+        "accuracy",
+        "95 %\ninterval",
+        "less one\nmodel",
+        "McNemar",
+        "ms",
+        "MiB a\ndevice",
+        f"answers/s,\n{advice.devices} devices",
+        *lost,
+        "training",
+    ]
+
+
+def _shown_losses(devices: int) -> list[int]:
+    """How many lost devices are told of: one, half of them, all but one."""
+    return sorted({lost for lost in (1, devices // 2, devices - 1) if 0 < lost < devices})
+
+
+def _cells(row: Judged, advice: Advice) -> list[str]:
+    way = row.way
+    accuracy = way.accuracy
+    assert accuracy is not None
+    count = accuracy.recordings
+    low, high = wilson(accuracy.recording, count)
+
+    change = p_value = "-"
+    if row.against_single is not None:
+        change = points(row.against_single.difference, count)
+        p_value = p_said(row.against_single.p_value)
+        if row.against_single.state == LEVEL:
+            change = f"{change} (level)"
+
+    lost = {at.lost: at.mean for at in way.lost}
+    shares = []
+    for gone in _shown_losses(advice.devices):
+        # of a fleet that fewer devices answer, only so many can be lost from an answer
+        shares.append(percent(lost[gone], count) if gone in lost else "-")
+
+    return [
+        way.name,
+        percent(accuracy.recording, count),
+        f"{percent(low, count)[:-2]} to {percent(high, count)[:-2]}",
+        change,
+        p_value,
+        "-" if way.latency_ms is None else number(way.latency_ms),
+        "-" if way.device_bytes is None else mib(way.device_bytes),
+        "-" if way.answers_per_second is None else number(way.answers_per_second),
+        *shares,
+        _training_said(way),
+    ]
+
+
+def _training_said(way: Way) -> str:
+    seconds, macs = way.training.seconds, way.training.macs
+    told = []
+    if seconds is not None:
+        told.append(_duration(seconds))
+    if macs:
+        told.append(f"{number(macs / 1e12)} T MACs")
+    return ", ".join(told) or "-"
+
+
+def _duration(seconds: float) -> str:
+    """ "42 s", "12 min", "3.1 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _unmeasured(advice: Advice) -> list[str]:
+    """What is known of each way that the run did not measure."""
+    return [
+        f"{row.way.name}: {KNOWN[row.way.key]}." for row in advice.rows if row.way.accuracy is None
+    ]
+
+
+def _told(results: Results) -> str:
+    """What the columns mean."""
+    return (
+        f"Test {results.data.noun}s, .tflite files; interval: Wilson's; less one model: by "
+        f"{results.data.noun}, exact McNemar test, (level) where chance is not excluded. ms: "
+        "median of one answer, one thread, without network. Answers a second: of all devices "
+        "together, each at work all the time, without network: with one model on each device "
+        "every device answers for itself. Lost: accuracy that is left, mean over the measured "
+        "sets; of fewer copies in the order of their views. Training: after the base; of the "
+        "whole base its own."
+    )
+
+
+def _charts(advice: Advice, results: Results) -> list[str]:
+    """Accuracy against the devices that still answer, and of copies against how many answer."""
+    charts = []
+    series = []
+    for row in advice.rows:
+        way = row.way
+        if way.key == "base" or way.accuracy is None or way.answering == 1:
+            continue
+        if way.key == "copies" and way.answering < max(_copies(advice)):
+            continue
+        series.append((way.name, _COLOURS[way.key], _left(way)))
+
+    single = next(row.way for row in advice.rows if row.way.key == "single")
+    if series and single.accuracy is not None:
+        share = 100 * single.accuracy.recording
+        counts = {n for _, _, found in series for n in found}
+        series.insert(0, ("one model", "single", dict.fromkeys(counts, (share, share, share))))
+    if series:
+        charts.append(
+            curves("Test accuracy, %, with N members left (whiskers: worst set)", series, False)
+        )
+
+    if results.copies is not None and len(results.copies.test) > 1:
+        charts.append(_copies_chart(results))
+    return charts
+
+
+_COLOURS = {"copies": "average", "classes": "fused", "joint": "fused"}
+
+
+def _copies(advice: Advice) -> list[int]:
+    return [row.way.answering for row in advice.rows if row.way.key == "copies"]
+
+
+def _left(way: Way) -> dict[int, tuple[float, float, float]]:
+    """{members left: (mean, worst, mean)} in percent."""
+    assert way.accuracy is not None
+    whole = 100 * way.accuracy.recording
+    found = {way.answering: (whole, whole, whole)}
+    for at in way.lost:
+        found[way.answering - at.lost] = (100 * at.mean, 100 * at.worst, 100 * at.mean)
+    return found
+
+
+def _copies_chart(results: Results) -> str:
+    """Accuracy of copies by their number, on validation and test data."""
+    assert results.copies is not None
+    tested = {}
+    for at in results.copies.test:
+        share = at.tflite.recording
+        low, high = wilson(share, at.tflite.recordings)
+        tested[at.devices] = (100 * share, 100 * low, 100 * high)
+
+    validated = {}
+    for one in results.copies.validation:
+        share = 100 * one.accuracy
+        validated[one.devices] = (share, share, share)
+
+    series = [("test", "fused", tested)]
+    if validated:
+        series.append(("validation", "average", validated))
+    return curves("Copies of one model, %, N views averaged", series, False)

@@ -1,0 +1,91 @@
+"""Why a fleet gains nothing over one of its devices' models, as far as a run's figures tell."""
+
+from edvit_tf.report.entries import BETTER, Comparison
+from edvit_tf.report.figures import points
+from edvit_tf.report.results import Results
+
+# Points of accuracy between the base and one model: under it there is little for a fleet to win.
+LITTLE_GAP = 0.01
+# Half of an interval: test data that tell nothing apart below this are few.
+WIDE = 0.03
+
+
+def gap(results: Results) -> tuple[float | None, str]:
+    """(accuracy of the base less that of the single model, the split that it is of). None where no
+    single model was trained.
+    """
+    if results.fleet.gap is not None:
+        return results.fleet.gap, "validation"
+    single = results.rivals.get("single")
+    if single is None:
+        return None, ""
+    return results.base.accuracy.recording - single.accuracy.recording, "test"
+
+
+def causes(results: Results, against_single: Comparison) -> list[str]:
+    """Sentences; none where the fleet is better than the single model."""
+    if against_single.state == BETTER:
+        return []
+
+    said = []
+    room, split = gap(results)
+    if room is not None and room < LITTLE_GAP:
+        said.append(
+            f"There is little to win: the base, from which all learn, has {points(room, 100)} "
+            f"points of the one model's accuracy on {split} data."
+        )
+
+    said += _alike(results)
+    said += _trained_little(results)
+
+    half = (against_single.high - against_single.low) / 2
+    if half > WIDE:
+        said.append(
+            f"{against_single.recordings} test {results.data.noun}s are few: a difference under "
+            f"about {100 * half:.1f} points cannot be told from chance on them."
+        )
+    return said
+
+
+def _alike(results: Results) -> list[str]:
+    """Whether members know the same."""
+    share = results.disagreement
+    if share is None:
+        return []
+
+    if not results.knows_all:
+        return [
+            f"Of two members both claim an input, for different classes, on {100 * share:.1f} % of "
+            "the test windows."
+        ]
+
+    single = results.rivals.get("single")
+    if single is None:
+        return []
+    wrong = 1 - single.accuracy.window
+    apart = 2 * wrong * (1 - wrong)
+    if share >= apart / 2:
+        return []
+    return [
+        f"Members know nearly the same: two of them name different classes on {100 * share:.1f} % "
+        f"of the test windows. The one model is wrong on {100 * wrong:.1f} %; two that erred "
+        f"independently of each other would differ on about {100 * apart:.1f} %."
+    ]
+
+
+def _trained_little(results: Results) -> list[str]:
+    """Whether a member has seen less than an epoch of the training data."""
+    epoch = results.data.splits.get("train")
+    if not results.members_samples or epoch is None or not epoch.windows:
+        return []
+    if results.fleet.kind == "copies":
+        return []  # each is the one model
+
+    mean = sum(results.members_samples) / len(results.members_samples)
+    epochs = mean / epoch.windows
+    told = f"A member was trained on {mean:,.0f} samples of its own, {epochs:.1f} times the data"
+    single = results.rivals.get("single")
+    if single is not None:
+        samples = sum(step.history.samples for step in single.stages)
+        told += f"; the one model on {samples:,}"
+    return [f"{told}."] if epochs < 2 else []

@@ -1,0 +1,243 @@
+"""The ways to use the devices of a bundle, each with what it gives and what it costs: one model,
+copies of it with views, the class split, the joint fleet, the whole base.
+
+A way that the run did not measure is there too, with nothing but its name.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+from edvit_tf.device.model.manifest import Manifest
+from edvit_tf.report.compared import Compared, compared, counted
+from edvit_tf.report.entries import Accuracy, Model
+from edvit_tf.report.results import Results
+
+# The kinds of fleet, in words; a fleet of classes is what a bundle of an earlier version is.
+KINDS = {
+    "copies": "copies of it, a view each",
+    "classes": "class split",
+    "joint": "joint fleet",
+}
+
+
+@dataclass(frozen=True)
+class LostAt:
+    """Accuracy 0..1 with so many devices lost, over `sets` of them that were measured."""
+
+    lost: int
+    mean: float
+    worst: float
+    sets: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an option was trained with, after the base; None where it is not known."""
+
+    seconds: float | None = None
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to use the devices. All but `key` and `name` is None where it was not measured."""
+
+    key: str  # "single", "copies", "classes", "joint", "base"
+    name: str
+    answering: int = 1  # devices that one answer takes
+    accuracy: Accuracy | None = None  # on the test split
+    latency_ms: float | None = None  # median of one answer, without network
+    device_bytes: int | None = None
+    total_bytes: int | None = None
+    answers_per_second: float | None = None  # of all devices together, without network
+    lost: tuple[LostAt, ...] = ()
+    training: Training = Training()
+    predictions: str | None = None  # its name in predictions.npz, where its answers are there
+
+
+def ways(manifest: Manifest, results: Results) -> list[Way]:
+    """Every way, from the simplest to the base; of copies one for each number of them that was
+    measured, the most last.
+    """
+    rows = {row.key: row for row in compared(manifest.fusion, results)}
+    devices = device_count(manifest, results)
+
+    found = [_single(results, rows, devices), *_copies(results, rows, devices)]
+    for kind in ("classes", "joint"):
+        if kind == results.fleet.kind:
+            found.append(_fleet(results, rows, devices))
+        else:
+            found.append(Way(kind, KINDS[kind]))
+
+    return [*found, _base(results, rows["base"], devices)]
+
+
+def device_count(manifest: Manifest, results: Results) -> int:
+    """N: the devices of the plan, those that hold nothing too."""
+    used = {device for sub in results.sub_models for device in sub.devices}
+    return max(len(manifest.plan.devices), len(used))
+
+
+def _single(results: Results, rows: dict[str, Compared], devices: int) -> Way:
+    name = results.rival_name("single")
+    if "single" not in results.rivals:
+        return Way("single", name)
+
+    model = results.rivals["single"]
+    return _whole_model("single", name, model, rows["single"], devices, _single_training(results))
+
+
+def _base(results: Results, row: Compared, devices: int) -> Way:
+    training = Training(macs=results.base.training.macs or None)
+    if results.base.given is None:
+        seconds = results.stage_seconds.get("base")
+        training = Training(seconds, results.base.training.macs or None)
+    return _whole_model("base", "the whole base", results.base, row, devices, training)
+
+
+def _whole_model(
+    key: str, name: str, model: Model, row: Compared, devices: int, training: Training
+) -> Way:
+    """A model that answers for all classes, on each device: each answers for itself."""
+    ms = row.times.median if row.times else None
+    return Way(
+        key=key,
+        name=name,
+        accuracy=model.accuracy,
+        latency_ms=ms,
+        device_bytes=row.device_bytes,
+        total_bytes=devices * row.device_bytes,
+        answers_per_second=_rate(ms, devices),
+        # whatever is lost, each that is left answers as before
+        lost=tuple(
+            LostAt(lost, model.accuracy.recording, model.accuracy.recording, 1)
+            for lost in range(1, devices)
+        ),
+        training=training,
+        predictions=key,
+    )
+
+
+def _copies(results: Results, rows: dict[str, Compared], devices: int) -> list[Way]:
+    """The single model's copies, for each number of them; the fleet itself where it is one."""
+    own = results.fleet.kind == "copies"
+    if results.copies is None:
+        return [_fleet(results, rows, devices)] if own else [Way("copies", KINDS["copies"])]
+
+    shares = {at.devices: at.tflite.recording for at in results.copies.test}
+    made = []
+    for at in results.copies.test:
+        whole = at.devices == max(shares)
+        if own and whole:
+            continue  # the fleet, which was measured as it is deployed
+        if at.devices == 1:
+            continue  # the single model
+
+        # Without some of them the answer is the mean of those that are left; which those are was
+        # measured in the order of the views alone.
+        lost = []
+        for gone in range(1, at.devices):
+            share = shares.get(at.devices - gone)
+            if share is not None:
+                lost.append(LostAt(gone, share, share, 1))
+
+        row = rows.get("single")
+        ms = row.times.median if row and row.times else None
+        size = results.copies.file_bytes or (row.device_bytes if row else None)
+        made.append(
+            Way(
+                key="copies",
+                name=f"{at.devices} {KINDS['copies']}",
+                answering=at.devices,
+                accuracy=at.tflite,
+                latency_ms=ms,
+                device_bytes=size,
+                total_bytes=None if size is None else devices * size,
+                answers_per_second=_rate(ms, devices / at.devices),
+                lost=tuple(lost),
+                training=_single_training(results),
+                predictions="copies" if whole else None,
+            )
+        )
+
+    return [*made, _fleet(results, rows, devices)] if own else made
+
+
+def _fleet(results: Results, rows: dict[str, Compared], devices: int) -> Way:
+    """The fleet that the bundle holds."""
+    kind = results.fleet.kind
+    count = len(results.sub_models)
+    row = rows["fused"]
+
+    name = f"{count} {KINDS[kind]}"
+    if kind != "copies":
+        name = f"{KINDS[kind]}, {counted(count, 'sub-model')}"
+
+    by_size: dict[int, list[float]] = {}
+    for one in results.losses:
+        by_size.setdefault(len(one.missing), []).append(one.tflite.recording)
+    lost = [
+        LostAt(size, sum(shares) / len(shares), min(shares), len(shares))
+        for size, shares in sorted(by_size.items())
+    ]
+
+    trained = _single_training(results) if kind == "copies" else _fleet_training(results)
+    slowest = _busiest_ms(results)
+    return Way(
+        key=kind,
+        name=name,
+        answering=count,
+        accuracy=results.fusion.tflite,
+        latency_ms=row.times.median if row.times else None,
+        device_bytes=row.device_bytes,
+        total_bytes=row.total_bytes,
+        answers_per_second=_rate(slowest, 1),
+        lost=tuple(lost),
+        training=trained,
+        predictions="fused",
+    )
+
+
+def _rate(ms: float | None, times: float) -> float | None:
+    return 1000 * times / ms if ms else None
+
+
+def _busiest_ms(results: Results) -> float:
+    """Milliseconds that an answer keeps the busiest device at work; replicas share the answers."""
+    loads: dict[str, float] = {}
+    for sub in results.sub_models:
+        ms = sub.process.invoke_ms.median
+        if results.turns is not None and sub.name in results.turns.models:
+            ms = statistics.median(results.turns.models[sub.name])
+        for device in sub.devices:
+            loads[device] = loads.get(device, 0.0) + ms / len(sub.devices)
+    return max(loads.values())
+
+
+def _single_training(results: Results) -> Training:
+    """Of the single model, and of the shared model that it starts from."""
+    starts = _starts(results)
+    seconds = _seconds(results, ["single", *starts[-1:]])
+    return Training(seconds, results.training_macs.get("single"))
+
+
+def _fleet_training(results: Results) -> Training:
+    names = [sub.name for sub in results.sub_models]
+    ending = ["together", "features", "fusion", "joint"]
+    seconds = _seconds(results, [*names, *_starts(results), *ending])
+    return Training(seconds, results.training_macs.get("fleet"))
+
+
+def _starts(results: Results) -> list[str]:
+    """Names of the shared models that sub-models start from, the widest last."""
+    kept = sorted({sub.kept_heads for sub in results.sub_models if sub.kept_heads is not None})
+    return [f"shared-{heads}" for heads in kept if f"shared-{heads}" in results.shared]
+
+
+def _seconds(results: Results, names: list[str]) -> float | None:
+    """Of all stages of these members and of these stages; None where none is known."""
+    found = []
+    for stage, seconds in results.stage_seconds.items():
+        if stage.split(".")[0] in names:
+            found.append(seconds)
+    return sum(found) if found else None

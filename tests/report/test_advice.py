@@ -1,0 +1,232 @@
+"""What `edvit advise` recommends, from made-up figures: the simplest way that nothing beats."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.manifest import manifest_from_dict
+from edvit_tf.evaluation.paired import mcnemar, paired_interval
+from edvit_tf.evaluation.predictions import Predictions
+from edvit_tf.report.advice import Advice, advice
+from edvit_tf.report.advised import advice_json, advice_section, advice_text
+from edvit_tf.report.causes import causes
+from edvit_tf.report.compared import compared
+from edvit_tf.report.options import ways
+from edvit_tf.report.page import write_report
+from edvit_tf.report.results import results_from_dict
+from edvit_tf.report.verdict import verdict
+from tests.support.commands import run_command
+from tests.support.made_figures import accuracy, copies_figures, figures, with_copies
+
+
+def advised(manifest: dict, results: dict, folder: Path | None = None) -> Advice:
+    return advice(manifest_from_dict(manifest), results_from_dict(results), folder)
+
+
+def comparison(first_only: int, second_only: int, count: int = 200) -> dict:
+    low, high = paired_interval(first_only, second_only, count)
+    return {
+        "recordings": count,
+        "first_only": first_only,
+        "second_only": second_only,
+        "difference": (first_only - second_only) / count,
+        "low": low,
+        "high": high,
+        "p_value": mcnemar(first_only, second_only),
+    }
+
+
+def predicted(folder: Path, right: dict[str, range], count: int = 200) -> None:
+    """predictions.npz of models that are right on so many of `count` recordings."""
+    labels = np.zeros(count, int)
+    stored = Predictions(labels, np.arange(count))
+    for name, own in right.items():
+        answers = np.tile([0.0, 1.0], (count, 1))
+        answers[list(own)] = [1.0, 0.0]
+        stored.add(name, answers)
+    stored.store(folder, None)
+
+
+def test_of_what_cannot_be_told_apart_the_simplest_is_taken():
+    manifest, results = figures(0.62, 0.6)
+    results["comparisons"] = {"single": comparison(14, 10), "base": comparison(2, 40)}
+    found = advised(manifest, results)
+    assert found.recommended.key == "single"
+    assert found.sentence.startswith("Take one model of a device's size, on each device")
+    said = " ".join(found.reasons)
+    assert "It cannot be told apart from the class split, and is simpler: \u22122.0 points" in said
+    assert "each of the 3 devices answers for itself" in said  # the plan has one that is idle
+
+
+def test_a_fleet_that_is_better_by_recording_is_taken_and_its_price_is_told():
+    manifest, results = figures(0.7, 0.6)
+    results["comparisons"] = {"single": comparison(25, 5)}
+    found = advised(manifest, results)
+    assert found.recommended.key == "classes" and found.causes == ()
+    assert (
+        found.sentence
+        == "Take the class split, 2 sub-models: 70.0 % of the test recordings, fused."
+    )
+    assert "It is better than one of a device's models alone: +10.0 points" in found.reasons[0]
+    # 0.5 ms keep a device at work; three devices with 0.6 ms each
+    assert "together answer 2,000 inputs a second, with one model each 5,000." in found.reasons[1]
+
+
+def test_copies_beside_a_fleet_are_compared_by_what_they_answered(tmp_path):
+    """The fleet is better than one model, but no better than copies of it: these are taken."""
+    manifest, results = figures(0.7, 0.6)
+    with_copies(results, [0.6, 0.69])
+    right = {"fused": range(140), "single": range(120), "copies": range(2, 140), "base": range(160)}
+    predicted(tmp_path, right)
+    found = advised(manifest, results, tmp_path)
+    assert found.recommended.key == "copies" and found.recommended.answering == 2
+    assert found.sentence.startswith("Take 2 copies of one model, each with its own view: 69.0 %")
+
+    against = {row.way.key: row.against_single for row in found.rows if row.against_single}
+    assert (against["copies"].first_only, against["copies"].second_only) == (20, 2)
+    assert against["classes"].first_only == 20
+    assert "cannot be told apart from the class split" in " ".join(found.reasons)
+
+
+def test_a_fleet_of_copies_is_its_own_row():
+    manifest, results = copies_figures([0.6, 0.66, 0.7])
+    results["comparisons"] = {"single": comparison(25, 5)}
+    read = results_from_dict(results)
+    found = {
+        (way.key, way.answering): way
+        for way in ways(manifest_from_dict(manifest), read)
+        if way.accuracy
+    }
+    assert list(found) == [("single", 1), ("copies", 2), ("copies", 3), ("base", 1)]
+    # four devices of 0.6 ms each; two of them answer one input, as three do with 0.5 ms
+    assert found["single", 1].answers_per_second == pytest.approx(4000 / 0.6)
+    assert found["copies", 2].answers_per_second == pytest.approx(2000 / 0.6)
+    assert found["copies", 3].answers_per_second == pytest.approx(2000)
+    assert [at.mean for at in found["copies", 3].lost] == pytest.approx([0.5])
+    assert [at.mean for at in found["copies", 2].lost] == [0.6]
+    assert [at.lost for at in found["single", 1].lost] == [1, 2, 3]
+
+    taken = advised(manifest, results)
+    assert taken.recommended.key == "copies" and taken.gap == 0.21
+    assert "On validation data the base is 21.0 points above" in " ".join(taken.reasons)
+
+
+def test_replicas_share_the_answers():
+    manifest, results = copies_figures([0.6, 0.7])
+    for j, sub in enumerate(results["sub_models"]):
+        sub["devices"] = [f"pi-{j}", f"pi-{j + 2}"]
+    rows = ways(manifest_from_dict(manifest), results_from_dict(results))
+    fleet = next(way for way in rows if way.predictions == "fused")
+    assert fleet.answers_per_second == pytest.approx(2 * 2000)
+
+
+def test_without_a_single_model_there_is_no_advice():
+    manifest, results = figures()
+    results["single"] = None
+    found = advised(manifest, results)
+    assert found.recommended is None and found.gap is None
+    assert "Run the recipe with --baselines single" in found.sentence
+    assert "--baselines single trains it" in advice_text(found, results_from_dict(results))
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"fleet": {"gap": 0.004}}, "There is little to win: the base, from which all learn"),
+        ({"members_samples": [300, 500]}, "trained on 400 samples of its own, 1.0 times the data"),
+        ({"disagreement": 0.31}, "both claim an input, for different classes, on 31.0 %"),
+    ],
+)
+def test_the_causes_of_no_gain_are_named(change, told):
+    manifest, results = figures(0.6, 0.6)
+    results["comparisons"] = {"single": comparison(3, 3)}
+    quiet = advised(manifest, results).causes
+    assert not any(told in cause for cause in quiet)
+    found = advised(manifest, results | change).causes
+    assert any(told in cause for cause in found), found
+
+
+def test_members_that_err_alike_are_told_of_and_independent_ones_are_not():
+    manifest, results = copies_figures([0.6, 0.6], 0.6)
+    results["comparisons"] = {"single": comparison(3, 3)}
+    (alike,) = advised(manifest, results).causes
+    # the one model's windows: 59 % right, so 2 * 0.41 * 0.59
+    assert "different classes on 10.0 %" in alike and "differ on about 48.4 %" in alike
+    results["disagreement"] = 0.4
+    assert advised(manifest, results).causes == ()
+
+
+def test_few_test_recordings_are_a_cause():
+    manifest, results = figures(0.7, 0.65)
+    read = results_from_dict(results)
+    rows = {row.key: row for row in compared(manifest_from_dict(manifest).fusion, read)}
+    assert rows["single"].accuracy.recordings == 200
+    found = advised(manifest, results).causes
+    assert any("200 test recordings are few: a difference under about 9." in one for one in found)
+    assert causes(read, advised(manifest, results).rows[2].against_single) == list(found)
+
+
+def test_text_json_and_section_tell_the_same(tmp_path):
+    manifest, results = copies_figures([0.6, 0.66, 0.7])
+    results["comparisons"] = {"single": comparison(25, 5)}
+    read = results_from_dict(results)
+    found = advised(manifest, results)
+
+    text = advice_text(found, read)
+    assert "3 copies of it, a view each" in text and "2 copies of it, a view each" in text
+    assert "The run's own choice, on validation data: of 4 classes" in text
+    assert "joint fleet: not measured here." in text and "class split: not measured here." in text
+    lines = [line for line in text.splitlines() if "a view each  " in line]
+    assert len({len(line.split()) for line in lines}) <= 2 and "+10.0" in lines[-1]
+
+    stored = json.loads(json.dumps(advice_json(found)))
+    assert stored["recommended"] == {"key": "copies", "devices": 3}
+    kinds = [row["way"]["key"] for row in stored["ways"]]
+    assert kinds == ["single", "copies", "copies", "classes", "joint", "base"]
+    assert stored["ways"][2]["against_single"]["state"] == "better"
+    assert stored["ways"][4]["way"]["known"].startswith("not measured here")
+
+    html = advice_section(found, read)
+    assert html.count("<svg") == html.count("</svg>") == 2
+    assert "Copies of one model, %, N views averaged" in html
+
+
+def test_the_report_of_a_fleet_of_copies(tmp_path):
+    manifest, results = copies_figures([0.6, 0.66, 0.7])
+    results["comparisons"] = {"single": comparison(25, 5)}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    first = html[html.index('class="verdict"') :]
+    assert first.startswith('class="verdict"><strong>Take 3 copies of one model, each with its own')
+    assert "down 7" in html and "mirrored" in html  # views of the sub-models
+    assert "Each of the others knows all classes" in html
+    assert "errors are between classes of different sub-models" not in html
+
+
+def test_the_command_needs_nothing_but_the_bundle(tmp_path):
+    manifest, results = figures(synthetic=True)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    code, out, err = run_command(["advise", str(tmp_path)])
+    assert code == 0, err
+    assert out.startswith("SYNTHETIC stand-in") and "class split, 2 sub-models" in out
+    code, out, _ = run_command(["advise", str(tmp_path), "--json"])
+    assert json.loads(out)["devices"] == 3
+
+    (tmp_path / "predictions.npz").write_bytes(b"PK\x03\x04 cut short")
+    code, _, err = run_command(["advise", str(tmp_path)])
+    assert code == BundleError.exit_code and "predictions.npz cannot be read" in err
+
+
+def test_what_other_sections_say_of_copies_holds():
+    """No training of their own, no fusion that could be worse than the average."""
+    manifest, results = copies_figures([0.6, 0.7])
+    results["training_macs"] = {"fleet": 0, "single": 10**12}
+    read = results_from_dict(results)
+    said = " ".join(verdict(read, compared(manifest_from_dict(manifest).fusion, read)))
+    assert "softmax average" not in said and "goes on from the base" not in said
+    assert results["missing_one"][0]["tflite"] == accuracy(0.4)
