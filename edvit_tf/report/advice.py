@@ -150,6 +150,10 @@ def _reasons(
 
     said += _room_said(results)
     said.append(_beside_base(by["base"], taken, pairs))
+    if taken.key in KINDS and taken.key != results.fleet.kind:
+        said.append(
+            f"This bundle holds another kind: the recipe with --fleet {taken.key} makes it."
+        )
     return said
 
 

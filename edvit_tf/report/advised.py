@@ -10,7 +10,6 @@ from edvit_tf.report.entries import LEVEL
 from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
 from edvit_tf.report.options import Way
 from edvit_tf.report.results import Results
-from edvit_tf.report.verdict import p_said
 
 
 def advice_text(advice: Advice, results: Results) -> str:
@@ -87,7 +86,6 @@ def _head(advice: Advice) -> list[str]:
         "accuracy",
         "95 %\ninterval",
         "less one\nmodel",
-        "McNemar",
         "ms",
         "MiB a\ndevice",
         f"answers/s,\n{advice.devices} devices",
@@ -108,12 +106,11 @@ def _cells(row: Judged, advice: Advice) -> list[str]:
     count = accuracy.recordings
     low, high = wilson(accuracy.recording, count)
 
-    change = p_value = "-"
+    change = "-"
     if row.against_single is not None:
-        change = points(row.against_single.difference, count)
-        p_value = p_said(row.against_single.p_value)
-        if row.against_single.state == LEVEL:
-            change = f"{change} (level)"
+        state = row.against_single.state
+        word = "level" if state == LEVEL else state
+        change = f"{points(row.against_single.difference, count)} {word}"
 
     lost = {at.lost: at.mean for at in way.lost}
     shares = []
@@ -126,7 +123,6 @@ def _cells(row: Judged, advice: Advice) -> list[str]:
         percent(accuracy.recording, count),
         f"{percent(low, count)[:-2]} to {percent(high, count)[:-2]}",
         change,
-        p_value,
         "-" if way.latency_ms is None else number(way.latency_ms),
         "-" if way.device_bytes is None else mib(way.device_bytes),
         "-" if way.answers_per_second is None else number(way.answers_per_second),
@@ -165,7 +161,7 @@ def _told(results: Results) -> str:
     """What the columns mean."""
     return (
         f"Test {results.data.noun}s, .tflite files; interval: Wilson's; less one model: by "
-        f"{results.data.noun}, exact McNemar test, (level) where chance is not excluded. ms: "
+        f"{results.data.noun}, level where chance is not excluded. ms: "
         "median of one answer, one thread, without network. Answers a second: of all devices "
         "together, each at work all the time, without network: with one model on each device "
         "every device answers for itself. Lost: accuracy that is left, mean over the measured "
@@ -201,7 +197,7 @@ def _charts(advice: Advice, results: Results) -> list[str]:
     return charts
 
 
-_COLOURS = {"copies": "average", "classes": "fused", "joint": "fused"}
+_COLOURS = {"copies": "copies", "classes": "fused", "joint": "fused"}
 
 
 def _copies(advice: Advice) -> list[int]:

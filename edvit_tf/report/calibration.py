@@ -52,6 +52,18 @@ def calibration(results: Results) -> str:
                 )
             )
 
+    copies = results.copies_beside
+    if copies is not None and copies.calibration is not None:
+        rows.append(
+            _calibration_cells(
+                f"{SHORT['copies']}, test",
+                tested,
+                copies.temperature,
+                copies.bound,
+                copies.calibration,
+            )
+        )
+
     # up to 0.3.0 the fleet alone had one
     alike = "" if results.base.temperature is None else ", for every model alike"
     return table(["", "counted", "temperature", "ECE,\npoints", "NLL,\nnats"], rows) + note(

@@ -7,7 +7,7 @@ the interval takes them as independent samples, and is as a rule wider.
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edvit_tf.device.model.manifest import FusionEntry
 from edvit_tf.report.entries import (
@@ -28,6 +28,7 @@ SHORT = {
     "single": "single model",
     "plain": "not distilled",
     "total": "of all files' size",
+    "copies": "copies, views",
     "fused": "fleet, fused",
     "average": "fleet, average",
 }
@@ -63,7 +64,8 @@ def compare(results: Results, row: Compared) -> Comparison:
 
 
 def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
-    """The base, those of RIVALS that were measured, the fused fleet, the fleet's average.
+    """The base, those of RIVALS that were measured, copies of the single one, the fused fleet, the
+    fleet's average.
 
     The fleet's times are those of its slowest device, its sub-models one after the other, and the
     fusion. Medians are those of the alternating passes, where there were such.
@@ -71,6 +73,8 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     rows = [_alone("base", "base, unsplit", results.base, results.turns)]
     for key, model in results.rivals.items():
         rows.append(_alone(key, results.rival_name(key), model, results.turns))
+
+    rows += _copies(results)
 
     # The fullest, the busiest and the slowest device need not be the same one.
     loads = _by_device(results.sub_models)
@@ -126,6 +130,27 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     )
 
     return [*rows, fused, average]
+
+
+def _copies(results: Results) -> list[Compared]:
+    """Copies of the single model beside another kind of fleet, as many as there are views."""
+    copies = results.copies_beside
+    if copies is None or copies.most is None:
+        return []
+
+    single, most = results.rivals["single"], copies.most
+    one = _alone("copies", "", single, results.turns)
+    size = copies.file_bytes or single.deployed_bytes
+    return [
+        replace(
+            one,
+            name=f"{most.devices} copies of that one, a view each",
+            accuracy=most.tflite,
+            device_bytes=size,
+            total_bytes=most.devices * size,
+            macs=most.devices * single.macs,
+        )
+    ]
 
 
 def _slowest(results: Results, turns: Turns) -> tuple[float, ...]:

@@ -308,6 +308,11 @@ class Copies:
     bound: float | None = None
     calibration: Calibration | None = None
 
+    @property
+    def most(self) -> TestedCopies | None:
+        """All of them; None where none was tested."""
+        return max(self.test, key=lambda at: at.devices, default=None)
+
 
 @dataclass(frozen=True)
 class Size:

@@ -121,7 +121,7 @@ def _whole_model(
 def _copies(results: Results, rows: dict[str, Compared], devices: int) -> list[Way]:
     """The single model's copies, for each number of them; the fleet itself where it is one."""
     own = results.fleet.kind == "copies"
-    if results.copies is None:
+    if results.copies is None or not results.copies.test:
         return [_fleet(results, rows, devices)] if own else [Way("copies", KINDS["copies"])]
 
     shares = {at.devices: at.tflite.recording for at in results.copies.test}

@@ -17,7 +17,7 @@ from edvit_tf.report import lost
 from edvit_tf.report.advice import Advice, advice
 from edvit_tf.report.advised import advice_section
 from edvit_tf.report.calibration import calibration
-from edvit_tf.report.compared import compared, counted
+from edvit_tf.report.compared import Compared, compared, counted
 from edvit_tf.report.confusion import confusion
 from edvit_tf.report.entries import Data, Size, Step
 from edvit_tf.report.figures import mib, note, number, table
@@ -52,7 +52,8 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     """The HTML text; `beside` is what `edvit bench latency --store` kept."""
     manifest, data = bundle.manifest, results.data
     used = {device for sub in results.sub_models for device in sub.devices}
-    title = f"{manifest.name}: a Vision Transformer split over {counted(len(used), 'device')}"
+    does = "on" if results.knows_all else "split over"
+    title = f"{manifest.name}: a Vision Transformer {does} {counted(len(used), 'device')}"
 
     facts = (
         f"{manifest.task}, {len(results.labels)} classes, "
@@ -62,7 +63,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
 
     rows = compared(bundle.fusion, results)
     advised = advice(manifest, results, bundle.path)
-    told = [*advised.reasons, *verdict(results, rows)]
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advised.reasons)
 
     links, body = "", ""
     for i, (head, html) in enumerate(_sections(bundle, results, rows, advised, beside)):
@@ -73,7 +74,8 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
 {tiles(results, rows)}
-<p class="verdict"><strong>{escape(advised.sentence)}</strong> {escape(" ".join(told))}</p>
+<div class="verdict"><strong>{escape(advised.sentence)}</strong>
+<ul>{reasons}</ul></div>
 <nav>{links}</nav>
 {body}</main></body></html>
 """
@@ -86,13 +88,13 @@ _BANNER = (
 
 
 def _sections(
-    bundle: Bundle, results: Results, rows: list, advised: Advice, beside: dict | None
+    bundle: Bundle, results: Results, rows: list[Compared], advised: Advice, beside: dict | None
 ) -> list[tuple[str, str]]:
     """(heading, HTML) of every section that there is something to show in."""
     manifest = bundle.manifest
     sections = [
         ("Ways to use the devices", advice_section(advised, results)),
-        ("Models compared", models(results, rows)),
+        ("Models compared", _said(results, rows) + models(results, rows)),
         ("Accuracy by pruning stage", stages(results)),
         ("Sub-models: size and latency", sub_models(bundle.sub_models, results)),
         ("Loss of one sub-model", lost.sub_model(results)),
@@ -117,6 +119,11 @@ def _sections(
         ("Training, versions, machine", _training(manifest, results)),
         ("How to run it", _usage(results.data)),
     ]
+
+
+def _said(results: Results, rows: list[Compared]) -> str:
+    """What the figures of the fleet say, in sentences."""
+    return f"<p>{escape(' '.join(verdict(results, rows)))}</p>"
 
 
 def _plan(manifest: Manifest, results: Results) -> str:

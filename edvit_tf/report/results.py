@@ -75,6 +75,13 @@ class Results:
     members_samples: tuple[int, ...] = ()  # training samples that each sub-model got
 
     @property
+    def copies_beside(self) -> Copies | None:
+        """Copies of the single model that were measured beside another kind of fleet."""
+        measured = self.copies is not None and self.copies.most is not None
+        beside = measured and "single" in self.rivals and self.fleet.kind != "copies"
+        return self.copies if beside else None
+
+    @property
     def knows_all(self) -> bool:
         """Whether every sub-model answers for all classes, as copies do."""
         return all(len(sub.labels) == len(self.labels) for sub in self.sub_models)

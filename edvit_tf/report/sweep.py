@@ -24,6 +24,7 @@ COLUMNS = (
     "fused",
     "average",
     "single",
+    "copies,\nviews",
     "not\ndistilled",
     "of all\nfiles' size",
     "base",
@@ -244,7 +245,7 @@ def _cells(row: dict) -> list:
     fused, single = models["fused"], models.get("single")
 
     shares = []
-    for key in ("fused", "average", "single", "plain", "total", "base"):
+    for key in ("fused", "average", "single", "copies", "plain", "total", "base"):
         known = key in models
         shares.append(percent(models[key]["accuracy"], count) if known else "-")
 

@@ -31,6 +31,7 @@ def results_table(results: Results) -> str:
     for key, model in results.rivals.items():
         lines.append(_model_row(results.rival_name(key), model))
 
+    lines += _copies_rows(results)
     lines += _fleet_rows(results)
     lines += _against(results)
 
@@ -50,6 +51,19 @@ def results_table(results: Results) -> str:
     )
 
     return "\n".join(lines)
+
+
+def _copies_rows(results: Results) -> list[str]:
+    """Copies of the single model beside another kind of fleet, as many as there are views."""
+    copies = results.copies_beside
+    if copies is None or copies.most is None:
+        return []
+
+    single, most = results.rivals["single"], copies.most
+    ms = single.process.invoke_ms.median if single.process else None
+    size = copies.file_bytes or single.deployed_bytes
+    name = f"{most.devices} copies of it, a view each"
+    return [_row(name, most.tflite, size, single.macs, ms)]
 
 
 def _fleet_rows(results: Results) -> list[str]:

@@ -17,6 +17,8 @@ from edvit_tf.report.compared import compared
 from edvit_tf.report.options import ways
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
+from edvit_tf.report.sweep import sweep_row, sweep_text
+from edvit_tf.report.tables import results_table
 from edvit_tf.report.verdict import verdict
 from tests.support.commands import run_command
 from tests.support.made_figures import accuracy, copies_figures, figures, with_copies
@@ -37,6 +39,12 @@ def comparison(first_only: int, second_only: int, count: int = 200) -> dict:
         "high": high,
         "p_value": mcnemar(first_only, second_only),
     }
+
+
+def page_of(folder: Path, manifest: dict, results: dict) -> str:
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    return write_report(folder).read_text(encoding="utf-8")
 
 
 def predicted(folder: Path, right: dict[str, range], count: int = 200) -> None:
@@ -123,6 +131,29 @@ def test_replicas_share_the_answers():
     assert fleet.answers_per_second == pytest.approx(2 * 2000)
 
 
+def test_copies_beside_a_fleet_have_their_row_everywhere(tmp_path):
+    manifest, results = figures(0.7, 0.6)
+    with_copies(results, [0.6, 0.65])
+    results["comparisons"] = {"single": comparison(25, 5), "copies": comparison(20, 10)}
+    read = results_from_dict(results)
+    row = next(
+        row for row in compared(manifest_from_dict(manifest).fusion, read) if row.key == "copies"
+    )
+    assert (row.device_bytes, row.total_bytes, row.macs) == (41_000, 82_000, 82_000)
+    assert "2 copies of it, a view each" in results_table(read)
+
+    text = page_of(tmp_path, manifest, results)
+    assert "2 copies of that one, a view each" in text and "copies, views, test" in text
+    rows = [sweep_row(tmp_path)]
+    assert rows[0]["models"]["copies"]["accuracy"] == 0.65 and "65.0 %" in sweep_text(rows)
+
+    # of another version, or without the single model: no row
+    for change in ({"copies": None}, {"copies": {"views": [], "test": []}}, {"single": None}):
+        left = compared(manifest_from_dict(manifest).fusion, results_from_dict(results | change))
+        assert "copies" not in [row.key for row in left]
+        advised(manifest, results | change)
+
+
 def test_without_a_single_model_there_is_no_advice():
     manifest, results = figures()
     results["single"] = None
@@ -176,11 +207,12 @@ def test_text_json_and_section_tell_the_same(tmp_path):
     found = advised(manifest, results)
 
     text = advice_text(found, read)
+    assert "4 devices" in text
     assert "3 copies of it, a view each" in text and "2 copies of it, a view each" in text
     assert "The run's own choice, on validation data: of 4 classes" in text
     assert "joint fleet: not measured here." in text and "class split: not measured here." in text
     lines = [line for line in text.splitlines() if "a view each  " in line]
-    assert len({len(line.split()) for line in lines}) <= 2 and "+10.0" in lines[-1]
+    assert len(lines) == 2 and "+10.0 better" in lines[1]
 
     stored = json.loads(json.dumps(advice_json(found)))
     assert stored["recommended"] == {"key": "copies", "devices": 3}
@@ -197,9 +229,7 @@ def test_text_json_and_section_tell_the_same(tmp_path):
 def test_the_report_of_a_fleet_of_copies(tmp_path):
     manifest, results = copies_figures([0.6, 0.66, 0.7])
     results["comparisons"] = {"single": comparison(25, 5)}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    html = write_report(tmp_path).read_text(encoding="utf-8")
+    html = page_of(tmp_path, manifest, results)
     first = html[html.index('class="verdict"') :]
     assert first.startswith('class="verdict"><strong>Take 3 copies of one model, each with its own')
     assert "down 7" in html and "mirrored" in html  # views of the sub-models
