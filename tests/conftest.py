@@ -121,6 +121,30 @@ def five_bundle(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def copies_bundle(made_once) -> Path:
+    """A bundle of pictures as tiny_bundle's: one model of all four classes with made-up weights,
+    under two views, each on two devices.
+    """
+    views = [{"down": 2, "right": -1}, {"mirrored": True, "crop": 1}]
+    return made_once("copies", lambda path: write_made_bundle(path, views=views))
+
+
+@pytest.fixture(scope="session")
+def tables_bundle(made_once) -> Path:
+    """A bundle of `tests/support/table_input.py`, 16 x 16 x 1 int32, two sub-models."""
+
+    def make(path: Path) -> None:
+        code = (
+            "import pathlib; from tests.support import table_input; "
+            f"table_input.write_bundle(pathlib.{path!r})"
+        )
+        done = run_host("-c", code)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("tables", make)
+
+
+@pytest.fixture(scope="session")
 def tiny_mel_bundle(made_once) -> Path:
     """A bundle of sound, 16 x 16 x 1 float32, two sub-models with made-up weights."""
     return made_once("tiny-mel", lambda path: write_made_bundle(path, mel=True))

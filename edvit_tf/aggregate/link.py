@@ -31,13 +31,23 @@ from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.aggregate.reply import Expected, Reply, checked_reply
 from edvit_tf.aggregate.request_parts import size_bytes
+from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
 
 PROBE_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 1.0
-STATES = ("unknown", "ready", "down", "auth", "wrong-bundle", "not-serving", "duplicate")
+STATES = (
+    "unknown",
+    "ready",
+    "down",
+    "auth",
+    "wrong-bundle",
+    "wrong-view",
+    "not-serving",
+    "duplicate",
+)
 # Of an answer: features and logits are some thousand numbers, beside them a dozen parameters.
 LARGEST_ANSWER_BYTES = 256 << 10
 _TO_DEVICES = [*OPTIONS, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
@@ -357,6 +367,16 @@ class Link:
                     "wrong-bundle",
                     f"it has the bundle {digest[:12] or '(none)'}, this is {self.digest[:12]}; "
                     "copy this bundle there",
+                )
+
+            # a worker that is older than views leaves the manifest's alone, under the same digest
+            view = metadata.properties.get(messages.VIEW, str(AS_IT_IS))
+            wanted = self._expected[name].view
+            if view != wanted:
+                return Seen(
+                    "wrong-view",
+                    f"its {name} sees an input {view[:_WORDS]!r}, and {wanted!r} is wanted; "
+                    "install this version of edvit_tf there",
                 )
 
             self._streams = metadata.properties.get(messages.STREAMS) == "1"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.device.model.answer_ranges import AnswerRanges
+from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import messages, tensors
 
 # Milliseconds that a device may say beyond the round trip that was seen: clocks are read at
@@ -26,6 +27,7 @@ class Expected:
     width: int  # d_j
     digest: str  # of the bundle
     ranges: AnswerRanges | None = None  # None: a bundle that was made before they were measured
+    view: str = str(AS_IT_IS)  # by which its device must see an input
 
 
 @dataclass(frozen=True)

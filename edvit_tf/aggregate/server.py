@@ -87,5 +87,5 @@ def expected_answers(bundle: Bundle) -> list[Expected]:
     """What the answer of each sub-model must be, in fusion order."""
     found = []
     for entry, width in zip(bundle.sub_models, bundle.widths, strict=True):
-        found.append(Expected(entry.name, width, bundle.digest, entry.ranges))
+        found.append(Expected(entry.name, width, bundle.digest, entry.ranges, str(entry.view)))
     return found

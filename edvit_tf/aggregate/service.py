@@ -254,6 +254,7 @@ class AggregatorService(BaseService):
             "bundle_digest": self.bundle.digest,
             "min_submodels": self.min_submodels,
             "submodels": {name: self._available(name) for name in self.fanout.expected},
+            "views": {name: each.view for name, each in self.fanout.expected.items()},
             "devices": [_link_health(link) for link in self.fanout.links],
         }
 
@@ -266,6 +267,10 @@ class AggregatorService(BaseService):
         available: list[Sample] = []
         for name in self.fanout.expected:
             available.append(({"model": name}, self._available(name)))
+
+        views: list[Sample] = []
+        for name, each in self.fanout.expected.items():
+            views.append(({"model": name, "view": each.view}, 1))
 
         states: list[Sample] = []
         breakers: list[Sample] = []
@@ -296,6 +301,7 @@ class AggregatorService(BaseService):
                 [({}, self.degraded)],
             ),
             Gauge("edvit_submodel_available", "1 while a device can be asked for it.", available),
+            Gauge("edvit_submodel_view", "How it is to see an input.", views),
             Gauge("edvit_device_state", "1 for the state that a device is in.", states),
             Gauge(
                 "edvit_breaker_state", "1 for the state that a device's breaker is in.", breakers

@@ -32,7 +32,7 @@ def ask(
     bundle: Bundle, inputs: Path, flavour: str | None = None, runtime: str | None = None
 ) -> Answers:
     """Runs every sub-model over the .npy file `inputs` (n, H, W, C), one process after the other,
-    one thread each.
+    one thread each; each sees them by its view.
 
     `flavour` None: the first, float32; `runtime` None: the first installed. Raises BundleError for
     a flavour that the bundle does not have.
@@ -42,7 +42,7 @@ def ask(
     reports = []
     for entry in bundle.sub_models:
         file = verified_path(bundle, _file(bundle, entry, flavour))
-        outputs, report = run_in_process(file, inputs, runtime=runtime)
+        outputs, report = run_in_process(file, inputs, runtime=runtime, view=entry.view)
         features.append(outputs["features"])
         logits.append(outputs["logits"])
         reports.append(report)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.model.view import AS_IT_IS, View
 from edvit_tf.errors import ExportError, OutputError
 
 
@@ -20,6 +21,7 @@ def run_in_process(
     threads: int = 1,
     timeout_seconds: float | None = None,
     runtime: str | None = None,
+    view: View = AS_IT_IS,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Outputs (n, ...) by name and a report, as of
     `edvit_tf.device.model.subprocess_run.run_model`.
@@ -30,7 +32,12 @@ def run_in_process(
     """
     try:
         outputs, report = run_model(
-            model, inputs, threads=threads, timeout_seconds=timeout_seconds, runtime=runtime
+            model,
+            inputs,
+            threads=threads,
+            timeout_seconds=timeout_seconds,
+            runtime=runtime,
+            view=view,
         )
     except ModelFailed as error:
         # The files that go in and come out are no fault of the model.

@@ -17,7 +17,7 @@ from edvit_tf.device.model.input_kinds import KINDS, spec_from_dict
 from edvit_tf.device.rpc import messages, tensors
 from tests.support import table_input
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
-from tests.support.commands import rewrite_manifest, run_host, run_python
+from tests.support.commands import rewrite_manifest, run_python
 from tests.support.worker_process import ask, worker
 
 NUMBERS = np.random.default_rng(1).integers(-9, 10, (3, 16, 16))
@@ -26,16 +26,8 @@ TABLES = (3 * NUMBERS).astype(np.int32)[..., np.newaxis]  # in the bundle's unit
 
 
 @pytest.fixture(scope="module")
-def bundle(made_once):
-    def make(path):
-        code = (
-            "import pathlib; from tests.support import table_input; "
-            f"table_input.write_bundle(pathlib.{path!r})"
-        )
-        done = run_host("-c", code)
-        assert done.returncode == 0, done.stderr
-
-    return made_once("tables", make)
+def bundle(tables_bundle):
+    return tables_bundle
 
 
 @pytest.fixture(scope="module")

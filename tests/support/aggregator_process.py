@@ -28,7 +28,7 @@ def fused(folder: Path, x: np.ndarray, missing: tuple[int, ...] = ()) -> np.ndar
         features.append(
             np.zeros((len(x), width), np.float32)
             if j in missing
-            else outputs(bundle.path / entry.file, {name: x})["features"]
+            else outputs(bundle.path / entry.file, {name: entry.view.applied(x)})["features"]
         )
     present[:, list(missing)] = 0
     inputs = {"features": np.concatenate(features, axis=1), "present": present}

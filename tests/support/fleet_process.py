@@ -150,7 +150,9 @@ def oracle(folder: Path, pictures: np.ndarray) -> dict[frozenset[int], np.ndarra
     bundle = open_bundle(folder)
     name, widths, count = bundle.input.name, bundle.widths, len(bundle.widths)
     features = [
-        run_model(bundle.path / entry.file, {name: pictures[:, 0]})[0]["features"]
+        run_model(bundle.path / entry.file, {name: entry.view.applied(pictures[:, 0])})[0][
+            "features"
+        ]
         for entry in bundle.sub_models
     ]
     sets = [

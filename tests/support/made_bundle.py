@@ -2,6 +2,8 @@
 fusion.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.planning.plan import Plan, SubModelPlan
+from tests.support.commands import rewrite_manifest
 
 ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen", "ibis", "jay")  # two a sub-model
 LABELS = ANIMALS[:4]  # of two sub-models
@@ -47,9 +50,13 @@ def write(
     count: int = 2,
     spec: InputSpec | None = None,
     files: Files | None = None,
+    views: Sequence[dict] | None = None,
     **run,
 ) -> Path:
     """Writes a bundle of `count` sub-models into `folder`, which is made.
+
+    With `views` it is a fleet of copies: one model of all classes, a sub-model for each of these
+    views, as the manifest has them, and each on two devices, pi-0 to pi-3 for two views.
 
     It is of pictures, or of sound as `mel` says (True: as MEL does), or of the input `spec` with
     its `files`. `run` are further fields of its RunConfig, such as flavours.
@@ -61,13 +68,27 @@ def write(
 
     if spec is None:
         spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
+    if views is not None:
+        count = len(views)
     labels = ANIMALS[: 2 * count]
+    every = tuple(range(len(labels)))
+    if views is not None:
+        config = replace(config, num_classes=len(labels))
     size, macs = cost.size_bytes(config), cost.macs(config)
     subs = tuple(
-        SubModelPlan(j, (2 * j, 2 * j + 1), 2, config, size, macs, (f"pi-{j}",))
+        SubModelPlan(
+            j,
+            (2 * j, 2 * j + 1) if views is None else every,
+            2,
+            config,
+            size,
+            macs,
+            (f"pi-{j}",) if views is None else (f"pi-{j}", f"pi-{j + count}"),
+        )
         for j in range(count)
     )
-    devices = tuple(DeviceSpec(name=f"pi-{j}") for j in range(count))
+    names = sorted(name for sub in subs for name in sub.devices)
+    devices = tuple(DeviceSpec(name=name) for name in names)
     model, fusion = build_vit(config), build_fusion((config.hidden_dim,) * count, len(labels))
     rng = np.random.default_rng(0)
 
@@ -80,6 +101,10 @@ def write(
     if isinstance(spec, MelSpec):
         bank = rng.uniform(0, 1, (spec.n_mels, 1 + spec.n_fft // 2))
         files = {"mel_filters.npy": bank.astype(np.float32)}
+    weights = [drawn(model) for _ in range(count)]
+    if views is not None:
+        weights = weights[:1] * count
+
     fit = TrainConfig(epochs=1)
     folder.mkdir()
     write_bundle(
@@ -92,7 +117,7 @@ def write(
                 fit,
                 fit,
                 fit,
-                num_devices=count,
+                num_devices=len(devices),
                 **run,
             ),
             plan=Plan(subs, devices, None, "random", "greedy"),
@@ -101,8 +126,11 @@ def write(
             input_files=files or {},
             data={"name": "mnist", "source": "made up", "synthetic": True},
             splits={},
-            sub_models=tuple(drawn(model) for _ in range(count)),
+            sub_models=tuple(weights),
             fusion=drawn(fusion),
         ),
     )
+    for index, view in enumerate(views or ()):
+        rewrite_manifest(folder, lambda m, i=index, v=view: m["sub_models"][i].update(view=v))
+
     return folder

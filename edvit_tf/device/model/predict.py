@@ -31,11 +31,14 @@ class Fleet:
         """Fused probabilities (classes,) of one input (H, W, C) of the manifest's dtype."""
         # (1, d_j) of each sub-model; zeros, and 0 in `present`, for one that is missing
         features = []
-        for model, width in zip(self.sub_models, self.bundle.widths, strict=True):
+        for index, (model, width) in enumerate(
+            zip(self.sub_models, self.bundle.widths, strict=True)
+        ):
             if model is None:
                 features.append(np.zeros((1, width), np.float32))
             else:
-                features.append(model.run(**{self.input.name: x[np.newaxis]})["features"])
+                seen = self.bundle.entry(index).view.applied(x[np.newaxis])
+                features.append(model.run(**{self.input.name: seen})["features"])
 
         present = np.array([[model is not None for model in self.sub_models]], np.float32)  # (1, N)
         fused = self.fusion.run(features=np.concatenate(features, axis=1), present=present)

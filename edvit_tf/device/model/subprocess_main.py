@@ -2,14 +2,14 @@
 TensorFlow.
 
     python -m edvit_tf.device.model.subprocess_main MODEL.tflite INPUTS.npz OUTPUTS.npz
-        [--threads 1] [--repeat 1] [--runtime NAME] [--unprivileged]
+        [--threads 1] [--repeat 1] [--runtime NAME] [--unprivileged] [--view JSON]
 
 INPUTS.npz (or one .npy for a model with one input, read as a memory map) holds an array (n, ...)
 for each input of the model, without the batch axis of 1; an array with fewer rows than another is
-gone through again from its start. OUTPUTS.npz gets one array (n, ...) an output, `invoke_ms`
-(n * repeat,), and `report`, a JSON text: runtime, import_ms (of the runtime), load_ms, resident
-bytes before the model was loaded and at the peak, what is delegated (`delegation.py`), and that
-TensorFlow was not loaded.
+gone through again from its start. With --view the model sees them so. OUTPUTS.npz gets one array
+(n, ...) an output, `invoke_ms` (n * repeat,), and `report`, a JSON text: runtime, import_ms (of the
+runtime), load_ms, resident bytes before the model was loaded and at the peak, what is delegated
+(`delegation.py`), and that TensorFlow was not loaded.
 
 With --unprivileged a process of root's becomes nobody before it loads the model. All files are
 opened or read before, for nobody may perhaps neither enter their folders nor read them.
@@ -31,6 +31,7 @@ from edvit_tf.device.model.delegation import delegation
 from edvit_tf.device.model.memory import check_memory, peak_rss
 from edvit_tf.device.model.runtime import RUNTIMES, Model, imported_runtime, load
 from edvit_tf.device.model.unprivileged import become_nobody, has_rights_to_give
+from edvit_tf.device.model.view import AS_IT_IS, View, view_from_dict
 
 _NOT_ON_A_DEVICE = ("keras", "tensorflow", "tf_keras")
 
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--runtime", choices=RUNTIMES)
     parser.add_argument("--unprivileged", action="store_true", help="as nobody, if this is root")
+    parser.add_argument("--view", type=_view, default=AS_IT_IS, help="as a manifest has it")
     args = parser.parse_args(argv)
 
     if args.repeat < 1 or args.threads < 1:
@@ -84,7 +86,7 @@ def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
     model = load(args.model, args.threads, runtime, content)
     load_ms = (time.perf_counter() - started) * 1e3
 
-    outputs, invoke_ms = _run_rows(model, _by_name(model, given), args.repeat)
+    outputs, invoke_ms = _run_rows(model, _by_name(model, given), args.repeat, args.view)
 
     loaded = [name for name in _NOT_ON_A_DEVICE if name in sys.modules]
     if loaded:
@@ -108,6 +110,10 @@ def _run(args: argparse.Namespace, file: BinaryIO, target: BinaryIO) -> int:
     np.savez(target, invoke_ms=invoke_ms, report=np.array(json.dumps(report)), **outputs)
 
     return 0
+
+
+def _view(text: str) -> View:
+    return view_from_dict(json.loads(text))
 
 
 def _content_as_nobody(path: Path, file: BinaryIO) -> bytes | None:
@@ -136,7 +142,7 @@ def _by_name(model: Model, given: np.ndarray | dict[str, np.ndarray]) -> dict[st
 
 
 def _run_rows(
-    model: Model, arrays: dict[str, np.ndarray], repeat: int
+    model: Model, arrays: dict[str, np.ndarray], repeat: int, view: View
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The last turn's answers (n, ...) by name, and the milliseconds of all runs (n * repeat,)."""
     count = max(len(array) for array in arrays.values())
@@ -146,7 +152,7 @@ def _run_rows(
         for i in range(count):
             row = {}
             for name, array in arrays.items():
-                row[name] = np.asarray(array[i % len(array)])[np.newaxis]  # (1, ...)
+                row[name] = view.applied(np.asarray(array[i % len(array)])[np.newaxis])  # (1, ...)
 
             started = time.perf_counter()
             result = model.run(**row)

@@ -19,6 +19,7 @@ import numpy as np
 
 from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.array_file import read_npz
+from edvit_tf.device.model.view import AS_IT_IS, View
 
 
 def run_model(
@@ -31,15 +32,17 @@ def run_model(
     timeout_seconds: float | None = None,
     scratch: Path | None = None,
     unprivileged: bool = False,
+    view: View = AS_IT_IS,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Outputs (n, ...) by name and a report of `python -m edvit_tf.device.model.subprocess_main` on
     `inputs`.
 
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
     which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
-    kept. `runtime` is a name of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default).
-    Temporary files go to the folder `scratch` (None: the system's). `unprivileged`: where this is
-    root's process, that one becomes nobody before it loads the model.
+    kept. The model sees each of its one input by `view`, which no time counts. `runtime` is a name
+    of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default). Temporary files go to the
+    folder `scratch` (None: the system's). `unprivileged`: where this is root's process, that one
+    becomes nobody before it loads the model.
 
     The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first
     included), samples, start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation
@@ -64,6 +67,8 @@ def run_model(
             words += ["--runtime", runtime]
         if unprivileged:
             words.append("--unprivileged")
+        if view != AS_IT_IS:
+            words += ["--view", json.dumps(view.to_dict())]
 
         _run(model.name, [str(word) for word in words], timeout_seconds)
 

@@ -36,6 +36,9 @@ STREAMS = "stream_infer"
 # Property of a model's metadata: drawn by each process at its start, so that one worker under two
 # addresses is not taken for two.
 INSTANCE = "instance"
+# Property of a sub-model's metadata: how it sees an input, in words (`model/view.py`). A worker
+# that does not say it is older than views and has none.
+VIEW = "view"
 # HealthCheckResponse.status, an enum: an int32 on the wire.
 SERVING = 1
 NOT_SERVING = 2

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edvit_tf.device.errors import InputError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers
@@ -18,6 +20,7 @@ from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import Model, load
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, choice
+from edvit_tf.device.model.view import View
 
 _WARM_UP = 3  # runs after the first, whose median is the first estimate of the service time
 
@@ -33,6 +36,11 @@ class LoadedModel:
     outputs: dict[str, tuple[int, ...]]  # name -> shape
     invoke_seconds: float
     golden_error: float
+    view: View
+
+    def run(self, name: str, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Its answers to the input `name`, as it sees it. Raises as `Model.run`."""
+        return self.model.run(**{name: self.view.applied(x)})
 
 
 def load_models(
@@ -52,7 +60,8 @@ def load_models(
 
 
 def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> LoadedModel:
-    name = bundle.entry(index).name
+    entry = bundle.entry(index)
+    name = entry.name
     golden, expected = expected_answers(bundle, index)
 
     # what crashes there does not end the worker
@@ -64,10 +73,12 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
     try:
         model = load(path, chosen.threads)
         answers = model.run(**golden)
-        # the first run prepares more than the later ones: it is not timed
+        # the first run prepares more than the later ones, and so does the first view: neither is
+        # timed, and the golden answers are those of the file, to what no view has changed
+        entry.view.applied(golden[bundle.input.name])
         for _ in range(_WARM_UP):
             started = time.perf_counter()
-            model.run(**golden)
+            model.run(**{bundle.input.name: entry.view.applied(golden[bundle.input.name])})
             seconds.append(time.perf_counter() - started)
     except (InputError, ModelFailed) as error:
         raise ModelFailed(
@@ -82,4 +93,5 @@ def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> Loade
         {output: value.shape for output, value in answers.items()},
         statistics.median(seconds),
         check_answers(name, path.name, chosen.flavour, answers, expected),
+        entry.view,
     )

@@ -4,6 +4,7 @@ input's answers.
 
 import importlib.metadata
 import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edvit_tf.device.model.memory import available_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, candidates, choice, processor
+from edvit_tf.device.model.view import AS_IT_IS, View
 from edvit_tf.device.worker.power import power, problems
 
 
@@ -27,6 +29,9 @@ def check(
 ) -> dict:
     """Runs the sub-models of a bundle (default: all, and the fusion) on its golden input, each in a
     process of its own.
+
+    A sub-model's view has no part in its golden answers; "view" names it, and "view_ms" is the
+    median of what it takes here, which its requests take beside median_ms.
 
     Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file:
     load_ms, first_ms, median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error
@@ -121,6 +126,7 @@ def _version(package: str) -> str | None:
 
 def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
     """A row of the result: of a sub-model, or of the fusion (None)."""
+    view = AS_IT_IS if index is None else bundle.entry(index).view
     # as it is if the process fails: every figure unknown
     row = {
         "name": name,
@@ -134,6 +140,8 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
         "max_ms": None,
         "peak_rss_bytes": None,
         "golden_error": None,
+        "view": str(view),
+        "view_ms": None,
     }
     inputs, expected = expected_answers(bundle, index)
     file = verified_path(bundle, chosen.file)
@@ -156,8 +164,25 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
         "max_ms": max(times_ms),
         "peak_rss_bytes": report["peak_rss_bytes"],
         "golden_error": error,
+        "view_ms": _view_ms(view, inputs, runs),
         "ok": error <= tolerance(chosen.flavour),
     }
+
+
+def _view_ms(view: View, inputs: dict[str, np.ndarray], runs: int) -> float:
+    """The median of `runs` views of the one input."""
+    if view == AS_IT_IS:
+        return 0.0
+
+    (x,) = inputs.values()
+    view.applied(x)  # prepares what the later ones use
+    times_ms = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        view.applied(x)
+        times_ms.append(1e3 * (time.perf_counter() - started))
+
+    return float(np.median(times_ms))
 
 
 def table(result: dict) -> str:
@@ -193,8 +218,15 @@ def _row_line(row: dict) -> str:
 
     return (
         f"{head}{row['load_ms']:>9.1f}{row['first_ms']:>10.2f}{row['median_ms']:>11.2f}"
-        f"{row['max_ms']:>9.2f}{peak_mib:>9}{row['golden_error']:>14.1e}  {verdict}"
+        f"{row['max_ms']:>9.2f}{peak_mib:>9}{row['golden_error']:>14.1e}  {verdict}{_seen(row)}"
     )
+
+
+def _seen(row: dict) -> str:
+    """How a sub-model sees an input, where it does not as it is."""
+    if row["view"] == str(AS_IT_IS):
+        return ""
+    return f"  (sees it: {row['view']}, {row['view_ms']:.2f} ms more)"
 
 
 def _verdict(rows: list[dict]) -> str:

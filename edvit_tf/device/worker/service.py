@@ -70,6 +70,7 @@ class WorkerService(BaseService):
                     "threads": loaded.chosen.threads,
                     "invoke_ms": round(loaded.invoke_seconds * 1e3, 3),
                     "golden_error": loaded.golden_error,
+                    "view": str(loaded.view),
                 }
                 for loaded in self.models.values()
             ],
@@ -105,6 +106,7 @@ class WorkerService(BaseService):
                 "threads": str(loaded.chosen.threads),
                 messages.STREAMS: "1",
                 messages.INSTANCE: self.instance,
+                messages.VIEW: str(loaded.view),
             }
         )
 
@@ -161,7 +163,8 @@ class WorkerService(BaseService):
         service_seconds: list[Sample] = []
         for name, loaded in self.models.items():
             flavour, threads = loaded.chosen.flavour, str(loaded.chosen.threads)
-            files.append(({"model": name, "flavour": flavour, "threads": threads}, 1))
+            labels = {"flavour": flavour, "threads": threads, "view": str(loaded.view)}
+            files.append(({"model": name, **labels}, 1))
 
         for name, executor in self.executors.items():
             waiting.append(({"model": name}, executor.waiting))
@@ -169,7 +172,7 @@ class WorkerService(BaseService):
 
         return [
             Gauge("edvit_worker_info", "What answers here.", [(info, 1)]),
-            Gauge("edvit_model_info", "The file that answers.", files),
+            Gauge("edvit_model_info", "The file that answers, and how it sees an input.", files),
             *super().gauges(),
             Gauge("edvit_queue_depth", "Requests that wait for a model.", waiting),
             Gauge(
@@ -181,10 +184,12 @@ class WorkerService(BaseService):
 
 
 def _executor(loaded: LoadedModel, model_input: BundleInput) -> Executor:
-    """The thread of a sub-model, which decodes a request's file if need be, and runs."""
+    """The thread of a sub-model, which decodes a request's file if need be, looks at it, and
+    runs.
+    """
 
     def run(given: np.ndarray | bytes) -> dict[str, np.ndarray]:
         array = decoded(given, model_input) if isinstance(given, bytes) else given
-        return loaded.model.run(**{model_input.name: array})
+        return loaded.run(model_input.name, array)
 
     return Executor(loaded.name, run, loaded.invoke_seconds)

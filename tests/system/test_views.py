@@ -1,0 +1,79 @@
+"""A fleet of copies: one model under two views, each on two devices that answer for each other."""
+
+import contextlib
+
+import numpy as np
+
+from edvit_tf.device.model.bundle import open_bundle
+from tests.support.aggregator_process import aggregator, all_ready, fused, infer
+from tests.support.fake_device import fake_device, good
+from tests.support.fleet_process import health, metric
+from tests.support.worker_process import wait_for, worker
+
+X = np.random.default_rng(2).integers(0, 256, (1, 16, 16, 1), np.uint8)
+
+
+def test_devices_with_the_same_view_answer_for_each_other(copies_bundle, tmp_path):
+    whole = fused(copies_bundle, X)
+    with contextlib.ExitStack() as stack:
+        devices = []
+        for place in range(4):
+            arguments = ("--insecure", "--submodel", str(place % 2))
+            devices.append(stack.enter_context(worker(copies_bundle, tmp_path, *arguments)))
+
+        addresses = [device.address for device in devices]
+        options = ("--min-submodels", "1", "--metrics", "127.0.0.1:0")
+        hub = stack.enter_context(aggregator(copies_bundle, tmp_path, addresses, *options))
+        channel = stack.enter_context(hub.channel())
+        wait_for(lambda: all_ready(hub, 4))
+
+        def answer() -> tuple[np.ndarray, dict]:
+            outputs, said, _ = infer(channel, X)
+            return outputs["probabilities"], said
+
+        # replicas take turns, and nobody can tell them apart
+        asked = set()
+        for _ in range(4):
+            probabilities, said = answer()
+            np.testing.assert_array_equal(probabilities, whole)
+            asked.add(said["submodel-00.device"])
+        assert asked == {addresses[0], addresses[2]}
+
+        # one of the two with the first view: the other answers, and nothing is missing
+        devices[0].process.kill()
+        for _ in range(4):
+            probabilities, said = answer()
+            assert not said["degraded"] and said["submodel-00.device"] == addresses[2]
+            np.testing.assert_array_equal(probabilities, whole)
+
+        # half of the devices, a view's both: the other view answers, and that is said
+        devices[2].process.kill()
+        wait_for(lambda: answer()[1]["degraded"])
+        probabilities, said = answer()
+        assert said["missing"] == "submodel-00"
+        np.testing.assert_array_equal(probabilities, fused(copies_bundle, X, (0,)))
+
+        assert health(hub)["views"] == {
+            "submodel-00": "down 2, right -1",
+            "submodel-01": "mirrored, crop 1",
+        }
+        assert metric(hub, "edvit_submodel_view", view="mirrored, crop 1") == 1
+
+
+def test_a_worker_that_does_not_know_views_is_never_asked(copies_bundle, tmp_path):
+    """One that is older: it has the bundle, and would answer as if there were no view."""
+    bundle = open_bundle(copies_bundle)
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return good("submodel-00", bundle.digest, bundle.widths[0], request)
+
+    with (
+        fake_device("submodel-00", bundle.digest, answer) as old,
+        aggregator(copies_bundle, tmp_path, [old]) as hub,
+    ):
+        (told,) = wait_for(lambda: hub.events("device"))
+        assert told["state"] == "wrong-view"
+        assert "sees an input 'as it is', and 'down 2, right -1' is wanted" in told["reason"]
+        assert asked == []
