@@ -40,7 +40,8 @@ A Keras model, its training, and where it comes from:
                     then takes {"input": x, "kept": (B, K) int32}; None: all. ConfigError where an
                     architecture cannot leave any out
     stacked_features(c, w, x, kept=None) -> (N, B, feature_dim)
-                    of N models at once, each weight with a first axis N (joint training)
+                    of N models at once, each weight with a first axis N (joint training); x may
+                    be (N, B, *input_shape): each model's own
     config_of(model) -> Config
                     read off a Keras model of `build`; ValueError for another model
     load_base(source, expected, labels, decibels) -> Base

@@ -5,10 +5,12 @@ What a batch looks like afterwards is `augment.py`'s. "randaugment" alone is ker
 (`randaugment.py`): its draws follow from the seed and the batches before.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from edvit_tf.config import TrainConfig
+from edvit_tf.device.model.view import View
 from edvit_tf.training.augment import check_pictures, mixed, vary
 from edvit_tf.training.randaugment import randaugment
 
@@ -116,28 +118,74 @@ def batches(
     if augment == "randaugment":
         by_keras_cv = randaugment(seed, (batch_size, *inputs.shape[1:]))
 
+    for epoch, step, rows in _drawn_rows(epoch_indices, batch_size):
+        # By its place alone: a batch is the same whatever was drawn before it.
+        rng = np.random.default_rng([seed, epoch, step])
+        x = inputs[rows]
+        goals = tuple(target[rows] for target in targets)
+        x = by_keras_cv(x) if by_keras_cv else vary(x, augment, rng)
+        # Mixed last, of inputs that were each varied alone.
+        if mix != "none":
+            x, goals = mixed(x, goals, mix, rng)
+        if kept_patches is not None:
+            x = {"input": x, "kept": _drawn_patches(batch_size, *kept_patches, rng)}
+        yield x, goals
+
+
+def member_batches(
+    inputs: np.ndarray,
+    targets: tuple[np.ndarray, ...],
+    epoch_indices: Callable[[int], np.ndarray],
+    views: Sequence[View],
+    train: TrainConfig,
+    seed: int,
+    kept_patches: tuple[int, int] | None = None,
+) -> Iterator[tuple]:
+    """Endless batches (x (N, B, H, W, C), places (B, K) or None, (target, ...)) for members that
+    are trained together: the same samples for all, each varied for every member anew and then seen
+    by its view, as on a device. Pairs that are mixed, and patches that are kept, are the same for
+    all.
+    """
+    check_pictures(train.augment, inputs.dtype)
+    batch = train.batch_size
+    by_keras_cv = None
+    if train.augment == "randaugment":
+        shape = (batch, *inputs.shape[1:])
+        by_keras_cv = [randaugment(seed + member, shape) for member in range(len(views))]
+
+    for epoch, step, rows in _drawn_rows(epoch_indices, batch):
+        truth = tuple(target[rows] for target in targets)
+        seen = []
+        for member, view in enumerate(views):
+            x = inputs[rows]
+            rng = np.random.default_rng([seed, epoch, step, member])
+            x = by_keras_cv[member](x) if by_keras_cv else vary(x, train.augment, rng)
+            goals = truth
+            if train.mix != "none":
+                # begun anew for each: the same pairs and shares, whose targets are one
+                x, goals = mixed(x, truth, train.mix, np.random.default_rng([seed, epoch, step]))
+            seen.append(view.applied(x))
+
+        places = None
+        if kept_patches is not None:
+            rng = np.random.default_rng([seed, epoch, step, len(views)])
+            places = _drawn_patches(batch, *kept_patches, rng)
+        yield np.stack(seen), places, goals
+
+
+def _drawn_rows(
+    epoch_indices: Callable[[int], np.ndarray], batch_size: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Endless (epoch, step, the rows of a full batch, in order)."""
     epoch = 0
     while True:
         indices = epoch_indices(epoch)
         steps = steps_an_epoch(len(indices), batch_size)
         # Repeated from the start: every batch has one shape, and one compiled step.
         filled = np.resize(indices, steps * batch_size)
-
         for step in range(steps):
             rows = filled[step * batch_size : (step + 1) * batch_size]
-            rows = np.sort(rows)  # sequential reads of a memory map
-            x = inputs[rows]
-            goals = tuple(target[rows] for target in targets)
-
-            # By its place alone: a batch is the same whatever was drawn before it.
-            rng = np.random.default_rng([seed, epoch, step])
-            x = by_keras_cv(x) if by_keras_cv else vary(x, augment, rng)
-            # Mixed last, of inputs that were each varied alone.
-            if mix != "none":
-                x, goals = mixed(x, goals, mix, rng)
-            if kept_patches is not None:
-                x = {"input": x, "kept": _drawn_patches(batch_size, *kept_patches, rng)}
-            yield x, goals
+            yield epoch, step, np.sort(rows)  # sequential reads of a memory map
         epoch += 1
 
 

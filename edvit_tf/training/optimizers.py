@@ -15,7 +15,8 @@ import tensorflow as tf
 from edvit_tf.config import TrainConfig
 
 UNDECAYED = re.compile("bias|gamma|beta|token|embedding")  # in a variable's own name
-BESIDE_THE_BLOCKS = re.compile("^head/|^feature_map/|embedding")  # paths that Muon leaves to AdamW
+# Paths that Muon leaves to AdamW; "3:head.kernel" is one of a joint training.
+BESIDE_THE_BLOCKS = re.compile("^([0-9]+:)?head[./]|^feature_map[./]|embedding")
 START_RATE = 1e-4  # until a schedule sets another, before each batch
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Adam, as in Keras
@@ -202,52 +203,63 @@ class StackedMuon(FusedAdam):
             return
         super().build(variables)
         self.momenta = {}  # by (a, b)
-        for shape, members in _by_shape(variables).items():
-            momentum = self.add_variable((len(members), *shape), name=f"momentum_{shape}")
-            self.momenta[shape] = momentum.value
+        for shape, members in self._by_shape(variables).items():
+            count = sum(self._count(variable) for variable in members)
+            self.momenta[shape] = self.add_variable((count, *shape), name=f"momentum_{shape}").value
 
     def _moments_of(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
-        return [variable for variable in variables if not is_muons(variable)]
+        return [variable for variable in variables if not self._is_muons(variable)]
 
     def _step(self, pairs: Sequence[tuple], rate: tf.Tensor) -> None:
         gradients = {id(variable): gradient for gradient, variable in pairs}
-        matrices = [variable for _, variable in pairs if is_muons(variable)]
-        super()._step([pair for pair in pairs if not is_muons(pair[1])], rate)
+        matrices = [variable for _, variable in pairs if self._is_muons(variable)]
+        super()._step([pair for pair in pairs if not self._is_muons(pair[1])], rate)
 
-        for shape, members in _by_shape(matrices).items():
-            stacked = tf.stack([_wide(gradients[id(variable)]) for variable in members])
+        for shape, members in self._by_shape(matrices).items():
+            together = tf.concat([_wide(gradients[id(variable)]) for variable in members], 0)
 
             momentum = self.momenta[shape]
-            momentum.assign(MOMENTUM * momentum + stacked, read_value=False)
-            ahead = stacked + MOMENTUM * momentum  # Nesterov's
+            momentum.assign(MOMENTUM * momentum + together, read_value=False)
+            ahead = together + MOMENTUM * momentum  # Nesterov's
             updates = orthogonalised(ahead, self.precision) * (UPDATE_SCALE * shape[1] ** 0.5)
 
-            for variable, update in zip(members, tf.unstack(updates), strict=True):
-                if variable.shape[0] > variable.shape[1]:
-                    update = tf.transpose(update)
+            counts = [self._count(variable) for variable in members]
+            for variable, update in zip(members, tf.split(updates, counts), strict=True):
+                if variable.shape[-2] > variable.shape[-1]:
+                    update = tf.linalg.matrix_transpose(update)
+                update = tf.reshape(update, variable.shape)
                 if self.decay and self._is_decayed(variable):
                     update += self.decay * variable.value
                 variable.value.assign_sub(rate * update, read_value=False)
 
+    def _is_muons(self, variable: keras.Variable) -> bool:
+        """Whether Muon takes it: a matrix of the blocks, or N models' in one."""
+        rank = len(variable.shape) - (id(variable) in self.stacked)
+        return rank == 2 and not BESIDE_THE_BLOCKS.search(variable.path)
 
-def is_muons(variable: keras.Variable) -> bool:
-    """Whether Muon takes it: a matrix of the blocks."""
-    return len(variable.shape) == 2 and not BESIDE_THE_BLOCKS.search(variable.path)
+    def _count(self, variable: keras.Variable) -> int:
+        """Matrices in it."""
+        return variable.shape[0] if id(variable) in self.stacked else 1
+
+    def _by_shape(
+        self, variables: Sequence[keras.Variable]
+    ) -> dict[tuple[int, int], list[keras.Variable]]:
+        """Muon's variables by the shape (a, b) or (b, a), a <= b, of their matrices."""
+        found: dict[tuple[int, int], list[keras.Variable]] = {}
+        for variable in variables:
+            if self._is_muons(variable):
+                a, b = sorted(variable.shape[-2:])
+                found.setdefault((a, b), []).append(variable)
+        return found
 
 
-def _by_shape(variables: Sequence[keras.Variable]) -> dict[tuple[int, int], list[keras.Variable]]:
-    """Muon's variables by their shape (a, b) or (b, a), a <= b."""
-    found: dict[tuple[int, int], list[keras.Variable]] = {}
-    for variable in variables:
-        if is_muons(variable):
-            a, b = sorted(variable.shape)
-            found.setdefault((a, b), []).append(variable)
-    return found
-
-
-def _wide(matrix: tf.Tensor) -> tf.Tensor:
-    """The matrix or its transpose: no more rows than columns."""
-    return tf.transpose(matrix) if matrix.shape[0] > matrix.shape[1] else matrix
+def _wide(matrices: tf.Tensor) -> tf.Tensor:
+    """(n, a, b), a <= b: of one matrix or of several, or their transposes."""
+    if matrices.shape.rank == 2:
+        matrices = matrices[tf.newaxis]
+    if matrices.shape[1] > matrices.shape[2]:
+        return tf.linalg.matrix_transpose(matrices)
+    return matrices
 
 
 def orthogonalised(matrices: tf.Tensor, precision: str = "float32") -> tf.Tensor:

@@ -154,7 +154,8 @@ def stacked_features(c, w, x, kept=None):
     for i in range(count):
         own = {name: tf.cast(value[i], tf.float32) for name, value in w.items()}
         own |= {"head.kernel": np.zeros((c.feature_dim, 1), np.float32), "head.bias": 0.0}
-        of_each.append(answer(c, own, x, {})["features"])
+        seen = x if len(x.shape) == len(c.input_shape) + 1 else x[i]
+        of_each.append(answer(c, own, seen, {})["features"])
     return tf.stack(of_each)
 
 

@@ -75,7 +75,7 @@ def test_stacked_models_answer_as_keras_ones(kept, dtype, rtol, atol):
     from edvit_tf.models.vit import stacked_features
     from edvit_tf.models.vit.keras_model import build_vit
     from edvit_tf.models.weights import set_weights
-    from edvit_tf.training.joint import stack
+    from edvit_tf.training.stacks import stack
     from tests.support.tiny_vit import CONFIG, random_inputs, random_weights
 
     weights, x = [random_weights(seed=seed) for seed in (0, 1, 2)], random_inputs()

@@ -86,8 +86,11 @@ def test_what_is_forgotten_leaves_no_trace(name):
         np.testing.assert_array_equal(one, two)
 
 
-def test_models_side_by_side_step_as_each_would_alone():
-    """A joint training's stacks: one model's large gradient shortens no other's."""
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_models_side_by_side_step_as_each_would_alone(name):
+    """A joint training's stacks: one model's large gradient shortens no other's, and each has its
+    own orthogonal step.
+    """
     rng = np.random.default_rng(0)
     start = rng.normal(size=(3, 4, 6)).astype(np.float32)
     gradients = (rng.normal(size=(5, 3, 4, 6)) * np.array([0.01, 1, 50])[:, None, None]).astype(
@@ -96,7 +99,7 @@ def test_models_side_by_side_step_as_each_would_alone():
 
     def after(values: np.ndarray, given: np.ndarray, stacked: bool) -> np.ndarray:
         variable = keras.Variable(values, name="0:block_00.mlp.expand.kernel")
-        chosen = optimizer("adamw", DECAY)
+        chosen = optimizer(name, DECAY)
         if stacked:
             chosen.stacked = frozenset({id(variable)})
         chosen.build([variable])
@@ -110,6 +113,22 @@ def test_models_side_by_side_step_as_each_would_alone():
         alone = after(start[j], gradients[:, j], stacked=False)
         np.testing.assert_allclose(together[j], alone, rtol=1e-5, atol=1e-6)
     assert np.abs(after(start, gradients, stacked=False) - together).max() > 1e-4
+
+
+def test_muon_leaves_heads_maps_and_embeddings_of_a_joint_training_to_adamw():
+    names = {
+        "0:block_00.mlp.expand.kernel": (2, 4, 6),
+        "0:block_00.mlp.expand.bias": (2, 4),
+        "0:patch_embedding.kernel": (2, 2, 2, 1, 4),
+        "0:norm.gamma": (2, 4),
+        "10:head.kernel": (4, 3),
+        "feature_map.kernel": (4, 3),
+    }
+    variables = [keras.Variable(np.zeros(shape), name=name) for name, shape in names.items()]
+    chosen = optimizer("muon", DECAY)
+    chosen.stacked = frozenset(id(v) for v in variables if v.name.startswith("0:"))
+    taken = [v.name for v in variables if chosen._is_muons(v)]
+    assert taken == ["0:block_00.mlp.expand.kernel"]
 
 
 def test_what_is_decayed_goes_by_a_variables_own_name_in_every_training():

@@ -16,15 +16,17 @@ from edvit_tf.models.vit.fused import gelu
 
 
 def features(config: ViTConfig, w: Mapping, x, kept=None):
-    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C); each weight has a
-    first axis N.
+    """(N, B, d), the class token after the final norm, of inputs (B, H, W, C), or (N, B, H, W, C)
+    where each model sees its own; each weight has a first axis N.
 
     With `kept` (B, K) int32 the blocks see these patches alone. Products and activations are of the
     weights' type, norms are computed in float32; the answer is float32.
     """
     kind = w["patch_embedding.kernel"].dtype
     d = config.hidden_dim
-    patches = tf.cast(vit.patches(config, x), kind)  # (B, P, p p C)
+    views = x.shape[0] if len(x.shape) == 5 else 1  # N, or one for all
+    patches = tf.cast(vit.patches(config, x), kind)  # (views * B, P, p p C)
+    patches = tf.reshape(patches, (views, -1, *patches.shape[1:]))
     positions = w["position_embedding.embedding"][:, 0]  # (N, T, d)
     models = positions.shape[0]
 
@@ -35,13 +37,13 @@ def features(config: ViTConfig, w: Mapping, x, kept=None):
         count = kept.shape[1]
         # the choice is a product with a matrix of 0 and 1
         chosen = tf.one_hot(kept, config.num_patches, dtype=kind)  # (B, K, P)
-        patches = tf.matmul(chosen, patches)
+        patches = tf.matmul(chosen[tf.newaxis], patches)  # (views, B, K, p p C)
         rows = tf.reshape(chosen, (1, -1, config.num_patches))  # (1, B K, P)
         places = tf.reshape(tf.matmul(rows, positions[:, 1:]), (models, -1, count, d))
 
     # tokens: the patches of all samples go through one product a model
     kernel = tf.reshape(w["patch_embedding.kernel"], (models, -1, d))
-    y = tf.matmul(tf.reshape(patches, (1, -1, kernel.shape[1])), kernel)
+    y = tf.matmul(tf.reshape(patches, (views, -1, kernel.shape[1])), kernel)
     y = y + w["patch_embedding.bias"][:, tf.newaxis]
     y = tf.reshape(y, (models, -1, count, d)) + places  # (N, B, P, d)
 
