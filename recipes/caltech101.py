@@ -1,7 +1,12 @@
-"""Caltech-101, 100 classes, a pretrained DINOv2-small split over ten devices.
+"""Caltech-101: a pretrained DINOv2-small, its head for a hundred classes, split over ten devices.
 
 Command:    python recipes/caltech101.py --base facebook/dinov2-small --data-dir DIR
             (DIR holds 101_ObjectCategories/<class>/*.jpg)
+Time:       not measured yet; the base's eight epochs are hours of one core
+Accuracy:   not measured on the test split yet
+Data:       to hand: 100 classes (the background left out), the shorter side 112 pixels: 3,890
+            training, 432 validation, 1,081 test
+The paper:  has no Caltech-101 of all classes
 """
 
 from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
@@ -44,7 +49,8 @@ SMOKE = smoke_profile(
     shared_training=FIT.replace(epochs=1, batch_size=16),
 )
 PAPER = paper_profile(DataConfig("caltech101", image_size=(224, 224)), epochs=10) | {
-    "shared_training": None
+    "shared_training": None,
+    "num_devices": 5,
 }
 
 if __name__ == "__main__":

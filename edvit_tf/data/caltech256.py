@@ -3,15 +3,12 @@ ten biggest.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.errors import DataError
 
-from .dataset import Dataset, Recording, Skipped, check_skipped
+from .class_pictures import Splits, picture_dataset
+from .dataset import Dataset, Recording, Skipped
 from .folders import (
     IMAGE_SUFFIXES,
     OTHER_IMAGES,
@@ -22,11 +19,10 @@ from .folders import (
     note_others,
     only_one,
     pictures,
-    readable_images,
     subfolders,
 )
-from .names import check_apart, class_labels, printable
-from .split import check_classes, stratified_mask
+from .names import check_apart, printable
+from .split import split_stratified
 
 PREFIXES = ("caltech256", "caltech101")
 LAYOUT = """  256_ObjectCategories/001.ak47/001_0001.jpg ..., 002.american-flag/ ..., 257.clutter/
@@ -61,40 +57,22 @@ def load_folders(found: list[Found], settings) -> Dataset:
     skipped: list[Skipped] = []
     folders = _filled(place, settings["clutter"], notes, skipped)
     chosen = _biggest(place, folders, settings["num_classes"])
-    label_of = class_labels({folder: class_name(folder.name) for folder in chosen})
-    labels = tuple(label_of.values())
-
-    recordings = []
-    for label, (folder, paths) in enumerate(chosen.items()):
-        for path in readable_images(paths, place, skipped):
-            key = f"{label_of[folder]}/{printable(path.name)}"
-            recordings.append(Recording(id=key, label=label, group=key, num_windows=1, where=path))
-    check_skipped(skipped, len(recordings) + len(skipped), f"caltech256 ({place.shown})")
-
-    splits = split_stratified(
-        recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
-    )
-
-    height, width = settings.image_size
-    spec = ImageSpec(height, width, channels=3)
-
-    def read(some: Sequence[Recording]) -> np.ndarray:
-        return np.concatenate([spec.from_file(r.where, {}) for r in some])
-
     if place.folder.name.startswith("101") or not any(f.name[:3].isdigit() for f in chosen):
         notes.append("these are Caltech-101's folders, an easier set than Caltech-256")
 
-    check_classes(splits, labels, place.shown, notes)
+    def split(recordings: list[Recording]) -> Splits:
+        return split_stratified(
+            recordings, settings["test_fraction"], settings["validation_fraction"], settings.seed
+        )
 
-    return Dataset(
+    return picture_dataset(
         "caltech256",
-        labels,
-        spec,
-        {},
-        place.shown,
-        settings.seed,
-        splits,
-        read,
+        place,
+        chosen,
+        {folder: class_name(folder.name) for folder in chosen},
+        settings,
+        channels=3,
+        split=split,
         notes=notes,
         skipped=skipped,
     )
@@ -130,32 +108,3 @@ def _biggest(place: Found, folders: dict[Path, list[Path]], wanted: int) -> dict
     # The biggest are taken; their labels are in alphabetical order.
     by_size = sorted(folders, key=lambda folder: (-len(folders[folder]), folder.name))
     return {folder: folders[folder] for folder in sorted(by_size[:wanted])}
-
-
-def split_stratified(
-    recordings: Sequence[Recording], test: float, validation: float, seed: int
-) -> dict[str, tuple[Recording, ...]]:
-    """The test fraction of all, then the validation fraction of what is left; each recording is a
-    group of its own.
-    """
-    rest, tested = _drawn(recordings, test, seed)
-    # Another seed, or the same places would be drawn again.
-    train, held = _drawn(rest, validation, seed + 1)
-    return {"train": train, "validation": held, "test": tested}
-
-
-def _drawn(
-    recordings: Sequence[Recording], fraction: float, seed: int
-) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
-    """(the others, the fraction that was drawn), stratified by label, both in their old order."""
-    count = round(fraction * len(recordings))
-    mask = stratified_mask([r.label for r in recordings], count, seed)
-
-    others = []
-    drawn = []
-    for recording, chosen in zip(recordings, mask, strict=True):
-        if chosen:
-            drawn.append(recording)
-        else:
-            others.append(recording)
-    return tuple(others), tuple(drawn)

@@ -116,6 +116,35 @@ def stratified_mask(labels: Sequence[int] | np.ndarray, count: int, seed: int) -
     return mask
 
 
+def split_stratified(
+    recordings: Sequence[Recording], test: float, validation: float, seed: int
+) -> dict[str, tuple[Recording, ...]]:
+    """The test fraction of all, then the validation fraction of what is left; each recording is a
+    group of its own.
+    """
+    rest, tested = _drawn(recordings, test, seed)
+    # Another seed, or the same places would be drawn again.
+    train, held = _drawn(rest, validation, seed + 1)
+    return {"train": train, "validation": held, "test": tested}
+
+
+def _drawn(
+    recordings: Sequence[Recording], fraction: float, seed: int
+) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """(the others, the fraction that was drawn), stratified by label, both in their old order."""
+    count = round(fraction * len(recordings))
+    mask = stratified_mask([r.label for r in recordings], count, seed)
+
+    others = []
+    drawn = []
+    for recording, chosen in zip(recordings, mask, strict=True):
+        if chosen:
+            drawn.append(recording)
+        else:
+            others.append(recording)
+    return tuple(others), tuple(drawn)
+
+
 def check_classes(
     splits: Mapping[str, Sequence], labels: Sequence[str], where: str, notes: list[str]
 ) -> None:

@@ -24,7 +24,13 @@ NOTE = "synthetic stand-in, not real data: accuracies mean nothing"
 FRACTIONS = {"test": 0.2, "validation": 0.1}
 SPEAKERS = 20
 # Of the pictures before they are resized, as the real ones: (height, width, channels).
-PIXELS = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "caltech256": (96, 128, 3)}
+PIXELS = {
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "caltech256": (96, 128, 3),
+    "caltech101": (96, 128, 3),
+    "omniglot": (105, 105, 1),
+}
 LOUDNESS_DB = (-48.0, -24.0)  # RMS below full scale, uniform: 24 dB of spread, and no clipping
 
 # beats a minute, chord strokes a beat, decay of a stroke, chord (semitones), 1/h^p of its

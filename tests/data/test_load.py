@@ -20,9 +20,11 @@ from edvit_tf.errors import DataError
 from tests.support.data_files import (
     GENRES,
     write_caltech,
+    write_caltech101,
     write_cifar_batches,
     write_gtzan,
     write_mnist,
+    write_omniglot,
     write_speech,
 )
 
@@ -42,7 +44,7 @@ def nowhere(request, monkeypatch, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("gtzam", {}, "gtzan, speech_commands, mnist, cifar10, caltech256"),
+        ("gtzam", {}, "gtzan, speech_commands, mnist, cifar10, caltech256, caltech101, omniglot"),
         ("gtzan", {"window": 3}, "window_seconds"),
         ("gtzan", {"window_seconds": "3"}, "of type float"),
         ("gtzan", {"n_mels": 128.0}, "of type int"),
@@ -115,6 +117,8 @@ def test_environment_folder(monkeypatch, tmp_path):
     write_mnist(tmp_path / "mnist")
     write_cifar_batches(tmp_path / "cifar10_lossless")
     write_caltech(tmp_path / "caltech101_sample", {f"c{i}": 10 for i in range(10)})
+    write_caltech101(tmp_path / "manyclass_caltech101", each=5)
+    write_omniglot(tmp_path / "omniglot")
     assert data.load("gtzan", **SMALL).source == "gtzan_long/genres + gtzan_short/genres"
     for name in catalogue.NAMES[1:]:
         loaded = data.load(name, image_size=(16, 16))
@@ -173,7 +177,7 @@ def test_stand_ins_have_the_shape_of_the_real_set(name):
         )
         for s in (3, 3, 4)
     )
-    channels = 3 if name in ("cifar10", "caltech256") else 1
+    channels = 3 if name in ("cifar10", "caltech256", "caltech101") else 1
     x = [np.stack([x for x, _, _ in d.iterate("test")]) for d in (one, two, other)]
     assert x[0].shape == (10, 24, 20, channels) and x[0].dtype == one.spec.dtype
     np.testing.assert_array_equal(x[0], x[1])
@@ -301,11 +305,14 @@ def test_loading_and_iterating_import_no_tensorflow(tmp_path):
     write_mnist(tmp_path / "mnist")
     write_cifar_batches(tmp_path / "cifar10")
     write_caltech(tmp_path / "caltech256", {f"c{i}": 10 for i in range(10)})
+    write_caltech101(tmp_path / "caltech101", each=5)
+    write_omniglot(tmp_path / "omniglot")
     code = (
         "import sys\nfrom edvit_tf import data\n"
         "heavy = lambda: [m for m in ('tensorflow', 'keras', 'librosa') if m in sys.modules]\n"
         "print(heavy())\n"
-        "for n in ('mnist', 'cifar10', 'caltech256', 'gtzan', 'speech_commands'):\n"
+        "for n in ('mnist', 'cifar10', 'caltech256', 'caltech101', 'omniglot', 'gtzan',\n"
+        "          'speech_commands'):\n"
         "    next(data.load(n, image_size=(16, 16)).iterate('train')); print(n, heavy())\n"
     )
     done = subprocess.run(
@@ -321,6 +328,8 @@ def test_loading_and_iterating_import_no_tensorflow(tmp_path):
         "mnist []",
         "cifar10 []",
         "caltech256 []",
+        "caltech101 []",
+        "omniglot []",
         "gtzan ['librosa']",
         "speech_commands ['librosa']",
     ]
@@ -333,6 +342,8 @@ REAL_SIZES = {
     "mnist": {"mnist": 62_000},
     "cifar10": {"cifar10_lossless_subset/cifar-10-batches-py": 3500},
     "caltech256": {"caltech101_10class/101_ObjectCategories": 1408},
+    "caltech101": {"manyclass_caltech101_112px/101_ObjectCategories": 5403},
+    "omniglot": {"manyclass_omniglot242/omniglot": 4114},
 }
 
 

@@ -158,3 +158,29 @@ def write_caltech(folder: Path, sizes: dict[str, int]) -> Path:
                 folder / "256_ObjectCategories" / name / f"{i:03d}.jpg", size=(40, 30), value=i
             )
     return folder
+
+
+def write_caltech101(folder: Path, classes: int = 50, each: int = 10) -> Path:
+    """folder/101_ObjectCategories/<class>/NNN.jpg, and the background beside them."""
+    top = folder / "101_ObjectCategories"
+    for name in ("BACKGROUND_Google", *(f"thing{i:02d}" for i in range(classes))):
+        for i in range(each):
+            write_picture(top / name / f"image_{i:04d}.jpg", size=(8, 6), value=10 * i)
+    return folder
+
+
+def write_omniglot(
+    folder: Path, characters: int = 3, drawers: int = 8, alphabets: tuple[str, ...] = ()
+) -> Path:
+    """folder/<character>/NNNN_DD.png; below a folder of each alphabet where
+    there are alphabets.
+    """
+    places = []
+    for alphabet in alphabets or ("",):
+        for i in range(characters):
+            places.append(folder / alphabet / f"character{i + 1:02d}")
+    for number, place in enumerate(places):
+        for drawer in range(1, drawers + 1):
+            path = place / f"{number:04d}_{drawer:02d}.png"
+            write_picture(path, size=(21, 21), mode="1", value=255 * (drawer % 2))
+    return folder
