@@ -249,6 +249,13 @@ def add_sweep(commands) -> None:
         help="ways to group classes, a run of each: "
         "random,similar,dissimilar (default: the recipe's own)",
     )
+    parser.add_argument(
+        "--budgets",
+        type=names,
+        default=(),
+        help="training budgets, a run of each: epochs of the one model, as in 8e,16e, or minutes, "
+        "as in 30m,90m (default: the recipe's own)",
+    )
     parser.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
     parser.add_argument(
         "--out",
@@ -268,7 +275,14 @@ def _sweep(args) -> int:
     # What the recipe prints goes beside the table, not into it.
     with contextlib.redirect_stdout(sys.stderr):
         rows = sweep(
-            args.recipe, out, args.devices, args.seeds, args.options, args.jobs, args.strategies
+            args.recipe,
+            out,
+            args.devices,
+            args.seeds,
+            args.options,
+            args.jobs,
+            args.strategies,
+            args.budgets,
         )
     show(args, rows, f"{sweep_text(rows)}\n\nreport: {out / 'report.html'}")
     return 0

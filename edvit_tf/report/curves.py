@@ -1,7 +1,7 @@
 """Charts of several models against the number of devices N: means over the seeds, with whiskers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -62,14 +62,15 @@ def _line(colour: str, points: list[_Point]) -> list[str]:
 
 def curves(
     title: str,
-    series: Sequence[tuple[str, str, dict[int, tuple[float, float, float]]]],
+    series: Sequence[tuple[str, str, Mapping[float, tuple[float, float, float]]]],
     from_zero: bool = True,
+    across: str = "N",
 ) -> str:
     """An SVG figure. A series: (name, colour of the style sheet, {N: (value, low, high)}); low and
-    high are whiskers, equal to the value for none. N are set at even steps. The axis starts at 0,
-    or near the smallest value.
+    high are whiskers, equal to the value for none. N, or what `across` calls it, are set at even
+    steps. The axis starts at 0, or near the smallest value.
     """
-    seen: set[int] = set()
+    seen: set[float] = set()
     values: list[float] = []
     for _, _, found in series:
         seen.update(found)
@@ -82,7 +83,7 @@ def curves(
     bottom, top = marks[0], max(marks[-1], marks[0] + 1e-9)
 
     # N at even steps: 1, 2, 3, 5, 10 at their true distances would crowd on the left.
-    def x(n: int, place: float) -> float:
+    def x(n: float, place: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (counts.index(n) + 0.5) / len(counts) + place
 
     def y(value: float) -> float:
@@ -101,9 +102,11 @@ def curves(
     below = HEIGHT - 8
     for n in counts:
         parts.append(
-            f'<text class="dim" x="{x(n, 0):.1f}" y="{below}" text-anchor="middle">{n}</text>'
+            f'<text class="dim" x="{x(n, 0):.1f}" y="{below}" text-anchor="middle">{n:g}</text>'
         )
-    parts.append(f'<text class="dim" x="{LEFT - 6}" y="{below}" text-anchor="end">N =</text>')
+    parts.append(
+        f'<text class="dim" x="{LEFT - 6}" y="{below}" text-anchor="end">{across} =</text>'
+    )
 
     keys = []
     for i, (name, colour, found) in enumerate(series):
@@ -113,7 +116,7 @@ def curves(
         drawn = []
         for n, figures in sorted(found.items()):
             value, low, high = map(y, figures)
-            said = f"{name}, N = {n}: {figures[0]:.4g}"
+            said = f"{name}, {across} = {n:g}: {figures[0]:.4g}"
             drawn.append(_Point(x(n, place), value, low, high, said))
         parts += _line(colour, drawn)
 

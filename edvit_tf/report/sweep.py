@@ -3,23 +3,24 @@ devices N.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.report.compared import SHORT, compare, compared
-from edvit_tf.report.curves import curves, mean_and_deviation
+from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE
-from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
+from edvit_tf.report.figures import mib, note, number, panels, percent, points, table
 from edvit_tf.report.results import read_results
 from edvit_tf.report.style import page_head
+from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
 from edvit_tf.report.verdict import p_said
 
 COLUMNS = (
     "N",
     "classes\ngrouped",
+    "training\nbudget",
     "seed",
     "fused",
     "average",
@@ -74,6 +75,7 @@ def sweep_row(folder: Path) -> dict:
     return {
         "devices": len(plan.devices),
         "strategy": plan.strategy,
+        "budget": bundle.manifest.run.get("training_budget"),
         "seed": results.seed,
         "bundle": folder.name,
         "data": results.data.name,
@@ -94,9 +96,7 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
     # One recipe on one machine: what the first row says of them holds for all.
     first = rows[0]
 
-    charts = []
-    for way in dict.fromkeys(row["strategy"] for row in rows):
-        charts += _charts(rows, way)
+    charts = sweep_charts(rows)
 
     banner = ""
     if any(row["synthetic"] for row in rows):
@@ -143,69 +143,14 @@ def sweep_text(rows: list[dict]) -> str:
     return "\n".join([*shown, _spread(rows)])
 
 
-_TIMES_AND_BYTES = (
-    ("Latency: slowest device and fusion, ms", "median", 1),
-    ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
-    ("Memory: files of all devices, MiB", "total_bytes", 2**20),
-)
-
-
-def _charts(rows: list[dict], way: str) -> list[str]:
-    """Accuracy, latency and memory against N, of the runs whose classes were grouped by `way`."""
-    own = [row for row in rows if row["strategy"] == way]
-    ways = {row["strategy"] for row in rows}
-    more = f", groups: {way}" if len(ways) > 1 else ""
-
-    accuracies = _series(own, SHORT, "accuracy", 0.01)
-    charts = [curves(f"Test accuracy, %{more}", accuracies, from_zero=False)]
-
-    keys = [key for key in SHORT if key != "average"]  # as large and as slow as the fused fleet
-    for what, field, scale in _TIMES_AND_BYTES:
-        charts.append(curves(f"{what}{more}", _series(own, keys, field, scale)))
-    return charts
-
-
-def _series(rows: list[dict], keys: Iterable[str], field: str, scale: float) -> list[tuple]:
-    """What `curves` takes: of each model the mean over the seeds of every N, in units of `scale`,
-    with its whiskers.
+def _by_fleet(rows: list[dict]) -> dict[tuple[int, str, str], list[dict]]:
+    """Rows by (number of devices, way of grouping classes, training budget or ""): the seeds of one
+    fleet together.
     """
-    series = []
-    for key in keys:
-        found = {}
-        for count in {row["devices"] for row in rows}:
-            own = [row for row in rows if row["devices"] == count]
-            values = _values(own, key, field)
-            if not values:
-                continue
-
-            mean, spread = mean_and_deviation(values)
-            low, high = mean - spread, mean + spread
-            # One seed has no deviation, but its test data are a sample all the same.
-            if field == "accuracy" and len(values) == 1:
-                low, high = wilson(mean, own[0]["recordings"])
-
-            found[count] = (mean / scale, low / scale, high / scale)
-
-        if found:
-            series.append((SHORT[key], key, found))
-    return series
-
-
-def _values(rows: list[dict], key: str, field: str) -> list[float]:
-    """A figure of one model in every row that has it."""
-    values = []
+    fleets: dict[tuple[int, str, str], list[dict]] = {}
     for row in rows:
-        value = row["models"].get(key, {}).get(field)
-        if value is not None:
-            values.append(value)
-    return values
-
-
-def _by_fleet(rows: list[dict]) -> dict[tuple[int, str], list[dict]]:
-    """Rows by (number of devices, way of grouping classes): the seeds of one fleet together."""
-    fleets: dict[tuple[int, str], list[dict]] = {}
-    for row in rows:
-        fleets.setdefault((row["devices"], row["strategy"]), []).append(row)
+        key = (row["devices"], row["strategy"], budget_of(row) or "")
+        fleets.setdefault(key, []).append(row)
     return fleets
 
 
@@ -219,11 +164,11 @@ def _seeds(rows: list[dict]) -> str:
     keys = [key for key in SHORT if any(key in row["models"] for row in rows)]
     names = [SHORT[key] for key in keys]
     lines = []
-    for (count, way), own in fleets.items():
+    for (count, way, budget), own in fleets.items():
         shares = [_over_seeds(own, key) for key in keys]
-        lines.append([count, way, len(own), *shares])
+        lines.append([count, way, budget or "-", len(own), *shares])
     return table(
-        ["N", "classes\ngrouped", "seeds", *names],
+        ["N", "classes\ngrouped", "training\nbudget", "seeds", *names],
         lines,
         text=(1,),
         caption="Accuracy in %, mean and deviation over the seeds",
@@ -231,7 +176,7 @@ def _seeds(rows: list[dict]) -> str:
 
 
 def _over_seeds(rows: list[dict], key: str) -> str:
-    shares = [100 * share for share in _values(rows, key, "accuracy")]
+    shares = [100 * share for share in model_values(rows, key, "accuracy")]
     if not shares:
         return "-"
 
@@ -266,6 +211,7 @@ def _cells(row: dict) -> list:
     return [
         row["devices"],
         row["strategy"],
+        budget_of(row) or "-",
         row["seed"],
         *shares,
         gain,
@@ -310,16 +256,18 @@ def _over_the_seeds(rows: list[dict]) -> str:
         return "One seed a row: the spread between seeds is not in these figures."
 
     ways = {row["strategy"] for row in rows}
+    budgets = set(map(budget_of, rows))
     said = []
-    for devices, way in sorted(fleets):
-        shares = [100 * row["models"]["fused"]["accuracy"] for row in fleets[devices, way]]
+    for (devices, way, budget), own in sorted(fleets.items()):
+        shares = [100 * row["models"]["fused"]["accuracy"] for row in own]
         mean, spread = mean_and_deviation(shares)
         name = f"N = {devices}"
         if len(ways) > 1:
             name += f", {way}"
+        if len(budgets) > 1:
+            name += f", {budget or 'no budget'}"
         said.append(
-            f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds)"
-            f"{_less_single(fleets[devices, way])}"
+            f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds){_less_single(own)}"
         )
 
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."

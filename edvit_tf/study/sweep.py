@@ -26,10 +26,12 @@ def sweep(
     options: Sequence[str],
     jobs: int = 1,
     strategies: Sequence[str] = (),
+    budgets: Sequence[str] = (),
 ) -> list[dict]:
-    """Runs `recipe` for every seed, number of devices and way to group classes (none given: the
-    recipe's own), `options` being the rest of its command line; returns the rows (see
-    `edvit_tf.report.sweep.sweep_row`), which are stored in `out`/sweep.json with `out`/report.html.
+    """Runs `recipe` for every seed, number of devices, way to group classes and training budget
+    (none given of the last two: the recipe's own), `options` being the rest of its command line;
+    returns the rows (see `edvit_tf.report.sweep.sweep_row`), which are stored in `out`/sweep.json
+    with `out`/report.html.
 
     The first run of a seed reads the data, trains or loads the base and takes its answers; the
     others take all that from it. Of those `jobs` go on at once, with as many threads each as leaves
@@ -38,11 +40,13 @@ def sweep(
     if not recipe.is_file():
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
     out.mkdir(parents=True, exist_ok=True)
-    ways: list[str | None] = list(strategies) or [None]
+    ways = [
+        (way, budget) for way in list(strategies) or [None] for budget in list(budgets) or [None]
+    ]
 
     for seed in seeds:
         # The first makes what the others of its seed take over.
-        runs = [_Run(seed, count, way) for count in devices for way in ways]
+        runs = [_Run(seed, count, *way) for count in devices for way in ways]
         first, *others = runs
         _start(recipe, out, first, options, jobs)
 
@@ -60,9 +64,9 @@ def sweep(
     for count in devices:
         for way in ways:
             for seed in seeds:
-                rows.append(sweep_row(out / _Run(seed, count, way).name))
+                rows.append(sweep_row(out / _Run(seed, count, *way).name))
 
-    command = _command(recipe, devices, seeds, strategies, options)
+    command = _command(recipe, devices, seeds, strategies, budgets, options)
     title = f"{recipe.stem}: a sweep over the number of devices"
     (out / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     (out / "report.html").write_text(sweep_page(title, rows, command), encoding="utf-8")
@@ -76,12 +80,14 @@ class _Run:
     seed: int
     devices: int
     strategy: str | None  # None: the recipe's own
+    budget: str | None = None  # of training, as "16e"; None: the recipe's own
 
     @property
     def name(self) -> str:
         """Of its bundle's folder."""
         way = f"-{self.strategy}" if self.strategy else ""
-        return f"seed-{self.seed}-n{self.devices}{way}"
+        budget = f"-{self.budget}" if self.budget else ""
+        return f"seed-{self.seed}-n{self.devices}{way}{budget}"
 
 
 def _start(
@@ -99,6 +105,8 @@ def _start(
     command += ["--out", str(out / run.name)]
     if run.strategy:
         command += ["--strategy", run.strategy]
+    if run.budget:
+        command += ["--training-budget", run.budget]
     command += options
 
     # the stages of the first run may be deleted when it has ended
@@ -134,6 +142,7 @@ def _command(
     devices: Sequence[int],
     seeds: Sequence[int],
     strategies: Sequence[str],
+    budgets: Sequence[str],
     options: Sequence[str],
 ) -> str:
     """What was typed, without the folders of this machine."""
@@ -141,6 +150,8 @@ def _command(
     words += ["--seeds", ",".join(map(str, seeds))]
     if strategies:
         words += ["--strategies", ",".join(strategies)]
+    if budgets:
+        words += ["--budgets", ",".join(budgets)]
     if options:
         words.append("--")
         for option in options:

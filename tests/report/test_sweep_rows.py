@@ -51,3 +51,25 @@ def test_each_run_is_better_worse_or_cannot_be_told_apart(tmp_path):
         # +8, -8, +1 and (by accuracies) +5 points
         assert "less the single model +1.50 +- 6.95 points" in text
         assert "p = 0.0015" in text and "p = 0.83" in text
+
+
+def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
+    rows = []
+    for seed in (0, 1):
+        for epochs, share in (("4e", 0.5), ("16e", 0.7 + seed / 10)):
+            row = row_of(tmp_path / f"{seed}-{epochs}", seed, (20, 4))
+            row["models"]["fused"]["accuracy"] = share
+            rows.append(row | {"budget": epochs})
+
+    html = sweep_page("x", rows, "y")
+    assert "N = 3, random, against the training budget" in html
+    # the mean of the seeds, at the epochs of the budget
+    assert "fleet, fused, epochs = 4: 50</title>" in html
+    assert "fleet, fused, epochs = 16: 75</title>" in html
+    assert "Test accuracy, %, budget 4e" in html and "Test accuracy, %, budget 16e" in html
+    text = sweep_text(rows)
+    assert "N = 3, 16e: 75.00 +- 7.07 % (2 seeds)" in text and "N = 3, 4e: 50.00" in text
+
+    # one budget has no curve, and rows of older versions have none
+    assert "against the training budget" not in sweep_page("x", rows[:1], "y")
+    assert row_of(tmp_path / "old", 0, None)["budget"] is None

@@ -4,11 +4,13 @@ stop.
 
 import json
 import re
+import subprocess
 
 import pytest
 
 from edvit_tf.report.curves import ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
+from edvit_tf.study import sweep as sweeping
 from tests.support.commands import SMOKE, run_host
 
 COMMAND = ("-m", "edvit_tf.cli", "sweep", SMOKE[0], "--devices", "1,2", "--json")
@@ -101,6 +103,27 @@ def test_several_seeds_give_mean_and_deviation(swept):
     )
     assert "fleet, fused, N = 2: 70</title>" in page  # the mean, in percent
     assert "One seed a row" in sweep_text(rows)
+
+
+def test_a_budget_is_an_option_of_the_recipe_and_part_of_the_name(tmp_path, monkeypatch):
+    started = []
+
+    def start(command, **settings):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(sweeping.subprocess, "run", start)
+    monkeypatch.setattr(sweeping, "sweep_row", lambda folder: {"bundle": folder.name})
+    monkeypatch.setattr(sweeping, "sweep_page", lambda title, rows, command: command)
+    recipe = tmp_path / "r.py"
+    recipe.touch()
+    rows = sweeping.sweep(recipe, tmp_path / "out", (2,), (0,), (), budgets=("4e", "16e"))
+    names = ["seed-0-n2-4e", "seed-0-n2-16e"]
+    assert [row["bundle"] for row in rows] == names
+    for command, name, budget in zip(started, names, ("4e", "16e"), strict=True):
+        assert command[command.index("--out") + 1] == str(tmp_path / "out" / name)
+        assert command[command.index("--training-budget") + 1] == budget
+    assert (tmp_path / "out/report.html").read_text().endswith("--budgets 4e,16e")
 
 
 def test_axes_have_round_marks_that_hold_every_value():
