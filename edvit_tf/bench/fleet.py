@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.errors import ConfigError, ServerEnded
 
 WARM_UP = 20  # requests that are not counted
@@ -32,7 +33,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
     """{"devices", "runs", "input_bytes", "total_ms", "compute_ms" (the largest), "overhead_ms",
     "client_overhead_ms" (what the client waits beyond total_ms): each with median, p95, min;
     "worker_overhead_ms": one worker asked directly, what the client waits less compute_ms;
-    "worker_rss_bytes"}.
+    "worker_rss_bytes", "views": how each sub-model sees the input, which compute_ms includes}.
 
     The bundle's sub-models go round the `devices` (None: one a sub-model) in turn. Raises
     BundleError for a damaged bundle, and ConfigError for fewer sub-models than devices, or when a
@@ -94,6 +95,7 @@ def bench_fleet(bundle_path: Path, devices: int | None = None, runs: int = 200) 
         **{key: _spread([row[key] for row in rows]) for key in rows[0]},
         "worker_overhead_ms": _spread(alone[WARM_UP:]),
         "worker_rss_bytes": rss,
+        "views": [str(entry.view) for entry in bundle.sub_models],
     }
 
 
@@ -109,6 +111,9 @@ def fleet_text(result: dict) -> str:
     for key in TIMES:
         cells = "".join(f"{result[key][name]:>9.2f}" for name in ("median", "p95", "min"))
         lines.append(f"{key:<22}{cells}")
+    views = dict.fromkeys(result["views"])
+    if list(views) != [str(AS_IT_IS)]:
+        lines.append(f"compute_ms includes the views: {'; '.join(views)}")
     lines.append(f"largest worker: {result['worker_rss_bytes'] / 2**20:.0f} MiB resident")
     return "\n".join(lines)
 

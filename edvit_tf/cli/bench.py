@@ -9,8 +9,8 @@ from edvit_tf.cli.values import counts, names, natural, positive, share, user_pa
 
 
 def add_bench(commands) -> None:
-    """Adds `bench plan`, `bench scores`, `bench training`, `bench latency` and `bench fleet` to
-    those of `edvit`.
+    """Adds `bench plan`, `bench scores`, `bench training`, `bench latency`, `bench fleet` and
+    `bench views` to those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")
@@ -19,6 +19,7 @@ def add_bench(commands) -> None:
     _add_training(benches)
     _add_latency(benches)
     _add_fleet(benches)
+    _add_views(benches)
 
 
 def _add_plan(benches) -> None:
@@ -314,4 +315,24 @@ def _bench_fleet(args) -> int:
 
     result = bench_fleet(args.bundle, args.devices, args.runs)
     show(args, result, fleet_text(result))
+    return 0
+
+
+def _add_views(benches) -> None:
+    parser = benches.add_parser("views", help="what a view of an input costs a worker")
+    parser.add_argument(
+        "--size", type=positive, default=98, help="rows and columns of the input (default 98)"
+    )
+    parser.add_argument(
+        "--runs", type=positive, default=2000, help="views, after 20 to warm up (default 2000)"
+    )
+    add_json(parser)
+    parser.set_defaults(run=_bench_views)
+
+
+def _bench_views(args) -> int:
+    from edvit_tf.bench.views import bench_views, views_text
+
+    rows = bench_views(args.size, args.runs)
+    show(args, rows, views_text(rows))
     return 0

@@ -136,18 +136,17 @@ def view_from_object(entry: ManifestObject) -> View:
 
 
 class _Axis(NamedTuple):
-    """Of each place along an axis: the two places that it is made from, and their shares."""
+    """Of each place along an axis: the two places that it is made from, and the second's share."""
 
     low: np.ndarray
     high: np.ndarray
-    low_share: np.ndarray
-    high_share: np.ndarray
+    share: np.ndarray
 
 
 # Few sizes and few views: a device has one view a sub-model, a search some dozens.
 @functools.lru_cache(maxsize=256)
 def _axis(size: int, channels: int, moved: int, mirrored: bool, crop: int, real: np.dtype) -> _Axis:
-    """Of `size` places with `channels` values side by side; the shares are of the type `real`."""
+    """Of `size` places with `channels` values side by side; shares are of the type `real`."""
     # backwards from what is seen: where it was before it was moved, mirrored, enlarged
     places = np.clip(np.arange(size) - moved, 0, size - 1)
     if mirrored:
@@ -163,21 +162,23 @@ def _axis(size: int, channels: int, moved: int, mirrored: bool, crop: int, real:
     def values(places: np.ndarray) -> np.ndarray:
         return ((crop + places)[:, np.newaxis] * channels + np.arange(channels)).ravel()
 
-    return _Axis(values(low), values(high), (1 - share).astype(real), share.astype(real))
+    return _Axis(values(low), values(high), share.astype(real))
 
 
 def _enlarged(lines: np.ndarray, rows: _Axis, columns: _Axis) -> np.ndarray:
     """(n, H, W C) -> the same, each value a mean of four; not rounded."""
-    real = columns.low_share.dtype
-    first = lines.take(columns.low, axis=2).astype(real)
-    second = lines.take(columns.high, axis=2).astype(real)
-    first *= columns.low_share
-    second *= columns.high_share
+    real = rows.share.dtype
+    # rows first: they are copied whole, and as what was given, which may be bytes
+    first = lines.take(rows.low, axis=1).astype(real)
+    second = lines.take(rows.high, axis=1).astype(real)
+    second -= first
+    second *= rows.share[:, np.newaxis]
     first += second
 
-    second = first.take(rows.high, axis=1)
-    first = first.take(rows.low, axis=1)
-    first *= rows.low_share[:, np.newaxis]
-    second *= rows.high_share[:, np.newaxis]
-    first += second
-    return first
+    # the places are right: "clip" only spares their check
+    seen = first.take(columns.low, axis=2, mode="clip")
+    np.take(first, columns.high, axis=2, out=second, mode="clip")
+    second -= seen
+    second *= columns.share
+    seen += second
+    return seen
