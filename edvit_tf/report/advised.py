@@ -17,8 +17,8 @@ def advice_text(advice: Advice, results: Results) -> str:
     lines = [advice.sentence, *map(_wrapped, advice.reasons), ""]
     if results.data.synthetic:
         lines.insert(0, "SYNTHETIC stand-in: these accuracies mean nothing.")
-    if results.fleet.reason:
-        lines += [_wrapped(f"The run's own choice, on validation data: {results.fleet.reason}"), ""]
+    if results.fleet.asked == "auto":
+        lines += [_wrapped(_own_choice(results)), ""]
 
     head = [title.replace("\n", " ") for title in _head(advice)]
     grid = [head, *(_cells(row, advice) for row in advice.rows if row.way.accuracy is not None)]
@@ -35,6 +35,11 @@ def advice_text(advice: Advice, results: Results) -> str:
     return "\n".join([*lines, "", _wrapped(_told(results))])
 
 
+def _own_choice(results: Results) -> str:
+    """What the run itself took, on validation data, where it was left to it."""
+    return f"The run took {KIND_NAMES[results.fleet.kind]}: {results.fleet.reason}."
+
+
 def _wrapped(text: str) -> str:
     """Set in a little, in lines that a terminal shows whole."""
     return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")
@@ -47,7 +52,8 @@ def advice_section(advice: Advice, results: Results) -> str:
     cells = [_cells(row, advice) for row in rows]
 
     html = table(_head(advice), cells, strong=strong)
-    for line in (*_unmeasured(advice), *advice.causes):
+    own = [_own_choice(results)] if results.fleet.asked == "auto" else []
+    for line in (*own, *_unmeasured(advice), *advice.causes):
         html += note(line)
     return html + note(_told(results)) + panels(_charts(advice, results))
 
@@ -189,14 +195,19 @@ def _charts(advice: Advice, results: Results) -> list[str]:
         series.insert(0, ("one model", "single", dict.fromkeys(counts, (share, share, share))))
     if series:
         charts.append(
-            curves("Test accuracy, %, with N members left (whiskers: worst set)", series, False)
+            curves("Test accuracy, %, with N devices left (whiskers: worst set)", series, False)
         )
 
-    if results.copies is not None and len(results.copies.test) > 1:
+    if results.copies is not None and len(results.copies.by_view) > 1:
         charts.append(_copies_chart(results))
     return charts
 
 
+KIND_NAMES = {
+    "copies": "copies of the one model with views",
+    "classes": "the class split",
+    "joint": "a joint fleet",
+}
 _COLOURS = {"copies": "copies", "classes": "fused", "joint": "fused"}
 
 
@@ -205,12 +216,12 @@ def _copies(advice: Advice) -> list[int]:
 
 
 def _left(way: Way) -> dict[int, tuple[float, float, float]]:
-    """{members left: (mean, worst, mean)} in percent."""
+    """{devices left: (mean, worst, mean)} in percent."""
     assert way.accuracy is not None
     whole = 100 * way.accuracy.recording
-    found = {way.answering: (whole, whole, whole)}
+    found = {way.devices: (whole, whole, whole)}
     for at in way.lost:
-        found[way.answering - at.lost] = (100 * at.mean, 100 * at.worst, 100 * at.mean)
+        found[way.devices - at.lost] = (100 * at.mean, 100 * at.worst, 100 * at.mean)
     return found
 
 
@@ -218,17 +229,17 @@ def _copies_chart(results: Results) -> str:
     """Accuracy of copies by their number, on validation and test data."""
     assert results.copies is not None
     tested = {}
-    for at in results.copies.test:
+    for at in results.copies.by_view:
         share = at.tflite.recording
         low, high = wilson(share, at.tflite.recordings)
         tested[at.devices] = (100 * share, 100 * low, 100 * high)
 
     validated = {}
-    for one in results.copies.validation:
+    for one in results.copies.validation[: len(tested)]:
         share = 100 * one.accuracy
         validated[one.devices] = (share, share, share)
 
     series = [("test", "fused", tested)]
     if validated:
         series.append(("validation", "average", validated))
-    return curves("Copies of one model, %, N views averaged", series, False)
+    return curves("Copies of one model, %, mean of N views", series, False)

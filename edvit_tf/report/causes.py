@@ -83,7 +83,7 @@ def _trained_little(results: Results) -> list[str]:
 
     mean = sum(results.members_samples) / len(results.members_samples)
     epochs = mean / epoch.windows
-    told = f"A member was trained on {mean:,.0f} samples of its own, {epochs:.1f} times the data"
+    told = f"A member was trained on {mean:,.0f} samples, {epochs:.1f} times the data"
     single = results.rivals.get("single")
     if single is not None:
         samples = sum(step.history.samples for step in single.stages)

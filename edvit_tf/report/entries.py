@@ -309,9 +309,14 @@ class Copies:
     calibration: Calibration | None = None
 
     @property
+    def by_view(self) -> tuple[TestedCopies, ...]:
+        """Without those of more devices than views: they hold a view again, and have its answer."""
+        return tuple(at for at in self.test if at.devices <= len(self.views))
+
+    @property
     def most(self) -> TestedCopies | None:
-        """All of them; None where none was tested."""
-        return max(self.test, key=lambda at: at.devices, default=None)
+        """With all views; None where none was tested."""
+        return max(self.by_view, key=lambda at: at.devices, default=None)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report.compared import Compared, compared, counted
+from edvit_tf.report.devices_lost import LostAt, with_devices_lost
 from edvit_tf.report.entries import Accuracy, Model
 from edvit_tf.report.results import Results
 
@@ -18,16 +19,6 @@ KINDS = {
     "classes": "class split",
     "joint": "joint fleet",
 }
-
-
-@dataclass(frozen=True)
-class LostAt:
-    """Accuracy 0..1 with so many devices lost, over `sets` of them that were measured."""
-
-    lost: int
-    mean: float
-    worst: float
-    sets: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,8 @@ class Way:
 
     key: str  # "single", "copies", "classes", "joint", "base"
     name: str
-    answering: int = 1  # devices that one answer takes
+    answering: int = 1  # members that one answer takes
+    devices: int = 1  # that hold one
     accuracy: Accuracy | None = None  # on the test split
     latency_ms: float | None = None  # median of one answer, without network
     device_bytes: int | None = None
@@ -103,6 +95,7 @@ def _whole_model(
     return Way(
         key=key,
         name=name,
+        devices=devices,
         accuracy=model.accuracy,
         latency_ms=ms,
         device_bytes=row.device_bytes,
@@ -124,37 +117,37 @@ def _copies(results: Results, rows: dict[str, Compared], devices: int) -> list[W
     if results.copies is None or not results.copies.test:
         return [_fleet(results, rows, devices)] if own else [Way("copies", KINDS["copies"])]
 
-    shares = {at.devices: at.tflite.recording for at in results.copies.test}
+    # devices beyond the views hold one of them again, which changes no answer
+    tested = {at.devices: at.tflite for at in results.copies.by_view}
+    row = rows.get("single")
+    ms = row.times.median if row and row.times else None
+    size = results.copies.file_bytes or (row.device_bytes if row else None)
+
     made = []
-    for at in results.copies.test:
-        whole = at.devices == max(shares)
-        if own and whole:
-            continue  # the fleet, which was measured as it is deployed
-        if at.devices == 1:
-            continue  # the single model
+    for count, accuracy in tested.items():
+        whole = count == max(tested)
+        # the single model; the fleet, which was measured as it is deployed
+        if count == 1 or (own and whole):
+            continue
 
-        # Without some of them the answer is the mean of those that are left; which those are was
-        # measured in the order of the views alone.
-        lost = []
-        for gone in range(1, at.devices):
-            share = shares.get(at.devices - gone)
-            if share is not None:
-                lost.append(LostAt(gone, share, share, 1))
+        # Which copies are left was measured in the order of the views alone.
+        def left(missing: tuple[int, ...], count: int = count) -> float | None:
+            found = tested.get(count - len(missing))
+            return None if found is None else found.recording
 
-        row = rows.get("single")
-        ms = row.times.median if row and row.times else None
-        size = results.copies.file_bytes or (row.device_bytes if row else None)
+        held = [{f"{n}" for n in range(j, devices, count)} for j in range(count)]
         made.append(
             Way(
                 key="copies",
-                name=f"{at.devices} {KINDS['copies']}",
-                answering=at.devices,
-                accuracy=at.tflite,
+                name=f"{count} {KINDS['copies']}",
+                answering=count,
+                devices=devices,
+                accuracy=accuracy,
                 latency_ms=ms,
                 device_bytes=size,
                 total_bytes=None if size is None else devices * size,
-                answers_per_second=_rate(ms, devices / at.devices),
-                lost=tuple(lost),
+                answers_per_second=_rate(ms, devices / count),
+                lost=with_devices_lost(held, left),
                 training=_single_training(results),
                 predictions="copies" if whole else None,
             )
@@ -173,29 +166,37 @@ def _fleet(results: Results, rows: dict[str, Compared], devices: int) -> Way:
     if kind != "copies":
         name = f"{KINDS[kind]}, {counted(count, 'sub-model')}"
 
-    by_size: dict[int, list[float]] = {}
-    for one in results.losses:
-        by_size.setdefault(len(one.missing), []).append(one.tflite.recording)
-    lost = [
-        LostAt(size, sum(shares) / len(shares), min(shares), len(shares))
-        for size, shares in sorted(by_size.items())
-    ]
-
+    held = [sub.devices for sub in results.sub_models]
     trained = _single_training(results) if kind == "copies" else _fleet_training(results)
     slowest = _busiest_ms(results)
     return Way(
         key=kind,
         name=name,
         answering=count,
+        devices=len({device for own in held for device in own}),
         accuracy=results.fusion.tflite,
         latency_ms=row.times.median if row.times else None,
         device_bytes=row.device_bytes,
         total_bytes=row.total_bytes,
         answers_per_second=_rate(slowest, 1),
-        lost=tuple(lost),
+        lost=with_devices_lost(held, lambda missing: _without(results, missing)),
         training=trained,
         predictions="fused",
     )
+
+
+def _without(results: Results, missing: tuple[int, ...]) -> float | None:
+    """Accuracy of the fleet without these sub-models; of a set that was not measured the mean of
+    those of its size.
+    """
+    if not missing:
+        return results.fusion.tflite.recording
+    measured = {lost.missing: lost.tflite.recording for lost in results.losses}
+    if missing in measured:
+        return measured[missing]
+
+    alike = [share for gone, share in measured.items() if len(gone) == len(missing)]
+    return sum(alike) / len(alike) if alike else None
 
 
 def _rate(ms: float | None, times: float) -> float | None:
@@ -223,6 +224,8 @@ def _single_training(results: Results) -> Training:
 
 def _fleet_training(results: Results) -> Training:
     names = [sub.name for sub in results.sub_models]
+    if results.knows_all:
+        names.append("single")  # where they start
     ending = ["together", "features", "fusion", "joint"]
     seconds = _seconds(results, [*names, *_starts(results), *ending])
     return Training(seconds, results.training_macs.get("fleet"))

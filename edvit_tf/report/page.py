@@ -263,9 +263,10 @@ def _training(manifest: Manifest, results: Results) -> str:
 def _seconds(results: Results) -> str:
     """Seconds of each stage of each member, and of the others."""
     seconds = results.stage_seconds
-    members: dict[str, tuple[Step, ...]] = {sub.name: sub.stages for sub in results.sub_models}
+    # what is made of the single model has no cuts of its own
+    own = () if results.knows_all and results.rivals else results.sub_models
+    members: dict[str, tuple[Step, ...]] = {sub.name: sub.stages for sub in own}
     members |= {key: model.stages for key, model in results.rivals.items()}
-    # copies have no fits of their own
     members = {name: steps for name, steps in members.items() if steps}
     names = [step.stage for steps in list(members.values())[:1] for step in steps]
 

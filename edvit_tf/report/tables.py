@@ -164,9 +164,11 @@ def stage_rows(
     """(name, classes, stages) of each model that was cut and fitted: sub-models, then rivals, which
     `names` may call otherwise. All have the same stages: those of the first.
 
-    Copies and members of a joint fleet are not among them: they have the single model's cuts.
+    Copies are not among them: they have the single model's cuts.
     """
-    found = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in results.sub_models]
+    # copies are the single model, which has a row of its own
+    fleet = () if results.fleet.kind == "copies" and results.rivals else results.sub_models
+    found = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in fleet]
     for key, model in results.rivals.items():
         found.append(((names or {}).get(key, key), "all classes", model.stages))
     found = [row for row in found if row[2]]

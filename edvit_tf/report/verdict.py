@@ -108,8 +108,11 @@ def _training_said(results: Results) -> list[str]:
 def _fleet_samples(results: Results) -> int:
     """Training samples of all of the fleet's fits. A joint fit's pass through every sub-model."""
     samples = 0
-    for sub in results.sub_models:
-        samples += sum(step.history.samples for step in sub.stages)
+    for j, sub in enumerate(results.sub_models):
+        # members of all classes are made of one model, whose fits count once
+        made = results.fleet.kind in ("copies", "joint") and j > 0
+        steps = [step for step in sub.stages if not made or step.stage == "together"]
+        samples += sum(step.history.samples for step in steps)
 
     # Shared models that a sub-model starts from; the others are the rivals'.
     starts = {f"shared-{sub.kept_heads}" for sub in results.sub_models}

@@ -113,8 +113,14 @@ def test_a_fleet_of_copies_is_its_own_row():
     assert found["single", 1].answers_per_second == pytest.approx(4000 / 0.6)
     assert found["copies", 2].answers_per_second == pytest.approx(2000 / 0.6)
     assert found["copies", 3].answers_per_second == pytest.approx(2000)
-    assert [at.mean for at in found["copies", 3].lost] == pytest.approx([0.5])
-    assert [at.mean for at in found["copies", 2].lost] == [0.6]
+    # sub-models 0, 1 and 2 alone leave 40, 50 and 60 %
+    assert [(at.lost, at.mean, at.worst) for at in found["copies", 3].lost] == [
+        (1, pytest.approx(0.5), pytest.approx(0.4))
+    ]
+    # two views on four devices: of two lost devices both can be those of one view
+    lost = {at.lost: at for at in found["copies", 2].lost}
+    assert lost[1].mean == 0.66 and (lost[2].worst, lost[3].mean) == (0.6, 0.6)
+    assert lost[2].mean == pytest.approx((2 * 0.6 + 4 * 0.66) / 6)
     assert [at.lost for at in found["single", 1].lost] == [1, 2, 3]
 
     taken = advised(manifest, results)
@@ -129,6 +135,18 @@ def test_replicas_share_the_answers():
     rows = ways(manifest_from_dict(manifest), results_from_dict(results))
     fleet = next(way for way in rows if way.predictions == "fused")
     assert fleet.answers_per_second == pytest.approx(2 * 2000)
+    lost = {at.lost: at for at in fleet.lost}
+    assert (lost[1].mean, lost[1].worst, lost[2].worst) == (0.7, 0.7, 0.4)
+
+
+def test_more_devices_than_views_hold_one_again():
+    """Three devices measured, two views: the third changes no answer, and is no way of its own."""
+    manifest, results = figures(0.7, 0.6)
+    with_copies(results, [0.6, 0.65, 0.65])
+    results["copies"]["views"] = results["copies"]["views"][:2]
+    found = ways(manifest_from_dict(manifest), results_from_dict(results))
+    assert [way.answering for way in found if way.key == "copies"] == [2]
+    assert next(way for way in found if way.key == "copies").predictions == "copies"
 
 
 def test_copies_beside_a_fleet_have_their_row_everywhere(tmp_path):
@@ -167,7 +185,7 @@ def test_without_a_single_model_there_is_no_advice():
     "change, told",
     [
         ({"fleet": {"gap": 0.004}}, "There is little to win: the base, from which all learn"),
-        ({"members_samples": [300, 500]}, "trained on 400 samples of its own, 1.0 times the data"),
+        ({"members_samples": [300, 500]}, "trained on 400 samples, 1.0 times the data"),
         ({"disagreement": 0.31}, "both claim an input, for different classes, on 31.0 %"),
     ],
 )
@@ -209,7 +227,7 @@ def test_text_json_and_section_tell_the_same(tmp_path):
     text = advice_text(found, read)
     assert "4 devices" in text
     assert "3 copies of it, a view each" in text and "2 copies of it, a view each" in text
-    assert "The run's own choice, on validation data: of 4 classes" in text
+    assert "The run took copies of the one model with views: of 4" in text
     assert "joint fleet: not measured here." in text and "class split: not measured here." in text
     lines = [line for line in text.splitlines() if "a view each  " in line]
     assert len(lines) == 2 and "+10.0 better" in lines[1]
@@ -223,7 +241,7 @@ def test_text_json_and_section_tell_the_same(tmp_path):
 
     html = advice_section(found, read)
     assert html.count("<svg") == html.count("</svg>") == 2
-    assert "Copies of one model, %, N views averaged" in html
+    assert "Copies of one model, %, mean of N views" in html
 
 
 def test_the_report_of_a_fleet_of_copies(tmp_path):
