@@ -18,6 +18,7 @@ OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
 # auto: bfloat16 where the machine multiplies it faster
 PRECISIONS = ("float32", "bfloat16", "auto")
+EPOCHS = ("group", "all")  # of a class group's own fit
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
@@ -107,7 +108,10 @@ class TrainConfig(Checked):
     ema: float = 0.0
     # of the products and activations, one of PRECISIONS; weights stay float32
     precision: str = "float32"
-    # of "other" among an epoch's samples: 1.0 is as many as one class of the group has
+    # What an epoch of a class group's own fit sees, one of EPOCHS: the group's samples and some of
+    # the rest for "other", or all there are, the group's so often that they are half.
+    epoch: str = "group"
+    # of "other" in the former: 1.0 is as many as one class of the group has
     other_weight: float = 1.0
 
     def check(self) -> None:
@@ -124,6 +128,7 @@ class TrainConfig(Checked):
         self._require(0 <= self.patch_dropout < 1, "patch_dropout", "it must be in [0, 1)")
         self._require(0 <= self.ema < 1, "ema", "it must be in [0, 1)")
         self._one_of("precision", PRECISIONS)
+        self._one_of("epoch", EPOCHS)
         self._require(
             0 < self.other_weight < float("inf"), "other_weight", "it must be positive and finite"
         )

@@ -150,7 +150,7 @@ def test_what_no_fleet_can_be_is_refused(change, message):
 
 
 def test_unknown_and_missing_keys():
-    with pytest.raises(ConfigError, match="no field 'epoch'; its fields are: epochs"):
-        TrainConfig.from_dict({"epoch": 3})
+    with pytest.raises(ConfigError, match="no field 'rounds'; its fields are: epochs"):
+        TrainConfig.from_dict({"rounds": 3})
     with pytest.raises(ConfigError, match="needs a value for 'epochs'"):
         TrainConfig.from_dict({})

@@ -6,6 +6,7 @@ from edvit_tf.cli.options import Option
 from edvit_tf.cli.values import names
 from edvit_tf.config import (
     BASELINES,
+    EPOCHS,
     FLAVOURS,
     FLEETS,
     FUSIONS,
@@ -106,8 +107,15 @@ METHOD = (
         change=_fusion,
     ),
     Option(
+        "--own-epoch",
+        "of a class group's own fit: its samples and some of the rest (group), or all there are, "
+        "the group's weighted up to half (all)",
+        field="stage_training.epoch",
+        choices=EPOCHS,
+    ),
+    Option(
         "--other-weight",
-        'samples of "other" against those of one class',
+        'samples of "other" against those of one class, with --own-epoch group',
         field="stage_training.other_weight",
         type=float,
     ),

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from edvit_tf.config import RunConfig
+from edvit_tf.config import RunConfig, TrainConfig
 from edvit_tf.planning.plan import Plan
+from edvit_tf.training.batches import weight_of_other
 
 Weights = dict[str, np.ndarray]
 
@@ -100,18 +101,20 @@ class Average(Fusion):
 
         return weights
 
-    def with_prior(self, weights: Weights, other_weight: float) -> Weights:
+    def with_prior(self, weights: Weights, train: TrainConfig) -> Weights:
         """Weights whose sub-models take "other" for as many classes as it stands for.
 
-        They were fitted where "other" came `other_weight` times as often as one class; among all
-        data it comes n - |C_j| times as often. Its logit is raised by the logarithm of the ratio.
+        In their own fit, `train`, "other" came `weight_of_other` times as often as one class; among
+        all data it comes n - |C_j| times as often. Its logit is raised by the logarithm of the
+        ratio.
         """
         changed = dict(weights)
         for j, group in enumerate(self.groups):
             others = self.num_classes - len(group)
             if others:
                 bias = weights[f"average.bias_{j:02d}"].copy()
-                bias[-1] += np.float32(np.log(others / other_weight))
+                fitted = weight_of_other(train, len(group), others)
+                bias[-1] += np.float32(np.log(others / fitted))
                 changed[f"average.bias_{j:02d}"] = bias
         return changed
 

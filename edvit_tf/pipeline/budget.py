@@ -50,12 +50,10 @@ class Budget:
         """Samples of an epoch of a sub-model's own fit: its group's mixture, the last batch filled
         up.
         """
-        from edvit_tf.training.batches import group_epoch
+        from edvit_tf.training.batches import own_epoch
 
         training = self.config.stage_training
-        rows = group_epoch(
-            self.labels, sub.classes, self.base.num_classes, 0, 0, training.other_weight
-        )
+        rows = own_epoch(training, self.labels, sub.classes, self.base.num_classes, 0, 0)
         return _filled(len(rows), training)
 
     def fleet(self) -> dict[str, int]:

@@ -197,27 +197,26 @@ class _Fitting:
         all.
         """
         if self.member.is_sub_model:
-            return self._mixture(epoch, self.training.other_weight)
+            return self._mixture(epoch)
         return self._all(self.count, epoch)
 
     def sample(self, count: int) -> np.ndarray:
         """Indices of so many inputs to score or mend a cut on, ascending: of the mixture that the
         group is fitted on, or of all.
         """
-        weight = self.training.other_weight
-        drawn = self._mixture(0, weight) if self.member.is_sub_model else self._all(None, 0)
+        drawn = self._mixture(0) if self.member.is_sub_model else self._all(None, 0)
         return np.sort(drawn[:count])  # a memory map is read in order
 
-    def _mixture(self, epoch: int, other_weight: float) -> np.ndarray:
-        from edvit_tf.training.batches import group_epoch
+    def _mixture(self, epoch: int) -> np.ndarray:
+        from edvit_tf.training.batches import own_epoch
 
-        return group_epoch(
+        return own_epoch(
+            self.training,
             self.train.labels,
             self.member.classes,
             self.num_classes,
             self.seed,
             epoch,
-            other_weight,
         )
 
     def _all(self, count: int | None, epoch: int) -> np.ndarray:

@@ -57,8 +57,8 @@ def _made_of_heads(run: Run, model, history: dict) -> dict:
 
     own = [run.stages.arrays(member.last_stage) for member in run.sub_models]
     plain = run.fusion.weights_from(own)
-    weight = run.config.stage_training.other_weight
-    tried = {"as fitted": plain, "other's prior": run.fusion.with_prior(plain, weight)}
+    prior = run.fusion.with_prior(plain, run.config.stage_training)
+    tried = {"as fitted": plain, "other's prior": prior}
 
     validation = Split(run.stages, "validation")
     features = run.stages.array("features", "validation.npy")

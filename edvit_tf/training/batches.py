@@ -51,6 +51,41 @@ def group_epoch(
     return rng.permutation(np.concatenate(chosen))
 
 
+def whole_epoch(labels: np.ndarray, classes: tuple[int, ...], seed: int, epoch: int) -> np.ndarray:
+    """Shuffled indices of one epoch for a class group that forgets nothing: all samples of the
+    other classes once, and the group's so often that they are as many, once at least.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    is_own = np.isin(labels, classes)
+    inside, rest = np.flatnonzero(is_own), np.flatnonzero(~is_own)
+    count = max(len(inside), len(rest)) if len(inside) else 0
+
+    # Whole permutations: no sample comes twice before all have come once.
+    rounds = [rng.permutation(inside) for _ in range(-(-count // max(1, len(inside))))]
+    return rng.permutation(np.concatenate([rest, *rounds])[: len(rest) + count])
+
+
+def own_epoch(
+    train: TrainConfig,
+    labels: np.ndarray,
+    classes: tuple[int, ...],
+    num_classes: int,
+    seed: int,
+    epoch: int,
+) -> np.ndarray:
+    """Shuffled indices of one epoch of a class group's own fit, as train.epoch says."""
+    if train.epoch == "all":
+        return whole_epoch(labels, classes, seed, epoch)
+    return group_epoch(labels, classes, num_classes, seed, epoch, train.other_weight)
+
+
+def weight_of_other(train: TrainConfig, own: int, others: int) -> float:
+    """How often "other" comes in such an epoch, against one of the `own` classes of the group,
+    where all classes have as many samples.
+    """
+    return float(min(own, others)) if train.epoch == "all" else train.other_weight
+
+
 def repeated_epoch(num_samples: int, count: int, seed: int, epoch: int) -> np.ndarray:
     """`count` shuffled indices below num_samples, each as often as the others but for one: an epoch
     of any length.

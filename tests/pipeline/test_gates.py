@@ -145,12 +145,32 @@ def test_other_stands_for_as_many_classes_as_it_has():
             bias[-1] = np.log(weight)  # as the mixture that it was fitted on
             heads.append({"head.kernel": np.zeros((2, rows), np.float32), "head.bias": bias})
         plain = fusion.weights_from(heads)
-        changed = fusion.with_prior(plain, weight)
+        changed = fusion.with_prior(plain, FIT.replace(other_weight=weight))
         for j, group in enumerate(fusion.groups):
             e = np.exp(changed[f"average.bias_{j:02d}"])
             np.testing.assert_allclose(e[:-1] / e.sum(), 1 / 5, rtol=1e-6)
             np.testing.assert_allclose(e[-1] / e.sum(), 1 - len(group) / 5, rtol=1e-6)
         np.testing.assert_array_equal(plain["average.bias_00"], heads[0]["head.bias"])
+
+
+def test_the_prior_of_other_follows_epochs_of_all_samples():
+    from edvit_tf.training.batches import own_epoch
+
+    train = FIT.replace(epoch="all")
+    labels = np.repeat(np.arange(5), 40)
+    fusion = Average(widths=(2, 2), groups=((0,), (1, 2, 3, 4)), num_classes=5, hidden_share=0.5)
+    heads = []
+    for group in fusion.groups:
+        # of features that say nothing, the head that fits the epoch best: its logarithms
+        seen = labels[own_epoch(train, labels, group, 5, 0, 0)]
+        counts = [(seen == c).sum() for c in group] + [(~np.isin(seen, group)).sum()]
+        bias = np.log(np.array(counts, np.float32))
+        heads.append({"head.kernel": np.zeros((2, len(bias)), np.float32), "head.bias": bias})
+
+    changed = fusion.with_prior(fusion.weights_from(heads), train)
+    for j, group in enumerate(fusion.groups):
+        e = np.exp(changed[f"average.bias_{j:02d}"])
+        np.testing.assert_allclose(e[-1] / e.sum(), 1 - len(group) / 5, rtol=1e-5)
 
 
 # What scores and repairs are taken on

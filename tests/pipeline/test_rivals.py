@@ -156,3 +156,13 @@ def test_a_sub_models_epoch_has_others_by_their_weight(weight, batch, samples):
     )
     budget = Budget(config, base, planned, np.repeat(np.arange(5), 10))
     assert sum(budget.own_samples(sub) for sub in planned.sub_models) == samples
+
+
+def test_an_epoch_of_all_samples_counts_them_all_in_the_budget():
+    base = ViTConfig((8, 8, 1), 4, 2, 16, 8, 2, 32, 5)
+    planned = plan(base, [(0, 1), (2, 3, 4)], [DeviceSpec(name) for name in "ab"])
+    train = TrainConfig(1, batch_size=1, epoch="all")
+    config = RunConfig("x", DataConfig("mnist", (8, 8)), "vit_smoke", train, train, train)
+    budget = Budget(config, base, planned, np.repeat(np.arange(5), 10))
+    # 20 of the group as often as the 30 others; 30 of the group once, and the 20 others
+    assert [budget.own_samples(sub) for sub in planned.sub_models] == [60, 50]

@@ -5,7 +5,15 @@ import pytest
 
 from edvit_tf.config import TrainConfig
 from edvit_tf.training.augment import vary
-from edvit_tf.training.batches import batches, group_epoch, group_targets, repeated_epoch
+from edvit_tf.training.batches import (
+    batches,
+    group_epoch,
+    group_targets,
+    own_epoch,
+    repeated_epoch,
+    weight_of_other,
+    whole_epoch,
+)
 from edvit_tf.training.fuse import average
 from tests.support.tiny_vit import toy
 
@@ -51,6 +59,39 @@ def test_other_keeps_its_weight_where_a_class_is_small_or_empty():
 def test_group_epoch_of_all_classes_has_no_negatives():
     labels = np.repeat(np.arange(3), 4)
     assert sorted(group_epoch(labels, (0, 1, 2), 3, 0, 0)) == list(range(12))
+
+
+def test_an_epoch_of_all_samples_forgets_none_and_is_half_the_groups():
+    labels = np.repeat(np.arange(5), 40)
+    indices = whole_epoch(labels, (1, 3), seed=7, epoch=0)
+    times = np.bincount(indices, minlength=200).reshape(5, 40)
+    assert (times[[0, 2, 4]] == 1).all()
+    assert times[[1, 3]].sum() == times[[0, 2, 4]].sum() == 120
+    assert set(times[[1, 3]].ravel()) == {1, 2}  # as evenly as can be
+    assert (indices == whole_epoch(labels, (1, 3), 7, 0)).all()
+    assert (indices != whole_epoch(labels, (1, 3), 7, 1)).any()
+
+    # a group of most classes is no smaller than it is, and one of all is an ordinary epoch
+    assert sorted(whole_epoch(labels, (0, 1, 2, 3), 7, 0)) == list(range(200))
+    assert sorted(whole_epoch(labels, (0, 1, 2, 3, 4), 7, 0)) == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "weight", "own", "others", "expected"),
+    [
+        ("group", 1.0, 2, 8, 1.0),
+        ("group", 1.5, 8, 2, 1.5),
+        ("all", 1.0, 2, 8, 2.0),
+        ("all", 9.0, 8, 2, 2.0),
+    ],
+)
+def test_other_comes_as_often_as_it_is_said_to(epoch, weight, own, others, expected):
+    train = TrainConfig(1, epoch=epoch, other_weight=weight)
+    labels = np.repeat(np.arange(10), 40)
+    drawn = labels[own_epoch(train, labels, tuple(range(own)), 10, 0, 0)]
+    counts = np.bincount(drawn, minlength=10)
+    assert counts[own:].sum() / counts[:own].mean() == pytest.approx(expected)
+    assert weight_of_other(train, own, others) == expected
 
 
 def test_repeated_epoch_is_as_long_as_asked_and_even():
