@@ -6,7 +6,8 @@ Read `devices.py` (the static list), `link.py` (one device: what it has, one cal
 (which of several with the same sub-model), `reply.py` (an answer is checked), `votes.py` (whose
 fault a refusal is), `fanout.py` (all sub-models of one request), `outgoing.py` (how much at once),
 `fusion.py` (the MLP), `service.py` (what a client is answered), `server.py` (from the command line
-to the port), `client.py`, `framing.py` and `live.py` (files and streams to an aggregator).
+to the port), `client.py`, `framing.py` and `live.py` (files and streams to an aggregator), and
+`sensors.py` (workers with inputs of their own, asked without an aggregator).
 
 The invariant: never a wrong answer in silence, never past the deadline.
 """

@@ -36,9 +36,9 @@ class Fusion:
         started = time.perf_counter()
         self._model.run(**golden)
         self.seconds = time.perf_counter() - started
-        self.executor = Executor("fusion", self._run, self.seconds)
+        self.executor = Executor("fusion", self.answer, self.seconds)
 
-    def _run(self, features: dict[str, np.ndarray]) -> np.ndarray:
+    def answer(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """(1, classes) from the features (1, d_j) of some sub-models by name; those that are
         missing count as zeros.
         """

@@ -31,7 +31,6 @@ from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.aggregate.reply import Expected, Reply, checked_reply
 from edvit_tf.aggregate.request_parts import size_bytes
-from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
@@ -369,15 +368,10 @@ class Link:
                     "copy this bundle there",
                 )
 
-            # a worker that is older than views leaves the manifest's alone, under the same digest
-            view = metadata.properties.get(messages.VIEW, str(AS_IT_IS))
-            wanted = self._expected[name].view
-            if view != wanted:
-                return Seen(
-                    "wrong-view",
-                    f"its {name} sees an input {view[:_WORDS]!r}, and {wanted!r} is wanted; "
-                    "install this version of edvit_tf there",
-                )
+            try:
+                self._expected[name].check_view(metadata.properties)
+            except messages.WireError as error:
+                return Seen("wrong-view", str(error))
 
             self._streams = metadata.properties.get(messages.STREAMS) == "1"
             self.instance = metadata.properties.get(messages.INSTANCE, "")

@@ -3,11 +3,13 @@ bundle's, and such as was measured when the bundle was made.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from edvit_tf.device.model.answer_ranges import AnswerRanges
+from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import messages, tensors
 
@@ -17,6 +19,7 @@ _CLOCK_MS = 100.0
 # Of features whose range is not known: they end in a LayerNorm, so they are of the size of its
 # weights. Fused, 3e38 would become NaN, and with it everybody's answer.
 _MOST = 1e6
+_WORDS = 300  # characters of a device's words that are shown
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,18 @@ class Expected:
     ranges: AnswerRanges | None = None  # None: a bundle that was made before they were measured
     view: str = str(AS_IT_IS)  # by which its device must see an input
 
+    def check_view(self, properties: Mapping[str, str]) -> None:
+        """Raises WireError where a worker's metadata say another view.
+
+        A worker that is older than views leaves the manifest's alone, under the same digest.
+        """
+        view = properties.get(messages.VIEW, str(AS_IT_IS))
+        if view != self.view:
+            raise messages.WireError(
+                f"its {self.name} sees an input {view[:_WORDS]!r}, and {self.view!r} is wanted; "
+                "install this version of edvit_tf there"
+            )
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -39,6 +54,14 @@ class Reply:
     compute_ms: float
     queue_ms: float
     wire_ms: float  # round trip without the two
+
+
+def expected_answers(bundle: Bundle) -> list[Expected]:
+    """What the answer of each sub-model must be, in fusion order."""
+    found = []
+    for entry, width in zip(bundle.sub_models, bundle.widths, strict=True):
+        found.append(Expected(entry.name, width, bundle.digest, entry.ranges, str(entry.view)))
+    return found
 
 
 class OutOfRange(messages.WireError):

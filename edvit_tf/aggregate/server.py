@@ -9,10 +9,10 @@ from edvit_tf.aggregate.fanout import Fanout
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.pins import Pins
-from edvit_tf.aggregate.reply import Expected
+from edvit_tf.aggregate.reply import expected_answers
 from edvit_tf.aggregate.request_parts import request_parts
 from edvit_tf.aggregate.service import AggregatorService
-from edvit_tf.device.model.bundle import Bundle, open_bundle
+from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.process_limits import check_descriptors
@@ -81,11 +81,3 @@ def serve(options: AggregatorOptions) -> int:
         )
 
     return lifecycle.run(options, address, make_service)
-
-
-def expected_answers(bundle: Bundle) -> list[Expected]:
-    """What the answer of each sub-model must be, in fusion order."""
-    found = []
-    for entry, width in zip(bundle.sub_models, bundle.widths, strict=True):
-        found.append(Expected(entry.name, width, bundle.digest, entry.ranges, str(entry.view)))
-    return found
