@@ -200,7 +200,9 @@ def _run(args, config: RunConfig) -> int:
     if args.dry_run:
         return _dry_run(config, dataset, args.base)
 
+    from edvit_tf.device.model.bundle import open_bundle
     from edvit_tf.pipeline.run import run
+    from edvit_tf.report.advice import advise
     from edvit_tf.report.results import results_from_dict
     from edvit_tf.report.tables import results_table, stages_table
 
@@ -224,7 +226,8 @@ def _run(args, config: RunConfig) -> int:
 
     told = results_from_dict(results)
     print(f"\n{results_table(told)}\n\n{stages_table(told)}")
-    print(f"\nbundle: {out}\nreport: {out / 'report.html'}")
+    print(f"\n{advise(open_bundle(out), told).sentence} Why: edvit advise {out}")
+    print(f"bundle: {out}\nreport: {out / 'report.html'}")
     return 0
 
 

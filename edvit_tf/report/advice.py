@@ -20,17 +20,6 @@ from edvit_tf.report.pairs import Pairs
 from edvit_tf.report.results import Results
 from edvit_tf.report.verdict import change_said
 
-# What is known of a way that a run did not measure, from runs of ours.
-KNOWN = {
-    "single": "not trained here: --baselines single trains it",
-    "copies": "not measured here. On CIFAR-10 copies had 0.8 points more than their one model at "
-    "its plateau, 1.5 more than after half of the training, for no training (docs/training.md)",
-    "classes": "not measured here. On CIFAR-10, MNIST and Speech Commands it was level with one "
-    "model of equal training (docs/accuracy.md)",
-    "joint": "not measured here. On CIFAR-10 it lost to one model with views where it began from "
-    "cuts, and had 0.3 points more where it began from the trained model (docs/training.md)",
-}
-
 
 @dataclass(frozen=True)
 class Judged:

@@ -4,10 +4,11 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from edvit_tf.report.advice import KNOWN, Advice, Judged
+from edvit_tf.report.advice import Advice, Judged
 from edvit_tf.report.curves import curves
 from edvit_tf.report.entries import LEVEL
 from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
+from edvit_tf.report.known import KNOWN
 from edvit_tf.report.options import Way
 from edvit_tf.report.results import Results
 
@@ -67,7 +68,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
             share = row.way.accuracy
             found["way"]["interval"] = list(wilson(share.recording, share.recordings))
         else:
-            found["way"]["known"] = KNOWN[row.way.key]
+            found["way"]["known"] = _known(row.way)
         if row.against_single is not None:
             found["against_single"]["state"] = row.against_single.state
         rows.append(found)
@@ -159,8 +160,14 @@ def _duration(seconds: float) -> str:
 def _unmeasured(advice: Advice) -> list[str]:
     """What is known of each way that the run did not measure."""
     return [
-        f"{row.way.name}: {KNOWN[row.way.key]}." for row in advice.rows if row.way.accuracy is None
+        f"{row.way.name}: {_known(row.way)}." for row in advice.rows if row.way.accuracy is None
     ]
+
+
+def _known(way: Way) -> str:
+    if way.key == "single":
+        return "not trained here; --baselines single trains it"
+    return f"not measured here. {KNOWN[way.key]}"
 
 
 def _told(results: Results) -> str:
