@@ -31,7 +31,7 @@ COMMANDS = commands(edvit._parser())
 
 def test_there_are_as_many_commands_as_the_readme_tells_of():
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert len(COMMANDS) == 22
+    assert len(COMMANDS) == 23
     for words in COMMANDS:
         assert f"edvit {' '.join(words)} " in readme, words
 
