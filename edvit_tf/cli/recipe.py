@@ -226,7 +226,10 @@ def _run(args, config: RunConfig) -> int:
 
     told = results_from_dict(results)
     print(f"\n{results_table(told)}\n\n{stages_table(told)}")
-    print(f"\n{advise(open_bundle(out), told).sentence} Why: edvit advise {out}")
+    found = advise(open_bundle(out), told)
+    print(f"\n{found.sentence} Why: edvit advise {out}")
+    for cause in found.causes:
+        print(f"  {cause}")
     print(f"bundle: {out}\nreport: {out / 'report.html'}")
     return 0
 

@@ -22,7 +22,7 @@ def advice_text(advice: Advice, results: Results) -> str:
         lines += [_wrapped(_own_choice(results)), ""]
 
     head = [title.replace("\n", " ") for title in _head(advice)]
-    grid = [head, *(_cells(row, advice) for row in advice.rows if row.way.accuracy is not None)]
+    grid = [head, *(_cells(row, advice) for row in _shown(advice))]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     for cells in grid:
         first, *rest = cells
@@ -48,7 +48,7 @@ def _wrapped(text: str) -> str:
 
 def advice_section(advice: Advice, results: Results) -> str:
     """The table of the ways, the causes and the curves: a section of the page."""
-    rows = [row for row in advice.rows if row.way.accuracy is not None]
+    rows = _shown(advice)
     strong = tuple(i for i, row in enumerate(rows) if row.way is advice.recommended)
     cells = [_cells(row, advice) for row in rows]
 
@@ -56,7 +56,36 @@ def advice_section(advice: Advice, results: Results) -> str:
     own = [_own_choice(results)] if results.fleet.asked == "auto" else []
     for line in (*own, *_unmeasured(advice), *advice.causes):
         html += note(line)
-    return html + note(_told(results)) + panels(_charts(advice, results))
+    return html + note(_told(results)) + panels(_charts(advice, results)) + _lost_table(advice)
+
+
+def _lost_table(advice: Advice) -> str:
+    """What every number of lost devices leaves, for every way that several devices answer."""
+    ways = [row.way for row in _shown(advice) if row.way.key != "base" and row.way.devices > 1]
+    copies = [way.answering for way in ways if way.key == "copies"]
+    ways = [way for way in ways if way.key != "copies" or way.answering == max(copies)]
+    most = max((way.devices for way in ways), default=1)
+    if most == 1:
+        return ""
+
+    rows = []
+    for lost in range(most):
+        cells = []
+        for way in ways:
+            assert way.accuracy is not None
+            count = way.accuracy.recordings
+            at = {one.lost: one for one in way.lost}.get(lost)
+            if lost == 0:
+                cells.append(percent(way.accuracy.recording, count))
+            elif at is None:
+                cells.append("-")
+            else:
+                mean, worst = percent(at.mean, count), percent(at.worst, count)
+                cells.append(mean if worst == mean else f"{mean} ({worst})")
+        rows.append([lost, *cells])
+
+    head = ["devices\nlost", *(way.name.replace(", ", ",\n") for way in ways)]
+    return table(head, rows, text=(), caption="Accuracy that is left: mean (worst set)")
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
@@ -99,6 +128,18 @@ def _head(advice: Advice) -> list[str]:
         *lost,
         "training",
     ]
+
+
+# Of copies, beside the most of them: how many are in a table. JSON has every number.
+_FEWER_COPIES = (2, 3, 5)
+
+
+def _shown(advice: Advice) -> list[Judged]:
+    """The rows of a table: the ways that were measured, of copies some numbers."""
+    rows = [row for row in advice.rows if row.way.accuracy is not None]
+    most = max(_copies(advice))
+    shown = (*_FEWER_COPIES, most)
+    return [row for row in rows if row.way.key != "copies" or row.way.answering in shown]
 
 
 def _shown_losses(devices: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Why a fleet gains nothing over one of its devices' models, as far as a run's figures tell."""
 
 from edvit_tf.report.entries import BETTER, Comparison
-from edvit_tf.report.figures import points
 from edvit_tf.report.results import Results
 
 # Points of accuracy between the base and one model: under it there is little for a fleet to win.
@@ -28,13 +27,7 @@ def causes(results: Results, against_single: Comparison) -> list[str]:
         return []
 
     said = []
-    room, split = gap(results)
-    if room is not None and room < LITTLE_GAP:
-        said.append(
-            f"There is little to win: the base, from which all learn, has {points(room, 100)} "
-            f"points of the one model's accuracy on {split} data."
-        )
-
+    said += _little_room(results)
     said += _alike(results)
     said += _trained_little(results)
 
@@ -45,6 +38,18 @@ def causes(results: Results, against_single: Comparison) -> list[str]:
             f"about {100 * half:.1f} points cannot be told from chance on them."
         )
     return said
+
+
+def _little_room(results: Results) -> list[str]:
+    """Whether the base, from which all learn, is hardly better than the one model."""
+    room, split = gap(results)
+    if room is None or room >= LITTLE_GAP:
+        return []
+    how = f"only {100 * room:.1f} points better than" if room > 0 else "no better than"
+    return [
+        f"There is little to win: on {split} data the base, from which all learn, is {how} the one "
+        "model."
+    ]
 
 
 def _alike(results: Results) -> list[str]:

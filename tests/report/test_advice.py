@@ -184,7 +184,7 @@ def test_without_a_single_model_there_is_no_advice():
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"fleet": {"gap": 0.004}}, "There is little to win: the base, from which all learn"),
+        ({"fleet": {"gap": 0.004}}, "from which all learn, is only 0.4 points better than"),
         ({"members_samples": [300, 500]}, "trained on 400 samples, 1.0 times the data"),
         ({"disagreement": 0.31}, "both claim an input, for different classes, on 31.0 %"),
     ],
@@ -242,6 +242,25 @@ def test_text_json_and_section_tell_the_same(tmp_path):
     html = advice_section(found, read)
     assert html.count("<svg") == html.count("</svg>") == 2
     assert "Copies of one model, %, mean of N views" in html
+    # one lost: one model, and three copies of which each is one
+    assert ">60.0 %</td>" in html and ">50.0 % (40.0 %)</td>" in html
+
+
+def test_of_many_copies_a_table_has_some_and_json_all():
+    manifest, results = figures(0.7, 0.6)
+    with_copies(results, [0.6, 0.62, 0.64, 0.66])
+    found = advised(manifest, results)
+    text = advice_text(found, results_from_dict(results))
+    numbers = [int(line.split()[0]) for line in text.splitlines() if "copies of it, a v" in line]
+    assert numbers == [2, 3, 4]
+    results["copies"]["views"] += [{"down": 1}, {"down": 2}, {"down": 3}]
+    results["copies"]["test"] += [{"devices": n, "tflite": accuracy(0.66)} for n in (5, 6, 7)]
+    found = advised(manifest, results)
+    text = advice_text(found, results_from_dict(results))
+    numbers = [int(line.split()[0]) for line in text.splitlines() if "copies of it, a v" in line]
+    assert numbers == [2, 3, 5, 7]
+    every = [row["way"]["answering"] for row in advice_json(found)["ways"]]
+    assert every == [1, 2, 3, 4, 5, 6, 7, 2, 1, 1]
 
 
 def test_the_report_of_a_fleet_of_copies(tmp_path):
