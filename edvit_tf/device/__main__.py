@@ -214,15 +214,21 @@ def _check(args) -> int:
 
 def _tune(args) -> int:
     from edvit_tf.device.model.bundle import open_bundle
-    from edvit_tf.device.model.tune import table, tune
+    from edvit_tf.device.model.tune import of_copy, original, table, tune
 
     bundle = open_bundle(args.bundle)
     results = []
     failed = None
+    tuned: dict[int, dict] = {}  # by the first of several copies
 
     for index in args.submodel or range(len(bundle.sub_models)):
+        first = original(bundle, index)
+        if first in tuned:
+            results.append(of_copy(bundle, index, tuned[first]))
+            continue
         try:
-            results.append(tune(bundle, index))
+            tuned[first] = tune(bundle, index)
+            results.append(tuned[first])
         except ModelFailed as failure:  # the others are measured, and said, all the same
             print(f"error: {failure}", file=sys.stderr)
             failed = failure

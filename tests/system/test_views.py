@@ -2,8 +2,12 @@
 
 import contextlib
 
+import grpc
 import numpy as np
+import pytest
 
+from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.pins import Pins
 from edvit_tf.device.model.bundle import open_bundle
 from tests.support.aggregator_process import aggregator, all_ready, fused, infer
 from tests.support.fake_device import fake_device, good
@@ -31,6 +35,11 @@ def test_devices_with_the_same_view_answer_for_each_other(copies_bundle, tmp_pat
             outputs, said, _ = infer(channel, X)
             return outputs["probabilities"], said
 
+        # what no view can be of is the client's fault, as all devices say, and no breaker moves
+        with pytest.raises(grpc.RpcError) as error:
+            infer(channel, b"no picture")
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
         # replicas take turns, and nobody can tell them apart
         asked = set()
         for _ in range(4):
@@ -38,6 +47,8 @@ def test_devices_with_the_same_view_answer_for_each_other(copies_bundle, tmp_pat
             np.testing.assert_array_equal(probabilities, whole)
             asked.add(said["submodel-00.device"])
         assert asked == {addresses[0], addresses[2]}
+
+        assert hub.events("breaker") == []
 
         # one of the two with the first view: the other answers, and nothing is missing
         devices[0].process.kill()
@@ -58,6 +69,14 @@ def test_devices_with_the_same_view_answer_for_each_other(copies_bundle, tmp_pat
             "submodel-01": "mirrored, crop 1",
         }
         assert metric(hub, "edvit_submodel_view", view="mirrored, crop 1") == 1
+
+
+def test_a_device_is_asked_for_its_own_view_alone(copies_bundle):
+    """All hold the same file; the plan says which view each is to have."""
+    pins = Pins(open_bundle(copies_bundle).sub_models)
+    for place in range(4):
+        allowed = pins.allowed(Device(f"pi-{place}", f"10.0.0.{place}:8001"), None)
+        assert allowed == {f"submodel-0{place % 2}"}
 
 
 def test_a_worker_that_does_not_know_views_is_never_asked(copies_bundle, tmp_path):

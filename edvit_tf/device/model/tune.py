@@ -1,5 +1,6 @@
 """Which file and how many threads are fastest on this device? Measured once for each sub-model,
-then remembered.
+then remembered. Copies of one model, each with another view, have the same files, and what was
+measured of one counts for all.
 
 More threads are not always faster: tflite-runtime 2.14 gets slower with two on a small sub-model
 and faster on a whole ViT-Base. The record is a small JSON file in $EDVIT_CACHE or
@@ -232,7 +233,36 @@ def _record_name(bundle: Bundle, index: int, runtime: str) -> str:
     digests = {bundle.files[one.file].sha256 for one in candidates(bundle, index, runtime)}
     text = canonical_json([sorted(digests), runtime, processor()])
     key = hashlib.sha256(text.encode()).hexdigest()
-    return f"tuned-{bundle.entry(index).name}-{key[:16]}.json"
+    return f"tuned-{bundle.entry(original(bundle, index)).name}-{key[:16]}.json"
+
+
+def original(bundle: Bundle, index: int) -> int:
+    """The first sub-model that has the very same files: `index` itself, unless it is a copy."""
+    own = _digests(bundle, index)
+    return next(i for i in range(index + 1) if _digests(bundle, i) == own)
+
+
+def _digests(bundle: Bundle, index: int) -> dict[str, str | None]:
+    """sha256 of a sub-model's files by flavour; None where the manifest lists none."""
+    flavours = bundle.entry(index).flavours.items()
+    listed = {name: bundle.files.get(flavour.file) for name, flavour in flavours}
+    return {name: None if file is None else file.sha256 for name, file in listed.items()}
+
+
+def of_copy(bundle: Bundle, index: int, result: dict) -> dict:
+    """The result of `tune` for its original, as that of a copy: with its own name and files."""
+    entry = bundle.entry(index)
+
+    def own(row: dict) -> dict:
+        return {**row, "file": entry.flavours[row["flavour"]].file}
+
+    return {
+        **result,
+        "name": entry.name,
+        "chosen": own(result["chosen"]),
+        "measured": [own(row) for row in result["measured"]],
+        "failed": [own(row) for row in result["failed"]],
+    }
 
 
 def _recorded(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
@@ -241,13 +271,22 @@ def _recorded(bundle: Bundle, index: int, runtime: str) -> list[Choice]:
     """
     try:
         text = (_folder() / _record_name(bundle, index, runtime)).read_text(encoding="utf-8")
-        found = [Choice(**row) for row in json.loads(text)["measured"]]
+        found = []
+        for row in json.loads(text)["measured"]:
+            one = Choice(**row)
+            if isinstance(one.median_ms, float) and isinstance(one.threads, int):
+                found.append(replace(one, file=_own_file(bundle, index, one)))
+        return found
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return []
 
-    return [
-        one for one in found if isinstance(one.median_ms, float) and isinstance(one.threads, int)
-    ]
+
+def _own_file(bundle: Bundle, index: int, recorded: Choice) -> str:
+    """The sub-model's own name for a file on record, which may be that of a copy."""
+    own = bundle.entry(index).flavours[recorded.flavour].file
+    listed = bundle.files.get(recorded.file)
+    is_copy = listed is not None and listed.sha256 == bundle.files[own].sha256
+    return own if is_copy else recorded.file
 
 
 def _store(path: Path, result: dict) -> None:

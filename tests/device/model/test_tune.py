@@ -41,9 +41,33 @@ def test_what_is_measured_is_remembered_for_this_bundle_and_machine(
         "half",
         "[]",
         json.dumps({"measured": [{**row, "threads": "2"}]}),
+        json.dumps({"measured": [{**row, "flavour": ["float32"]}]}),
     ):
         record.write_text(text)
         assert choice(bundle, 1) == Choice("float32", "submodel-01.tflite", 1)
+
+
+def test_what_is_measured_of_one_copy_counts_for_all(copies_bundle, tmp_path, monkeypatch):
+    """Each has its own view, and all have the same files."""
+    monkeypatch.setenv("EDVIT_CACHE", str(tmp_path))
+    done = run_device("-m", "edvit_tf.device", copies_bundle, "--tune", "--json")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert (first["name"], second["name"]) == ("submodel-00", "submodel-01")
+    assert first["at"] == second["at"]
+    assert {row["file"] for row in second["measured"]} == {"submodel-01.tflite"}
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".json"]) == 1
+
+    bundle = open_bundle(copies_bundle)
+    for index, result in enumerate((first, second)):
+        assert choice(bundle, index) == Choice(**result["chosen"])
+
+    # a device that has the second alone
+    done = run_device("-m", "edvit_tf.device", copies_bundle, "--tune", "--submodel", "1", "--json")
+    [alone] = json.loads(done.stdout)
+    assert {row["file"] for row in alone["measured"]} == {"submodel-01.tflite"}
+    assert choice(bundle, 1) == Choice(**alone["chosen"])
+    assert choice(bundle, 0).median_ms == choice(bundle, 1).median_ms
 
 
 def test_another_processor_is_another_record(smoke_bundle, tmp_path, monkeypatch):
