@@ -2,9 +2,11 @@
 manifest over them.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
 from edvit_tf.device.model.golden import golden_error, tolerance
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.device.model.view import AS_IT_IS, View
 from edvit_tf.errors import ExportError, FlavourError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
@@ -56,6 +59,13 @@ class BundleParts:
     fusion: Weights
     samples: np.ndarray | None = None  # real inputs (n, H, W, C); None: no ranges are measured
     left_out: tuple[str, ...] = ()  # flavours of `run` that are not written
+    fusion_kind: str | None = None  # None: that of `run`
+    views: tuple[View, ...] = ()  # of the input, one a sub-model; (): each sees it as it is
+
+    @property
+    def seen_by(self) -> tuple[View, ...]:
+        """A view for each sub-model."""
+        return self.views or (AS_IT_IS,) * len(self.plan.sub_models)
 
 
 def versions() -> dict[str, str]:
@@ -76,11 +86,18 @@ def write_bundle(folder: Path, parts: BundleParts) -> dict:
     sha256.
     """
     entries = []
-    for sub, weights in zip(parts.plan.sub_models, parts.sub_models, strict=True):
-        model = from_weights(sub.config, weights, name=sub.name.replace("-", "_"))
-        model.save(folder / f"{sub.name}.keras")
-        flavours = _write_flavours(folder, parts, sub, weights)
-        entries.append(_entry(sub, parts.labels, flavours))
+    written: dict[str, dict] = {}  # by what is in them: entries of sub-models that are there
+    subs = zip(parts.plan.sub_models, parts.sub_models, parts.seen_by, strict=True)
+    for sub, weights, view in subs:
+        content = _content(sub, weights)
+        if content in written:
+            flavours = _copy_files(folder, sub, written[content])
+        else:
+            model = from_weights(sub.config, weights, name=sub.name.replace("-", "_"))
+            model.save(folder / f"{sub.name}.keras")
+            flavours = _write_flavours(folder, parts, sub, weights)
+        entries.append(_entry(sub, parts.labels, flavours, view))
+        written.setdefault(content, entries[-1])
 
     fusion = _write_fusion(folder, parts)
 
@@ -127,7 +144,7 @@ def _write_flavours(
     for flavour in parts.run.flavours:
         if flavour in parts.left_out:
             continue
-        file = f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
+        file = _tflite_name(sub, flavour)
         # where one runtime alone loads it, the forms that are best there
         only_litert = RUNTIMES[flavour] == ("ai-edge-litert",)
         target = "litert" if only_litert else parts.run.target
@@ -139,8 +156,38 @@ def _write_flavours(
     return written
 
 
-def _entry(sub: SubModelPlan, labels: tuple[str, ...], flavours: dict[str, dict]) -> dict:
+def _content(sub: SubModelPlan, weights: Weights) -> str:
+    """Digest of a sub-model's widths and weights: files of equal ones are equal."""
+    found = hashlib.sha256(repr(sub.config).encode())
+    for name in sorted(weights):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(weights[name]).tobytes())
+    return found.hexdigest()
+
+
+def _copy_files(folder: Path, sub: SubModelPlan, first: dict) -> dict[str, dict]:
+    """Copies the files of a sub-model with the same weights, which is converted once; what the
+    manifest says of each, by flavour.
+    """
+    shutil.copyfile(folder / first["keras"], folder / f"{sub.name}.keras")
+    copied = {}
+    for flavour, listed in first["flavours"].items():
+        file = _tflite_name(sub, flavour)
+        shutil.copyfile(folder / listed["file"], folder / file)
+        copied[flavour] = {**listed, "file": file}
+    return copied
+
+
+def _tflite_name(sub: SubModelPlan, flavour: str) -> str:
+    return f"{sub.name}.tflite" if flavour == "float32" else f"{sub.name}.{flavour}.tflite"
+
+
+def _entry(
+    sub: SubModelPlan, labels: tuple[str, ...], flavours: dict[str, dict], view: View
+) -> dict:
     """What the manifest says of one sub-model."""
+    # One that sees its input as it is says nothing of it, as in older manifests.
+    told = {} if view == AS_IT_IS else {"view": view.to_dict()}
 
     return {
         "index": sub.index,
@@ -155,19 +202,20 @@ def _entry(sub: SubModelPlan, labels: tuple[str, ...], flavours: dict[str, dict]
         "config": sub.config.to_dict(),
         **costs(sub.config),
         "devices": list(sub.devices),
+        **told,
     }
 
 
 def _write_fusion(folder: Path, parts: BundleParts) -> dict:
     """Writes the fusion's two files; what the manifest says of it."""
-    kind = fusion_of(parts.run, parts.plan, len(parts.labels))
+    kind = fusion_of(parts.run, parts.plan, len(parts.labels), parts.fusion_kind)
     model = kind.build()
     set_weights(model, parts.fusion)
     model.save(folder / "fusion.keras")
     convert(*kind.graph(parts.fusion), folder / "fusion.tflite", parts.fusion)
 
     return {
-        "kind": parts.run.fusion,
+        "kind": parts.fusion_kind or parts.run.fusion,
         "file": "fusion.tflite",
         "keras": "fusion.keras",
         "lambda": parts.run.fusion_lambda,
@@ -229,12 +277,14 @@ def _write_answers(folder: Path, entries: list[dict], parts: BundleParts) -> Non
     spec = parts.input_spec
     config = parts.plan.sub_models[0].config
     x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
-    asked = x if parts.samples is None else np.concatenate([x, range_inputs(parts.samples)])
+    real = None if parts.samples is None else range_inputs(parts.samples)
 
     golden = {"input": x}
     features = []
-    for entry in entries:
-        # all in one process; the golden input is the first of them
+    for entry, view in zip(entries, parts.seen_by, strict=True):
+        # All in one process; the golden input is the first of them, and the file's own answer to
+        # it is what is kept. Ranges are of what a device answers, which sees the rest by its view.
+        asked = x if real is None else np.concatenate([x, view.applied(real)])
         answers, _ = run_in_process(folder / entry["file"], {spec.name: asked})
         out = {name: value[:1] for name, value in answers.items()}
         _check_flavours(folder, entry, {spec.name: x}, out)

@@ -123,9 +123,11 @@ class Average(Fusion):
 KINDS: dict[str, type[Fusion]] = {"tower": Tower, "joint": Tower, "average": Average}
 
 
-def fusion_of(config: RunConfig, plan: Plan, num_classes: int) -> Fusion:
-    """The fusion of a run's sub-models."""
-    return KINDS[config.fusion](
+def fusion_of(config: RunConfig, plan: Plan, num_classes: int, kind: str | None = None) -> Fusion:
+    """The fusion of a run's sub-models; of a `kind` other than that of the configuration where the
+    kind of fleet says so.
+    """
+    return KINDS[kind or config.fusion](
         widths=tuple(sub.config.feature_dim for sub in plan.sub_models),
         groups=tuple(sub.classes for sub in plan.sub_models),
         num_classes=num_classes,

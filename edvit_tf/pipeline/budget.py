@@ -14,7 +14,7 @@ import numpy as np
 from edvit_tf.config import RunConfig, TrainConfig
 from edvit_tf.export.fusion import fusion_of
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.pipeline.member import GROUP, HEAD, Member
+from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept, splits_classes
 from edvit_tf.planning.plan import Plan, SubModelPlan
 
 
@@ -25,8 +25,8 @@ def training_macs(widths: ModelConfig, training: TrainConfig, samples: int) -> i
 
 @dataclass(frozen=True)
 class Budget:
-    """The fleet's training, and a rival's share of it. `labels` (n,) are those of the training
-    split.
+    """The training of a class split, and a rival's share of it. `labels` (n,) are those of the
+    training split.
     """
 
     config: RunConfig
@@ -40,6 +40,10 @@ class Budget:
         """
         if member.is_sub_model or step == HEAD:
             return len(self.labels)
+
+        # A fleet that is made of the one model has no fits to follow: the one model has its own.
+        if not splits_classes(self.config, self.plan) and self.config.shared_training is not None:
+            return self._as_single(member)
 
         # Without shared models a rival follows the fleet cut by cut; with them, fit by fit.
         if self.config.shared_training is None:
@@ -90,6 +94,17 @@ class Budget:
         # What its start has cost is taken off: both together cost what the fleet's training does.
         left = sum(self.fleet().values()) - training_macs(member.widths, shared, seen)
         return self._samples(member.widths, self.config.stage_training, left)
+
+    def _as_single(self, member: Member) -> int:
+        """Samples of an epoch that costs what one of the whole split costs SINGLE."""
+        if member.kind != TOTAL:
+            return len(self.labels)
+
+        shared = self.config.shared_training
+        kept = single_kept(self.config, self.plan, self.base)
+        single = self.base.pruned(kept, self.base.num_classes, self.config.pruning.heads)
+        macs = training_macs(single, shared, shared.epochs * len(self.labels))
+        return self._samples(member.widths, shared, macs)
 
     @property
     def _cuts(self) -> tuple[str, ...]:

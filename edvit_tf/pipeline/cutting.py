@@ -179,7 +179,7 @@ class _Fitting:
         self.train = Split(run.stages, "train")
         self.stored = run.stages.arrays("teacher", "teacher.npz")
 
-        budget = Budget(run.config, run.base, run.plan, self.train.labels)
+        budget = Budget(run.config, run.base, run.split, self.train.labels)
         self.count = budget.samples(member, step)  # an epoch of a model of all classes
 
         # (n, |C_j|), and a last column "other" where the group is not all classes

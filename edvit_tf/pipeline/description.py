@@ -12,6 +12,7 @@ from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
 from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.member import single_kept, splits_classes
 from edvit_tf.pipeline.results import machine
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages, stored_record
@@ -126,20 +127,29 @@ def take_beginning(stages: Stages, reuse: Path | None) -> None:
 
 
 def take_shared(run: Run, reuse: Path | None, description: dict) -> None:
-    """Shared models of widths that an earlier run's fleet has and this one's too.
-
-    They are trained on all samples, which a rival's own shared model is not.
+    """Models of all classes that come out the same in an earlier run: shared models of widths that
+    both class splits have, or the one model that both fleets are made of.
     """
-    if reuse is None or not run.shared:
+    # Without a shared training they follow from all of the earlier run's fits.
+    if reuse is None or run.config.shared_training is None:
         return
 
-    # No plan there, or shared models made otherwise: they are trained anew.
+    # No plan there, or such models made otherwise: they are trained anew.
     earlier = Stages(reuse, "")
     if not earlier.has("plan") or differing(reuse, description, READ_BY_SHARED):
         return
 
     theirs = Plan.from_dict(earlier.result("plan")["plan"])
-    widths = {sub.kept for sub in theirs.sub_models} & {sub.kept for sub in run.plan.sub_models}
+    before = RunConfig.from_dict(_record(reuse)["description"]["config"])
+    if splits_classes(before, theirs) != run.splits_classes:
+        return
+    if not run.splits_classes:
+        if single_kept(before, theirs, run.base) == run.single.kept:
+            run.stages.take(reuse, [run.single.stage(step) for step in run.single.steps])
+        return
+
+    # Those are trained on all samples, which a rival's own shared model is not.
+    widths = {sub.kept for sub in theirs.sub_models} & {sub.kept for sub in run.split.sub_models}
     for member in run.shared:
         if member.kept in widths:
             run.stages.take(reuse, [member.stage(step) for step in member.steps])

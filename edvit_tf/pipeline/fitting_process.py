@@ -96,7 +96,7 @@ def main(work: Path) -> int:
     tf.config.experimental.enable_op_determinism()
 
     run = _opened(work)
-    for member in (*run.rivals, *run.sub_models):  # the longest first
+    for member in sorted(run.members, key=lambda one: one.is_sub_model):  # the longest first
         with _held(work / f".{member.name}.lock") as mine:
             if mine:
                 _fit(run, member)

@@ -19,7 +19,28 @@ from edvit_tf.training.calibrate import (
 
 
 def fusion(run: Run, folder: Path) -> dict:
-    """The fusion, fitted on the stored features of frozen sub-models, or made of their heads."""
+    """The fusion, fitted on the stored features of frozen sub-models, or made of their heads: under
+    each of run.tried_views, of which the best on validation data is kept.
+    """
+    found = {way: _fused(run, way) for way in run.tried_views}
+
+    def worth(way: str) -> tuple[float, float]:
+        told = found[way]["figures"]
+        return told["accuracy"], -told["nll"]
+
+    kept = max(found, key=worth)  # the first of equals: as it is
+    model, history = found[kept]["model"], found[kept]["history"]
+    features = run.stages.array("features", f"validation.{kept}.npy")
+    return {
+        "history": history,
+        "seen": kept,
+        "tried": {way: one["figures"] for way, one in found.items()},
+        "validation": _store(run, folder, model, features),
+    }
+
+
+def _fused(run: Run, way: str) -> dict:
+    """The fusion of features under one way of seeing: its model, history, validation figures."""
     import keras
 
     from edvit_tf.models.weights import set_weights
@@ -28,47 +49,50 @@ def fusion(run: Run, folder: Path) -> dict:
     seed = stage_seed(run.config, "fusion")
     keras.utils.set_random_seed(seed)
     model = run.fusion.build()
-    history = {}
+    features = run.stages.array("features", f"validation.{way}.npy")
+    history: dict = {}
 
     # A fusion without weights of its own to fit is made of the sub-models' heads.
     if not run.fusion.is_fitted:
-        set_weights(model, _made_of_heads(run, model, history))
+        set_weights(model, _made_of_heads(run, model, features, history))
     else:
         history = fit_fusion(
             model,
-            np.asarray(run.stages.array("features", "train.npy")),
+            np.asarray(run.stages.array("features", f"train.{way}.npy")),
             Split(run.stages, "train").labels,
             run.config.fusion_training,
             _missing_rate(run),
             seed,
         )
         history["macs"] = 3 * history["samples"] * run.fusion.macs
-
-    features = run.stages.array("features", "validation.npy")
-    return {"history": history, "validation": _store(run, folder, model, features)}
+    return {"model": model, "history": history, "figures": _figures(run, model, features)}
 
 
-def _made_of_heads(run: Run, model, history: dict) -> dict:
+def _figures(run: Run, model, features: np.ndarray) -> dict:
+    """Accuracy and negative log-likelihood of a Keras fusion on validation recordings."""
+    validation = Split(run.stages, "validation")
+    p = all_present(model, features, len(run.sub_models))
+    by_recording, truth = per_recording(p, validation.labels, validation.recordings)
+    right = float((by_recording.argmax(axis=1) == truth).mean())
+    return {"accuracy": right, "nll": calibration_figures(by_recording, truth)["nll"]}
+
+
+def _made_of_heads(run: Run, model, features: np.ndarray, history: dict) -> dict:
     """Weights of an average: with the prior of "other" (`Average.with_prior`) where it names more
     validation recordings right, or as many with less negative log-likelihood; both are told in
     `history`.
     """
     from edvit_tf.models.weights import set_weights
 
-    own = [run.stages.arrays(member.last_stage) for member in run.sub_models]
+    own = [run.fitted_weights(member) for member in run.sub_models]
     plain = run.fusion.weights_from(own)
     prior = run.fusion.with_prior(plain, run.config.stage_training)
     tried = {"as fitted": plain, "other's prior": prior}
 
-    validation = Split(run.stages, "validation")
-    features = run.stages.array("features", "validation.npy")
     figures = {}
     for name, weights in tried.items():
         set_weights(model, weights)
-        p = all_present(model, features, len(run.sub_models))
-        by_recording, truth = per_recording(p, validation.labels, validation.recordings)
-        right = float((by_recording.argmax(axis=1) == truth).mean())
-        figures[name] = {"accuracy": right, "nll": calibration_figures(by_recording, truth)["nll"]}
+        figures[name] = _figures(run, model, features)
 
     def worth(name: str) -> tuple[float, float]:
         return figures[name]["accuracy"], -figures[name]["nll"]
@@ -111,7 +135,7 @@ def joint(run: Run, folder: Path) -> dict:
 
     weights, history = fit_joint(
         [member.widths for member in run.sub_models],
-        [run.stages.arrays(member.last_stage) for member in run.sub_models],
+        [run.fitted_weights(member) for member in run.sub_models],
         model,
         train.x,
         targets(tuple(range(count))),

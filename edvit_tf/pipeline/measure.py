@@ -15,16 +15,19 @@ from edvit_tf.device.model.manifest import InputEntry
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
 from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse, fuse_without, losses
+from edvit_tf.evaluation.disagreement import disagreement
 from edvit_tf.evaluation.paired import paired
 from edvit_tf.evaluation.predictions import FUSED, Predictions
 from edvit_tf.evaluation.turns import RUNS, take_turns
 from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.pipeline.copies import by_devices, has_copies, under_views, validated
 from edvit_tf.pipeline.fusing import all_present
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.views import seen
 from edvit_tf.planning.plan import Plan
 from edvit_tf.training.calibrate import (
     best_temperature,
@@ -79,6 +82,7 @@ def measure(run: Run, folder: Path) -> dict:
         **_lost(run, bundle, answers, fused, test),
         "flavours": _flavours(bundle, inputs, answers, fused, test),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
+        "disagreement": disagreement(answers.logits, [sub.classes for sub in run.sub_models]),
     }
 
     for rival in run.rivals:
@@ -86,12 +90,35 @@ def measure(run: Run, folder: Path) -> dict:
         figures[rival.name] = _one_model(
             run, folder, rival.name, rival.widths, weights, given, predictions
         )
+    figures["copies"] = _copies(run, folder, answers, test, predictions)
 
     return figures | {
         "comparisons": predictions.comparisons(),
         "predictions": predictions.store(folder, _test_ids(bundle)),
         "turns": _turns(run, folder, bundle, answers, test),
     }
+
+
+def _copies(
+    run: Run, folder: Path, answers: Answers, test: Split, predictions: Predictions
+) -> dict | None:
+    """Copies of the one model beside the fleet, with all devices calibrated as others are; of a
+    fleet that is copies only what they come to by number of devices.
+    """
+    from edvit_tf.training.train import softmax
+
+    if not has_copies(run):
+        return None
+    file = folder / f"{run.single.name}.tflite"
+    told = {"file_bytes": file.stat().st_size}
+    if run.kind == "copies":
+        return told | by_devices(run, answers.logits)
+
+    logits = under_views(run, file)
+    said = np.mean([softmax(own) for own in logits], axis=0)
+    found = _calibrated(run, validated(run), said, test)
+    predictions.add("copies", found.pop("probabilities"))
+    return told | by_devices(run, logits) | found
 
 
 def whole_bundle(stages: Stages) -> Bundle:
@@ -157,12 +184,8 @@ def _average(run: Run, said: np.ndarray, test: Split, predictions: Predictions) 
     """The softmax average without the fusion, calibrated as the fused model is; `said` (n, classes)
     is what the files' heads come to.
     """
-    from edvit_tf.training.train import predict
-
     x = Split(run.stages, "validation").x
-    logits = [
-        predict(member.widths, run.final_weights(member), x)["logits"] for member in run.sub_models
-    ]
+    logits = [said["logits"] for said in _predicted(run, x)]
     groups = [member.classes for member in run.sub_models]
     validated = average(logits, groups, run.base.num_classes)
 
@@ -203,9 +226,17 @@ def _bytes(bundle: Bundle, file: str) -> int:
 
 def _keras_answers(run: Run, test: Split) -> list[dict]:
     """What each sub-model says as a Keras model: features (n, d_j) and logits."""
+    return _predicted(run, test.x)
+
+
+def _predicted(run: Run, x: np.ndarray) -> list[dict]:
+    """Answers of each sub-model as a Keras model, which sees the inputs by its view."""
     from edvit_tf.training.train import predict
 
-    return [predict(member.widths, run.final_weights(member), test.x) for member in run.sub_models]
+    found = []
+    for member, view in zip(run.sub_models, run.views, strict=True):
+        found.append(predict(member.widths, run.final_weights(member), seen(x, view)))
+    return found
 
 
 def _keras_fused(run: Run, said: list[dict]) -> np.ndarray:
@@ -284,10 +315,12 @@ def _lost(
 
 
 def _without_one(run: Run, index: int, p: np.ndarray, test: Split) -> dict:
-    """Accuracy without one sub-model, and that of the classes which are not its own."""
+    """Accuracy without one sub-model, and that of the classes which are not its own alone."""
     member = run.sub_models[index]
-    # What a lost sub-model knew is gone; what the others know should not be.
-    others = ~np.isin(test.labels, member.classes)
+    # What a lost sub-model knew is gone; what the others know should not be. Where it knew all
+    # classes, so do the others.
+    is_whole = len(member.classes) == run.base.num_classes
+    others = np.full(len(test.labels), True) if is_whole else ~np.isin(test.labels, member.classes)
     return {
         "missing": index,
         "name": member.name,

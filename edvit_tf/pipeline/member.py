@@ -3,22 +3,28 @@
 Sub-models stand on devices. Beside them stand the models of all classes that the fleet is compared
 with, its rivals, which have as much training. With `RunConfig.shared_training` there are the shared
 models too, one a width, from which the others start.
+
+Where a fleet does not split the classes its sub-models are made of one of the rivals, SINGLE: they
+are copies of it, or were trained on together from it, and have no cuts of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edvit_tf.config import RunConfig
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.planning.fleets import common_share, most_kept, single_share
 from edvit_tf.planning.plan import Plan
 
 SUB_MODEL = "sub_model"  # of one class group, on its devices
 SHARED = "shared"  # of all classes; others start from it
-SINGLE = "single"  # of all classes, of a device's size: what the fullest holds (`single_share`)
+SINGLE = "single"  # of all classes, of a device's size (`single_kept`)
 PLAIN = "plain"  # the same, trained by labels alone
 TOTAL = "total"  # of all classes, as large as all the fleet's files together
 
 HEAD = "head"  # the first step of a member that starts from the base
 GROUP = "group"  # the step of a member that starts from a shared model
+WEIGHTS = "weights.npz"  # of a step's stage
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Member:
     # distillation. None: cut from the base, with a fit after each cut.
     starts_from: str | None = None
     devices: tuple[str, ...] = ()  # that hold it
+    # The stage and the file whose weights it has as they are; None: those of its own last step.
+    made_of: tuple[str, str] | None = None
 
     @property
     def is_sub_model(self) -> bool:
@@ -60,6 +68,9 @@ class Member:
         """What is done to it, in order: the way from the base, a group's own fit, or one and then
         the other.
         """
+        if self.made_of is not None:
+            return ()
+
         # PLAIN has both: it starts from cuts of its own.
         cuts = self.way if self.starts_from in (None, self.name) else ()
         own = () if self.starts_from is None else (GROUP,)
@@ -72,12 +83,23 @@ class Member:
     @property
     def last_stage(self) -> str:
         """Name of the stage that ends with its weights, before a joint training."""
-        return self.stage(self.steps[-1])
+        return self.stage(self.steps[-1]) if self.made_of is None else self.made_of[0]
+
+    @property
+    def weights_file(self) -> str:
+        """Name of the file of `last_stage` with its weights."""
+        return WEIGHTS if self.made_of is None else self.made_of[1]
 
 
-def members(config: RunConfig, plan: Plan, base: ModelConfig) -> tuple[Member, ...]:
-    """The plan's sub-models in its order, then the rivals."""
-    return (*sub_models(config, plan), *rivals(config, plan, base))
+def splits_classes(config: RunConfig, split: Plan) -> bool:
+    """Whether the fleet is that of the class split: it was asked for, or there is one device."""
+    return config.fleet == "classes" or len(split.devices) == 1
+
+
+def members(config: RunConfig, split: Plan, base: ModelConfig) -> tuple[Member, ...]:
+    """What is cut and fitted: the sub-models of a class split in its order, then the rivals."""
+    own = sub_models(config, split) if splits_classes(config, split) else []
+    return (*own, *rivals(config, split, base))
 
 
 def sub_models(config: RunConfig, plan: Plan) -> list[Member]:
@@ -96,18 +118,50 @@ def sub_models(config: RunConfig, plan: Plan) -> list[Member]:
     ]
 
 
-def rivals(config: RunConfig, plan: Plan, base: ModelConfig) -> list[Member]:
+def copies(single: Member, plan: Plan) -> list[Member]:
+    """The sub-models of a plan, each with the weights of SINGLE as they are."""
+    return _made_of(plan, lambda name: (single.last_stage, single.weights_file))
+
+
+def trained_together(plan: Plan, stage: str) -> list[Member]:
+    """The sub-models of a plan, each with weights of its own from one stage of them all."""
+    return _made_of(plan, lambda name: (stage, f"{name}.npz"))
+
+
+def _made_of(plan: Plan, source: Callable[[str], tuple[str, str]]) -> list[Member]:
+    return [
+        Member(
+            sub.name,
+            SUB_MODEL,
+            sub.classes,
+            sub.kept,
+            sub.config,
+            devices=sub.devices,
+            made_of=source(sub.name),
+        )
+        for sub in plan.sub_models
+    ]
+
+
+def rivals(config: RunConfig, split: Plan, base: ModelConfig) -> list[Member]:
     """Those of config.baselines that there are: none beside one sub-model, and no TOTAL where it
     would be no larger than SINGLE, or the whole base (which is measured anyway).
+
+    SINGLE is one of them where the fleet is made of it, or views are chosen by it.
     """
-    if len(plan.sub_models) < 2:
+    whole = splits_classes(config, split)
+    if whole and len(split.sub_models) < 2:
         return []
 
-    single = single_share(plan, base, config.pruning.heads)
-    total = most_kept(base, plan.total_bytes, config.pruning.heads)
+    kinds = config.baselines
+    if SINGLE not in kinds and (not whole or config.views == "auto"):
+        kinds = (SINGLE, *kinds)
+
+    single = single_kept(config, split, base)
+    total = most_kept(base, split.total_bytes, config.pruning.heads)
 
     found = []
-    for kind in config.baselines:
+    for kind in kinds:
         kept = total if kind == TOTAL else single
 
         # TOTAL is trained only where it differs from both models that are there anyway.
@@ -125,10 +179,19 @@ def rivals(config: RunConfig, plan: Plan, base: ModelConfig) -> list[Member]:
                 tuple(range(base.num_classes)),
                 kept,
                 base.pruned(kept, base.num_classes, config.pruning.heads),
-                starts_from=kind if kind == PLAIN and _shares(config) else _start(config, kept),
+                starts_from=_rivals_start(config, kind, kept) if whole else None,
             )
         )
     return found
+
+
+def single_kept(config: RunConfig, split: Plan, base: ModelConfig) -> int:
+    """Shares that SINGLE keeps: as many as the fullest device of a class split has room for; where
+    the fleet is made of it, as many as every device has.
+    """
+    if splits_classes(config, split):
+        return single_share(split, base, config.pruning.heads)
+    return common_share(split, base, config.pruning.heads)
 
 
 def shared_models(config: RunConfig, found: tuple[Member, ...], base: ModelConfig) -> list[Member]:
@@ -137,8 +200,8 @@ def shared_models(config: RunConfig, found: tuple[Member, ...], base: ModelConfi
         return []
 
     # PLAIN starts from cuts of its own.
-    named = {member.starts_from for member in found if member.starts_from != member.name}
-    widths = sorted({member.kept for member in found if member.starts_from in named})
+    starting = [m for m in found if m.starts_from not in (None, m.name)]
+    widths = sorted({member.kept for member in starting})
     return [
         Member(
             _shared_name(kept),
@@ -151,35 +214,13 @@ def shared_models(config: RunConfig, found: tuple[Member, ...], base: ModelConfi
     ]
 
 
-def single_share(plan: Plan, base: ModelConfig, cut_heads: str) -> int:
-    """Shares that SINGLE keeps: with one sub-model a device the most of any; where a device holds
-    several, the most whose file is no more bytes than theirs together.
-    """
-    # device -> bytes of its files
-    held: dict[str, int] = {}
-    for sub in plan.sub_models:
-        for device in sub.devices:
-            held[device] = held.get(device, 0) + sub.size_bytes
-
-    widest = max(sub.kept for sub in plan.sub_models)
-    return max(widest, most_kept(base, max(held.values()), cut_heads))
-
-
-def most_kept(base: ModelConfig, size_bytes: int, cut_heads: str) -> int:
-    """The most shares of the base that an all-class model can keep in a file of at most
-    `size_bytes`; 0: not even one.
-    """
-    # Bytes grow with the shares: the first that fits is the most.
-    for kept in range(base.shares, 0, -1):
-        widths = base.pruned(kept, base.num_classes, cut_heads)
-        if architecture(base).file_bytes(widths) <= size_bytes:
-            return kept
-    return 0
-
-
 def _shares(config: RunConfig) -> bool:
     """Whether members start from shared models."""
     return config.shared_training is not None
+
+
+def _rivals_start(config: RunConfig, kind: str, kept: int) -> str | None:
+    return kind if kind == PLAIN and _shares(config) else _start(config, kept)
 
 
 def _start(config: RunConfig, kept: int) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edvit_tf.models import costs
 from edvit_tf.pipeline.member import PLAIN, SINGLE, Member
-from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.stage import TOGETHER, Run
 
 _MEASURED = (
     "parity",
@@ -18,6 +18,7 @@ _MEASURED = (
     "comparisons",
     "predictions",
     "turns",
+    "disagreement",
 )
 
 
@@ -42,7 +43,9 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "machine": machine(),
         "base": _base(run, origin, figures["base"]),
         "sub_models": sub_models,
+        "fleet": _fleet(run),
         "single": None,  # in its place though there is none
+        "copies": figures["copies"],
     }
 
     for rival in run.rivals:
@@ -58,6 +61,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
     return results | {
         "shared": shared,
         "training_macs": training_macs_of(run),
+        "members_samples": [_samples(run, member) for member in run.sub_models],
         "fusion": {**_fusion(run), **figures["fusion"]},
         **measured,
         "flavours_on_validation": done["bundle"].get("flavours", []),
@@ -77,8 +81,32 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
 
 
 def steps_of(run: Run, member: Member) -> list[dict]:
-    """What each step of a member came to, in order."""
+    """What each step of a member came to, in order: of one that is made of the one model its steps
+    too.
+    """
+    if member.made_of is not None:
+        own = [] if run.kind == "copies" else [{"stage": TOGETHER, **_together(run, member)}]
+        return [*steps_of(run, run.single), *own]
     return [{"stage": step, **run.stages.result(member.stage(step))} for step in member.steps]
+
+
+def _together(run: Run, member: Member) -> dict:
+    """What the training of all members as one came to for one of them."""
+    done = run.stages.result(TOGETHER)
+    return {
+        "config": member.widths.to_dict(),
+        **{name: done[name] for name in ("history", "seconds", "peak_rss_bytes")},
+        "accuracy": done["accuracy"][member.name],
+    }
+
+
+def _samples(run: Run, member: Member) -> int:
+    """Training samples that a member has seen, those of the model where it starts too."""
+    steps = steps_of(run, member)
+    for start in run.shared:
+        if start.name == member.starts_from:
+            steps = [*steps_of(run, start), *steps]
+    return sum(step["history"].get("samples", 0) for step in steps)
 
 
 def training_macs_of(run: Run) -> dict:
@@ -90,6 +118,10 @@ def training_macs_of(run: Run) -> dict:
     """
     ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
     fleet = sum(_spent(run, name) for name in ending)
+    if not run.splits_classes:
+        fleet += _member_spent(run, run.single)
+    if run.kind == "joint":
+        fleet += _spent(run, TOGETHER)
     fleet += sum(_member_spent(run, member) for member in run.sub_models)
 
     # A shared model that several start from is counted once.
@@ -133,6 +165,17 @@ def _base(run: Run, origin: str | None, figures: dict) -> dict:
     }
 
 
+def _fleet(run: Run) -> dict:
+    """What kind of fleet it is, and why."""
+    chosen = run.stages.result("fleet")
+    alone = chosen["single_validation"]
+    return {
+        **{name: chosen[name] for name in ("kind", "asked", "reason", "gap")},
+        "single_validation": alone and alone["recording"],
+        "views": [view.to_dict() for view in run.views],
+    }
+
+
 def _fusion(run: Run) -> dict:
     fused = run.stages.result("fusion")
     calibrated = run.stages.result("calibration")
@@ -140,7 +183,9 @@ def _fusion(run: Run) -> dict:
     told = ("samples", "recordings", "before", "after")
 
     return {
-        "kind": run.config.fusion,
+        "kind": run.fusion_kind,
+        "seen": fused["seen"],
+        "seen_on_validation": fused["tried"],
         "history": fused["history"],
         "validation": calibrated["validation"],
         "frozen_validation": fused["validation"],

@@ -27,6 +27,7 @@ from edvit_tf.pipeline.checks import (
 )
 from edvit_tf.pipeline.description import check_reusable, describe, take_beginning, take_shared
 from edvit_tf.pipeline.fit_members import fit_members
+from edvit_tf.pipeline.fleets import make_fleet
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, publish
@@ -116,12 +117,15 @@ def _make_stages(
         Stage("teacher", ("data", "base"), steps.teacher),
         Stage("plan", ("data", "base", "teacher"), steps.plan),
     )
-    print(plan_table(now.plan, list(now.labels)), flush=True)
+    print(plan_table(now.split, list(now.labels)), flush=True)
 
-    # The members, each in stages of its own (`cutting.stages_of`).
+    # What is cut and fitted, each in stages of its own (`cutting.stages_of`).
     take_shared(now, reuse, description)
     fit_members(now, jobs)
-    fitted = tuple(member.last_stage for member in now.sub_models)
+
+    # The fleet, once the one model is known; and what is trained of it as one.
+    make_fleet(now, dataset.spec.is_picture)
+    fitted = tuple(dict.fromkeys(member.last_stage for member in now.sub_models))
 
     # One answer of theirs.
     now.make(

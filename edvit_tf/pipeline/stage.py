@@ -6,11 +6,22 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from edvit_tf.config import RunConfig
+from edvit_tf.device.model.view import AS_IT_IS, View, view_from_dict
 from edvit_tf.export.fusion import Fusion, fusion_of
 from edvit_tf.models import ModelConfig, config_from_dict
-from edvit_tf.pipeline.member import Member, members, shared_models
+from edvit_tf.pipeline.member import (
+    SINGLE,
+    Member,
+    copies,
+    members,
+    shared_models,
+    splits_classes,
+    trained_together,
+)
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
+
+TOGETHER = "together"  # the stage of members of all classes that are trained on as one fleet
 
 
 @dataclass(frozen=True)
@@ -47,17 +58,85 @@ class Run:
         return config_from_dict(self.stages.result("base")["config"])
 
     @cached_property
-    def plan(self) -> Plan:
+    def split(self) -> Plan:
+        """The plan of a class group each, which says what a device can hold."""
         return Plan.from_dict(self.stages.result("plan")["plan"])
 
     @cached_property
+    def splits_classes(self) -> bool:
+        """Whether the fleet is that of the class split; else it is made of the one model."""
+        return splits_classes(self.config, self.split)
+
+    @cached_property
+    def kind(self) -> str:
+        """The kind of the fleet: "classes", "copies" or "joint"."""
+        return "classes" if self.splits_classes else self.stages.result("fleet")["kind"]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of the fleet."""
+        if self.splits_classes:
+            return self.split
+        return Plan.from_dict(self.stages.result("fleet")["plan"])
+
+    @cached_property
     def members(self) -> tuple[Member, ...]:
-        """The plan's sub-models in its order, then the rivals."""
-        return members(self.config, self.plan, self.base)
+        """What is cut and fitted: the sub-models of a class split, then the rivals."""
+        return members(self.config, self.split, self.base)
+
+    @cached_property
+    def sub_models(self) -> tuple[Member, ...]:
+        """The fleet's members, in the order of its plan."""
+        if self.kind == "copies":
+            return tuple(copies(self.single, self.plan))
+        if self.kind == "joint":
+            return tuple(trained_together(self.plan, TOGETHER))
+        return tuple(member for member in self.members if member.is_sub_model)
 
     @property
-    def sub_models(self) -> tuple[Member, ...]:
-        return tuple(member for member in self.members if member.is_sub_model)
+    def single(self) -> Member | None:
+        """The one model of all classes, of a device's size."""
+        return next((member for member in self.rivals if member.kind == SINGLE), None)
+
+    @cached_property
+    def chosen_views(self) -> tuple[View, ...]:
+        """Views that are worth a device each, by validation data, the first to be taken first; the
+        input as it is where none were asked for, or there is no model to choose them by.
+        """
+        if self.config.views == "none" or self.single is None:
+            return (AS_IT_IS,)
+        chosen = self.stages.result("views")
+        return tuple(map(view_from_dict, chosen["views"][: chosen["useful"]]))
+
+    @cached_property
+    def given_views(self) -> tuple[View, ...]:
+        """A view for each sub-model: of more sub-models than views several have the same."""
+        chosen = self.chosen_views
+        return tuple(chosen[j % len(chosen)] for j in range(len(self.sub_models)))
+
+    @cached_property
+    def tried_views(self) -> dict[str, tuple[View, ...]]:
+        """Ways to see the input under which the sub-models are fused, by name, each a view a
+        sub-model: of a class split as it is, and under views where there are some; else under its
+        views alone.
+        """
+        if self.kind != "classes":
+            return {"views": self.given_views}
+
+        plain = {"plain": (AS_IT_IS,) * len(self.sub_models)}
+        # members and fusion that are trained on together see inputs as they are
+        if self.is_joint or set(self.given_views) == {AS_IT_IS}:
+            return plain
+        return plain | {"views": self.given_views}
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The view of each sub-model in the bundle: those of a class split are taken only where
+        the fusion was better with them.
+        """
+        if self.kind != "classes":
+            return self.given_views
+        return self.tried_views[self.stages.result("fusion")["seen"]]
 
     @property
     def rivals(self) -> tuple[Member, ...]:
@@ -71,24 +150,33 @@ class Run:
     @cached_property
     def fusion(self) -> Fusion:
         """How the sub-models' answers become one."""
-        return fusion_of(self.config, self.plan, self.base.num_classes)
+        return fusion_of(self.config, self.plan, self.base.num_classes, self.fusion_kind)
+
+    @property
+    def fusion_kind(self) -> str:
+        """Members of all classes are averaged; a class split is fused as the configuration says."""
+        return self.config.fusion if self.kind == "classes" else "average"
 
     @property
     def is_joint(self) -> bool:
         """Whether sub-models and fusion are trained on together at the end."""
-        return self.config.joint_training is not None
+        return self.fusion_kind == "joint"
 
     @property
     def fused_stage(self) -> str:
         """Name of the stage with the fusion's last weights, before their temperature."""
         return "joint" if self.is_joint else "fusion"
 
+    def fitted_weights(self, member: Member) -> dict:
+        """A member's weights before a joint training with the fusion, by name."""
+        return self.stages.arrays(member.last_stage, member.weights_file)
+
     def final_weights(self, member: Member) -> dict:
         """A member's weights as they are deployed, by name."""
         # A joint training stores weights of its own for every sub-model.
         if self.is_joint and member.is_sub_model:
             return self.stages.arrays("joint", f"{member.name}.npz")
-        return self.stages.arrays(member.last_stage)
+        return self.fitted_weights(member)
 
     def make(self, *stages: Stage) -> None:
         """Makes what is not there yet, one after the other."""

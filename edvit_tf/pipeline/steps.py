@@ -14,6 +14,7 @@ from edvit_tf.models import ModelConfig, architecture, preset
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
+from edvit_tf.pipeline.views import seen
 from edvit_tf.planning.plan import plan_groups
 
 
@@ -133,7 +134,7 @@ def plan(run: Run, folder: Path) -> dict:
 
 
 def features(run: Run, folder: Path) -> dict:
-    """All sub-models' features side by side, (n, sum d_j).
+    """All sub-models' features side by side, (n, sum d_j), under each of run.tried_views.
 
     Those of training inputs, on which the MLP is fitted, are in the precision of the sub-models'
     fits; those of validation inputs in float32, as the files have them.
@@ -141,16 +142,20 @@ def features(run: Run, folder: Path) -> dict:
     from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict
 
-    fitted = resolved(run.config.stage_training.precision)
-    for split, precision in (("train", fitted), ("validation", "float32")):
-        x = Split(run.stages, split).x
-        parts = []
-        for member in run.sub_models:
-            weights = run.stages.arrays(member.last_stage)
-            said = predict(member.widths, weights, x, precision=precision)
-            parts.append(said["features"])
+    precisions = {"validation": "float32"}
+    if run.fusion.is_fitted:
+        precisions["train"] = resolved(run.config.stage_training.precision)
 
-        np.save(folder / f"{split}.npy", np.concatenate(parts, axis=1))
+    for way, given in run.tried_views.items():
+        for split, precision in precisions.items():
+            x = Split(run.stages, split).x
+            parts = []
+            for member, view in zip(run.sub_models, given, strict=True):
+                weights = run.fitted_weights(member)
+                said = predict(member.widths, weights, seen(x, view), precision=precision)
+                parts.append(said["features"])
+
+            np.save(folder / f"{split}.{way}.npy", np.concatenate(parts, axis=1))
     return {}
 
 
@@ -171,6 +176,8 @@ def bundle(run: Run, folder: Path, dataset) -> dict:
         sub_models=tuple(run.final_weights(member) for member in run.sub_models),
         fusion=run.stages.arrays("calibration"),
         samples=validation.x,
+        fusion_kind=run.fusion_kind,
+        views=run.views,
     )
 
     def write(left_out: tuple[str, ...]) -> None:

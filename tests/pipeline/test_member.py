@@ -6,7 +6,13 @@ import pytest
 from edvit_tf.config import BASELINES, DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pipeline.cutting import stages_of
-from edvit_tf.pipeline.member import members, shared_models
+from edvit_tf.pipeline.member import (
+    copies,
+    members,
+    shared_models,
+    splits_classes,
+    trained_together,
+)
 from edvit_tf.planning.plan import plan
 
 BASE = ViTConfig((32, 32, 1), 4, 6, 96, 12, 8, 384, 10, pool="cls_mean")
@@ -82,3 +88,37 @@ def test_a_stage_needs_the_one_before_it_or_the_model_where_it_starts(made):
             assert set(stage.needs) <= before, stage.name
             before.add(stage.name)
         assert member.last_stage in before
+
+
+@pytest.mark.parametrize("kind", ["copies", "joint", "auto"])
+def test_a_fleet_of_the_one_model_has_nothing_else_to_cut(made, kind):
+    config, planned = made
+    config = config.replace(fleet=kind, baselines=())
+    (single,) = members(config, planned, BASE)
+    assert single.kind == "single" and single.steps == WAY and single.starts_from is None
+    assert not shared_models(config, (single,), BASE)
+
+    # its copies have its weights, and no steps of their own
+    for copy, sub in zip(copies(single, planned), planned.sub_models, strict=True):
+        assert (copy.steps, copy.last_stage, copy.weights_file) == (
+            (),
+            single.last_stage,
+            "weights.npz",
+        )
+        assert copy.name == sub.name and copy.devices == sub.devices and copy.is_sub_model
+    files = [member.weights_file for member in trained_together(planned, "together")]
+    assert files == [f"submodel-0{j}.npz" for j in range(3)]
+
+
+def test_views_are_chosen_by_the_one_model_whether_it_is_a_baseline_or_not(made):
+    config, planned = made
+    found = members(config.replace(baselines=("total",), views="auto"), planned, BASE)
+    assert [m.kind for m in found if m.is_rival] == ["single", "total"]
+    assert not [m for m in members(config.replace(baselines=()), planned, BASE) if m.is_rival]
+
+
+def test_one_device_holds_the_class_split_whatever_is_asked(made):
+    config, planned = made
+    one = planned.replace(devices=planned.devices[:1])
+    assert splits_classes(config.replace(fleet="auto"), one)
+    assert not splits_classes(config.replace(fleet="auto"), planned)

@@ -1,0 +1,154 @@
+"""Fleets whose members all know all classes: how wide they may be, which devices hold them, and
+which kind of fleet a run takes when it is left to it.
+
+The plan of a class split (`plan.py`) comes first and says what a device can hold; the members here
+are as wide as one model of all classes on such a device can be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edvit_tf.config import DeviceSpec, PlanConfig
+from edvit_tf.errors import PlanError
+from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.planning.plan import Plan, SubModelPlan
+
+# From so many classes on, and from such a gap between the base and the one model on validation data
+# on, members that are trained together may win over copies of it. On CIFAR-10 (10 classes, a gap of
+# 0.04) they do not.
+MANY_CLASSES = 50
+WIDE_GAP = 0.05
+
+# Epochs of all images a member needs to win over the one model: below about one it loses.
+BREAK_EVEN_EPOCHS = 1.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kind of fleet, one of FLEETS but "auto", and why it was taken."""
+
+    kind: str
+    reason: str
+
+
+def choose_fleet(num_classes: int, gap: float, member_epochs: float) -> Choice:
+    """The kind of fleet where the configuration leaves it open: copies of the one model, which cost
+    no training, unless there is much for members of their own to gain and training enough for it.
+
+    `gap` is the base's validation accuracy less that of the one model (0..1), `member_epochs` the
+    epochs of all images that each member would be trained for.
+    """
+    wide = f"the base is {100 * gap:.1f} points above the one model"
+    if num_classes < MANY_CLASSES:
+        return Choice(
+            "copies",
+            f"of {num_classes} classes; members trained together gain nothing below {MANY_CLASSES}",
+        )
+    if gap < WIDE_GAP:
+        return Choice(
+            "copies", f"{wide}; members trained together need {100 * WIDE_GAP:g} to gain by"
+        )
+    if member_epochs < BREAK_EVEN_EPOCHS:
+        return Choice(
+            "copies",
+            f"a member would be trained for {member_epochs:.2g} epochs; below "
+            f"{BREAK_EVEN_EPOCHS:g} the one model gains more by them",
+        )
+    return Choice("joint", f"of {num_classes} classes, and {wide}")
+
+
+def single_share(plan: Plan, base: ModelConfig, cut_heads: str) -> int:
+    """Shares that one model of all classes keeps to be of a device's size: with one sub-model a
+    device the most of any; where a device holds several, the most whose file is no more bytes than
+    theirs together.
+    """
+    # device -> bytes of its files
+    held: dict[str, int] = {}
+    for sub in plan.sub_models:
+        for device in sub.devices:
+            held[device] = held.get(device, 0) + sub.size_bytes
+
+    widest = max(sub.kept for sub in plan.sub_models)
+    return max(widest, most_kept(base, max(held.values()), cut_heads))
+
+
+def most_kept(base: ModelConfig, size_bytes: int, cut_heads: str) -> int:
+    """The most shares of the base that an all-class model can keep in a file of at most
+    `size_bytes`; 0: not even one.
+    """
+    # Bytes grow with the shares: the first that fits is the most.
+    for kept in range(base.shares, 0, -1):
+        widths = base.pruned(kept, base.num_classes, cut_heads)
+        if architecture(base).file_bytes(widths) <= size_bytes:
+            return kept
+    return 0
+
+
+def common_share(split: Plan, base: ModelConfig, cut_heads: str) -> int:
+    """Shares that the one model keeps so that every device which the class split uses can hold it,
+    and the budget as many copies: `single_share`, or fewer; one at least.
+    """
+    used = [device for device in split.devices if split.held_by(device.name)]
+    for kept in range(single_share(split, base, cut_heads), 1, -1):
+        widths = base.pruned(kept, base.num_classes, cut_heads)
+        if len(_holders(split, widths, used)) == len(used):
+            return kept
+    return 1
+
+
+def plan_of_all(
+    split: Plan, base: ModelConfig, kept: int, config: PlanConfig, kind: str, members: int | None
+) -> Plan:
+    """The plan of `members` sub-models of all classes, dealt out to the devices that can hold one:
+    of more devices than members several hold the same. Members None: as many as there can be.
+
+    There are no more than config.num_groups, and each is on config.replicas devices where there are
+    as many. Raises PlanError where no device can hold one, or the budget none.
+    """
+    cost = architecture(base)
+    widths = base.pruned(kept, base.num_classes, config.pruning.heads)
+    holders = _holders(split, widths, split.devices)
+    if not holders:
+        size = cost.file_bytes(widths, split.flavour)
+        raise PlanError(
+            f"No device can hold a model of all {base.num_classes} classes: it takes {size} bytes "
+            f"and {cost.macs(widths)} MACs at its narrowest. Give a device or the budget so much, "
+            "or take --fleet classes."
+        )
+
+    most = max(1, len(holders) // config.replicas)
+    count = min(most, config.num_groups or most, members or most)
+    sub_models = []
+    for j in range(count):
+        sub_models.append(
+            SubModelPlan(
+                index=j,
+                classes=tuple(range(base.num_classes)),
+                kept=kept,
+                config=widths,
+                size_bytes=cost.file_bytes(widths, split.flavour),
+                macs=cost.macs(widths),
+                devices=tuple(device.name for device in holders[j::count]),
+            )
+        )
+    return split.replace(
+        sub_models=tuple(sub_models), strategy=kind, replicas=len(holders) // count
+    )
+
+
+def _holders(
+    split: Plan, widths: ModelConfig, devices: Sequence[DeviceSpec]
+) -> tuple[DeviceSpec, ...]:
+    """Those of the devices that can hold a model of these widths, as many as the budget allows."""
+    size = architecture(widths).file_bytes(widths, split.flavour)
+    demand = split.samples * architecture(widths).macs(widths)
+
+    able = []
+    for device in devices:
+        has_room = device.usable_bytes is None or size <= device.usable_bytes
+        if has_room and (device.compute_macs is None or demand <= device.compute_macs):
+            able.append(device)
+
+    if split.budget_bytes is not None:
+        able = able[: split.budget_bytes // size]
+    return tuple(able)

@@ -1,0 +1,105 @@
+"""Fleets of members that all know all classes: widths, devices, and the choice of a kind."""
+
+import pytest
+
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
+from edvit_tf.errors import PlanError
+from edvit_tf.models.vit import cost
+from edvit_tf.models.vit.config import ViTConfig
+from edvit_tf.planning.fleets import (
+    BREAK_EVEN_EPOCHS,
+    MANY_CLASSES,
+    WIDE_GAP,
+    choose_fleet,
+    common_share,
+    plan_of_all,
+)
+from edvit_tf.planning.plan import plan_groups
+
+BASE = ViTConfig((32, 32, 1), 4, 6, 96, 12, 8, 384, 10, pool="cls_mean")
+FIT = TrainConfig(1)
+RUN = RunConfig("x", DataConfig("mnist", (32, 32)), "vit_smoke", FIT, FIT, FIT)
+KEEP = RUN.pruning.heads
+
+
+def size(kept: int) -> int:
+    return cost.file_bytes(BASE.pruned(kept, 10, KEEP))
+
+
+def planned(members: int | None = None, kept: int | None = None, kind: str = "copies", **fields):
+    config = RUN.replace(**fields)
+    split = plan_groups(config, BASE)
+    if kept is None:
+        kept = common_share(split, BASE, KEEP)
+    return plan_of_all(split, BASE, kept, config, kind, members)
+
+
+def test_devices_beyond_the_views_hold_one_again():
+    found = planned(3, num_devices=8)
+    assert [sub.devices for sub in found.sub_models] == [
+        ("device-00", "device-03", "device-06"),
+        ("device-01", "device-04", "device-07"),
+        ("device-02", "device-05"),
+    ]
+    assert found.strategy == "copies" and not found.idle
+    for sub in found.sub_models:
+        assert sub.classes == tuple(range(10)) and sub.config == BASE.pruned(sub.kept, 10, KEEP)
+
+
+def test_members_of_their_own_stand_on_a_device_each():
+    assert [len(sub.devices) for sub in planned(num_devices=4).sub_models] == [1] * 4
+    # and on as many as asked for where there are replicas, or fewer groups
+    assert [len(sub.devices) for sub in planned(num_devices=4, replicas=2).sub_models] == [2, 2]
+    assert [len(sub.devices) for sub in planned(num_devices=4, num_groups=2).sub_models] == [2, 2]
+
+
+def test_the_one_model_is_as_wide_as_the_least_device_in_use_can_hold():
+    # two large devices and a small one, which holds a narrower sub-model of the class split
+    devices = (
+        DeviceSpec("large", size(2)),
+        DeviceSpec("small", size(1)),
+        DeviceSpec("wide", size(2)),
+    )
+    config = RUN.replace(devices=devices, num_devices=3)
+    split = plan_groups(config, BASE)
+    assert len({sub.kept for sub in split.sub_models}) == 2
+    assert common_share(split, BASE, KEEP) == 1
+    found = plan_of_all(split, BASE, 1, config, "joint", None)
+    assert [sub.devices for sub in found.sub_models] == [("large",), ("small",), ("wide",)]
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_the_budget_holds_all_copies(copies):
+    config = RUN.replace(num_devices=5)
+    budget = copies * size(1) + 4000
+    split = plan_groups(config, BASE).replace(budget_bytes=budget)
+    found = plan_of_all(split, BASE, 1, config, "copies", 5)
+    assert found.deployed_bytes <= budget and len(found.idle) == 5 - copies
+
+
+def test_a_device_that_cannot_hold_one_is_idle_and_none_at_all_is_an_error():
+    compute = 2 * cost.macs(BASE.pruned(1, 10, KEEP))
+    devices = (DeviceSpec("a"), DeviceSpec("b", compute_macs=compute))
+    for samples, idle in ((1, ()), (2, ()), (3, ("b",))):
+        config = RUN.replace(devices=devices, num_devices=2, samples=samples)
+        split = plan_groups(config.replace(samples=1), BASE).replace(samples=samples)
+        assert plan_of_all(split, BASE, 1, config, "copies", None).idle == idle
+    with pytest.raises(PlanError, match="all 10 classes: it takes .* bytes.*--fleet classes"):
+        small = split.replace(devices=(DeviceSpec("a", 1000),))
+        plan_of_all(small, BASE, 1, config, "copies", None)
+
+
+@pytest.mark.parametrize(
+    "classes, gap, epochs, kind, words",
+    [
+        (10, 0.2, 10, "copies", "of 10 classes"),
+        (MANY_CLASSES, WIDE_GAP - 0.01, 10, "copies", "4.0 points above"),
+        (MANY_CLASSES, WIDE_GAP, BREAK_EVEN_EPOCHS - 0.1, "copies", "0.9 epochs"),
+        (MANY_CLASSES, WIDE_GAP, BREAK_EVEN_EPOCHS, "joint", "5.0 points above"),
+    ],
+)
+def test_members_are_trained_together_where_there_is_much_to_gain(
+    classes, gap, epochs, kind, words
+):
+    choice = choose_fleet(classes, gap, epochs)
+    assert choice.kind == kind and words in choice.reason
