@@ -163,7 +163,9 @@ def _fleet(results: Results, rows: dict[str, Compared], devices: int) -> Way:
     row = rows["fused"]
 
     name = f"{count} {KINDS[kind]}"
-    if kind != "copies":
+    if kind == "copies" and count == 1:
+        name = "it, as replicas: no view is worth a device"
+    elif kind != "copies":
         name = f"{KINDS[kind]}, {counted(count, 'sub-model')}"
 
     held = [sub.devices for sub in results.sub_models]

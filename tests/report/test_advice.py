@@ -128,6 +128,20 @@ def test_a_fleet_of_copies_is_its_own_row():
     assert "On validation data the base is 21.0 points above" in " ".join(taken.reasons)
 
 
+def test_where_no_view_is_worth_a_device_all_hold_the_one_model(tmp_path):
+    manifest, results = copies_figures([0.6])
+    results["single"] = figures(0.6, 0.6)[1]["single"]
+    results["sub_models"][0]["devices"] = ["pi-0", "pi-1"]
+    results["comparisons"] = {"single": comparison(0, 0)}
+    results["disagreement"] = None
+    found = advised(manifest, results)
+    assert found.recommended.key == "single"
+    fleet = next(row.way for row in found.rows if row.way.key == "copies")
+    assert "no view is worth a device" in fleet.name
+    assert [(at.lost, at.worst) for at in fleet.lost] == [(1, 0.6)]
+    assert "no view is worth a device" in page_of(tmp_path, manifest, results)
+
+
 def test_replicas_share_the_answers():
     manifest, results = copies_figures([0.6, 0.7])
     for j, sub in enumerate(results["sub_models"]):
