@@ -1,6 +1,7 @@
 """`edvit plan`: what a fleet would hold, from cost figures alone."""
 
 import sys
+from dataclasses import asdict
 
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.output import add_json, show
@@ -43,6 +44,7 @@ def _plan(args) -> int:
     from edvit_tf.errors import PlanError
     from edvit_tf.models import preset
     from edvit_tf.planning.plan import plan_groups
+    from edvit_tf.report.planned_ways import planned_ways, planned_ways_table
     from edvit_tf.report.tables import plan_table
 
     config = changed(DEFAULTS, PLANNING, args)
@@ -59,5 +61,7 @@ def _plan(args) -> int:
     # the table has it; of JSON for programs standard error is the place
     if args.json and planned.warning:
         print(planned.warning, file=sys.stderr)
-    show(args, planned.to_dict(), plan_table(planned))
+    ways = planned_ways(planned, base, config.pruning.heads)
+    result = planned.to_dict() | {"ways": [asdict(way) for way in ways]}
+    show(args, result, f"{plan_table(planned)}\n\n{planned_ways_table(ways)}")
     return 0

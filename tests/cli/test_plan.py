@@ -21,7 +21,30 @@ def test_the_papers_plan_as_a_table(capsys):
         line.split()[:6] == [f"submodel-{j:02d}", "2", "128", "512", "9.59", "484.0"]
         for j, line in enumerate(lines[1:11])
     )
-    assert lines[-1].startswith("total 95.92 MiB of float32 files at most (budget 180.00 MiB)")
+    assert lines[11].startswith("total 95.92 MiB of float32 files at most (budget 180.00 MiB)")
+
+
+def test_the_other_ways_to_use_the_devices_are_told_of(capsys):
+    arguments = ("--devices", "10", "--budget", "180MiB")
+    ways = {way["key"]: way for way in planned(capsys, *arguments)["ways"]}
+    assert list(ways) == ["single", "copies", "classes", "joint", "base"]
+    # ViT-Base: 16.85 G MACs; two heads of twelve 484 M
+    assert ways["base"]["device_macs"] == pytest.approx(16.85e9, rel=1e-3)
+    assert ways["classes"]["answers"] == pytest.approx(16850 / 484.0, rel=1e-3)
+    assert ways["single"]["answers"] == pytest.approx(10 * ways["copies"]["answers"])
+    assert ways["single"]["total_bytes"] == 10 * ways["single"]["device_bytes"] <= 180 * 2**20
+    assert ways["base"]["answers"] == 10
+
+    assert main(["plan", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "the whole base on each" in text and "base less the one model" in text
+    assert "docs/training.md" in text
+
+
+def test_replicas_answer_in_turns(capsys):
+    two = planned(capsys, "--devices", "4", "--groups", "2", "--replicas", "2")["ways"][2]
+    one = planned(capsys, "--devices", "2", "--groups", "2")["ways"][2]
+    assert two["answers"] == 2 * one["answers"]
 
 
 def test_kept_heads_are_planned_by_their_own_widths(capsys):
@@ -53,6 +76,7 @@ def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     arguments = ("--devices", str(path), "--budget", "180MiB")
     result = planned(capsys, *arguments)
     assert len({s["devices"][0] for s in result["sub_models"]}) == 10
+    assert [(way["fits"], way["devices"]) for way in result["ways"]][::4] == [(10, 10), (0, 10)]
     assert planned(capsys, *arguments, "--spread") == result
 
     paper = (*arguments, "--assignment", "greedy")
@@ -62,7 +86,9 @@ def test_heterogeneous_devices_of_a_file(capsys, tmp_path):
     assert held.count(["big"]) == 3
     assert shown.err.startswith("WARNING: small-7, small-8 idle while big holds 3 sub-models")
     assert main(["plan", *paper]) == 0
-    assert "\nidle: small-7, small-8\nWARNING: small-7" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "\nidle: small-7, small-8\nWARNING: small-7" in shown
+    assert "the whole base fits 0 of 10 devices" in shown
 
 
 def test_groups_replicas_and_flavour(capsys):
