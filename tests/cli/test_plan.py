@@ -37,7 +37,9 @@ def test_the_other_ways_to_use_the_devices_are_told_of(capsys):
 
     assert main(["plan", *arguments]) == 0
     text = capsys.readouterr().out
-    assert "the whole base on each" in text and "base less the one model" in text
+    assert (
+        "the whole base on each" in text and "more than the one model, which is known once" in text
+    )
     assert "docs/training.md" in text
 
 
