@@ -10,11 +10,8 @@ again within two probes. Between probes, and where a device answers probes but n
 import asyncio
 import collections
 import contextlib
-import functools
 import itertools
-import socket
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -27,26 +24,14 @@ from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.heavy import LIGHT_SECONDS, HeavyWatch
 from edvit_tf.aggregate.hedge import RoundTrips
 from edvit_tf.aggregate.own_check import OwnCheck
-from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.probe import Probe, Seen
 from edvit_tf.aggregate.reply import Expected, Reply, checked_reply
 from edvit_tf.aggregate.request_parts import size_bytes
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
-from edvit_tf.device.rpc.ports import split_address
 
 PROBE_SECONDS = 1.0
-PROBE_TIMEOUT_SECONDS = 1.0
-STATES = (
-    "unknown",
-    "ready",
-    "down",
-    "auth",
-    "wrong-bundle",
-    "wrong-view",
-    "not-serving",
-    "duplicate",
-)
 # Of an answer: features and logits are some thousand numbers, beside them a dozen parameters.
 LARGEST_ANSWER_BYTES = 256 << 10
 _TO_DEVICES = [*OPTIONS, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
@@ -54,16 +39,6 @@ _TOO_LARGE = "larger than max"  # in gRPC's words, of a message beyond that
 # These open the breaker; a refusal costs no time and says that the device lives.
 _SILENT = ("deadline", "down", "wrong answer", "auth")
 _FAIR_ROUND_TRIPS = 2.0  # a deadline below so many usual round trips is the client's fault
-_REFUSING = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-_WORDS = 300  # characters of an error that are shown
-
-
-class Seen(NamedTuple):
-    """What a probe found."""
-
-    state: str
-    reason: str = ""
-    models: frozenset[str] = frozenset()  # sub-models that are ready there
 
 
 class Asked(NamedTuple):
@@ -95,17 +70,11 @@ class Link:
         expected: Sequence[Expected],
     ) -> None:
         self.device = device
-        self.digest = digest
-        self.pins = pins
-        self.own = own
         self.seen = Seen("unknown", "not asked yet")
-        self.certificate: str | None = None  # the name in it, when it was seen
-        self.instance = ""  # of the worker's process, if it says so
         self._fleet = fleet
         self._light = light
         self._own_count = itertools.count()  # of requests of our own
         self._expected = {each.name: each for each in expected}
-        self._thread = OwnThread()
 
         if own is None:
             self.channel = grpc.aio.insecure_channel(device.address, options=_TO_DEVICES)
@@ -115,7 +84,7 @@ class Link:
 
         self._infer = messages.stub(self.channel, "ModelInfer")
         self._stream = DeviceStream(self.channel)
-        self._streams = False  # whether the device says that it takes requests over one stream
+        self.probe = Probe(device, digest, pins, own, self._expected, self.channel, self._is_also)
 
         self.breaker = Breaker(self._breaker_changed)
         self.heavy = HeavyWatch(self._infer_light, self._found_stuck)
@@ -144,13 +113,13 @@ class Link:
         """
         until = time.monotonic() + seconds
         try:
-            if self._streams and size_bytes(parts) <= LARGEST_BYTES:
+            if self.probe.streams and size_bytes(parts) <= LARGEST_BYTES:
                 try:
                     return await self._stream.infer(b"".join(parts), name, request_id, seconds)
                 except grpc.aio.AioRpcError as error:
                     if not self._has_no_streams(error):
                         raise
-                    self._streams = False  # an older worker runs there now
+                    self.probe.streams = False  # an older worker runs there now
 
             # Fields of a message may come in any order, so the name is put before what all requests
             # share.
@@ -272,7 +241,7 @@ class Link:
         while True:
             before = self.seen
             started = time.monotonic()
-            found = await self._probe()
+            found = await self.probe.look(first=before.state != "ready")
             # a probe may come late behind requests; an answer to one of them says more
             answered_meanwhile = self._last_answer > started
             if not (found.state == "down" and before.state == "ready" and answered_meanwhile):
@@ -284,6 +253,18 @@ class Link:
                 changed()
 
             await asyncio.sleep(PROBE_SECONDS)
+
+    def _is_also(self) -> str | None:
+        """The name of an earlier device of the list that is the same process, under another
+        address.
+        """
+        for other in self._fleet:
+            if other is self or not self.probe.instance:
+                return None
+            if other.probe.is_same(self.probe) and other.state == "ready":
+                return other.device.name
+
+        return None
 
     def _log_change(self, before: Seen) -> None:
         if self.seen.state == "ready" and before.state not in ("ready", "unknown"):
@@ -315,126 +296,3 @@ class Link:
         self._stream.close()
         with contextlib.suppress(Exception):
             await self.channel.close()
-
-    async def _probe(self) -> Seen:
-        try:
-            # at first, and whenever it was away: what answers there now?
-            if self.state != "ready":
-                await self._check_address()
-            return await self._probe_models()
-        except tls.AuthFailed as error:
-            return Seen("auth", str(error))
-        except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details()
-            if code in _REFUSING:
-                return Seen("auth", details or code.name)
-            if code is grpc.StatusCode.UNAVAILABLE:
-                why = await self._why_plaintext_is_refused()
-                if why is not None:
-                    return Seen("auth", why)
-            return _down(f"{code.name}: {details}")
-        except (OSError, messages.WireError) as error:
-            return _down(f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001, whatever a device sends, the others are watched on
-            log("failed", "error", device=self.device.name, traceback=traceback.format_exc())
-            return _down(f"its answer to a probe: {type(error).__name__}: {error}")
-
-    async def _why_plaintext_is_refused(self) -> str | None:
-        """That the device speaks TLS, where we do not: gRPC tells it as a closed socket."""
-        if self.own is not None:
-            return None  # with TLS its handshake has been looked at before
-
-        host, port = split_address(self.device.address)
-        look = functools.partial(tls.why_refused, None, host, port, PROBE_TIMEOUT_SECONDS)
-        try:
-            return await self._thread.run(look, 2 * PROBE_TIMEOUT_SECONDS)
-        except OSError:
-            return None
-
-    async def _probe_models(self) -> Seen:
-        # by name alone a sub-model could be another bundle's
-        index = await self._call("RepositoryIndex")
-        allowed = self.pins.allowed(self.device, self.certificate)
-        offered = {model.name for model in index.models if model.state == "READY"}
-        offered &= set(self.pins.names)
-
-        for name in sorted(offered & allowed):
-            metadata = await self._call("ModelMetadata", name=name)
-            digest = metadata.properties.get("bundle_digest", "")
-            if digest != self.digest:
-                return Seen(
-                    "wrong-bundle",
-                    f"it has the bundle {digest[:12] or '(none)'}, this is {self.digest[:12]}; "
-                    "copy this bundle there",
-                )
-
-            try:
-                self._expected[name].check_view(metadata.properties)
-            except messages.WireError as error:
-                return Seen("wrong-view", str(error))
-
-            self._streams = metadata.properties.get(messages.STREAMS) == "1"
-            self.instance = metadata.properties.get(messages.INSTANCE, "")
-
-        twin = self._twin()
-        if twin is not None:
-            return Seen(
-                "duplicate",
-                f"it is the worker that {twin.device.name} is too; drop one of the two addresses",
-            )
-
-        # a device that claims what another is to do is not believed
-        beyond = ""
-        if offered - allowed:
-            beyond = (
-                f"it has {', '.join(sorted(offered - allowed))} too, which the plan or "
-                "devices.toml placed elsewhere; say submodels = [...] there if it may be asked"
-            )
-        if not offered & allowed:
-            return Seen(
-                "not-serving", beyond or "it hosts no sub-model of this bundle that is ready"
-            )
-
-        return Seen("ready", beyond, frozenset(offered & allowed))
-
-    def _twin(self) -> "Link | None":
-        """An earlier device of the list that is the same process, under another address."""
-        for other in self._fleet:
-            if other is self or not self.instance:
-                return None
-            same = (other.instance, other.certificate) == (self.instance, self.certificate)
-            if same and other.state == "ready":
-                return other
-
-        return None
-
-    async def _check_address(self) -> None:
-        """Raises OSError for a name that leads nowhere, AuthFailed unless a worker answers at the
-        address; gRPC alone does not tell refused from down.
-        """
-        host, port = split_address(self.device.address)
-        if self.own is None:
-            look_up = functools.partial(socket.getaddrinfo, host, port)
-            await self._thread.run(look_up, PROBE_TIMEOUT_SECONDS)
-            return
-
-        # a handshake blocks: it must not hold up the requests
-        handshake = functools.partial(tls.peer_of, self.own, host, port, PROBE_TIMEOUT_SECONDS)
-        role = await self._thread.run(handshake, 2 * PROBE_TIMEOUT_SECONDS)
-        if role is None or role[0] != "worker":
-            raise tls.AuthFailed(
-                f"{self.device.address} has the role {role and role[0]!r}; a device is a worker. "
-                "Issue it a worker's certificate."
-            )
-
-        self.certificate = role[1]
-
-    async def _call(self, method: str, **fields):
-        request = messages.new(messages.METHODS[method][0], **fields)
-        call = messages.stub(self.channel, method)
-        return messages.checked(await call(request, timeout=PROBE_TIMEOUT_SECONDS))
-
-
-def _down(words: str) -> Seen:
-    """gRPC's words may have rubbish behind."""
-    return Seen("down", words.partition("\n")[0][:_WORDS])

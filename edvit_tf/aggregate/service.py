@@ -12,8 +12,9 @@ import numpy as np
 from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
-from edvit_tf.aggregate.link import STATES, Link
+from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.outgoing import Outgoing
+from edvit_tf.aggregate.probe import STATES
 from edvit_tf.aggregate.reply import Reply
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
 from edvit_tf.device.model.bundle import Bundle

@@ -141,6 +141,7 @@ class _Axis(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     share: np.ndarray
+    rest: np.ndarray  # 1 - share
 
 
 # Few sizes and few views: a device has one view a sub-model, a search some dozens.
@@ -162,7 +163,7 @@ def _axis(size: int, channels: int, moved: int, mirrored: bool, crop: int, real:
     def values(places: np.ndarray) -> np.ndarray:
         return ((crop + places)[:, np.newaxis] * channels + np.arange(channels)).ravel()
 
-    return _Axis(values(low), values(high), share.astype(real))
+    return _Axis(values(low), values(high), share.astype(real), (1 - share).astype(real))
 
 
 def _enlarged(lines: np.ndarray, rows: _Axis, columns: _Axis) -> np.ndarray:
@@ -171,14 +172,15 @@ def _enlarged(lines: np.ndarray, rows: _Axis, columns: _Axis) -> np.ndarray:
     # rows first: they are copied whole, and as what was given, which may be bytes
     first = lines.take(rows.low, axis=1).astype(real)
     second = lines.take(rows.high, axis=1).astype(real)
-    second -= first
+    # not first + share * (second - first), which is no number between the largest ones
+    first *= rows.rest[:, np.newaxis]
     second *= rows.share[:, np.newaxis]
     first += second
 
     # the places are right: "clip" only spares their check
     seen = first.take(columns.low, axis=2, mode="clip")
     np.take(first, columns.high, axis=2, out=second, mode="clip")
-    second -= seen
+    seen *= columns.rest
     second *= columns.share
     seen += second
     return seen

@@ -53,6 +53,14 @@ def test_what_is_flat_stays_as_it_is():
         np.testing.assert_array_equal(View(1, 2, True, 3).applied(x), x)
 
 
+def test_what_is_finite_stays_finite():
+    """A request may bring any finite numbers, and the answer is refused for others."""
+    largest = np.finfo(np.float32).max
+    x = np.where(np.indices((12, 10)).sum(axis=0) % 2, largest, -largest)
+    seen = View(crop=2).applied(x[np.newaxis, ..., np.newaxis].astype(np.float32))
+    assert np.isfinite(seen).all() and np.abs(seen).max() <= largest
+
+
 def test_it_is_cut_then_mirrored_then_moved():
     x = inputs("float32")
     one_by_one = View(down=3, right=2).applied(View(mirrored=True).applied(View(crop=1).applied(x)))

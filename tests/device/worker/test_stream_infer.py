@@ -472,10 +472,10 @@ def test_large_requests_and_older_workers_are_asked_by_calls():
     async def talk(address):
         link = Link(Device("one", address), "d", Pins(()), None, (), [], [])
         for bytes_of_it, streams in ((300 << 10, True), (300, False)):
-            link._streams = True
+            link.probe.streams = True
             parts = request_parts("image", bytes(bytes_of_it))
             assert messages.checked(await link.infer(NAME, parts, "r", 20)).id == "r"
-            assert link._streams is streams
+            assert link.probe.streams is streams
         await link.close()
 
     with fake_device(NAME, "d", lambda asked: good(NAME, "d", 4, asked)) as address:
@@ -494,11 +494,11 @@ def test_a_device_without_streams_is_asked_by_a_call_whatever_code_the_break_sho
 
     async def talk(address):
         link = Link(Device("one", address), "d", Pins(()), None, (), [], [])
-        link._streams = True
+        link.probe.streams = True
         for _ in range(3):
             parts = request_parts("image", bytes(300))
             assert messages.checked(await link.infer(NAME, parts, "r", 20)).id == "r"
-            assert not link._streams
+            assert not link.probe.streams
         await link.close()
 
     with fake_device(NAME, "d", lambda asked: good(NAME, "d", 4, asked)) as address:

@@ -1,0 +1,189 @@
+"""What answers at a device's address: a worker or not, of which bundle, and which of its sub-models
+are ready there, seen by the wanted views.
+"""
+
+import functools
+import socket
+import traceback
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import grpc
+
+from edvit_tf.aggregate.devices import Device
+from edvit_tf.aggregate.own_thread import OwnThread
+from edvit_tf.aggregate.pins import Pins
+from edvit_tf.aggregate.reply import Expected
+from edvit_tf.device.rpc import messages, tls
+from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.ports import split_address
+
+TIMEOUT_SECONDS = 1.0
+STATES = (
+    "unknown",
+    "ready",
+    "down",
+    "auth",
+    "wrong-bundle",
+    "wrong-view",
+    "not-serving",
+    "duplicate",
+)
+_REFUSING = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_WORDS = 300  # characters of an error that are shown
+
+
+class Seen(NamedTuple):
+    """What a probe found."""
+
+    state: str
+    reason: str = ""
+    models: frozenset[str] = frozenset()  # sub-models that are ready there
+
+
+class Probe:
+    """Looks at one device over its channel, and remembers what the worker there said of itself.
+
+    `expected` is what the answer of each sub-model must be, by name. `is_also` gives the name of an
+    earlier device of the fleet that is the same process, or None.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        digest: str,
+        pins: Pins,
+        own: tls.Identity | None,
+        expected: Mapping[str, Expected],
+        channel: grpc.aio.Channel,
+        is_also: Callable[[], str | None],
+    ) -> None:
+        self.certificate: str | None = None  # the name in it, when it was seen
+        self.instance = ""  # of the worker's process, if it says so
+        self.streams = False  # whether the worker says that it takes requests over one stream
+        self._device = device
+        self._digest = digest
+        self._pins = pins
+        self._own = own
+        self._expected = expected
+        self._channel = channel
+        self._is_also = is_also
+        self._thread = OwnThread()
+
+    def is_same(self, other: "Probe") -> bool:
+        """Whether both have seen the same process of the same identity."""
+        return (self.instance, self.certificate) == (other.instance, other.certificate)
+
+    async def look(self, first: bool) -> Seen:
+        """What is there now. `first`: at the beginning, and whenever it was away, it is also looked
+        at who answers at the address.
+        """
+        try:
+            if first:
+                await self._check_address()
+            return await self._probe_models()
+        except tls.AuthFailed as error:
+            return Seen("auth", str(error))
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code(), error.details()
+            if code in _REFUSING:
+                return Seen("auth", details or code.name)
+            if code is grpc.StatusCode.UNAVAILABLE:
+                why = await self._why_plaintext_is_refused()
+                if why is not None:
+                    return Seen("auth", why)
+            return _down(f"{code.name}: {details}")
+        except (OSError, messages.WireError) as error:
+            return _down(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001, whatever a device sends, the others are watched on
+            log("failed", "error", device=self._device.name, traceback=traceback.format_exc())
+            return _down(f"its answer to a probe: {type(error).__name__}: {error}")
+
+    async def _why_plaintext_is_refused(self) -> str | None:
+        """That the device speaks TLS, where we do not: gRPC tells it as a closed socket."""
+        if self._own is not None:
+            return None  # with TLS its handshake has been looked at before
+
+        host, port = split_address(self._device.address)
+        look = functools.partial(tls.why_refused, None, host, port, TIMEOUT_SECONDS)
+        try:
+            return await self._thread.run(look, 2 * TIMEOUT_SECONDS)
+        except OSError:
+            return None
+
+    async def _probe_models(self) -> Seen:
+        # by name alone a sub-model could be another bundle's
+        index = await self._call("RepositoryIndex")
+        allowed = self._pins.allowed(self._device, self.certificate)
+        offered = {model.name for model in index.models if model.state == "READY"}
+        offered &= set(self._pins.names)
+
+        for name in sorted(offered & allowed):
+            metadata = await self._call("ModelMetadata", name=name)
+            digest = metadata.properties.get("bundle_digest", "")
+            if digest != self._digest:
+                return Seen(
+                    "wrong-bundle",
+                    f"it has the bundle {digest[:12] or '(none)'}, this is {self._digest[:12]}; "
+                    "copy this bundle there",
+                )
+
+            try:
+                self._expected[name].check_view(metadata.properties)
+            except messages.WireError as error:
+                return Seen("wrong-view", str(error))
+
+            self.streams = metadata.properties.get(messages.STREAMS) == "1"
+            self.instance = metadata.properties.get(messages.INSTANCE, "")
+
+        twin = self._is_also()
+        if twin is not None:
+            return Seen(
+                "duplicate",
+                f"it is the worker that {twin} is too; drop one of the two addresses",
+            )
+
+        # a device that claims what another is to do is not believed
+        beyond = ""
+        if offered - allowed:
+            beyond = (
+                f"it has {', '.join(sorted(offered - allowed))} too, which the plan or "
+                "devices.toml placed elsewhere; say submodels = [...] there if it may be asked"
+            )
+        if not offered & allowed:
+            return Seen(
+                "not-serving", beyond or "it hosts no sub-model of this bundle that is ready"
+            )
+
+        return Seen("ready", beyond, frozenset(offered & allowed))
+
+    async def _check_address(self) -> None:
+        """Raises OSError for a name that leads nowhere, AuthFailed unless a worker answers at the
+        address; gRPC alone does not tell refused from down.
+        """
+        host, port = split_address(self._device.address)
+        if self._own is None:
+            look_up = functools.partial(socket.getaddrinfo, host, port)
+            await self._thread.run(look_up, TIMEOUT_SECONDS)
+            return
+
+        # a handshake blocks: it must not hold up the requests
+        handshake = functools.partial(tls.peer_of, self._own, host, port, TIMEOUT_SECONDS)
+        role = await self._thread.run(handshake, 2 * TIMEOUT_SECONDS)
+        if role is None or role[0] != "worker":
+            raise tls.AuthFailed(
+                f"{self._device.address} has the role {role and role[0]!r}; a device is a worker. "
+                "Issue it a worker's certificate."
+            )
+
+        self.certificate = role[1]
+
+    async def _call(self, method: str, **fields):
+        request = messages.new(messages.METHODS[method][0], **fields)
+        call = messages.stub(self._channel, method)
+        return messages.checked(await call(request, timeout=TIMEOUT_SECONDS))
+
+
+def _down(words: str) -> Seen:
+    """gRPC's words may have rubbish behind."""
+    return Seen("down", words.partition("\n")[0][:_WORDS])
