@@ -25,7 +25,7 @@ HEADS = ("merge", "whole", "keep")
 STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
 # of sub-models to devices: one a device first; the paper's Algorithm 3; the best by a solver
 ASSIGNMENTS = ("spread", "greedy", "optimal")
-FUSIONS = ("tower", "joint", "average")
+FUSIONS = ("tower", "joint", "average", "linear", "low_rank")
 # of a device's size; the same without distillation; of all files' size
 BASELINES = ("single", "plain", "total")
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
@@ -259,7 +259,8 @@ class RunConfig(PlanConfig):
     # of one all-class model, where sub-models start; None: no such
     shared_training: TrainConfig | None = None
 
-    # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP)
+    # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP),
+    # "linear" (one matrix), "low_rank" (two thin ones)
     fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)

@@ -100,8 +100,8 @@ METHOD = (
     ),
     Option(
         "--fusion",
-        "how the answers become one: an MLP over frozen sub-models, trained on with them, or the "
-        "average of their softmaxes",
+        "how the answers become one: an MLP over frozen sub-models, trained on with them, the "
+        "average of their softmaxes, one matrix, or two thin ones",
         field="fusion",
         choices=FUSIONS,
         change=_fusion,

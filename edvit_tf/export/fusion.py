@@ -5,7 +5,7 @@ A further kind of fusion is a further class here with the same fields and method
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,6 +46,21 @@ class Fusion:
         """Multiply-accumulates that training counts for one window, forward."""
         raise NotImplementedError
 
+    @property
+    def window_macs(self) -> int:
+        """Multiply-accumulates of one window's answer."""
+        return self.macs
+
+    @property
+    def params(self) -> int:
+        """Weights in its file."""
+        raise NotImplementedError
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its weights in the file."""
+        return 4 * self.params
+
     def weights_from(self, sub_models: list[Weights]) -> Weights:
         """Weights that follow from those of the sub-models, where the fusion is not fitted."""
         raise NotImplementedError
@@ -68,8 +83,56 @@ class Tower(Fusion):
 
     @property
     def macs(self) -> int:
-        width = sum(self.widths)
-        return math.ceil(self.hidden_share * width) * (width + self.num_classes)
+        return self._hidden * (sum(self.widths) + self.num_classes)
+
+    @property
+    def params(self) -> int:
+        return self.macs + self._hidden + self.num_classes
+
+    @property
+    def _hidden(self) -> int:
+        return math.ceil(self.hidden_share * sum(self.widths))
+
+
+class Linear(Fusion):
+    """One matrix over all features side by side."""
+
+    is_fitted = True
+
+    @property
+    def rank(self) -> int | None:
+        """Of the matrix; None: as it comes."""
+        return None
+
+    def build(self):
+        from edvit_tf.training.fuse import build_linear
+
+        return build_linear(self.widths, self.num_classes, self.rank)
+
+    def graph(self, weights: Weights) -> tuple[Callable, list]:
+        from edvit_tf.export.fusion_graphs import fusion_graph
+
+        return fusion_graph(weights, self.widths)
+
+    @property
+    def macs(self) -> int:
+        return sum(self.widths) * self.num_classes
+
+    @property
+    def params(self) -> int:
+        return self.macs + self.num_classes
+
+
+class LowRank(Linear):
+    """The same of half the rank, as two matrices: smaller where there are many classes."""
+
+    @property
+    def rank(self) -> int:
+        return math.ceil(min(sum(self.widths), self.num_classes) / 2)
+
+    @property
+    def macs(self) -> int:
+        return self.rank * (sum(self.widths) + self.num_classes)
 
 
 class Average(Fusion):
@@ -90,6 +153,19 @@ class Average(Fusion):
     @property
     def macs(self) -> int:
         return 0
+
+    @property
+    def window_macs(self) -> int:
+        return sum(width * rows for width, rows in zip(self.widths, self._rows, strict=True))
+
+    @property
+    def params(self) -> int:
+        return self.window_macs + sum(self._rows) + 1  # biases and a temperature
+
+    @property
+    def _rows(self) -> list[int]:
+        """Of each sub-model's head: "other" where there are others."""
+        return [len(group) + (len(group) < self.num_classes) for group in self.groups]
 
     def weights_from(self, sub_models: list[Weights]) -> Weights:
         weights = {"average.temperature": np.ones(1, np.float32)}
@@ -120,16 +196,43 @@ class Average(Fusion):
 
 
 # "joint" is a tower that is trained on together with its sub-models.
-KINDS: dict[str, type[Fusion]] = {"tower": Tower, "joint": Tower, "average": Average}
+KINDS: dict[str, type[Fusion]] = {
+    "tower": Tower,
+    "joint": Tower,
+    "average": Average,
+    "linear": Linear,
+    "low_rank": LowRank,
+}
+AUTO = "auto"  # what a run chooses, by validation data, from these
+CHOSEN_FROM = ("average", "low_rank", "linear", "tower")
+AS_GOOD = 0.001  # of accuracy under the best
 
 
 def fusion_of(config: RunConfig, plan: Plan, num_classes: int, kind: str | None = None) -> Fusion:
-    """The fusion of a run's sub-models; of a `kind` other than that of the configuration where the
-    kind of fleet says so.
-    """
+    """The fusion of a run's sub-models; `kind` is what the run chose, where it does."""
     return KINDS[kind or config.fusion](
         widths=tuple(sub.config.feature_dim for sub in plan.sub_models),
         groups=tuple(sub.classes for sub in plan.sub_models),
         num_classes=num_classes,
         hidden_share=config.fusion_lambda,
     )
+
+
+def fusions_of(config: RunConfig, plan: Plan, num_classes: int) -> dict[str, Fusion]:
+    """What a run fits, by kind: one, or all that it chooses from."""
+    kinds = CHOSEN_FROM if config.fusion == AUTO else (config.fusion,)
+    return {kind: fusion_of(config, plan, num_classes, kind) for kind in kinds}
+
+
+def chosen_kind(fusions: Mapping[str, Fusion], accuracy: Mapping[str, float], most: int) -> str:
+    """The smallest that is within AS_GOOD of the best, by accuracy on validation data (0..1).
+
+    Only those count whose weights are fewer than `most` bytes, a device's file: who holds a
+    sub-model is to have room for the fusion. If none are, the smallest.
+    """
+    by_size = sorted(fusions, key=lambda kind: fusions[kind].size_bytes)
+    allowed = [kind for kind in by_size if fusions[kind].size_bytes < most] or by_size[:1]
+
+    best = max(accuracy[kind] for kind in allowed)
+    # a hair wider, for differences that are 0.001 but for rounding
+    return next(kind for kind in allowed if accuracy[kind] >= best - AS_GOOD - 1e-9)

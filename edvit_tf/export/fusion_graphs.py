@@ -11,10 +11,10 @@ from edvit_tf.training.fusion_layers import spread_matrix
 def fusion_graph(
     weights: Mapping[str, np.ndarray], widths: tuple[int, ...]
 ) -> tuple[Callable, list]:
-    """The tower MLP over `features` (1, sum d_j) and `present` (1, N) -> {"probabilities": (1,
-    classes)}.
+    """The tower MLP, or what has no hidden units, over `features` (1, sum d_j) and `present` (1, N)
+    -> {"probabilities": (1, classes)}.
 
-    `weights` are those of `edvit_tf.training.fuse.build_fusion`, by name.
+    `weights` are those of `edvit_tf.training.fuse.build_fusion` or `build_linear`, by name.
     """
     spread = np.repeat(
         np.eye(len(widths), dtype=np.float32), widths, axis=1
@@ -23,7 +23,10 @@ def fusion_graph(
     def graph(features, present):
         # features of a sub-model that is not present become zeros, as in training
         x = features * tf.matmul(present, spread)
-        x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
+        if "tower.hidden.kernel" in weights:
+            x = tf.nn.gelu(_dense(x, weights, "tower.hidden"), approximate=False)
+        if "low_rank.kernel" in weights:
+            x = tf.matmul(x, weights["low_rank.kernel"])
 
         return {"probabilities": tf.nn.softmax(_dense(x, weights, "probabilities"))}
 
@@ -55,7 +58,11 @@ def average_graph(
             )
 
             # over all classes, the probability of "other" spread over those outside its group
-            share = tf.matmul(tf.nn.softmax(logits), spread_matrix(list(group), num_classes))
+            share = tf.nn.softmax(logits)
+            spread = spread_matrix(list(group), num_classes)
+            # of all classes nothing is spread, and the file holds no matrix for it
+            if not np.array_equal(spread, np.eye(num_classes)):
+                share = tf.matmul(share, spread)
             total = total + tf.slice(present, [0, j], [1, 1]) * share
 
         # over those that are present; the floor keeps the logarithm finite

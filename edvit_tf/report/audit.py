@@ -15,8 +15,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.manifest import FusionEntry, SubModelEntry
+from edvit_tf.export.fusion import KINDS
 from edvit_tf.models import architecture, config_from_dict, costs
 from edvit_tf.report.audit_runs import running, running_text
 
@@ -164,18 +166,24 @@ def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
 
 
 def _fusion(bundle: Bundle) -> dict:
-    """The tower MLP: sum d_j -> ceil(lambda sum d_j) -> classes."""
+    """The fusion, by its kind."""
     import edvit_tf.training.fusion_layers  # noqa: F401  (registers PresenceMask)
 
+    if bundle.fusion.kind not in KINDS:
+        raise BundleError(
+            f"{bundle.path}: the fusion is of the kind {bundle.fusion.kind!r}; this version knows "
+            f"{', '.join(KINDS)}. Use the edvit_tf version that wrote the bundle."
+        )
+
     # From the manifest alone, never from the file that is to be checked.
-    width, classes = sum(bundle.widths), len(bundle.labels)
-    hidden = math.ceil(bundle.fusion.hidden_factor * width)
-
-    # Two matrices, and a bias a column of each.
-    macs = width * hidden + hidden * classes
-
+    kind = KINDS[bundle.fusion.kind](
+        widths=tuple(bundle.widths),
+        groups=tuple(sub.classes for sub in bundle.sub_models),
+        num_classes=len(bundle.labels),
+        hidden_share=bundle.fusion.hidden_factor,
+    )
     _, found = _files(bundle, "fusion", bundle.fusion)
-    return _reconciled(found, macs + hidden + classes, None, macs, macs, [])
+    return _reconciled(found, kind.params, None, kind.window_macs, kind.window_macs, [])
 
 
 def _files(bundle: Bundle, name: str, entry: SubModelEntry | FusionEntry) -> tuple[Any, dict]:
@@ -188,15 +196,19 @@ def _files(bundle: Bundle, name: str, entry: SubModelEntry | FusionEntry) -> tup
 
     model = load_keras(keras_file)
 
-    # Vectors do not count here: the converter may store equal ones once.
-    matrices = [variable.shape for variable in model.weights if len(variable.shape) > 1]
+    # Vectors do not count here, nor what is there twice: the converter may store equal ones once.
+    # Copies of one model bring the same head as often as there are copies.
+    matrices = {}
+    for variable in model.weights:
+        if len(variable.shape) > 1:
+            matrices[variable.numpy().tobytes()] = variable.shape
 
     return model, {
         "name": name,
         "summary": _summary(model),
         "params_keras": model.count_params(),
         "weight_bytes": 4 * model.count_params(),
-        "matrix_bytes": 4 * sum(math.prod(shape) for shape in matrices),
+        "matrix_bytes": 4 * sum(math.prod(shape) for shape in matrices.values()),
         "tflite_bytes": tflite_file.stat().st_size,
         "sha256": {file: bundle.files[file].sha256 for file in (entry.keras, entry.file)},
     }

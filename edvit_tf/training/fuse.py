@@ -34,6 +34,26 @@ def build_fusion(widths: tuple[int, ...], num_classes: int, fusion_lambda: float
         return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
+def build_linear(widths: tuple[int, ...], num_classes: int, rank: int | None = None):
+    """A Keras model with the inputs and output of `build_fusion` that has no hidden units: one
+    matrix, or, of a `rank`, two (sum d_j, rank) and (rank, classes).
+    """
+    import keras
+
+    from edvit_tf.models.keras_settings import pinned
+    from edvit_tf.training.fusion_layers import PresenceMask
+
+    with pinned():
+        features = keras.Input((sum(widths),), name="features")
+        present = keras.Input((len(widths),), name="present")
+
+        x = PresenceMask(list(widths), name="present_only")(features, present)  # (B, sum d_j)
+        if rank is not None:
+            x = keras.layers.Dense(rank, use_bias=False, name="low_rank")(x)  # (B, rank)
+        x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
+        return keras.Model({"features": features, "present": present}, x, name="fusion")
+
+
 def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int):
     """A Keras model with the inputs and output of `build_fusion` that averages (`average`), by the
     sub-models' own heads: weights "average.kernel_00" (d_0, |C_0| + 1), "average.bias_00" ... and

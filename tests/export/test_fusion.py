@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import FUSIONS, DataConfig, DeviceSpec, RunConfig, TrainConfig
-from edvit_tf.export.fusion import KINDS, Fusion, fusion_of
+from edvit_tf.export.fusion import (
+    AUTO,
+    CHOSEN_FROM,
+    KINDS,
+    Fusion,
+    chosen_kind,
+    fusion_of,
+)
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.planning.plan import plan
@@ -13,7 +20,7 @@ BASE = ViTConfig((8, 8, 1), 4, 2, 16, 8, 2, 32, 5)
 GROUPS = [(0, 1), (2, 3), (4,)]
 
 
-@pytest.fixture(params=FUSIONS)
+@pytest.fixture(params=KINDS)
 def fusion(request):
     return made(request.param)
 
@@ -48,7 +55,8 @@ def test_a_further_kind_is_a_class_and_its_name(monkeypatch):
 
 
 def test_every_name_of_a_configuration_has_its_kind():
-    assert set(KINDS) == set(FUSIONS)
+    assert set(KINDS) == set(FUSIONS) - {AUTO}
+    assert set(CHOSEN_FROM) < set(KINDS)
 
 
 def test_the_graph_says_what_the_keras_model_says(fusion):
@@ -71,7 +79,62 @@ def test_the_graph_says_what_the_keras_model_says(fusion):
         assert said.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_what_is_not_fitted_costs_no_training(fusion):
-    width = sum(fusion.widths)
-    hidden = -(-width // 2)
-    assert fusion.macs == (hidden * (width + 5) if fusion.is_fitted else 0)
+def test_params_are_those_of_the_keras_model_and_macs_of_what_is_fitted(fusion):
+    model = fusion.build()
+    assert fusion.params == sum(value.size for value in get_weights(model).values())
+    assert fusion.size_bytes == 4 * fusion.params
+
+    matrices = sum(value.size for value in get_weights(model).values() if value.ndim == 2)
+    assert fusion.macs == (matrices if fusion.is_fitted else 0)
+
+
+@pytest.mark.parametrize("kind", CHOSEN_FROM)
+def test_the_converted_file_is_about_its_weights(kind, tmp_path):
+    from edvit_tf.export.convert import convert
+
+    made_of = KINDS[kind]((64,) * 4, ((0, 1, 2), (3, 4, 5), (6, 7), (8, 9)), 10, 0.5)
+    weights = get_weights(made_of.build())
+    convert(*made_of.graph(weights), tmp_path / "fusion.tflite", weights)
+    found = (tmp_path / "fusion.tflite").stat().st_size
+    assert made_of.size_bytes <= found < made_of.size_bytes + 8192
+
+
+def kinds(num_classes: int, members: int = 10, width: int = 64) -> dict[str, Fusion]:
+    groups = tuple(tuple(part.tolist()) for part in np.array_split(np.arange(num_classes), members))
+    return {kind: KINDS[kind]((width,) * members, groups, num_classes, 0.5) for kind in CHOSEN_FROM}
+
+
+def test_the_smallest_kind_that_is_as_good_as_the_best_is_chosen():
+    found = kinds(10)
+    sizes = [found[kind].size_bytes for kind in ("average", "low_rank", "linear", "tower")]
+    assert sizes == sorted(sizes)
+    assert sizes[1] < sizes[2] / 1.9
+
+    even = dict.fromkeys(CHOSEN_FROM, 0.9)
+    assert chosen_kind(found, even, 1 << 20) == "average"
+    assert chosen_kind(found, even | {"tower": 0.9011}, 1 << 20) == "tower"
+    # within a tenth of a point
+    assert chosen_kind(found, even | {"tower": 0.9011, "linear": 0.9001}, 1 << 20) == "linear"
+    assert chosen_kind(found, even | {"tower": 0.901}, 1 << 20) == "average"
+
+
+def test_a_fusion_larger_than_a_devices_file_is_not_chosen():
+    found = kinds(10)
+    best_is_large = {"average": 0.8, "low_rank": 0.85, "linear": 0.86, "tower": 0.95}
+    under = found["tower"].size_bytes
+    assert chosen_kind(found, best_is_large, under + 1) == "tower"
+    assert chosen_kind(found, best_is_large, under) == "linear"
+    assert chosen_kind(found, best_is_large, 10) == "average"  # none fits: the smallest
+
+
+def test_of_a_device_of_the_papers_size_every_fusion_but_the_largest_towers_has_room():
+    """ViT-Base at d = 64 of ten devices, as the recipes cut it: 100 classes, too."""
+    from edvit_tf.models import architecture
+    from edvit_tf.models.vit.presets import vit_config
+
+    base = vit_config("vit_base", (224, 224, 3), 100)
+    sub = base.pruned(1, 11, "keep")
+    file = architecture(sub).file_bytes(sub)
+    for num_classes in (10, 100):
+        for kind, fused in kinds(num_classes, width=sub.feature_dim).items():
+            assert fused.size_bytes < file, (kind, num_classes)

@@ -63,6 +63,30 @@ def test_a_sound_bundle_is_reconciled(made, result):
     json.dumps(result)
 
 
+@pytest.mark.parametrize("kind", ["average", "low_rank"])
+def test_every_kind_of_fusion_is_reconciled_with_copies_of_one_model(kind, tmp_path):
+    from edvit_tf.report.audit import audit
+
+    views = [{}, {"mirrored": True}, {"right": 1}]
+    found = audit(made_bundle.write(tmp_path / "bundle", views=views, fusion=kind))
+    fusion = found["models"][-1]
+    assert fusion["reasons"] == [] and found["reconciled"]
+    assert fusion["params_config"] == fusion["params_keras"]
+    assert fusion["macs"] >= 3 * 24 * 3  # half the rank of six classes
+    # who holds a sub-model has room for the fusion
+    assert all(fusion["tflite_bytes"] < own["tflite_bytes"] for own in found["models"][:-1])
+
+
+def test_a_fusion_of_an_unknown_kind_is_said_to_be_of_a_newer_version(made, tmp_path):
+    from edvit_tf.report.audit import audit
+
+    folder = changed(made, tmp_path, lambda m, _: m["fusion"].update(kind="forest"))
+    with pytest.raises(
+        BundleError, match=r"the kind 'forest'; this version knows tower, .*Use the"
+    ):
+        audit(folder)
+
+
 def test_the_text_is_ascii_shows_every_layer_and_equal_summaries_once(result):
     from edvit_tf.report.audit import text
 

@@ -62,9 +62,9 @@ def write(
     its `files`. `run` are further fields of its RunConfig, such as flavours.
     """
     from edvit_tf.export.bundle import BundleParts, write_bundle
+    from edvit_tf.export.fusion import fusion_of
     from edvit_tf.models.vit.keras_model import build_vit
     from edvit_tf.models.weights import get_weights
-    from edvit_tf.training.fuse import build_fusion
 
     if spec is None:
         spec = MEL if mel is True else mel or ImageSpec(*config.image_shape)
@@ -89,7 +89,7 @@ def write(
     )
     names = sorted(name for sub in subs for name in sub.devices)
     devices = tuple(DeviceSpec(name=name) for name in names)
-    model, fusion = build_vit(config), build_fusion((config.hidden_dim,) * count, len(labels))
+    model = build_vit(config)
     rng = np.random.default_rng(0)
 
     def drawn(of):
@@ -106,28 +106,32 @@ def write(
         weights = weights[:1] * count
 
     fit = TrainConfig(epochs=1)
+    run_config = RunConfig(
+        "demo",
+        DataConfig("mnist", config.image_shape[:2]),
+        "vit_smoke",
+        fit,
+        fit,
+        fit,
+        num_devices=len(devices),
+        **run,
+    )
+    plan = Plan(subs, devices, None, "random", "greedy")
+    kind = fusion_of(run_config, plan, len(labels))
+    fusion = drawn(kind.build()) if kind.is_fitted else kind.weights_from(weights)
     folder.mkdir()
     write_bundle(
         folder,
         BundleParts(
-            run=RunConfig(
-                "demo",
-                DataConfig("mnist", config.image_shape[:2]),
-                "vit_smoke",
-                fit,
-                fit,
-                fit,
-                num_devices=len(devices),
-                **run,
-            ),
-            plan=Plan(subs, devices, None, "random", "greedy"),
+            run=run_config,
+            plan=plan,
             labels=labels,
             input_spec=spec,
             input_files=files or {},
             data={"name": "mnist", "source": "made up", "synthetic": True},
             splits={},
             sub_models=tuple(weights),
-            fusion=drawn(fusion),
+            fusion=fusion,
         ),
     )
     for index, view in enumerate(views or ()):
