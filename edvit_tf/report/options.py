@@ -146,7 +146,8 @@ def _copies(results: Results, rows: dict[str, Compared], devices: int) -> list[W
                 latency_ms=ms,
                 device_bytes=size,
                 total_bytes=None if size is None else devices * size,
-                answers_per_second=_rate(ms, devices / count),
+                # as often as the view that fewest devices hold
+                answers_per_second=_rate(ms, devices // count),
                 lost=with_devices_lost(held, left),
                 training=_single_training(results),
                 predictions="copies" if whole else None,

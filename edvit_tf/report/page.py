@@ -131,7 +131,8 @@ def _plan(manifest: Manifest, results: Results) -> str:
     plan = manifest.plan
     groups = []
     for sub in results.sub_models:
-        groups.append([sub.name, ", ".join(sub.devices), ", ".join(sub.labels)])
+        classes = results.classes_said(sub.labels)
+        groups.append([sub.name, ", ".join(sub.devices), classes])
 
     rows = []
     for device in plan.devices:

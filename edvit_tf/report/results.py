@@ -86,6 +86,12 @@ class Results:
         """Whether every sub-model answers for all classes, as copies do."""
         return all(len(sub.labels) == len(self.labels) for sub in self.sub_models)
 
+    def classes_said(self, labels: tuple[str, ...]) -> str:
+        """The classes of a sub-model, by name where they are not all."""
+        if len(labels) == len(self.labels) and len(self.sub_models) > 1:
+            return "all classes"
+        return ", ".join(labels)
+
     def rival_name(self, key: str) -> str:
         """What a rival is, in words: where a device holds several sub-models, the one of a device's
         size is as large as those of the fullest.

@@ -6,7 +6,7 @@ from edvit_tf.report.compared import SHORT
 from edvit_tf.report.entries import Step
 from edvit_tf.report.figures import ARROW, note, panels, stage_chart, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.tables import stage_cell, stage_rows, stage_steps
+from edvit_tf.report.tables import stage_cell, stage_rows, stage_steps, together_rows
 
 
 def stages(results: Results) -> str:
@@ -49,6 +49,21 @@ def stages(results: Results) -> str:
             "Share of the validation windows of the sub-model's own classes alone that is named "
             "right."
         )
+        + _together(results)
+    )
+
+
+def _together(results: Results) -> str:
+    """Members of a joint fleet alone, before and after they were trained together."""
+    rows = []
+    for name, step in together_rows(results):
+        rows.append([name, stage_cell(step, ("cut", "fit"), f" {ARROW} ", width=0)])
+    if not rows:
+        return ""
+    head = ["balanced, %", f"together\nbefore {ARROW} after"]
+    return table(head, rows) + note(
+        "Validation windows, each member alone under its own view: as the one model is, from which "
+        "all start, and after they were trained together."
     )
 
 

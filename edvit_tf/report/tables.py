@@ -155,7 +155,18 @@ def stages_table(results: Results) -> str:
         for step, names, width in zip(history, keys, widths, strict=True):
             line += f"{stage_cell(step, names, ' -> '):>{width}}"
         lines.append(f"{line}  {labels}")
+
+    for name, step in together_rows(results):
+        lines.append(f"{name:<24}trained together: {stage_cell(step, ('cut', 'fit'), ' -> ')}")
     return "\n".join(lines)
+
+
+def together_rows(results: Results) -> list[tuple[str, Step]]:
+    """(name, what its training with the others came to) of each member of a joint fleet."""
+    rows = []
+    for sub in results.sub_models:
+        rows += [(sub.name, step) for step in sub.stages if step.stage == "together"]
+    return rows
 
 
 def stage_rows(
@@ -164,10 +175,10 @@ def stage_rows(
     """(name, classes, stages) of each model that was cut and fitted: sub-models, then rivals, which
     `names` may call otherwise. All have the same stages: those of the first.
 
-    Copies are not among them: they have the single model's cuts.
+    Copies and members of a joint fleet are not among them: they have the single model's cuts.
     """
-    # copies are the single model, which has a row of its own
-    fleet = () if results.fleet.kind == "copies" and results.rivals else results.sub_models
+    # what is made of the single model has its cuts, and no row of its own
+    fleet = () if results.knows_all and "single" in results.rivals else results.sub_models
     found = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in fleet]
     for key, model in results.rivals.items():
         found.append(((names or {}).get(key, key), "all classes", model.stages))
@@ -234,10 +245,13 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     # All sub-models of a plan have one architecture, whose widths are the columns.
     columns = architecture(plan.sub_models[0].config).COLUMNS
     titles = "".join(f"{title:>6}" for title in columns)
+    every = {c for sub in plan.sub_models for c in sub.classes}
     lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
 
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
+        if len(plan.sub_models) > 1 and len(names) == len(every):
+            names = ["all classes"]
         widths = "".join(f"{getattr(sub.config, field):>6}" for field in columns.values())
         lines.append(
             f"{sub.name:<14}{widths}"

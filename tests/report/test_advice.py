@@ -18,7 +18,7 @@ from edvit_tf.report.options import ways
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
 from edvit_tf.report.sweep import sweep_row, sweep_text
-from edvit_tf.report.tables import results_table
+from edvit_tf.report.tables import results_table, stages_table
 from edvit_tf.report.verdict import verdict
 from tests.support.commands import run_command
 from tests.support.made_figures import accuracy, copies_figures, figures, with_copies
@@ -301,6 +301,39 @@ def test_the_command_needs_nothing_but_the_bundle(tmp_path):
     (tmp_path / "predictions.npz").write_bytes(b"PK\x03\x04 cut short")
     code, _, err = run_command(["advise", str(tmp_path)])
     assert code == BundleError.exit_code and "predictions.npz cannot be read" in err
+
+
+def test_a_joint_fleet_has_the_single_models_cuts_and_a_training_together(tmp_path):
+    manifest, results = copies_figures([0.6, 0.7], 0.6)
+    results["fleet"]["kind"] = manifest["plan"]["strategy"] = "joint"
+    cuts = results["single"]["stages"]
+    for sub in results["sub_models"]:
+        after = {"before": 0.5, "cut": 0.51, "fit": 0.72}
+        together = {
+            "stage": "together",
+            "history": {"samples": 500},
+            "config": {"num_classes": 4},
+            "accuracy": {key: {"group": share, "all": share} for key, share in after.items()},
+        }
+        sub["stages"] = [*cuts, together]
+
+    html = page_of(tmp_path, manifest, results)
+    assert "51.0 \u2192 72.0" in html and html.count('<td class="t">submodel-00</td>') >= 1
+    read = results_from_dict(results)
+    text = stages_table(read)
+    assert "submodel-01             trained together:  51.0 ->  72.0" in text
+    assert [line.split()[0] for line in text.splitlines()[2:]] == [
+        "single",
+        "submodel-00",
+        "submodel-01",
+    ]
+    # the one model's 400 samples once, 500 of each of the two
+    said = " ".join(verdict(read, compared(manifest_from_dict(manifest).fusion, read)))
+    assert "goes on from the base: 1,400 training samples" in said
+    found = advised(manifest, results)
+    assert [row.way.name for row in found.rows if row.way.key == "joint"] == [
+        "joint fleet, 2 sub-models"
+    ]
 
 
 def test_what_other_sections_say_of_copies_holds():
