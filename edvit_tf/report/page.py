@@ -18,7 +18,7 @@ from edvit_tf.report.advice import Advice, advice
 from edvit_tf.report.advised import advice_section
 from edvit_tf.report.calibration import calibration
 from edvit_tf.report.compared import Compared, compared, counted
-from edvit_tf.report.confusion import confusion
+from edvit_tf.report.confusion import MOST_CLASSES, confusion
 from edvit_tf.report.entries import Data, Size, Step
 from edvit_tf.report.figures import mib, note, number, table
 from edvit_tf.report.flavours import flavours
@@ -189,7 +189,7 @@ def _data(data: Data) -> str:
         return f"{size.recordings:,}{windows}"
 
     rows = []
-    for label in data.labels:
+    for label in _shown_classes(data):
         rows.append([label, *(cell(split.per_class[label]) for split in splits.values())])
     rows.append(["all", *(cell(split) for split in splits.values())])
 
@@ -209,9 +209,21 @@ def _data(data: Data) -> str:
     ]
 
     told = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    caption = f"{data.noun}s{' / windows' if windowed else ''}"
+    unlisted = len(data.labels) - (len(rows) - 1)
+    some = f"; the five smallest and largest of {len(data.labels)} classes" if unlisted else ""
+    caption = f"{data.noun}s{' / windows' if windowed else ''}{some}"
     last = len(rows) - 1
     return f"<ul>{told}</ul>" + table(["class", *splits], rows, strong=(last,), caption=caption)
+
+
+def _shown_classes(data: Data) -> list[str]:
+    """All classes, or of many the smallest and the largest by their training data."""
+    labels = list(data.labels)
+    if len(labels) <= MOST_CLASSES or "train" not in data.splits:
+        return labels
+    sizes = data.splits["train"].per_class
+    labels.sort(key=lambda label: sizes[label].recordings)
+    return [*labels[:5], *labels[-5:]]
 
 
 def _training(manifest: Manifest, results: Results) -> str:

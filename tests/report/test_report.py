@@ -286,6 +286,23 @@ def test_every_count_of_the_confusion_matrix_is_shown(tmp_path):
     assert "none" in matrix([[0, 0], [0, 3]], ["a", "b"])  # a class without test data
 
 
+def test_of_many_classes_the_page_has_the_pairs_that_are_confused_most(tmp_path):
+    """A matrix of 242 classes would be 17 MB."""
+    labels = [f"class-{i}" for i in range(242)]
+    manifest, results = figures(count=2, labels=labels)
+    results["confusion"] = [[0] * 242 for _ in labels]
+    for i in range(242):
+        results["confusion"][i][i] = 19
+    results["confusion"][7][9] = 6
+    results["confusion"][8][3] = 1
+    html = written(tmp_path, manifest, results)
+    assert len(html) < 300_000 and 'class="matrix"' not in html
+    text = text_of(html)
+    assert "class-7 class-9 6 76 % of 25 class-8 class-3 1 95 % of 20" in text
+    assert "of the 7 errors are between classes" in text
+    assert "the five smallest and largest of 242 classes" in text
+
+
 def test_pictures_are_not_called_recordings(tmp_path):
     manifest, results = figures()
     results["data"] = copy.deepcopy(results["data"]) | {"kind": "image"}
