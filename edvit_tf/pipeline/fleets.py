@@ -53,6 +53,11 @@ def fleet(run: Run, folder: Path) -> dict:
             run.split, run.base, run.single.kept, run.config, choice.kind, members=count
         )
 
+    # what a fleet can gain, before any of it is trained
+    if gap is not None:
+        print(
+            f"the base less the one model, on validation data: {100 * gap:+.1f} points", flush=True
+        )
     print(f"fleet: {choice.kind} ({choice.reason})", flush=True)
     return {
         "kind": choice.kind,
