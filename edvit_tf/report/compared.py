@@ -139,11 +139,12 @@ def _copies(results: Results) -> list[Compared]:
         return []
 
     single, most = results.rivals["single"], copies.most
-    one = _alone("copies", "", single, results.turns)
+    one = _alone("single", "", single, results.turns)  # each is that file
     size = copies.file_bytes or single.deployed_bytes
     return [
         replace(
             one,
+            key="copies",
             name=f"{most.devices} copies of that one, a view each",
             accuracy=most.tflite,
             device_bytes=size,

@@ -167,11 +167,16 @@ def test_copies_beside_a_fleet_have_their_row_everywhere(tmp_path):
     manifest, results = figures(0.7, 0.6)
     with_copies(results, [0.6, 0.65])
     results["comparisons"] = {"single": comparison(25, 5), "copies": comparison(20, 10)}
+    passes = {
+        name: [0.5, 0.5] for name in ("single", "base", "fusion", "submodel-00", "submodel-01")
+    }
+    results["turns"] = {"passes": 2, "runs": 10, "runtime": "tflite-runtime", "models": passes}
     read = results_from_dict(results)
     row = next(
         row for row in compared(manifest_from_dict(manifest).fusion, read) if row.key == "copies"
     )
     assert (row.device_bytes, row.total_bytes, row.macs) == (41_000, 82_000, 82_000)
+    assert row.times.median == 0.5  # as the single model's in the alternating passes
     assert "2 copies of it, a view each" in results_table(read)
 
     text = page_of(tmp_path, manifest, results)
