@@ -135,6 +135,13 @@ def _add_run(run, name: str) -> None:
         "work folder of an earlier run with the same data, base and seed",
     )
     run.add_argument(
+        "--shared-weights",
+        type=user_path,
+        metavar="FILE.npz",
+        help="weights by name of the model of all classes of a device's size, trained elsewhere, "
+        "as by python -m edvit_tf.study.fleet: in the place of its training here",
+    )
+    run.add_argument(
         "--jobs",
         type=positive,
         default=1,
@@ -221,6 +228,7 @@ def _run(args, config: RunConfig) -> int:
         base=args.base,
         overwrite=args.overwrite,
         reuse=args.reuse,
+        shared_weights=args.shared_weights,
         jobs=args.jobs,
     )
 

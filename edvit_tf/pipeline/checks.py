@@ -13,12 +13,16 @@ from edvit_tf.config import BASELINES, RunConfig
 from edvit_tf.errors import AccuracyError, DataError, ExportError, OutputError
 from edvit_tf.export.parity import LARGEST, LARGEST_OF_SPREAD, SPREAD_TIMES, TOLERANCES
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.planning.plan import plan_groups, starting_heads
+from edvit_tf.pipeline.member import single_kept, splits_classes
+from edvit_tf.planning.fleets import plan_of_all
+from edvit_tf.planning.plan import Plan, plan_groups, starting_heads
 
 
-def check_plan(config: RunConfig, dataset, base: ModelConfig) -> None:
-    """Raises PlanError if there is no plan for a base of these widths, whatever the groups; and
-    DataError where groups are made by the base's confusions and the validation split lacks a class.
+def check_plan(config: RunConfig, dataset, base: ModelConfig) -> Plan:
+    """A class split of a base of these widths, by random groups.
+
+    Raises PlanError if there is none, whatever the groups; and DataError where groups are made by
+    the base's confusions and the validation split lacks a class.
     """
     if config.strategy != "random":
         seen = {recording.label for recording in dataset.recordings("validation")}
@@ -30,7 +34,11 @@ def check_plan(config: RunConfig, dataset, base: ModelConfig) -> None:
                 "random."
             )
 
-    plan_groups(config, base)
+    split = plan_groups(config, base)
+    # a fleet of the one model needs devices that can hold it
+    if not splits_classes(config, split):
+        plan_of_all(split, base, single_kept(config, split, base), config, config.fleet, None)
+    return split
 
 
 def preflight(out: Path, work: Path, needed_bytes: int) -> None:

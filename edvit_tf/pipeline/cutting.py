@@ -15,7 +15,7 @@ from edvit_tf.models import ModelConfig, architecture, config_from_dict
 from edvit_tf.pipeline.budget import Budget, training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import GROUP, HEAD, PLAIN, Member
-from edvit_tf.pipeline.stage import Run, Stage
+from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.store import stage_seed
 
 _READ = ("data", "base", "teacher", "plan")
@@ -32,6 +32,8 @@ def stages_of(member: Member) -> list[Stage]:
             # Its weights come from the member that it starts from, which may be another one.
             before = (_start(member),)
         build = builds.get(step) or partial(cut_and_fit, cut=step)
+        if member.is_given:
+            build, before = take_given, (OUTSIDE,)
         name = member.stage(step)
         found.append(Stage(name, (*_READ, *before), partial(build, member=member)))
         before = (name,)
@@ -105,6 +107,18 @@ def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
         accuracy["fit"] = accuracy.get("repair", accuracy["cut"])  # no fit follows
 
     return _stored(folder, widths, weights, history, accuracy)
+
+
+def take_given(run: Run, folder: Path, member: Member) -> dict:
+    """A model of all classes as it was trained elsewhere."""
+    validation = Split(run.stages, "validation")
+    stored = run.stages.arrays("teacher", "teacher.npz")
+    weights = run.stages.arrays(OUTSIDE)
+
+    said = stored["validation_probabilities"]
+    accuracy = {"before": base_accuracy(said, validation.labels, member.classes)}
+    accuracy["cut"] = accuracy["fit"] = _accuracy(member.widths, weights, validation, member)
+    return _stored(folder, member.widths, weights, {}, accuracy)
 
 
 def specialise(run: Run, folder: Path, member: Member) -> dict:

@@ -31,11 +31,19 @@ READ_BY_SHARED = (
 )
 
 
-def describe(config: RunConfig, dataset, splits: dict, origin: str | None, jobs: int) -> dict:
+def describe(
+    config: RunConfig,
+    dataset,
+    splits: dict,
+    origin: str | None,
+    jobs: int,
+    shared_weights: str | None = None,
+) -> dict:
     """All that the weights of a run depend on, as plain JSON.
 
-    `splits` are the ids of each split, `origin` says where a given base comes from. How accurate
-    the result is to be is left out: another requirement needs no new training.
+    `splits` are the ids of each split, `origin` says where a given base comes from,
+    `shared_weights` is the digest of weights that were trained elsewhere. How accurate the result
+    is to be is left out: another requirement needs no new training.
     """
     description = {
         "config": config.replace(min_accuracy=None).to_dict(),
@@ -51,6 +59,8 @@ def describe(config: RunConfig, dataset, splits: dict, origin: str | None, jobs:
     # Fits of fewer threads may differ in rounding.
     if jobs != 1:
         description["jobs"] = jobs
+    if shared_weights is not None:
+        description["shared_weights"] = shared_weights
     return description | _precision(config)
 
 
@@ -117,6 +127,8 @@ def _start(description: dict, fields: Sequence[str]) -> dict:
     config = {name: description["config"].get(name) for name in fields}
     start = {**description, "config": config}
     start.pop("jobs", None)  # processes fit members alone
+    if "shared_training" not in fields:
+        start.pop("shared_weights", None)
     return start
 
 

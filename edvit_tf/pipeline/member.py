@@ -40,6 +40,7 @@ class Member:
     # distillation. None: cut from the base, with a fit after each cut.
     starts_from: str | None = None
     devices: tuple[str, ...] = ()  # that hold it
+    is_given: bool = False  # its weights come from outside, in the place of all its cuts
     # The stage and the file whose weights it has as they are; None: those of its own last step.
     made_of: tuple[str, str] | None = None
 
@@ -70,6 +71,8 @@ class Member:
         """
         if self.made_of is not None:
             return ()
+        if self.is_given:
+            return self.way[-1:]
 
         # PLAIN has both: it starts from cuts of its own.
         cuts = self.way if self.starts_from in (None, self.name) else ()
@@ -94,6 +97,14 @@ class Member:
 def splits_classes(config: RunConfig, split: Plan) -> bool:
     """Whether the fleet is that of the class split: it was asked for, or there is one device."""
     return config.fleet == "classes" or len(split.devices) == 1
+
+
+def may_be_given(member: Member, config: RunConfig, split: Plan) -> bool:
+    """Whether weights from outside may take the place of a member's training: a shared model's, or
+    that of the one model which the fleet is made of.
+    """
+    made_of = member.kind == SINGLE and not splits_classes(config, split)
+    return member.kind == SHARED or made_of
 
 
 def members(config: RunConfig, split: Plan, base: ModelConfig) -> tuple[Member, ...]:

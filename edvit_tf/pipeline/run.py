@@ -30,9 +30,10 @@ from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
+from edvit_tf.pipeline.outside import digest_of, fitting_share, outside, read_weights
 from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, publish
 from edvit_tf.pipeline.results import results_of
-from edvit_tf.pipeline.stage import Run, Stage
+from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.store import lock, may_replace, open_stages
 from edvit_tf.report.tables import plan_table
 
@@ -46,6 +47,7 @@ def run(
     overwrite: bool = False,
     reuse: Path | None = None,
     jobs: int = 1,
+    shared_weights: Path | None = None,
 ) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`,
     whole, at the end.
@@ -56,6 +58,8 @@ def run(
     from the same start: its inputs, base, the base's answers, and shared models of widths that both
     fleets have are taken, which come out the same. `jobs` processes fit members at once; as they
     have fewer threads each, their weights may differ in rounding from those of one process.
+    `shared_weights` is an .npz file that takes the place of the shared training: weights by name of
+    a model of all classes, of the widths that the plan gives it.
 
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError,
     ExportError, ConfigError, DataError, and RuntimeMissing when there is no TFLite runtime to
@@ -74,7 +78,7 @@ def run(
     work = out.with_name(out.name + ".work")
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
-    description = _description(config, dataset, base, jobs)
+    description = _description(config, dataset, base, jobs, shared_weights)
     key = digest(description)
 
     # An earlier start of this very run was told to replace what stands there: it goes on.
@@ -85,7 +89,7 @@ def run(
         return results
 
     # What would fail at the end is found before the beginning.
-    _check(config, dataset, base, out, work)
+    _check(config, dataset, base, out, work, shared_weights)
     if reuse is not None:
         _check_reuse(reuse, work, overwrite, description)
 
@@ -94,7 +98,7 @@ def run(
         # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()
         now = Run(stages, config)
-        _make_stages(now, dataset, base, jobs, reuse, description)
+        _make_stages(now, dataset, base, jobs, reuse, description, shared_weights)
 
         seconds = round(time.perf_counter() - started, 1)
         results = results_of(now, description["base"], seconds)
@@ -103,7 +107,13 @@ def run(
 
 
 def _make_stages(
-    now: Run, dataset, base: Path | None, jobs: int, reuse: Path | None, description: dict
+    now: Run,
+    dataset,
+    base: Path | None,
+    jobs: int,
+    reuse: Path | None,
+    description: dict,
+    shared_weights: Path | None,
 ) -> None:
     """Every stage of a run in its order, each with what it reads; between them what is told, taken
     from an earlier run, and checked.
@@ -118,6 +128,10 @@ def _make_stages(
         Stage("plan", ("data", "base", "teacher"), steps.plan),
     )
     print(plan_table(now.split, list(now.labels)), flush=True)
+
+    if shared_weights is not None:
+        build = partial(outside, given=shared_weights)
+        now.make(Stage(OUTSIDE, ("data", "base", "plan"), build))
 
     # What is cut and fitted, each in stages of its own (`cutting.stages_of`).
     take_shared(now, reuse, description)
@@ -153,23 +167,37 @@ def _validated(now: Run) -> tuple[dict, dict]:
     return fused["validation"], taught["validation"]
 
 
-def _description(config: RunConfig, dataset, base: Path | None, jobs: int) -> dict:
+def _description(
+    config: RunConfig, dataset, base: Path | None, jobs: int, shared_weights: Path | None
+) -> dict:
     """What the run is made from (`describe`)."""
     from edvit_tf.models.sources import base_origin
 
     splits = {split: dataset.split_ids(split) for split in SPLITS}
     origin = None if base is None else base_origin(base, digest(splits))
-    return describe(config, dataset, splits, origin, jobs)
+    given = None if shared_weights is None else digest_of(shared_weights)
+    return describe(config, dataset, splits, origin, jobs, given)
 
 
-def _check(config: RunConfig, dataset, base: Path | None, out: Path, work: Path) -> None:
-    """What can be known to fail is found before training: base, plan, room, another's folder."""
+def _check(
+    config: RunConfig,
+    dataset,
+    base: Path | None,
+    out: Path,
+    work: Path,
+    shared_weights: Path | None,
+) -> None:
+    """What can be known to fail is found before training: base, plan, weights from outside, room,
+    another's folder.
+    """
     # Shapes alone count here: mean and std are known once the inputs are read.
     expected = steps.base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
     if base is not None:
         expected = architecture(expected).load_base(base, expected, dataset.labels).config
 
-    check_plan(config, dataset, expected)
+    split = check_plan(config, dataset, expected)
+    if shared_weights is not None:
+        fitting_share(read_weights(shared_weights), config, split, expected)
     preflight(out, work, needed_bytes(config, dataset, expected))
 
 

@@ -1,7 +1,7 @@
 """What a stage of a run is, and what it reads: the run, as far as it has come."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from edvit_tf.pipeline.member import (
     SINGLE,
     Member,
     copies,
+    may_be_given,
     members,
     shared_models,
     splits_classes,
@@ -21,6 +22,7 @@ from edvit_tf.pipeline.member import (
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
 
+OUTSIDE = "outside"  # the stage of weights that were trained elsewhere (`outside.py`)
 TOGETHER = "together"  # the stage of members of all classes that are trained on as one fleet
 
 
@@ -82,7 +84,14 @@ class Run:
     @cached_property
     def members(self) -> tuple[Member, ...]:
         """What is cut and fitted: the sub-models of a class split, then the rivals."""
-        return members(self.config, self.split, self.base)
+        return tuple(map(self._as_given, members(self.config, self.split, self.base)))
+
+    def _as_given(self, member: Member) -> Member:
+        """A member, or the same of weights from outside where those are its own."""
+        if not self.stages.has(OUTSIDE) or not may_be_given(member, self.config, self.split):
+            return member
+        kept = self.stages.result(OUTSIDE)["kept"]
+        return replace(member, is_given=True) if member.kept == kept else member
 
     @cached_property
     def sub_models(self) -> tuple[Member, ...]:
@@ -145,7 +154,8 @@ class Run:
     @cached_property
     def shared(self) -> tuple[Member, ...]:
         """The models of all classes from which members start; none without a shared training."""
-        return tuple(shared_models(self.config, self.members, self.base))
+        found = shared_models(self.config, self.members, self.base)
+        return tuple(map(self._as_given, found))
 
     @cached_property
     def fusion(self) -> Fusion:
