@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,16 +18,19 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from edvit_tf.planning.partition import partition
 from edvit_tf.study.fleet import experiments as study
 from edvit_tf.study.fleet import stacked, vit
 from edvit_tf.study.fleet.cutting import Cutter, best_kept, dealt
-from edvit_tf.study.fleet.fitting import Material, fit
+from edvit_tf.study.fleet.fitting import AUGMENTS, Fit, Material, fit
 from edvit_tf.study.fleet.pack import Pack, read_pack
+from edvit_tf.study.fleet.varied import VIEWS, views_of
 
 SMOOTHING = 0.1
 DISTILLATION = 0.5
 SHARED = 0.3  # of the units, where they are dealt out
 REFITTED, SCORED = 2048, 256  # pictures
+FLEET = 3  # members, from which on features are put side by side: fewer are rates to choose from
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,27 +39,45 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("pack", type=Path, metavar="PACK", help="folder of `edvit study fleet`")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and weights")
     parser.add_argument("--kept", type=int, default=1, help="heads' share a member keeps (1)")
+    parser.add_argument("--members", type=int, default=10, help="of a fleet, 2 to 10 (10)")
+    parser.add_argument(
+        "--table", choices=study.TABLES, default="few", help="of experiments, by classes (few)"
+    )
     parser.add_argument("--only", nargs="*", metavar="NAME", help="of the experiments, by name")
     parser.add_argument("--epochs", type=float, help="in the place of each experiment's own")
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument(
+        "--augment", choices=AUGMENTS, default="shift_flip", help="of the training pictures"
+    )
+    parser.add_argument("--test", action="store_true", help="tell figures of the test split too")
+    parser.add_argument("--threads", type=int, help="of a CPU (all of its cores)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
+    if not 2 <= args.members <= len(VIEWS):
+        parser.error(f"--members is {args.members}; a fleet has 2 to {len(VIEWS)}, a view each")
+    if args.threads:
+        torch.set_num_threads(args.threads)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    laboratory = Laboratory(read_pack(args.pack), args.kept, args.seed)
+    splits = ("train", "validation", "test") if args.test else ("train", "validation")
+    laboratory = Laboratory(read_pack(args.pack), args.kept, args.seed, args.augment, splits)
     trained: dict[str, stacked.Stack] = {}
     results = []
-    for experiment in study.EXPERIMENTS:
+    print(study.TITLES)
+    for experiment in study.TABLES[args.table]:
         if args.only and experiment.name not in args.only:
             continue
-        changes = {"batch_size": args.batch, "seed": args.seed}
+        changes = {"batch_size": args.batch, "seed": args.seed, "augment": args.augment}
         if args.epochs is not None:
             changes["epochs"] = args.epochs
         experiment = dataclasses.replace(
-            experiment, fit=dataclasses.replace(experiment.fit, **changes)
+            experiment,
+            members=experiment.members or args.members,
+            fit=dataclasses.replace(experiment.fit, **changes),
         )
         trained[experiment.name], result = laboratory.run(experiment, trained)
         results.append(result)
+        print(study.row_of(result), flush=True)
         (args.out / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
         laboratory.save(trained[experiment.name], args.out / f"{len(results):02d}")
     return 0
@@ -64,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
 class Laboratory:
     """A packed data set on the accelerator, with its base's answers and cuts."""
 
-    def __init__(self, pack: Pack, kept: int, seed: int):
+    def __init__(self, pack: Pack, kept: int, seed: int, augment: str, splits: Sequence[str]):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_float32_matmul_precision("high")
         self.started = time.perf_counter()
@@ -73,33 +95,62 @@ class Laboratory:
         self.final = self.config.pruned(kept, self.config.num_classes, heads="keep")
         self.base = {n: self._there(v) for n, v in pack.weights.items()}
 
-        self.pictures = {split: self._decoded(pack, split) for split in ("train", "validation")}
+        # a mirrored character is another one, or none
+        self.views = views_of(self.config.image_shape[0], mirrored=augment == "shift_flip")
+        self.pictures = {split: self._decoded(pack, split) for split in splits}
         self.labels = {split: self._there(pack.labels[split]) for split in self.pictures}
         self.material = self._material()
 
         draw = np.random.default_rng(seed).permutation(len(self.labels["train"]))
         self.order = self._there(draw)
         self.cutter = Cutter(self.config, self.base, self._patches(self.order[:REFITTED]))
+        self._best: dict[str, int] = {}  # member of an experiment
         self._cuts: dict[tuple[str, int], list[vit.Weights]] = {}
 
     def run(
         self, experiment: study.Experiment, before: dict[str, stacked.Stack]
     ) -> tuple[stacked.Stack, dict]:
-        """What was trained, and its figures on the validation pictures."""
+        """What was trained, and its figures on the validation pictures (and the test's)."""
         self.say(experiment.name)
-        start = self._start(experiment, before)
-        whole = fit(self.final, start, self.material, experiment.fit, self.say)
+        changes = {}
+        if experiment.own_views:
+            changes["fixed_views"] = self.views[: experiment.members]
+        if experiment.grouped:
+            changes["groups"] = self._groups(experiment.grouped, experiment.members)
+        settings = dataclasses.replace(experiment.fit, **changes)
+        whole = fit(self.final, self._start(experiment, before), self.material, settings, self.say)
 
-        pictures, labels = self.pictures["validation"], self.labels["validation"]
-        together = experiment.fit.together
         result = dataclasses.asdict(experiment)
-        for name, views in (("as it is", study.VIEWS[:1]), ("views", study.VIEWS)):
-            views = views if len(views) == 1 else views[: experiment.members]
-            logits = study.answers(self.final, whole, pictures, views)
-            result[name] = study.figures(logits, labels, together)
-        result["copies of the first"] = study.copies(self.final, whole, 0, pictures, labels)
+        result |= self._figures(whole, settings, "validation")
+        self._best[experiment.name] = int(np.argmax(result["as it is"]["alone"]))
+        for split in self.pictures:
+            if split not in ("train", "validation"):
+                result[split] = self._figures(whole, settings, split)
         self.say(json.dumps(result))
         return whole, result
+
+    def _figures(self, whole: stacked.Stack, settings: Fit, split: str) -> dict:
+        """With one view and with each member's own; and of copies of the best member."""
+        pictures, labels = self.pictures[split], self.labels[split]
+        members = len(whole["token"])
+        result: dict = {}
+        for name, views in (("as it is", self.views[:1]), ("views", self.views[:members])):
+            seen = study.features(self.final, whole, pictures, views)
+            logits = stacked.logits(whole, seen)
+            found = study.figures(logits, labels, settings.together)
+            if settings.groups:
+                found["fleet"] = study.accuracy(study.by_owner(logits, settings.groups), labels)
+            if members >= FLEET:
+                learnt = study.features(self.final, whole, self.pictures["train"], views)
+                scores = study.by_ridge(learnt, self.labels["train"], seen, self.config.num_classes)
+                found["ridge"] = study.accuracy(scores, labels)
+            result[name] = found
+
+        best = int(np.argmax(result["as it is"]["alone"]))
+        result["copies of the best"] = study.copies(
+            self.final, whole, best, pictures, labels, self.views
+        )
+        return result
 
     def save(self, whole: stacked.Stack, folder: Path) -> None:
         """Writes each member's weights."""
@@ -140,7 +191,8 @@ class Laboratory:
 
         _, seen = self._answers("validation")
         self.say(f"base: {study.accuracy(seen, self.labels['validation'])} % of validation")
-        return Material(self.pictures["train"], targets, goals)
+        self.likeness = logits.softmax(1)
+        return Material(self.pictures["train"], targets, goals, self.labels["train"])
 
     def _answers(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(features, logits) of the base."""
@@ -156,7 +208,8 @@ class Laboratory:
         if experiment.start not in (study.BEST, study.UNITS, study.ALL):
             if experiment.start not in before:
                 raise SystemExit(f"{experiment.name} starts from {experiment.start}: run that too.")
-            return stacked.chosen(before[experiment.start], [0] * experiment.members)
+            best = self._best[experiment.start]
+            return stacked.chosen(before[experiment.start], [best] * experiment.members)
 
         key = (experiment.start, experiment.members)
         if key not in self._cuts:
@@ -176,6 +229,13 @@ class Laboratory:
         scores = [self.cutter.scores(list(g), self._patches(self._rows(g))) for g in groups]
         kept = dealt(self.config, self.final, scores, SHARED, start == study.UNITS)
         return [self.cutter.cut(self.final, one) for one in kept]
+
+    def _groups(self, kind: str, members: int) -> tuple[tuple[int, ...], ...]:
+        """Classes in groups: at random, or those together that the base takes for each other."""
+        count = self.config.num_classes
+        mistaken = torch.zeros((count, count), device=self.device)
+        mistaken.index_add_(0, self.labels["train"], self.likeness)
+        return partition(count, members, kind, self.seed, mistaken.cpu().numpy())
 
     def _rows(self, group: np.ndarray) -> torch.Tensor:
         """Rows of training pictures: the group's, and as many others as it has of a class."""

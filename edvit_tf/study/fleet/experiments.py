@@ -4,77 +4,91 @@ A fleet's answer is the mean of its members' logits where they were trained toge
 of their probabilities; each member sees the picture as it is, or each its own view of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.fleet import stacked, vit
-from edvit_tf.study.fleet.fitting import Fit, View, moved
+from edvit_tf.study.fleet.fitting import Fit
 from edvit_tf.study.fleet.stacked import Stack
+from edvit_tf.study.fleet.varied import View, moved
 
-# As it is, mirrored, and moved by 5 or 7 pixels of 98.
-VIEWS: tuple[View, ...] = (
-    (0, 0, False),
-    (0, 0, True),
-    (5, 5, False),
-    (-5, -5, True),
-    (5, -5, True),
-    (-5, 5, False),
-    (0, 7, False),
-    (0, -7, True),
-    (7, 0, True),
-    (-7, 0, False),
-)
 BEST = "best"  # every member starts from the cut of one model
 UNITS = "units"  # the same directions of the residual stream, other units
 ALL = "all"  # other directions too
 DRAWS = 10  # of lost members, of which the mean is told
+RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A fleet and its fit; `start` is one of BEST, UNITS, ALL, or the name of an experiment before,
-    whose first member all then start from.
+    whose best member (alone, on validation pictures) all then start from.
     """
 
     name: str
     start: str
-    members: int
+    members: int | None  # None: as many as the fleet is to have
     fit: Fit
+    own_views: bool = False  # each member is trained on its own view
+    grouped: str | None = None  # each has classes of its own: "similar" or "random" groups
 
 
 _TOGETHER = Fit(epochs=8, together=True)
 _APART = Fit(epochs=8)
 _FROM_TRAINED = replace(_TOGETHER, epochs=4, rates=(3e-4,))
 
-EXPERIMENTS = (
+# For ten classes of many pictures each.
+FEW_CLASSES = (
     Experiment("single, 16 epochs", BEST, 4, Fit(16, rates=(1e-3, 5e-4, 2e-3, 4e-3))),
     Experiment("single, 30 epochs", BEST, 3, Fit(30, rates=(1e-3, 1e-3, 5e-4))),
-    Experiment("apart, one cut", BEST, 10, _APART),
-    Experiment("together, one cut", BEST, 10, _TOGETHER),
-    Experiment("together, one cut, own half", BEST, 10, replace(_TOGETHER, own_weight=0.5)),
-    Experiment("together, one cut, none missing", BEST, 10, replace(_TOGETHER, missing=0.0)),
-    Experiment("together, other units", UNITS, 10, _TOGETHER),
-    Experiment("together, other directions and units", ALL, 10, _TOGETHER),
-    Experiment("together, 24 epochs", BEST, 10, replace(_TOGETHER, epochs=24, own_weight=0.5)),
-    Experiment("together from the single model", "single, 30 epochs", 10, _FROM_TRAINED),
+    Experiment("apart, one cut", BEST, None, _APART),
+    Experiment("together, one cut", BEST, None, _TOGETHER),
+    Experiment("together, one cut, own half", BEST, None, replace(_TOGETHER, own_weight=0.5)),
+    Experiment("together, one cut, none missing", BEST, None, replace(_TOGETHER, missing=0.0)),
+    Experiment("together, other units", UNITS, None, _TOGETHER),
+    Experiment("together, other directions and units", ALL, None, _TOGETHER),
+    Experiment("together, 24 epochs", BEST, None, replace(_TOGETHER, epochs=24, own_weight=0.5)),
+    Experiment("together from the single model", "single, 30 epochs", None, _FROM_TRAINED),
     Experiment(
         "together from the single model, own views",
         "single, 30 epochs",
-        10,
-        replace(_FROM_TRAINED, fixed_views=VIEWS),
+        None,
+        _FROM_TRAINED,
+        own_views=True,
     ),
 )
 
+_LONG = "single, 100 epochs"
+_FROM_CUT = replace(_TOGETHER, epochs=12)
+_AFTER = replace(_FROM_TRAINED, epochs=6)
+_OWN_CLASSES = Fit(epochs=6, rates=(3e-4,))
+
+# For hundreds of classes of few pictures: an epoch is short, and the plateau many of them away.
+MANY_CLASSES = (
+    Experiment(_LONG, BEST, 2, Fit(100, rates=(1e-3, 2e-3))),
+    Experiment("together from the single model", _LONG, None, _AFTER),
+    Experiment("together from the single model, own views", _LONG, None, _AFTER, own_views=True),
+    Experiment(
+        "classes alike, from the single model", _LONG, None, _OWN_CLASSES, grouped="similar"
+    ),
+    Experiment("classes at random, likewise", _LONG, None, _OWN_CLASSES, grouped="random"),
+    Experiment("together, other units", UNITS, None, _FROM_CUT),
+    Experiment("together, one cut", BEST, None, _FROM_CUT),
+    Experiment("apart, one cut", BEST, None, replace(_APART, epochs=12)),
+)
+TABLES = {"few": FEW_CLASSES, "many": MANY_CLASSES}
+
 
 @torch.no_grad()
-def answers(
+def features(
     config: ViTConfig, whole: Stack, pictures: torch.Tensor, views: Sequence[View]
 ) -> torch.Tensor:
-    """Logits (N, n, classes), float32; one view for all members, or one each."""
+    """What the heads read (N, n, d), float32; one view for all members, or one each."""
     found = []
     for start in range(0, len(pictures), 256):
         rows = torch.arange(start, min(start + 256, len(pictures)), device=pictures.device)
@@ -83,9 +97,15 @@ def answers(
             moves = torch.tensor([[down], [right]], device=rows.device).expand(2, len(rows))
             flips = torch.full((len(rows),), flip, device=rows.device)
             seen.append(vit.patches(config, moved(pictures, rows, moves, flips)))
-        features = stacked.features(config, whole, torch.stack(seen), torch.float32)
-        found.append(stacked.logits(whole, features))
+        found.append(stacked.features(config, whole, torch.stack(seen), torch.float32))
     return torch.cat(found, 1)
+
+
+def answers(
+    config: ViTConfig, whole: Stack, pictures: torch.Tensor, views: Sequence[View]
+) -> torch.Tensor:
+    """Logits (N, n, classes) of `features`."""
+    return stacked.logits(whole, features(config, whole, pictures, views))
 
 
 def figures(logits: torch.Tensor, labels: torch.Tensor, together: bool) -> dict:
@@ -115,12 +135,44 @@ def figures(logits: torch.Tensor, labels: torch.Tensor, together: bool) -> dict:
 
 
 def copies(
-    config: ViTConfig, whole: Stack, member: int, pictures: torch.Tensor, labels: torch.Tensor
+    config: ViTConfig,
+    whole: Stack,
+    member: int,
+    pictures: torch.Tensor,
+    labels: torch.Tensor,
+    views: Sequence[View],
 ) -> dict:
     """Accuracy of copies of one member, each with another view, by their number."""
     one = stacked.chosen(whole, [member])
-    seen = torch.cat([answers(config, one, pictures, [view]) for view in VIEWS])
+    seen = torch.cat([answers(config, one, pictures, [view]) for view in views])
     return {n: accuracy(fused(seen[:n], False), labels) for n in (1, 2, 3, 4, 5, 10)}
+
+
+def by_owner(logits: torch.Tensor, groups: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(n, classes): of each class the log-probability by the member whose class it is."""
+    own = logits.log_softmax(-1)
+    scores = torch.empty_like(own[0])
+    for member, classes in enumerate(groups):
+        scores[:, list(classes)] = own[member][:, list(classes)]
+    return scores
+
+
+def by_ridge(
+    learnt: torch.Tensor, labels: torch.Tensor, seen: torch.Tensor, num_classes: int
+) -> torch.Tensor:
+    """(n, classes): the labels as a ridge regression on the features (N, m, d) of all members side
+    by side, at other features (N, n, d).
+    """
+
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        x = x.transpose(0, 1).flatten(1).double()
+        return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+    x = joined(learnt)
+    gram = x.T @ x
+    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=x.device)
+    wanted = functional.one_hot(labels, num_classes).double()
+    return joined(seen) @ torch.linalg.solve(gram, x.T @ wanted)
 
 
 def fused(logits: torch.Tensor, together: bool) -> torch.Tensor:
@@ -131,3 +183,27 @@ def fused(logits: torch.Tensor, together: bool) -> torch.Tensor:
 def accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     """In %."""
     return round(100 * (scores.argmax(-1) == labels).float().mean().item(), 2)
+
+
+def row_of(result: Mapping) -> str:
+    """A line of the table: epochs, one view, views, members alone, half of them lost."""
+    alone = result["as it is"]["alone"]
+    cells = [
+        result["name"],
+        f"{result['fit']['epochs']:g}",
+        f"{result['as it is']['fleet']:.1f}",
+        f"{result['views']['fleet']:.1f}",
+        f"{min(alone):.1f}-{max(alone):.1f}",
+    ]
+    for key in ("5 lost", "disagreement"):
+        found = result["views"].get(key)
+        cells.append("" if found is None else f"{found:.1f}")
+    ridge = result["views"].get("ridge")
+    cells.append("" if ridge is None else f"{ridge:.1f}")
+    return f"| {' | '.join(cells)} |"
+
+
+TITLES = (
+    "| | epochs | one view, % | views, % | members alone, % | views, 5 lost, % | they differ, % "
+    "| ridge on features, % |\n|---|---|---|---|---|---|---|---|"
+)

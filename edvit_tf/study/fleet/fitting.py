@@ -18,16 +18,15 @@ import torch
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.fleet import stacked, vit
 from edvit_tf.study.fleet.stacked import Stack
+from edvit_tf.study.fleet.varied import SHIFT, View, affine_maps, moved, warped
 
 MOMENTUM = 0.95
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 RIDGE = 1e-2
-SHIFT = 0.1  # share of a side by which pictures are moved, at most
 JITTER = 2  # pixels, about a fixed view
-
-View = tuple[int, int, bool]  # moved down and right by so many pixels, mirrored
+AUGMENTS = ("shift_flip", "shift", "affine")
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Material:
     pictures: torch.Tensor  # (n, H, W, C) uint8
     targets: torch.Tensor  # (n, classes), the mixture of labels and the base's answers
     goals: torch.Tensor  # (n, f), the base's features, standardised
+    labels: torch.Tensor  # (n,)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Fit:
     own_weight: float = 0.1  # of the members' own losses, where they are fitted together
     missing: float = 0.3  # share of the members that a step leaves out of the fused answer
     feature_weight: float = 4.0
+    augment: str = "shift_flip"  # one of AUGMENTS, as `edvit_tf.training.augment` has them
+    # classes of each member, which is fitted to tell them apart from each other and the rest: its
+    # own samples count as much as all others together
+    groups: tuple[tuple[int, ...], ...] | None = None
     fixed_views: tuple[View, ...] | None = None  # each member's own, in the place of random ones
     seed: int = 0
 
@@ -111,6 +115,8 @@ class _Step:
         self.rows = torch.zeros(batch, dtype=torch.long, device=self.device)
         self.moves = torch.zeros((2, pictures), dtype=torch.long, device=self.device)
         self.flips = torch.zeros(pictures, dtype=torch.bool, device=self.device)
+        self.maps = torch.eye(2, 3, device=self.device).repeat(pictures, 1, 1)
+        self.inside = _inside(settings.groups, self.material.targets.shape[1], self.device)
         self.present = torch.ones((self.members, batch), device=self.device)
         self.rates = torch.zeros(self.members, device=self.device)
         self.corrections = torch.ones(2, device=self.device)  # Adam's, of means and squares
@@ -119,15 +125,7 @@ class _Step:
         """Fills the buffers for a step."""
         settings = self.settings
         self.rows.copy_(rows)
-        reach = max(1, int(SHIFT * self.config.image_shape[0]))
-        if settings.fixed_views:
-            views = torch.tensor(settings.fixed_views, device=self.device)  # (N, 3)
-            views = views.repeat_interleave(settings.batch_size, 0)
-            self.moves.copy_(views[:, :2].T + self._integers(JITTER, self.moves.shape))
-            self.flips.copy_(views[:, 2].bool())
-        else:
-            self.moves.copy_(self._integers(reach, self.moves.shape))
-            self.flips.copy_(self._uniform(self.flips.shape) < 0.5)
+        self._draw_variations()
 
         if settings.together and settings.missing:
             there = (self._uniform(self.present.shape) >= settings.missing).float()
@@ -141,6 +139,24 @@ class _Step:
         self.rates.copy_(rates * _schedule(number, total))
         corrections = (1 - BETA_1 ** (number + 1), 1 - BETA_2 ** (number + 1))
         self.corrections.copy_(torch.tensor(corrections))
+
+    def _draw_variations(self) -> None:
+        """How each picture of each member is moved, mirrored and warped."""
+        settings = self.settings
+        reach = max(1, int(SHIFT * self.config.image_shape[0]))
+        if settings.fixed_views:
+            views = torch.tensor(settings.fixed_views, device=self.device)  # (N, 3)
+            views = views.repeat_interleave(settings.batch_size, 0)
+            self.moves.copy_(views[:, :2].T + self._integers(JITTER, self.moves.shape))
+            self.flips.copy_(views[:, 2].bool())
+        elif settings.augment != "affine":
+            self.moves.copy_(self._integers(reach, self.moves.shape))
+            if settings.augment == "shift_flip":
+                self.flips.copy_(self._uniform(self.flips.shape) < 0.5)
+
+        if settings.augment == "affine":
+            draws = 2 * self._uniform((5, len(self.flips))) - 1
+            self.maps.copy_(affine_maps(draws, self.config.image_shape))
 
     def _integers(self, reach: int, shape: Sequence[int]) -> torch.Tensor:
         """Whole numbers from -reach to reach."""
@@ -186,6 +202,8 @@ class _Step:
     def _loss(self) -> torch.Tensor:
         settings = self.settings
         seen = moved(self.material.pictures, self.rows.repeat(self.members), self.moves, self.flips)
+        if settings.augment == "affine":
+            seen = warped(seen, self.maps)
         seen = vit.patches(self.config, seen)  # (N B, T - 1, p p C)
         seen = seen.reshape(self.members, len(self.rows), *seen.shape[1:])
         features = stacked.features(self.config, self.weights, seen, self.kind, self.block)
@@ -197,7 +215,10 @@ class _Step:
         targets = self.material.targets[self.rows]
         goals = self.material.goals[self.rows]
 
-        own = -(targets * logits.log_softmax(-1)).sum(-1).mean()
+        if self.inside is not None:
+            own = self._group_loss(logits, targets)
+        else:
+            own = -(targets * logits.log_softmax(-1)).sum(-1).mean()
         if not settings.together:
             loss = own + settings.feature_weight * ((mapped - goals) ** 2).mean()
             return self.members * loss  # each member's own, whatever their number
@@ -208,6 +229,23 @@ class _Step:
         loss = loss + settings.own_weight * own
         apart = torch.einsum("nbf,nb->bf", mapped, share) - goals
         return self.members * (loss + settings.feature_weight * (apart**2).mean())
+
+    def _group_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each member's own classes and "other", which has the rest's sum."""
+        inside = self.inside[:, None]  # (N, 1, classes)
+        # what all have together, and what the others have of it
+        whole = logits.logsumexp(-1)
+        rest = logits.masked_fill(inside, float("-inf")).logsumexp(-1)
+
+        own = torch.where(inside, targets * (logits - whole[..., None]), 0.0).sum(-1)
+        others = torch.where(inside, 0.0, targets).sum(-1) * (rest - whole)
+        return -((own + others) * self._group_weights()).mean()
+
+    def _group_weights(self) -> torch.Tensor:
+        """(N, B): the samples of a member's classes weigh half, whatever their number."""
+        mine = self.inside[:, self.material.labels[self.rows]]  # (N, B)
+        share = self.inside[:, self.material.labels].float().mean(1, keepdim=True)
+        return torch.where(mine, 0.5 / share, 0.5 / (1 - share))
 
     def _update(self, name: str, slope: torch.Tensor) -> None:
         """Muon for the matrices of the blocks, AdamW for all else."""
@@ -231,21 +269,6 @@ class _Step:
         weight.sub_(self.rates.reshape(shape) * update)
 
 
-def moved(
-    pictures: torch.Tensor, rows: torch.Tensor, moves: torch.Tensor, flips: torch.Tensor
-) -> torch.Tensor:
-    """(B, H, W, C): the pictures `rows`, moved down and right by `moves` (2, B) pixels with edges
-    repeated, and mirrored where `flips` (B,).
-    """
-    height, width = pictures.shape[1:3]
-    down = torch.arange(height, device=pictures.device) + moves[0][:, None]
-    right = torch.arange(width, device=pictures.device) + moves[1][:, None]
-    down = down.clamp(0, height - 1)
-    right = right.clamp(0, width - 1)
-    right = torch.where(flips[:, None], right.flip(1), right)
-    return pictures[rows[:, None, None], down[:, :, None], right[:, None, :]]
-
-
 def orthogonalised(matrices: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
     """(..., a, b) -> float32, as `edvit_tf.training.optimizers.orthogonalised`."""
     x = matrices.reshape(-1, *matrices.shape[-2:])
@@ -257,6 +280,16 @@ def orthogonalised(matrices: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * (square @ square)) @ x
     x = x.transpose(1, 2) if is_tall else x
     return x.float().reshape(matrices.shape)
+
+
+def _inside(groups, count: int, device) -> torch.Tensor | None:
+    """(N, classes) bool: which classes are whose; None without groups."""
+    if groups is None:
+        return None
+    inside = torch.zeros((len(groups), count), dtype=torch.bool, device=device)
+    for member, classes in enumerate(groups):
+        inside[member, list(classes)] = True
+    return inside
 
 
 def _schedule(step: int, total: int) -> float:

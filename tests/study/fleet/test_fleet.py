@@ -18,7 +18,8 @@ torch = pytest.importorskip("torch", reason="needs the [reference] extra")
 
 from edvit_tf.study.fleet import experiments, stacked, vit  # noqa: E402
 from edvit_tf.study.fleet.cutting import Cutter, Kept, best_kept, deal, dealt, fold_norms  # noqa: E402
-from edvit_tf.study.fleet.fitting import Fit, Material, fit, moved, orthogonalised  # noqa: E402
+from edvit_tf.study.fleet.fitting import Fit, Material, _Step, fit, orthogonalised  # noqa: E402
+from edvit_tf.study.fleet.varied import VIEWS, affine_maps, moved, views_of, warped  # noqa: E402
 
 pytestmark = pytest.mark.reference
 
@@ -140,6 +141,78 @@ def test_pictures_are_moved_with_their_edges_and_mirrored():
     np.testing.assert_array_equal(mirrored, picture[0][:, [1, 0, 0, 0], 0])
 
 
+def test_views_are_all_different_and_mirror_nothing_that_has_a_side():
+    assert views_of(98, mirrored=True) == VIEWS
+    for side in (28, 56, 98):
+        found = views_of(side, mirrored=False)
+        assert len(set(found)) == 10 and found[0] == (0, 0, False)
+        assert not any(flip for _, _, flip in found)
+        assert max(abs(n) for view in found for n in view[:2]) == round(side / 14)
+
+
+def test_pictures_are_warped_as_in_training():
+    from edvit_tf.training.augment import affine
+
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (5, 12, 16, 1)).astype(np.uint8)
+    expected = affine(pictures, np.random.default_rng(3))
+
+    # the same draws, in the order in which the training takes them
+    draw = np.random.default_rng(3)
+    draws = [draw.uniform(-1, 1, 5) for _ in range(3)] + [*draw.uniform(-1, 1, (2, 5))]
+    maps = affine_maps(torch.tensor(np.array(draws), dtype=torch.float32), (12, 16, 1))
+    found = warped(torch.tensor(pictures), maps).numpy()
+    assert (np.abs(found - expected) <= 1).all()
+    assert np.abs(found - pictures).mean() > 10
+
+
+def test_own_classes_are_told_apart_from_each_other_and_the_rest(base):
+    from edvit_tf.training.batches import group_targets
+
+    weights, _, _ = base
+    labels = torch.tensor([0, 1, 2, 3, 0, 0])
+    targets = torch.eye(4)[labels] * 0.8 + 0.05
+    pictures = torch.zeros((6, 16, 16, 1), dtype=torch.uint8)
+    goals = torch.zeros((6, CONFIG.hidden_dim))
+    groups = ((0, 2), (1, 3))
+    step = _Step(
+        CONFIG,
+        stacked.stack(CONFIG, [tensors(weights)] * 2),
+        Material(pictures, targets, goals, labels),
+        Fit(epochs=1, batch_size=6, groups=groups),
+    )
+    step.rows.copy_(torch.arange(6))
+    logits = torch.tensor(np.random.default_rng(0).normal(size=(2, 6, 4)), dtype=torch.float32)
+    found = step._group_loss(logits, targets).item()
+
+    losses = []
+    for own, classes in zip(logits, groups, strict=True):
+        rest = [c for c in range(4) if c not in classes]
+        small = torch.cat([own[:, list(classes)], own[:, rest].logsumexp(1, keepdim=True)], 1)
+        wanted = group_targets(labels.numpy(), targets.numpy(), classes, 4, distillation=1.0)
+        each = -(torch.tensor(wanted) * small.log_softmax(1)).sum(1)
+        inside = torch.isin(labels, torch.tensor(classes))
+        losses.append((each[inside].mean() + each[~inside].mean()) / 2)  # half each
+    assert found == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_answers_by_owner_and_by_ridge():
+    logits = torch.tensor([[[5.0, 0, 9], [0, 5, 1]], [[0, 1, 0], [9, 0, 2]]])
+    scores = experiments.by_owner(logits, ((0, 2), (1,)))
+    # the second is surest of class 0, which is not its own
+    assert scores.argmax(1).tolist() == [2, 2]
+    torch.testing.assert_close(scores[:, 1], logits[1].log_softmax(1)[:, 1])
+
+    rng = np.random.default_rng(0)
+    features = torch.tensor(rng.normal(size=(2, 200, 3)))
+    labels = (features[0, :, 0] + features[1, :, 2] > 0).long()  # takes both members
+    learnt, seen = features[:, :120], features[:, 120:]
+    found = experiments.by_ridge(learnt, labels[:120], seen, 2)
+    assert experiments.accuracy(found, labels[120:]) >= 95
+    alone = experiments.by_ridge(learnt[:1], labels[:120], seen[:1], 2)
+    assert experiments.accuracy(alone, labels[120:]) < 85
+
+
 def test_a_step_of_muon_is_that_of_the_training():
     from edvit_tf.training.optimizers import orthogonalised as ours
 
@@ -151,8 +224,15 @@ def test_a_step_of_muon_is_that_of_the_training():
     np.testing.assert_allclose(tall.transpose(0, 2, 1), found, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_a_fit_brings_the_loss_down_and_is_the_same_for_a_seed(base, together):
+@pytest.mark.parametrize(
+    ("together", "changes"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"augment": "affine", "groups": ((0, 3), (1, 2))}),
+    ],
+)
+def test_a_fit_brings_the_loss_down_and_is_the_same_for_a_seed(base, together, changes):
     weights, _, patches = base
     final = CONFIG.pruned(1, CONFIG.num_classes, heads="keep")
     cutter = Cutter(CONFIG, tensors(weights), patches)
@@ -165,11 +245,13 @@ def test_a_fit_brings_the_loss_down_and_is_the_same_for_a_seed(base, together):
     pictures = light.expand(24, 16, 16, 1).to(torch.uint8)
     targets = torch.eye(4)[labels]
     goals = vit.features(CONFIG, tensors(weights), vit.patches(CONFIG, pictures))
-    material = Material(pictures, targets, goals)
-    settings = Fit(epochs=40, batch_size=8, together=together, rates=(1e-2,), feature_weight=0.1)
+    material = Material(pictures, targets, goals, labels)
+    settings = Fit(
+        epochs=40, batch_size=8, together=together, rates=(1e-2,), feature_weight=0.1, **changes
+    )
 
     def loss(whole):
-        logits = experiments.answers(final, whole, pictures, experiments.VIEWS[:1])
+        logits = experiments.answers(final, whole, pictures, VIEWS[:1])
         fused = logits.mean(0).log_softmax(-1)
         return float(-(targets * fused).sum(-1).mean())
 
@@ -225,7 +307,7 @@ def test_a_pack_is_run_and_its_weights_are_ours(pictures, tmp_path, capsys):
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert [r["name"] for r in results] == names
     assert 0 <= results[1]["views"]["fleet"] <= 100
-    assert set(results[0]["copies of the first"]) == {"1", "2", "3", "4", "5", "10"}
+    assert set(results[0]["copies of the best"]) == {"1", "2", "3", "4", "5", "10"}
 
     # what comes back is read by our pipeline, and answers there as it did here
     final = CONFIG.pruned(1, CONFIG.num_classes, heads="keep")
@@ -234,6 +316,29 @@ def test_a_pack_is_run_and_its_weights_are_ours(pictures, tmp_path, capsys):
     logits = predict(final, weights, x)["logits"]
     share = round(100 * float((logits.argmax(1) == pack.labels["validation"]).mean()), 2)
     assert share == results[0]["as it is"]["alone"][0]
+
+
+def test_many_classes_are_run_with_groups_and_told_on_the_test_split(pictures, tmp_path, capsys):
+    from edvit_tf.study.fleet.__main__ import main
+
+    write_pack(pictures, CONFIG, random_weights(), tmp_path / "pack")
+    arguments = [str(tmp_path / "pack"), "--out", str(tmp_path / "out"), "--epochs", "1"]
+    arguments += ["--batch", "8", "--augment", "affine", "--threads", "1", "--test"]
+    names = ["single, 100 epochs", "classes alike, from the single model", "together, other units"]
+    arguments += ["--table", "many", "--members", "4", "--only", *names]
+    assert main(arguments) == 0
+
+    single, grouped, units = json.loads((tmp_path / "out/results.json").read_text())
+    assert [r["members"] for r in (single, grouped, units)] == [2, 4, 4]
+    assert grouped["test"]["views"].keys() == grouped["views"].keys()
+    assert 0 <= grouped["views"]["ridge"] <= 100 and "ridge" not in single["views"]
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 5 and table[3].startswith(
+        f"| {names[1]} | 1 | {grouped['as it is']['fleet']:.1f}"
+    )
+
+    with pytest.raises(SystemExit):
+        main([*arguments, "--members", "11"])
 
 
 def test_what_cannot_be_packed_is_refused(pictures, tmp_path):
