@@ -3,6 +3,7 @@ results.json.
 """
 
 from edvit_tf.device.model.input_kinds import spec_from_dict
+from edvit_tf.device.model.view import view_from_dict
 from edvit_tf.models import architecture
 
 SYNTHETIC = (
@@ -25,9 +26,14 @@ def card(manifest: dict) -> str:
     shape = ", ".join(map(str, entry["shape"]))
     given = f"`{entry['name']}`, {entry['dtype']} [1, {shape}]"
     kind = spec_from_dict(entry["spec"]).described
-    other = " (not here: one sub-model holds all classes)" if len(subs) == 1 else ""
+    split = any(len(sub["labels"]) < len(labels) for sub in subs)
+    whole = "one sub-model holds" if len(subs) == 1 else "each sub-model knows"
+    other = "" if split else f" (not here: {whole} all classes)"
+    viewed = any(sub.get("view") for sub in subs)
 
-    return f"""# {manifest["name"]}: {known.TITLE} split over {devices} device{plural}
+    title = f"{known.TITLE} {_spread(len(subs), split)} {devices} device{plural}"
+
+    return f"""# {manifest["name"]}: {title}
 {SYNTHETIC if manifest["data"]["synthetic"] else ""}
 Task: {manifest["task"]}, {len(labels)} classes: {", ".join(labels)}.
 Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
@@ -38,7 +44,7 @@ models.
 {_table(manifest, known.COLUMNS)}
 
 Each sub-model returns `features` [1, d] and `logits` [1, classes + 1]; \
-the last logit is "other"{other}.
+the last logit is "other"{other}.{_VIEWS if viewed else ""}
 `fusion.tflite` takes the features of all, in this order (zeros for a missing one), and `present`; \
 it returns `probabilities`.
 
@@ -46,6 +52,7 @@ it returns `probabilities`.
 './edvit_tf[device]', a clone
     python -m edvit_tf.device THIS_FOLDER --predict FILE...
     edvit evaluate THIS_FOLDER --data-dir DATA                 # on the host
+    edvit advise THIS_FOLDER                                   # this fleet, or something simpler?
     edvit audit THIS_FOLDER
 
 `.keras` files open with `edvit_tf.models.weights.load_keras`, `fusion.keras` with \
@@ -54,11 +61,24 @@ what each model answered to the test split: `predictions.npz`.
 """
 
 
+_VIEWS = """
+Sub-models have views: whoever runs a file moves, mirrors or crops the input before, as `view` in \
+`manifest.json` says. `python -m edvit_tf.device` does."""
+
+
+def _spread(count: int, split: bool) -> str:
+    """How the model is on its devices."""
+    return "split over" if split or count == 1 else "on"
+
+
 def _table(manifest: dict, columns: dict[str, str]) -> str:
     """The sub-models, a row each; `columns` are an architecture's: title -> field of its config."""
+    subs = manifest["sub_models"]
+    viewed = any(sub.get("view") for sub in subs)
     titles = [
         "sub-model",
         "classes",
+        *(["view"] if viewed else []),
         *columns,
         "parameters",
         "MACs (M, the paper's)",
@@ -66,12 +86,14 @@ def _table(manifest: dict, columns: dict[str, str]) -> str:
         "planned on",
     ]
     rows = [titles, ["---"] * len(titles)]
-    for sub in manifest["sub_models"]:
+    for sub in subs:
+        is_whole = len(subs) > 1 and len(sub["labels"]) == len(manifest["labels"])
         widths = [str(sub["config"][field]) for field in columns.values()]
         rows.append(
             [
                 sub["name"],
-                ", ".join(sub["labels"]),
+                "all" if is_whole else ", ".join(sub["labels"]),
+                *([str(view_from_dict(sub.get("view", {})))] if viewed else []),
                 *widths,
                 f"{sub['params']:,}",
                 f"{sub['macs'] / 1e6:.1f}",
