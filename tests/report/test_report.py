@@ -303,6 +303,19 @@ def test_of_many_classes_the_page_has_the_pairs_that_are_confused_most(tmp_path)
     assert "the five smallest and largest of 242 classes" in text
 
 
+def test_flavours_that_were_left_out_are_told_of(tmp_path):
+    manifest, results = figures()
+    judged = {"runtime": "ai-edge-litert 1.2", "recordings": 300, "float32_accuracy": 0.9}
+    results["flavours_on_validation"] = [
+        judged | {"flavour": "float16", "accuracy": 0.9, "lost": 0, "may_lose": 1, "ok": True},
+        judged | {"flavour": "int8", "accuracy": 0.87, "lost": 9, "may_lose": 6, "ok": False},
+    ]
+    text = text_of(written(tmp_path, manifest, results))
+    assert "float16 ai-edge-litert 1.2 300 90.0 % 90.0 % 0 1 kept" in text
+    assert "int8 ai-edge-litert 1.2 300 90.0 % 87.0 % 9 6 LEFT OUT" in text
+    assert "before the bundle was published" in text
+
+
 def test_pictures_are_not_called_recordings(tmp_path):
     manifest, results = figures()
     results["data"] = copy.deepcopy(results["data"]) | {"kind": "image"}

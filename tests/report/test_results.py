@@ -12,7 +12,7 @@ from edvit_tf.checked import digest
 from edvit_tf.device.errors import BundleError
 from edvit_tf.report.entries import Milliseconds
 from edvit_tf.report.results import read_results, recomputed_key, results_from_dict
-from tests.support.made_figures import figures
+from tests.support.made_figures import copies_figures, figures
 
 
 def stored(folder: Path, results: dict) -> Path:
@@ -47,9 +47,29 @@ def test_results_of_older_versions_open(tmp_path):
     assert read.base.deployed_bytes == read.base.weight_bytes
 
 
+def test_a_fleets_kind_and_its_copies_are_typed():
+    results = copies_figures([0.6, 0.66, 0.7])[1]
+    read = results_from_dict(results)
+    assert (read.fleet.kind, read.fleet.asked, read.fleet.gap) == ("copies", "auto", 0.21)
+    assert read.knows_all and read.members_samples == (4000, 4000, 4000)
+    assert read.copies.most.devices == 3 and read.copies.views[2]["down"] == 7
+    assert read.copies.validation[1].accuracy == pytest.approx(0.67)
+    assert read.copies_beside is None  # they are the fleet
+
+    # a version that knew class splits alone, and a run that has none of it
+    old = results_from_dict(figures()[1] | {"fleet": None, "copies": None, "disagreement": None})
+    assert old.fleet.kind == "classes" and old.copies is None and not old.knows_all
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
+        (
+            lambda r: r.update(copies={"views": [], "test": [{"devices": 1}]}),
+            "copies.test[0] lacks",
+        ),
+        (lambda r: r.update(fleet={"gap": "wide"}), "fleet.gap is 'wide'; it must be a number"),
+        (lambda r: r.update(members_samples=[1.5]), "members_samples[0] is 1.5"),
         (lambda r: r.pop("parity"), "it lacks parity"),
         (lambda r: r["fusion"].pop("average"), "fusion lacks average"),
         (lambda r: r["sub_models"][1].update(macs="many"), "sub_models[1].macs is 'many'"),
