@@ -5,11 +5,11 @@ McNemar test and a paired interval. Results of versions up to 0.3.0 store accura
 the interval takes them as independent samples, and is as a rule wider.
 """
 
-import math
 import statistics
 from dataclasses import dataclass, replace
 
 from edvit_tf.device.model.manifest import FusionEntry
+from edvit_tf.export.fusion import KINDS, Tower
 from edvit_tf.report.entries import (
     Accuracy,
     Comparison,
@@ -220,18 +220,18 @@ def _by_device(sub_models: tuple[SubModel, ...]) -> list[_Load]:
 
 
 def _fusion_macs(fusion: FusionEntry, results: Results) -> int:
-    classes = len(results.labels)
-    if fusion.kind == "average":
-        # The sub-models' heads once more, in the fusion's file; one for all classes has no "other".
-        macs = 0
-        for width, sub in zip(fusion.widths, results.sub_models, strict=True):
-            has_other = len(sub.labels) < classes
-            macs += width * (len(sub.labels) + has_other)
-        return macs
+    """Of one window: an average holds the sub-models' heads once more."""
+    groups = []
+    for sub in results.sub_models:
+        groups.append(tuple(results.labels.index(label) for label in sub.labels))
 
-    # The tower: sum d_j -> hidden -> classes.
-    width = sum(fusion.widths)
-    return math.ceil(fusion.hidden_factor * width) * (width + classes)
+    kind = KINDS.get(fusion.kind, Tower)
+    return kind(
+        widths=fusion.widths,
+        groups=tuple(groups),
+        num_classes=len(results.labels),
+        hidden_share=fusion.hidden_factor,
+    ).window_macs
 
 
 def counted(count: int, thing: str) -> str:

@@ -243,6 +243,8 @@ def test_the_fleet_is_charged_for_replicas_and_for_devices_with_two_sub_models()
     assert fused.total_bytes == sum(sizes) + sizes[1] + 900
     assert fused.times.median == pytest.approx(0.5 + 0.5 + 0.1)
     assert fused.macs == sum(sizes) + 36 * (72 + 4)
+    manifest["fusion"]["kind"] = "linear"  # 72 features, four classes, no hidden units
+    assert rows_of(manifest, results)["fused"].macs == sum(sizes) + 72 * 4
 
 
 def test_an_average_costs_the_sub_models_heads_and_rivals_training_is_not_the_fleets():
