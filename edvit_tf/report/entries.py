@@ -155,6 +155,15 @@ class ValidationCalibration:
 
 
 @dataclass(frozen=True)
+class TriedFusion:
+    """A fusion on validation recordings, of those that a run chose from."""
+
+    accuracy: float
+    nll: float
+    size_bytes: int | None = None  # of its weights
+
+
+@dataclass(frozen=True)
 class Fusion:
     """The fused fleet; `average` is the softmax average without the fusion."""
 
@@ -171,6 +180,10 @@ class Fusion:
     average_temperature: float | None = None
     average_bound: float | None = None
     average_calibration: Calibration | None = None
+    kind: str = ""
+    kinds_on_validation: dict[str, TriedFusion] | None = None  # by kind
+    seen: str = ""  # how the sub-models see the inputs, a key of the next
+    seen_on_validation: dict[str, TriedFusion] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from edvit_tf.report.confusion import MOST_CLASSES, confusion
 from edvit_tf.report.entries import Data, Size, Step
 from edvit_tf.report.figures import mib, note, number, table
 from edvit_tf.report.flavours import flavours
+from edvit_tf.report.fusion_choice import fusion_choice
 from edvit_tf.report.latency import latency
 from edvit_tf.report.models import models, tiles
 from edvit_tf.report.parity import parity
@@ -99,6 +100,9 @@ def _sections(
         ("Sub-models: size and latency", sub_models(bundle.sub_models, results)),
         ("Loss of one sub-model", lost.sub_model(results)),
     ]
+    chosen = fusion_choice(results)
+    if chosen:
+        sections.append(("Choice of the fusion", chosen))
     if results.losses:
         sections.append(("Loss of several sub-models", lost.several(results)))
     if results.fusion.calibration is not None:

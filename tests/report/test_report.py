@@ -318,6 +318,26 @@ def test_flavours_that_were_left_out_are_told_of(tmp_path):
     assert "before the bundle was published" in text
 
 
+def test_fusions_that_were_tried_are_shown_with_the_one_that_was_taken(tmp_path):
+    manifest, results = figures()
+    assert "Choice of the fusion" not in text_of(written(tmp_path, manifest, results))
+    results["fusion"] |= {
+        "kind": "linear",
+        "kinds_on_validation": {
+            "tower": {"accuracy": 0.9012, "nll": 0.31, "size_bytes": 20480},
+            "linear": {"accuracy": 0.9008, "nll": 0.32, "size_bytes": 1024},
+        },
+        "seen": "own",
+        "seen_on_validation": {"as it is": {"accuracy": 0.88, "nll": 0.4}},
+    }
+    text = text_of(written(tmp_path, manifest, results))
+    assert "tower 90.12 % 0.310 20.0 linear 90.08 % 0.320 1.00 taken" in text
+    assert "sub-models see inputs" not in text  # there was no choice
+    results["fusion"]["seen_on_validation"]["own"] = {"accuracy": 0.9, "nll": 0.3}
+    text = text_of(written(tmp_path, manifest, results))
+    assert "as it is 88.00 % 0.400 - own 90.00 % 0.300 - taken" in text
+
+
 def test_pictures_are_not_called_recordings(tmp_path):
     manifest, results = figures()
     results["data"] = copy.deepcopy(results["data"]) | {"kind": "image"}

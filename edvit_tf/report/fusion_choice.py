@@ -1,0 +1,32 @@
+"""The section of the page on which fusions a run tried on validation data, and which it took."""
+
+from edvit_tf.report.entries import TriedFusion
+from edvit_tf.report.figures import note, number, table
+from edvit_tf.report.results import Results
+
+
+def fusion_choice(results: Results) -> str:
+    """The kinds of fusion, and the ways of seeing, of each where there were several; "" else."""
+    fusion = results.fusion
+    html = _tried("kind", fusion.kinds_on_validation or {}, fusion.kind)
+    html += _tried("sub-models see inputs", fusion.seen_on_validation or {}, fusion.seen)
+    if not html:
+        return ""
+    return html + note(
+        f"Fused accuracy on validation {results.data.noun}s, as Keras models, before calibration. "
+        "Of kinds the smallest within 0.1 points of the best is taken, of those that are smaller "
+        "than a device's file; of ways of seeing the best."
+    )
+
+
+def _tried(what: str, tried: dict[str, TriedFusion], taken: str) -> str:
+    if len(tried) < 2:
+        return ""
+    rows = []
+    for name, one in tried.items():
+        size = "-" if one.size_bytes is None else number(one.size_bytes / 1024)
+        took = "taken" if name == taken else ""
+        rows.append([name, f"{100 * one.accuracy:.2f} %", number(one.nll), size, took])
+    strong = tuple(i for i, name in enumerate(tried) if name == taken)
+    head = [what, "validation", "NLL,\nnats", "KiB", ""]
+    return table(head, rows, text=(0, 4), strong=strong)
