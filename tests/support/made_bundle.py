@@ -12,10 +12,10 @@ from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.sound import MelSpec
+from edvit_tf.device.model.view import view_from_dict
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.planning.plan import Plan, SubModelPlan
-from tests.support.commands import rewrite_manifest
 
 ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen", "ibis", "jay")  # two a sub-model
 LABELS = ANIMALS[:4]  # of two sub-models
@@ -131,10 +131,8 @@ def write(
             data={"name": "mnist", "source": "made up", "synthetic": True},
             splits={},
             sub_models=tuple(weights),
+            views=tuple(map(view_from_dict, views or ())),
             fusion=fusion,
         ),
     )
-    for index, view in enumerate(views or ()):
-        rewrite_manifest(folder, lambda m, i=index, v=view: m["sub_models"][i].update(view=v))
-
     return folder
