@@ -283,9 +283,8 @@ def _copies_chart(results: Results) -> str:
         tested[at.devices] = (100 * share, 100 * low, 100 * high)
 
     validated = {}
-    for one in results.copies.validation[: len(tested)]:
-        share = 100 * one.accuracy
-        validated[one.devices] = (share, share, share)
+    for count, share in results.copies.validated.items():
+        validated[count] = (100 * share, 100 * share, 100 * share)
 
     series = [("test", "fused", tested)]
     if validated:

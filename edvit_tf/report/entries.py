@@ -327,6 +327,12 @@ class Copies:
         return tuple(at for at in self.test if at.devices <= len(self.views))
 
     @property
+    def validated(self) -> dict[int, float]:
+        """Accuracy on validation data by number of copies, up to that of the views."""
+        found = {at.devices: at.accuracy for at in self.validation}
+        return {n: share for n, share in found.items() if n <= len(self.views)}
+
+    @property
     def most(self) -> TestedCopies | None:
         """With all views; None where none was tested."""
         return max(self.by_view, key=lambda at: at.devices, default=None)

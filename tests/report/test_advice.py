@@ -128,6 +128,16 @@ def test_a_fleet_of_copies_is_its_own_row():
     assert "On validation data the base is 21.0 points above" in " ".join(taken.reasons)
 
 
+def test_fewer_copies_that_are_nearly_as_good_are_told_of():
+    manifest, results = copies_figures([0.6, 0.699, 0.7])
+    results["comparisons"] = {"single": comparison(25, 5)}
+    said = " ".join(advised(manifest, results).reasons)
+    assert "On validation data 2 of them lack 0.1 points of that: groups of 2 devices" in said
+    manifest, results = copies_figures([0.6, 0.66, 0.7])
+    results["comparisons"] = {"single": comparison(25, 5)}
+    assert "of them lack" not in " ".join(advised(manifest, results).reasons)
+
+
 def test_where_no_view_is_worth_a_device_all_hold_the_one_model(tmp_path):
     manifest, results = copies_figures([0.6])
     results["single"] = figures(0.6, 0.6)[1]["single"]
