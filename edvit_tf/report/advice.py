@@ -156,10 +156,10 @@ def _fewer_said(results: Results, taken: Way) -> list[str]:
     """How many copies give nearly what all do: then several groups of them answer side by side."""
     shares = {} if results.copies is None else results.copies.validated
     most = shares.get(taken.answering)
-    if most is None:
+    if most is None or taken.answering < 3:
         return []
 
-    fewest = min(n for n, share in shares.items() if share >= most - NEARLY)
+    fewest = min(n for n, share in shares.items() if n > 1 and share >= most - NEARLY)
     if fewest == taken.answering:
         return []
     lacks = f"{100 * max(0.0, most - shares[fewest]):.1f}"

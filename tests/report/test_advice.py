@@ -201,6 +201,15 @@ def test_copies_beside_a_fleet_have_their_row_everywhere(tmp_path):
         advised(manifest, results | change)
 
 
+def test_one_sub_model_is_no_fleet():
+    manifest, results = figures(count=1)
+    found = advised(manifest, results)
+    assert found.sentence.startswith("There is one sub-model: a pruned model on one device")
+    assert found.recommended is None and "not trained here" in advice_text(
+        found, results_from_dict(results)
+    )
+
+
 def test_without_a_single_model_there_is_no_advice():
     manifest, results = figures()
     results["single"] = None
