@@ -2,6 +2,7 @@
 
 Command:    python recipes/caltech101.py --base facebook/dinov2-small --data-dir DIR
             (DIR holds 101_ObjectCategories/<class>/*.jpg)
+Fleet:      copies with views or members trained together, as the run chooses
 Time:       not measured yet; the base's eight epochs are hours of one core
 Accuracy:   not measured on the test split yet
 Data:       to hand: 100 classes (the background left out), the shorter side 112 pixels: 3,890
@@ -42,6 +43,8 @@ CONFIG = RunConfig(
     repair_samples=2048,
     teacher_precision="bfloat16",
     num_devices=10,
+    fleet="auto",
+    views="auto",
 )
 SMOKE = smoke_profile(
     DataConfig("caltech101", image_size=(98, 98), options={"max_per_class": 4}),

@@ -3,6 +3,7 @@ devices; tested on the hands of others.
 
 Command:    python recipes/omniglot.py --data-dir DIR
             (DIR holds <alphabet>-<character>/NNNN_DD.png, or the alphabets' folders as published)
+Fleet:      copies with views or members trained together, as the run chooses
 Time:       not measured as a whole yet; the base about 7 minutes of one core of an AMD EPYC
             (AVX-512)
 Accuracy:   not measured on the test split yet
@@ -45,6 +46,8 @@ CONFIG = RunConfig(
     repair_samples=2048,
     num_devices=10,
     start_heads=2,  # d = 64
+    fleet="auto",
+    views="auto",
 )
 SMOKE = smoke_profile(
     DataConfig("omniglot", image_size=(56, 56), options={"max_per_class": 4}),

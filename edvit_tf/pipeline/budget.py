@@ -41,9 +41,11 @@ class Budget:
         if member.is_sub_model or step == HEAD:
             return len(self.labels)
 
-        # A fleet that is made of the one model has no fits to follow: the one model has its own.
-        if not splits_classes(self.config, self.plan) and self.config.shared_training is not None:
-            return self._as_single(member)
+        # A fleet that is made of the one model has no fits to follow: the one model has its own, in
+        # one fit, or as many epochs as a budget says.
+        counted = self.config.shared_training is not None or self.config.training_budget is not None
+        if counted and not splits_classes(self.config, self.plan):
+            return self._as_single(member, step)
 
         # Without shared models a rival follows the fleet cut by cut; with them, fit by fit.
         if self.config.shared_training is None:
@@ -95,16 +97,17 @@ class Budget:
         left = sum(self.fleet().values()) - training_macs(member.widths, shared, seen)
         return self._samples(member.widths, self.config.stage_training, left)
 
-    def _as_single(self, member: Member) -> int:
+    def _as_single(self, member: Member, step: str) -> int:
         """Samples of an epoch that costs what one of the whole split costs SINGLE."""
         if member.kind != TOTAL:
             return len(self.labels)
 
-        shared = self.config.shared_training
+        fit = self.config.shared_training or self.config.stage_training
         kept = single_kept(self.config, self.plan, self.base)
         single = self.base.pruned(kept, self.base.num_classes, self.config.pruning.heads)
-        macs = training_macs(single, shared, shared.epochs * len(self.labels))
-        return self._samples(member.widths, shared, macs)
+        after = architecture(self.base).widths_after
+        macs = training_macs(after(self.base, single, step), fit, fit.epochs * len(self.labels))
+        return self._samples(after(self.base, member.widths, step), fit, macs)
 
     @property
     def _cuts(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 beside results.json of the bundle.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -11,10 +12,10 @@ from pathlib import Path
 from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
-from edvit_tf.errors import OutputError
+from edvit_tf.errors import ConfigError, OutputError
 from edvit_tf.pipeline.member import single_kept, splits_classes
 from edvit_tf.pipeline.results import machine
-from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.stage import BUDGET, Run
 from edvit_tf.pipeline.store import Stages, stored_record
 from edvit_tf.planning.plan import Plan
 
@@ -124,7 +125,12 @@ def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str
 
 def _start(description: dict, fields: Sequence[str]) -> dict:
     """The part of a description that a run's start depends on."""
-    config = {name: description["config"].get(name) for name in fields}
+    config = description["config"]
+    # What a version of before a field did not say is that field's default; what only a later one
+    # knows is compared as it stands.
+    with contextlib.suppress(ConfigError):
+        config = RunConfig.from_dict(config).to_dict()
+    config = {name: config.get(name) for name in fields}
     start = {**description, "config": config}
     start.pop("jobs", None)  # processes fit members alone
     if "shared_training" not in fields:
@@ -153,6 +159,10 @@ def take_shared(run: Run, reuse: Path | None, description: dict) -> None:
 
     theirs = Plan.from_dict(earlier.result("plan")["plan"])
     before = RunConfig.from_dict(_record(reuse)["description"]["config"])
+    if earlier.has(BUDGET):
+        before = RunConfig.from_dict(earlier.result(BUDGET)["config"])
+    if before.shared_training != run.config.shared_training:
+        return
     if splits_classes(before, theirs) != run.splits_classes:
         return
     if not run.splits_classes:

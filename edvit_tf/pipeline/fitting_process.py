@@ -20,6 +20,7 @@ from edvit_tf.device.errors import DeviceError, DeviceExit
 from edvit_tf.device.model.file_lock import hold
 from edvit_tf.errors import EdvitError, HostExit, OutputError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
+from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages, stored_record
@@ -106,7 +107,9 @@ def main(work: Path) -> int:
 def _opened(work: Path) -> Run:
     """The run of a work folder."""
     record = stored_record(work)
-    run = Run(Stages(work, record["key"]), RunConfig.from_dict(record["description"]["config"]))
+    asked = RunConfig.from_dict(record["description"]["config"])
+    # the budget was divided by the run itself
+    run = with_budget(Run(Stages(work, record["key"]), asked))
 
     with contextlib.redirect_stdout(None):  # which rivals are left out was said by the run itself
         _ = run.members

@@ -13,10 +13,10 @@ from edvit_tf.evaluation.accuracy import accuracy, group_accuracy
 from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import Member
-from edvit_tf.pipeline.stage import TOGETHER, Run, Stage
+from edvit_tf.pipeline.stage import BUDGET, TOGETHER, Run, Stage
 from edvit_tf.pipeline.store import stage_seed
 from edvit_tf.pipeline.views import seen, views
-from edvit_tf.planning.fleets import Choice, choose_fleet, plan_of_all
+from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, Choice, choose_fleet, plan_of_all, too_short
 from edvit_tf.report.tables import plan_table
 
 
@@ -75,9 +75,15 @@ def _chosen(run: Run, gap: float | None) -> Choice:
         return Choice("classes", "asked for")
     if run.splits_classes:
         return Choice("classes", "there is one device, which holds all classes")
-    if asked != "auto":
-        return Choice(asked, "asked for")
-    return choose_fleet(run.base.num_classes, gap, fleet_training(run).epochs)
+
+    epochs = float(fleet_training(run).epochs)
+    if run.stages.has(BUDGET):
+        epochs = run.stages.result(BUDGET)["member_epochs"]
+    if asked == "auto":
+        return choose_fleet(run.base.num_classes, gap, epochs)
+    if asked == "joint" and epochs < BREAK_EVEN_EPOCHS:
+        return too_short(epochs)
+    return Choice(asked, "asked for")
 
 
 def together(run: Run, folder: Path) -> dict:

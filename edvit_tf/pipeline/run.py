@@ -26,6 +26,7 @@ from edvit_tf.pipeline.checks import (
     preflight,
 )
 from edvit_tf.pipeline.description import check_reusable, describe, take_beginning, take_shared
+from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
 from edvit_tf.pipeline.inputs import store_inputs
@@ -97,8 +98,8 @@ def run(
         stages = open_stages(work, key, description, overwrite, replaces=is_taken(out))
         # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()
-        now = Run(stages, config)
-        _make_stages(now, dataset, base, jobs, reuse, description, shared_weights)
+        begun = Run(stages, config)
+        now = _make_stages(begun, dataset, base, jobs, reuse, description, shared_weights)
 
         seconds = round(time.perf_counter() - started, 1)
         results = results_of(now, description["base"], seconds)
@@ -114,9 +115,10 @@ def _make_stages(
     reuse: Path | None,
     description: dict,
     shared_weights: Path | None,
-) -> None:
+) -> Run:
     """Every stage of a run in its order, each with what it reads; between them what is told, taken
-    from an earlier run, and checked.
+    from an earlier run, and checked. Returns the run as its fits were made: with the epochs that a
+    training budget allows.
     """
     take_beginning(now.stages, reuse)
 
@@ -127,6 +129,7 @@ def _make_stages(
         Stage("teacher", ("data", "base"), steps.teacher),
         Stage("plan", ("data", "base", "teacher"), steps.plan),
     )
+    now = with_budget(now)
     print(plan_table(now.split, list(now.labels)), flush=True)
 
     if shared_weights is not None:
@@ -158,6 +161,7 @@ def _make_stages(
         Stage("measure", ("data", "base", "bundle", *fitted), measure),
     )
     check_parity(now.stages.result("measure"), now.config.target)
+    return now
 
 
 def _validated(now: Run) -> tuple[dict, dict]:

@@ -22,6 +22,7 @@ from edvit_tf.pipeline.member import (
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import Plan
 
+BUDGET = "budget"  # the stage that divides a training budget (`divide.py`)
 OUTSIDE = "outside"  # the stage of weights that were trained elsewhere (`outside.py`)
 TOGETHER = "together"  # the stage of members of all classes that are trained on as one fleet
 

@@ -49,12 +49,17 @@ def choose_fleet(num_classes: int, gap: float, member_epochs: float) -> Choice:
             "copies", f"{wide}; members trained together need {100 * WIDE_GAP:g} to gain by"
         )
     if member_epochs < BREAK_EVEN_EPOCHS:
-        return Choice(
-            "copies",
-            f"a member would be trained for {member_epochs:.2g} epochs; below "
-            f"{BREAK_EVEN_EPOCHS:g} the one model gains more by them",
-        )
+        return too_short(member_epochs)
     return Choice("joint", f"of {num_classes} classes, and {wide}")
+
+
+def too_short(member_epochs: float) -> Choice:
+    """What is left where members would not be trained long enough to win over the one model."""
+    return Choice(
+        "copies",
+        f"a member would be trained for {member_epochs:.2g} epochs; below {BREAK_EVEN_EPOCHS:g} "
+        "the one model gains more by them",
+    )
 
 
 def single_share(plan: Plan, base: ModelConfig, cut_heads: str) -> int:

@@ -1,5 +1,6 @@
 """What a run chooses on validation data, draws for its scores, and is keyed by."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -218,3 +219,21 @@ def test_what_computes_is_in_the_key(key, monkeypatch):
         lambda name: "9.9" if name == "keras" else version(name),
     )
     assert description.differences(first, key())[0].startswith("libraries.keras")
+
+
+def test_a_work_folder_of_before_a_field_is_taken_for_one_with_its_default(tmp_path):
+    now = {"config": CONFIG.to_dict(), "version": "x"}
+    before = json.loads(json.dumps(now))
+    for name in ("fleet", "views", "fleet_training", "training_budget"):
+        del before["config"][name]
+    del before["config"]["base_training"]["ema"]
+    (tmp_path / "run.json").write_text(json.dumps({"key": "k", "description": before}))
+    assert description.differing(tmp_path, now, description.READ_BY_SHARED) == []
+
+    other = now | {"config": CONFIG.replace(seed=1).to_dict()}
+    changed = description.differing(tmp_path, other, description.READ_BY_SHARED)
+    assert changed == ["config.seed: 0 -> 1"]
+    # what was trained elsewhere counts for models that start from it, not for base and inputs
+    given = now | {"shared_weights": "a" * 64}
+    assert description.differing(tmp_path, given, description.READ_BY_BEGINNING) == []
+    assert "shared_weights" in description.differing(tmp_path, given, description.READ_BY_SHARED)[0]

@@ -1,0 +1,87 @@
+"""The stage that turns a training budget into epochs of every fit, once the widths are known."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.config import RunConfig
+from edvit_tf.models import architecture
+from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.member import single_kept
+from edvit_tf.pipeline.stage import BUDGET, Run, Stage
+from edvit_tf.planning.fleets import plan_of_all
+from edvit_tf.planning.training_budget import divided, in_epochs
+
+# Batches of two fits that are timed: their difference is free of what tracing takes.
+TIMED = (4, 16)
+
+
+def with_budget(run: Run) -> Run:
+    """The run whose fits take its training budget; the same run where it has none."""
+    if run.config.training_budget is None:
+        return run
+    run.make(Stage(BUDGET, ("data", "base", "teacher", "plan"), divide))
+    return Run(run.stages, RunConfig.from_dict(run.stages.result(BUDGET)["config"]))
+
+
+def divide(run: Run, folder: Path) -> dict:
+    """The configuration with the epochs that the budget allows, what an epoch of the one model
+    takes where that was asked, and the epochs that members trained together would get.
+    """
+    asked = run.config.training_budget
+    seconds = _epoch_seconds(run) if asked.endswith("m") else None
+    epochs = in_epochs(asked, seconds)
+
+    members = 1
+    if not run.splits_classes:
+        kept = single_kept(run.config, run.split, run.base)
+        planned = plan_of_all(run.split, run.base, kept, run.config, run.config.fleet, None)
+        members = len(planned.sub_models)
+    cuts = len(architecture(run.base).CUTS)
+    found = divided(run.config, epochs, run.base.num_classes, cuts, members, run.splits_classes)
+
+    print(f"budget: {asked} is {epochs:.3g} epochs of the one model", flush=True)
+    return {
+        "config": found.config.to_dict(),
+        "epochs": epochs,
+        "epoch_seconds": seconds,
+        "member_epochs": found.member_epochs,
+    }
+
+
+def _epoch_seconds(run: Run) -> float:
+    """What an epoch of the one model takes here, by a few steps of it."""
+    from edvit_tf.models.weights import initial_weights
+    from edvit_tf.training.batches import group_targets
+    from edvit_tf.training.train import fit
+
+    training = run.config.shared_training or run.config.stage_training
+    count = run.base.num_classes
+    kept = single_kept(run.config, run.split, run.base)
+    widths = run.base.pruned(kept, count, run.config.pruning.heads)
+
+    train = Split(run.stages, "train")
+    stored = run.stages.arrays("teacher", "teacher.npz")
+    targets = group_targets(train.labels, stored["train_probabilities"], tuple(range(count)), count)
+    spent = []
+    for steps in TIMED:
+        rows = np.resize(np.arange(len(train.labels)), steps * training.batch_size)
+        started = time.perf_counter()
+        fit(
+            widths,
+            initial_weights(widths, 0),
+            train.x,
+            targets,
+            training.replace(epochs=1),
+            epoch_indices=lambda epoch, rows=rows: rows,
+            seed=0,
+            features=stored["train_features"],
+            title="budget",
+        )
+        spent.append(time.perf_counter() - started)
+
+    samples = (TIMED[1] - TIMED[0]) * training.batch_size
+    # a machine that stood still in the first of them would make an epoch free
+    each = max(spent[1] - spent[0], 0.1 * spent[1]) / samples
+    return each * len(train.labels)
