@@ -139,6 +139,8 @@ class Laboratory:
             logits = stacked.logits(whole, seen)
             found = study.figures(logits, labels, settings.together)
             if settings.groups:
+                # the mean of all members' probabilities as a fleet of copies would have it, beside
+                found["mean of all"] = found["fleet"]
                 found["fleet"] = study.accuracy(study.by_owner(logits, settings.groups), labels)
             if members >= FLEET:
                 learnt = study.features(self.final, whole, self.pictures["train"], views)

@@ -331,6 +331,7 @@ def test_many_classes_are_run_with_groups_and_told_on_the_test_split(pictures, t
     single, grouped, units = json.loads((tmp_path / "out/results.json").read_text())
     assert [r["members"] for r in (single, grouped, units)] == [2, 4, 4]
     assert grouped["test"]["views"].keys() == grouped["views"].keys()
+    assert 0 <= grouped["views"]["mean of all"] <= 100 and "mean of all" not in units["views"]
     assert 0 <= grouped["views"]["ridge"] <= 100 and "ridge" not in single["views"]
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 5 and table[3].startswith(
