@@ -25,7 +25,7 @@ HEADS = ("merge", "whole", "keep")
 STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
 # of sub-models to devices: one a device first; the paper's Algorithm 3; the best by a solver
 ASSIGNMENTS = ("spread", "greedy", "optimal")
-FUSIONS = ("tower", "joint", "average", "linear", "low_rank")
+FUSIONS = ("tower", "joint", "average", "linear", "low_rank", "auto")
 # of a device's size; the same without distillation; of all files' size
 BASELINES = ("single", "plain", "total")
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
@@ -260,11 +260,15 @@ class RunConfig(PlanConfig):
     shared_training: TrainConfig | None = None
 
     # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP),
-    # "linear" (one matrix), "low_rank" (two thin ones)
+    # "linear" (one matrix), "low_rank" (two thin ones), or "auto": the smallest of all but "joint"
+    # that is as good as the best on validation data
     fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
+    # copies of the training inputs, augmented as in stage_training, on which it is fitted too:
+    # sub-models know the inputs themselves by heart
+    fusion_views: int = 0
 
     calibration_samples: int = 256  # on which the importance scores are taken, per class group
     # on which repairs are fitted and directions found; None: the calibration samples
@@ -296,6 +300,12 @@ class RunConfig(PlanConfig):
 
         self._require(self.fusion_lambda > 0, "fusion_lambda", "it must be positive")
         self._require(0 <= self.missing_rate < 1, "missing_rate", "it must be in [0, 1)")
+        self._require(self.fusion_views >= 0, "fusion_views", "it must be 0 or more")
+        self._require(
+            self.fusion_views == 0 or self.stage_training.augment != "none",
+            "fusion_views",
+            'the stage_training has augment = "none": copies would be the inputs themselves',
+        )
         self._require(self.calibration_samples >= 1, "calibration_samples", "it must be at least 1")
         self._require(
             self.repair_samples is None or self.repair_samples >= 1,

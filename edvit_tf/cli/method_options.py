@@ -101,10 +101,18 @@ METHOD = (
     Option(
         "--fusion",
         "how the answers become one: an MLP over frozen sub-models, trained on with them, the "
-        "average of their softmaxes, one matrix, or two thin ones",
+        "average of their softmaxes, one matrix, two thin ones, or the smallest of these that is "
+        "as good as the best on validation data (auto)",
         field="fusion",
         choices=FUSIONS,
         change=_fusion,
+    ),
+    Option(
+        "--fusion-augment",
+        "augmented copies of the training inputs on which the fusion is fitted beside them",
+        field="fusion_views",
+        type=int,
+        metavar="COPIES",
     ),
     Option(
         "--own-epoch",

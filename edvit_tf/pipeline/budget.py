@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.config import RunConfig, TrainConfig
-from edvit_tf.export.fusion import fusion_of
+from edvit_tf.export.fusion import fusions_of
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept, splits_classes
 from edvit_tf.planning.plan import Plan, SubModelPlan
@@ -139,16 +139,17 @@ class Budget:
         """
         fit = self.config.fusion_training
         joint = self.config.joint_training
-        seen = fit.epochs * max(1, len(self.labels) // fit.batch_size) * fit.batch_size
+        count = len(self.labels) * (1 + self.config.fusion_views)
+        seen = fit.epochs * max(1, count // fit.batch_size) * fit.batch_size
 
-        macs = 0
+        # of "auto" each that is tried
+        tried = fusions_of(self.config, self.plan, self.base.num_classes).values()
+        macs = sum(3 * seen * one.macs for one in tried)
         if joint is not None:
             through = joint.epochs * _filled(len(self.labels), joint)
-            macs = sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
-            seen += through
-
-        fusion = fusion_of(self.config, self.plan, self.base.num_classes)
-        return macs + 3 * seen * fusion.macs
+            macs += sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
+            macs += sum(3 * through * one.macs for one in tried)
+        return macs
 
     def _samples(self, widths: ModelConfig, training: TrainConfig, macs: int) -> int:
         """Samples of an epoch so that all epochs cost `macs`; the whole split where there is no

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.evaluation.accuracy import accuracy, per_recording
+from edvit_tf.export.fusion import Fusion, chosen_kind
 from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
@@ -20,9 +21,10 @@ from edvit_tf.training.calibrate import (
 
 def fusion(run: Run, folder: Path) -> dict:
     """The fusion, fitted on the stored features of frozen sub-models, or made of their heads: under
-    each of run.tried_views, of which the best on validation data is kept.
+    each of run.tried_views, of which the best on validation data is kept, and of each of
+    run.tried_fusions, of which the smallest that is as good as the best is.
     """
-    found = {way: _fused(run, way) for way in run.tried_views}
+    found = {way: _smallest(run, way) for way in run.tried_views}
 
     def worth(way: str) -> tuple[float, float]:
         told = found[way]["figures"]
@@ -33,13 +35,39 @@ def fusion(run: Run, folder: Path) -> dict:
     features = run.stages.array("features", f"validation.{kept}.npy")
     return {
         "history": history,
+        "kind": found[kept]["kind"],
+        "kinds": found[kept]["kinds"],
         "seen": kept,
         "tried": {way: one["figures"] for way, one in found.items()},
         "validation": _store(run, folder, model, features),
     }
 
 
-def _fused(run: Run, way: str) -> dict:
+def _smallest(run: Run, way: str) -> dict:
+    """What `_fused` gives for the kind that is chosen, with its name and what all came to."""
+    found = {kind: _fused(run, way, made_of) for kind, made_of in run.tried_fusions.items()}
+    right = {kind: one["figures"]["accuracy"] for kind, one in found.items()}
+    kind = chosen_kind(run.tried_fusions, right, min(m.size_bytes for m in run.sub_models))
+
+    kinds = {}
+    for name, one in found.items():
+        kinds[name] = {**one["figures"], "size_bytes": run.tried_fusions[name].size_bytes}
+    if len(found) > 1:
+        print(f"fusion: {kind}, of {_told(kinds)}", flush=True)
+        # what was tried was trained too
+        found[kind]["history"]["macs"] = sum(o["history"].get("macs", 0) for o in found.values())
+    return {**found[kind], "kind": kind, "kinds": kinds}
+
+
+def _told(kinds: dict) -> str:
+    """Accuracy on validation data and KiB, by kind."""
+    words = []
+    for name, one in kinds.items():
+        words.append(f"{name} {100 * one['accuracy']:.1f} % {one['size_bytes'] / 1024:.0f} KiB")
+    return ", ".join(words)
+
+
+def _fused(run: Run, way: str, made_of: Fusion) -> dict:
     """The fusion of features under one way of seeing: its model, history, validation figures."""
     import keras
 
@@ -48,23 +76,23 @@ def _fused(run: Run, way: str) -> dict:
 
     seed = stage_seed(run.config, "fusion")
     keras.utils.set_random_seed(seed)
-    model = run.fusion.build()
+    model = made_of.build()
     features = run.stages.array("features", f"validation.{way}.npy")
     history: dict = {}
 
     # A fusion without weights of its own to fit is made of the sub-models' heads.
-    if not run.fusion.is_fitted:
-        set_weights(model, _made_of_heads(run, model, features, history))
+    if not made_of.is_fitted:
+        set_weights(model, _made_of_heads(run, made_of, model, features, history))
     else:
         history = fit_fusion(
             model,
             np.asarray(run.stages.array("features", f"train.{way}.npy")),
-            Split(run.stages, "train").labels,
+            np.tile(Split(run.stages, "train").labels, 1 + run.config.fusion_views),
             run.config.fusion_training,
             _missing_rate(run),
             seed,
         )
-        history["macs"] = 3 * history["samples"] * run.fusion.macs
+        history["macs"] = 3 * history["samples"] * made_of.macs
     return {"model": model, "history": history, "figures": _figures(run, model, features)}
 
 
@@ -77,7 +105,7 @@ def _figures(run: Run, model, features: np.ndarray) -> dict:
     return {"accuracy": right, "nll": calibration_figures(by_recording, truth)["nll"]}
 
 
-def _made_of_heads(run: Run, model, features: np.ndarray, history: dict) -> dict:
+def _made_of_heads(run: Run, made_of: Fusion, model, features: np.ndarray, history: dict) -> dict:
     """Weights of an average: with the prior of "other" (`Average.with_prior`) where it names more
     validation recordings right, or as many with less negative log-likelihood; both are told in
     `history`.
@@ -85,8 +113,8 @@ def _made_of_heads(run: Run, model, features: np.ndarray, history: dict) -> dict
     from edvit_tf.models.weights import set_weights
 
     own = [run.fitted_weights(member) for member in run.sub_models]
-    plain = run.fusion.weights_from(own)
-    prior = run.fusion.with_prior(plain, run.config.stage_training)
+    plain = made_of.weights_from(own)
+    prior = made_of.with_prior(plain, run.config.stage_training)
     tried = {"as fitted": plain, "other's prior": prior}
 
     figures = {}

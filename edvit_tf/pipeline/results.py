@@ -184,6 +184,8 @@ def _fusion(run: Run) -> dict:
 
     return {
         "kind": run.fusion_kind,
+        "asked": run.config.fusion,
+        "kinds_on_validation": fused.get("kinds"),
         "seen": fused["seen"],
         "seen_on_validation": fused["tried"],
         "history": fused["history"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.view import AS_IT_IS, View, view_from_dict
-from edvit_tf.export.fusion import Fusion, fusion_of
+from edvit_tf.export.fusion import AUTO, Fusion, fusion_of, fusions_of
 from edvit_tf.models import ModelConfig, config_from_dict
 from edvit_tf.pipeline.member import (
     SINGLE,
@@ -165,13 +165,26 @@ class Run:
 
     @property
     def fusion_kind(self) -> str:
-        """Members of all classes are averaged; a class split is fused as the configuration says."""
-        return self.config.fusion if self.kind == "classes" else "average"
+        """Members of all classes are averaged; a class split is fused as the configuration says, or
+        by what the fusion's stage chose.
+        """
+        if self.kind != "classes":
+            return "average"
+        if self.config.fusion == AUTO:
+            return self.stages.result("fusion")["kind"]
+        return self.config.fusion
+
+    @cached_property
+    def tried_fusions(self) -> dict[str, Fusion]:
+        """What is fitted, by kind: one, or all that there is to choose from."""
+        if self.kind != "classes":
+            return {"average": self.fusion}
+        return fusions_of(self.config, self.plan, self.base.num_classes)
 
     @property
     def is_joint(self) -> bool:
         """Whether sub-models and fusion are trained on together at the end."""
-        return self.fusion_kind == "joint"
+        return self.kind == "classes" and self.config.fusion == "joint"
 
     @property
     def fused_stage(self) -> str:

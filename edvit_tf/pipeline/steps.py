@@ -3,11 +3,13 @@ fusion is fitted on, and the bundle.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.config import RunConfig
+from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.evaluation.evaluate import SPLITS
 from edvit_tf.models import ModelConfig, architecture, preset
@@ -137,26 +139,40 @@ def features(run: Run, folder: Path) -> dict:
     """All sub-models' features side by side, (n, sum d_j), under each of run.tried_views.
 
     Those of training inputs, on which the MLP is fitted, are in the precision of the sub-models'
-    fits; those of validation inputs in float32, as the files have them.
+    fits, and below them stand those of config.fusion_views augmented copies; those of validation
+    inputs are in float32, as the files have them.
     """
+    from edvit_tf.training.batches import Varied
     from edvit_tf.training.precision import resolved
+
+    training = run.config.stage_training
+    is_fitted = any(one.is_fitted for one in run.tried_fusions.values())
+    for way, given in run.tried_views.items():
+        x = Split(run.stages, "validation").x
+        np.save(folder / f"validation.{way}.npy", _side_by_side(run, x, given, "float32"))
+        if not is_fitted:
+            continue
+
+        x = Split(run.stages, "train").x
+        inputs = [x]
+        seed = stage_seed(run.config, "features")
+        for copy in range(run.config.fusion_views):
+            inputs.append(Varied(x, training.augment, seed, copy))
+        precision = resolved(training.precision)
+        parts = [_side_by_side(run, one, given, precision) for one in inputs]
+        np.save(folder / f"train.{way}.npy", np.concatenate(parts))
+    return {}
+
+
+def _side_by_side(run: Run, x, given: Sequence[View], precision: str) -> np.ndarray:
+    """Features (n, sum d_j) of all sub-models, each by its view."""
     from edvit_tf.training.train import predict
 
-    precisions = {"validation": "float32"}
-    if run.fusion.is_fitted:
-        precisions["train"] = resolved(run.config.stage_training.precision)
-
-    for way, given in run.tried_views.items():
-        for split, precision in precisions.items():
-            x = Split(run.stages, split).x
-            parts = []
-            for member, view in zip(run.sub_models, given, strict=True):
-                weights = run.fitted_weights(member)
-                said = predict(member.widths, weights, seen(x, view), precision=precision)
-                parts.append(said["features"])
-
-            np.save(folder / f"{split}.{way}.npy", np.concatenate(parts, axis=1))
-    return {}
+    parts = []
+    for member, view in zip(run.sub_models, given, strict=True):
+        weights = run.fitted_weights(member)
+        parts.append(predict(member.widths, weights, seen(x, view), precision=precision))
+    return np.concatenate([said["features"] for said in parts], axis=1)
 
 
 def bundle(run: Run, folder: Path, dataset) -> dict:

@@ -208,6 +208,37 @@ def member_batches(
         yield np.stack(seen), places, goals
 
 
+class Varied:
+    """Inputs (n, H, W, C), each varied once, as an array that is read in slices from its start, up
+    to `batch_size` rows each: the same draws for who reads it so again.
+    """
+
+    def __init__(
+        self, inputs: np.ndarray, augment: str, seed: int, copy: int, batch_size: int = 64
+    ):
+        check_pictures(augment, inputs.dtype)
+        self._inputs = inputs
+        self._augment = augment
+        self._seed = [seed, copy]
+        self._batch = batch_size
+        self.shape = inputs.shape
+        self.dtype = np.dtype(np.float32) if augment == "mask" else inputs.dtype
+        self._by_keras_cv = None
+        if augment == "randaugment":
+            self._by_keras_cv = randaugment(seed + copy, (batch_size, *inputs.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        x = np.array(self._inputs[rows])
+        if self._by_keras_cv is not None:
+            # of one shape, whatever is left at the end
+            whole = np.resize(x, (self._batch, *x.shape[1:]))
+            return self._by_keras_cv(whole)[: len(x)]
+        return vary(x, self._augment, np.random.default_rng([*self._seed, rows.start]))
+
+
 def _drawn_rows(
     epoch_indices: Callable[[int], np.ndarray], batch_size: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
