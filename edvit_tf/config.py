@@ -37,6 +37,9 @@ TARGETS = ("portable", "litert")
 # with another view of the input; members of all classes, trained on together from that model; or
 # what the run chooses once it knows that model
 FLEETS = ("classes", "copies", "joint", "auto")
+# of members that are trained together: the one model, its cut before any fit, or cuts in which each
+# keeps other units of the base
+FLEET_STARTS = ("model", "cut", "units")
 VIEWS = ("none", "auto")  # of its input that each sub-model gets: as it is; chosen on validation
 
 
@@ -285,6 +288,7 @@ class RunConfig(PlanConfig):
     views: str = "none"  # one of VIEWS
     # of fleet = "joint", for each member, after the one model's own; None: as stage_training says
     fleet_training: TrainConfig | None = None
+    fleet_start: str = "model"  # one of FLEET_STARTS
     own_weight: float = 0.1  # of the members' own losses in it, beside the fused one's
     fleet_missing_rate: float = 0.3  # share of members dropped at random in it
     # of the one model and the fleet together, in epochs of the one model ("16e") or in minutes
@@ -365,6 +369,7 @@ class RunConfig(PlanConfig):
     def _check_fleet(self) -> None:
         self._one_of("fleet", FLEETS)
         self._one_of("views", VIEWS)
+        self._one_of("fleet_start", FLEET_STARTS)
         self._require(0 <= self.own_weight <= 1, "own_weight", "it must be between 0 and 1")
         self._require(
             0 <= self.fleet_missing_rate < 1, "fleet_missing_rate", "it must be in [0, 1)"

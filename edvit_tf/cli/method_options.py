@@ -8,6 +8,7 @@ from edvit_tf.config import (
     BASELINES,
     EPOCHS,
     FLAVOURS,
+    FLEET_STARTS,
     FLEETS,
     FUSIONS,
     RESIDUAL,
@@ -69,6 +70,13 @@ METHOD = (
         field="fleet",
         choices=FLEETS,
         change=_fleet,
+    ),
+    Option(
+        "--fleet-start",
+        "of members that are trained together: the one model (model), its cut before any fit "
+        "(cut), or a cut for each that keeps other units of the base (units)",
+        field="fleet_start",
+        choices=FLEET_STARTS,
     ),
     Option(
         "--views",

@@ -14,6 +14,7 @@ from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import BUDGET, TOGETHER, Run, Stage
+from edvit_tf.pipeline.starts import STARTS, starts
 from edvit_tf.pipeline.store import stage_seed
 from edvit_tf.pipeline.views import seen, views
 from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, Choice, choose_fleet, plan_of_all, too_short
@@ -32,7 +33,11 @@ def make_fleet(run: Run, is_picture: bool) -> None:
     if not run.splits_classes:
         print(plan_table(run.plan, list(run.labels)), flush=True)
     if run.kind == "joint":
-        run.make(Stage(TOGETHER, (*before, "fleet"), together))
+        before = (*before, "fleet")
+        if run.config.fleet_start != "model":
+            run.make(Stage(STARTS, ("base", *before), starts))
+            before = (*before, STARTS)
+        run.make(Stage(TOGETHER, before, together))
         _checkpoint(run).unlink(missing_ok=True)
 
 
@@ -87,8 +92,8 @@ def _chosen(run: Run, gap: float | None) -> Choice:
 
 
 def together(run: Run, folder: Path) -> dict:
-    """Members of all classes that start from the one model, trained on as one, each with its own
-    view; distilled from the base.
+    """Members of all classes that start from the one model, or where `starts` put them, trained on
+    as one, each with its own view; distilled from the base.
     """
     from edvit_tf.training.batches import group_targets, repeated_epoch
     from edvit_tf.training.together import fit_together
@@ -99,10 +104,10 @@ def together(run: Run, folder: Path) -> dict:
     stored = run.stages.arrays("teacher", "teacher.npz")
     count = run.base.num_classes
 
-    start = run.fitted_weights(run.single)
+    start = _start(run)
     weights, history = fit_together(
         [member.widths for member in run.sub_models],
-        [start] * len(run.sub_models),
+        start,
         train.x,
         group_targets(
             train.labels,
@@ -127,9 +132,10 @@ def together(run: Run, folder: Path) -> dict:
     # Each sample goes through every member, forward and backward.
     history["macs"] = 0
     accuracies = {}
-    for member, view, own in zip(run.sub_models, run.given_views, weights, strict=True):
+    found = zip(run.sub_models, run.given_views, start, weights, strict=True)
+    for member, view, first, own in found:
         history["macs"] += training_macs(member.widths, training, history["samples"])
-        before = _alone(run, member, start, view)
+        before = _alone(run, member, first, view)
         accuracies[member.name] = {
             "before": before,
             "cut": before,
@@ -137,6 +143,13 @@ def together(run: Run, folder: Path) -> dict:
         }
         np.savez(folder / member.weights_file, **own)
     return {"history": history, "accuracy": accuracies}
+
+
+def _start(run: Run) -> list[dict]:
+    """The weights with which each member begins."""
+    if run.config.fleet_start == "model":
+        return [run.fitted_weights(run.single)] * len(run.sub_models)
+    return [run.stages.arrays(STARTS, member.weights_file) for member in run.sub_models]
 
 
 def _alone(run: Run, member: Member, weights: dict, view: View) -> dict:

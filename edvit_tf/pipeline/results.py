@@ -81,12 +81,13 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
 
 
 def steps_of(run: Run, member: Member) -> list[dict]:
-    """What each step of a member came to, in order: of one that is made of the one model its steps
-    too.
+    """What each step of a member came to, in order: of one that is made of the one model, or starts
+    from it, the one model's too.
     """
     if member.made_of is not None:
         own = [] if run.kind == "copies" else [{"stage": TOGETHER, **_together(run, member)}]
-        return [*steps_of(run, run.single), *own]
+        before = steps_of(run, run.single) if run.is_of_single else []
+        return [*before, *own]
     return [{"stage": step, **run.stages.result(member.stage(step))} for step in member.steps]
 
 
@@ -118,7 +119,7 @@ def training_macs_of(run: Run) -> dict:
     """
     ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
     fleet = sum(_spent(run, name) for name in ending)
-    if not run.splits_classes:
+    if run.is_of_single:
         fleet += _member_spent(run, run.single)
     if run.kind == "joint":
         fleet += _spent(run, TOGETHER)
@@ -171,6 +172,7 @@ def _fleet(run: Run) -> dict:
     alone = chosen["single_validation"]
     return {
         **{name: chosen[name] for name in ("kind", "asked", "reason", "gap")},
+        "start": run.config.fleet_start if run.kind == "joint" else None,
         "single_validation": alone and alone["recording"],
         "views": [view.to_dict() for view in run.views],
     }

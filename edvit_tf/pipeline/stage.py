@@ -182,6 +182,12 @@ class Run:
         return fusions_of(self.config, self.plan, self.base.num_classes)
 
     @property
+    def is_of_single(self) -> bool:
+        """Whether the fleet's members are the one model, or start from it."""
+        begins = self.config.fleet_start == "model"
+        return self.kind == "copies" or (self.kind == "joint" and begins)
+
+    @property
     def is_joint(self) -> bool:
         """Whether sub-models and fusion are trained on together at the end."""
         return self.kind == "classes" and self.config.fusion == "joint"
