@@ -13,10 +13,9 @@ from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.manifest import InputEntry
 from edvit_tf.device.model.runtime import installed_runtimes
-from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
-from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse, fuse_without, losses
+from edvit_tf.evaluation.accuracy import confusion, per_recording
+from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse
 from edvit_tf.evaluation.disagreement import disagreement
-from edvit_tf.evaluation.paired import paired
 from edvit_tf.evaluation.predictions import FUSED, Predictions
 from edvit_tf.evaluation.turns import RUNS, take_turns
 from edvit_tf.export.parity import QUANTILE, compare
@@ -25,10 +24,11 @@ from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.copies import by_devices, has_copies, under_views, validated
 from edvit_tf.pipeline.fusing import all_present
 from edvit_tf.pipeline.inputs import Split
+from edvit_tf.pipeline.lost import lost
+from edvit_tf.pipeline.scores import paired_answers, score
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.pipeline.views import seen
-from edvit_tf.planning.plan import Plan
 from edvit_tf.training.calibrate import (
     best_temperature,
     bound_of,
@@ -71,15 +71,15 @@ def measure(run: Run, folder: Path) -> dict:
         "base": _one_model(run, folder, "base", run.base, weights, given, predictions),
         "sub_models": _sub_models(bundle, answers),
         "fusion": {
-            "tflite": _score(test, fused),
-            "keras": _score(test, keras_fused),
+            "tflite": score(test, fused),
+            "keras": score(test, keras_fused),
             **_average(run, averaged(bundle, answers), test, predictions),
             "calibration": calibration_figures(by_recording, truth),
             "file_bytes": _bytes(bundle, bundle.fusion.file),
             "process": fusion_report,
         },
         "parity": parity,
-        **_lost(run, bundle, answers, fused, test),
+        **lost(run, bundle, answers, fused, test),
         "flavours": _flavours(bundle, inputs, answers, fused, test),
         "confusion": confusion(by_recording.argmax(axis=1), truth, len(bundle.labels)),
         "disagreement": disagreement(answers.logits, [sub.classes for sub in run.sub_models]),
@@ -139,21 +139,6 @@ def whole_bundle(stages: Stages) -> Bundle:
     return bundle
 
 
-def lost_with_device(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
-    """(device, indices of the sub-models that no other one holds): what is missing without it, for
-    each in use.
-    """
-    used = set()
-    for sub in plan.sub_models:
-        used.update(sub.devices)
-
-    lost = []
-    for name in sorted(used):
-        alone = tuple(sub.index for sub in plan.sub_models if set(sub.devices) == {name})
-        lost.append((name, alone))
-    return lost
-
-
 def _test_ids(bundle: Bundle) -> list[str] | None:
     """Ids of the test split's recordings, in its order; None where they follow a rule."""
     splits = json.loads(verified_path(bundle, "splits.json").read_text(encoding="utf-8"))
@@ -209,15 +194,11 @@ def _calibrated(run: Run, validated: np.ndarray, said: np.ndarray, test: Split) 
     p = tempered(said, temperature)
     return {
         "probabilities": p,
-        "tflite": _score(test, p),
+        "tflite": score(test, p),
         "temperature": temperature,
         "bound": bound_of(temperature, validated, validation.labels),
         "calibration": calibration_figures(*per_recording(p, test.labels, test.recordings)),
     }
-
-
-def _score(split: Split, probabilities: np.ndarray) -> dict:
-    return accuracy(probabilities, split.labels, split.recordings)
 
 
 def _bytes(bundle: Bundle, file: str) -> int:
@@ -268,67 +249,6 @@ def _sub_models(bundle: Bundle, answers: Answers) -> list[dict]:
     return rows
 
 
-def _lost(
-    run: Run, bundle: Bundle, answers: Answers, fused: np.ndarray, test: Split
-) -> dict[str, list]:
-    """Accuracy without sub-models: of every number of them, of each one, of each device.
-
-    What a single device's loss takes may be a set that was drawn already: each is fused once.
-    """
-    drawn = losses(len(run.sub_models), run.config.seed)
-    by_device = {}
-    for device, gone in lost_with_device(run.plan):
-        if len(gone) < len(run.sub_models):
-            by_device[device] = gone
-
-    sets = dict.fromkeys([*drawn, *by_device.values()])  # each once, in order
-    sets.pop((), None)  # a device whose sub-models others hold too: nothing is lost
-    without = dict(zip(sets, fuse_without(bundle, answers, list(sets)), strict=True))
-    without[()] = fused
-
-    names = [member.name for member in run.sub_models]
-    every = []
-    single = []
-
-    # Of every set that was drawn; of the sets of one, what becomes of the other classes too.
-    for gone in drawn:
-        p = without[gone]
-        every.append(
-            {
-                "missing": list(gone),
-                "names": [names[j] for j in gone],
-                "tflite": _score(test, p),
-            }
-        )
-        if len(gone) == 1:
-            paired_with_all = {"paired": _paired(p, fused, test)}
-            single.append(_without_one(run, gone[0], p, test) | paired_with_all)
-
-    devices = []
-    for device, gone in by_device.items():
-        score = _score(test, without[gone])
-        against = _paired(without[gone], fused, test)
-        devices.append(
-            {"device": device, "missing": list(gone), "tflite": score, "paired": against}
-        )
-    return {"missing_one": single, "losses": every, "lost_devices": devices}
-
-
-def _without_one(run: Run, index: int, p: np.ndarray, test: Split) -> dict:
-    """Accuracy without one sub-model, and that of the classes which are not its own alone."""
-    member = run.sub_models[index]
-    # What a lost sub-model knew is gone; what the others know should not be. Where it knew all
-    # classes, so do the others.
-    is_whole = len(member.classes) == run.base.num_classes
-    others = np.full(len(test.labels), True) if is_whole else ~np.isin(test.labels, member.classes)
-    return {
-        "missing": index,
-        "name": member.name,
-        "tflite": _score(test, p),
-        "other_classes": accuracy(p[others], test.labels[others], test.recordings[others]),
-    }
-
-
 def _flavours(
     bundle: Bundle, inputs: Path, reference: Answers, fused: np.ndarray, test: Split
 ) -> list[dict]:
@@ -356,8 +276,8 @@ def _flavours(
                 {
                     "flavour": flavour,
                     "runtime": answers.reports[0]["runtime"],
-                    "tflite": _score(test, p),
-                    "paired": _paired(p, fused, test),
+                    "tflite": score(test, p),
+                    "paired": paired_answers(p, fused, test),
                     "file_bytes": sum(_bytes(bundle, file) for file in files),
                     "p95_relative_error": _error(answers, reference),
                     # sub-models answer side by side: the slowest decides
@@ -365,13 +285,6 @@ def _flavours(
                 }
             )
     return rows
-
-
-def _paired(p: np.ndarray, reference: np.ndarray, test: Split) -> dict:
-    """Probabilities (n, classes) against others, by what they name each recording (`paired`)."""
-    one, truth = per_recording(p, test.labels, test.recordings)
-    other, _ = per_recording(reference, test.labels, test.recordings)
-    return paired(one.argmax(axis=1), other.argmax(axis=1), truth)
 
 
 def _error(answers: Answers, reference: Answers) -> float:
@@ -415,7 +328,7 @@ def _one_model(
     found = _calibrated(run, validated, softmax(out["logits"]), test)
     predictions.add(name, found.pop("probabilities"))
     return {
-        "keras": _score(test, tempered(softmax(logits), found["temperature"])),
+        "keras": score(test, tempered(softmax(logits), found["temperature"])),
         **found,
         "file_bytes": size,
         "process": report,

@@ -10,7 +10,7 @@ from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
-from edvit_tf.pipeline.measure import lost_with_device
+from edvit_tf.pipeline.lost import lost_with_device
 from edvit_tf.pipeline.member import rivals
 from edvit_tf.planning.assign import least_remaining_energy
 from edvit_tf.planning.partition import partition
