@@ -17,6 +17,8 @@ from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
+from edvit_tf.models import ModelConfig
+from edvit_tf.planning.plan import Plan
 
 
 def main(
@@ -293,6 +295,7 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     sub_models = {sub.name: sub.config for sub in planned.sub_models}
     print(cost_table({name: base, **sub_models}))
     print(f"\n{plan_table(planned, list(dataset.labels))}\n")
+    print(_fleet_planned(config, planned, base))
 
     for name in (
         "base_training",
@@ -300,8 +303,27 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
         "stage_training",
         "fusion_training",
         "joint_training",
+        "fleet_training",
     ):
         training = getattr(config, name)
         if training is not None:
             print(f"{name}: {training.to_dict()}")
     return 0
+
+
+def _fleet_planned(config: RunConfig, split: Plan, base: ModelConfig) -> str:
+    """Which fleet the plan is of, or for: one of the class split, or one of the one model."""
+    from edvit_tf.pipeline.member import single_kept, splits_classes
+    from edvit_tf.planning.fleets import plan_of_all
+
+    if splits_classes(config, split):
+        return "fleet: classes, as planned above"
+
+    kept = single_kept(config, split, base)
+    found = plan_of_all(split, base, kept, config, config.fleet, None)
+    size = found.sub_models[0].size_bytes / 2**20
+    return (
+        f"fleet: {config.fleet}, of one model of all classes with {kept} of {base.shares} heads "
+        f"({size:.2f} MiB a device) on {len(split.devices) - len(found.idle)} devices; the class "
+        "split above says how wide it may be"
+    )

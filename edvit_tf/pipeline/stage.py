@@ -120,8 +120,13 @@ class Run:
 
     @cached_property
     def given_views(self) -> tuple[View, ...]:
-        """A view for each sub-model: of more sub-models than views several have the same."""
+        """A view for each sub-model: of more sub-models than views several have the same. Members
+        that are trained by their views take all that were looked for, worth a device of a copy or
+        not: what differs in training differs in its errors.
+        """
         chosen = self.chosen_views
+        if self.kind == "joint" and self.config.views == "auto":
+            chosen = tuple(map(view_from_dict, self.stages.result("views")["views"]))
         return tuple(chosen[j % len(chosen)] for j in range(len(self.sub_models)))
 
     @cached_property

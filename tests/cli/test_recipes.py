@@ -100,3 +100,15 @@ def test_the_help_tells_every_option_with_the_default_of_the_recipe():
         described = re.search(rf"{option} .*?\(default ([^)]*)\)", text.partition("planning:")[2])
         assert described[1] == default, option
     assert "--heads " not in text.replace("--cut-heads ", "").replace("--start-heads ", "")
+
+
+def test_a_dry_run_tells_of_the_fleet():
+    """A fleet of the one model is as wide as the class split lets it be."""
+    mnist = next(recipe for recipe in RECIPES if recipe.stem == "mnist")
+    code, out, err = run_command([mnist, "--smoke", "--dry-run", "--devices", "3"])
+    assert code == 0 and "fleet: classes, as planned above" in out, err
+    code, out, err = run_command(
+        [mnist, "--smoke", "--dry-run", "--devices", "3", "--fleet", "copies"]
+    )
+    assert code == 0 and "fleet: copies, of one model of all classes with 2 of 4 heads" in out, err
+    assert "on 3 devices" in out
