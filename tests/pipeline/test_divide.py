@@ -1,0 +1,67 @@
+"""A run with a training budget goes on with the epochs that it allows, whoever opens it."""
+
+import pytest
+
+from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.models.vit.config import ViTConfig
+from edvit_tf.pipeline import divide
+from edvit_tf.pipeline.divide import with_budget
+from edvit_tf.pipeline.fleets import _chosen
+from edvit_tf.pipeline.stage import Run
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning.plan import plan_groups
+
+BASE = ViTConfig((16, 16, 1), 8, 1, 24, 2, 12, 48, 4)
+FIT = TrainConfig(1)
+RUN = RunConfig(
+    "x",
+    DataConfig("mnist", (16, 16)),
+    "vit_smoke",
+    FIT,
+    FIT,
+    FIT,
+    shared_training=FIT,
+    num_devices=2,
+    fleet="joint",
+)
+
+
+def opened(folder, config: RunConfig) -> Run:
+    """A run that has its plan."""
+    stages = Stages(folder, "key")
+    stages.run("data", lambda folder: {})
+    stages.run("base", lambda folder: {"config": BASE.to_dict()})
+    stages.run("teacher", lambda folder: {})
+    stages.run("plan", lambda folder: {"plan": plan_groups(config, BASE).to_dict()})
+    return Run(stages, config)
+
+
+def test_the_fits_take_the_budget(tmp_path):
+    run = with_budget(opened(tmp_path, RUN.replace(training_budget="8e")))
+    assert run.config.shared_training.epochs == 4 and run.config.fleet_training.epochs == 2
+    assert _chosen(run, gap=0.1).kind == "joint"
+    # another process finds it divided
+    again = with_budget(Run(run.stages, RUN.replace(training_budget="8e")))
+    assert again.config == run.config
+
+
+def test_too_little_trains_the_one_model_and_its_copies(tmp_path):
+    run = with_budget(opened(tmp_path, RUN.replace(training_budget="3e")))
+    choice = _chosen(run, gap=0.1)
+    assert run.config.shared_training.epochs == 3
+    assert choice.kind == "copies" and "0.75 epochs" in choice.reason
+
+
+def test_minutes_are_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(divide, "_epoch_seconds", lambda run: 30.0)
+    config = RUN.replace(training_budget="5m", fleet="copies")
+    run = with_budget(opened(tmp_path, config))
+    assert run.config.shared_training.epochs == 10
+
+    monkeypatch.setattr(divide, "_epoch_seconds", lambda run: pytest.fail("measured again"))
+    assert with_budget(Run(run.stages, config)).config == run.config
+
+
+def test_without_a_budget_nothing_changes(tmp_path):
+    run = opened(tmp_path, RUN)
+    assert with_budget(run) is run and not run.stages.has("budget")
