@@ -24,7 +24,7 @@ from edvit_tf.study.fleet import stacked, vit
 from edvit_tf.study.fleet.cutting import Cutter, best_kept, dealt
 from edvit_tf.study.fleet.fitting import AUGMENTS, Fit, Material, fit
 from edvit_tf.study.fleet.pack import Pack, read_pack
-from edvit_tf.study.fleet.varied import VIEWS, views_of
+from edvit_tf.study.fleet.varied import VIEWS, View, viewed, views_of
 
 SMOOTHING = 0.1
 DISTILLATION = 0.5
@@ -191,15 +191,21 @@ class Laboratory:
         soft = hard * (1 - SMOOTHING) + SMOOTHING / count
         targets = (1 - DISTILLATION) * soft + DISTILLATION * logits.softmax(1)
 
-        _, seen = self._answers("validation")
-        self.say(f"base: {study.accuracy(seen, self.labels['validation'])} % of validation")
+        for split in self.pictures:
+            if split != "train":
+                seen = torch.stack([self._answers(split, view)[1] for view in self.views])
+                shares = []
+                for count in (1, len(seen)):
+                    scores = study.fused(seen[:count], together=False)
+                    shares.append(study.accuracy(scores, self.labels[split]))
+                self.say(f"base: {shares[0]} % of {split}, {shares[1]} with {len(seen)} views")
         self.likeness = logits.softmax(1)
         return Material(self.pictures["train"], targets, goals, self.labels["train"])
 
-    def _answers(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _answers(self, split: str, view: View = (0, 0, False)) -> tuple[torch.Tensor, torch.Tensor]:
         """(features, logits) of the base."""
         found = []
-        for pictures in self.pictures[split].split(256):
+        for pictures in viewed(self.pictures[split], view).split(256):
             found.append(vit.features(self.config, self.base, vit.patches(self.config, pictures)))
         features = torch.cat(found)
         return features, vit.dense(self.base, features, "head")

@@ -15,7 +15,7 @@ from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.fleet import stacked, vit
 from edvit_tf.study.fleet.fitting import Fit
 from edvit_tf.study.fleet.stacked import Stack
-from edvit_tf.study.fleet.varied import View, moved
+from edvit_tf.study.fleet.varied import View, viewed
 
 BEST = "best"  # every member starts from the cut of one model
 UNITS = "units"  # the same directions of the residual stream, other units
@@ -90,13 +90,8 @@ def features(
 ) -> torch.Tensor:
     """What the heads read (N, n, d), float32; one view for all members, or one each."""
     found = []
-    for start in range(0, len(pictures), 256):
-        rows = torch.arange(start, min(start + 256, len(pictures)), device=pictures.device)
-        seen = []
-        for down, right, flip in views:
-            moves = torch.tensor([[down], [right]], device=rows.device).expand(2, len(rows))
-            flips = torch.full((len(rows),), flip, device=rows.device)
-            seen.append(vit.patches(config, moved(pictures, rows, moves, flips)))
+    for some in pictures.split(256):
+        seen = [vit.patches(config, viewed(some, view)) for view in views]
         found.append(stacked.features(config, whole, torch.stack(seen), torch.float32))
     return torch.cat(found, 1)
 

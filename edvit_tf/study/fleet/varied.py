@@ -55,6 +55,15 @@ def moved(
     return pictures[rows[:, None, None], down[:, :, None], right[:, None, :]]
 
 
+def viewed(pictures: torch.Tensor, view: View) -> torch.Tensor:
+    """All pictures (n, H, W, C) as one view shows them."""
+    down, right, mirrored = view
+    count, device = len(pictures), pictures.device
+    moves = torch.tensor([[down], [right]], device=device).expand(2, count)
+    flips = torch.full((count,), mirrored, device=device)
+    return moved(pictures, torch.arange(count, device=device), moves, flips)
+
+
 def affine_maps(draws: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
     """(B, 2, 3) for `warped` of draws (5, B) from -1 to 1: a turn, a size, a shear, and moves down
     and right, as far as `edvit_tf.training.augment.affine` goes.

@@ -333,7 +333,9 @@ def test_many_classes_are_run_with_groups_and_told_on_the_test_split(pictures, t
     assert grouped["test"]["views"].keys() == grouped["views"].keys()
     assert 0 <= grouped["views"]["mean of all"] <= 100 and "mean of all" not in units["views"]
     assert 0 <= grouped["views"]["ridge"] <= 100 and "ridge" not in single["views"]
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    printed = capsys.readouterr().out.splitlines()
+    assert sum("base: " in line and "with 10 views" in line for line in printed) == 2
+    table = [line for line in printed if line.startswith("|")]
     assert len(table) == 5 and table[3].startswith(
         f"| {names[1]} | 1 | {grouped['as it is']['fleet']:.1f}"
     )
