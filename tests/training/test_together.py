@@ -171,6 +171,7 @@ def test_every_member_sees_the_same_samples_varied_and_viewed_by_itself():
     np.testing.assert_array_equal(blended[1], VIEWS[1].applied(blended[0]))
 
 
+@pytest.mark.reference
 def test_the_study_on_an_accelerator_has_the_same_loss():
     torch = pytest.importorskip("torch", reason="needs the [reference] extra")
     import tensorflow as tf
@@ -187,7 +188,8 @@ def test_the_study_on_an_accelerator_has_the_same_loss():
     present = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 1]] * 2, np.float32)
 
     start = stacked.stack(CONFIG, [{n: torch.tensor(v) for n, v in w.items()} for w in weights])
-    material = fitting.Material(*map(torch.tensor, (pictures, targets, goals)))
+    given = (pictures, targets, goals, targets.argmax(axis=1))
+    material = fitting.Material(*map(torch.tensor, given))
     settings = fitting.Fit(epochs=1, batch_size=8, together=True, own_weight=0.2)
     step = fitting._Step(CONFIG, start, material, settings)
     step.rows.copy_(torch.arange(8))
