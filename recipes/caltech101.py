@@ -38,6 +38,7 @@ CONFIG = RunConfig(
     ),
     shared_training=FIT.replace(epochs=40, learning_rate=1e-3, feature_distillation=4.0),
     stage_training=FIT,
+    fleet_training=FIT.replace(epochs=4, learning_rate=3e-4),
     fusion_training=TrainConfig(epochs=20, batch_size=128, learning_rate=1e-3),
     calibration_samples=32,
     repair_samples=512,

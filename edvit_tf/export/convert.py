@@ -34,11 +34,13 @@ def convert(
     "float16" stores the weights in half the bytes and computes in float32; "int8" stores matrices
     of 1,024 values or more in a quarter and multiplies in int8, with the range of each input row
     taken as it runs. Inputs and outputs stay as they are. Raises ExportError if the file is smaller
-    than the weight matrices (the converter can drop weights and say nothing; equal vectors, such as
-    zero biases, are rightly stored once), or if an operator is no TFLite builtin.
+    than the weight matrices (the converter can drop weights and say nothing; equal ones, such as
+    zero biases and the heads of copies of one model, are rightly stored once), or if an operator is
+    no TFLite builtin.
     """
-    # biases and other vectors are left out: equal ones are stored once
-    weight_bytes = sum(_stored_bytes(w, flavour) for w in weights.values() if w.ndim > 1)
+    # vectors are left out, and equal matrices count once
+    matrices = {(w.shape, w.tobytes()): w for w in weights.values() if w.ndim > 1}
+    weight_bytes = sum(_stored_bytes(w, flavour) for w in matrices.values())
 
     function = tf.function(graph, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())

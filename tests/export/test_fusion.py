@@ -99,6 +99,20 @@ def test_the_converted_file_is_about_its_weights(kind, tmp_path):
     assert made_of.size_bytes <= found < made_of.size_bytes + 8192
 
 
+def test_copies_share_one_head_in_the_file(tmp_path):
+    """Equal matrices are stored once, and the file is no smaller for it than it should be."""
+    from edvit_tf.export.convert import convert
+
+    everything = tuple(range(100))
+    made_of = KINDS["average"]((64,) * 10, (everything,) * 10, 100, 0.5)
+    weights = get_weights(made_of.build())
+    for j in range(1, 10):
+        weights[f"average.kernel_{j:02d}"] = weights["average.kernel_00"].copy()
+
+    size = convert(*made_of.graph(weights), tmp_path / "fusion.tflite", weights)
+    assert 4 * 64 * 100 <= size < 4 * 64 * 100 + 16384
+
+
 def kinds(num_classes: int, members: int = 10, width: int = 64) -> dict[str, Fusion]:
     groups = tuple(tuple(part.tolist()) for part in np.array_split(np.arange(num_classes), members))
     return {kind: KINDS[kind]((width,) * members, groups, num_classes, 0.5) for kind in CHOSEN_FROM}
