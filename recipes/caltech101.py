@@ -2,7 +2,7 @@
 
 Command:    python recipes/caltech101.py --base facebook/dinov2-small --data-dir DIR
             (DIR holds 101_ObjectCategories/<class>/*.jpg)
-Fleet:      copies with views or members trained together, as the run chooses
+Fleet:      copies of one model with views, unless --fleet says otherwise
 Time:       not measured yet; the base's eight epochs are hours of one core
 Accuracy:   not measured on the test split yet
 Data:       to hand: 100 classes (the background left out), the shorter side 112 pixels: 3,890

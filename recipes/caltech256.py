@@ -3,7 +3,7 @@ five devices.
 
 Command:    python recipes/caltech256.py --data-dir DIR
             (DIR holds 256_ObjectCategories/NNN.<class>/*.jpg)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       9 minutes summed over the stages, on one thread of an Intel Xeon (AMX); 1.8 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 282 pictures: +-5

@@ -2,7 +2,7 @@
 
 Command:    python recipes/cifar10.py --data-dir DIR
             (cifar-10-batches-py/; without it: Keras's download)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       4 minutes a seed on the sample below, on one core of an Intel Xeon (AMX); 2.0 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (500 images: +-4 points), mean and deviation:

@@ -2,7 +2,7 @@
 loudly.
 
 Command:    python recipes/gtzan.py --data-dir DIR     (DIR holds genres/<genre>/<genre>.NNNNN.wav)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       5 to 6 minutes a seed on the sample below, on one core of an Intel Xeon (AMX); 1.8 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 70 recordings: +-11

@@ -2,7 +2,7 @@
 
 Command:    python recipes/mnist.py --data-dir DIR
             (DIR holds the four IDX files; without it: Keras's download)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       57 to 65 minutes a seed, summed over the stages, one core of an Intel Xeon (AMX) beside
             other work; 1.9 GB

@@ -3,7 +3,7 @@ devices; tested on the hands of others.
 
 Command:    python recipes/omniglot.py --data-dir DIR
             (DIR holds <alphabet>-<character>/NNNN_DD.png, or the alphabets' folders as published)
-Fleet:      copies with views or members trained together, as the run chooses
+Fleet:      copies of one model with views, unless --fleet says otherwise
 Time:       not measured as a whole yet; the base about 7 minutes of one core of an AMD EPYC
             (AVX-512)
 Accuracy:   not measured on the test split yet

@@ -3,7 +3,7 @@ loudly.
 
 Command:    python recipes/speech_commands.py --data-dir DIR
             (<word>/<speaker>_nohash_<n>.wav, and the lists)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       15 minutes a seed summed over the stages, one core of an Intel Xeon (AMX) beside other
             work; 1.7 GB

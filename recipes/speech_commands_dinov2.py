@@ -4,7 +4,7 @@ five devices.
 Command:    python recipes/speech_commands_dinov2.py --base WEIGHTS --data-dir DIR
             (WEIGHTS: facebook/dinov2-small, or a folder in its layout; it is fine-tuned on log-mel
             spectrograms first)
-Fleet:      copies with views or members trained together, as the run chooses; what follows was
+Fleet:      copies of one model with views, unless --fleet says otherwise; what follows was
             measured with --fleet classes --views none
 Time:       58 minutes summed over the stages, one core of an Intel Xeon (AMX) beside other work;
             3.1 GB

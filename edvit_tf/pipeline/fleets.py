@@ -85,7 +85,7 @@ def _chosen(run: Run, gap: float | None) -> Choice:
     if run.stages.has(BUDGET):
         epochs = run.stages.result(BUDGET)["member_epochs"]
     if asked == "auto":
-        return choose_fleet(run.base.num_classes, gap, epochs)
+        return choose_fleet(gap)
     if asked == "joint" and epochs < BREAK_EVEN_EPOCHS:
         return too_short(epochs)
     return Choice(asked, "asked for")

@@ -5,7 +5,7 @@ one model: all training samples through it once.
 from dataclasses import dataclass
 
 from edvit_tf.config import RunConfig
-from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, MANY_CLASSES
+from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS
 
 # Of a budget for members that are trained together from the one model: its own part.
 SINGLES_PART = 0.5
@@ -40,16 +40,15 @@ def divided(
     least.
 
     A class split (`splits`) gives its sub-models the fits that are configured, and the shared
-    training the rest. Copies give all of it to the one model. `members` that may be trained
-    together get half of it, if that is enough for them to win over the one model by.
+    training the rest. Copies give all of it to the one model. `members` that are trained together
+    get half of it, if that is enough for them to win over the one model by.
     """
     if splits:
         return Division(_of_split(config, epochs, num_classes, num_cuts), 0.0)
 
     each = (1 - SINGLES_PART) * epochs / members
-    many = config.fleet == "joint" or num_classes >= MANY_CLASSES
-    if config.fleet == "copies" or not many or each < BREAK_EVEN_EPOCHS:
-        member_epochs = 0.0 if config.fleet == "copies" else each
+    if config.fleet != "joint" or each < BREAK_EVEN_EPOCHS:
+        member_epochs = each if config.fleet == "joint" else 0.0
         return Division(_of_single(config, epochs, num_cuts), member_epochs)
 
     training = config.fleet_training or config.stage_training
