@@ -14,7 +14,7 @@ import grpc
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Asked, Link
-from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, checked_reply
+from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, WrongView, checked_reply
 from edvit_tf.aggregate.votes import Doubt, Votes
 from edvit_tf.device.rpc import messages
 
@@ -196,8 +196,9 @@ class Fanout:
             return request.votes.doubt(link, asked, "out of range", str(error))
 
         except messages.WireError as error:
-            link.unanswered("wrong answer", asked)
-            return f"{device} wrong answer: {error}"
+            why = "wrong-view" if isinstance(error, WrongView) else "wrong answer"
+            link.unanswered(why, asked)
+            return f"{device} {why}: {error}"
 
         except BaseException as error:
             # cancelled, or a fault of ours: a trial must end all the same

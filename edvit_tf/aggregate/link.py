@@ -37,7 +37,7 @@ LARGEST_ANSWER_BYTES = 256 << 10
 _TO_DEVICES = [*OPTIONS, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
 _TOO_LARGE = "larger than max"  # in gRPC's words, of a message beyond that
 # These open the breaker; a refusal costs no time and says that the device lives.
-_SILENT = ("deadline", "down", "wrong answer", "auth")
+_SILENT = ("deadline", "down", "wrong answer", "wrong-view", "auth")
 _FAIR_ROUND_TRIPS = 2.0  # a deadline below so many usual round trips is the client's fault
 
 

@@ -13,7 +13,7 @@ import grpc
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
-from edvit_tf.aggregate.reply import Expected
+from edvit_tf.aggregate.reply import Expected, WrongView
 from edvit_tf.device.rpc import messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
@@ -130,7 +130,7 @@ class Probe:
 
             try:
                 self._expected[name].check_view(metadata.properties)
-            except messages.WireError as error:
+            except WrongView as error:
                 return Seen("wrong-view", str(error))
 
             self.streams = metadata.properties.get(messages.STREAMS) == "1"

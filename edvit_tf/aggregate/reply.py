@@ -19,6 +19,7 @@ _CLOCK_MS = 100.0
 # Of features whose range is not known: they end in a LayerNorm, so they are of the size of its
 # weights. Fused, 3e38 would become NaN, and with it everybody's answer.
 _MOST = 1e6
+_NO_VIEW = str(AS_IT_IS)
 _WORDS = 300  # characters of a device's words that are shown
 
 
@@ -30,18 +31,18 @@ class Expected:
     width: int  # d_j
     digest: str  # of the bundle
     ranges: AnswerRanges | None = None  # None: a bundle that was made before they were measured
-    view: str = str(AS_IT_IS)  # by which its device must see an input
+    view: str = _NO_VIEW  # by which its device must see an input
 
-    def check_view(self, properties: Mapping[str, str]) -> None:
-        """Raises WireError where a worker's metadata say another view.
+    def check_view(self, said: Mapping[str, tensors.Parameter]) -> None:
+        """Raises WrongView where a worker's metadata, or an answer's parameters, say another view.
 
         A worker that is older than views leaves the manifest's alone, under the same digest.
         """
-        view = properties.get(messages.VIEW, str(AS_IT_IS))
+        view = said.get(messages.VIEW, _NO_VIEW)
         if view != self.view:
-            raise messages.WireError(
-                f"its {self.name} sees an input {view[:_WORDS]!r}, and {self.view!r} is wanted; "
-                "install this version of edvit_tf there"
+            raise WrongView(
+                f"its {self.name} sees an input {repr(view)[:_WORDS]}, and {self.view!r} is "
+                "wanted; install this version of edvit_tf there"
             )
 
 
@@ -64,6 +65,10 @@ def expected_answers(bundle: Bundle) -> list[Expected]:
     return found
 
 
+class WrongView(messages.WireError):
+    """Of a worker that sees an input otherwise than the bundle says."""
+
+
 class OutOfRange(messages.WireError):
     """An answer of the right form whose numbers are far from all that were measured at export.
 
@@ -74,8 +79,8 @@ class OutOfRange(messages.WireError):
 def checked_reply(
     received, request_id: str, device: str, total_ms: float, expected: Expected
 ) -> Reply:
-    """The reply in what a device sent. Raises WireError, OutOfRange where the numbers alone are
-    doubtful; nothing else, whatever was sent.
+    """The reply in what a device sent. Raises WireError: WrongView where it saw the input
+    otherwise, OutOfRange where the numbers alone are doubtful; nothing else, whatever was sent.
     """
     try:
         return _checked(received, request_id, device, total_ms, expected)
@@ -98,6 +103,9 @@ def _checked(received, request_id: str, device: str, total_ms: float, expected: 
     ):
         if got != wanted:
             raise messages.wrong(field, repr(got)[:80], repr(wanted)[:80])
+
+    # in each answer: a worker may be another version's since it was last probed
+    expected.check_view(said)
 
     # these are what the fusion was loaded for: (1, d_j), finite
     arrays = tensors.arrays(message)

@@ -18,7 +18,7 @@ import numpy as np
 
 from edvit_tf.aggregate.channel import OPTIONS
 from edvit_tf.aggregate.fusion import Fusion
-from edvit_tf.aggregate.reply import Expected, Reply, checked_reply, expected_answers
+from edvit_tf.aggregate.reply import Reply, WrongView, checked_reply, expected_answers
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors, tls
@@ -50,7 +50,6 @@ class SensorFleet:
         self._input_name = bundle_input(bundle).name
         self._timeout = timeout_seconds
         self._count = itertools.count()
-        self._checked: set[str] = set()  # workers that have this bundle and the wanted view
         self.fusion = Fusion(bundle)
 
         credentials = None if own is None else tls.channel_credentials(own)
@@ -66,34 +65,20 @@ class SensorFleet:
         `client.Client.ask`: of an input (1, H, W, C), or an encoded file, for each sub-model.
 
         A sub-model without an input, or whose worker does not answer right, is missing:
-        "parameters" says so and why. Raises ConfigError for an unknown name, RequestFailed where
-        all are missing.
+        "parameters" says so and why. Raises ConfigError for an unknown name and for what is no
+        input, before anything is sent, RequestFailed where all are missing.
         """
         self._check_names("inputs", inputs)
-        until = time.monotonic() + self._timeout
-        calls = {}
+        requests = {}
         missing = {}
         for name in self._expected:
             if name not in self._channels or name not in inputs:
                 missing[name] = "no worker" if name not in self._channels else "no input"
             else:
-                calls[name] = self._start(name, inputs[name])
+                requests[name] = self._request(name, inputs[name])
 
-        replies = {}
-        for name, (started, request_id, call) in calls.items():
-            try:
-                received = call.result(max(0.0, until - time.monotonic()))
-                took_ms = 1e3 * (time.perf_counter() - started)
-                expected = self._expected[name]
-                replies[name] = checked_reply(received, request_id, name, took_ms, expected)
-                self._check_worker(name, expected, until)
-            except (grpc.RpcError, grpc.FutureTimeoutError, messages.WireError) as error:
-                call.cancel()
-                replies.pop(name, None)
-                self._checked.discard(name)
-                missing[name] = _why(error)
-
-        return self._fused(replies, missing)
+        replies, unanswered = self._answers(requests)
+        return self._fused(replies, missing | unanswered)
 
     def close(self) -> None:
         """Ends the connections, and the thread of the fusion."""
@@ -101,24 +86,52 @@ class SensorFleet:
         for channel in self._channels.values():
             channel.close()
 
-    def _start(self, name: str, value: np.ndarray | bytes):
-        """(when it was sent, its id, the call)."""
-        request_id = f"sensors-{next(self._count)}"
-        request = tensors.infer_request(name, {self._input_name: value}, request_id=request_id)
-        call = messages.stub(self._channels[name], "ModelInfer")
-        return time.perf_counter(), request_id, call.future(request, timeout=self._timeout)
+    def _request(self, name: str, value: np.ndarray | bytes):
+        """What is sent to a sub-model's worker. Raises ConfigError."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            value = bytes(value)
+        elif not isinstance(value, np.ndarray):
+            raise ConfigError(
+                f"The input of {name} is of the type {type(value).__name__}; give an array "
+                "(1, H, W, C), or an encoded file's bytes (pathlib.Path(...).read_bytes())."
+            )
+        elif value.dtype.newbyteorder("=") not in tensors.DATATYPES:
+            raise ConfigError(
+                f"The input of {name} is an array of {value.dtype}, which cannot be sent; give "
+                "numbers of the type that the bundle takes."
+            )
 
-    def _check_worker(self, name: str, expected: Expected, until: float) -> None:
-        """Raises WireError where a worker that has answered is older than views, and has left the
-        bundle's out.
-        """
-        if name in self._checked:
-            return
-        call = messages.stub(self._channels[name], "ModelMetadata")
-        request = messages.new("ModelMetadataRequest", name=name)
-        metadata = messages.checked(call(request, timeout=max(0.0, until - time.monotonic())))
-        expected.check_view(metadata.properties)
-        self._checked.add(name)
+        request_id = f"sensors-{next(self._count)}"
+        return tensors.infer_request(name, {self._input_name: value}, request_id=request_id)
+
+    def _answers(self, requests: Mapping[str, Any]) -> tuple[dict[str, Reply], dict[str, str]]:
+        """All are asked at once: the replies in time, and why the others are missing."""
+        started = time.monotonic()
+        calls: dict[str, Any] = {}
+        replies = {}
+        missing = {}
+        try:
+            for name, request in requests.items():
+                call = messages.stub(self._channels[name], "ModelInfer")
+                calls[name] = call.future(request, timeout=self._timeout)
+
+            for name, call in calls.items():
+                # one that is there already is taken, though an earlier one has used up the time
+                left = started + self._timeout - time.monotonic()
+                try:
+                    received = call.result(max(0.0, left))
+                    took_ms = 1e3 * (time.monotonic() - started)
+                    replies[name] = checked_reply(
+                        received, requests[name].id, name, took_ms, self._expected[name]
+                    )
+                except (grpc.RpcError, grpc.FutureTimeoutError, messages.WireError) as error:
+                    missing[name] = _why(error)
+        finally:
+            # whatever ends this, no worker goes on for nobody; a call that is done stays done
+            for call in calls.values():
+                call.cancel()
+
+        return replies, missing
 
     def _fused(self, replies: Mapping[str, Reply], missing: Mapping[str, str]) -> dict:
         if not replies:
@@ -138,7 +151,13 @@ class SensorFleet:
         }
 
     def _check_names(self, what: str, given: Mapping[str, Any]) -> None:
-        unknown = sorted(given.keys() - self._expected.keys())
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"{what} are of the type {type(given).__name__}; give them by sub-model's name, "
+                "as a dict."
+            )
+
+        unknown = [name for name in given if name not in self._expected]
         if unknown or not given:
             raise ConfigError(
                 f"{what} are of {unknown or 'no sub-model'}; the bundle has "
@@ -152,4 +171,5 @@ def _why(error: Exception) -> str:
         return "deadline"
     if isinstance(error, grpc.RpcError):
         return f"{error.code().name}: {error.details()}"[:_WORDS]
-    return f"wrong answer: {error}"[:_WORDS]
+    kind = "wrong-view" if isinstance(error, WrongView) else "wrong answer"
+    return f"{kind}: {error}"[:_WORDS]

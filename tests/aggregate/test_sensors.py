@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import time
+import types
 
 import numpy as np
 import pytest
 
 from edvit_tf.aggregate.sensors import SensorFleet
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.rpc import messages
 from edvit_tf.errors import ConfigError, RequestFailed
 from tests.support.aggregator_process import outputs
 from tests.support.fake_device import fake_device, good
@@ -122,13 +125,87 @@ def test_a_worker_that_is_older_than_views_is_missing(copies_bundle):
     with (
         fake_device(NAMES[0], bundle.digest, answer) as old,
         connected(copies_bundle, {NAMES[0]: old}) as fleet,
-        pytest.raises(RequestFailed, match="'as it is', and 'down 2, right -1' is wanted"),
+        pytest.raises(RequestFailed, match="wrong-view: .* and 'down 2, right -1' is wanted"),
     ):
         fleet.ask(SEEN)
+
+
+def test_a_worker_that_is_slow_keeps_no_other_one_out(copies_bundle):
+    """Neither what is asked of it, nor a look at the other for which no time would be left."""
+    bundle = open_bundle(copies_bundle)
+
+    def device(place, seconds):
+        def answer(request):
+            time.sleep(seconds)
+            view = str(bundle.sub_models[place].view)
+            return good(NAMES[place], bundle.digest, bundle.widths[place], request, view)
+
+        return fake_device(NAMES[place], bundle.digest, answer)
+
+    with device(0, 1.0) as slow, device(1, 0.1) as other:
+        addresses = dict(zip(NAMES, (slow, other), strict=True))
+        with connected(copies_bundle, addresses, timeout_seconds=0.5) as fleet:
+            for _ in range(2):
+                said = fleet.ask(SEEN)["parameters"]
+                assert said["missing"] == NAMES[0]
+                assert "deadline" in said["submodel-00.missing"].lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([[1, 2], [3, 4]], "submodel-01 is of the type list; give an array"),
+        (None, "submodel-01 is of the type NoneType"),
+        ("front.jpg", r"of the type str; .*read_bytes\(\)"),
+        (np.array([["a"]]), "an array of <U1, which cannot be sent"),
+        (np.array([[None]]), "an array of object"),
+    ],
+    ids=["a list", "nothing", "a path", "texts", "objects"],
+)
+def test_what_is_no_input_is_refused_before_anything_is_sent(copies_bundle, value, words):
+    bundle = open_bundle(copies_bundle)
+    asked = []
+    with (
+        fake_device(NAMES[0], bundle.digest, asked.append) as device,
+        connected(copies_bundle, dict.fromkeys(NAMES, device)) as fleet,
+        pytest.raises(ConfigError, match=words),
+    ):
+        fleet.ask({**SEEN, NAMES[1]: value})
+    assert asked == []
+
+
+def test_a_file_may_come_as_any_bytes(copies_bundle, fleet):
+    from PIL import Image
+
+    stored = io.BytesIO()
+    Image.fromarray(SEEN[NAMES[1]][0, :, :, 0]).save(stored, "PNG")
+    for kind in (bytearray, memoryview):
+        answer = fleet.ask({**SEEN, NAMES[1]: kind(stored.getvalue())})
+        np.testing.assert_array_equal(answer["probabilities"], expected(copies_bundle, SEEN))
+
+
+def test_a_call_that_cannot_be_made_leaves_no_other_one_running(copies_bundle, fleet, monkeypatch):
+    cancelled = []
+
+    class Stub:
+        def __init__(self, channel, method):
+            self.works = channel is fleet._channels[NAMES[0]]
+
+        def future(self, request, timeout):
+            if not self.works:
+                raise ValueError("Cannot invoke RPC on closed channel!")
+            return types.SimpleNamespace(cancel=lambda: cancelled.append(request.model_name))
+
+    monkeypatch.setattr(messages, "stub", Stub)
+    with pytest.raises(ValueError, match="closed"):
+        fleet.ask(SEEN)
+    assert cancelled == [NAMES[0]]
 
 
 def test_names_that_the_bundle_does_not_have_are_refused(copies_bundle, fleet):
     with pytest.raises(ConfigError, match=r"inputs are of \['front'\]; the bundle has submodel-00"):
         fleet.ask({"front": SEEN[NAMES[0]]})
+    with pytest.raises(ConfigError, match="inputs are of the type list; give them by"):
+        fleet.ask([SEEN[NAMES[0]]])
     with pytest.raises(ConfigError, match="workers are of no sub-model"):
         SensorFleet(open_bundle(copies_bundle), {}, None)

@@ -116,6 +116,10 @@ def test_a_worker_says_its_views(served):
         request = messages.new("ModelMetadataRequest", name=name)
         metadata = messages.stub(channel, "ModelMetadata")(request, timeout=10)
         assert metadata.properties[messages.VIEW] == str(view)
+        # and in every answer, of which a probe says nothing
+        x = np.zeros(metadata.inputs[0].shape, tensors.DTYPES[metadata.inputs[0].datatype])
+        answer = ask(channel, tensors.infer_request(name, {metadata.inputs[0].name: x}))
+        assert tensors.parameters(answer)[messages.VIEW] == str(view)
         assert metric(one, "edvit_model_info", model=name, view=str(view)) == 1
 
 

@@ -20,20 +20,23 @@ class Refusal(NamedTuple):
     words: str
 
 
-def good(name: str, digest: str, width: int, request) -> object:
-    """An answer that is accepted, of made-up features."""
+def good(name: str, digest: str, width: int, request, view: str | None = None) -> object:
+    """An answer that is accepted, of made-up features; `view` as a worker says it."""
+    said = {"bundle_digest": digest, "compute_ms": 1.0, "queue_ms": 0.0}
     return tensors.infer_response(
         name,
         {"features": np.ones((1, width), np.float32)},
         request_id=request.id,
-        parameters={"bundle_digest": digest, "compute_ms": 1.0, "queue_ms": 0.0},
+        parameters=said if view is None else {**said, messages.VIEW: view},
     )
 
 
 @contextlib.contextmanager
-def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) -> Iterator[str]:
-    """The address of a device that says it hosts `name` of bundle `digest` and answers ModelInfer
-    by `infer`.
+def fake_device(
+    name: str, digest: str, infer: Callable, streams: bool = False, view: str = "as it is"
+) -> Iterator[str]:
+    """The address of a device that says it hosts `name` of bundle `digest`, seen by `view`, and
+    answers ModelInfer by `infer`.
 
     With `streams` it takes requests over ModelStreamInfer alone; None of `infer` ends the stream.
     """
@@ -46,7 +49,8 @@ def fake_device(name: str, digest: str, infer: Callable, streams: bool = False) 
     def metadata(request, context):
         response = messages.new("ModelMetadataResponse", name=name)
         response.properties.update(
-            bundle_digest=digest, **({messages.STREAMS: "1"} if streams else {})
+            {"bundle_digest": digest, messages.VIEW: view}
+            | ({messages.STREAMS: "1"} if streams else {})
         )
         return response
 

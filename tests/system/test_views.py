@@ -96,3 +96,39 @@ def test_a_worker_that_does_not_know_views_is_never_asked(copies_bundle, tmp_pat
         assert told["state"] == "wrong-view"
         assert "sees an input 'as it is', and 'down 2, right -1' is wanted" in told["reason"]
         assert asked == []
+
+
+def test_a_worker_that_has_become_an_older_one_since_it_was_probed_is_missing(
+    copies_bundle, tmp_path
+):
+    """Each answer says its view: there is a second between two probes. Over calls and streams."""
+    bundle = open_bundle(copies_bundle)
+    views = [str(entry.view) for entry in bundle.sub_models]
+    said_views = list(views)
+
+    def device(place):
+        name, width = f"submodel-0{place}", bundle.widths[place]
+
+        def answer(request):
+            return good(name, bundle.digest, width, request, said_views[place])
+
+        return fake_device(name, bundle.digest, answer, bool(place), views[place])
+
+    with (
+        device(0) as over_calls,
+        device(1) as over_a_stream,
+        aggregator(
+            copies_bundle, tmp_path, [over_calls, over_a_stream], "--min-submodels", "1"
+        ) as hub,
+        hub.channel() as channel,
+    ):
+        wait_for(lambda: all_ready(hub, 2))
+        assert not infer(channel, X)[1]["degraded"]
+
+        for place in range(2):
+            said_views[:] = views
+            said_views[place] = None
+            said = infer(channel, X)[1]
+            assert said["missing"] == f"submodel-0{place}"
+            why = said[f"submodel-0{place}.missing"]
+            assert f"wrong-view: its submodel-0{place} sees an input 'as it is'" in why

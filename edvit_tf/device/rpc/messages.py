@@ -36,8 +36,9 @@ STREAMS = "stream_infer"
 # Property of a model's metadata: drawn by each process at its start, so that one worker under two
 # addresses is not taken for two.
 INSTANCE = "instance"
-# Property of a sub-model's metadata: how it sees an input, in words (`model/view.py`). A worker
-# that does not say it is older than views and has none.
+# Property of a sub-model's metadata, and parameter of its answers: how it sees an input, in words
+# (`model/view.py`). Answers leave out "as it is"; a worker that does not say it has no view, or is
+# older than views.
 VIEW = "view"
 # HealthCheckResponse.status, an enum: an int32 on the wire.
 SERVING = 1

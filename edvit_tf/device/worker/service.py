@@ -12,6 +12,7 @@ import numpy as np
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.model.memory import resident
+from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.callers import caller_of, client_of
@@ -58,6 +59,11 @@ class WorkerService(BaseService):
         self.models = {loaded.name: loaded for loaded in models}
         self.runtime = models[0].model.runtime  # the same for all
         self.instance = os.urandom(8).hex()
+        # What each answer says of its view: made here, once, and left out where there is none.
+        self._views = {
+            loaded.name: {} if loaded.view == AS_IT_IS else {messages.VIEW: str(loaded.view)}
+            for loaded in models
+        }
 
     def description(self) -> dict:
         return {
@@ -148,6 +154,7 @@ class WorkerService(BaseService):
                 "compute_ms": done.compute_ms,
                 "queue_ms": done.queue_ms,
                 "flavour": loaded.chosen.flavour,
+                **self._views[name],
             },
         )
 
