@@ -240,7 +240,9 @@ def _run(args, config: RunConfig) -> int:
     print(f"\n{found.sentence} Why: edvit advise {out}")
     for cause in found.causes:
         print(f"  {cause}")
-    print(f"bundle: {out}\nreport: {out / 'report.html'}")
+    print(f"bundle: {out}")
+    if (out / "report.html").is_file():
+        print(f"report: {out / 'report.html'}")
     return 0
 
 

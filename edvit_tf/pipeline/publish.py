@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from edvit_tf.checked import differences
+from edvit_tf.device.errors import BundleError
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
@@ -144,13 +146,38 @@ def _prepare(stages: Stages, partial: Path, results: dict) -> None:
     (partial / RESULTS).write_text(text, encoding="utf-8")
     # with its sha256: a device takes no file without one
     add_file(partial, RESULTS)
-    write_report(partial)
+    _report(partial)
 
     # On the disk before the name says so; the older bundle goes when the new one stands.
     for file in partial.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
     sync(partial)
+
+
+# What a page over figures that nobody thought of can fail with; a full disk is told otherwise.
+_PAGE_FAILS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BundleError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+def _report(partial: Path) -> None:
+    """report.html; where it cannot be made the bundle, which took hours, is published without."""
+    try:
+        write_report(partial)
+    except _PAGE_FAILS as error:
+        print(
+            f"warning: report.html cannot be made ({type(error).__name__}: {error}). The bundle is "
+            "published without it; results.json has every figure, and `edvit report` tries again.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _put(partial: Path, out: Path, old: Path) -> None:

@@ -4,6 +4,7 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from edvit_tf.data.names import printable
 from edvit_tf.report.advice import Advice, Judged
 from edvit_tf.report.curves import curves
 from edvit_tf.report.entries import LEVEL
@@ -33,7 +34,9 @@ def advice_text(advice: Advice, results: Results) -> str:
     if advice.causes:
         lines += ["", "What limits the fleet of this bundle:"]
         lines += map(_wrapped, advice.causes)
-    return "\n".join([*lines, "", _wrapped(_told(results))])
+    text = "\n".join([*lines, "", _wrapped(_told(results))])
+    # names and reasons are whoever's wrote results.json: none of them moves the cursor
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _own_choice(results: Results) -> str:
@@ -137,7 +140,7 @@ _FEWER_COPIES = (2, 3, 5)
 def _shown(advice: Advice) -> list[Judged]:
     """The rows of a table: the ways that were measured, of copies some numbers."""
     rows = [row for row in advice.rows if row.way.accuracy is not None]
-    most = max(_copies(advice))
+    most = max(_copies(advice), default=0)
     shown = (*_FEWER_COPIES, most)
     return [row for row in rows if row.way.key != "copies" or row.way.answering in shown]
 
@@ -206,6 +209,8 @@ def _unmeasured(advice: Advice) -> list[str]:
 
 
 def _known(way: Way) -> str:
+    if way.known is not None:
+        return way.known
     if way.key == "single":
         return "not trained here; --baselines single trains it"
     return f"not measured here. {KNOWN[way.key]}"
@@ -213,14 +218,17 @@ def _known(way: Way) -> str:
 
 def _told(results: Results) -> str:
     """What the columns mean."""
+    beside = ""
+    if results.copies_beside is not None:
+        beside = " Copies were measured by their file alone: without the view and the fusion."
     return (
         f"Test {results.data.noun}s, .tflite files; interval: Wilson's; less one model: by "
         f"{results.data.noun}, level where chance is not excluded. ms: "
         "median of one answer, one thread, without network. Answers a second: of all devices "
         "together, each at work all the time, without network: with one model on each device "
-        "every device answers for itself. Lost: accuracy that is left, mean over the measured "
-        "sets; of fewer copies in the order of their views. Training: after the base; of the "
-        "whole base its own."
+        f"every device answers for itself.{beside} Lost: accuracy that is left, mean over the "
+        "measured sets; of fewer copies in the order of their views. Training: after the base; "
+        "of the whole base its own."
     )
 
 

@@ -1,5 +1,8 @@
 """Why a fleet gains nothing over one of its devices' models, as far as a run's figures tell."""
 
+import math
+from itertools import combinations
+
 from edvit_tf.report.entries import BETTER, Comparison
 from edvit_tf.report.results import Results
 
@@ -13,8 +16,9 @@ def gap(results: Results) -> tuple[float | None, str]:
     """(accuracy of the base less that of the single model, the split that it is of). None where no
     single model was trained.
     """
-    if results.fleet.gap is not None:
-        return results.fleet.gap, "validation"
+    stored = results.fleet.gap
+    if stored is not None and math.isfinite(stored):  # Python's JSON has NaN
+        return stored, "validation"
     single = results.rivals.get("single")
     if single is None:
         return None, ""
@@ -67,15 +71,37 @@ def _alike(results: Results) -> list[str]:
     single = results.rivals.get("single")
     if single is None:
         return []
-    wrong = 1 - single.accuracy.window
-    apart = 2 * wrong * (1 - wrong)
+    wrong = _errors(results, 1 - single.accuracy.window)
+    apart = independent(wrong, len(results.labels))
     if share >= apart / 2:
         return []
+    mean = sum(wrong) / len(wrong)
     return [
         f"Members know nearly the same: two of them name different classes on {100 * share:.1f} % "
-        f"of the test windows. The one model is wrong on {100 * wrong:.1f} %; two that erred "
-        f"independently of each other would differ on about {100 * apart:.1f} %."
+        f"of the test windows. One is wrong on {100 * mean:.1f} %; two that erred independently of "
+        f"each other would differ on about {100 * apart:.1f} %."
     ]
+
+
+def _errors(results: Results, of_single: float) -> list[float]:
+    """Share of the test windows that each member alone names wrong, where all but it were taken
+    away; else that of the one model, for each.
+    """
+    count = len(results.sub_models)
+    alone = [1 - lost.tflite.window for lost in results.losses if len(lost.missing) == count - 1]
+    return alone if len(alone) == count else [of_single] * count
+
+
+def independent(wrong: list[float], classes: int) -> float:
+    """Share of windows on which two of these members differ, mean of all pairs, if they erred
+    independently and a wrong answer were any of the other classes.
+    """
+    same_mistake = 1 / max(1, classes - 1)
+    pairs = [
+        one * (1 - other) + other * (1 - one) + one * other * (1 - same_mistake)
+        for one, other in combinations(wrong, 2)
+    ]
+    return sum(pairs) / len(pairs) if pairs else 0.0
 
 
 def _trained_little(results: Results) -> list[str]:

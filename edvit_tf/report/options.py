@@ -21,6 +21,10 @@ KINDS = {
 }
 
 
+# Views were looked for, and the input as it is was the best of all numbers of them.
+NO_SECOND_VIEW = "no second view helped on validation data"
+
+
 @dataclass(frozen=True)
 class Training:
     """What an option was trained with, after the base; None where it is not known."""
@@ -31,7 +35,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to use the devices. All but `key` and `name` is None where it was not measured."""
+    """One way to use the devices. All but `key`, `name` and `known` is None where it was not
+    measured.
+    """
 
     key: str  # "single", "copies", "classes", "joint", "base"
     name: str
@@ -45,6 +51,7 @@ class Way:
     lost: tuple[LostAt, ...] = ()
     training: Training = Training()
     predictions: str | None = None  # its name in predictions.npz, where its answers are there
+    known: str | None = None  # what the run found out of a way that it did not measure
 
 
 def ways(manifest: Manifest, results: Results) -> list[Way]:
@@ -154,7 +161,9 @@ def _copies(results: Results, rows: dict[str, Compared], devices: int) -> list[W
             )
         )
 
-    return [*made, _fleet(results, rows, devices)] if own else made
+    if own:
+        return [*made, _fleet(results, rows, devices)]
+    return made or [Way("copies", KINDS["copies"], known=NO_SECOND_VIEW)]
 
 
 def _fleet(results: Results, rows: dict[str, Compared], devices: int) -> Way:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edvit_tf.checked import digest
+from edvit_tf.config import FLEETS
 from edvit_tf.device.errors import BundleError
 from edvit_tf.report.entries import (
     Comparison,
@@ -33,6 +34,9 @@ from edvit_tf.report.entries import (
     Turns,
 )
 from edvit_tf.report.typed import ResultsError, typed
+
+# Kinds of fleet that a run ends with: where it was left to it, "auto", it took one of these.
+MADE = tuple(kind for kind in FLEETS if kind != "auto")
 
 RIVALS = {
     "single": "one model of a device's size",
@@ -77,7 +81,8 @@ class Results:
     @property
     def copies_beside(self) -> Copies | None:
         """Copies of the single model that were measured beside another kind of fleet."""
-        measured = self.copies is not None and self.copies.most is not None
+        most = None if self.copies is None else self.copies.most
+        measured = most is not None and most.devices > 1  # one is the single model itself
         beside = measured and "single" in self.rivals and self.fleet.kind != "copies"
         return self.copies if beside else None
 
@@ -136,7 +141,12 @@ def results_from_dict(values: Any) -> Results:
     for key in ("training_macs", "fleet"):
         if upgraded.get(key) is None:
             upgraded.pop(key, None)
-    return typed(Results, upgraded, "")
+    results = typed(Results, upgraded, "")
+    if results.fleet.kind not in MADE:
+        raise ResultsError(
+            f"fleet.kind is {results.fleet.kind!r:.60}; this version knows {', '.join(MADE)}"
+        )
+    return results
 
 
 def recomputed_key(folder: Path) -> str | None:

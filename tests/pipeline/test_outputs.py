@@ -105,6 +105,21 @@ def test_a_publication_that_cannot_be_written_loses_nothing(
     assert not (out / "mine.txt").exists() and stages.has("measure")
 
 
+def test_a_page_that_cannot_be_made_loses_no_bundle(finished, tmp_path, monkeypatch, capsys):
+    stages, results = finished
+    out = tmp_path / "mnist"
+
+    def fails(_):
+        raise ValueError("max() of nothing")
+
+    monkeypatch.setattr(publishing, "write_report", fails)
+    publish(stages, out, results)
+    assert (out / "results.json").is_file() and not (out / "report.html").exists()
+    told = capsys.readouterr().err
+    assert "report.html cannot be made (ValueError: max() of nothing)" in told
+    assert "`edvit report` tries again" in told
+
+
 def test_what_came_to_out_while_the_run_went_on_is_not_replaced(finished, tmp_path):
     stages, results = finished
     out = tmp_path / "mnist"

@@ -1,24 +1,28 @@
 """What `edvit advise` recommends, from made-up figures: the simplest way that nothing beats."""
 
+import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edvit_tf.cli.output import show
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
 from edvit_tf.evaluation.predictions import Predictions
 from edvit_tf.report.advice import Advice, advice
 from edvit_tf.report.advised import advice_json, advice_section, advice_text
-from edvit_tf.report.causes import causes
+from edvit_tf.report.causes import causes, independent
 from edvit_tf.report.compared import compared
 from edvit_tf.report.options import ways
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
 from edvit_tf.report.sweep import sweep_row, sweep_text
 from edvit_tf.report.tables import results_table, stages_table
+from edvit_tf.report.typed import ResultsError
 from edvit_tf.report.verdict import verdict
 from tests.support.commands import run_command
 from tests.support.made_figures import accuracy, copies_figures, figures, with_copies
@@ -239,11 +243,32 @@ def test_the_causes_of_no_gain_are_named(change, told):
 def test_members_that_err_alike_are_told_of_and_independent_ones_are_not():
     manifest, results = copies_figures([0.6, 0.6], 0.6)
     results["comparisons"] = {"single": comparison(3, 3)}
+    results["losses"] = []  # no member was measured alone
     (alike,) = advised(manifest, results).causes
-    # the one model's windows: 59 % right, so 2 * 0.41 * 0.59
-    assert "different classes on 10.0 %" in alike and "differ on about 48.4 %" in alike
+    # the one model's windows: 59 % right, so 2 * 0.41 * 0.59, and 0.41 ** 2 less a third: 4 classes
+    assert "different classes on 10.0 %" in alike and "differ on about 59.6 %" in alike
     results["disagreement"] = 0.4
     assert advised(manifest, results).causes == ()
+
+
+def test_errors_of_the_members_are_their_own_where_each_was_measured_alone():
+    manifest, results = copies_figures([0.6, 0.6], 0.6)
+    results["comparisons"] = {"single": comparison(3, 3)}
+    results["losses"] = [
+        {"missing": [j], "names": [f"submodel-0{j}"], "tflite": accuracy(share)}
+        for j, share in enumerate((0.91, 0.81))  # of windows a point less
+    ]
+    (alike,) = advised(manifest, results).causes
+    # 0.1 * 0.8 + 0.2 * 0.9 + 0.02 * 2 / 3
+    assert "One is wrong on 15.0 %" in alike and "differ on about 27.3 %" in alike
+
+
+@pytest.mark.parametrize("classes", [2, 4, 100])
+def test_independent_errors_are_as_chance_has_them(classes):
+    rng = np.random.default_rng(0)
+    wrong = (0.6, 0.4)
+    said = [np.where(rng.random(200_000) < w, rng.integers(1, classes, 200_000), 0) for w in wrong]
+    assert independent(list(wrong), classes) == pytest.approx((said[0] != said[1]).mean(), abs=0.01)
 
 
 def test_few_test_recordings_are_a_cause():
@@ -282,6 +307,61 @@ def test_text_json_and_section_tell_the_same(tmp_path):
     assert "Copies of one model, %, mean of N views" in html
     # one lost: one model, and three copies of which each is one
     assert ">60.0 %</td>" in html and ">50.0 % (40.0 %)</td>" in html
+
+
+@pytest.mark.parametrize("kind", ["classes", "joint"])
+def test_where_no_second_view_helped_that_is_told_and_all_is_shown(tmp_path, kind):
+    manifest, results = figures(0.7, 0.6)
+    results["fleet"] = {"kind": kind}
+    with_copies(results, [0.6, 0.6, 0.6])
+    results["copies"]["views"] = results["copies"]["views"][:1]
+    results["comparisons"] = {"single": comparison(25, 5)}
+    found = advised(manifest, results)
+    assert found.recommended.key == kind
+    read = results_from_dict(results)
+    told = "copies of it, a view each: no second view helped on validation data."
+    assert told in advice_text(found, read)
+    (copies,) = [row["way"] for row in advice_json(found)["ways"] if row["way"]["key"] == "copies"]
+    assert copies["known"] == "no second view helped on validation data"
+    assert told in page_of(tmp_path, manifest, results)
+    assert "1 copies" not in results_table(read)
+
+
+def test_the_ms_of_copies_say_what_they_leave_out():
+    manifest, results = figures(0.7, 0.6)
+    told = "Copies were measured by their file alone"
+    assert told not in advice_text(advised(manifest, results), results_from_dict(results))
+    with_copies(results, [0.6, 0.65])
+    text = advice_text(advised(manifest, results), results_from_dict(results))
+    assert told in " ".join(text.split())
+
+
+def test_an_unknown_kind_of_fleet_is_said_in_words():
+    _, results = figures()
+    results["fleet"] = {"kind": "swarm"}
+    with pytest.raises(ResultsError, match=r"fleet.kind is 'swarm'; this version knows classes, c"):
+        results_from_dict(results)
+
+
+def test_a_gap_that_is_no_number_is_measured_on_test_data():
+    for gap in ("NaN", "Infinity"):
+        manifest, results = figures(0.6, 0.6)
+        results["fleet"] = {"gap": json.loads(gap)}
+        found = advised(manifest, results)
+        assert found.gap_split == "test" and found.gap == pytest.approx(0.2, abs=0.2)
+
+
+def test_json_for_programs_has_no_nan(capsys):
+    show(argparse.Namespace(json=True), {"a": [math.nan, 1.5], "b": (math.inf,)}, "")
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": [None]}
+
+
+def test_what_results_tell_cannot_move_the_cursor():
+    manifest, results = copies_figures([0.6, 0.7])
+    results["fleet"]["reason"] = "of 4\x1b[2J classes"
+    results["data"]["noun"] = "pic\x07ture"
+    text = advice_text(advised(manifest, results), results_from_dict(results))
+    assert "\x1b" not in text and "\x07" not in text and "of 4\\x1b[2J classes" in text
 
 
 def test_of_many_copies_a_table_has_some_and_json_all():
