@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.export.process import run_in_process
 from edvit_tf.pipeline.inputs import Split
@@ -20,13 +21,20 @@ def has_copies(run: Run) -> bool:
     return run.single is not None and several and run.config.views == "auto"
 
 
+def copied_views(run: Run) -> tuple[View, ...]:
+    """Views that copies have: of run.chosen_views, which a fleet of more sub-models than devices
+    may have more of, one a device.
+    """
+    return run.chosen_views[: len(run.split.devices)]
+
+
 def under_views(run: Run, file: Path) -> list[np.ndarray]:
-    """Logits (n, classes) of a .tflite file for the test windows, under each of run.chosen_views,
-    in processes without TensorFlow.
+    """Logits (n, classes) of a .tflite file for the test windows, under each view of the
+    copies, in processes without TensorFlow.
     """
     inputs = run.stages.path("data", "test.npy")
     found = []
-    for view in run.chosen_views:
+    for view in copied_views(run):
         outputs, _ = run_in_process(file, inputs, view=view)
         found.append(outputs["logits"])
     return found
@@ -38,7 +46,7 @@ def validated(run: Run) -> np.ndarray:
 
     x = Split(run.stages, "validation").x
     weights = run.fitted_weights(run.single)
-    said = [predict(run.single.widths, weights, seen(x, view)) for view in run.chosen_views]
+    said = [predict(run.single.widths, weights, seen(x, view)) for view in copied_views(run)]
     return np.mean([softmax(one["logits"]) for one in said], axis=0)
 
 
@@ -59,7 +67,7 @@ def by_devices(run: Run, logits: Sequence[np.ndarray]) -> dict:
     last = len(logits) - 1
     numbers = range(len(run.split.devices))
     return {
-        "views": [view.to_dict() for view in run.chosen_views],
+        "views": [view.to_dict() for view in run.chosen_views[: len(logits)]],
         "validation": [
             {"devices": n + 1, "accuracy": figures[min(n, last)]["accuracy"]} for n in numbers
         ],

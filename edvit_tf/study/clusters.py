@@ -106,7 +106,10 @@ class _Fleet:
         outputs = []
 
         # Each file takes the place of the one before: its bytes and answers are what is kept.
-        for config, weights in zip(self.configs, self._clustered(count, rounds), strict=True):
+        members = zip(
+            self.bundle.sub_models, self.configs, self._clustered(count, rounds), strict=True
+        )
+        for member, config, weights in members:
             graph, signature = architecture(config).graph(
                 config, weights, entry.name, entry.dtype, target
             )
@@ -114,7 +117,8 @@ class _Fleet:
             content = file.read_bytes()
             size += len(content)
             compressed += len(zlib.compress(content, 9))
-            outputs.append(run_in_process(file, inputs, runtime=RUNTIMES[flavour])[0])
+            output, _ = run_in_process(file, inputs, runtime=RUNTIMES[flavour], view=member.view)
+            outputs.append(output)
 
         # Fused as a whole fleet is; no process has anything to report here.
         answers = Answers(
@@ -145,12 +149,14 @@ class _Fleet:
         # Both flavours of a row come one after the other: the last weights are enough to keep.
         if self._made[:2] != (count, rounds):
             found = []
-            for config, weights in zip(self.configs, self.weights, strict=True):
-                answers = predict(config, weights, self.train)
+            members = zip(self.bundle.sub_models, self.configs, self.weights, strict=True)
+            for member, config, weights in members:
+                train = member.view.applied(self.train)
+                answers = predict(config, weights, train)
                 clustered, _ = cluster(
                     config,
                     weights,
-                    self.train,
+                    train,
                     answers,
                     clusters=count,
                     epochs=rounds,
