@@ -61,7 +61,7 @@ def _plan(args) -> int:
     # the table has it; of JSON for programs standard error is the place
     if args.json and planned.warning:
         print(planned.warning, file=sys.stderr)
-    ways = planned_ways(planned, base, config.pruning.heads)
+    ways = planned_ways(planned, base, config)
     result = planned.to_dict() | {"ways": [asdict(way) for way in ways]}
     show(args, result, f"{plan_table(planned)}\n\n{planned_ways_table(ways)}")
     return 0

@@ -3,8 +3,10 @@
 import textwrap
 from dataclasses import dataclass
 
+from edvit_tf.config import PlanConfig
+from edvit_tf.errors import PlanError
 from edvit_tf.models import ModelConfig, architecture, costs
-from edvit_tf.planning.fleets import common_share
+from edvit_tf.planning.fleets import common_share, plan_of_all
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.known import KNOWN
 
@@ -25,15 +27,15 @@ class PlannedWay:
     fits: int  # of the devices, those that have room for it
 
 
-def planned_ways(plan: Plan, base: ModelConfig, cut_heads: str) -> list[PlannedWay]:
+def planned_ways(plan: Plan, base: ModelConfig, config: PlanConfig) -> list[PlannedWay]:
     """One model on each device, copies of it with views, the class split of the plan, a joint
-    fleet, and the whole base on each device.
+    fleet, and the whole base on each device. Devices without room for a model count for nothing.
     """
     count = len(plan.devices)
     whole = costs(base)["macs"]
 
-    kept = common_share(plan, base, cut_heads)
-    one = base.pruned(kept, base.num_classes, cut_heads)
+    kept = common_share(plan, base, config.pruning.heads)
+    one = base.pruned(kept, base.num_classes, config.pruning.heads)
     size = architecture(one).file_bytes(one, plan.flavour)
     macs = costs(one)["macs"]
     base_size = architecture(base).file_bytes(base, plan.flavour)
@@ -42,13 +44,16 @@ def planned_ways(plan: Plan, base: ModelConfig, cut_heads: str) -> list[PlannedW
     split_macs = max(sum(sub.macs for sub in own) for own in held)
     split_bytes = max(sum(sub.size_bytes for sub in own) for own in held)
 
-    fitting = count, _fitting(plan, size, macs)
-    alike = size, count * size, macs, whole / macs, *fitting
+    fits, side_by_side = _members_of_all(plan, base, kept, config)
+    base_fits = _fitting(plan, base_size, whole)
+    rate = whole / macs
+
+    def alike(key: str, name: str, answers: float) -> PlannedWay:
+        return PlannedWay(key, name, size, fits * size, macs, answers, count, fits)
+
     return [
-        PlannedWay(
-            "single", "one model on each device", *alike[:3], count * whole / macs, *fitting
-        ),
-        PlannedWay("copies", "copies of it, a view each", *alike),
+        alike("single", "one model on each device", fits * rate),
+        alike("copies", "copies of it, a view each", side_by_side * rate),
         PlannedWay(
             "classes",
             "class split",
@@ -59,18 +64,31 @@ def planned_ways(plan: Plan, base: ModelConfig, cut_heads: str) -> list[PlannedW
             count,
             count,
         ),
-        PlannedWay("joint", "joint fleet", *alike),
+        alike("joint", "joint fleet", side_by_side * rate),
         PlannedWay(
             "base",
             "the whole base on each",
             base_size,
-            count * base_size,
+            base_fits * base_size,
             whole,
-            float(count),
+            float(base_fits),
             count,
-            _fitting(plan, base_size, whole),
+            base_fits,
         ),
     ]
+
+
+def _members_of_all(
+    plan: Plan, base: ModelConfig, kept: int, config: PlanConfig
+) -> tuple[int, int]:
+    """How many devices can hold the one model, and how many answers they give side by side where
+    each takes all members of a fleet: by the plan that a run of as many members would have.
+    """
+    try:
+        found = plan_of_all(plan, base, kept, config, "copies", None)
+    except PlanError:  # no device, or no budget, has room for one
+        return 0, 0
+    return sum(len(sub.devices) for sub in found.sub_models), found.replicas
 
 
 def _fitting(plan: Plan, size_bytes: int, macs: int) -> int:
@@ -95,9 +113,9 @@ def planned_ways_table(ways: list[PlannedWay]) -> str:
             f"{way.device_macs / 1e6:>15.1f}{way.answers:>11.1f}"
         )
 
-    base = ways[-1]
-    if base.fits < ways[0].fits:
-        lines.append(f"the whole base fits {base.fits} of {base.devices} devices")
+    for name, way in (("the one model", ways[0]), ("the whole base", ways[-1])):
+        if way.fits < way.devices:
+            lines.append(f"{name} fits {way.fits} of {way.devices} devices")
     lines.append("answers/s: of all devices together, by MACs; the base on one device has 1")
     lines.append(
         "accuracy: a fleet can gain about what the base has more than the one model, which is "

@@ -75,6 +75,7 @@ def sweep_row(folder: Path) -> dict:
     return {
         "devices": len(plan.devices),
         "strategy": plan.strategy,
+        "asked": results.fleet.asked,
         "budget": bundle.manifest.run.get("training_budget"),
         "seed": results.seed,
         "bundle": folder.name,

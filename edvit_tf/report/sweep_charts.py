@@ -52,15 +52,15 @@ def budget_of(row: dict) -> str | None:
 
 
 def _budget_charts(rows: list[dict]) -> list[str]:
-    """Accuracy against the training budget, for each number of devices and way of grouping; of
-    budgets in epochs, and of those in minutes.
+    """Accuracy against the training budget, for each number of devices and way of grouping, or
+    where the kind of fleet was left to the run whatever it took; of budgets in epochs, and of those
+    in minutes.
     """
     charts = []
     for unit, across in (("e", "epochs"), ("m", "minutes")):
         given = [row for row in rows if (budget_of(row) or "").endswith(unit)]
-        fleets = dict.fromkeys((row["devices"], row["strategy"]) for row in given)
-        for devices, way in fleets:
-            own = [row for row in given if (row["devices"], row["strategy"]) == (devices, way)]
+        for devices, way in dict.fromkeys(map(_fleet, given)):
+            own = [row for row in given if _fleet(row) == (devices, way)]
             if len(set(map(budget_of, own))) < 2:
                 continue
 
@@ -68,6 +68,14 @@ def _budget_charts(rows: list[dict]) -> list[str]:
             title = f"Test accuracy, %, N = {devices}, {way}, against the training budget"
             charts.append(curves(title, series, from_zero=False, across=across))
     return charts
+
+
+def _fleet(row: dict) -> tuple[int, str]:
+    """Its devices, and how their models came about: a plan names a kind that the run took where
+    a grouping would stand, and a budget may change that kind.
+    """
+    left_to_run = row.get("asked") == "auto"
+    return row["devices"], "the fleet left to the run" if left_to_run else row["strategy"]
 
 
 def _budget_size(row: dict) -> float:

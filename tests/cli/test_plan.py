@@ -49,6 +49,34 @@ def test_replicas_answer_in_turns(capsys):
     assert two["answers"] == 2 * one["answers"]
 
 
+def test_copies_and_a_joint_fleet_have_replicas_too(capsys):
+    arguments = ("--devices", "4", "--groups", "2", "--replicas", "2")
+    ways = {way["key"]: way for way in planned(capsys, *arguments)["ways"]}
+    alone = ways["single"]["answers"] / 4
+    assert ways["copies"]["answers"] == ways["joint"]["answers"] == pytest.approx(2 * alone)
+    # fewer members than devices: each is on several, asked for or not
+    ways = {way["key"]: way for way in planned(capsys, *arguments[:4])["ways"]}
+    assert ways["copies"]["answers"] == pytest.approx(ways["single"]["answers"] / 2)
+
+
+def test_devices_without_room_for_the_one_model_do_not_count(capsys, tmp_path):
+    path = tmp_path / "devices.toml"
+    tables = [f'[[device]]\nname = "pi-{i}"\nmemory = "40 MiB"\n' for i in range(2)]
+    path.write_text("".join(tables) + '[[device]]\nname = "tiny"\nmemory = "1 MiB"\n', "utf-8")
+    arguments = ("--devices", str(path), "--groups", "2")
+    ways = {way["key"]: way for way in planned(capsys, *arguments)["ways"]}
+    single = ways["single"]
+    assert (single["fits"], single["devices"]) == (2, 3)
+    assert single["total_bytes"] == 2 * single["device_bytes"]
+    assert single["answers"] == pytest.approx(
+        2 * ways["base"]["device_macs"] / single["device_macs"]
+    )
+    assert (ways["base"]["fits"], ways["base"]["answers"]) == (0, 0)
+
+    assert main(["plan", *arguments]) == 0
+    assert "the one model fits 2 of 3 devices" in capsys.readouterr().out
+
+
 def test_kept_heads_are_planned_by_their_own_widths(capsys):
     """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have
     128.

@@ -70,6 +70,18 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
     text = sweep_text(rows)
     assert "N = 3, 16e: 75.00 +- 7.07 % (2 seeds)" in text and "N = 3, 4e: 50.00" in text
 
+    # a budget that changes the kind of a fleet that was left to the run is on the same curve, and
+    # what the kinds take is told of each
+    for row in rows:
+        row["strategy"] = "copies" if row["budget"] == "4e" else "joint"
+    assert "against the training budget" not in sweep_page("x", rows, "y")
+    html = sweep_page("x", [row | {"asked": "auto"} for row in rows], "y")
+    assert "N = 3, the fleet left to the run, against the training budget" in html
+    assert "fleet, fused, epochs = 4: 50</title>" in html
+    assert "fleet, fused, epochs = 16: 75</title>" in html
+    memory = "Memory: files on the fullest device, MiB, groups:"
+    assert f"{memory} copies" in html and f"{memory} joint" in html
+
     # one budget has no curve, and rows of older versions have none
     assert "against the training budget" not in sweep_page("x", rows[:1], "y")
     assert row_of(tmp_path / "old", 0, None)["budget"] is None
