@@ -370,6 +370,11 @@ class RunConfig(PlanConfig):
         self._one_of("fleet", FLEETS)
         self._one_of("views", VIEWS)
         self._one_of("fleet_start", FLEET_STARTS)
+        self._require(
+            self.fleet_start != "units" or self.pruning.heads == "keep",
+            "fleet_start",
+            "units are dealt out within each head: it needs heads that are kept (--cut-heads keep)",
+        )
         self._require(0 <= self.own_weight <= 1, "own_weight", "it must be between 0 and 1")
         self._require(
             0 <= self.fleet_missing_rate < 1, "fleet_missing_rate", "it must be in [0, 1)"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edvit_tf.checked import digest
-from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
+from edvit_tf.config import DataConfig, DeviceSpec, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit.config import ViTConfig
 
@@ -139,6 +139,14 @@ def test_the_mlp_and_a_joint_training_have_epochs():
         ({"fleet_training": TrainConfig(0)}, "epochs must be 1 or more"),
         ({"training_budget": "0e"}, "training_budget is '0e'.*like .16e.*like .90m"),
         ({"training_budget": "16h"}, "training_budget is '16h'"),
+        (
+            {
+                "fleet": "joint",
+                "fleet_start": "units",
+                "pruning": PruneConfig(heads="whole"),
+            },
+            "--cut-heads keep",
+        ),
     ],
 )
 def test_what_no_fleet_can_be_is_refused(change, message):

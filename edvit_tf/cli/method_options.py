@@ -66,7 +66,7 @@ METHOD = (
         "--fleet",
         "a class group each (classes); the one model of all classes on every device, each with "
         "another view of the input (copies); all-class members trained on together from that "
-        "model (joint); or whichever of the last two the run chooses (auto)",
+        "model (joint); or what the run chooses, copies as far as was measured (auto)",
         field="fleet",
         choices=FLEETS,
         change=_fleet,

@@ -76,9 +76,13 @@ def most_kept(base: ModelConfig, size_bytes: int, cut_heads: str) -> int:
 
 def common_share(split: Plan, base: ModelConfig, cut_heads: str) -> int:
     """Shares that the one model keeps so that every device which the class split uses can hold it,
-    and the budget as many copies: `single_share`, or fewer; one at least.
+    of those that can hold any, and the budget as many copies: `single_share` or fewer, one at
+    least.
     """
     used = [device for device in split.devices if split.held_by(device.name)]
+    # a device that cannot hold even the narrowest holds none, and keeps nobody narrow
+    narrowest = base.pruned(1, base.num_classes, cut_heads)
+    used = list(_holders(split.replace(budget_bytes=None), narrowest, used))
     for kept in range(single_share(split, base, cut_heads), 1, -1):
         widths = base.pruned(kept, base.num_classes, cut_heads)
         if len(_holders(split, widths, used)) == len(used):

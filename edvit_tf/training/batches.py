@@ -224,15 +224,17 @@ class Varied:
         self.shape = inputs.shape
         self.dtype = np.dtype(np.float32) if augment == "mask" else inputs.dtype
         self._by_keras_cv = None
-        if augment == "randaugment":
-            self._by_keras_cv = randaugment(seed + copy, (batch_size, *inputs.shape[1:]))
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         x = np.array(self._inputs[rows])
-        if self._by_keras_cv is not None:
+        if self._augment == "randaugment":
+            # its n-th call draws the n-th numbers, so who begins again needs a new one
+            if self._by_keras_cv is None or not rows.start:
+                seed, copy = self._seed
+                self._by_keras_cv = randaugment(seed + copy, (self._batch, *self.shape[1:]))
             # of one shape, whatever is left at the end
             whole = np.resize(x, (self._batch, *x.shape[1:]))
             return self._by_keras_cv(whole)[: len(x)]

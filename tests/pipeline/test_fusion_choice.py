@@ -62,6 +62,15 @@ def test_a_varied_copy_is_the_same_whenever_it_is_read(augment):
     np.testing.assert_array_equal(inputs.ravel(), np.arange(640))  # left as they are
 
 
+def test_pictures_varied_by_keras_cv_are_the_same_for_who_reads_them_again():
+    """As sub-models do, one after the other, from one array."""
+    inputs = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
+    one = Varied(inputs, "randaugment", seed=3, copy=0, batch_size=4)
+    first, again = ([one[start : start + 4] for start in (0, 4)] for _ in range(2))
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_copies_that_would_be_the_inputs_themselves_are_refused():
     from edvit_tf.config import DataConfig, RunConfig
 

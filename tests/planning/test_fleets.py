@@ -65,6 +65,15 @@ def test_the_one_model_is_as_wide_as_the_least_device_in_use_can_hold():
     assert [sub.devices for sub in found.sub_models] == [("large",), ("small",), ("wide",)]
 
 
+def test_a_device_that_can_hold_none_keeps_nobody_narrow():
+    tiny = DeviceSpec("tiny", size(1) - 1)
+    devices = (DeviceSpec("a"), DeviceSpec("b"), tiny)
+    config = RUN.replace(devices=(*devices[:2], DeviceSpec("tiny")), num_devices=3)
+    split = plan_groups(config, BASE).replace(devices=devices)
+    assert common_share(split, BASE, KEEP) == common_share(plan_groups(config, BASE), BASE, KEEP)
+    assert common_share(split, BASE, KEEP) > 1
+
+
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_the_budget_holds_all_copies(copies):
     config = RUN.replace(num_devices=5)
