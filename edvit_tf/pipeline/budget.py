@@ -62,6 +62,12 @@ class Budget:
         rows = own_epoch(training, self.labels, sub.classes, self.base.num_classes, 0, 0)
         return _filled(len(rows), training)
 
+    def own_share(self) -> float:
+        """Samples of one epoch of every sub-model's own fit, in epochs of the one model."""
+        single = self.config.shared_training or self.config.stage_training
+        own = sum(self.own_samples(sub) for sub in self.plan.sub_models)
+        return own / _filled(len(self.labels), single)
+
     def fleet(self) -> dict[str, int]:
         """MACs of the fleet's training: "shared" and "group" with shared models, else those of each
         of the cuts. What is trained at the end, joint training and fusion, is in the last."""

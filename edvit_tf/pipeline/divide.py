@@ -7,6 +7,7 @@ import numpy as np
 
 from edvit_tf.config import RunConfig
 from edvit_tf.models import architecture
+from edvit_tf.pipeline.budget import Budget
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.stage import BUDGET, Run, Stage
@@ -33,13 +34,16 @@ def divide(run: Run, folder: Path) -> dict:
     seconds = _epoch_seconds(run) if asked.endswith("m") else None
     epochs = in_epochs(asked, seconds)
 
-    members = 1
-    if not run.splits_classes:
+    members, own_share = 1, None
+    if run.splits_classes:
+        labels = Split(run.stages, "train").labels
+        own_share = Budget(run.config, run.base, run.split, labels).own_share()
+    else:
         kept = single_kept(run.config, run.split, run.base)
         planned = plan_of_all(run.split, run.base, kept, run.config, run.config.fleet, None)
         members = len(planned.sub_models)
     cuts = len(architecture(run.base).CUTS)
-    found = divided(run.config, epochs, run.base.num_classes, cuts, members, run.splits_classes)
+    found = divided(run.config, epochs, cuts, members, own_share)
 
     print(f"budget: {asked} is {epochs:.3g} epochs of the one model", flush=True)
     return {

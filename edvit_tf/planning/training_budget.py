@@ -2,9 +2,11 @@
 one model: all training samples through it once.
 """
 
+import math
 from dataclasses import dataclass
 
 from edvit_tf.config import RunConfig
+from edvit_tf.errors import ConfigError
 from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS
 
 # Of a budget for members that are trained together from the one model: its own part.
@@ -34,26 +36,30 @@ def in_epochs(budget: str, epoch_seconds: float | None = None) -> float:
 
 
 def divided(
-    config: RunConfig, epochs: float, num_classes: int, num_cuts: int, members: int, splits: bool
+    config: RunConfig, epochs: float, num_cuts: int, members: int, own_share: float | None
 ) -> Division:
-    """The configuration with fits that take `epochs` of the one model in all; one epoch of each at
-    least.
+    """The configuration with fits that take `epochs` of the one model in all, or a part of an epoch
+    less; the one model has one at least.
 
-    A class split (`splits`) gives its sub-models the fits that are configured, and the shared
-    training the rest. Copies give all of it to the one model. `members` that are trained together
-    get half of it, if that is enough for them to win over the one model by.
+    A class split, whose sub-models see `own_share` epochs of all samples between them in an epoch
+    of their own (None: the fleet is no class split), gives them the fits that are configured, or as
+    many epochs of those as there is room for, and the shared training the rest: ConfigError where
+    one each is too much. Copies give all of it to the one model. `members` that are trained
+    together get half of it, if that is enough for them to win over the one model by; what their
+    whole epochs leave is the one model's.
     """
-    if splits:
-        return Division(_of_split(config, epochs, num_classes, num_cuts), 0.0)
+    if own_share is not None:
+        return Division(_of_split(config, epochs, num_cuts, own_share), 0.0)
 
     each = (1 - SINGLES_PART) * epochs / members
     if config.fleet != "joint" or each < BREAK_EVEN_EPOCHS:
         member_epochs = each if config.fleet == "joint" else 0.0
         return Division(_of_single(config, epochs, num_cuts), member_epochs)
 
+    own = _whole(each)
     training = config.fleet_training or config.stage_training
-    config = config.replace(fleet_training=training.replace(epochs=round(each)))
-    return Division(_of_single(config, SINGLES_PART * epochs, num_cuts), each)
+    config = config.replace(fleet_training=training.replace(epochs=own))
+    return Division(_of_single(config, epochs - members * own, num_cuts), float(own))
 
 
 def _of_single(config: RunConfig, epochs: float, num_cuts: int) -> RunConfig:
@@ -61,25 +67,36 @@ def _of_single(config: RunConfig, epochs: float, num_cuts: int) -> RunConfig:
     if config.shared_training is None:
         # a fleet that is trained together keeps the fit that it would have had
         fleet_training = config.fleet_training or config.stage_training
-        training = config.stage_training.replace(epochs=_whole(epochs / num_cuts))
+        training = config.stage_training.replace(epochs=max(1, _whole(epochs / num_cuts)))
         return config.replace(stage_training=training, fleet_training=fleet_training)
 
-    training = config.shared_training.replace(epochs=_whole(epochs))
+    training = config.shared_training.replace(epochs=max(1, _whole(epochs)))
     return config.replace(shared_training=training)
 
 
-def _of_split(config: RunConfig, epochs: float, num_classes: int, num_cuts: int) -> RunConfig:
-    """Each sub-model sees its classes and as much of "other" as of one."""
+def _of_split(config: RunConfig, epochs: float, num_cuts: int, share: float) -> RunConfig:
+    """The sub-models' own fits, of `share` epochs each time, and a shared training before them."""
     own = config.stage_training
-    share = (num_classes + config.group_count * own.other_weight) / num_classes
     if config.shared_training is None:
-        return config.replace(
-            stage_training=own.replace(epochs=_whole(epochs / (num_cuts * share)))
-        )
+        least = num_cuts * share
+        count = _whole(epochs / least)
+    else:
+        least = 1 + share if own.epochs else 1.0
+        count = min(own.epochs, _whole((epochs - 1) / share))
 
-    left = epochs - own.epochs * share
-    return config.replace(shared_training=config.shared_training.replace(epochs=_whole(left)))
+    if epochs < least and not math.isclose(epochs, least):
+        raise ConfigError(
+            f"training_budget is {config.training_budget!r}, {epochs:.3g} epochs of the one model; "
+            f"one epoch of each fit of this class split takes {least:.3g}. Give it "
+            f'"{math.ceil(10 * least - 1e-6) / 10:g}e" or more, or take --fleet copies.'
+        )
+    config = config.replace(stage_training=own.replace(epochs=count))
+    if config.shared_training is None:
+        return config
+    left = max(1, _whole(epochs - count * share))
+    return config.replace(shared_training=config.shared_training.replace(epochs=left))
 
 
 def _whole(epochs: float) -> int:
-    return max(1, round(epochs))
+    """Whole epochs in so many, where 2.9999999 are 3."""
+    return math.floor(epochs + 1e-6)

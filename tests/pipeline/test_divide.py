@@ -1,5 +1,8 @@
 """A run with a training budget goes on with the epochs that it allows, whoever opens it."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
@@ -65,3 +68,17 @@ def test_minutes_are_measured_once(tmp_path, monkeypatch):
 def test_without_a_budget_nothing_changes(tmp_path):
     run = opened(tmp_path, RUN)
     assert with_budget(run) is run and not run.stages.has("budget")
+
+
+@pytest.mark.parametrize("epoch, fits", [("group", (2, 9)), ("all", (2, 7))])
+def test_a_class_split_is_counted_by_what_its_own_epochs_have(tmp_path, monkeypatch, epoch, fits):
+    """Of four classes in two groups: 2 * 3 / 4 epochs of the data, or 2 * 2 / 2."""
+    labels = np.arange(256) % 4
+    monkeypatch.setattr(divide, "Split", lambda *_: SimpleNamespace(labels=labels))
+    config = RUN.replace(
+        fleet="classes",
+        stage_training=TrainConfig(2, epoch=epoch, batch_size=32),
+        training_budget="12e" if epoch == "group" else "11e",
+    )
+    run = with_budget(opened(tmp_path, config))
+    assert (run.config.stage_training.epochs, run.config.shared_training.epochs) == fits
