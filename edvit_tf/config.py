@@ -244,6 +244,12 @@ class PlanConfig(Checked):
         """N, the number of sub-models: `num_groups`, or one a device."""
         return len(self.device_specs) if self.num_groups is None else self.num_groups
 
+    def groups_of(self, num_classes: int) -> int:
+        """Groups of a class split of so many classes, which the planner refuses if they are more
+        than those.
+        """
+        return self.group_count
+
 
 @dataclass(frozen=True)
 class RunConfig(PlanConfig):
@@ -365,6 +371,14 @@ class RunConfig(PlanConfig):
             f"it must be any of {', '.join(BASELINES)}, each once",
         )
         self._one_of("target", TARGETS)
+
+    def groups_of(self, num_classes: int) -> int:
+        """As above; where the class split is not the fleet, and only guides its widths, no more
+        than there are classes: of more devices each can hold a model of all of them.
+        """
+        if self.fleet == "classes" or len(self.device_specs) == 1:
+            return self.group_count
+        return min(self.group_count, num_classes)
 
     def _check_fleet(self) -> None:
         self._one_of("fleet", FLEETS)

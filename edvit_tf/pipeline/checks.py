@@ -75,7 +75,8 @@ def needed_bytes(config: RunConfig, dataset, base: ModelConfig) -> int:
     inputs = one * (learnt + dataset.size("test"))
     features = 8 * base.feature_dim * learnt
 
-    kept = starting_heads(base, config.group_count, config.start_heads)
+    groups = config.groups_of(len(dataset.labels))
+    kept = starting_heads(base, groups, config.start_heads)
     size_bytes = architecture(base).size_bytes
     narrow = size_bytes(base.pruned(kept, len(dataset.labels)))
     wide = size_bytes(base)  # the stages before the last are wider than the result

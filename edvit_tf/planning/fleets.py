@@ -77,12 +77,17 @@ def most_kept(base: ModelConfig, size_bytes: int, cut_heads: str) -> int:
 def common_share(split: Plan, base: ModelConfig, cut_heads: str) -> int:
     """Shares that the one model keeps so that every device which the class split uses can hold it,
     of those that can hold any, and the budget as many copies: `single_share` or fewer, one at
-    least.
+    least. A class split with no more classes to deal out leaves devices for whom there is a model
+    of all of them: these count as used.
     """
     used = [device for device in split.devices if split.held_by(device.name)]
+    if len(split.sub_models) == base.num_classes:
+        used = list(split.devices)
     # a device that cannot hold even the narrowest holds none, and keeps nobody narrow
     narrowest = base.pruned(1, base.num_classes, cut_heads)
     used = list(_holders(split.replace(budget_bytes=None), narrowest, used))
+    if not used:
+        return 1
     for kept in range(single_share(split, base, cut_heads), 1, -1):
         widths = base.pruned(kept, base.num_classes, cut_heads)
         if len(_holders(split, widths, used)) == len(used):

@@ -135,7 +135,8 @@ def plan_groups(
     if similarity is None:
         strategy = "random"
 
-    groups = partition(base.num_classes, config.group_count, strategy, config.seed, similarity)
+    count = config.groups_of(base.num_classes)
+    groups = partition(base.num_classes, count, strategy, config.seed, similarity)
 
     return plan(
         base,

@@ -99,3 +99,18 @@ def test_a_device_that_cannot_hold_one_is_idle_and_none_at_all_is_an_error():
 def test_left_to_itself_a_run_takes_copies_and_says_what_room_there_is(gap, words):
     choice = choose_fleet(gap)
     assert choice.kind == "copies" and words in choice.reason
+
+
+@pytest.mark.parametrize("kind", ["copies", "joint", "auto"])
+def test_of_more_devices_than_classes_each_holds_a_model_of_all_of_them(kind):
+    found = planned(kind=kind, num_devices=12, fleet=kind)
+    assert len(found.sub_models) == 12 and not found.idle
+    with pytest.raises(PlanError, match="12 groups were asked for 10 classes"):
+        planned(num_devices=12, fleet="classes")
+    # as narrow as the devices that no class group was left for can hold it
+    devices = tuple(DeviceSpec(f"d{n}", size(3 if n < 10 else 1)) for n in range(12))
+    config = {"num_devices": 12, "devices": devices, "start_heads": 3, "fleet": kind}
+    found = planned(kind=kind, **config)
+    assert not found.idle and {sub.kept for sub in found.sub_models} == {1}
+    # and the budget counts all of them
+    assert not planned(kind=kind, num_devices=12, fleet=kind, budget_bytes=12 * size(1)).idle
