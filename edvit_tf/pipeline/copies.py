@@ -21,11 +21,19 @@ def has_copies(run: Run) -> bool:
     return run.single is not None and several and run.config.views == "auto"
 
 
+def holding(run: Run) -> int:
+    """Devices that hold a copy: all of them beside a class split; of a fleet whose plan is one of
+    models of all classes those that its plan and budget have room for.
+    """
+    idle = () if run.splits_classes else run.plan.idle
+    return len(run.split.devices) - len(idle)
+
+
 def copied_views(run: Run) -> tuple[View, ...]:
     """Views that copies have: of run.chosen_views, which a fleet of more sub-models than devices
     may have more of, one a device.
     """
-    return run.chosen_views[: len(run.split.devices)]
+    return run.chosen_views[: holding(run)]
 
 
 def under_views(run: Run, file: Path) -> list[np.ndarray]:
@@ -65,7 +73,7 @@ def by_devices(run: Run, logits: Sequence[np.ndarray]) -> dict:
 
     figures = run.stages.result("views")["validation"]
     last = len(logits) - 1
-    numbers = range(len(run.split.devices))
+    numbers = range(holding(run))
     return {
         "views": [view.to_dict() for view in run.chosen_views[: len(logits)]],
         "validation": [

@@ -86,6 +86,8 @@ def _precision(config: RunConfig) -> dict:
         config.shared_training,
         config.stage_training,
         config.joint_training,
+        config.fleet_training,
+        config.fusion_training,
     )
 
     asked = {fit.precision for fit in fits if fit is not None}

@@ -21,7 +21,12 @@ def run(tmp_path):
     split = SimpleNamespace(devices=["pi-0", "pi-1"])
     single = SimpleNamespace(widths=None)
     return SimpleNamespace(
-        stages=stages, split=split, chosen_views=VIEWS, single=single, fitted_weights=lambda _: {}
+        stages=stages,
+        split=split,
+        splits_classes=True,
+        chosen_views=VIEWS,
+        single=single,
+        fitted_weights=lambda _: {},
     )
 
 
@@ -53,3 +58,10 @@ def test_what_is_told_and_validated_is_of_the_same_copies(run, monkeypatch):
     assert told["views"] == [view.to_dict() for view in VIEWS[:2]]
     assert [row["accuracy"] for row in told["validation"]] == [0.1, 0.2]
     assert len(told["test"]) == 2
+
+
+def test_a_device_that_holds_no_copy_is_not_counted(run):
+    run.split.devices.append("small")
+    assert copies.holding(run) == 3 and len(copies.copied_views(run)) == 3
+    run.splits_classes, run.plan = False, SimpleNamespace(idle=("small",))
+    assert copies.holding(run) == 2 and copies.copied_views(run) == VIEWS[:2]

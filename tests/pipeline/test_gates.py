@@ -237,3 +237,10 @@ def test_a_work_folder_of_before_a_field_is_taken_for_one_with_its_default(tmp_p
     given = now | {"shared_weights": "a" * 64}
     assert description.differing(tmp_path, given, description.READ_BY_BEGINNING) == []
     assert "shared_weights" in description.differing(tmp_path, given, description.READ_BY_SHARED)[0]
+
+
+@pytest.mark.parametrize("fit", ["fleet_training", "fusion_training", "stage_training"])
+def test_what_auto_is_here_is_in_the_key_of_every_fit(fit):
+    assert "auto" not in description._precision(CONFIG)
+    auto = CONFIG.replace(**{fit: FIT.replace(precision="auto")})
+    assert description._precision(auto)["auto"] in ("float32", "bfloat16")
