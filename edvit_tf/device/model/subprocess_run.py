@@ -21,6 +21,9 @@ from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.array_file import read_npz
 from edvit_tf.device.model.view import AS_IT_IS, View
 
+# A week. The system's poll takes 24 days at most, which half a million runs come to at 5 s each.
+LONGEST_SECONDS = 7 * 24 * 3600.0
+
 
 def run_model(
     model: Path,
@@ -47,10 +50,12 @@ def run_model(
     The report has runtime, threads, import_ms, load_ms, first_ms, times_ms (n * repeat, the first
     included), samples, start_rss_bytes (before the model was loaded), peak_rss_bytes, delegation
     (see `delegation.py`). Raises ModelFailed with the process's own words or signal, or when it is
-    not done after `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes).
+    not done after `timeout_seconds` (None: a minute and 5 s a run, ten times what ViT-Base takes),
+    LONGEST_SECONDS at most.
     """
     if timeout_seconds is None:
         timeout_seconds = 60 + 5 * repeat * _count(inputs)
+    timeout_seconds = min(timeout_seconds, LONGEST_SECONDS)
 
     with _temporary_folder(scratch) as name:
         folder = Path(name)
