@@ -385,9 +385,9 @@ class RunConfig(PlanConfig):
         self._one_of("views", VIEWS)
         self._one_of("fleet_start", FLEET_STARTS)
         self._require(
-            self.fleet_start != "units" or self.pruning.heads == "keep",
+            self.fleet_start != "units" or self.pruning.heads != "whole",
             "fleet_start",
-            "units are dealt out within each head: it needs heads that are kept (--cut-heads keep)",
+            "units are dealt out within each head, which says nothing of whole heads (--cut-heads)",
         )
         self._require(0 <= self.own_weight <= 1, "own_weight", "it must be between 0 and 1")
         self._require(

@@ -145,7 +145,7 @@ def test_the_mlp_and_a_joint_training_have_epochs():
                 "fleet_start": "units",
                 "pruning": PruneConfig(heads="whole"),
             },
-            "--cut-heads keep",
+            "nothing of whole heads",
         ),
     ],
 )
