@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edvit_tf.config import STRATEGIES
@@ -10,6 +10,7 @@ from edvit_tf.errors import PlanError
 from edvit_tf.planning.partition import partition
 
 
+@settings(deadline=None)  # a busy machine is not slow code
 @given(
     st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
     st.sampled_from(STRATEGIES),
