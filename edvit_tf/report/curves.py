@@ -31,6 +31,20 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [step * i for i in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
+Series = tuple[str, str, Mapping[float, tuple[float, float, float]]]
+
+
+def _finite(series: Sequence[Series]) -> tuple[list[Series], str]:
+    """The series with the points that can be drawn; those that cannot, in words ("" for none)."""
+    drawn: list[Series] = []
+    astray = []
+    for name, colour, found in series:
+        good = {n: figures for n, figures in found.items() if all(map(math.isfinite, figures))}
+        drawn.append((name, colour, good))
+        astray += [f"{name} at {n:g}: {found[n][0]:.4g}" for n in found if n not in good]
+    return drawn, ", ".join(astray)
+
+
 class _Point(NamedTuple):
     """A value in the figure's units: across, down, and its tooltip."""
 
@@ -62,14 +76,22 @@ def _line(colour: str, points: list[_Point]) -> list[str]:
 
 def curves(
     title: str,
-    series: Sequence[tuple[str, str, Mapping[float, tuple[float, float, float]]]],
+    series: Sequence[Series],
     from_zero: bool = True,
     across: str = "N",
 ) -> str:
     """An SVG figure. A series: (name, colour of the style sheet, {N: (value, low, high)}); low and
     high are whiskers, equal to the value for none. N, or what `across` calls it, are set at even
-    steps. The axis starts at 0, or near the smallest value.
+    steps. The axis starts at 0, or near the smallest value. Points that are infinite or no numbers
+    (of a run that went astray) have no place on an axis: they are named below the title.
     """
+    series, astray = _finite(series)
+    if not any(found for _, _, found in series):
+        why = escape(astray or "no figures")
+        return (
+            f"<figure><figcaption>{escape(title)}<br>nothing to draw: {why}</figcaption></figure>"
+        )
+
     seen: set[float] = set()
     values: list[float] = []
     for _, _, found in series:
@@ -122,6 +144,8 @@ def curves(
 
         keys.append(f'<span style="color:var(--{colour})">&#9679;</span> {escape(name)}')
 
+    if astray:
+        keys.append(f"not drawn: {escape(astray)}")
     return (
         f"<figure><figcaption>{escape(title)}<br>{' '.join(keys)}</figcaption>"
         f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'

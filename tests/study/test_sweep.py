@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from edvit_tf.report.curves import ticks
+from edvit_tf.report.curves import curves, ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
 from edvit_tf.study import sweep as sweeping
 from tests.support.commands import SMOKE, run_host
@@ -168,3 +168,15 @@ def test_ways_to_group_classes_are_rows_of_their_own(swept, tmp_path):
     log = (tmp_path / "out" / "seed-0-n2-similar.log").read_text()
     assert f"[teacher] taken from {tmp_path / 'out' / 'seed-0-n2-random.work'}" in log
     assert "Test accuracy, %, groups: similar" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_points_that_are_no_numbers_are_named_and_not_drawn():
+    nan, inf = float("nan"), float("inf")
+    figure = curves(
+        "Loss", [("fleet", "fused", {1: (0.5, 0.4, 0.6), 2: (nan, nan, nan), 3: (0.7, 0.6, inf)})]
+    )
+    assert figure.count("<circle") == 1 and "not drawn: fleet at 2: nan, fleet at 3: 0.7" in figure
+
+    figure = curves("Loss", [("fleet", "fused", {1: (inf, inf, inf)})])
+    assert "nothing to draw: fleet at 1: inf" in figure and "<svg" not in figure
+    assert "nothing to draw: no figures" in curves("Loss", [("fleet", "fused", {})])
