@@ -43,7 +43,7 @@ CONFIG = RunConfig(
     shared_training=FIT.replace(epochs=100, learning_rate=2e-3, feature_distillation=4.0),
     stage_training=FIT,
     fusion_training=TrainConfig(epochs=20, batch_size=128, learning_rate=1e-3),
-    calibration_samples=256,
+    calibration_samples=32,
     repair_samples=2048,
     num_devices=10,
     fleet="auto",
