@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import InputError
-from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
+from edvit_tf.device.model.decode_sound import decode_audio, mono, probe_audio
 from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, window_count
 from edvit_tf.errors import DataError
 
@@ -28,7 +28,9 @@ OTHER_SOUNDS = (
     *(".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".aifc", ".caf"),
     *(".amr", ".3gp", ".webm", ".mp4", ".snd"),
 )
-SIGNATURES = (b"RIFF", b"RF64", b"fLaC", b".snd", b"ID3")
+# Of those, what libsndfile decodes. A device does not, so the data sets of recipes have none.
+COMPRESSED = (".mp3", ".ogg", ".oga", ".opus")
+SIGNATURES = (b"RIFF", b"RF64", b"fLaC", b".snd", b"ID3", b"OggS")
 # Of a header: outside of these it is damaged. Resampled from 1 Hz, a minute would be hours long.
 LOWEST_RATE_HZ = 1_000
 HIGHEST_RATE_HZ = 768_000
@@ -93,14 +95,14 @@ def sounds(paths: Sequence[Path], others: list[Path]) -> list[Path]:
     found = []
     for path in paths:
         meant = path.suffix.lower() in (*SUFFIXES, *OTHER_SOUNDS)
-        if meant or unusable(path) or _sounds_inside(path):
+        if meant or unusable(path) or starts_as_sound(path):
             found.append(path)
         else:
             others.append(path)
     return found
 
 
-def _sounds_inside(path: Path) -> bool:
+def starts_as_sound(path: Path) -> bool:
     """Whether a file of another suffix is sound by its first bytes, or may not be looked at."""
     try:
         with open(path, "rb") as file:
@@ -121,10 +123,14 @@ class Scan:
 
 
 def scan(
-    files: Iterable[tuple[str, Path]], spec: MelSpec, skipped: list[Skipped], what: str
+    files: Iterable[tuple[str, Path]],
+    spec: MelSpec,
+    skipped: list[Skipped],
+    what: str,
+    suffixes: Sequence[str] = SUFFIXES,
 ) -> Scan:
-    """Probes the header of each (shown name, path); unreadable files are named and counted in
-    `skipped`.
+    """Probes the header of each (shown name, path); unreadable files, and those of other
+    `suffixes`, are named and counted in `skipped`.
     """
     num_windows: dict[Path, int] = {}
     rates: Counter[int] = Counter()
@@ -134,13 +140,13 @@ def scan(
     for shown, path in files:
         total += 1
         try:
-            if path.suffix.lower() not in SUFFIXES:
-                raise InputError(f"not a {', '.join(SUFFIXES)} file")
+            if path.suffix.lower() not in suffixes:
+                raise InputError(f"not a {', '.join(suffixes)} file")
             problem = unusable(path)
             if problem is not None:
                 raise InputError(problem)
-            frames, rate = probe_audio(path)
-            _check_rate(rate)
+            frames, rate = probe_sound(path)
+            check_rate(rate)
         except InputError as error:
             report_skipped(skipped, shown, str(error))
             continue
@@ -187,7 +193,7 @@ def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
     """Mono float32 samples of a file, resampled if it has another rate (host only: a device
     refuses).
     """
-    samples, rate = decode_audio(path)
+    samples, rate = _decoded(path)
     if rate == sample_rate_hz:
         return samples
 
@@ -201,7 +207,46 @@ def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
     return librosa.util.fix_length(samples, size=wanted)
 
 
-def _check_rate(rate: int) -> None:
+def probe_sound(path: Path) -> tuple[int, int]:
+    """(frames, sample_rate_hz) by the header of a file of SUFFIXES or COMPRESSED; InputError."""
+    if path.suffix.lower() not in COMPRESSED:
+        return probe_audio(path)
+
+    import soundfile
+
+    try:
+        found = soundfile.info(path)
+    except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
+        raise InputError(f"not a readable recording ({error})") from error
+    if not found.frames:
+        raise InputError("a recording of 0 frames; record it again")
+    return found.frames, found.samplerate
+
+
+def _decoded(path: Path) -> tuple[np.ndarray, int]:
+    """(mono samples float32, sample_rate_hz), of as many frames as `probe_sound` says."""
+    if path.suffix.lower() not in COMPRESSED:
+        return decode_audio(path)
+
+    import soundfile
+
+    frames, _ = probe_sound(path)
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
+        raise InputError(f"damaged audio ({error}); get a complete copy of the file") from error
+
+    # what is cut off in the middle; the padding of a last block may be missing
+    if len(samples) < frames - rate // 10:
+        raise InputError(f"truncated audio: {len(samples)} of {frames} frames could be decoded")
+    found = np.zeros(frames, np.float32)
+    mixed = mono(samples[:frames])
+    found[: len(mixed)] = mixed
+    return found, rate
+
+
+def check_rate(rate: int) -> None:
+    """InputError for a sample rate that no recording has."""
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise InputError(
             f"its header says {rate} Hz; sound has {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz. "

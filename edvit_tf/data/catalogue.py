@@ -28,6 +28,8 @@ from .split import limit_per_class
 # is_layout(folder), load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras
 # has the data set.
 NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256", "caltech101", "omniglot")
+# somebody's own data: where they are is always said, and no stand-in is like them
+OWN = "folder"
 SYNTHETIC = ("never", "fallback", "only")
 
 
@@ -68,10 +70,12 @@ def load(
     module = importlib.import_module(f".{name}", __package__)
     height, width = image_size
     settings = Settings(
-        name, (height, width), seed, _options(name, options, module.OPTIONS | stand_in.OPTIONS)
+        name, (height, width), seed, _options(name, options, _known_options(name, module))
     )
 
-    if synthetic == "only":
+    if name == OWN:
+        data = module.load_own(data_dir, settings)
+    elif synthetic == "only":
         data = stand_in.make(settings)
     else:
         data = _found_or_made(module, settings, data_dir, may_make=synthetic == "fallback")
@@ -87,6 +91,10 @@ def load(
     return data
 
 
+def _known_options(name: str, module) -> dict:
+    return module.OPTIONS if name == OWN else module.OPTIONS | stand_in.OPTIONS
+
+
 def _check_request(
     name: str,
     image_size: tuple[int, int],
@@ -94,8 +102,10 @@ def _check_request(
     synthetic: str,
     max_per_class: int | None,
 ) -> None:
-    if name not in NAMES:
-        raise DataError(f"Data set {name!r} is unknown; choose from {', '.join(NAMES)}.")
+    if name not in (*NAMES, OWN):
+        raise DataError(f"Data set {name!r} is unknown; choose from {', '.join((*NAMES, OWN))}.")
+    if name == OWN and synthetic != "never":
+        raise DataError("Of a folder of one's own there is no stand-in: leave synthetic out.")
     if synthetic not in SYNTHETIC:
         raise DataError(f"synthetic={synthetic!r} is unknown; choose from {', '.join(SYNTHETIC)}.")
     if len(image_size) != 2 or not all(isinstance(n, int) and n > 0 for n in image_size):
@@ -146,7 +156,8 @@ def _options(name: str, given: dict, known: dict) -> dict:
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise DataError(f"{name}: {key} is {value!r}; it must be of type {wanted.__name__}.")
-        if wanted is not bool and value <= 0:
+        # where 0 is the default it stands for what follows from the data
+        if wanted in (int, float) and (value < 0 or value == 0 != known[key]):
             raise DataError(f"{name}: {key} is {value!r}; it must be positive.")
 
     options = {**known, **given}

@@ -55,7 +55,7 @@ def read_list(path: Path, suffixes: Sequence[str]) -> dict[str, str]:
     """
     data = _content(path)
     lines = {}
-    for line in re.split(r"\r\n|\r|\n", _text(data, path)):
+    for line in re.split(r"\r\n|\r|\n", decoded(data, path)):
         line = line.strip(AROUND)
         if line:
             lines[recording_key(line, suffixes)] = line
@@ -83,7 +83,7 @@ def _content(path: Path) -> bytes:
     return data
 
 
-def _text(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path) -> str:
     """The text of a list, in the encoding that its signature names, else UTF-8."""
     encoding = "utf-8"
     for signature, name in ENCODINGS:

@@ -118,7 +118,7 @@ def data_of(bundle: Bundle, data_dir: str | Path | None = None):
 
     # Stand-ins are made again; real data have to be there.
     dataset = load(
-        data["name"],
+        run["data"]["name"],  # of somebody's own data the other name is the folder's
         data_dir,
         image_size=tuple(run["data"]["image_size"]),
         seed=bundle.manifest.seed,

@@ -62,17 +62,17 @@ def decode_audio(source: Source) -> tuple[np.ndarray, int]:
             "decoded. Get a complete copy of the file."
         )
 
-    mono = _mono(samples)
-    if not np.isfinite(mono).all():
+    mixed = mono(samples)
+    if not np.isfinite(mixed).all():
         raise InputError(
             "Audio holds NaN or infinite samples; they must be finite. Record it again."
         )
 
-    return np.ascontiguousarray(mono, np.float32), header.rate
+    return np.ascontiguousarray(mixed, np.float32), header.rate
 
 
-def _mono(samples: np.ndarray) -> np.ndarray:
-    """(n, channels) -> (n,)."""
+def mono(samples: np.ndarray) -> np.ndarray:
+    """(n, channels) -> (n,): the mean, or the first channel where they cancel each other out."""
     if samples.shape[1] == 1:
         return samples[:, 0]
 

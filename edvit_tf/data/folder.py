@@ -1,0 +1,246 @@
+"""A folder of somebody's own as a data set: pictures or sound, one folder a class.
+
+`survey` looks at what is there and says what is wrong with it, decoding nothing; `own_dataset`
+makes of it the data set that a run takes. Between the two the settings are chosen, which follow
+from what was found.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.device.model.image import ImageSpec
+from edvit_tf.errors import DataError
+
+from .audio import COMPRESSED, SUFFIXES, input_files, mel_spec, reader, scan
+from .dataset import SPLITS, Dataset, Recording, Skipped
+from .folders import Found
+from .own_facts import Facts, Picture, Sound, facts_of, usable
+from .own_files import KINDS, PICTURES, OwnFile, own_files
+from .own_groups import groups_of
+from .split import check_classes, check_disjoint, split_recordings
+
+# Of `edvit_tf.data.load("folder", ...)`; "" and 0 stand for what follows from the files.
+OPTIONS = {
+    "kind": "",
+    "group_by": "",
+    "channels": 0,
+    "window_seconds": 0.0,
+    "sample_rate_hz": 0,
+    "n_fft": 2048,
+    "hop_length": 512,
+    "n_mels": 128,
+    "test_fraction": 0.2,
+    "validation_fraction": 0.1,
+}
+LEAST_GROUPS = 3  # of a class: to train on, to choose by, to test on
+WINDOW_SECONDS = (0.5, 2.0)  # within which the window follows from the lengths
+SHORT_SHARE = 0.1  # of the recordings, which may be shorter than the window
+LOW_RATE_HZ = 12_000  # below it half the FFT has the same bandwidth
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds: the files that can be used, with class, group and split as given."""
+
+    place: Found
+    kind: str  # "pictures" or "sound"
+    labels: tuple[str, ...]
+    files: tuple[OwnFile, ...]
+    facts: Facts
+    groups: dict[Path, str]
+    notes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.place.shown
+
+    @property
+    def is_split(self) -> bool:
+        """Whether folders say what is trained and what is tested on."""
+        return any(file.split for file in self.files)
+
+    @property
+    def per_class(self) -> dict[str, int]:
+        """Files of each class, in the order of the labels."""
+        count = Counter(file.label for file in self.files)
+        return {label: count[label] for label in self.labels}
+
+    @property
+    def sides(self) -> list[int]:
+        """The shorter side of each picture."""
+        return [min(f.width, f.height) for f in self.facts.values() if isinstance(f, Picture)]
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether no picture has colours."""
+        return all(f.is_grey for f in self.facts.values() if isinstance(f, Picture))
+
+    @property
+    def seconds(self) -> list[float]:
+        """The length of each recording."""
+        return [f.seconds for f in self.facts.values() if isinstance(f, Sound)]
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate that most recordings have: a device then takes them as they are."""
+        rates = Counter(f.rate for f in self.facts.values() if isinstance(f, Sound))
+        return max(rates, key=lambda rate: (rates[rate], rate))
+
+    @property
+    def window_seconds(self) -> float:
+        """A window that nearly all recordings fill, in half seconds."""
+        typical = float(np.quantile(self.seconds, SHORT_SHARE))
+        low, high = WINDOW_SECONDS
+        return min(max(int(2 * typical) / 2, low), high)
+
+
+def survey(folder: str | Path, *, kind: str | None = None, group_by: str | None = None) -> Survey:
+    """Looks at a folder, or at a table of files, by headers alone.
+
+    DataError for each of its faults: no class, one class, both kinds, nested classes, files beside
+    them, too many unreadable files, a class too small to be split. ConfigError: a wrong `group_by`.
+    """
+    notes: list[str] = []
+    skipped: list[Skipped] = []
+    own = own_files(folder, kind, notes, skipped)
+    facts = facts_of(own, skipped)
+    files = usable(own, facts)
+    groups = groups_of(files, facts, group_by, notes)
+
+    found = Survey(
+        own.place,
+        own.kind,
+        own.labels,
+        tuple(files),
+        facts,
+        groups,
+        tuple(notes),
+        tuple(skipped),
+    )
+    _check_sizes(found)
+    return found
+
+
+def load_own(folder: str | Path | None, settings) -> Dataset:
+    """`edvit_tf.data.load("folder", folder, ...)`: the survey and the data set in one."""
+    if folder is None:
+        raise DataError("The data set 'folder' is somebody's own: say where it is (data_dir).")
+    kind = settings["kind"] or None
+    if kind not in (None, *KINDS):
+        raise DataError(f"kind is {kind!r}; choose from {', '.join(KINDS)}.")
+    return own_dataset(survey(folder, kind=kind, group_by=settings["group_by"] or None), settings)
+
+
+def own_dataset(found: Survey, settings) -> Dataset:
+    """The data set of a survey; `settings` has image_size, seed and OPTIONS. DataError: a class
+    that training lacks, a group on two sides of a split that folders give.
+    """
+    notes = list(found.notes)
+    if found.kind == PICTURES:
+        height, width = settings.image_size
+        channels = settings["channels"] or (1 if found.is_grey else 3)
+        spec = ImageSpec(height, width, channels)
+        num_windows = {file.path: 1 for file in found.files}
+        files, padded = {}, 0
+
+        def read(some: Sequence[Recording]) -> np.ndarray:
+            return np.concatenate([spec.from_file(r.where, {}) for r in some])
+    else:
+        rate = settings["sample_rate_hz"] or found.sample_rate_hz
+        seconds = settings["window_seconds"] or found.window_seconds
+        spec = mel_spec(_for_rate(settings, rate), rate, seconds, extra_frame=True)
+        shown = [(f"{found.name}/{file.key}", file.path) for file in found.files]
+        scanned = scan(shown, spec, [], found.name, (*SUFFIXES, *COMPRESSED))
+        notes += scanned.notes
+        num_windows, padded = scanned.num_windows, scanned.padded
+        files, read = input_files(spec), reader(spec)
+
+    recordings = _recordings(found, num_windows)
+    splits = _splits(found, recordings, settings, notes)
+    return Dataset(
+        found.name,
+        found.labels,
+        spec,
+        files,
+        found.place.shown,
+        settings.seed,
+        splits,
+        read,
+        padded=padded,
+        notes=notes,
+        skipped=list(found.skipped),
+    )
+
+
+def _recordings(found: Survey, num_windows: dict[Path, int]) -> list[Recording]:
+    recordings = []
+    for file in found.files:
+        recordings.append(
+            Recording(
+                id=file.key,
+                label=found.labels.index(file.label),
+                group=found.groups[file.path],
+                num_windows=num_windows[file.path],
+                where=file.path,
+            )
+        )
+    return recordings
+
+
+def _splits(
+    found: Survey, recordings: Sequence[Recording], settings, notes: list[str]
+) -> dict[str, tuple[Recording, ...]]:
+    """By the folders where they say so; what they lack is drawn from train by group."""
+    given = {r.id: file.split for r, file in zip(recordings, found.files, strict=True)}
+    held = set(given.values()) & set(SPLITS)
+    fractions = {"test": settings["test_fraction"], "validation": settings["validation_fraction"]}
+    missing = {split: share for split, share in fractions.items() if split not in held}
+    if missing and found.is_split:
+        notes.append(f"no folder {' and none '.join(missing)}: drawn from train, by group")
+
+    # of what is given to train, or of all
+    rest = [r for r in recordings if given[r.id] in ("", "train")]
+    splits = split_recordings(rest, missing, settings.seed)
+    for split in held - {"train"}:
+        splits[split] = tuple(r for r in recordings if given[r.id] == split)
+
+    if found.is_split:
+        check_disjoint(splits, found.name)
+    check_classes(splits, found.labels, found.name, notes)
+    return splits
+
+
+def _check_sizes(found: Survey) -> None:
+    """DataError for classes of too few groups to be split as asked."""
+    held = {file.split for file in found.files} & set(SPLITS)
+    needed = 1 + len({"test", "validation"} - held)
+    own = defaultdict(set)
+    for file in found.files:
+        if file.split in ("", "train"):
+            own[file.label].add(found.groups[file.path])
+
+    counts = found.per_class
+    few = [label for label in found.labels if len(own[label]) < needed]
+    if few:
+        first = few[0]
+        more = f" (and {len(few) - 1} more classes)" if len(few) > 1 else ""
+        raise DataError(
+            f"The class {first!r} of {found.name}{more} has {counts[first]} {found.kind} in "
+            f"{len(own[first])} groups; {needed} groups are needed at least, one each to train on"
+            f"{', to choose by' if needed > 1 else ''}{' and to test on' if needed > 2 else ''}. "
+            "Add files that are no copies and of no other's group, or remove the class."
+        )
+
+
+def _for_rate(settings, rate: int):
+    """The settings with an FFT that suits a sample rate: half of it for telephone sound."""
+    if rate >= LOW_RATE_HZ:
+        return settings
+    halved = {name: settings[name] // 2 for name in ("n_fft", "hop_length")}
+    return replace(settings, options={**settings.options, **halved})

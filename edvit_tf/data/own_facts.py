@@ -1,0 +1,140 @@
+"""What the header of a picture or a recording says, decoding nothing: size, colour, time, length.
+
+Thousands of large files are looked at in seconds, and in the memory of one header.
+"""
+
+import struct
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from edvit_tf.device.errors import InputError
+from edvit_tf.device.model.decode_picture import FORMATS
+
+from .audio import COMPRESSED, SUFFIXES, check_rate, probe_sound
+from .dataset import Skipped, check_skipped, report_skipped
+from .folders import no_picture, unusable
+from .own_files import PICTURES, OwnFile, OwnFiles
+
+# Decoding takes a few bytes a pixel, one picture at a time: a header beyond this is an accident.
+MOST_PIXELS = 100_000_000
+LONGEST_SECONDS = 3600  # of one recording, which is decoded whole
+
+_EXIF_FOLDER = 0x8769
+_TAKEN = 0x9003  # DateTimeOriginal, in the Exif folder
+_CHANGED = 0x0132  # DateTime
+# what Pillow raises on EXIF data with faults
+_BAD_EXIF = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, SyntaxError),
+    *(OverflowError, ZeroDivisionError, struct.error),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Of a picture's header."""
+
+    width: int
+    height: int
+    is_grey: bool
+    taken: datetime | None  # None: its EXIF data do not say
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Of a recording's header."""
+
+    frames: int
+    rate: int  # Hz
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+
+Facts = dict[Path, Picture | Sound]
+
+
+def facts_of(own: OwnFiles, skipped: list[Skipped]) -> Facts:
+    """The facts of each file that can be used; the others are named and added to `skipped`.
+    DataError if they are too many.
+    """
+    look = _picture if own.kind == PICTURES else _sound
+    facts: Facts = {}
+    for file in own.files:
+        try:
+            facts[file.path] = look(file.path)
+        except InputError as error:
+            report_skipped(skipped, f"{own.place.shown}/{file.key}", str(error))
+
+    check_skipped(skipped, len(own.files), own.place.shown)
+    return facts
+
+
+def usable(own: OwnFiles, facts: Facts) -> list[OwnFile]:
+    """The files of which there are facts, in their order."""
+    return [file for file in own.files if file.path in facts]
+
+
+def _picture(path: Path) -> Picture:
+    problem = no_picture(path)
+    if problem is not None:
+        raise InputError(problem)
+
+    from PIL import Image, WebPImagePlugin  # noqa: F401 (what opens the FORMATS)
+
+    Image.preinit()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of oddities, and of many pixels: judged below
+        try:
+            with Image.open(path, formats=formats) as picture:
+                width, height = picture.size
+                is_grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
+                exif = picture.info.get("exif")
+        # which exceptions a decoder has depends on the file
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}".split(" <_io")[0]
+            raise InputError(f"not a readable picture ({words})") from error
+
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"{width} x {height} pixels; at most {MOST_PIXELS // 10**6} megapixels are decoded"
+        )
+    return Picture(width, height, is_grey, taken_at(exif))
+
+
+def taken_at(exif: object) -> datetime | None:
+    """When a picture was taken, by its EXIF data (the bytes)."""
+    if not isinstance(exif, bytes):
+        return None
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = Image.Exif()
+            read.load(exif)
+            said = read.get_ifd(_EXIF_FOLDER).get(_TAKEN) or read.get(_CHANGED)
+        return datetime.strptime(str(said).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except _BAD_EXIF:
+        return None
+
+
+def _sound(path: Path) -> Sound:
+    problem = unusable(path)
+    if problem is not None:
+        raise InputError(problem)
+    if path.suffix.lower() not in (*SUFFIXES, *COMPRESSED):
+        raise InputError(f"not a {', '.join((*SUFFIXES, *COMPRESSED))} file")
+
+    frames, rate = probe_sound(path)
+    check_rate(rate)
+    if frames > LONGEST_SECONDS * rate:
+        raise InputError(
+            f"{frames / rate / 60:.0f} minutes long; at most {LONGEST_SECONDS // 60} are decoded. "
+            "Cut it into parts (and keep them together with --group-by)"
+        )
+    return Sound(frames, rate)

@@ -1,0 +1,166 @@
+"""Which files must stay on one side of the split: bursts, parts of a recording, copies.
+
+A model that was trained on one picture of a burst knows the others; tested on them it looks better
+than it is.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from edvit_tf.errors import ConfigError, DataError
+
+from .contents import file_digests
+from .own_facts import Facts, Picture
+from .own_files import OwnFile
+
+_EXIF = re.compile(r"exif:(\d+(?:\.\d+)?)")
+# Share of the files that may tell no group, where groups were asked for.
+UNTOLD_LIMIT = 0.5
+
+
+def groups_of(
+    files: Sequence[OwnFile], facts: Facts, group_by: str | None, notes: list[str]
+) -> dict[Path, str]:
+    """The group of each file: what a table says, `group_by`, and equal contents, taken together.
+
+    `group_by` is a regular expression on the path within the folder, whose first group (or whole
+    match) is the name; or "exif:MINUTES", by which pictures are one group whose times lie no
+    further apart. ConfigError for another one; DataError if it tells nothing of most files.
+    """
+    joined = _Joined([file.path for file in files])
+    for file in files:
+        if file.group:
+            joined.join(file.path, f"group {file.group}")
+
+    if group_by is not None:
+        by_time = _EXIF.fullmatch(group_by)
+        if by_time:
+            told = _by_time(files, facts, float(by_time[1]), joined)
+        else:
+            told = _by_name(files, _pattern(group_by), joined)
+        _note_untold(files, told, group_by, notes)
+
+    _join_copies(files, facts, joined, notes)
+
+    # a group is known by the first of its files
+    first: dict[object, str] = {}
+    for file in files:
+        first.setdefault(joined.root(file.path), file.group or file.key)
+    return {file.path: first[joined.root(file.path)] for file in files}
+
+
+class _Joined:
+    """Sets that grow together (union-find): files, and the names of groups."""
+
+    def __init__(self, members: Sequence[object]) -> None:
+        self._above: dict[object, object] = {member: member for member in members}
+
+    def root(self, member: object) -> object:
+        while self._above[member] != member:
+            self._above[member] = self._above[self._above[member]]
+            member = self._above[member]
+        return member
+
+    def join(self, one: object, other: object) -> None:
+        for member in (one, other):
+            self._above.setdefault(member, member)
+        self._above[self.root(other)] = self.root(one)
+
+
+def _pattern(group_by: str) -> re.Pattern[str]:
+    if group_by.startswith("exif"):
+        raise ConfigError(
+            f"--group-by is {group_by!r}; it must be exif:MINUTES, such as exif:5, or a regular "
+            "expression."
+        )
+    try:
+        return re.compile(group_by)
+    except re.error as error:
+        raise ConfigError(
+            f"--group-by {group_by!r} is no regular expression ({error}). Write for instance "
+            r"'(\w+)_\d+' for names such as garden_0001.jpg, or exif:5."
+        ) from error
+
+
+def _by_name(files: Sequence[OwnFile], pattern: re.Pattern[str], joined: _Joined) -> list[OwnFile]:
+    """Joins files of which the pattern finds the same; returns those that it finds anything of."""
+    told = []
+    for file in files:
+        match = pattern.search(file.key)
+        if match is None:
+            continue
+        name = match[1] if pattern.groups and match[1] is not None else match[0]
+        joined.join(file.path, f"name {name}")
+        told.append(file)
+    return told
+
+
+def _by_time(
+    files: Sequence[OwnFile], facts: Facts, minutes: float, joined: _Joined
+) -> list[OwnFile]:
+    """Joins pictures in the order of their times, where the next comes soon enough."""
+    dated = []
+    for file in files:
+        fact = facts[file.path]
+        if isinstance(fact, Picture) and fact.taken is not None:
+            dated.append((fact.taken, file.key, file))
+    dated.sort(key=lambda one: one[:2])
+
+    for (earlier, _, file), (later, _, following) in pairwise(dated):
+        if later - earlier <= timedelta(minutes=minutes):
+            joined.join(file.path, following.path)
+    return [file for _, _, file in dated]
+
+
+def _note_untold(
+    files: Sequence[OwnFile], told: Sequence[OwnFile], group_by: str, notes: list[str]
+) -> None:
+    known = {file.path for file in told}
+    untold = [file.key for file in files if file.path not in known]
+    if not untold:
+        return
+
+    words = (
+        f"--group-by {group_by} tells nothing of {len(untold)} of {len(files)} files, e.g. "
+        f"{', '.join(untold[:3])}"
+    )
+    if len(untold) > UNTOLD_LIMIT * len(files):
+        raise DataError(
+            f"{words}. It is matched with the path in the folder; of exif, cameras write the time "
+            "and many programs drop it. Correct it, or leave it out."
+        )
+    notes.append(f"{words}: each of them is a group of its own")
+
+
+def _join_copies(files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes: list[str]) -> None:
+    """Joins files of equal content, and notes them; more so where their classes differ."""
+    # only files of equal length are read
+    of_size = defaultdict(list)
+    for file in files:
+        of_size[file.path.stat().st_size].append(file)
+    candidates = [file for some in of_size.values() if len(some) > 1 for file in some]
+
+    of_content = defaultdict(list)
+    digests = file_digests([file.path for file in candidates])
+    for file, content in zip(candidates, digests, strict=True):
+        of_content[content].append(file)
+
+    copies = [some for some in of_content.values() if len(some) > 1]
+    for some in copies:
+        for other in some[1:]:
+            joined.join(some[0].path, other.path)
+    if copies:
+        count = sum(len(some) - 1 for some in copies)
+        pair = f"{copies[0][0].key} and {copies[0][1].key}"
+        notes.append(f"{count} files are copies of others, e.g. {pair}; they stay on one side")
+
+    torn = [some for some in copies if len({file.label for file in some}) > 1]
+    if torn:
+        pair = f"{torn[0][0].key} and {torn[0][1].key}"
+        notes.append(
+            f"{len(torn)} files are there in two classes, e.g. {pair}: none can be right on both"
+        )
