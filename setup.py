@@ -31,6 +31,7 @@ SIGNED = [
 AGGREGATOR = [
     *DEVICE,  # the fusion is a .tflite file as well
     "cryptography>=42",  # `edvit certs`
+    "shtab>=1.7,<2",  # completions of `edvit` for bash, zsh and tcsh
 ]
 HOST = [
     # training, and the converter to .tflite; no wheels for Intel's Macs
@@ -39,6 +40,7 @@ HOST = [
     "keras-cv==0.9.0",  # RandAugment of training (frozen upstream: last version)
     "tensorflow-model-optimization>=0.8,<0.9",  # weights on few values, in a process of its own
     "tf_keras>=2.21,<2.22",  # Keras 2, which it needs
+    "rich>=13,<16",  # the bars of a run on a terminal; Keras brings it anyway
     "librosa>=0.11,<2",  # loads and resamples audio, makes the mel filter bank
     "soundfile>=0.12",  # decodes WAV and FLAC
     "pillow>=10",  # decodes JPEG and PNG

@@ -50,7 +50,8 @@ def _add_serve(commands) -> None:
         "--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP"
     )
 
-    serve.set_defaults(run=_serve)
+    # what gRPC says belongs in the log of a service
+    serve.set_defaults(run=_serve, shows_native_log=True)
 
 
 def _add_push(commands) -> None:

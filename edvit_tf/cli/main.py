@@ -3,8 +3,11 @@
 """
 
 import argparse
+import contextlib
 import os
 import sys
+
+import shtab
 
 from edvit_tf.cli.advise import add_advise
 from edvit_tf.cli.bench import add_bench
@@ -14,8 +17,9 @@ from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import print_anything
+from edvit_tf.device.terminal import add_version, print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
+from edvit_tf.progress.noise import native_log
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,8 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     args.options = options
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    shows = getattr(args, "shows_native_log", False)
     try:
-        return args.run(args)
+        with contextlib.nullcontext() if shows else native_log(None):
+            return args.run(args)
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -61,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exit_codes_text(EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
+    # edvit --print-completion bash > ~/.local/share/bash-completion/completions/edvit
+    shtab.add_argument_to(parser, "--print-completion", help="completions of this shell, to store")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_plan(commands)
     add_advise(commands)

@@ -11,14 +11,16 @@ from pathlib import Path
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
+from edvit_tf.cli.progress_options import add_progress, log_of, shown
 from edvit_tf.cli.values import base_source, positive, user_path
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import print_anything
+from edvit_tf.device.terminal import add_version, print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 from edvit_tf.models import ModelConfig
 from edvit_tf.planning.plan import Plan
+from edvit_tf.progress import tell, warn
 
 
 def main(
@@ -40,7 +42,10 @@ def main(
     # no advice about GPUs that a CPU run has no use for
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        return _run(args, _resolve(args, config, smoke, paper))
+        resolved = _resolve(args, config, smoke, paper)
+        out = _out(args, resolved)
+        with shown(args, None if args.dry_run else log_of(out)):
+            return _run(args, resolved, out)
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -112,6 +117,7 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
         epilog=exit_codes_text(EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     add_options(parser.add_argument_group("planning"), PLANNING, config)
     add_options(parser.add_argument_group("pruning, training and files"), METHOD, config)
 
@@ -170,6 +176,7 @@ def _add_run(run, name: str) -> None:
     run.add_argument(
         "--synthetic", action="store_true", help="use the synthetic stand-in even if data are there"
     )
+    add_progress(run)
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -188,7 +195,14 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     return changed(config, (*PLANNING, *METHOD), args)
 
 
-def _run(args, config: RunConfig) -> int:
+def _out(args, config: RunConfig) -> Path:
+    """The bundle folder."""
+    out = args.out or Path("exports") / config.name
+    _check_name(out)
+    return out
+
+
+def _run(args, config: RunConfig, out: Path) -> int:
     from edvit_tf.data import load
 
     dataset = load(
@@ -201,28 +215,19 @@ def _run(args, config: RunConfig) -> int:
     )
 
     if dataset.synthetic and not args.dry_run:
-        print(
-            f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing",
-            file=sys.stderr,
-        )
+        warn(f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing")
 
     if args.dry_run:
         return _dry_run(config, dataset, args.base)
 
-    from edvit_tf.device.model.bundle import open_bundle
     from edvit_tf.pipeline.run import run
-    from edvit_tf.report.advice import advise
-    from edvit_tf.report.results import results_from_dict
-    from edvit_tf.report.tables import results_table, stages_table
 
-    out = args.out or Path("exports") / config.name
-    _check_name(out)
     sizes = ", ".join(
         f"{split} {len(dataset.recordings(split))} recordings / {dataset.size(split)} windows"
         for split in ("train", "validation", "test")
     )
 
-    print(f"{config.name}: {dataset.source}: {sizes}", flush=True)
+    tell(f"{config.name}: {dataset.source}: {sizes}")
     results = run(
         config,
         dataset,
@@ -234,16 +239,36 @@ def _run(args, config: RunConfig) -> int:
         jobs=args.jobs,
     )
 
-    told = results_from_dict(results)
-    print(f"\n{results_table(told)}\n\n{stages_table(told)}")
-    found = advise(open_bundle(out), told)
-    print(f"\n{found.sentence} Why: edvit advise {out}")
-    for cause in found.causes:
-        print(f"  {cause}")
-    print(f"bundle: {out}")
-    if (out / "report.html").is_file():
-        print(f"report: {out / 'report.html'}")
+    tell_results(out, results)
     return 0
+
+
+def tell_results(out: Path, results: dict) -> None:
+    """Tells what a finished run came to: its tables, what to do with it, and where it lies."""
+    from edvit_tf.device.model.bundle import open_bundle
+    from edvit_tf.report.advice import advise
+    from edvit_tf.report.results import results_from_dict
+    from edvit_tf.report.tables import results_table, stages_table
+
+    told = results_from_dict(results)
+    found = advise(open_bundle(out), told)
+    report = out / "report.html"
+
+    lines = [
+        f"\n{results_table(told)}\n\n{stages_table(told)}",
+        f"\n{found.sentence} Why: edvit advise {out}",
+        *(f"  {cause}" for cause in found.causes),
+        f"bundle: {out}",
+        *([f"report: {report}"] if report.is_file() else []),
+    ]
+    tell(
+        "\n".join(lines),
+        "result",
+        bundle=str(out),
+        report=str(report) if report.is_file() else None,
+        sentence=found.sentence,
+        causes=list(found.causes),
+    )
 
 
 def _check_name(out: Path) -> None:

@@ -5,12 +5,12 @@ the stand-ins.
 import dataclasses
 import importlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edvit_tf.errors import DataError
+from edvit_tf.progress import warn
 
 from . import synthetic as stand_in
 from .dataset import Dataset
@@ -132,10 +132,9 @@ def _found_or_made(
 
     data = stand_in.make(settings)
     places = ", ".join(str(p) for p in looked) or "no folder: $EDVIT_DATA is not set"
-    print(
-        f"WARNING: no {settings.name} data found (looked in {places}): using a SYNTHETIC stand-in; "
+    warn(
+        f"no {settings.name} data found (looked in {places}): using a SYNTHETIC stand-in; "
         "accuracies mean nothing",
-        file=sys.stderr,
     )
 
     return data

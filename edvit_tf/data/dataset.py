@@ -5,7 +5,6 @@ A recording is what is split, shuffled and scored: a track, an utterance, a pict
 more windows, each an input of the model. Nothing is decoded before it is asked for.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +17,7 @@ import numpy as np
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.errors import DataError
+from edvit_tf.progress import warn
 
 from .contents import file_digests
 from .names import printable
@@ -51,7 +51,7 @@ def report_skipped(skipped: list[Skipped], path: str, reason: str) -> None:
     """Adds to `skipped` and warns on stderr, once a file."""
     if all(s.path != path for s in skipped):
         skipped.append(Skipped(path, reason))
-        print(f"WARNING: skipped {path}: {reason}", file=sys.stderr)
+        warn(f"skipped {path}: {reason}")
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int, what: str) -> None:

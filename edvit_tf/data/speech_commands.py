@@ -3,11 +3,11 @@ words.
 """
 
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
 from edvit_tf.errors import DataError
+from edvit_tf.progress import warn
 
 from .audio import SUFFIXES, input_files, mel_spec, reader, scan, sounds
 from .dataset import SPLITS, Dataset, Recording, Skipped
@@ -162,7 +162,7 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
 
 
 def _warn(note: str, notes: list[str]) -> None:
-    print(f"WARNING: {note}", file=sys.stderr)
+    warn(f"{note}")
     notes.append(note)
 
 

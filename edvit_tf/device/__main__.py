@@ -30,7 +30,7 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
-from edvit_tf.device.terminal import print_anything
+from edvit_tf.device.terminal import add_version, print_anything
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exit_codes_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("bundle", help="folder that a recipe exported, or a copy of it")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument(

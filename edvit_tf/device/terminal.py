@@ -1,11 +1,21 @@
-"""Printing on a terminal that cannot show every letter."""
+"""Printing on a terminal that cannot show every letter, and what `--version` prints."""
 
+import argparse
 import io
 import os
+import platform
 import sys
+
+import edvit_tf
 
 # What a stream does with a letter that it has not: these raise.
 ENDING = ("strict", "surrogateescape")
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Adds `--version`: ours, and Python's."""
+    said = f"edvit_tf {edvit_tf.__version__}, Python {platform.python_version()}"
+    parser.add_argument("--version", action="version", version=said)
 
 
 def print_anything() -> None:

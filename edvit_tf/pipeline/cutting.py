@@ -17,6 +17,7 @@ from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import GROUP, HEAD, PLAIN, Member
 from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.store import stage_seed
+from edvit_tf.progress import tell
 
 _READ = ("data", "base", "teacher", "plan")
 
@@ -285,11 +286,10 @@ def tell_a_loss(name: str, accuracy: dict[str, dict], training: TrainConfig) -> 
     start = accuracy.get("repair", accuracy["cut"])["all"]
     end = accuracy["fit"]["all"]
     if end < start - 0.01:
-        print(
+        tell(
             f"[{name}] the fit lost {100 * (start - end):.1f} points of balanced accuracy on the "
             f"validation split ({100 * start:.1f} -> {100 * end:.1f} %). A learning rate lower "
             f"than {training.learning_rate:g} may keep them.",
-            flush=True,
         )
 
 

@@ -13,6 +13,7 @@ from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.stage import BUDGET, Run, Stage
 from edvit_tf.planning.fleets import plan_of_all
 from edvit_tf.planning.training_budget import divided, in_epochs
+from edvit_tf.progress import tell
 
 # Batches of two fits that are timed: their difference is free of what tracing takes.
 TIMED = (4, 16)
@@ -45,7 +46,7 @@ def divide(run: Run, folder: Path) -> dict:
     cuts = len(architecture(run.base).CUTS)
     found = divided(run.config, epochs, cuts, members, own_share)
 
-    print(f"budget: {asked} is {epochs:.3g} epochs of the one model", flush=True)
+    tell(f"budget: {asked} is {epochs:.3g} epochs of the one model")
     return {
         "config": found.config.to_dict(),
         "epochs": epochs,

@@ -24,6 +24,8 @@ from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.progress import listening, tell
+from edvit_tf.progress.noise import error_stream, inherited_log, native_log
 
 
 def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
@@ -42,14 +44,25 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
 
     members = len({name.partition(".")[0] for name in names})
-    print(
-        f"{members} members are fitted by {jobs} processes of {threads} thread(s) each", flush=True
-    )
+    tell(f"{members} members are fitted by {jobs} processes of {threads} thread(s) each")
 
     command = _command(stages.folder)
     processes = [
-        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=error_stream(),
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        for _ in range(jobs)
     ]
+    # what they tell is told here, so that there is one screen and one log
+    readers = [threading.Thread(target=_pass_on, args=(process,)) for process in processes]
+    for reader in readers:
+        reader.start()
 
     # A process that nobody waits for would go on training: all are ended here.
     try:
@@ -59,10 +72,19 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
             process.kill()
             process.wait()
             process.stdin.close()
+        for reader in readers:
+            reader.join()
 
 
 def _command(work: Path) -> list[str]:
     return [sys.executable, "-m", __name__, str(work)]
+
+
+def _pass_on(process: subprocess.Popen) -> None:
+    """Tells what a process prints, line by line, until it ends."""
+    for line in process.stdout:
+        tell(line.rstrip("\n"))
+    process.stdout.close()
 
 
 def _wait(processes: list[subprocess.Popen]) -> None:
@@ -111,7 +133,7 @@ def _opened(work: Path) -> Run:
     # the budget was divided by the run itself
     run = with_budget(Run(Stages(work, record["key"]), asked))
 
-    with contextlib.redirect_stdout(None):  # which rivals are left out was said by the run itself
+    with listening():  # which rivals are left out was said by the run itself
         _ = run.members
 
     return run
@@ -146,7 +168,8 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(Path(sys.argv[1])))
+        with native_log(inherited_log()):
+            sys.exit(main(Path(sys.argv[1])))
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -14,6 +14,7 @@ from edvit_tf.errors import FlavourError
 from edvit_tf.evaluation.accuracy import per_recording
 from edvit_tf.evaluation.answers import ask, fuse
 from edvit_tf.pipeline.inputs import Split
+from edvit_tf.progress import warn
 
 # Of fused accuracy on validation recordings, at most: float16 rounds weights to 11 bits, which
 # moves no answer that is not a tie; int8 to 8, where two points are what half of the bytes of
@@ -44,12 +45,11 @@ def keep_good(
 
     for row in rows:
         if not row["ok"]:
-            print(
-                f"WARNING: flavour {row['flavour']} is left out of the bundle: in {row['runtime']} "
+            warn(
+                f"flavour {row['flavour']} is left out of the bundle: in {row['runtime']} "
                 f"it names {row['lost']} of {row['recordings']} validation recordings less right "
                 f"than float32 ({100 * row['accuracy']:.1f} against "
                 f"{100 * row['float32_accuracy']:.1f} %; it may lose {row['may_lose']}).",
-                flush=True,
             )
 
     # Rare, and a bundle of its own: every file and digest is as if it had never been asked for.
@@ -68,7 +68,7 @@ def _written(folder: Path, write: Callable[[tuple[str, ...]], object]) -> tuple[
         except FlavourError as error:
             if error.flavour == "float32" or error.flavour in failed:
                 raise
-            print(f"WARNING: it is left out of the bundle: {error}", flush=True)
+            warn(f"it is left out of the bundle: {error}")
             failed = (*failed, error.flavour)
             _empty(folder)
 

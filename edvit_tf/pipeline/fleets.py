@@ -18,6 +18,7 @@ from edvit_tf.pipeline.starts import STARTS, starts
 from edvit_tf.pipeline.store import stage_seed
 from edvit_tf.pipeline.views import seen, views
 from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, Choice, choose_fleet, plan_of_all, too_short
+from edvit_tf.progress import tell
 from edvit_tf.report.tables import plan_table
 
 
@@ -31,7 +32,7 @@ def make_fleet(run: Run, is_picture: bool) -> None:
         before = (*before, "views")
     run.make(Stage("fleet", before, fleet))
     if not run.splits_classes:
-        print(plan_table(run.plan, list(run.labels)), flush=True)
+        tell(plan_table(run.plan, list(run.labels)))
     if run.kind == "joint":
         before = (*before, "fleet")
         if run.config.fleet_start != "model":
@@ -60,10 +61,8 @@ def fleet(run: Run, folder: Path) -> dict:
 
     # what a fleet can gain, before any of it is trained
     if gap is not None:
-        print(
-            f"the base less the one model, on validation data: {100 * gap:+.1f} points", flush=True
-        )
-    print(f"fleet: {choice.kind} ({choice.reason})", flush=True)
+        tell(f"the base less the one model, on validation data: {100 * gap:+.1f} points")
+    tell(f"fleet: {choice.kind} ({choice.reason})")
     return {
         "kind": choice.kind,
         "asked": run.config.fleet,

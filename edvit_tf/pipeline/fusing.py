@@ -11,6 +11,7 @@ from edvit_tf.pipeline.budget import training_macs
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
+from edvit_tf.progress import tell
 from edvit_tf.training.calibrate import (
     best_temperature,
     bound_of,
@@ -53,7 +54,7 @@ def _smallest(run: Run, way: str) -> dict:
     for name, one in found.items():
         kinds[name] = {**one["figures"], "size_bytes": run.tried_fusions[name].size_bytes}
     if len(found) > 1:
-        print(f"fusion: {kind}, of {_told(kinds)}", flush=True)
+        tell(f"fusion: {kind}, of {_told(kinds)}")
         # what was tried was trained too
         found[kind]["history"]["macs"] = sum(o["history"].get("macs", 0) for o in found.values())
     return {**found[kind], "kind": kind, "kinds": kinds}
@@ -207,10 +208,9 @@ def calibration(run: Run, folder: Path) -> dict:
     temperature = best_temperature(p, labels, recordings)
     bound = bound_of(temperature, p, labels)
     if bound is not None:
-        print(
+        tell(
             f"calibration: the temperature stopped at {bound:g}, a bound of its search: the "
             f"{len(p)} validation windows do not say where it would end",
-            flush=True,
         )
     np.savez(folder / "weights.npz", **cooled(run.stages.arrays(run.fused_stage), temperature))
 

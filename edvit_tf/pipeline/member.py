@@ -15,6 +15,7 @@ from edvit_tf.config import RunConfig
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.planning.fleets import common_share, most_kept, single_share
 from edvit_tf.planning.plan import Plan
+from edvit_tf.progress import tell
 
 SUB_MODEL = "sub_model"  # of one class group, on its devices
 SHARED = "shared"  # of all classes; others start from it
@@ -180,7 +181,7 @@ def rivals(config: RunConfig, split: Plan, base: ModelConfig) -> list[Member]:
             why = "no larger than one of a device's size"
             if kept == base.shares:
                 why = "the whole base"
-            print(f"no model of all files' size is trained: it would be {why}", flush=True)
+            tell(f"no model of all files' size is trained: it would be {why}")
             continue
 
         found.append(

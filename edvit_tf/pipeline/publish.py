@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from edvit_tf.checked import differences
@@ -22,6 +21,7 @@ from edvit_tf.pipeline.store import (
     stored_record,
     write_record,
 )
+from edvit_tf.progress import tell, warn
 from edvit_tf.report.page import write_report
 
 RESULTS = "results.json"
@@ -40,7 +40,7 @@ def finished(out: Path, work: Path, key: str, description: dict) -> dict:
     else there.
     """
     if stored_key(out) == key:
-        print(
+        tell(
             f"{out} is finished already, from this configuration; nothing to do (--overwrite runs "
             "it again)."
         )
@@ -172,11 +172,9 @@ def _report(partial: Path) -> None:
     try:
         write_report(partial)
     except _PAGE_FAILS as error:
-        print(
-            f"warning: report.html cannot be made ({type(error).__name__}: {error}). The bundle is "
+        warn(
+            f"report.html cannot be made ({type(error).__name__}: {error}). The bundle is "
             "published without it; results.json has every figure, and `edvit report` tries again.",
-            file=sys.stderr,
-            flush=True,
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from edvit_tf.models import costs
 from edvit_tf.pipeline.member import PLAIN, SINGLE, Member
 from edvit_tf.pipeline.stage import TOGETHER, Run
+from edvit_tf.progress import warn
 
 _MEASURED = (
     "parity",
@@ -204,10 +205,9 @@ def _codes(run: Run) -> list[str]:
     """The versions of the code that made the stages; says so where there are several."""
     codes = run.stages.codes(run.stages.names())
     if len(codes) > 1:
-        print(
-            f"WARNING: stages of this run were made by {len(codes)} versions of the code; "
+        warn(
+            f"stages of this run were made by {len(codes)} versions of the code; "
             "--overwrite makes them anew.",
-            flush=True,
         )
 
     return codes

@@ -36,6 +36,7 @@ from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, pub
 from edvit_tf.pipeline.results import results_of
 from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.store import lock, may_replace, open_stages
+from edvit_tf.progress import tell
 from edvit_tf.report.tables import plan_table
 
 
@@ -130,7 +131,8 @@ def _make_stages(
         Stage("plan", ("data", "base", "teacher"), steps.plan),
     )
     now = with_budget(now)
-    print(plan_table(now.split, list(now.labels)), flush=True)
+    now.stages.course.expected = _stages_to_come(now, shared_weights is not None)
+    tell(plan_table(now.split, list(now.labels)))
 
     if shared_weights is not None:
         build = partial(outside, given=shared_weights)
@@ -162,6 +164,18 @@ def _make_stages(
     )
     check_parity(now.stages.result("measure"), now.config.target)
     return now
+
+
+def _stages_to_come(now: Run, has_outside: bool) -> int:
+    """How many stages the run has, once its plan is known; the fleet that it chooses may add a
+    few.
+    """
+    of_members = sum(len(member.steps) for member in (*now.shared, *now.members))
+    chosen = 1 + (now.config.views == "auto" and now.single is not None)
+    asked = now.config.fleet == "joint"
+    # features, fusion, calibration, bundle, measure; and a training of all that was asked for
+    last = 5 + asked + now.is_joint
+    return len(now.stages.course.seen) + has_outside + of_members + chosen + last
 
 
 def _validated(now: Run) -> tuple[dict, dict]:

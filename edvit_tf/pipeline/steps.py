@@ -18,6 +18,7 @@ from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
 from edvit_tf.pipeline.views import seen
 from edvit_tf.planning.plan import plan_groups
+from edvit_tf.progress import tell
 
 
 def base_config(
@@ -58,7 +59,7 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
         weights = loaded.weights
         notes = list(loaded.notes)
         for note in notes:
-            print(f"base: {note}", flush=True)
+            tell(f"base: {note}")
 
     # A base that brings its head is taken as it is.
     if given is None or loaded.new_head:

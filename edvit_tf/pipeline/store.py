@@ -15,7 +15,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from edvit_tf.device.model.file_lock import hold
 from edvit_tf.device.model.memory import peak_rss
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.titles import Course, ended, figures, title
+from edvit_tf.progress import tell, warn
 
 RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
 RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
@@ -66,6 +68,7 @@ class Stages:
 
     folder: Path
     key: str
+    course: Course = field(default_factory=Course, compare=False)
 
     def run(self, name: str, build: Callable[[Path], dict], needs: Sequence[str] = ()) -> dict:
         """Result of a stage: the stored one, or `build(folder)`, which writes files there and
@@ -76,8 +79,9 @@ class Stages:
         "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there, or if this one
         is there in part.
         """
+        number = self.course.number(name)
         if self.has(name):
-            return self._stored(name)
+            return self._stored(name, number)
 
         # A kill leaves only *.partial: a folder without its stage.json was changed by somebody.
         if (self.folder / name).exists():
@@ -91,6 +95,7 @@ class Stages:
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
 
+        tell(kind="stage", name=name, title=title(name), number=number, total=self.course.total)
         started = time.perf_counter()
         try:
             partial.mkdir(parents=True)
@@ -115,10 +120,24 @@ class Stages:
         os.replace(partial, self.folder / name)
         sync(self.folder)
 
-        print(f"[{name}] {result['seconds']:.1f} s", flush=True)
+        self._tell_end(name, number, result, "made")
         return result
 
-    def _stored(self, name: str) -> dict:
+    def _tell_end(self, name: str, number: int, result: dict, how: str, more: str = "") -> None:
+        total = self.course.total
+        tell(
+            ended(name, number, total, how, result) + more,
+            "stage-end",
+            name=name,
+            title=title(name),
+            number=number,
+            total=total,
+            seconds=result["seconds"],
+            how=how,
+            figures=figures(result),
+        )
+
+    def _stored(self, name: str, number: int) -> dict:
         """Result of a stage that was made earlier; OutputError if it came from another run."""
         record = self._record(name)
         if record["key"] != self.key:
@@ -130,7 +149,7 @@ class Stages:
         result = record["result"]
         same = record.get("code") == code_digest()
         other = "" if same else ", by another version of the code"
-        print(f"[{name}] done earlier, {result['seconds']:.1f} s{other}", flush=True)
+        self._tell_end(name, number, result, "earlier", other)
         return result
 
     def take(self, other: Path, names: Sequence[str]) -> None:
@@ -160,7 +179,7 @@ class Stages:
 
             sync(partial)
             os.replace(partial, self.folder / name)
-            print(f"[{name}] taken from {other}", flush=True)
+            tell(f"[{name}] taken from {other}")
 
     def has(self, name: str) -> bool:
         """Whether a stage is finished."""
@@ -279,10 +298,9 @@ def lock(folder: Path):
     file = open(folder / ".lock", "w")  # noqa: SIM115, it is held until the run ends
     try:
         if not hold(file):
-            print(
-                f"WARNING: the file system of {folder} has no locks; see to it that no other "
+            warn(
+                f"the file system of {folder} has no locks; see to it that no other "
                 "process works there.",
-                flush=True,
             )
     except BlockingIOError as error:
         file.close()

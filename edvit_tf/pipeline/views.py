@@ -11,6 +11,7 @@ from edvit_tf.device.model.view import AS_IT_IS, View
 from edvit_tf.evaluation.accuracy import per_recording
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
+from edvit_tf.progress import tell
 from edvit_tf.training.calibrate import calibration_figures
 
 # Windows that are asked, at most: a candidate costs a pass over all of them.
@@ -123,11 +124,10 @@ def views(run: Run, folder: Path, is_picture: bool) -> dict:
     truth = validation.labels[rows], validation.recordings[rows]
     chosen, figures = greedy(np.stack(answers), *truth, most)
     count = useful(figures)
-    print(
+    tell(
         f"views: {count} of {len(tried)} are worth a device each: "
         f"{100 * figures[0]['accuracy']:.1f} -> {100 * figures[count - 1]['accuracy']:.1f} % of "
         "the validation recordings",
-        flush=True,
     )
     return {
         "views": [tried[v].to_dict() for v in chosen],

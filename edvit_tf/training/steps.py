@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
+from edvit_tf.progress import tell
 from edvit_tf.training.finite import check_loss
 from edvit_tf.training.optimizers import learning_rate
 from edvit_tf.training.train import history_of
@@ -59,12 +60,12 @@ class Checkpoint:
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 if str(stored["about"]) != self.about:
-                    print(f"{self.path} is of another fit; this one begins anew.", flush=True)
+                    tell(f"{self.path} is of another fit; this one begins anew.")
                     return [], 0.0
                 values = [stored[f"{i:05d}"] for i in range(len(variables))]
                 told, spent = stored["told"].tolist(), float(stored["spent"])
         except _UNREADABLE as error:
-            print(f"{self.path} cannot be read ({error}); the fit begins anew.", flush=True)
+            tell(f"{self.path} cannot be read ({error}); the fit begins anew.")
             return [], 0.0
 
         for variable, value in zip(variables, values, strict=True):
@@ -130,12 +131,19 @@ def run_steps(
     """
     started = time.perf_counter()
     total = train.epochs * steps
-    print(f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples, {note}")
+    tell(
+        f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples, {note}",
+        "fit",
+        title=title,
+        epochs=train.epochs,
+        steps=steps,
+        batch_size=train.batch_size,
+    )
 
     state = [*trained, *chosen.variables]
     told, spent = ([], 0.0) if checkpoint is None else checkpoint.read(state)
     if told:
-        print(f"{title}: goes on behind step {len(told)} of {total}", flush=True)
+        tell(f"{title}: goes on behind step {len(told)} of {total}")
 
     written = time.perf_counter()
     rest = enumerate(itertools.islice(stream, len(told), total), start=len(told))
@@ -146,13 +154,14 @@ def run_steps(
         epoch, place = divmod(number, steps)
         check_loss(told[-1][0], title, epoch, place, train, precision)
         now = time.perf_counter()
+        said = ""
         if (place + 1) % TOLD == 0 or place + 1 == steps:
             loss, right = np.mean(told[-min(TOLD, place + 1) :], axis=0)
-            print(
+            said = (
                 f"{title}: epoch {epoch + 1}, step {place + 1} of {steps}: loss {loss:.4f}, fused "
-                f"accuracy {right:.4f}, {spent + now - started:.0f} s",
-                flush=True,
+                f"accuracy {right:.4f}, {spent + now - started:.0f} s"
             )
+        tell(said, "step", title=title, done=number + 1, total=total)
         if checkpoint is not None and (now - written >= checkpoint.seconds or number + 1 == total):
             checkpoint.write(state, told, spent + now - started)
             written = now

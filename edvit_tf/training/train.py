@@ -8,7 +8,6 @@ Deterministic for a seed and a thread count.
 import contextlib
 import functools
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -25,6 +24,7 @@ from edvit_tf.training.batches import batches, steps_an_epoch
 from edvit_tf.training.finite import EndsAtNonFinite, check_answers, check_weights
 from edvit_tf.training.optimizers import BETA_1, BETA_2, EPSILON, Schedule, forget, optimizer
 from edvit_tf.training.precision import precision_policy, resolved
+from edvit_tf.training.watched import Watched
 
 Weights = dict[str, np.ndarray]
 
@@ -138,7 +138,6 @@ def fit(
     steps = steps_an_epoch(len(epoch_indices(0)), train.batch_size)
     total = train.epochs * steps
     samples = total * train.batch_size
-    print(f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples", flush=True)
 
     def source():
         stream = batches(
@@ -162,9 +161,10 @@ def fit(
             callbacks=[
                 Schedule(train, total),
                 EndsAtNonFinite(title, train, precision),
+                Watched(title, train.epochs, steps, train.batch_size),
                 *callbacks,
             ],
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
         )
 
     fitted_weights = get_weights(model)

@@ -72,7 +72,7 @@ def test_a_flavour_that_loses_accuracy_in_one_runtime_is_left_out(gate, capsys):
     written, rows = gate({("int8", "ai-edge-litert"): 155, "float16": 157})
     assert written == [(), ("float16", "int8")]
     assert [row["ok"] for row in rows] == [False, False, True, False]
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "flavour int8 is left out of the bundle: in ai-edge-litert it names 5 of 200" in told
     assert "77.5 against 80.0 %" in told
 
@@ -92,7 +92,7 @@ def test_a_flavour_that_fails_while_it_is_written_ends_no_run(tmp_path, monkeypa
 
     assert flavours.keep_good(tmp_path, write, None, 0) == []
     assert written == [(), ("int8",), ("int8", "float16")]
-    assert "left out of the bundle: its int8 file is off. Leave out" in capsys.readouterr().out
+    assert "left out of the bundle: its int8 file is off. Leave out" in capsys.readouterr().err
 
     def never(left_out):
         raise FlavourError("float32", "no file runs.")

@@ -220,7 +220,7 @@ def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(fcntl, "flock", refused)
     lock(tmp_path / "work").close()
-    assert "has no locks; see to it that no other process" in capsys.readouterr().out
+    assert "has no locks; see to it that no other process" in capsys.readouterr().err
 
 
 # What is typed

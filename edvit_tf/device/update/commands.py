@@ -40,7 +40,7 @@ from edvit_tf.device.errors import (
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.terminal import print_anything
+from edvit_tf.device.terminal import add_version, print_anything
 from edvit_tf.device.update.signature import checked_signature, trust
 from edvit_tf.device.update.store import (
     LINKS,
@@ -271,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exit_codes_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument(
         "store", type=Path, help="folder of this device's versions; `install` makes it"
     )
