@@ -110,11 +110,11 @@ class PushFailed(EdvitError):
 
 class ServerEnded(EdvitError):
     """A worker or an aggregator that a command had started ended before its time; the command ends
-    with the server's own code.
+    with the server's own code, or with 1 where that was 0: somebody else had stopped it.
     """
 
     def __init__(self, name: str, code: int, words: str) -> None:
         super().__init__(f"{name} ended with {code}: {words}")
 
         known = {int(member): member for member in EXIT_CODES}
-        self.exit_code = known.get(code, DeviceExit.FAILED)
+        self.exit_code = known.get(code or DeviceExit.FAILED, DeviceExit.FAILED)

@@ -16,6 +16,7 @@ from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.study import add_study, add_sweep
+from edvit_tf.cli.up import add_up
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import add_version, print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add_study(commands)
     add_sweep(commands)
     add_certs(commands)
+    add_up(commands)
     add_fleet(commands)
     add_bundles(commands)
 

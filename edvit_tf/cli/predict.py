@@ -38,13 +38,18 @@ def add_predict(commands) -> None:
         help="pictures, recordings, folders of them (without hidden files)",
     )
 
-    predict.add_argument("--server", required=True, metavar="HOST:PORT")
-    add_identity(predict, "no TLS")
+    predict.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help="of an aggregator, with --identity or --insecure (default: the `edvit up` that runs "
+        "on this machine)",
+    )
+    add_identity(predict, "no TLS", required=False)
 
     predict.add_argument(
         "--bundle",
         type=user_path,
-        help="cut recordings into its windows here; without it files are sent "
+        help="cut recordings into its windows here; without it, and with --server, files are sent "
         "as they are, and a recording longer than a window is refused",
     )
     predict.add_argument(
@@ -68,13 +73,13 @@ def add_predict(commands) -> None:
     )
     predict.add_argument("--json", action="store_true", help="a JSON object a line")
 
-    predict.set_defaults(run=_predict)
+    predict.set_defaults(run=_predict, wrong_usage=predict.error)
 
 
-def add_identity(parser: argparse.ArgumentParser, insecure: str) -> None:
+def add_identity(parser: argparse.ArgumentParser, insecure: str, required: bool = True) -> None:
     """Adds --identity and --insecure, whose help is `insecure`."""
     # One of the two has to be said: no connection lacks TLS because an option was forgotten.
-    group = parser.add_mutually_exclusive_group(required=True)
+    group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument(
         "--identity", type=user_path, metavar="FOLDER", help="of `edvit certs issue`"
     )
@@ -90,6 +95,8 @@ def _predict(args) -> int:
     from edvit_tf.device.rpc import tls
 
     _check_predict(args)
+    if args.server is None:
+        _take_running(args)
 
     files = given_files(args.files)
     bundle = None if args.bundle is None else open_bundle(args.bundle)
@@ -112,6 +119,35 @@ def _predict(args) -> int:
         client.close()
 
     return DeviceExit.DONE
+
+
+def _take_running(args) -> None:
+    """Sets --server, --insecure and --bundle to those of the `edvit up` that runs here.
+
+    Raises RequestFailed if there is none, ConfigError if there are several.
+    """
+    from edvit_tf.device.model.bundle import open_bundle
+    from edvit_tf.errors import ConfigError, RequestFailed
+    from edvit_tf.operate.running import running
+
+    found = running()
+    if args.bundle is not None:
+        digest = open_bundle(args.bundle).digest
+        found = [one for one in found if one.bundle_digest == digest]
+
+    if not found:
+        of_it = "" if args.bundle is None else f" of {args.bundle}"
+        raise RequestFailed(
+            f"no `edvit up`{of_it} runs here. Start one in another terminal: edvit up BUNDLE. Or "
+            "give --server HOST:PORT, with --identity FOLDER or --insecure."
+        )
+    if len(found) > 1:
+        rows = "".join(f"\n  --server {one.server} --insecure   {one.bundle}" for one in found)
+        raise ConfigError(f"{len(found)} fleets run here; give one of them:{rows}")
+
+    args.server, args.insecure = found[0].server, True
+    if args.bundle is None:
+        args.bundle = user_path(found[0].bundle)
 
 
 def _make_printable() -> None:
@@ -196,8 +232,15 @@ def _answer(client, file: GivenFile, bundle) -> dict:
 
 
 def _check_predict(args) -> None:
-    """Raises ConfigError for options that do not go together."""
+    """Raises ConfigError for options that do not go together, and ends where --server has neither
+    --identity nor --insecure.
+    """
     from edvit_tf.errors import ConfigError
+
+    if args.server is None and (args.identity or args.insecure):
+        raise ConfigError("--identity and --insecure go with --server HOST:PORT; give that too.")
+    if args.server is not None and not (args.identity or args.insecure):
+        args.wrong_usage("--server takes one of --identity FOLDER and --insecure")
 
     if bool(args.files) == bool(args.stream):
         raise ConfigError("give files or folders, or --stream for standard input: one of the two.")

@@ -1,0 +1,156 @@
+"""`edvit up`: the real processes, who finds them, and that nobody is left."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edvit_tf.operate.running import runtime_folder
+from tests.support.commands import ROOT, run_command
+from tests.support.forked import DEVICE, Forked
+from tests.support.worker_process import wait_for
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+class Up:
+    """A running `edvit up`, and what it told."""
+
+    def __init__(self, bundle: Path, folder: Path) -> None:
+        self.out, self.err = folder / "up.out", folder / "up.err"
+        folder.mkdir()
+        command = [sys.executable, "-m", "edvit_tf.cli", "up", str(bundle), "--json"]
+        command += ["--logs", str(folder / "logs")]
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = Forked(command, modules=DEVICE, cwd=ROOT, stdout=out, stderr=err)
+
+    def told(self) -> dict:
+        """Its line of JSON, once it is up."""
+
+        def line():
+            assert self.process.poll() is None, self.err.read_text()
+            text = self.out.read_text()
+            return json.loads(text) if text.endswith("\n") else None
+
+        return wait_for(line, 60)
+
+    def pids(self) -> list[int]:
+        told = self.told()
+        return [told["aggregator_pid"], *(worker["pid"] for worker in told["workers"])]
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of these runs; a zombie has ended."""
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            return False
+    return True
+
+
+def picture(path: Path) -> Path:
+    from PIL import Image
+
+    pixels = np.random.default_rng(4).integers(0, 256, (16, 16), np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+def missing(file: Path) -> str:
+    """What `edvit predict` says is missing of its answer; it is given no address."""
+    code, out, err = run_command(["predict", "--json", file])
+    assert code == 0, err
+    return json.loads(out)["parameters"]["missing"]
+
+
+@needs_proc
+def test_fleets_side_by_side_are_found_mended_and_leave_nobody(
+    bundles, tiny_mel_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    file = picture(tmp_path / "a.png")
+    own = shutil.copytree(bundles[0], tmp_path / "own copy")
+    made = {
+        "kept": Up(bundles[0], tmp_path / "kept"),
+        "damaged": Up(own, tmp_path / "damaged"),
+        "killed": Up(tiny_mel_bundle, tmp_path / "killed"),
+    }
+    try:
+        pids = {name: one.pids() for name, one in made.items()}
+        kept = made["kept"].told()
+
+        # which of them was meant is asked, unless a bundle says it
+        code, _, err = run_command(["predict", file])
+        assert code == 3 and "3 fleets run here" in err
+        assert f"--server {kept['server']} --insecure   {bundles[0]}" in err
+        samples = np.random.default_rng(0).normal(0, 1000, 20_000).astype("<i2").tobytes()
+        predict = (sys.executable, "-m", "edvit_tf.cli", "predict")
+        heard = subprocess.run(
+            [*predict, "--stream", "pcm", "--json", "--bundle", str(tiny_mel_bundle)],
+            input=samples,
+            capture_output=True,
+            cwd=ROOT,
+            timeout=60,
+        )
+        assert heard.returncode == 0 and heard.stdout.count(b"\n") == 5, heard.stderr
+
+        # whoever is killed takes the others along, and his file does not mislead
+        os.kill(made["killed"].process.pid, signal.SIGKILL)
+        wait_for(lambda: gone(pids["killed"]))
+
+        # a worker that meets the same again ends all, with its own code and its own words
+        model = own / "submodel-01.tflite"
+        model.write_bytes(model.read_bytes()[:-1])
+        os.kill(pids["damaged"][2], signal.SIGKILL)
+        assert made["damaged"].process.wait(30) == 7
+        told = made["damaged"].err.read_text()
+        assert "worker-1 ended with SIGKILL; it is started again in 1 s (1 of 5)" in told
+        assert "error: worker-1 ended with 7: its log ends with" in told
+        assert "submodel-01.tflite" in told.partition("error: ")[2]
+        assert gone(pids["damaged"])
+
+        # the one that is left needs no address, and outlives a worker
+        assert missing(file) == ""
+        os.kill(pids["kept"][1], signal.SIGKILL)
+        wait_for(lambda: missing(file) == "submodel-00")
+        wait_for(lambda: missing(file) == "", 60)
+        log = (tmp_path / "kept" / "logs" / "worker-0.log").read_text()
+        assert log.count('"event": "serving"') == 2
+
+        # Ctrl-C
+        os.kill(made["kept"].process.pid, signal.SIGINT)
+        assert made["kept"].process.wait(30) == 0
+        assert gone(pids["kept"])
+        assert list(runtime_folder().glob("up-*")) == []
+        code, _, err = run_command(["predict", file])
+        assert code == 19 and "no `edvit up` runs here. Start one in another terminal" in err
+    finally:
+        for one in made.values():
+            one.process.kill()
+            one.process.wait()
+
+
+def test_what_cannot_be_started_is_refused_at_once(tiny_bundle, tmp_path):
+    code, _, err = run_command(["up", tmp_path])
+    assert code == 7 and "manifest.json" in err
+    code, _, err = run_command(["up", tiny_bundle, "--listen", "0.0.0.0:8000"])
+    assert code == 3 and "give an address on loopback" in err
+    (tmp_path / "worker-0.log").write_text("of yesterday")
+    code, _, err = run_command(["up", tiny_bundle, "--logs", tmp_path])
+    assert code == 6 and "has logs already (worker-0.log)" in err
+
+
+def test_addresses_and_identities_go_together(tmp_path):
+    code, _, err = run_command(["predict", "--insecure", tmp_path])
+    assert code == 3 and "go with --server HOST:PORT" in err
+    code, _, err = run_command(["predict", "--server", "127.0.0.1:1", tmp_path])
+    assert code == 2 and "--server takes one of --identity FOLDER and --insecure" in err
