@@ -22,8 +22,8 @@ def native_log(path: Path | None) -> Iterator[None]:
 
     A crash of native code still shows Python's traceback on standard error.
     """
-    file = _opened(path)
-    if file is None or not _is_two(sys.stderr):
+    file = _opened(path) if _is_two(sys.stderr) else None
+    if file is None:
         yield
         return
 
