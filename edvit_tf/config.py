@@ -205,6 +205,7 @@ class PlanConfig(Checked):
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
 
+    fleet: str = "classes"  # one of FLEETS
     pruning: PruneConfig = PruneConfig()  # its `heads` decides the widths
     seed: int = 0  # of random groups, and of the whole run
 
@@ -227,6 +228,7 @@ class PlanConfig(Checked):
 
         self._one_of("strategy", STRATEGIES)
         self._one_of("assignment", ASSIGNMENTS)
+        self._one_of("fleet", FLEETS)
 
         self._require(self.samples >= 1, "samples", "it must be at least 1")
         self._require(self.replicas >= 1, "replicas", "it must be at least 1")
@@ -246,9 +248,12 @@ class PlanConfig(Checked):
 
     def groups_of(self, num_classes: int) -> int:
         """Groups of a class split of so many classes, which the planner refuses if they are more
-        than those.
+        than those. Where the class split is not the fleet, and only guides its widths, they are no
+        more: of more devices each can hold a model of all classes.
         """
-        return self.group_count
+        if self.fleet == "classes" or len(self.device_specs) == 1:
+            return self.group_count
+        return min(self.group_count, num_classes)
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,6 @@ class RunConfig(PlanConfig):
     # of the exported graphs: "portable", or "litert" (best in ai-edge-litert)
     target: str = "portable"
 
-    fleet: str = "classes"  # one of FLEETS
     views: str = "none"  # one of VIEWS
     # of fleet = "joint", for each member, after the one model's own; None: as stage_training says
     fleet_training: TrainConfig | None = None
@@ -372,16 +376,7 @@ class RunConfig(PlanConfig):
         )
         self._one_of("target", TARGETS)
 
-    def groups_of(self, num_classes: int) -> int:
-        """As above; where the class split is not the fleet, and only guides its widths, no more
-        than there are classes: of more devices each can hold a model of all of them.
-        """
-        if self.fleet == "classes" or len(self.device_specs) == 1:
-            return self.group_count
-        return min(self.group_count, num_classes)
-
     def _check_fleet(self) -> None:
-        self._one_of("fleet", FLEETS)
         self._one_of("views", VIEWS)
         self._one_of("fleet_start", FLEET_STARTS)
         self._require(

@@ -32,7 +32,9 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
         devices = _from_file(Path(text))
     else:
         addresses = [part.strip() for part in text.split(",")]
-        devices = tuple(Device(part, _address(part, part)) for part in addresses if part)
+        devices = tuple(
+            Device(part, checked_address(part, f"device {part}")) for part in addresses if part
+        )
 
     if not devices:
         raise ConfigError(
@@ -77,7 +79,7 @@ def _from_file(path: Path) -> tuple[Device, ...]:
         found.append(
             Device(
                 name,
-                _address(bracketed(host, port), name),
+                checked_address(bracketed(host, port), f"device {name}"),
                 None if pinned is None else tuple(pinned),
             )
         )
@@ -85,7 +87,8 @@ def _from_file(path: Path) -> tuple[Device, ...]:
     return tuple(found)
 
 
-def _address(text: str, name: str) -> str:
+def checked_address(text: str, whose: str) -> str:
+    """HOST:PORT, the host of IPv6 in brackets; ConfigError where it is none that can be asked."""
     try:
         host, port = split_address(text)
         if port == 0:
@@ -93,6 +96,6 @@ def _address(text: str, name: str) -> str:
                 f"{text!r} has port 0; a device needs the port that its worker listens on."
             )
     except AddressError as error:
-        raise ConfigError(f"device {name}: {error}") from error
+        raise ConfigError(f"{whose}: {error}") from error
 
     return bracketed(host, port)

@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 
 from edvit_tf.aggregate.channel import OPTIONS
+from edvit_tf.aggregate.devices import checked_address
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.reply import Reply, WrongView, checked_reply, expected_answers
 from edvit_tf.device.model.bundle import Bundle
@@ -24,6 +25,7 @@ from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.errors import ConfigError, RequestFailed
 
+MOST_SECONDS = 3600  # that an answer may take
 _WORDS = 300  # characters of a device's words that are passed on
 
 
@@ -33,8 +35,10 @@ class SensorFleet:
         fleet = SensorFleet(open_bundle("cifar10"), {"submodel-00": "pi-0.local:8001", ...}, own)
         fleet.ask({"submodel-00": front, "submodel-01": left})["label"]
 
-    `own` is the identity of a client (`tls.identity`), None for plaintext. Raises ConfigError for a
-    name that the bundle does not have, and as `Fusion`.
+    `own` is the identity of a client (`tls.identity`), None for plaintext. Two sub-models may have
+    one address where a device holds both by the bundle. Raises ConfigError for a name that the
+    bundle does not have, an address that is none or another's, a timeout that is no time, and as
+    `Fusion`.
     """
 
     def __init__(
@@ -47,14 +51,15 @@ class SensorFleet:
         self.bundle = bundle
         self._expected = {each.name: each for each in expected_answers(bundle)}
         self._check_names("workers", workers)
-        self._input_name = bundle_input(bundle).name
-        self._timeout = timeout_seconds
+        addresses = self._addresses(workers)
+        self._input = bundle_input(bundle)
+        self._timeout = _seconds(timeout_seconds)
         self._count = itertools.count()
         self.fusion = Fusion(bundle)
 
         credentials = None if own is None else tls.channel_credentials(own)
         self._channels = {}
-        for name, address in workers.items():
+        for name, address in addresses.items():
             if credentials is None:
                 self._channels[name] = grpc.insecure_channel(address, options=OPTIONS)
             else:
@@ -86,6 +91,27 @@ class SensorFleet:
         for channel in self._channels.values():
             channel.close()
 
+    def _addresses(self, workers: Mapping[str, str]) -> dict[str, str]:
+        """The address of each worker; ConfigError for one that is none, or belongs to another's."""
+        found: dict[str, str] = {}
+        for name, text in workers.items():
+            if not isinstance(text, str):
+                raise ConfigError(
+                    f"worker of {name}: the address is {text!r}, of the type "
+                    f"{type(text).__name__}; write HOST:PORT, e.g. 'pi-0.local:8001'."
+                )
+            found[name] = checked_address(text.strip(), f"worker of {name}")
+
+        # by the plan: a slip would leave one of the two without an answer for good
+        held = {entry.name: set(entry.devices) for entry in self.bundle.sub_models}
+        for one, other in itertools.combinations(found, 2):
+            if found[one] == found[other] and not held[one] & held[other]:
+                raise ConfigError(
+                    f"{one} and {other} have the same address {found[one]}, and no device of the "
+                    "bundle holds both; each has a worker of its own. Drop one, or mend its port."
+                )
+        return found
+
     def _request(self, name: str, value: np.ndarray | bytes):
         """What is sent to a sub-model's worker. Raises ConfigError."""
         if isinstance(value, bytes | bytearray | memoryview):
@@ -95,14 +121,26 @@ class SensorFleet:
                 f"The input of {name} is of the type {type(value).__name__}; give an array "
                 "(1, H, W, C), or an encoded file's bytes (pathlib.Path(...).read_bytes())."
             )
-        elif value.dtype.newbyteorder("=") not in tensors.DATATYPES:
+        else:
+            self._check_array(name, value)
+
+        request_id = f"sensors-{next(self._count)}"
+        return tensors.infer_request(name, {self._input.name: value}, request_id=request_id)
+
+    def _check_array(self, name: str, value: np.ndarray) -> None:
+        """Raises ConfigError for an array that is not one input of the bundle."""
+        dtype = value.dtype.newbyteorder("=")
+        if dtype not in tensors.DATATYPES:
             raise ConfigError(
                 f"The input of {name} is an array of {value.dtype}, which cannot be sent; give "
                 "numbers of the type that the bundle takes."
             )
-
-        request_id = f"sensors-{next(self._count)}"
-        return tensors.infer_request(name, {self._input_name: value}, request_id=request_id)
+        if (value.shape, dtype) != (self._input.shape, self._input.dtype):
+            raise ConfigError(
+                f"The input of {name} is an array of the shape {value.shape} and the type "
+                f"{value.dtype}; the bundle takes one input at a time, {self._input.shape} of "
+                f"{self._input.dtype}. Ask once for each moment."
+            )
 
     def _answers(self, requests: Mapping[str, Any]) -> tuple[dict[str, Reply], dict[str, str]]:
         """All are asked at once: the replies in time, and why the others are missing."""
@@ -163,6 +201,17 @@ class SensorFleet:
                 f"{what} are of {unknown or 'no sub-model'}; the bundle has "
                 f"{', '.join(self._expected)}. Name one of these at least."
             )
+
+
+def _seconds(value: float) -> float:
+    """A timeout that is one; ConfigError for nothing, no number, or more than anybody waits."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= MOST_SECONDS:  # NaN is not either
+        raise ConfigError(
+            f"timeout_seconds is {value!r}; it must be a number of seconds above 0 and at most "
+            f"{MOST_SECONDS}. Give what an answer may take, e.g. 1.0."
+        )
+    return float(value)
 
 
 def _why(error: Exception) -> str:

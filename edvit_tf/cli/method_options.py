@@ -2,14 +2,16 @@
 in `planning_options`.
 """
 
+from dataclasses import replace
+
 from edvit_tf.cli.options import Option
+from edvit_tf.cli.planning_options import FLEET
 from edvit_tf.cli.values import names
 from edvit_tf.config import (
     BASELINES,
     EPOCHS,
     FLAVOURS,
     FLEET_STARTS,
-    FLEETS,
     FUSIONS,
     RESIDUAL,
     SCORES,
@@ -62,15 +64,7 @@ def _baselines(config: RunConfig, text: str) -> RunConfig:
 # in this order: a joint training is derived from stage_training before other options change that,
 # and distillation goes last, from every fit that there is then
 METHOD = (
-    Option(
-        "--fleet",
-        "a class group each (classes); the one model of all classes on every device, each with "
-        "another view of the input (copies); all-class members trained on together from that "
-        "model (joint); or what the run chooses, copies as far as was measured (auto)",
-        field="fleet",
-        choices=FLEETS,
-        change=_fleet,
-    ),
+    replace(FLEET, change=_fleet),
     Option(
         "--fleet-start",
         "of members that are trained together: the one model (model), its cut before any fit "

@@ -5,12 +5,13 @@ from dataclasses import asdict
 
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.output import add_json, show
-from edvit_tf.cli.planning_options import PLANNING
+from edvit_tf.cli.planning_options import FLEET, PLANNING
 from edvit_tf.cli.values import positive
 from edvit_tf.config import FLAVOURS, PlanConfig, PruneConfig
 
 # merged heads have the paper's widths
 DEFAULTS = PlanConfig(pruning=PruneConfig(heads="merge"))
+OPTIONS = (*PLANNING, FLEET)
 
 
 def add_plan(commands) -> None:
@@ -35,7 +36,7 @@ def add_plan(commands) -> None:
         default="float32",
         help="of the files that are counted (default float32, which is what recipes export)",
     )
-    add_options(parser, PLANNING, DEFAULTS)
+    add_options(parser, OPTIONS, DEFAULTS)
     add_json(parser)
     parser.set_defaults(run=_plan)
 
@@ -43,11 +44,12 @@ def add_plan(commands) -> None:
 def _plan(args) -> int:
     from edvit_tf.errors import PlanError
     from edvit_tf.models import preset
+    from edvit_tf.planning.fleets import planned_fleet
     from edvit_tf.planning.plan import plan_groups
+    from edvit_tf.report.planned_fleet import decided_later, fleet_text
     from edvit_tf.report.planned_ways import planned_ways, planned_ways_table
-    from edvit_tf.report.tables import plan_table
 
-    config = changed(DEFAULTS, PLANNING, args)
+    config = changed(DEFAULTS, OPTIONS, args)
     if config.strategy != "random":
         raise PlanError(
             f"strategy is {config.strategy!r}; it groups by the confusions of a trained base, "
@@ -57,11 +59,16 @@ def _plan(args) -> int:
 
     base = preset(args.model, (args.image_size, args.image_size, args.channels), args.classes)
 
-    planned = plan_groups(config, base, flavour=args.flavour)
+    split = plan_groups(config, base, flavour=args.flavour)
+    fleet = planned_fleet(config, base, split)
     # the table has it; of JSON for programs standard error is the place
-    if args.json and planned.warning:
-        print(planned.warning, file=sys.stderr)
-    ways = planned_ways(planned, base, config)
-    result = planned.to_dict() | {"ways": [asdict(way) for way in ways]}
-    show(args, result, f"{plan_table(planned)}\n\n{planned_ways_table(ways)}")
+    if args.json and fleet.warning:
+        print(fleet.warning, file=sys.stderr)
+    ways = planned_ways(split, base, config)
+    result = fleet.to_dict() | {
+        "fleet": config.fleet,
+        "decided_later": decided_later(config, split),
+        "ways": [asdict(way) for way in ways],
+    }
+    show(args, result, f"{fleet_text(config, base, split)}\n\n{planned_ways_table(ways)}")
     return 0

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from edvit_tf.cli.options import Option
 from edvit_tf.cli.values import natural, user_path
-from edvit_tf.config import ASSIGNMENTS, HEADS, STRATEGIES, PlanConfig
+from edvit_tf.config import ASSIGNMENTS, FLEETS, HEADS, STRATEGIES, PlanConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.planning.devices import load_devices, parse_size
 
@@ -37,6 +37,16 @@ def _spread(config: Config, given: bool) -> Config:
 def _budget(config: Config, text: str) -> Config:
     return config.replace(budget_bytes=parse_size(text))
 
+
+# beside the others: a recipe's has its views to go with it (`method_options`)
+FLEET = Option(
+    "--fleet",
+    "a class group each (classes); the one model of all classes on every device, each with "
+    "another view of the input (copies); all-class members trained on together from that "
+    "model (joint); or what the run chooses, copies as far as was measured (auto)",
+    field="fleet",
+    choices=FLEETS,
+)
 
 PLANNING = (
     Option(

@@ -18,8 +18,6 @@ from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import add_version, print_anything
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
-from edvit_tf.models import ModelConfig
-from edvit_tf.planning.plan import Plan
 from edvit_tf.progress import tell, warn
 
 
@@ -296,8 +294,10 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     """Builds the base, plans it for the devices and budget, prints both."""
     from edvit_tf.models import architecture
     from edvit_tf.pipeline.steps import base_config
+    from edvit_tf.planning.fleets import planned_fleet, splits_classes
     from edvit_tf.planning.plan import plan_groups
-    from edvit_tf.report.tables import cost_table, plan_table
+    from edvit_tf.report.planned_fleet import fleet_text
+    from edvit_tf.report.tables import cost_table, wrapped
 
     # Mean 0 and deviation 1 stand for those of the data: they change no count and no plan.
     base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
@@ -313,16 +313,19 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
 
     model = architecture(base).build(base, name=name)
 
-    planned = plan_groups(config, base)
+    split = plan_groups(config, base)
+    fleet = planned_fleet(config, base, split)
     print(
         f"dry run of {config.name}; nothing is trained. Keras counts {model.count_params():,} "
         "parameters.\n"
     )
 
-    sub_models = {sub.name: sub.config for sub in planned.sub_models}
-    print(cost_table({name: base, **sub_models}))
-    print(f"\n{plan_table(planned, list(dataset.labels))}\n")
-    print(_fleet_planned(config, planned, base))
+    # members of all classes have one shape
+    shapes = {sub.name: sub.config for sub in fleet.sub_models}
+    if not splits_classes(config, split):
+        shapes = {"each sub-model": fleet.sub_models[0].config}
+    print(cost_table({name: base, **shapes}))
+    print(f"\n{fleet_text(config, base, split, list(dataset.labels))}\n")
 
     for name in (
         "base_training",
@@ -334,23 +337,5 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     ):
         training = getattr(config, name)
         if training is not None:
-            print(f"{name}: {training.to_dict()}")
+            print(wrapped(f"{name}: {training.to_dict()}"))
     return 0
-
-
-def _fleet_planned(config: RunConfig, split: Plan, base: ModelConfig) -> str:
-    """Which fleet the plan is of, or for: one of the class split, or one of the one model."""
-    from edvit_tf.pipeline.member import single_kept, splits_classes
-    from edvit_tf.planning.fleets import plan_of_all
-
-    if splits_classes(config, split):
-        return "fleet: classes, as planned above"
-
-    kept = single_kept(config, split, base)
-    found = plan_of_all(split, base, kept, config, config.fleet, None)
-    size = found.sub_models[0].size_bytes / 2**20
-    return (
-        f"fleet: {config.fleet}, of one model of all classes with {kept} of {base.shares} heads "
-        f"({size:.2f} MiB a device) on {len(split.devices) - len(found.idle)} devices; the class "
-        "split above says how wide it may be"
-    )

@@ -14,7 +14,8 @@ import numpy as np
 from edvit_tf.config import RunConfig, TrainConfig
 from edvit_tf.export.fusion import fusions_of
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept, splits_classes
+from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept
+from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import Plan, SubModelPlan
 
 

@@ -13,8 +13,7 @@ from edvit_tf.config import BASELINES, RunConfig
 from edvit_tf.errors import AccuracyError, DataError, ExportError, OutputError
 from edvit_tf.export.parity import LARGEST, LARGEST_OF_SPREAD, SPREAD_TIMES, TOLERANCES
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.pipeline.member import single_kept, splits_classes
-from edvit_tf.planning.fleets import plan_of_all
+from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.planning.plan import Plan, plan_groups, starting_heads
 
 
@@ -36,8 +35,7 @@ def check_plan(config: RunConfig, dataset, base: ModelConfig) -> Plan:
 
     split = plan_groups(config, base)
     # a fleet of the one model needs devices that can hold it
-    if not splits_classes(config, split):
-        plan_of_all(split, base, single_kept(config, split, base), config, config.fleet, None)
+    planned_fleet(config, base, split)
     return split
 
 
@@ -86,14 +84,30 @@ def needed_bytes(config: RunConfig, dataset, base: ModelConfig) -> int:
     return inputs + features + 2 * wide + members + (64 << 20)
 
 
-def check_accuracy(config: RunConfig, fused: dict, base: dict) -> None:
-    """Raises AccuracyError if the fused model misses A_re of Eq. 1, on validation data."""
-    if config.min_accuracy is not None and fused["recording"] < config.min_accuracy:
-        raise AccuracyError(
-            f"fused validation accuracy is {fused['recording']:.4f}; {config.min_accuracy:.4f} was "
-            f"required (base: {base['recording']:.4f}). Give the plan more budget, fewer devices "
-            "or more epochs."
-        )
+# What raises the accuracy of each kind of fleet.
+_NEXT_STEPS = {
+    "classes": "Give the sub-models more epochs, or more width: a larger --budget, --start-heads, "
+    "or fewer of them (--groups, --devices).",
+    "copies": "The copies are as good as their one model: train that for longer "
+    "(--training-budget), or make it wider (a larger --budget, --start-heads).",
+    "joint": "Train the members for longer (--training-budget), make them wider (a larger "
+    "--budget, --start-heads), or take --fleet copies.",
+}
+
+
+def check_accuracy(config: RunConfig, fused: dict, base: dict, kind: str) -> None:
+    """Raises AccuracyError if the fused model misses A_re of Eq. 1, on validation data; what to do
+    next depends on the kind of the fleet.
+    """
+    if config.min_accuracy is None or fused["recording"] >= config.min_accuracy:
+        return
+    step = _NEXT_STEPS[kind]
+    if base["recording"] < config.min_accuracy:
+        step = f"The base misses it too, so begin with a better one (--base, more epochs). {step}"
+    raise AccuracyError(
+        f"fused validation accuracy is {fused['recording']:.4f}; {config.min_accuracy:.4f} was "
+        f"required (base: {base['recording']:.4f}). {step}"
+    )
 
 
 def check_parity(figures: dict, target: str) -> None:

@@ -13,10 +13,11 @@ from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
 from edvit_tf.config import RunConfig
 from edvit_tf.errors import ConfigError, OutputError
-from edvit_tf.pipeline.member import single_kept, splits_classes
+from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.results import machine
 from edvit_tf.pipeline.stage import BUDGET, Run
 from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import Plan
 
 # What does not depend on the fleet, and the fields of a configuration that it does depend on.

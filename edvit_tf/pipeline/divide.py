@@ -11,7 +11,7 @@ from edvit_tf.pipeline.budget import Budget
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.stage import BUDGET, Run, Stage
-from edvit_tf.planning.fleets import plan_of_all
+from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.planning.training_budget import divided, in_epochs
 from edvit_tf.progress import tell
 
@@ -40,9 +40,7 @@ def divide(run: Run, folder: Path) -> dict:
         labels = Split(run.stages, "train").labels
         own_share = Budget(run.config, run.base, run.split, labels).own_share()
     else:
-        kept = single_kept(run.config, run.split, run.base)
-        planned = plan_of_all(run.split, run.base, kept, run.config, run.config.fleet, None)
-        members = len(planned.sub_models)
+        members = len(planned_fleet(run.config, run.base, run.split).sub_models)
     cuts = len(architecture(run.base).CUTS)
     found = divided(run.config, epochs, cuts, members, own_share)
 

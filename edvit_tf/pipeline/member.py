@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edvit_tf.config import RunConfig
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.planning.fleets import common_share, most_kept, single_share
+from edvit_tf.planning.fleets import common_share, most_kept, single_share, splits_classes
 from edvit_tf.planning.plan import Plan
 from edvit_tf.progress import tell
 
@@ -93,11 +93,6 @@ class Member:
     def weights_file(self) -> str:
         """Name of the file of `last_stage` with its weights."""
         return WEIGHTS if self.made_of is None else self.made_of[1]
-
-
-def splits_classes(config: RunConfig, split: Plan) -> bool:
-    """Whether the fleet is that of the class split: it was asked for, or there is one device."""
-    return config.fleet == "classes" or len(split.devices) == 1
 
 
 def may_be_given(member: Member, config: RunConfig, split: Plan) -> bool:

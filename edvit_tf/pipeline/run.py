@@ -36,8 +36,10 @@ from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, pub
 from edvit_tf.pipeline.results import results_of
 from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.store import lock, may_replace, open_stages
+from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.progress import tell
-from edvit_tf.report.tables import plan_table
+from edvit_tf.report.planned_fleet import one_model_said
+from edvit_tf.report.tables import plan_table, wrapped
 
 
 def run(
@@ -87,7 +89,9 @@ def run(
     check_replaceable(out)
     if is_taken(out) and not overwrite and not may_replace(work, key):
         results = finished(out, work, key, description)
-        check_accuracy(config, results["fusion"]["validation"], results["base"]["validation"])
+        kind = results.get("fleet", {}).get("kind", "classes")  # of older versions alone
+        validated = results["fusion"]["validation"], results["base"]["validation"]
+        check_accuracy(config, *validated, kind)
         return results
 
     # What would fail at the end is found before the beginning.
@@ -132,7 +136,7 @@ def _make_stages(
     )
     now = with_budget(now)
     now.stages.course.expected = _stages_to_come(now, shared_weights is not None)
-    tell(plan_table(now.split, list(now.labels)))
+    tell(_planned(now))
 
     if shared_weights is not None:
         build = partial(outside, given=shared_weights)
@@ -154,7 +158,7 @@ def _make_stages(
     if now.is_joint:
         now.make(Stage("joint", ("data", "teacher", "fusion", *fitted), fusing.joint))
     now.make(Stage("calibration", ("data", now.fused_stage), fusing.calibration))
-    check_accuracy(now.config, *_validated(now))
+    check_accuracy(now.config, *_validated(now), now.kind)
 
     # The files, and their figures.
     bundle = partial(steps.bundle, dataset=dataset)
@@ -176,6 +180,14 @@ def _stages_to_come(now: Run, has_outside: bool) -> int:
     # features, fusion, calibration, bundle, measure; and a training of all that was asked for
     last = 5 + asked + now.is_joint
     return len(now.stages.course.seen) + has_outside + of_members + chosen + last
+
+
+def _planned(now: Run) -> str:
+    """The class split; of another fleet the one model that it will be made of."""
+    if now.splits_classes:
+        return plan_table(now.split, list(now.labels))
+    fleet = planned_fleet(now.config, now.base, now.split)
+    return wrapped(f"plan: {one_model_said(now.base, fleet)}, of which the fleet will be made")
 
 
 def _validated(now: Run) -> tuple[dict, dict]:

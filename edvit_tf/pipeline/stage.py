@@ -16,10 +16,10 @@ from edvit_tf.pipeline.member import (
     may_be_given,
     members,
     shared_models,
-    splits_classes,
     trained_together,
 )
 from edvit_tf.pipeline.store import Stages
+from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import Plan
 
 BUDGET = "budget"  # the stage that divides a training budget (`divide.py`)

@@ -47,6 +47,21 @@ def too_short(member_epochs: float) -> Choice:
     )
 
 
+def splits_classes(config: PlanConfig, split: Plan) -> bool:
+    """Whether the fleet is that of the class split: it was asked for, or there is one device."""
+    return config.fleet == "classes" or len(split.devices) == 1
+
+
+def planned_fleet(config: PlanConfig, base: ModelConfig, split: Plan) -> Plan:
+    """The plan of the fleet that is asked for as far as it is known before training: the class
+    split itself, or members of all classes, one a device. Raises PlanError as `plan_of_all`.
+    """
+    if splits_classes(config, split):
+        return split
+    kept = common_share(split, base, config.pruning.heads)
+    return plan_of_all(split, base, kept, config, config.fleet, None)
+
+
 def single_share(plan: Plan, base: ModelConfig, cut_heads: str) -> int:
     """Shares that one model of all classes keeps to be of a device's size: with one sub-model a
     device the most of any; where a device holds several, the most whose file is no more bytes than

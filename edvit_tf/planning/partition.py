@@ -30,7 +30,7 @@ def partition(
         raise PlanError(
             f"{num_groups} groups were asked for {num_classes} classes; each group needs at least "
             f"one class of its own. Ask for 1 to {num_classes} groups (sub-models): --groups, or "
-            "as many devices."
+            "as many devices; or take --fleet copies or joint, whose sub-models know all classes."
         )
     if strategy not in STRATEGIES:
         raise PlanError(

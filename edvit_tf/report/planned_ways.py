@@ -9,6 +9,7 @@ from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.fleets import common_share, plan_of_all
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.known import KNOWN
+from edvit_tf.report.tables import wrapped
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def planned_ways(plan: Plan, base: ModelConfig, config: PlanConfig) -> list[Plan
             split_macs,
             plan.replicas * whole / split_macs,
             count,
-            count,
+            count - len(plan.idle),
         ),
         alike("joint", "joint fleet", side_by_side * rate),
         PlannedWay(
@@ -113,13 +114,20 @@ def planned_ways_table(ways: list[PlannedWay]) -> str:
             f"{way.device_macs / 1e6:>15.1f}{way.answers:>11.1f}"
         )
 
-    for name, way in (("the one model", ways[0]), ("the whole base", ways[-1])):
-        if way.fits < way.devices:
-            lines.append(f"{name} fits {way.fits} of {way.devices} devices")
+    by = {way.key: way for way in ways}
+    for key, name in (("single", "the one model"), ("base", "the whole base")):
+        if by[key].fits < by[key].devices:
+            lines.append(f"{name} fits {by[key].fits} of {by[key].devices} devices")
+    split = by["classes"]
+    if split.fits < split.devices:
+        lines.append(f"the class split uses {split.fits} of {split.devices} devices")
     lines.append("answers/s: of all devices together, by MACs; the base on one device has 1")
+    lines.append("with fewer useful views than devices the replicas answer side by side: then more")
     lines.append(
-        "accuracy: a fleet can gain about what the base has more than the one model, which is "
-        "known once that is trained"
+        wrapped(
+            "accuracy: a fleet can gain about what the base has more than the one model, which is "
+            "known once that is trained"
+        )
     )
     names = {way.key: way.name for way in ways}
     for key, told in KNOWN.items():

@@ -6,7 +6,10 @@ from edvit_tf.report.compared import SHORT
 from edvit_tf.report.entries import Step
 from edvit_tf.report.figures import ARROW, note, panels, stage_chart, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.tables import stage_cell, stage_rows, stage_steps, together_rows
+from edvit_tf.report.tables import few, stage_cell, stage_rows, stage_steps, together_rows
+
+# Characters for the names of a sub-model's classes: all of them stand in "Class groups and plan".
+CLASSES_ROOM = 80
 
 
 def stages(results: Results) -> str:
@@ -68,10 +71,10 @@ def _together(results: Results) -> str:
 
 
 def _stage_cells(
-    member: tuple[str, str, Sequence[Step]], keys: list[list[str]], which: str
+    member: tuple[str, Sequence[str], Sequence[Step]], keys: list[list[str]], which: str
 ) -> list[str]:
     name, labels, history = member
     cells = [name]
     for step, names in zip(history, keys, strict=True):
         cells.append(stage_cell(step, names, f" {ARROW} ", which, width=0))
-    return [*cells, labels]
+    return [*cells, few(labels, CLASSES_ROOM, "classes")]

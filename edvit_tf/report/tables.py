@@ -2,6 +2,7 @@
 attention products.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from edvit_tf.errors import OutputError
@@ -9,6 +10,8 @@ from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.entries import Accuracy, Model, Step, SubModel
 from edvit_tf.report.results import Results
+
+LINE = 118  # characters of a line at most
 
 
 def results_table(results: Results) -> str:
@@ -154,7 +157,7 @@ def stages_table(results: Results) -> str:
         line = f"{name:<24}"
         for step, names, width in zip(history, keys, widths, strict=True):
             line += f"{stage_cell(step, names, ' -> '):>{width}}"
-        lines.append(f"{line}  {labels}")
+        lines.append(f"{line}  {few(labels, max(30, LINE - 2 - len(line)), 'classes')}")
 
     for name, step in together_rows(results):
         lines.append(f"{name:<24}trained together: {stage_cell(step, ('cut', 'fit'), ' -> ')}")
@@ -171,7 +174,7 @@ def together_rows(results: Results) -> list[tuple[str, Step]]:
 
 def stage_rows(
     results: Results, names: Mapping[str, str] | None = None
-) -> list[tuple[str, str, tuple[Step, ...]]]:
+) -> list[tuple[str, tuple[str, ...], tuple[Step, ...]]]:
     """(name, classes, stages) of each model that was cut and fitted: sub-models, then rivals, which
     `names` may call otherwise. All have the same stages: those of the first.
 
@@ -179,9 +182,9 @@ def stage_rows(
     """
     # what is made of the single model has its cuts, and no row of its own
     fleet = () if results.knows_all and "single" in results.rivals else results.sub_models
-    found = [(sub.name, ", ".join(sub.labels), sub.stages) for sub in fleet]
+    found = [(sub.name, sub.labels, sub.stages) for sub in fleet]
     for key, model in results.rivals.items():
-        found.append(((names or {}).get(key, key), "all classes", model.stages))
+        found.append(((names or {}).get(key, key), ("all classes",), model.stages))
     found = [row for row in found if row[2]]
     if not found:
         return []
@@ -246,35 +249,59 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     columns = architecture(plan.sub_models[0].config).COLUMNS
     titles = "".join(f"{title:>6}" for title in columns)
     every = {c for sub in plan.sub_models for c in sub.classes}
-    lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<22}classes"]
+    lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<20}  classes"]
 
     for sub in plan.sub_models:
         names = [labels[c] if labels else str(c) for c in sub.classes]
         if len(plan.sub_models) > 1 and len(names) == len(every):
             names = ["all classes"]
         widths = "".join(f"{getattr(sub.config, field):>6}" for field in columns.values())
-        lines.append(
-            f"{sub.name:<14}{widths}"
-            f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}  {', '.join(sub.devices):<22}"
-            f"{', '.join(names)}"
-        )
+        costs_of = f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}"
+        line = f"{sub.name:<14}{widths}{costs_of}  {few(sub.devices, 36, 'devices'):<20}  "
+        lines.append(line + few(names, LINE - len(line), "classes"))
 
     budget = (
         "no budget" if plan.budget_bytes is None else f"budget {plan.budget_bytes / 2**20:.2f} MiB"
     )
 
     if plan.idle:
-        lines.append(f"idle: {', '.join(plan.idle)}")
+        lines.append(wrapped(f"idle: {', '.join(plan.idle)}"))
     if plan.warning:
-        lines.append(plan.warning)
+        lines.append(wrapped(plan.warning))
 
     copies = f", {plan.replicas} copies of each" if plan.replicas > 1 else ""
     lines.append(
-        f"total {plan.deployed_bytes / 2**20:.2f} MiB of {plan.flavour} files at most{copies} "
-        f"({budget}); "
-        f"MACs without attention products; assignment: {plan.assignment}"
+        wrapped(
+            f"total {plan.deployed_bytes / 2**20:.2f} MiB of {plan.flavour} files at most{copies} "
+            f"({budget}); "
+            f"MACs without attention products; assignment: {plan.assignment}"
+        )
     )
     return "\n".join(lines)
+
+
+def few(names: Sequence[str], room: int, what: str) -> str:
+    """All names where they fit into so many characters; else how many `what` there are, and the
+    first few of them, one at least.
+
+    Example: "25 classes: accordion, airplanes, ..."
+    """
+    whole = ", ".join(names)
+    if len(whole) <= room or len(names) == 1:
+        return whole
+
+    shown = f"{len(names)} {what}: {names[0]}"
+    for name in names[1:]:
+        longer = f"{shown}, {name}"
+        if len(longer) + len(", ...") > room:
+            break
+        shown = longer
+    return f"{shown}, ..."
+
+
+def wrapped(text: str) -> str:
+    """The text in lines of a terminal's width."""
+    return textwrap.fill(text, LINE, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def cost_table(configs: Mapping[str, ModelConfig]) -> str:

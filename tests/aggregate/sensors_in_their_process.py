@@ -1,6 +1,7 @@
 """Workers with sensors of their own: each sub-model gets its own input, and one answer is fused."""
 
 import contextlib
+import dataclasses
 import io
 import time
 import types
@@ -159,15 +160,20 @@ def test_a_worker_that_is_slow_keeps_no_other_one_out(copies_bundle):
         ("front.jpg", r"of the type str; .*read_bytes\(\)"),
         (np.array([["a"]]), "an array of <U1, which cannot be sent"),
         (np.array([[None]]), "an array of object"),
+        (
+            np.zeros((2, 16, 16, 1), np.uint8),
+            r"shape \(2, 16, 16, 1\) .* one input at a time, \(1, 16, 16, 1\) of uint8",
+        ),
+        (np.zeros((1, 16, 16, 1), np.float32), "the type float32; the bundle takes"),
     ],
-    ids=["a list", "nothing", "a path", "texts", "objects"],
+    ids=["a list", "nothing", "a path", "texts", "objects", "two inputs", "another type"],
 )
 def test_what_is_no_input_is_refused_before_anything_is_sent(copies_bundle, value, words):
     bundle = open_bundle(copies_bundle)
     asked = []
     with (
         fake_device(NAMES[0], bundle.digest, asked.append) as device,
-        connected(copies_bundle, dict.fromkeys(NAMES, device)) as fleet,
+        connected(copies_bundle, {NAMES[0]: device, NAMES[1]: "127.0.0.1:1"}) as fleet,
         pytest.raises(ConfigError, match=words),
     ):
         fleet.ask({**SEEN, NAMES[1]: value})
@@ -209,3 +215,35 @@ def test_names_that_the_bundle_does_not_have_are_refused(copies_bundle, fleet):
         fleet.ask([SEEN[NAMES[0]]])
     with pytest.raises(ConfigError, match="workers are of no sub-model"):
         SensorFleet(open_bundle(copies_bundle), {}, None)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"),
+    [
+        (("pi-0.local", "pi-1:8001"), "submodel-00: 'pi-0.local' is no address; write HOST:PORT"),
+        (("pi-0:8001", "pi-1:0"), "submodel-01: 'pi-1:0' has port 0"),
+        (("pi-0:8001", "pi-1:80:80"), "worker of submodel-01: .* Write the port once"),
+        (("pi-0:8001", ""), "worker of submodel-01: '' is no address"),
+        (("pi-0:8001", ("pi-1", 8001)), "of the type tuple; write HOST:PORT"),
+        (("pi-0:8001", " pi-0:8001"), "the same address pi-0:8001, and no device .* holds both"),
+    ],
+)
+def test_an_address_is_held_against_the_rules_of_an_aggregator(copies_bundle, addresses, words):
+    with pytest.raises(ConfigError, match=words):
+        SensorFleet(open_bundle(copies_bundle), dict(zip(NAMES, addresses, strict=True)), None)
+
+
+def test_a_device_that_holds_two_sub_models_may_be_asked_for_both(copies_bundle):
+    bundle = open_bundle(copies_bundle)
+    both = [dataclasses.replace(entry, devices=("one",)) for entry in bundle.sub_models]
+    manifest = dataclasses.replace(bundle.manifest, sub_models=tuple(both))
+    bundle = dataclasses.replace(bundle, manifest=manifest)
+    SensorFleet(bundle, dict.fromkeys(NAMES, "[::1]:8001"), None).close()
+
+
+@pytest.mark.parametrize(
+    "seconds", [0, -1.0, float("nan"), float("inf"), 1e30, 3601, True, None, "1"]
+)
+def test_a_timeout_that_is_no_time_is_refused(copies_bundle, seconds):
+    with pytest.raises(ConfigError, match=r"timeout_seconds is .*above 0 and at most 3600"):
+        SensorFleet(open_bundle(copies_bundle), {NAMES[0]: "pi-0:8001"}, None, seconds)

@@ -77,6 +77,54 @@ def test_devices_without_room_for_the_one_model_do_not_count(capsys, tmp_path):
     assert "the one model fits 2 of 3 devices" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["copies", "joint", "auto"])
+def test_a_fleet_of_models_of_all_classes_needs_no_class_a_device(capsys, kind):
+    result = planned(capsys, "--devices", "12", "--fleet", kind)
+    assert result["fleet"] == kind and len(result["sub_models"]) == 12
+    # two heads of twelve, as a class split on twelve devices would have
+    assert {(len(s["classes"]), s["kept"], *s["devices"]) for s in result["sub_models"]} == {
+        (10, 2, f"device-{i:02d}") for i in range(12)
+    }
+    single = result["ways"][0]
+    held = {(s["size_bytes"], s["macs"]) for s in result["sub_models"]}
+    assert held == {(single["device_bytes"], single["device_macs"])}
+    split = result["ways"][2]
+    assert (split["fits"], split["devices"]) == (10, 12)
+
+    assert main(["plan", "--devices", "12", "--fleet", kind]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"fleet: {kind}, of one model of all classes with 2 of 12 heads" in text
+    assert "on 12 devices" in text and "idle:" not in text
+    assert "the class split uses 10 of 12 devices" in text
+    said = " ".join(result["decided_later"])
+    assert said in text.replace("decided later: ", "")
+    assert ("Which these are is not known yet" in said) == (kind != "joint")
+    assert ("none is a replica unless" in said) == (kind == "joint")
+    assert ("The one model is trained first" in said) == (kind == "auto")
+
+
+def test_one_device_holds_all_classes_whatever_fleet_is_asked_for(capsys):
+    result = planned(capsys, "--devices", "1", "--fleet", "copies")
+    assert result["decided_later"] == [] and result["sub_models"][0]["kept"] == 12
+    assert main(["plan", "--devices", "1", "--fleet", "copies"]) == 0
+    assert "fleet: classes, as planned above: there is one device" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fleet", ["classes", "copies", "joint", "auto"])
+def test_no_line_of_a_plan_is_long(capsys, fleet):
+    """Of hundreds of classes a row has how many and the first few; JSON has all."""
+    arguments = ("--devices", "10", "--classes", "242", "--replicas", "5", "--fleet", fleet)
+    result = planned(capsys, *arguments)
+    assert sorted({c for s in result["sub_models"] for c in s["classes"]}) == list(range(242))
+    assert main(["plan", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 118
+    if fleet == "classes":
+        assert re.search(
+            r"5 devices: device-00, .*, \.\.\. +25 classes: \d+, .*, \.\.\.$", lines[1]
+        )
+
+
 def test_kept_heads_are_planned_by_their_own_widths(capsys):
     """12 heads of 64 // 6 = 10 values each: an attention of 120, where two merged heads have
     128.
@@ -154,7 +202,7 @@ def test_groups_replicas_and_flavour(capsys):
         ),
         (("--devices", "2", "--replicas", "3"), 5, "2 for 3 replicas"),
         (("--groups", "11"), 5, "11 groups .* 10 classes"),
-        (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups"),
+        (("--devices", "11"), 5, "11 groups .* 10 classes.*--groups.*--fleet copies or joint"),
         (("--groups", "0"), 3, "num_groups is 0.*at least 1"),
         (("--start-heads", "13"), 3, "start_heads is 13.*12 heads"),
         (("--budget", "1MB"), 5, "budget: they take .* Give a budget of"),

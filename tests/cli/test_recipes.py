@@ -111,4 +111,11 @@ def test_a_dry_run_tells_of_the_fleet():
         [mnist, "--smoke", "--dry-run", "--devices", "3", "--fleet", "copies"]
     )
     assert code == 0 and "fleet: copies, of one model of all classes with 2 of 4 heads" in out, err
-    assert "on 3 devices" in out
+    assert "on 3 devices" in out and "Which these are is not known yet" in out
+
+    # of more devices than classes each holds a model of all of them, and none is idle
+    code, out, err = run_command(
+        [mnist, "--smoke", "--dry-run", "--devices", "12", "--fleet", "auto"]
+    )
+    assert code == 0 and "on 12 devices" in out and "idle:" not in out, err
+    assert max(map(len, out.splitlines())) <= 118

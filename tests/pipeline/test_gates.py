@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
-from edvit_tf.errors import ExportError, FlavourError
+from edvit_tf.errors import AccuracyError, ExportError, FlavourError
 from edvit_tf.export.fusion import Average
 from edvit_tf.pipeline import description, flavours
+from edvit_tf.pipeline.checks import check_accuracy
 from edvit_tf.pipeline.cutting import _Fitting
 
 FIT = TrainConfig(epochs=1)
@@ -21,6 +22,31 @@ CONFIG = RunConfig(
     stage_training=FIT,
     fusion_training=FIT,
 )
+
+
+# The accuracy that is asked for
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "other"),
+    [
+        ("classes", r"fewer of them \(--groups, --devices\)", "copies"),
+        ("copies", r"as good as their one model: train that for longer", "fewer"),
+        ("joint", r"Train the members for longer .* or take --fleet copies", "fewer"),
+    ],
+)
+def test_too_little_accuracy_has_a_next_step_for_each_kind_of_fleet(kind, words, other):
+    asked = CONFIG.replace(min_accuracy=0.9)
+    with pytest.raises(AccuracyError, match=words) as raised:
+        check_accuracy(asked, {"recording": 0.85}, {"recording": 0.95}, kind)
+    assert "0.8500; 0.9000 was required (base: 0.9500)" in str(raised.value)
+    assert other not in str(raised.value) and "base misses it too" not in str(raised.value)
+
+    # no fleet that learns from a base has much more than it
+    with pytest.raises(AccuracyError, match=f"The base misses it too.*--base.*{words}"):
+        check_accuracy(asked, {"recording": 0.85}, {"recording": 0.88}, kind)
+    check_accuracy(asked, {"recording": 0.9}, {"recording": 0.88}, kind)
+    check_accuracy(CONFIG, {"recording": 0.1}, {"recording": 0.1}, kind)
 
 
 # Smaller files

@@ -10,9 +10,9 @@ from edvit_tf.pipeline.member import (
     copies,
     members,
     shared_models,
-    splits_classes,
     trained_together,
 )
+from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import plan
 
 BASE = ViTConfig((32, 32, 1), 4, 6, 96, 12, 8, 384, 10, pool="cls_mean")

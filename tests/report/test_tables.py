@@ -1,7 +1,7 @@
 """Text tables: what stands in which column."""
 
 from edvit_tf.models import preset
-from edvit_tf.report.tables import cost_table
+from edvit_tf.report.tables import cost_table, few
 
 
 def test_the_table_of_costs_has_a_line_a_model():
@@ -20,3 +20,11 @@ def test_the_table_of_costs_has_a_line_a_model():
         "327.33",
     ]
     assert lines[2].split()[:4] == ["a_longer_name", "2", "128", "512"]
+
+
+def test_of_many_names_the_count_and_the_first_few_are_said():
+    assert few(("disc", "ring"), 10, "classes") == "disc, ring"
+    many = [f"class-{i}" for i in range(100)]
+    assert few(many, 40, "classes") == "100 classes: class-0, class-1, ..."
+    # one at least, in whatever room
+    assert few(many, 3, "classes") == "100 classes: class-0, ..."
