@@ -7,6 +7,7 @@ is excluded (`Comparison.state`); where two cannot be told apart, the simpler on
 said.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def _fewer_said(results: Results, taken: Way) -> list[str]:
     """How many copies give nearly what all do: then several groups of them answer side by side."""
     shares = {} if results.copies is None else results.copies.validated
     most = shares.get(taken.answering)
-    if most is None or taken.answering < 3:
+    if most is None or not math.isfinite(most) or taken.answering < 3:
         return []
 
     fewest = min(n for n, share in shares.items() if n > 1 and share >= most - NEARLY)

@@ -131,24 +131,27 @@ class Bar:
 
 
 def bars(title: str, rows: list[Bar], top: float | None = None, mark: float | None = None) -> str:
-    """Horizontal bars from zero to at most `top` (None: the largest); `mark`: a dashed line."""
+    """Horizontal bars from zero to at most `top` (None: the largest); `mark`: a dashed line. What
+    is infinite or no number, of a run that went astray, has its text and no bar.
+    """
     # Names are about six units a letter; 56 are left for the number behind a bar.
     left = min(150, 12 + 6 * max(len(short(row.name)) for row in rows))
     room = 340 - left - 56
     bottom = 24 * len(rows) + 2
     if not top:
-        top = max(1e-12, *(row.value for row in rows))
+        top = max([1e-12, *(row.value for row in rows if math.isfinite(row.value))])
 
     parts = [f'<line class="grid" x1="{left}" x2="{left}" y1="2" y2="{bottom}"/>']
     for i, row in enumerate(rows):
         y = 24 * i + 5
-        width = room * row.value / top
+        is_drawn = all(map(math.isfinite, (row.value, *(row.interval or ()))))
+        width = room * row.value / top if is_drawn else 0.0
         end = left + width
         parts.append(
             f'<rect x="{left}" y="{y}" width="{width:.1f}" height="16" fill="var(--{row.colour})"/>'
         )
 
-        if row.interval:
+        if row.interval and is_drawn:
             low, high = (left + room * value / top for value in row.interval)
             # The number goes behind the whisker, not through it.
             end = max(end, high)
@@ -211,8 +214,12 @@ def stage_chart(title: str, stages: Sequence[Step], chance: float) -> str:
             share = accuracies[name] or 0.0
             x = left + room * n / (len(accuracies) - 1)
             named = group[name]
-            if named is not None:
+            if named is not None and math.isfinite(named):
                 own.append(f"{x:.1f} {y(named):.1f}")
+
+            # no place on an axis: the table has it
+            if not math.isfinite(share):
+                continue
 
             # What a cut costs is a dashed line, what repair and fit mend a full one.
             if last:

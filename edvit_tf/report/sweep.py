@@ -202,7 +202,7 @@ def _cells(row: dict) -> list:
         state = against["state"]
         p_value = p_said(against["p_value"])
         single_mib = mib(single["device_bytes"])
-        single_ms = number(single["median"])
+        single_ms = _milliseconds(single)
 
     mean = worst = "-"
     if lost:
@@ -222,11 +222,16 @@ def _cells(row: dict) -> list:
         mib(fused["total_bytes"]),
         single_mib,
         number(fused["device_macs"] / 1e6),
-        number(fused["median"]),
+        _milliseconds(fused),
         single_ms,
         mean,
         worst,
     ]
+
+
+def _milliseconds(model: dict) -> str:
+    """Of one answer; "-" where no file ran."""
+    return "-" if model["median"] is None else number(model["median"])
 
 
 def _spread(rows: list[dict]) -> str:

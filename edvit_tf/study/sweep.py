@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.checked import finite_json
 from edvit_tf.errors import OutputError
 from edvit_tf.report.sweep import sweep_page, sweep_row
 
@@ -68,7 +69,7 @@ def sweep(
 
     command = _command(recipe, devices, seeds, strategies, budgets, options)
     title = f"{recipe.stem}: a sweep over the number of devices"
-    (out / "sweep.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (out / "sweep.json").write_text(json.dumps(finite_json(rows), indent=1), encoding="utf-8")
     (out / "report.html").write_text(sweep_page(title, rows, command), encoding="utf-8")
     return rows
 
