@@ -188,13 +188,15 @@ def _data(data: Data) -> str:
     # Where a recording is one window, as a picture is, a second number would only repeat the first.
     windowed = any(split.windows != split.recordings for split in splits.values())
 
-    def cell(size: Size) -> str:
+    def cell(size: Size | None) -> str:
+        if size is None:
+            return "-"
         windows = f" / {size.windows:,}" if windowed else ""
         return f"{size.recordings:,}{windows}"
 
     rows = []
     for label in _shown_classes(data):
-        rows.append([label, *(cell(split.per_class[label]) for split in splits.values())])
+        rows.append([label, *(cell(split.per_class.get(label)) for split in splits.values())])
     rows.append(["all", *(cell(split) for split in splits.values())])
 
     # Some files by name; of the others their number.
@@ -223,9 +225,9 @@ def _data(data: Data) -> str:
 def _shown_classes(data: Data) -> list[str]:
     """All classes, or of many the smallest and the largest by their training data."""
     labels = list(data.labels)
-    if len(labels) <= MOST_CLASSES or "train" not in data.splits:
+    sizes = data.splits["train"].per_class if "train" in data.splits else {}
+    if len(labels) <= MOST_CLASSES or not sizes.keys() >= set(labels):
         return labels
-    sizes = data.splits["train"].per_class
     labels.sort(key=lambda label: sizes[label].recordings)
     return [*labels[:5], *labels[-5:]]
 

@@ -146,6 +146,10 @@ def results_from_dict(values: Any) -> Results:
         raise ResultsError(
             f"fleet.kind is {results.fleet.kind!r:.60}; this version knows {', '.join(MADE)}"
         )
+    timed = {} if results.turns is None else results.turns.models
+    for name in (*(sub.name for sub in results.sub_models), "fusion"):
+        if results.turns is not None and name not in timed:
+            raise ResultsError(f"turns.models lacks {name}")
     return results
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
-from edvit_tf.report.entries import Accuracy, Model, Step, SubModel
+from edvit_tf.report.entries import Accuracy, Comparison, Model, Step, SubModel
 from edvit_tf.report.results import Results
 
 LINE = 118  # characters of a line at most
@@ -107,11 +107,20 @@ def _against(results: Results) -> list[str]:
     for key, found in results.comparisons.items():
         interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
         lines.append(
-            f"fused less {key}: {100 * found.difference:+.1f} points (95 % {interval}; right alone "
-            f"{found.first_only} against {found.second_only}, McNemar p {found.p_value:.2g}): "
-            f"{found.state}"
+            f"fused less {key}: {100 * found.difference:+.1f} points (95 % {interval}"
+            f"{_paired_said(found)}): {found.state}"
         )
     return lines
+
+
+def _paired_said(found: Comparison) -> str:
+    """Of answers that are known by recording."""
+    if found.p_value is None:
+        return ""
+    return (
+        f"; right alone {found.first_only} against {found.second_only}, "
+        f"McNemar p {found.p_value:.2g}"
+    )
 
 
 def _model_row(name: str, model: Model) -> str:

@@ -3,11 +3,13 @@
 import argparse
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edvit_tf.checked import finite_json
 from edvit_tf.cli.output import show
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
@@ -20,7 +22,7 @@ from edvit_tf.report.compared import compared
 from edvit_tf.report.options import ways
 from edvit_tf.report.page import write_report
 from edvit_tf.report.results import results_from_dict
-from edvit_tf.report.sweep import sweep_row, sweep_text
+from edvit_tf.report.sweep import sweep_page, sweep_row, sweep_text
 from edvit_tf.report.tables import results_table, stages_table
 from edvit_tf.report.typed import ResultsError
 from edvit_tf.report.verdict import verdict
@@ -349,6 +351,78 @@ def test_a_gap_that_is_no_number_is_measured_on_test_data():
         results["fleet"] = {"gap": json.loads(gap)}
         found = advised(manifest, results)
         assert found.gap_split == "test" and found.gap == pytest.approx(0.2, abs=0.2)
+
+
+def every_reader(folder: Path, manifest: dict, results: dict) -> str:
+    """What every reader of a bundle's figures writes of them, as one text."""
+    page = page_of(folder, manifest, results)
+    read = results_from_dict(results)
+    found = advice(manifest_from_dict(manifest), read, folder)
+    json.dumps(finite_json(advice_json(found)), allow_nan=False)
+    row = sweep_row(folder)
+    swept = sweep_text([row]) + sweep_page("x", [row], "x")
+    return "\n".join(
+        [page, swept, advice_text(found, read), results_table(read), stages_table(read)]
+    )
+
+
+def of_every_kind() -> dict[str, tuple[dict, dict]]:
+    """Figures of a class split, one sub-model, copies (on more devices than views) and a joint
+    fleet.
+    """
+    kinds = {"classes": figures(0.7, 0.6), "one": figures(0.7, count=1)}
+    with_copies(kinds["classes"][1], [0.6, 0.69])
+    for kind in ("copies", "joint"):
+        manifest, results = copies_figures([0.6, 0.66, 0.69])
+        results["fleet"]["kind"] = kind
+        for j, sub in enumerate(results["sub_models"]):
+            sub["devices"] = [f"pi-{i}" for i in range(10) if i % 3 == j]
+        kinds[kind] = manifest, results
+    return kinds
+
+
+@pytest.mark.parametrize("kind", ["classes", "one", "copies", "joint"])
+@pytest.mark.parametrize("astray", [math.nan, math.inf])
+def test_a_run_that_went_astray_has_an_advice_and_pages(kind, astray, tmp_path):
+    """Every reader tells of figures that are no numbers, and no chart draws them."""
+    manifest, results = of_every_kind()[kind]
+    results["base"]["process"]["invoke_ms"]["median"] = astray
+    results["fusion"]["process"]["invoke_ms"] = {"median": astray, "p95": astray}
+    results["fusion"]["calibration"] = {"ece": astray, "nll": astray}
+    results["fleet"] = results.get("fleet", {}) | {"gap": astray, "single_validation": astray}
+    for at in results.get("copies", {}).get("validation", []):
+        at["accuracy"] = astray
+    steps = [*results["sub_models"][0]["stages"], *((results["single"] or {}).get("stages", []))]
+    for step in steps:
+        for shares in step["accuracy"].values():
+            shares |= {"all": astray, "group": astray}
+
+    text = every_reader(tmp_path, manifest, results)
+    drawn = re.findall(r'(?: [xydr][12]?|width|height|transform)="([^"]*)"', text)
+    assert len(drawn) > 100 and not [value for value in drawn if "nan" in value or "inf" in value]
+
+
+@pytest.mark.parametrize("kind", ["classes", "copies"])
+def test_figures_that_lack_what_came_later_are_read(kind, tmp_path):
+    manifest, results = of_every_kind()[kind]
+    whole = every_reader(tmp_path, manifest, results)
+    assert ">50 / 100<" in whole
+    for split in results["data"]["splits"].values():
+        split.pop("per_class", None)  # one dict for all
+    found = comparison(25, 5)
+    for name in ("p_value", "first_only", "second_only"):
+        del found[name]
+    results["comparisons"] = {"single": found}
+    text = every_reader(tmp_path, manifest, results)
+    assert ">50 / 100<" not in text
+    assert re.search(r"fused less single: \+10.0 points \(95 % [^;]*\): better", text)
+
+
+def test_turns_without_a_model_name_it():
+    _, results = figures()
+    results["turns"] = {"passes": 1, "runs": 1, "runtime": "x", "models": {"submodel-00": [1.0]}}
+    with pytest.raises(ResultsError, match="turns.models lacks submodel-01"):
+        results_from_dict(results)
 
 
 def test_json_for_programs_has_no_nan(capsys):
