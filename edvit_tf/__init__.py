@@ -6,8 +6,10 @@ Read the package in the order in which the data flows. On the host:
     errors      what a user can mend, each error with the exit code of its command
     checked     dataclasses that check their own types, and their JSON form
     config      what a run, its plan, its training and its pruning are asked for
+    progress    what a run tells of itself, and who shows or keeps it
     data        recordings and pictures -> model inputs, by split
     models      what an architecture brings; vit/ has everything about a Vision Transformer
+    choosing    settings of a run from somebody's own data
     planning    classes -> groups; widths of each sub-model; sub-model -> device
     pruning     what the units of a model are worth, and what goes
     training    fit, distil, fuse
@@ -56,6 +58,8 @@ _NAMES = {
     "vit_config": "edvit_tf.models.vit.presets",
     "load": "edvit_tf.data",
     "run": "edvit_tf.pipeline.run",
+    "train": "edvit_tf.pipeline.trained",
+    "Bundle": "edvit_tf.pipeline.trained",
     "evaluate": "edvit_tf.evaluation.evaluate",
 }
 

@@ -1,5 +1,5 @@
-"""`edvit ...`: what is done with a bundle and with plans. Recipes have a command line of their own
-(edvit_tf.cli.recipe).
+"""`edvit ...`: training on data of one's own, and what is done with bundles and plans. Recipes have
+a command line of their own (edvit_tf.cli.recipe).
 """
 
 import argparse
@@ -16,6 +16,7 @@ from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.study import add_study, add_sweep
+from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import add_version, print_anything
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     # edvit --print-completion bash > ~/.local/share/bash-completion/completions/edvit
     shtab.add_argument_to(parser, "--print-completion", help="completions of this shell, to store")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_train(commands)
     add_plan(commands)
     add_advise(commands)
     add_bench(commands)

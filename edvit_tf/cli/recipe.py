@@ -41,7 +41,7 @@ def main(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         resolved = _resolve(args, config, smoke, paper)
-        out = _out(args, resolved)
+        out = out_of(args, resolved)
         with shown(args, None if args.dry_run else log_of(out)):
             return _run(args, resolved, out)
     except (EdvitError, DeviceError) as error:
@@ -193,8 +193,8 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     return changed(config, (*PLANNING, *METHOD), args)
 
 
-def _out(args, config: RunConfig) -> Path:
-    """The bundle folder."""
+def out_of(args, config: RunConfig) -> Path:
+    """The bundle folder. OutputError for a name that no runtime could open."""
     out = args.out or Path("exports") / config.name
     _check_name(out)
     return out
@@ -216,8 +216,17 @@ def _run(args, config: RunConfig, out: Path) -> int:
         warn(f"{config.name}: the data are a SYNTHETIC stand-in; accuracies mean nothing")
 
     if args.dry_run:
-        return _dry_run(config, dataset, args.base)
+        dry_run(config, dataset, args.base)
+        _show_fits(config)
+        return 0
+    run_and_tell(args, config, dataset, out, args.base)
+    return 0
 
+
+def run_and_tell(args, config: RunConfig, dataset, out: Path, base: str | Path | None) -> None:
+    """Runs `config` as the options --overwrite, --reuse, --shared-weights and --jobs say, and tells
+    what came out.
+    """
     from edvit_tf.pipeline.run import run
 
     sizes = ", ".join(
@@ -230,7 +239,7 @@ def _run(args, config: RunConfig, out: Path) -> int:
         config,
         dataset,
         out,
-        base=args.base,
+        base=base,
         overwrite=args.overwrite,
         reuse=args.reuse,
         shared_weights=args.shared_weights,
@@ -238,7 +247,6 @@ def _run(args, config: RunConfig, out: Path) -> int:
     )
 
     tell_results(out, results)
-    return 0
 
 
 def tell_results(out: Path, results: dict) -> None:
@@ -290,14 +298,14 @@ def _use_of_synthetic(args, config: RunConfig) -> str:
     return "fallback" if config.data.stand_in else "never"
 
 
-def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
+def dry_run(config: RunConfig, dataset, given: str | Path | None) -> None:
     """Builds the base, plans it for the devices and budget, prints both."""
     from edvit_tf.models import architecture
     from edvit_tf.pipeline.steps import base_config
     from edvit_tf.planning.fleets import planned_fleet, splits_classes
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.planned_fleet import fleet_text
-    from edvit_tf.report.tables import cost_table, wrapped
+    from edvit_tf.report.tables import cost_table
 
     # Mean 0 and deviation 1 stand for those of the data: they change no count and no plan.
     base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
@@ -327,6 +335,11 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
     print(cost_table({name: base, **shapes}))
     print(f"\n{fleet_text(config, base, split, list(dataset.labels))}\n")
 
+
+def _show_fits(config: RunConfig) -> None:
+    """Every fit that is configured, with all of its settings."""
+    from edvit_tf.report.tables import wrapped
+
     for name in (
         "base_training",
         "shared_training",
@@ -338,4 +351,3 @@ def _dry_run(config: RunConfig, dataset, given: str | None) -> int:
         training = getattr(config, name)
         if training is not None:
             print(wrapped(f"{name}: {training.to_dict()}"))
-    return 0

@@ -189,6 +189,12 @@ def reader(spec: MelSpec) -> Callable[[Sequence], np.ndarray]:
     return read
 
 
+def decoded_windows(path: Path, spec: MelSpec) -> np.ndarray:
+    """(n windows, height, width, 1) float32 of any file of SUFFIXES or COMPRESSED, at any rate."""
+    samples = load_samples(path, spec.sample_rate_hz)
+    return mel_windows(samples, spec, mel_filters(spec))
+
+
 def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
     """Mono float32 samples of a file, resampled if it has another rate (host only: a device
     refuses).

@@ -91,6 +91,16 @@ def load(
     return data
 
 
+def load_survey(found, *, image_size: tuple[int, int], seed: int = 0, **options: Any) -> Dataset:
+    """`load("folder", ...)` of a folder that was surveyed already (edvit_tf.data.folder.Survey)."""
+    from . import folder
+
+    _check_request(OWN, image_size, seed, "never", None)
+    height, width = image_size
+    chosen = _options(OWN, options, folder.OPTIONS)
+    return folder.own_dataset(found, Settings(OWN, (height, width), seed, chosen))
+
+
 def _known_options(name: str, module) -> dict:
     return module.OPTIONS if name == OWN else module.OPTIONS | stand_in.OPTIONS
 

@@ -61,6 +61,11 @@ class Survey:
         return self.place.shown
 
     @property
+    def items(self) -> str:
+        """What its files are, in the plural."""
+        return "pictures" if self.kind == PICTURES else "recordings"
+
+    @property
     def is_split(self) -> bool:
         """Whether folders say what is trained and what is tested on."""
         return any(file.split for file in self.files)
@@ -231,7 +236,7 @@ def _check_sizes(found: Survey) -> None:
         first = few[0]
         more = f" (and {len(few) - 1} more classes)" if len(few) > 1 else ""
         raise DataError(
-            f"The class {first!r} of {found.name}{more} has {counts[first]} {found.kind} in "
+            f"The class {first!r} of {found.name}{more} has {counts[first]} {found.items} in "
             f"{len(own[first])} groups; {needed} groups are needed at least, one each to train on"
             f"{', to choose by' if needed > 1 else ''}{' and to test on' if needed > 2 else ''}. "
             "Add files that are no copies and of no other's group, or remove the class."

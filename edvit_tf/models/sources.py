@@ -243,8 +243,8 @@ def base_origin(source: str | Path, splits: str) -> str:
         # a checkpoint is all of its files: the digest of their digests
         content = digest({file.name: sha256(file) for file in _checkpoint_files(path)})
         return (
-            f"{_shown(path)} (sha256 {content[:16]}), pretrained elsewhere: it may have seen the "
-            "test split"
+            f"{shown_name(path)} (sha256 {content[:16]}), pretrained elsewhere: it may have seen "
+            "the test split"
         )
 
     content = sha256(path)
@@ -283,7 +283,7 @@ def _checkpoint_files(folder: Path) -> list[Path]:
     return [*(file for file in named if file.is_file()), *weight_files(folder)]
 
 
-def _shown(folder: Path) -> str:
+def shown_name(folder: Path) -> str:
     """A folder's name; of a snapshot in the hub's cache the name on the hub and the revision."""
     # the hub's cache: models--OWNER--NAME/snapshots/REVISION
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):

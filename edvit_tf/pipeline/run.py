@@ -177,8 +177,9 @@ def _stages_to_come(now: Run, has_outside: bool) -> int:
     of_members = sum(len(member.steps) for member in (*now.shared, *now.members))
     chosen = 1 + (now.config.views == "auto" and now.single is not None)
     asked = now.config.fleet == "joint"
-    # features, fusion, calibration, bundle, measure; and a training of all that was asked for
-    last = 5 + asked + now.is_joint
+    # features, fusion, calibration, bundle, measure; and a training of all that was asked for. What
+    # the fleet is of a run that chooses it is not known yet.
+    last = 5 + asked + (now.config.fusion == "joint")
     return len(now.stages.course.seen) + has_outside + of_members + chosen + last
 
 

@@ -119,6 +119,7 @@ def fit_fusion(
 
     from edvit_tf.models.keras_settings import pinned
     from edvit_tf.models.weights import get_weights
+    from edvit_tf.training.callbacks import callbacks_of
     from edvit_tf.training.finite import EndsAtNonFinite, check_weights
     from edvit_tf.training.optimizers import Schedule, optimizer
 
@@ -157,7 +158,11 @@ def fit_fusion(
             steps_per_epoch=steps,
             shuffle=False,
             verbose=0,
-            callbacks=[Schedule(config, total), EndsAtNonFinite("fusion", config, "float32")],
+            callbacks=[
+                Schedule(config, total),
+                EndsAtNonFinite("fusion", config, "float32"),
+                *callbacks_of("fusion"),
+            ],
         )
     check_weights(get_weights(model), "fusion", config, "float32")
 

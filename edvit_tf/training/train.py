@@ -21,6 +21,7 @@ from edvit_tf.models.keras_settings import pinned
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.training.augment import check_pictures
 from edvit_tf.training.batches import batches, steps_an_epoch
+from edvit_tf.training.callbacks import callbacks_of
 from edvit_tf.training.finite import EndsAtNonFinite, check_answers, check_weights
 from edvit_tf.training.optimizers import BETA_1, BETA_2, EPSILON, Schedule, forget, optimizer
 from edvit_tf.training.precision import precision_policy, resolved
@@ -163,6 +164,7 @@ def fit(
                 EndsAtNonFinite(title, train, precision),
                 Watched(title, train.epochs, steps, train.batch_size),
                 *callbacks,
+                *callbacks_of(title),
             ],
             verbose=0,
         )

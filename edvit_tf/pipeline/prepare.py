@@ -1,0 +1,101 @@
+"""From a folder of somebody's own to what a run takes: its data set, its settings, its base.
+
+`edvit train` and `edvit_tf.train` are this and then `run`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edvit_tf.choosing.bases import AUTO, ChosenBase, choose_base
+from edvit_tf.choosing.expectations import expectations
+from edvit_tf.choosing.settings import data_settings, run_settings
+from edvit_tf.config import RunConfig
+from edvit_tf.data import Dataset, load_survey
+from edvit_tf.data.folder import Survey, survey
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found, what it becomes, and what is to be said of it before anything is trained."""
+
+    found: Survey
+    dataset: Dataset
+    config: RunConfig
+    base: ChosenBase
+    expected: tuple[str, ...]
+
+
+def prepare(
+    folder: str | Path,
+    *,
+    base: str = AUTO,
+    kind: str | None = None,
+    group_by: str | None = None,
+    mirror: bool | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Looks at a folder (or a table) and chooses everything that follows from it.
+
+    kind: "pictures" or "sound", where both are there. group_by: a regular expression, or
+    "exif:MINUTES". mirror: whether training may mirror pictures; None: unless they are drawings.
+    Raises DataError, ConfigError.
+    """
+    found = survey(folder, kind=kind, group_by=group_by)
+    chosen = choose_base(base, found.kind)
+    data = data_settings(found, chosen, kind=kind, group_by=group_by)
+    dataset = load_survey(found, image_size=data.image_size, seed=seed, **data.options)
+
+    config = run_settings(found, chosen, data, dataset.size("train"), mirror=mirror, seed=seed)
+    return Prepared(found, dataset, config, chosen, tuple(expectations(found, dataset)))
+
+
+def prepared_table(prepared: Prepared) -> str:
+    """What is there, by class and split; how it is kept together; what the settings follow from."""
+    found, dataset, config = prepared.found, prepared.dataset, prepared.config
+    splits = {split: _counts(dataset, split) for split in dataset.splits}
+    width = max(len("class"), *(len(label) for label in found.labels))
+
+    lines = [
+        f"{found.name}: {len(found.files)} {found.items} in {len(found.labels)} classes, "
+        f"{len(set(found.groups.values()))} groups; seed of the split {dataset.seed}",
+        f"  {'class':{width}}  {found.items:>10}" + "".join(f"  {split:>10}" for split in splits),
+    ]
+    for label, count in found.per_class.items():
+        held = "".join(f"  {counts[label]:>10}" for counts in splits.values())
+        lines.append(f"  {label:{width}}  {count:>10}{held}")
+    lines += [f"  note: {note}" for note in dataset.notes]
+    lines += [f"  expect: {sentence}" for sentence in prepared.expected]
+    lines += prepared.base.said
+    lines += _settings(dataset, config)
+    return "\n".join(lines)
+
+
+def _counts(dataset: Dataset, split: str) -> dict[str, int]:
+    counts = dict.fromkeys(dataset.labels, 0)
+    for recording in dataset.recordings(split):
+        counts[dataset.labels[recording.label]] += 1
+    return counts
+
+
+def _settings(dataset: Dataset, config: RunConfig) -> list[str]:
+    """The settings in words, a line each."""
+    height, width, channels = dataset.spec.shape
+    inputs = f"{height} x {width} x {channels}, patches of {config.patch_size}"
+    if not dataset.spec.is_picture:
+        spec = dataset.spec
+        seconds = spec.window_samples / spec.sample_rate_hz
+        inputs += f", of windows of {seconds:g} s at {spec.sample_rate_hz} Hz"
+
+    lines = [
+        f"settings (docs/own_data.md) for {dataset.size('train')} training inputs:",
+        f"  input: {inputs}",
+        f"  model: {config.model}; fleet and views: {config.fleet}; fusion: {config.fusion}",
+    ]
+    for name in ("base_training", "shared_training", "stage_training"):
+        fit = getattr(config, name)
+        if fit is not None:
+            lines.append(
+                f"  {name}: {fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} at "
+                f"{fit.learning_rate:g}, augmented by {fit.augment}"
+            )
+    return lines

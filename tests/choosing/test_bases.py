@@ -1,0 +1,101 @@
+"""Which base is taken without asking anybody's network."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from edvit_tf.choosing.bases import at_hand, choose_base
+from edvit_tf.errors import ConfigError
+
+PLACES = ("EDVIT_WEIGHTS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "KAGGLEHUB_CACHE")
+
+
+@pytest.fixture(autouse=True)
+def no_models(monkeypatch, tmp_path):
+    for name in PLACES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
+def checkpoint(folder, config, numbers=10):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({"x": np.zeros(numbers, np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+DINO = {"model_type": "dinov2", "hidden_size": 384, "patch_size": 14}
+VIT = {"model_type": "vit", "hidden_size": 192, "patch_size": 16}
+AST = {"model_type": "audio-spectrogram-transformer", "hidden_size": 768, "patch_size": 16}
+
+
+def in_hub_cache(root, name, config, numbers=10):
+    owner, _, model = name.partition("/")
+    return checkpoint(
+        root / f"models--{owner}--{model}/snapshots/0123456789abcdef", config, numbers
+    )
+
+
+def test_nothing_at_hand_means_from_scratch_and_says_what_that_costs(monkeypatch):
+    monkeypatch.setattr("edvit_tf.models.sources._download", pytest.fail)
+    chosen = choose_base("auto", "pictures")
+    assert chosen.source is None and chosen.pretrained is None
+    said = "\n".join(chosen.said)
+    assert "from scratch" in said and "has 43 % where a pretrained one has 89" in said
+    assert "facebook/dinov2-small (88 MB)" in said and "--base facebook/dinov2-small" in said
+    assert "ast-finetuned" in "\n".join(choose_base("auto", "sound").said)
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"])
+def test_a_model_in_the_hubs_cache_is_taken_wherever_that_is(monkeypatch, tmp_path, variable):
+    inner = {"HF_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}
+    root = tmp_path / "own" / inner.get(variable, ".cache/huggingface/hub")
+    folder = in_hub_cache(root, "facebook/dinov2-small", DINO)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv(variable, str(tmp_path / "own"))
+    chosen = choose_base("auto", "pictures")
+    assert chosen.source == folder and chosen.pretrained.patch_size == 14
+    said = chosen.said[0]
+    assert "facebook/dinov2-small at 0123456789ab" in said and "Hugging Face's cache" in said
+    assert choose_base("scratch", "pictures").source is None
+
+
+def test_the_smallest_that_suits_comes_first_and_others_are_named(monkeypatch, tmp_path):
+    cache = tmp_path / ".cache/huggingface/hub"
+    in_hub_cache(cache, "facebook/dinov2-small", DINO, 3000)
+    in_hub_cache(cache, "a/tiny", VIT, 2000)
+    in_hub_cache(cache, "b/ast", AST, 1000)
+    in_hub_cache(cache, "c/bert", {"model_type": "bert"}, 10)
+    broken = in_hub_cache(cache, "d/torn", DINO)
+    (broken / "model.safetensors").unlink()
+    assert [one.kind for one in at_hand("pictures")] == ["vit", "dinov2"]
+    assert at_hand("sound")[0].kind == "audio-spectrogram-transformer"
+    assert "Also at hand: facebook/dinov2-small" in choose_base("auto", "pictures").said[1]
+
+
+def test_kerashub_and_a_folder_of_ones_own_are_looked_into(monkeypatch, tmp_path):
+    keras = tmp_path / ".cache/kagglehub/models/keras/vit/keras/vit_tiny/2"
+    keras.mkdir(parents=True)
+    config = {"class_name": "ViTBackbone", "config": {"patch_size": [16, 16], "hidden_dim": 192}}
+    (keras / "config.json").write_text(json.dumps(config))
+    (keras / "model.weights.h5").write_bytes(bytes(5000))
+    assert [(one.place, one.patch_size) for one in at_hand("pictures")] == [
+        ("KerasHub's cache", 16)
+    ]
+
+    own = checkpoint(tmp_path / "weights" / "mine", DINO)
+    monkeypatch.setenv("EDVIT_WEIGHTS", str(tmp_path / "weights"))
+    assert choose_base("auto", "pictures").source == own
+
+
+def test_a_base_that_is_named_is_taken_or_refused(tmp_path):
+    own = checkpoint(tmp_path / "mine", VIT)
+    assert choose_base(str(own), "sound").source == own
+    other = checkpoint(tmp_path / "bert", {"model_type": "bert"})
+    with pytest.raises(ConfigError, match="is no checkpoint that is read"):
+        choose_base(str(other), "pictures")
+    with pytest.raises(ConfigError, match="is not there"):
+        choose_base(str(tmp_path / "absent" / "x"), "pictures")
