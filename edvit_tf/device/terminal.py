@@ -6,15 +6,14 @@ import os
 import platform
 import sys
 
-import edvit_tf
-
 # What a stream does with a letter that it has not: these raise.
 ENDING = ("strict", "surrogateescape")
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Adds `--version`: ours, and Python's."""
-    said = f"edvit_tf {edvit_tf.__version__}, Python {platform.python_version()}"
+    ours = sys.modules[__name__.partition(".")[0]].__version__
+    said = f"edvit_tf {ours}, Python {platform.python_version()}"
     parser.add_argument("--version", action="version", version=said)
 
 

@@ -32,7 +32,18 @@ def test_there_are_no_more_views_than_candidates_and_fewer_are_taken_of_equals()
     p, labels = answers([set(range(30))] * 3)
     chosen, figures = greedy(p, labels, ONE, most=10)
     assert chosen == [0, 1, 2] and useful(figures) == 1
-    assert useful([{"devices": n + 1, "accuracy": a} for n, a in enumerate((0.5, 0.7, 0.7))]) == 2
+    rows = [{"accuracy": a, "p_value": 0.01} for a in (0.5, 0.7, 0.7)]
+    assert useful([{"devices": n + 1} | row for n, row in enumerate(rows)]) == 2
+
+
+def test_a_gain_that_may_be_luck_is_not_worth_a_device():
+    """Of 40 recordings: two more are chance, ten more are not."""
+    low = set(range(10))
+    for more, taken, chance in ((2, 1, 0.5), (10, 2, 2 / 2**10)):
+        p, labels = answers([low, low | set(range(10, 10 + more))])
+        chosen, figures = greedy(p, labels, ONE, most=2)
+        assert chosen == [0, 1] and figures[1]["accuracy"] == (10 + more) / 40
+        assert figures[1]["p_value"] == chance and useful(figures) == taken
 
 
 def test_windows_of_a_recording_are_one_answer():
