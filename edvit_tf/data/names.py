@@ -3,7 +3,7 @@ whoever reads an answer.
 """
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edvit_tf.device.model.manifest_checks import is_plain_text
@@ -79,3 +79,22 @@ def check_apart(named: Mapping[Path, str]) -> None:
                 "letters, spaces around, and how accents are stored make no difference). Put what "
                 "belongs to one class into one folder, or rename one of them."
             )
+
+
+def few(names: Sequence[str], room: int, what: str) -> str:
+    """All names where they fit into so many characters; else how many `what` there are, and the
+    first few of them, one at least.
+
+    Example: "25 classes: accordion, airplanes, ..."
+    """
+    whole = ", ".join(names)
+    if len(whole) <= room or len(names) == 1:
+        return whole
+
+    shown = f"{len(names)} {what}: {names[0]}"
+    for name in names[1:]:
+        longer = f"{shown}, {name}"
+        if len(longer) + len(", ...") > room:
+            break
+        shown = longer
+    return f"{shown}, ..."

@@ -2,6 +2,7 @@
 results.json.
 """
 
+from edvit_tf.data.names import few
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.view import view_from_dict
 from edvit_tf.models import architecture
@@ -35,7 +36,7 @@ def card(manifest: dict) -> str:
 
     return f"""# {manifest["name"]}: {title}
 {SYNTHETIC if manifest["data"]["synthetic"] else ""}
-Task: {manifest["task"]}, {len(labels)} classes: {", ".join(labels)}.
+Task: {manifest["task"]}, {_classes(labels)}.
 Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
 Input of each sub-model: {given}, a {kind};
 how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the \
@@ -59,6 +60,17 @@ it returns `probabilities`.
 `edvit_tf.training.fusion_layers.load_fusion`. Figures: `results.json`, `report.html`; \
 what each model answered to the test split: `predictions.npz`.
 """
+
+
+# Characters for names of classes: manifest.json has those of each sub-model.
+_CLASSES_ROOM = 500
+
+
+def _classes(labels: list[str]) -> str:
+    """How many there are, and their names where they are no list of hundreds."""
+    if len(", ".join(labels)) <= _CLASSES_ROOM:
+        return f"{len(labels)} classes: {', '.join(labels)}"
+    return f"{few(labels, _CLASSES_ROOM, 'classes')} (all: `labels.txt`)"
 
 
 _VIEWS = """
@@ -92,7 +104,7 @@ def _table(manifest: dict, columns: dict[str, str]) -> str:
         rows.append(
             [
                 sub["name"],
-                "all" if is_whole else ", ".join(sub["labels"]),
+                "all" if is_whole else few(sub["labels"], _CLASSES_ROOM, "classes"),
                 *([str(view_from_dict(sub.get("view", {})))] if viewed else []),
                 *widths,
                 f"{sub['params']:,}",

@@ -1,9 +1,11 @@
 """The sections of the page that show what lost sub-models and lost devices cost."""
 
+from edvit_tf.data.names import few
 from edvit_tf.report.compared import counted
 from edvit_tf.report.entries import Comparison, LostSubModel
 from edvit_tf.report.figures import note, percent, points, table
 from edvit_tf.report.results import Results
+from edvit_tf.report.tables import CLASSES_ROOM
 from edvit_tf.report.verdict import p_said
 
 
@@ -71,7 +73,7 @@ def _without(results: Results, lost: LostSubModel) -> list:
         percent(right / max(1, total), total),
         "-" if others is None else percent(others.recording, others.recordings),
         "-" if others is None else others.recordings,
-        ", ".join(gone),
+        few(gone, CLASSES_ROOM, "classes"),
     ]
 
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 
+from edvit_tf.data.names import few
 from edvit_tf.report.compared import SHORT
 from edvit_tf.report.entries import Step
 from edvit_tf.report.figures import ARROW, note, panels, stage_chart, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.tables import few, stage_cell, stage_rows, stage_steps, together_rows
-
-# Characters for the names of a sub-model's classes: all of them stand in "Class groups and plan".
-CLASSES_ROOM = 80
+from edvit_tf.report.tables import (
+    CLASSES_ROOM,
+    stage_cell,
+    stage_rows,
+    stage_steps,
+    together_rows,
+)
 
 
 def stages(results: Results) -> str:

@@ -5,6 +5,7 @@ attention products.
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from edvit_tf.data.names import few
 from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
@@ -12,6 +13,8 @@ from edvit_tf.report.entries import Accuracy, Comparison, Model, Step, SubModel
 from edvit_tf.report.results import Results
 
 LINE = 118  # characters of a line at most
+# Those for a sub-model's classes in a table of the page; its "Class groups and plan" has all.
+CLASSES_ROOM = 80
 
 
 def results_table(results: Results) -> str:
@@ -287,25 +290,6 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
         )
     )
     return "\n".join(lines)
-
-
-def few(names: Sequence[str], room: int, what: str) -> str:
-    """All names where they fit into so many characters; else how many `what` there are, and the
-    first few of them, one at least.
-
-    Example: "25 classes: accordion, airplanes, ..."
-    """
-    whole = ", ".join(names)
-    if len(whole) <= room or len(names) == 1:
-        return whole
-
-    shown = f"{len(names)} {what}: {names[0]}"
-    for name in names[1:]:
-        longer = f"{shown}, {name}"
-        if len(longer) + len(", ...") > room:
-            break
-        shown = longer
-    return f"{shown}, ..."
 
 
 def wrapped(text: str) -> str:

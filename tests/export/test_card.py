@@ -32,3 +32,12 @@ def test_one_sub_model_holds_all_classes():
     text = card_of(manifest)
     assert "(not here: one sub-model holds all classes)" in text
     assert "| submodel-00 | rock, pop & soul, jazz, folk | 2 |" in text
+
+
+def test_of_hundreds_of_classes_the_first_are_named():
+    labels = [f"character-{i:03d}" for i in range(242)]
+    text = card_of(figures(count=2, labels=labels)[0])
+    assert "242 classes: character-000, character-001, " in text
+    assert ", ... (all: `labels.txt`)." in text and "character-241" not in text
+    assert "| submodel-01 | 121 classes: character-001, character-003, " in text
+    assert max(map(len, text.splitlines())) < 700

@@ -374,3 +374,19 @@ def test_intervals_and_numbers():
     ]
     assert (percent(0.98456, 10_000), percent(0.15, 60)) == ("98.46 %", "15.0 %")
     assert [points(v, 60) for v in (0.05, -0.05, -0.0001)] == ["+5.0", "\u22125.0", "0.0"]
+
+
+def test_a_page_of_hundreds_of_classes_names_each_once(tmp_path):
+    """Which sub-model knows which class stands in one table; the others have the first few."""
+    labels = [f"character-{i:03d}" for i in range(242)]
+    manifest, results = figures(0.7, 0.6, count=5, labels=labels)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+
+    shown, plan = text.partition("<h2>Class groups and plan</h2>")[::2]
+    assert all(label in plan for label in labels)
+    # of 49 or 48 classes a sub-model: stages twice, and what its loss costs
+    assert len(re.findall(r"4[89] classes: character-\d{3}, .*?, \.\.\.<", shown)) == 15
+    rows = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", shown)
+    assert max(map(len, rows)) <= 80

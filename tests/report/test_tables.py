@@ -1,7 +1,8 @@
 """Text tables: what stands in which column."""
 
+from edvit_tf.data.names import few
 from edvit_tf.models import preset
-from edvit_tf.report.tables import cost_table, few
+from edvit_tf.report.tables import cost_table
 
 
 def test_the_table_of_costs_has_a_line_a_model():
