@@ -11,7 +11,7 @@ from edvit_tf.report.tables import plan_table, wrapped
 _VIEWS = (
     "Views are chosen on validation data, once the one model is trained. There are no more copies "
     "than views that are worth a device each: devices beyond hold one of them again, as replicas. "
-    "Which these are is not known yet, and none of them is idle."
+    "Which these are is not known yet; they are not idle."
 )
 _AUTO = (
     "The one model is trained first, and what the base has more than it on validation data is "
@@ -63,7 +63,7 @@ def _kind(config: PlanConfig, base: ModelConfig, split: Plan, fleet: Plan) -> st
         return "fleet: classes, as planned above: there is one device, which holds all classes"
 
     count = len(fleet.devices) - len(fleet.idle)
-    room = " (the others have no room for it)" if fleet.idle else ""
+    room = " (no room for it on the others, or in the budget)" if fleet.idle else ""
     return (
         f"fleet: {config.fleet}, of {one_model_said(base, fleet)} on {count} devices{room}; it is "
         "as wide as a class split on these devices lets it be"

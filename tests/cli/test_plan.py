@@ -103,6 +103,14 @@ def test_a_fleet_of_models_of_all_classes_needs_no_class_a_device(capsys, kind):
     assert ("The one model is trained first" in said) == (kind == "auto")
 
 
+def test_devices_that_the_budget_leaves_without_a_copy_are_idle(capsys):
+    # four class groups of one head fit; a copy names all ten classes and is larger by those
+    assert main(["plan", "--devices", "4", "--fleet", "copies", "--budget", "10.82MB"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "idle: device-03" in text
+    assert "on 3 devices (no room for it on the others, or in the budget)" in text
+
+
 def test_one_device_holds_all_classes_whatever_fleet_is_asked_for(capsys):
     result = planned(capsys, "--devices", "1", "--fleet", "copies")
     assert result["decided_later"] == [] and result["sub_models"][0]["kept"] == 12
