@@ -22,8 +22,10 @@ def advice_text(advice: Advice, results: Results) -> str:
     if results.fleet.asked == "auto":
         lines += [_wrapped(_own_choice(results)), ""]
 
-    head = [title.replace("\n", " ") for title in _head(advice)]
-    grid = [head, *(_cells(row, advice) for row in _shown(advice))]
+    # titles stand in two lines, the lower one next to the figures: the table fits a terminal
+    split = [title.rpartition("\n") for title in _head(advice)]
+    titles = [[upper for upper, _, _ in split], [lower for _, _, lower in split]]
+    grid = [*titles, *(_cells(row, advice) for row in _shown(advice))]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     for cells in grid:
         first, *rest = cells

@@ -418,6 +418,18 @@ def test_figures_that_lack_what_came_later_are_read(kind, tmp_path):
     assert re.search(r"fused less single: \+10.0 points \(95 % [^;]*\): better", text)
 
 
+def test_titles_of_a_terminal_stand_over_their_figures_in_two_lines():
+    manifest, results = of_every_kind()["copies"]
+    text = advice_text(advised(manifest, results), results_from_dict(results))
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.endswith("training")) - 1
+    upper, lower, one = lines[at : at + 3]
+    assert "10 devices" in lower and "MiB a" in upper and "one model of" in one
+    # right-aligned: a column ends where its titles do
+    assert upper.index("answers/s,") == lower.index("10 devices")
+    assert max(map(len, lines)) <= 130
+
+
 def test_turns_without_a_model_name_it():
     _, results = figures()
     results["turns"] = {"passes": 1, "runs": 1, "runtime": "x", "models": {"submodel-00": [1.0]}}
