@@ -13,6 +13,7 @@ from edvit_tf.data.own_files import SOUND
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.sources import find_base, read_json, shown_name, weight_files
 from edvit_tf.models.vit.huggingface import AST, LAYOUTS
+from edvit_tf.models.vit.pretrained import read_checkpoint
 
 AUTO = "auto"
 SCRATCH = "scratch"
@@ -73,14 +74,20 @@ def choose_base(asked: str, kind: str) -> ChosenBase:
             )
         return ChosenBase(source, pretrained, (f"base: {pretrained.shown}.",))
 
+    passed_over = []
     found = at_hand(kind)
-    if not found:
-        return ChosenBase(None, None, _from_scratch(kind))
-    said = [f"base: {found[0].shown} is at hand and is taken; --base scratch does without it."]
-    if len(found) > 1:
-        others = ", ".join(one.shown for one in found[1:4])
-        said.append(f"      Also at hand: {others}. --base FOLDER takes one of them.")
-    return ChosenBase(found[0].folder, found[0], tuple(said))
+    for place, one in enumerate(found):
+        problem = unreadable(one)
+        if problem is not None:
+            passed_over.append(f"base: {one.shown} is passed over: {problem}")
+            continue
+
+        said = [f"base: {one.shown} is at hand and is taken; --base scratch does without it."]
+        others = ", ".join(other.shown for other in found[place + 1 : place + 4])
+        if others:
+            said.append(f"      Also at hand: {others}. --base FOLDER takes one of them.")
+        return ChosenBase(one.folder, one, (*passed_over, *said))
+    return ChosenBase(None, None, (*passed_over, *_from_scratch(kind)))
 
 
 def at_hand(kind: str) -> list[Pretrained]:
@@ -120,6 +127,15 @@ def looked_at(folder: Path, place: str) -> Pretrained | None:
     if not isinstance(patch, int) or not isinstance(width, int) or patch < 1:
         return None
     return Pretrained(folder, str(kind), patch, width, size, place)
+
+
+def unreadable(one: Pretrained) -> str | None:
+    """Why a checkpoint's weights cannot be read; None if they can."""
+    try:
+        read_checkpoint(one.folder)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _places() -> Iterator[tuple[Path, str]]:

@@ -119,18 +119,18 @@ def _train(args) -> int:
     )
     config = changed(ready.config.replace(num_devices=NUM_DEVICES), OPTIONS, args)
     out = out_of(args, config)
-    with shown(args, None if args.dry_run else log_of(out)):
-        tell(f"{prepared_table(ready)}\n")
-        if args.dry_run:
-            dry_run(config, ready.dataset, ready.base.source)
-            return DeviceExit.DONE
-        try:
-            run_and_tell(args, config, ready.dataset, out, ready.base.source)
-            return DeviceExit.DONE
-        except KeyboardInterrupt:
-            print(
-                "\ninterrupted; finished stages are kept: the same command, without --overwrite, "
-                "goes on after the last one.",
-                file=sys.stderr,
-            )
-            return DeviceExit.INTERRUPTED
+    try:
+        with shown(args, None if args.dry_run else log_of(out)):
+            tell(f"{prepared_table(ready)}\n")
+            if args.dry_run:
+                dry_run(config, ready.dataset, ready.base.source)
+            else:
+                run_and_tell(args, config, ready.dataset, out, ready.base.source)
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes "
+            "on after the last one.",
+            file=sys.stderr,
+        )
+        return DeviceExit.INTERRUPTED
+    return DeviceExit.DONE

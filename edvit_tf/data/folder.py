@@ -35,10 +35,11 @@ OPTIONS = {
     "n_mels": 128,
     "test_fraction": 0.2,
     "validation_fraction": 0.1,
+    # every file is for the test: a folder that something is only tested on
+    "all_for_test": False,
 }
 LEAST_GROUPS = 3  # of a class: to train on, to choose by, to test on
 WINDOW_SECONDS = (0.5, 2.0)  # within which the window follows from the lengths
-SHORT_SHARE = 0.1  # of the recordings, which may be shorter than the window
 LOW_RATE_HZ = 12_000  # below it half the FFT has the same bandwidth
 
 
@@ -99,14 +100,22 @@ class Survey:
 
     @property
     def window_seconds(self) -> float:
-        """A window that nearly all recordings fill, in half seconds."""
-        typical = float(np.quantile(self.seconds, SHORT_SHARE))
+        """The length of a recording in the middle, in half seconds. A shorter window would cut
+        what is one sound, such as a word; shorter recordings are padded.
+        """
         low, high = WINDOW_SECONDS
-        return min(max(int(2 * typical) / 2, low), high)
+        return min(max(round(2 * float(np.median(self.seconds))) / 2, low), high)
 
 
-def survey(folder: str | Path, *, kind: str | None = None, group_by: str | None = None) -> Survey:
-    """Looks at a folder, or at a table of files, by headers alone.
+def survey(
+    folder: str | Path,
+    *,
+    kind: str | None = None,
+    group_by: str | None = None,
+    is_divided: bool = True,
+) -> Survey:
+    """Looks at a folder, or at a table of files, by headers alone. `is_divided` says whether it is
+    to be split, which needs several groups of each class.
 
     DataError for each of its faults: no class, one class, both kinds, nested classes, files beside
     them, too many unreadable files, a class too small to be split. ConfigError: a wrong `group_by`.
@@ -128,7 +137,8 @@ def survey(folder: str | Path, *, kind: str | None = None, group_by: str | None 
         tuple(notes),
         tuple(skipped),
     )
-    _check_sizes(found)
+    if is_divided:
+        _check_sizes(found)
     return found
 
 
@@ -139,7 +149,13 @@ def load_own(folder: str | Path | None, settings) -> Dataset:
     kind = settings["kind"] or None
     if kind not in (None, *KINDS):
         raise DataError(f"kind is {kind!r}; choose from {', '.join(KINDS)}.")
-    return own_dataset(survey(folder, kind=kind, group_by=settings["group_by"] or None), settings)
+    found = survey(
+        folder,
+        kind=kind,
+        group_by=settings["group_by"] or None,
+        is_divided=not settings["all_for_test"],
+    )
+    return own_dataset(found, settings)
 
 
 def own_dataset(found: Survey, settings) -> Dataset:
@@ -167,7 +183,10 @@ def own_dataset(found: Survey, settings) -> Dataset:
         files, read = input_files(spec), reader(spec)
 
     recordings = _recordings(found, num_windows)
-    splits = _splits(found, recordings, settings, notes)
+    if settings["all_for_test"]:
+        splits = {split: tuple(recordings) if split == "test" else () for split in SPLITS}
+    else:
+        splits = _splits(found, recordings, settings, notes)
     return Dataset(
         found.name,
         found.labels,

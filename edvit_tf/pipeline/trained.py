@@ -63,8 +63,8 @@ class Bundle:
         ]
 
     def evaluate(self, folder: str | Path, split: str = "test") -> dict:
-        """Accuracy on a split of the data it was made from ("all": every split); of another folder
-        with the same classes, on what it was not trained on (`edvit_tf.evaluate`).
+        """Accuracy on a split of the folder it was made from. With "all" every file of a folder of
+        the same classes counts that was not trained or chosen on (`edvit_tf.evaluate`).
         """
         from edvit_tf.evaluation.evaluate import evaluate
 

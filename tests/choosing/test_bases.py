@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edvit_tf.choosing import bases
 from edvit_tf.choosing.bases import at_hand, choose_base
 from edvit_tf.errors import ConfigError
 
@@ -18,6 +19,8 @@ def no_models(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    # what is told of a model here is told of its config.json
+    monkeypatch.setattr(bases, "unreadable", lambda one: None)
 
 
 def checkpoint(folder, config, numbers=10):
@@ -99,3 +102,15 @@ def test_a_base_that_is_named_is_taken_or_refused(tmp_path):
         choose_base(str(other), "pictures")
     with pytest.raises(ConfigError, match="is not there"):
         choose_base(str(tmp_path / "absent" / "x"), "pictures")
+
+
+def test_a_model_whose_weights_cannot_be_read_is_passed_over_and_said(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    for name in PLACES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "none"))
+    in_hub_cache(tmp_path / "hf/hub", "a/torn", DINO)  # one tensor, of no name that is known
+    chosen = choose_base("auto", "pictures")
+    assert chosen.source is None and "a/torn" in chosen.said[0]
+    assert "is passed over: " in chosen.said[0] and "from scratch" in chosen.said[1]

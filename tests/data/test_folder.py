@@ -89,7 +89,7 @@ def test_sound_of_each_format_is_cut_into_windows_of_its_own_rate(tmp_path, suff
                 soundfile.write(path, samples, 8000)
             else:
                 write_sound(path, samples, 8000)
-    loaded = load(folder)
+    loaded = load(folder, window_seconds=1.0)
     assert loaded.spec.sample_rate_hz == 8000 and loaded.spec.window_samples == 8000
     assert loaded.spec.n_fft == 1024
     windows = {r.id: r.num_windows for s in loaded.splits for r in loaded.recordings(s)}
@@ -99,6 +99,18 @@ def test_sound_of_each_format_is_cut_into_windows_of_its_own_rate(tmp_path, suff
     assert len(read) == 20 and not loaded.skipped
     # a tone, and not silence
     assert all(x.max() > x.min() + 10 for x in read)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "window"),
+    [([0.93, 0.98, 1.0, 1.0], 1.0), ([1, 2, 3], 2.0), ([12, 12, 30], 2.0), ([0.1, 0.2, 0.2], 0.5)],
+)
+def test_the_window_is_as_long_as_a_sound_is(tmp_path, lengths, window):
+    for c, name in enumerate(("bell", "drum")):
+        for i, seconds in enumerate(lengths):
+            samples = tone(round(4000 * seconds), 0.1 + 0.2 * c + 0.01 * i)
+            write_wav(tmp_path / name / f"{i}.wav", samples, 4000)
+    assert survey(tmp_path).window_seconds == window
 
 
 def test_rates_and_channels_are_mixed_and_the_most_common_rate_is_kept(tmp_path):

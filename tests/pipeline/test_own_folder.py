@@ -102,6 +102,17 @@ def test_a_bundle_is_evaluated_on_its_folder_as_its_run_was(trained):
     assert bundle.report() == place / "report.html"
 
 
+def test_another_folder_is_evaluated_whole_however_small(trained, tmp_path):
+    folder, place, _ = trained
+    for c, name in enumerate(("bell", "drum roll")):
+        write_wav(tmp_path / name / "new.wav", tone(8000, 0.12 + 0.4 * c), 8000)
+    found = edvit_tf.Bundle(place).evaluate(tmp_path, "all")
+    assert found["accuracy"]["recordings"] == 2
+    # of its own folder the test split alone is left
+    own = edvit_tf.Bundle(place).evaluate(folder, "all")
+    assert own["accuracy"]["recordings"] == 2 and "10 recordings that it was trained" in own["note"]
+
+
 def test_train_from_python_goes_on_where_the_command_ended(trained, small, capsys):
     folder, place, _ = trained
     bundle = edvit_tf.train(folder, devices=2, out=place, base="scratch")
