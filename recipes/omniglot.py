@@ -4,9 +4,11 @@ devices; tested on the hands of others.
 Command:    python recipes/omniglot.py --data-dir DIR
             (DIR holds <alphabet>-<character>/NNNN_DD.png, or the alphabets' folders as published)
 Fleet:      copies of one model with views, unless --fleet says otherwise
-Time:       not measured as a whole yet; the base about 7 minutes of one core of an AMD EPYC
-            (AVX-512)
-Accuracy:   not measured on the test split yet
+Time:       33 minutes summed over the stages, one core of an AMD EPYC (AVX-512) that other runs
+            shared (27 of it the base, which takes about 7 on a core of its own); 1.3 GB
+Accuracy:   test split, .tflite files, seed 0 (one seed): fused 90.08 %, four views; one model of a
+            device's size 89.26 %: level (95 % interval -0.4 to +2.1); base 88.84 %. Half of the
+            devices lost 90.0 %
 Data:       to hand: eight alphabets, 242 characters by 17 drawers each: 2,904 training, 484
             validation, 726 test drawings
 The paper:  has no Omniglot

@@ -2,7 +2,6 @@
 name, checked against the widths that the run needs.
 """
 
-import contextlib
 import hashlib
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from edvit_tf.models import ModelConfig
 from edvit_tf.pipeline.member import may_be_given, members, shared_models
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.planning.plan import Plan
+from edvit_tf.progress import listening
 
 # What numpy raises for a file that is cut off, or is no archive of arrays.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -85,7 +85,7 @@ def fitting_share(
 
 def _wanted(config: RunConfig, split: Plan, base: ModelConfig) -> list[int]:
     """Shares of the base that the models of all classes keep whose training may be replaced."""
-    with contextlib.redirect_stdout(None):  # which rivals are left out is said elsewhere
+    with listening():  # which rivals are left out is said elsewhere
         found = members(config, split, base)
     found = (*found, *shared_models(config, found, base))
     return sorted({member.kept for member in found if may_be_given(member, config, split)})

@@ -1,12 +1,11 @@
 """Listeners that show events: nothing but warnings, one JSON object a line, or what fits a log."""
 
 import json
-import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from edvit_tf.checked import finite_json
 from edvit_tf.progress.events import Event
 
 
@@ -25,7 +24,7 @@ class JsonLines:
 
     def hear(self, event: Event) -> None:
         told = {"event": event.kind, "at": round(event.at, 3), "text": event.text, **event.facts}
-        print(json.dumps(_finite(told), ensure_ascii=True, default=str), flush=True)
+        print(json.dumps(finite_json(told), default=str), flush=True)
 
 
 class LogFile:
@@ -50,14 +49,3 @@ class LogFile:
         except OSError as error:
             self._lost = True
             print(f"WARNING: no log is kept: {error}", file=sys.stderr, flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is no number: NaN and Infinity are Python's, not JSON's."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value

@@ -185,6 +185,8 @@ def _cells(row: Judged, advice: Advice) -> list[str]:
 
 
 def _training_said(way: Way) -> str:
+    if way.training.elsewhere:
+        return "elsewhere"
     seconds, macs = way.training.seconds, way.training.macs
     told = []
     if seconds is not None:

@@ -31,6 +31,7 @@ class Training:
 
     seconds: float | None = None
     macs: int | None = None
+    elsewhere: bool = False  # its weights were given (--shared-weights)
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,8 @@ def _busiest_ms(results: Results) -> float:
 
 def _single_training(results: Results) -> Training:
     """Of the single model, and of the shared model that it starts from."""
+    if "outside" in results.stage_seconds:
+        return Training(elsewhere=True)
     starts = _starts(results)
     seconds = _seconds(results, ["single", *starts[-1:]])
     return Training(seconds, results.training_macs.get("single"))

@@ -534,3 +534,11 @@ def test_what_other_sections_say_of_copies_holds():
     said = " ".join(verdict(read, compared(manifest_from_dict(manifest).fusion, read)))
     assert "softmax average" not in said and "goes on from the base" not in said
     assert results["missing_one"][0]["tflite"] == accuracy(0.4)
+
+
+def test_a_model_whose_weights_were_given_was_trained_elsewhere():
+    manifest, results = figures()
+    results["stage_seconds"] = {"outside": 0.6, "single.ffn": 11.2}
+    single = next(row for row in advised(manifest, results).rows if row.way.key == "single")
+    assert single.way.training.elsewhere and single.way.training.seconds is None
+    assert "elsewhere" in advice_text(advised(manifest, results))
