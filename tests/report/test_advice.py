@@ -541,4 +541,5 @@ def test_a_model_whose_weights_were_given_was_trained_elsewhere():
     results["stage_seconds"] = {"outside": 0.6, "single.ffn": 11.2}
     single = next(row for row in advised(manifest, results).rows if row.way.key == "single")
     assert single.way.training.elsewhere and single.way.training.seconds is None
-    assert "elsewhere" in advice_text(advised(manifest, results))
+    text = advice_text(advised(manifest, results), results_from_dict(results))
+    assert "elsewhere" in text
