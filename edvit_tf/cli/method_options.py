@@ -81,8 +81,8 @@ METHOD = (
     ),
     Option(
         "--training-budget",
-        "of the one model and the fleet together: epochs of the one model, as in 16e, or minutes, "
-        "as in 90m",
+        "epochs of the one model, as in 16e, or minutes, as in 90m: of the one model and the fleet "
+        "together; of members that do not start from it (--fleet-start cut, units), of each",
         field="training_budget",
         metavar="BUDGET",
         if_none="the fits as configured",
@@ -132,8 +132,9 @@ METHOD = (
     Option(
         "--baselines",
         f"models of all classes to train beside the fleet, from {', '.join(BASELINES)} (of a "
-        "device's size; the same by labels alone; of all files' size), each with as many training "
-        "MACs; or none",
+        "device's size; the same by labels alone; of all files' size), or none. Each has as many "
+        "training MACs as a class split; beside a joint fleet, as the one model alone, and single "
+        "then brings a second one that is trained on as much as the fleet",
         field="baselines",
         change=_baselines,
     ),

@@ -17,6 +17,7 @@ from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept
 from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import Plan, SubModelPlan
+from edvit_tf.planning.training_budget import Shares
 
 
 def training_macs(widths: ModelConfig, training: TrainConfig, samples: int) -> int:
@@ -63,11 +64,26 @@ class Budget:
         rows = own_epoch(training, self.labels, sub.classes, self.base.num_classes, 0, 0)
         return _filled(len(rows), training)
 
-    def own_share(self) -> float:
-        """Samples of one epoch of every sub-model's own fit, in epochs of the one model."""
+    def shares(self) -> Shares:
+        """What an epoch of every sub-model's own fit takes, and one of every shared model, by their
+        samples and by MACs of their widths against the one model's.
+        """
         single = self.config.shared_training or self.config.stage_training
-        own = sum(self.own_samples(sub) for sub in self.plan.sub_models)
-        return own / _filled(len(self.labels), single)
+        epoch = _filled(len(self.labels), single)
+        own = sum(self.own_samples(sub) * self._width(sub.kept) for sub in self.plan.sub_models)
+        widths = {sub.kept for sub in self.plan.sub_models}
+        return Shares(own / epoch, sum(map(self._width, widths)))
+
+    def _width(self, kept: int) -> float:
+        """MACs of a model of all classes of so many shares, in those of the one model."""
+
+        def macs(kept: int) -> int:
+            heads = self.config.pruning.heads
+            return architecture(self.base).macs(
+                self.base.pruned(kept, self.base.num_classes, heads)
+            )
+
+        return macs(kept) / macs(single_kept(self.config, self.plan, self.base))
 
     def fleet(self) -> dict[str, int]:
         """MACs of the fleet's training: "shared" and "group" with shared models, else those of each

@@ -13,6 +13,7 @@ from edvit_tf.config import BASELINES, RunConfig
 from edvit_tf.errors import AccuracyError, DataError, ExportError, OutputError
 from edvit_tf.export.parity import LARGEST, LARGEST_OF_SPREAD, SPREAD_TIMES, TOLERANCES
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.pipeline.member import LONGER
 from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.planning.plan import Plan, plan_groups, starting_heads
 
@@ -115,7 +116,7 @@ def check_parity(figures: dict, target: str) -> None:
     parts = dict(figures["parity"])
 
     # Sub-models and fusion are there already; the models beside them carry a figure of their own.
-    for name in ("base", *BASELINES):
+    for name in ("base", *BASELINES, LONGER):
         if name in figures:
             parts[name] = figures[name]["parity"]
 

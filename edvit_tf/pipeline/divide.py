@@ -35,14 +35,14 @@ def divide(run: Run, folder: Path) -> dict:
     seconds = _epoch_seconds(run) if asked.endswith("m") else None
     epochs = in_epochs(asked, seconds)
 
-    members, own_share = 1, None
+    members, shares = 1, None
     if run.splits_classes:
         labels = Split(run.stages, "train").labels
-        own_share = Budget(run.config, run.base, run.split, labels).own_share()
+        shares = Budget(run.config, run.base, run.split, labels).shares()
     else:
         members = len(planned_fleet(run.config, run.base, run.split).sub_models)
     cuts = len(architecture(run.base).CUTS)
-    found = divided(run.config, epochs, cuts, members, own_share)
+    found = divided(run.config, epochs, cuts, members, shares)
 
     tell(f"budget: {asked} is {epochs:.3g} epochs of the one model")
     return {

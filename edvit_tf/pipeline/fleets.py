@@ -1,22 +1,14 @@
-"""The fleet of a run: which kind, once the one model is known, where its members stand, and the
-training of members of all classes as one.
-"""
+"""The fleet of a run: which kind, once the one model is known, and where its members stand."""
 
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from edvit_tf.config import TrainConfig
-from edvit_tf.device.model.view import View
-from edvit_tf.evaluation.accuracy import accuracy, group_accuracy
-from edvit_tf.pipeline.budget import training_macs
+from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.pipeline.inputs import Split
-from edvit_tf.pipeline.member import Member
-from edvit_tf.pipeline.stage import BUDGET, TOGETHER, Run, Stage
+from edvit_tf.pipeline.stage import BUDGET, EQUAL, TOGETHER, Run, Stage
 from edvit_tf.pipeline.starts import STARTS, starts
-from edvit_tf.pipeline.store import stage_seed
-from edvit_tf.pipeline.views import seen, views
+from edvit_tf.pipeline.together import checkpoint_of, equal, fleet_training, together
+from edvit_tf.pipeline.views import views
 from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, Choice, choose_fleet, plan_of_all, too_short
 from edvit_tf.progress import tell
 from edvit_tf.report.tables import plan_table
@@ -38,8 +30,15 @@ def make_fleet(run: Run, is_picture: bool) -> None:
         if run.config.fleet_start != "model":
             run.make(Stage(STARTS, ("base", *before), starts))
             before = (*before, STARTS)
-        run.make(Stage(TOGETHER, before, together))
-        _checkpoint(run).unlink(missing_ok=True)
+        _make_resumable(run, Stage(TOGETHER, before, together))
+        if run.has_equal:
+            _make_resumable(run, Stage(EQUAL, ("base", *before, TOGETHER), equal))
+
+
+def _make_resumable(run: Run, stage: Stage) -> None:
+    """Makes a stage that keeps a checkpoint, which goes when the stage is done."""
+    run.make(stage)
+    checkpoint_of(run, stage.name).unlink(missing_ok=True)
 
 
 def fleet(run: Run, folder: Path) -> dict:
@@ -88,88 +87,6 @@ def _chosen(run: Run, gap: float | None) -> Choice:
     if asked == "joint" and epochs < BREAK_EVEN_EPOCHS:
         return too_short(epochs)
     return Choice(asked, "asked for")
-
-
-def together(run: Run, folder: Path) -> dict:
-    """Members of all classes that start from the one model, or where `starts` put them, trained on
-    as one, each with its own view; distilled from the base.
-    """
-    from edvit_tf.training.batches import group_targets, repeated_epoch
-    from edvit_tf.training.together import fit_together
-
-    training = fleet_training(run)
-    seed = stage_seed(run.config, TOGETHER)
-    train = Split(run.stages, "train")
-    stored = run.stages.arrays("teacher", "teacher.npz")
-    count = run.base.num_classes
-
-    start = _start(run)
-    weights, history = fit_together(
-        [member.widths for member in run.sub_models],
-        start,
-        train.x,
-        group_targets(
-            train.labels,
-            stored["train_probabilities"],
-            tuple(range(count)),
-            count,
-            training.distillation,
-            training.label_smoothing,
-        ),
-        run.given_views,
-        training,
-        own_weight=run.config.own_weight,
-        missing_rate=run.config.fleet_missing_rate,
-        epoch_indices=lambda epoch: repeated_epoch(
-            len(train.labels), len(train.labels), seed, epoch
-        ),
-        seed=seed,
-        features=stored["train_features"],
-        checkpoint=_checkpoint(run),
-    )
-
-    # Each sample goes through every member, forward and backward.
-    history["macs"] = 0
-    accuracies = {}
-    found = zip(run.sub_models, run.given_views, start, weights, strict=True)
-    for member, view, first, own in found:
-        history["macs"] += training_macs(member.widths, training, history["samples"])
-        before = _alone(run, member, first, view)
-        accuracies[member.name] = {
-            "before": before,
-            "cut": before,
-            "fit": _alone(run, member, own, view),
-        }
-        np.savez(folder / member.weights_file, **own)
-    return {"history": history, "accuracy": accuracies}
-
-
-def _start(run: Run) -> list[dict]:
-    """The weights with which each member begins."""
-    if run.config.fleet_start == "model":
-        return [run.fitted_weights(run.single)] * len(run.sub_models)
-    return [run.stages.arrays(STARTS, member.weights_file) for member in run.sub_models]
-
-
-def _alone(run: Run, member: Member, weights: dict, view: View) -> dict:
-    """Validation accuracy of a member under its view, as `group_accuracy` gives it."""
-    from edvit_tf.training.train import predict
-
-    validation = Split(run.stages, "validation")
-    logits = predict(member.widths, weights, seen(validation.x, view))["logits"]
-    return group_accuracy(logits, validation.labels, member.classes)
-
-
-def _checkpoint(run: Run) -> Path:
-    """Where a long fit of all members keeps what it has; a stage's own folder is emptied when a
-    killed run is started again.
-    """
-    return run.stages.folder / f"{TOGETHER}.checkpoint"
-
-
-def fleet_training(run: Run) -> TrainConfig:
-    """The fit of members that are trained together."""
-    return run.config.fleet_training or run.config.stage_training
 
 
 def _single_validation(run: Run) -> dict | None:

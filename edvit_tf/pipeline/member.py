@@ -22,6 +22,7 @@ SHARED = "shared"  # of all classes; others start from it
 SINGLE = "single"  # of all classes, of a device's size (`single_kept`)
 PLAIN = "plain"  # the same, trained by labels alone
 TOTAL = "total"  # of all classes, as large as all the fleet's files together
+LONGER = "equal"  # SINGLE's widths, trained on as much as all members of a joint fleet
 
 HEAD = "head"  # the first step of a member that starts from the base
 GROUP = "group"  # the step of a member that starts from a shared model
@@ -53,7 +54,7 @@ class Member:
     @property
     def is_rival(self) -> bool:
         """Whether the fleet is compared with it."""
-        return self.kind in (SINGLE, PLAIN, TOTAL)
+        return self.kind in (SINGLE, PLAIN, TOTAL, LONGER)
 
     @property
     def size_bytes(self) -> int:
@@ -133,6 +134,13 @@ def copies(single: Member, plan: Plan) -> list[Member]:
 def trained_together(plan: Plan, stage: str) -> list[Member]:
     """The sub-models of a plan, each with weights of its own from one stage of them all."""
     return _made_of(plan, lambda name: (stage, f"{name}.npz"))
+
+
+def trained_longer(single: Member, stage: str) -> Member:
+    """The rival of SINGLE's widths whose weights a stage of its own has."""
+    return Member(
+        LONGER, LONGER, single.classes, single.kept, single.widths, made_of=(stage, WEIGHTS)
+    )
 
 
 def _made_of(plan: Plan, source: Callable[[str], tuple[str, str]]) -> list[Member]:

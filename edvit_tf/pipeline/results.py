@@ -5,8 +5,8 @@ import platform
 from pathlib import Path
 
 from edvit_tf.models import costs
-from edvit_tf.pipeline.member import PLAIN, SINGLE, Member
-from edvit_tf.pipeline.stage import TOGETHER, Run
+from edvit_tf.pipeline.member import LONGER, PLAIN, SINGLE, Member
+from edvit_tf.pipeline.stage import EQUAL, TOGETHER, Run
 from edvit_tf.progress import warn
 
 _MEASURED = (
@@ -85,6 +85,8 @@ def steps_of(run: Run, member: Member) -> list[dict]:
     """What each step of a member came to, in order: of one that is made of the one model, or starts
     from it, the one model's too.
     """
+    if member.kind == LONGER:
+        return [{"stage": EQUAL, **run.stages.result(EQUAL)}]
     if member.made_of is not None:
         own = [] if run.kind == "copies" else [{"stage": TOGETHER, **_together(run, member)}]
         before = steps_of(run, run.single) if run.is_of_single else []
@@ -119,11 +121,11 @@ def training_macs_of(run: Run) -> dict:
     fleet, and once for each rival that starts from it.
     """
     ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
-    fleet = sum(_spent(run, name) for name in ending)
+    fleet = run.macs_of(*ending)
     if run.is_of_single:
         fleet += _member_spent(run, run.single)
     if run.kind == "joint":
-        fleet += _spent(run, TOGETHER)
+        fleet += run.macs_of(TOGETHER)
     fleet += sum(_member_spent(run, member) for member in run.sub_models)
 
     # A shared model that several start from is counted once.
@@ -135,12 +137,15 @@ def training_macs_of(run: Run) -> dict:
         # The cuts that PLAIN starts from are among its own steps.
         start = None if rival.kind == PLAIN else rival.starts_from
         spent[rival.kind] = _shared_spent(run, start) + _member_spent(run, rival)
+    if run.has_equal:
+        before = _member_spent(run, run.single) if run.is_of_single else 0
+        spent[LONGER] = before + run.macs_of(EQUAL)
 
     return spent
 
 
 def _member_spent(run: Run, member: Member) -> int:
-    return sum(_spent(run, member.stage(step)) for step in member.steps)
+    return run.macs_of(*(member.stage(step) for step in member.steps))
 
 
 def _shared_spent(run: Run, name: str | None) -> int:
@@ -149,10 +154,6 @@ def _shared_spent(run: Run, name: str | None) -> int:
         if member.name == name:
             return _member_spent(run, member)
     return 0
-
-
-def _spent(run: Run, stage: str) -> int:
-    return run.stages.result(stage)["history"].get("macs", 0)
 
 
 def _base(run: Run, origin: str | None, figures: dict) -> dict:

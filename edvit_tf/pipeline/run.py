@@ -176,7 +176,11 @@ def _stages_to_come(now: Run, has_outside: bool) -> int:
     """
     of_members = sum(len(member.steps) for member in (*now.shared, *now.members))
     chosen = 1 + (now.config.views == "auto" and now.single is not None)
-    asked = now.config.fleet == "joint"
+    asked = 0
+    if now.config.fleet == "joint":
+        from_single = now.config.fleet_start == "model"
+        # where its members start, or the rival of equal training, which comes only after these
+        asked = 1 + (not from_single or "single" in now.config.baselines)
     # features, fusion, calibration, bundle, measure; and a training of all that was asked for. What
     # the fleet is of a run that chooses it is not known yet.
     last = 5 + asked + (now.config.fusion == "joint")

@@ -16,6 +16,7 @@ from edvit_tf.pipeline.member import (
     may_be_given,
     members,
     shared_models,
+    trained_longer,
     trained_together,
 )
 from edvit_tf.pipeline.store import Stages
@@ -25,6 +26,7 @@ from edvit_tf.planning.plan import Plan
 BUDGET = "budget"  # the stage that divides a training budget (`divide.py`)
 OUTSIDE = "outside"  # the stage of weights that were trained elsewhere (`outside.py`)
 TOGETHER = "together"  # the stage of members of all classes that are trained on as one fleet
+EQUAL = "equal"  # the stage of the one model that is trained on as much as all of these
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Run:
     @property
     def single(self) -> Member | None:
         """The one model of all classes, of a device's size."""
-        return next((member for member in self.rivals if member.kind == SINGLE), None)
+        return next((member for member in self.members if member.kind == SINGLE), None)
 
     @cached_property
     def chosen_views(self) -> tuple[View, ...]:
@@ -155,7 +157,21 @@ class Run:
 
     @property
     def rivals(self) -> tuple[Member, ...]:
-        return tuple(member for member in self.members if member.is_rival)
+        """What the fleet is compared with; known once the fleet is."""
+        found = tuple(member for member in self.members if member.is_rival)
+        if self.has_equal:
+            found += (trained_longer(self.single, EQUAL),)
+        return found
+
+    @cached_property
+    def has_equal(self) -> bool:
+        """Whether a rival is trained on as much as the members of a joint fleet together: where
+        SINGLE was asked for, and the fleet has more training than it.
+        """
+        if self.kind != "joint" or SINGLE not in self.config.baselines:
+            return False
+        alone = self.macs_of(*(self.single.stage(step) for step in self.single.steps))
+        return self.is_of_single or self.macs_of(TOGETHER) > alone
 
     @cached_property
     def shared(self) -> tuple[Member, ...]:
@@ -212,6 +228,10 @@ class Run:
         if self.is_joint and member.is_sub_model:
             return self.stages.arrays("joint", f"{member.name}.npz")
         return self.fitted_weights(member)
+
+    def macs_of(self, *stages: str) -> int:
+        """MACs of the fits of these finished stages."""
+        return sum(self.stages.result(name)["history"].get("macs", 0) for name in stages)
 
     def make(self, *stages: Stage) -> None:
         """Makes what is not there yet, one after the other."""

@@ -16,6 +16,27 @@ STARTS = "starts"  # the stage
 
 def starts(run: Run, folder: Path) -> dict:
     """Weights of every member, cut from the base as config.fleet_start says; nothing is trained."""
+    # members follow the class groups of the split: who deals by them deals what differs most
+    groups = [tuple(range(run.base.num_classes))]
+    if run.config.fleet_start == "units":
+        split = [sub.classes for sub in run.split.sub_models]
+        groups = [split[j % len(split)] for j in range(len(run.sub_models))]
+
+    cut = _cuts(run, groups)
+    if len(cut) == 1:
+        cut = cut * len(run.sub_models)
+    for member, own in zip(run.sub_models, cut, strict=True):
+        np.savez(folder / member.weights_file, **own)
+    return {"start": run.config.fleet_start, "groups": [list(group) for group in groups]}
+
+
+def cut_alike(run: Run) -> dict:
+    """Weights of one model that keeps the units that are best for all classes."""
+    return _cuts(run, [tuple(range(run.base.num_classes))])[0]
+
+
+def _cuts(run: Run, groups: list[tuple[int, ...]]) -> list[dict]:
+    """Weights of a cut for each of these groups of classes, at the one model's widths."""
     from edvit_tf.pruning.dealt import dealt_cuts
     from edvit_tf.training.batches import group_epoch, repeated_epoch
 
@@ -23,13 +44,6 @@ def starts(run: Run, folder: Path) -> dict:
     seed = stage_seed(config, STARTS)
     train = Split(run.stages, "train")
     count = run.base.num_classes
-    every = tuple(range(count))
-
-    # members follow the class groups of the split: who deals by them deals what differs most
-    groups = [every]
-    if config.fleet_start == "units":
-        split = [sub.classes for sub in run.split.sub_models]
-        groups = [split[j % len(split)] for j in range(len(run.sub_models))]
 
     def inputs(rows: np.ndarray, most: int) -> np.ndarray:
         return np.asarray(train.x[np.sort(rows[:most])])
@@ -41,16 +55,11 @@ def starts(run: Run, folder: Path) -> dict:
     rows = repeated_epoch(len(train.labels), len(train.labels), seed, 0)
     mending = inputs(rows, config.repair_samples or config.calibration_samples)
 
-    widths, weights = _with_head(run, every)
+    widths, weights = _with_head(run, tuple(range(count)))
     target = run.single.widths
-    cut = dealt_cuts(
+    return dealt_cuts(
         widths, weights, target, groups, scored, config.pruning, mending=mending, seed=seed
     )
-    if len(cut) == 1:
-        cut = cut * len(run.sub_models)
-    for member, own in zip(run.sub_models, cut, strict=True):
-        np.savez(folder / member.weights_file, **own)
-    return {"start": config.fleet_start, "groups": [list(group) for group in groups]}
 
 
 def _with_head(run: Run, every: tuple[int, ...]) -> tuple:

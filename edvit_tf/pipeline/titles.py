@@ -15,7 +15,9 @@ WORDS = {
     "outside": "weights from outside",
     "views": "views, chosen on validation data",
     "fleet": "kind of fleet",
+    "starts": "cuts from which the fleet's members start",
     "together": "fleet, trained together",
+    "equal": "one model, trained as much as the fleet",
     "features": "features of the sub-models",
     "fusion": "fusion of the sub-models",
     "joint": "fusion and sub-models, trained together",
@@ -34,7 +36,7 @@ STEPS = {
 }
 MEMBERS = {
     "single": "one model of a device's size",
-    "plain": "one model of a device's size, not cut",
+    "plain": "one model of a device's size, not distilled",
     "total": "one model of all files' size",
 }
 

@@ -35,23 +35,33 @@ def in_epochs(budget: str, epoch_seconds: float | None = None) -> float:
     return amount * 60 / epoch_seconds
 
 
+@dataclass(frozen=True)
+class Shares:
+    """What an epoch of a class split's fits takes, in epochs of the one model."""
+
+    own: float  # of every sub-model's own fit
+    shared: float = 1.0  # of every model of all classes where these start, one a width
+
+
 def divided(
-    config: RunConfig, epochs: float, num_cuts: int, members: int, own_share: float | None
+    config: RunConfig, epochs: float, num_cuts: int, members: int, shares: Shares | None
 ) -> Division:
     """The configuration with fits that take `epochs` of the one model in all, or a part of an epoch
     less; the one model has one at least.
 
-    A class split, whose sub-models see `own_share` epochs of all samples between them in an epoch
-    of their own (None: the fleet is no class split), gives them the fits that are configured, or as
-    many epochs of those as there is room for, and the shared training the rest: ConfigError where
-    one each is too much. Copies give all of it to the one model. `members` that are trained
-    together get half of it, if that is enough for them to win over the one model by; what their
-    whole epochs leave is the one model's.
+    A class split, of which `shares` says what an epoch of its fits takes (None: the fleet is no
+    class split), gives its sub-models the fits that are configured, or as many epochs of those as
+    there is room for, and the shared training the rest: ConfigError where one each is too much.
+    Copies give all of it to the one model. `members` that are trained together from the one model
+    get half of it, if that is enough for them to win over the one model by; what their whole epochs
+    leave is the one model's. Members that start from cuts owe the one model nothing: they get all
+    of it, and so does the one model, which is their rival.
     """
-    if own_share is not None:
-        return Division(_of_split(config, epochs, num_cuts, own_share), 0.0)
+    if shares is not None:
+        return Division(_of_split(config, epochs, num_cuts, shares), 0.0)
 
-    each = (1 - SINGLES_PART) * epochs / members
+    from_single = config.fleet_start == "model"
+    each = (1 - SINGLES_PART if from_single else 1) * epochs / members
     if config.fleet != "joint" or each < BREAK_EVEN_EPOCHS:
         member_epochs = each if config.fleet == "joint" else 0.0
         return Division(_of_single(config, epochs, num_cuts), member_epochs)
@@ -59,7 +69,8 @@ def divided(
     own = _whole(each)
     training = config.fleet_training or config.stage_training
     config = config.replace(fleet_training=training.replace(epochs=own))
-    return Division(_of_single(config, epochs - members * own, num_cuts), float(own))
+    left = epochs - members * own if from_single else epochs
+    return Division(_of_single(config, left, num_cuts), float(own))
 
 
 def _of_single(config: RunConfig, epochs: float, num_cuts: int) -> RunConfig:
@@ -74,15 +85,15 @@ def _of_single(config: RunConfig, epochs: float, num_cuts: int) -> RunConfig:
     return config.replace(shared_training=training)
 
 
-def _of_split(config: RunConfig, epochs: float, num_cuts: int, share: float) -> RunConfig:
-    """The sub-models' own fits, of `share` epochs each time, and a shared training before them."""
+def _of_split(config: RunConfig, epochs: float, num_cuts: int, shares: Shares) -> RunConfig:
+    """The sub-models' own fits, and a shared training before them."""
     own = config.stage_training
     if config.shared_training is None:
-        least = num_cuts * share
+        least = num_cuts * shares.own
         count = _whole(epochs / least)
     else:
-        least = 1 + share if own.epochs else 1.0
-        count = min(own.epochs, _whole((epochs - 1) / share))
+        least = shares.shared + (shares.own if own.epochs else 0)
+        count = min(own.epochs, _whole((epochs - shares.shared) / shares.own))
 
     if epochs < least and not math.isclose(epochs, least):
         raise ConfigError(
@@ -93,7 +104,7 @@ def _of_split(config: RunConfig, epochs: float, num_cuts: int, share: float) -> 
     config = config.replace(stage_training=own.replace(epochs=count))
     if config.shared_training is None:
         return config
-    left = max(1, _whole(epochs - count * share))
+    left = max(1, _whole((epochs - count * shares.own) / shares.shared))
     return config.replace(shared_training=config.shared_training.replace(epochs=left))
 
 

@@ -85,10 +85,15 @@ def advice(manifest: Manifest, results: Results, folder: Path | None = None) -> 
     )
 
 
+# One model on each device, which answers for itself; then fleets.
+ALONE = ("single", "equal")
+SIMPLEST_FIRST = (*ALONE, *KINDS)
+
+
 def _taken(by: dict[str, Way], pairs: Pairs) -> Way:
     """The simplest way that no other of a device's size is better than."""
     taken = by["single"]
-    for key in KINDS:
+    for key in SIMPLEST_FIRST:
         if key in by and pairs.compare(by[key], taken).state == BETTER:
             taken = by[key]
     return taken
@@ -111,6 +116,11 @@ def _sentence(results: Results, taken: Way, devices: int) -> str:
     if taken.key == "single":
         name = results.rival_name("single")
         return f"Take {name}, on each device for itself: {share} of the test {results.data.noun}s."
+    if taken.key == "equal":
+        return (
+            "Take one model trained as much as the joint fleet, on each device for itself: "
+            f"{share} of the test {results.data.noun}s."
+        )
     name = {
         "copies": f"{taken.answering} copies of one model, each with its own view",
         "classes": f"the class split, {taken.answering} sub-models",
@@ -123,15 +133,15 @@ def _reasons(
     results: Results, by: dict[str, Way], taken: Way, pairs: Pairs, devices: int
 ) -> list[str]:
     """How the recommended way stands against each of the others, the simplest first."""
-    said = [_stands(results, taken, by[key], pairs) for key in ("single", *KINDS) if key in by]
+    said = [_stands(results, taken, by[key], pairs) for key in SIMPLEST_FIRST if key in by]
     said = [one for one in said if one]
 
-    if taken.key == "single" and devices > 1:
+    if taken.key in ALONE and devices > 1:
         said.append(
             f"So each of the {devices} devices answers for itself: {devices} times as many inputs "
             "a second as one, and as long as one of them is left."
         )
-    elif taken.answers_per_second and by["single"].answers_per_second:
+    elif taken.key not in ALONE and taken.answers_per_second and by["single"].answers_per_second:
         said.append(
             f"The price: all {devices} devices together answer "
             f"{number(taken.answers_per_second)} inputs a second, with one model each "
@@ -192,6 +202,7 @@ def _stands(results: Results, taken: Way, other: Way, pairs: Pairs) -> str:
     found = pairs.compare(taken, other)
     name = {
         "single": "one of a device's models alone",
+        "equal": "one model of equal training",
         "copies": "copies of it with views",
         "classes": "the class split",
         "joint": "the joint fleet",
@@ -201,8 +212,13 @@ def _stands(results: Results, taken: Way, other: Way, pairs: Pairs) -> str:
         WORSE: "It is worse than",
         LEVEL: f"It {LEVEL} from",
     }[found.state]
-    simpler = ", and is simpler" if found.state == LEVEL and taken.key == "single" else ""
+    simpler = ", and is simpler" if found.state == LEVEL and _is_simpler(taken, other) else ""
     return f"{how} {name}{simpler}: {change_said(found)}."
+
+
+def _is_simpler(one: Way, other: Way) -> bool:
+    """Whether a way answers by fewer models, or by one with less training."""
+    return one.key in ALONE and SIMPLEST_FIRST.index(one.key) < SIMPLEST_FIRST.index(other.key)
 
 
 def _beside_base(base: Way, taken: Way, pairs: Pairs) -> str:

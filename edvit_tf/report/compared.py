@@ -26,6 +26,7 @@ from edvit_tf.report.results import Results
 SHORT = {
     "base": "base",
     "single": "single model",
+    "equal": "equal training",
     "plain": "not distilled",
     "total": "of all files' size",
     "copies": "copies, views",

@@ -286,6 +286,7 @@ class Fleet:
     kind: str = "classes"  # of a version that knew no other
     asked: str = ""
     reason: str = ""
+    start: str | None = None  # of a joint fleet, one of FLEET_STARTS
     gap: float | None = None  # accuracy of the base less that of the single model, validation
     single_validation: float | None = None
     views: tuple[dict[str, Any] | None, ...] = ()  # of each sub-model

@@ -1,5 +1,6 @@
 """The ways to use the devices of a bundle, each with what it gives and what it costs: one model,
-copies of it with views, the class split, the joint fleet, the whole base.
+the same trained as much as a joint fleet, copies of it with views, the class split, the joint
+fleet, the whole base.
 
 A way that the run did not measure is there too, with nothing but its name.
 """
@@ -40,7 +41,7 @@ class Way:
     measured.
     """
 
-    key: str  # "single", "copies", "classes", "joint", "base"
+    key: str  # "single", "equal", "copies", "classes", "joint", "base"
     name: str
     answering: int = 1  # members that one answer takes
     devices: int = 1  # that hold one
@@ -62,7 +63,10 @@ def ways(manifest: Manifest, results: Results) -> list[Way]:
     rows = {row.key: row for row in compared(manifest.fusion, results)}
     devices = device_count(manifest, results)
 
-    found = [_single(results, rows, devices), *_copies(results, rows, devices)]
+    found = [_single(results, rows, devices)]
+    if "equal" in results.rivals:
+        found.append(_equal(results, rows["equal"], devices))
+    found += _copies(results, rows, devices)
     for kind in ("classes", "joint"):
         if kind == results.fleet.kind:
             found.append(_fleet(results, rows, devices))
@@ -85,6 +89,16 @@ def _single(results: Results, rows: dict[str, Compared], devices: int) -> Way:
 
     model = results.rivals["single"]
     return _whole_model("single", name, model, rows["single"], devices, _single_training(results))
+
+
+def _equal(results: Results, row: Compared, devices: int) -> Way:
+    """One model that was trained as much as the joint fleet: from where its members start."""
+    names = ["equal"]
+    if results.fleet.start == "model":
+        names += ["single", *_starts(results)]
+    training = Training(_seconds(results, names), results.training_macs.get("equal"))
+    name = results.rival_name("equal")
+    return _whole_model("equal", name, results.rivals["equal"], row, devices, training)
 
 
 def _base(results: Results, row: Compared, devices: int) -> Way:

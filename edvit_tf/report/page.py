@@ -287,6 +287,8 @@ def _seconds(results: Results) -> str:
     members: dict[str, tuple[Step, ...]] = {sub.name: sub.stages for sub in own}
     members |= {key: model.stages for key, model in results.rivals.items()}
     members = {name: steps for name, steps in members.items() if steps}
+    # the one model that was trained on has a stage of its own, which is told below
+    members.pop("equal", None)
     names = [step.stage for steps in list(members.values())[:1] for step in steps]
 
     rows = []
@@ -302,9 +304,22 @@ def _seconds(results: Results) -> str:
             whole.append(f"{name} {number(value)} s")
 
     return table(["seconds of a stage", *names, "samples seen\nafter the base"], rows) + note(
-        f"{'; '.join(whole)}; all stages {number(results.seconds)} s. The single model is given as "
-        "many training samples as the fleet's sub-models see together, one of another size as many "
-        "as cost the same MACs."
+        f"{'; '.join(whole)}; all stages {number(results.seconds)} s. {_equal_training(results)}"
+    )
+
+
+def _equal_training(results: Results) -> str:
+    """How the rivals' training was made equal to the fleet's."""
+    if results.fleet.kind == "copies":
+        return "The fleet is the single model: both have the same training."
+    if results.fleet.kind == "joint":
+        return (
+            "The members' training together comes on top of the single model's; the model of "
+            "equal training, where there is one, has as many samples as all members together."
+        )
+    return (
+        "The single model is given as many training samples as the fleet's sub-models see "
+        "together, one of another size as many as cost the same MACs."
     )
 
 

@@ -41,6 +41,7 @@ MADE = tuple(kind for kind in FLEETS if kind != "auto")
 RIVALS = {
     "single": "one model of a device's size",
     "plain": "the same, not distilled",
+    "equal": "one model, equal training",
     "total": "one model of all files' size",
 }
 

@@ -69,8 +69,8 @@ def _together(results: Results) -> str:
         return ""
     head = ["balanced, %", f"together\nbefore {ARROW} after"]
     return table(head, rows) + note(
-        "Validation windows, each member alone under its own view: as the one model is, from which "
-        "all start, and after they were trained together."
+        "Validation windows, each member alone under its own view: as it started, and after all "
+        "were trained together; equal: the one model, trained on as much as all of them."
     )
 
 

@@ -25,6 +25,7 @@ COLUMNS = (
     "fused",
     "average",
     "single",
+    "equal\ntraining",
     "copies,\nviews",
     "not\ndistilled",
     "of all\nfiles' size",
@@ -191,7 +192,7 @@ def _cells(row: dict) -> list:
     fused, single = models["fused"], models.get("single")
 
     shares = []
-    for key in ("fused", "average", "single", "copies", "plain", "total", "base"):
+    for key in ("fused", "average", "single", "equal", "copies", "plain", "total", "base"):
         known = key in models
         shares.append(percent(models[key]["accuracy"], count) if known else "-")
 

@@ -172,15 +172,20 @@ def stages_table(results: Results) -> str:
         lines.append(f"{line}  {few(labels, max(30, LINE - 2 - len(line)), 'classes')}")
 
     for name, step in together_rows(results):
-        lines.append(f"{name:<24}trained together: {stage_cell(step, ('cut', 'fit'), ' -> ')}")
+        did = "trained on" if step.stage == "equal" else "trained together"
+        lines.append(f"{name:<24}{did}: {stage_cell(step, ('cut', 'fit'), ' -> ')}")
     return "\n".join(lines)
 
 
 def together_rows(results: Results) -> list[tuple[str, Step]]:
-    """(name, what its training with the others came to) of each member of a joint fleet."""
+    """(name, what its training with the others came to) of each member of a joint fleet, and of the
+    one model that was trained on as much.
+    """
     rows = []
     for sub in results.sub_models:
         rows += [(sub.name, step) for step in sub.stages if step.stage == "together"]
+    for key, model in results.rivals.items():
+        rows += [(key, step) for step in model.stages if step.stage == "equal"]
     return rows
 
 

@@ -35,6 +35,14 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
     )
     said += _training_said(results)
 
+    if "equal" in by:
+        equal = by["equal"]
+        said.append(
+            "One model of a device's size that was trained as much as the fleet reaches "
+            f"{percent(equal.accuracy.recording, count)}; the difference is "
+            f"{_state_said(compare(results, equal))}."
+        )
+
     if "total" in by:
         total = by["total"]
         said.append(

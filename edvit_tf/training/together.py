@@ -48,6 +48,7 @@ def fit_together(
     features: np.ndarray | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    title: str = TITLE,
 ) -> tuple[list[Weights], dict]:
     """Trains N models of all classes, of one width or several, on `targets` (n, classes); returns
     their weights and a history as `train.fit` gives it.
@@ -55,7 +56,8 @@ def fit_together(
     "samples" counts inputs, each of which passes through every member. `features` (n, f) are the
     base's, for train.feature_distillation. `checkpoint` is a file that is written every so many
     seconds and in the end: a killed fit goes on from it, with the weights of an unbroken one; who
-    stored the weights removes it. Raises TrainingError as soon as a loss is no number.
+    stored the weights removes it. `title` names the fit in what is printed. Raises TrainingError as
+    soon as a loss is no number.
     """
     precision = resolved(train.precision)
     if train.epochs == 0:
@@ -106,14 +108,14 @@ def fit_together(
         chosen,
         train,
         steps_an_epoch(len(epoch_indices(0)), train.batch_size),
-        title=TITLE,
-        note=f"{len(configs)} members",
+        title=title,
+        note=f"{len(configs)} members" if len(configs) > 1 else "one model",
         precision=precision,
         checkpoint=kept_up,
     )
     fitted = stacks.weights_of(configs, variables, weights)
     for own in fitted:
-        check_weights(own, TITLE, train, precision)
+        check_weights(own, title, train, precision)
     return fitted, history
 
 

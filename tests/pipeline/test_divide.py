@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.config import DataConfig, DeviceSpec, RunConfig, TrainConfig
+from edvit_tf.models import architecture
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.pipeline import divide
+from edvit_tf.pipeline.budget import Budget
 from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.fleets import _chosen
 from edvit_tf.pipeline.stage import Run
@@ -82,3 +84,18 @@ def test_a_class_split_is_counted_by_what_its_own_epochs_have(tmp_path, monkeypa
     )
     run = with_budget(opened(tmp_path, config))
     assert (run.config.stage_training.epochs, run.config.shared_training.epochs) == fits
+
+
+def test_a_class_split_of_two_widths_keeps_to_its_budget(tmp_path, monkeypatch):
+    """Of devices of two sizes: a shared model for each width, the narrower one for fewer MACs."""
+    labels = np.arange(256) % 4
+    monkeypatch.setattr(divide, "Split", lambda *_: SimpleNamespace(labels=labels))
+    one, two = (architecture(BASE).file_bytes(BASE.pruned(kept, 3, "keep")) for kept in (1, 2))
+    devices = (DeviceSpec("large", two + 100), DeviceSpec("small", one + 100))
+    config = RUN.replace(fleet="classes", devices=devices, start_heads=2, training_budget="12e")
+    run = with_budget(opened(tmp_path, config))
+    assert len({sub.kept for sub in run.split.sub_models}) == 2
+    shares = Budget(run.config, BASE, run.split, labels).shares()
+    fits = run.config.stage_training.epochs, run.config.shared_training.epochs
+    assert 1 < shares.shared < 2
+    assert 11 - shares.shared < fits[0] * shares.own + fits[1] * shares.shared <= 12

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.evaluation.evaluate import evaluate
+from edvit_tf.pipeline.stage import Run
 from tests.support.commands import run_device, run_host
 
 RECIPE = ("tests/support/fleet_recipe.py", "--smoke", "--synthetic")
@@ -30,7 +32,8 @@ def copies(tmp_path_factory):
 def joint(copies):
     out = copies.with_name("joint")
     work = copies.with_name("copies.work")
-    done = run_host(*RECIPE, "--fleet", "joint", "--out", out, "--reuse", work)
+    made = ("--fleet", "joint", "--baselines", "single")
+    done = run_host(*RECIPE, *made, "--out", out, "--reuse", work)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[single.ffn] taken from" in done.stdout  # the one model of both
     return out
@@ -90,6 +93,37 @@ def test_a_fleet_trained_together_starts_from_the_one_model(copies, joint):
     assert spent["fleet"] == spent["single"] + steps[-1]["history"]["macs"]
     assert told["members_samples"] == [sum(s["history"].get("samples", 0) for s in steps)] * 3
     assert not list(joint.with_name("joint.work").glob("*.checkpoint*"))
+
+
+def test_a_joint_fleet_has_a_rival_that_was_trained_on_as_much(joint):
+    told = results(joint)
+    step, spent = told["equal"]["stages"][0], told["training_macs"]
+    assert spent["equal"] == spent["fleet"] > spent["single"]
+    together = told["sub_models"][0]["stages"][-1]["history"]
+    assert step["history"]["samples"] == 3 * together["samples"]
+
+    # it goes on from where the members start, as wide as they are
+    work = joint.with_name("joint.work")
+    one, on = (np.load(work / name / "weights.npz") for name in ("single.ffn", "equal"))
+    assert {name: one[name].shape for name in one} == {name: on[name].shape for name in on}
+    moved = np.abs(on["head.kernel"] - one["head.kernel"]).max()
+    assert 0 < moved < np.abs(one["head.kernel"]).max()
+
+    # measured and compared as the other rivals are
+    assert told["equal"]["parity"]["ok"] and told["equal"]["tflite"]["recordings"] == 80
+    assert {"p_value", "first_only"} <= set(told["comparisons"]["equal"])
+    assert "equal" in told["turns"]["models"]
+    done = run_host("-m", "edvit_tf.cli", "advise", joint)
+    assert done.returncode == 0 and "one model, equal training" in done.stdout, done.stderr
+
+
+def test_a_rival_of_equal_training_is_made_only_where_it_is_asked_for(copies):
+    """Of a fleet with no training of its own, or where no single model was asked for, there is
+    none.
+    """
+    assert "equal" not in results(copies)
+    run = SimpleNamespace(kind="joint", config=SimpleNamespace(baselines=()))
+    assert not Run.has_equal.func(run)
 
 
 def test_copies_stand_beside_a_fleet_that_is_trained(copies, joint):

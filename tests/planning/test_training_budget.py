@@ -4,7 +4,7 @@ import pytest
 
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
-from edvit_tf.planning.training_budget import divided, in_epochs
+from edvit_tf.planning.training_budget import Shares, divided, in_epochs
 
 FIT = TrainConfig(2)
 RUN = RunConfig(
@@ -45,19 +45,19 @@ def test_the_one_model_gets_what_whole_epochs_of_the_members_leave(epochs):
     found = divided(RUN.replace(fleet="joint"), epochs, 3, 4, None)
     own = found.config.fleet_training.epochs
     spent = found.config.shared_training.epochs + 4 * own
-    assert found.member_epochs == own and epochs - 1 < spent <= epochs
+    assert found.member_epochs == own and epochs - 1 < spent <= epochs + 1e-6
 
 
 def test_a_class_split_gives_the_shared_training_what_its_own_fits_leave():
-    found = divided(RUN, 16, 3, 1, 1.5).config
+    found = divided(RUN, 16, 3, 1, Shares(1.5)).config
     assert found.stage_training == FIT and found.shared_training.epochs == 16 - 2 * 1.5
     bare = RUN.replace(shared_training=None)
-    assert divided(bare, 18, 3, 1, 1.5).config.stage_training.epochs == 4
+    assert divided(bare, 18, 3, 1, Shares(1.5)).config.stage_training.epochs == 4
 
 
 @pytest.mark.parametrize("epochs, fits", [(4, (2, 1)), (3.6, (1, 2)), (2.5, (1, 1))])
 def test_own_fits_are_shortened_where_the_budget_has_no_room_for_them(epochs, fits):
-    found = divided(RUN.replace(stage_training=TrainConfig(9)), epochs, 3, 1, 1.5).config
+    found = divided(RUN.replace(stage_training=TrainConfig(9)), epochs, 3, 1, Shares(1.5)).config
     assert (found.stage_training.epochs, found.shared_training.epochs) == fits
 
 
@@ -65,5 +65,23 @@ def test_own_fits_are_shortened_where_the_budget_has_no_room_for_them(epochs, fi
 def test_a_class_split_that_no_epoch_each_is_left_for_is_refused(shared, least):
     config = RUN.replace(shared_training=shared, training_budget="2e")
     with pytest.raises(ConfigError, match=f'training_budget is .2e.*"{least}" or more'):
-        divided(config, 2, 3, 1, 1.5)
-    divided(config, in_epochs(least), 3, 1, 1.5)
+        divided(config, 2, 3, 1, Shares(1.5))
+    divided(config, in_epochs(least), 3, 1, Shares(1.5))
+
+
+@pytest.mark.parametrize("start", ["cut", "units"])
+def test_members_that_do_not_start_from_the_one_model_have_a_whole_budget_and_so_has_it(start):
+    config = RUN.replace(fleet="joint", fleet_start=start)
+    found = divided(config, 40, 3, 10, None)
+    assert found.config.shared_training.epochs == 40 and found.config.fleet_training.epochs == 4
+    # what is enough is enough of the whole
+    assert divided(config, 10, 3, 10, None).member_epochs == 1
+    assert divided(config, 9, 3, 10, None).config.fleet_training is None
+
+
+@pytest.mark.parametrize("epochs", [3.7, 6, 11.2, 16])
+def test_a_shared_model_of_every_width_is_paid_for(epochs):
+    shares = Shares(own=0.8, shared=1.6)
+    found = divided(RUN, epochs, 3, 1, shares).config
+    spent = found.stage_training.epochs * 0.8 + found.shared_training.epochs * 1.6
+    assert epochs - 1.6 < spent <= epochs + 1e-6
