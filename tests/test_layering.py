@@ -29,7 +29,7 @@ LIGHT_FILES = [
         PACKAGE / f"{name}.py"
         for name in (
             "__init__",
-            "config",
+            "config/__init__",
             "checked",
             "errors",
             "cli/main",
