@@ -54,8 +54,12 @@ def _add_scores(benches) -> None:
     parser.add_argument(
         "--model",
         default="vit_base",
-        help="preset (default vit_base), 224 x 224 x 3, random weights",
+        help="preset (default vit_base), random weights",
     )
+    parser.add_argument(
+        "--image-size", type=positive, default=224, help="pixels a side, 3 channels (default 224)"
+    )
+    parser.add_argument("--patch-size", type=positive, help="default: the preset's")
     parser.add_argument("--classes", type=positive, default=10, help="default 10")
     parser.add_argument(
         "--samples", type=positive, default=64, help="calibration images (default 64)"
@@ -77,7 +81,9 @@ def _bench_scores(args) -> int:
     from edvit_tf.models import preset
     from edvit_tf.study.scores import cost, cost_table
 
-    config = preset(args.model, (224, 224, 3), args.classes)
+    patches = {} if args.patch_size is None else {"patch_size": args.patch_size}
+    size = args.image_size
+    config = preset(args.model, (size, size, 3), args.classes, **patches)
 
     figures = cost(config, samples=args.samples, units=args.units, runs=args.runs, seed=args.seed)
     show(args, figures, f"{args.model}: {cost_table(figures)}")

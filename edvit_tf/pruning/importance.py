@@ -2,7 +2,8 @@
 
 P is the output distribution of the model as it is, Q that with one unit removed (UP-ViT's
 leave-one-out). `exact` runs the model once a unit (leave_one_out.py); `linearised` and `fisher`
-take one backward pass a class for all units at once (slopes.py) and are second-order equal to it;
+take one backward pass a class for all units at once (slopes.py) and are second-order equal to it,
+of many classes in expectation;
 `magnitude` and `random` are the baselines that any score must beat.
 """
 
@@ -37,8 +38,8 @@ def importance(
     the unit moves the output distribution further (nats, for the KL methods). The scores do not
     depend on the batch size. With `basis` the units are directions, as the architecture says it
     (of a ViT, orthonormal columns (d, m): directions of the residual stream); `seed` is for
-    `random` alone. Raises ConfigError on an unknown method, ValueError without samples or on an
-    unknown stage.
+    `random`, and for the draws of `linearised` and `fisher` where there are many classes. Raises
+    ConfigError on an unknown method, ValueError without samples or on an unknown stage.
     """
     if method not in SCORES:
         raise ConfigError(
@@ -61,5 +62,7 @@ def importance(
     if method == "exact":
         return exact(config, weights, inputs, stage, basis=basis)
 
-    both = from_slopes(config, weights, inputs, (stage,), basis=basis, batch_size=batch_size)
+    both = from_slopes(
+        config, weights, inputs, (stage,), basis=basis, batch_size=batch_size, seed=seed
+    )
     return both[method]

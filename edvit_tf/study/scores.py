@@ -11,7 +11,7 @@ import numpy as np
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pruning.importance import importance
 from edvit_tf.pruning.leave_one_out import exact
-from edvit_tf.pruning.slopes import from_slopes
+from edvit_tf.pruning.slopes import backward_passes, from_slopes
 from edvit_tf.study.common import Base, Rows, draw
 
 METHODS = ("linearised", "fisher", "magnitude", "exact_again")  # compared with exact, in this order
@@ -73,9 +73,9 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
 
     Random weights and inputs: the arithmetic is the same. Both are measured in turn, `runs` times
     after tracing; the figures are medians with (min, max). Ratios in passes too: exact takes one
-    (partial) forward pass a unit, linearised one forward pass and num_classes backward passes
-    (derivatives of activations alone, about one forward pass each). Peak memory is this process's,
-    in bytes.
+    (partial) forward pass a unit, linearised one forward pass and a backward pass a class, or of
+    many classes a fixed number (derivatives of activations alone, about one forward pass each);
+    then the seconds of a pass a class stand beside it. Peak memory is this process's, in bytes.
     """
     from edvit_tf.device.model.memory import peak_rss
     from edvit_tf.models.weights import initial_weights
@@ -95,17 +95,27 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
         for chosen in (few[stage], more[stage]):
             exact(config, weights, x[:16], stage, units=chosen)
 
+    every = config.num_classes
+    is_estimate = backward_passes(every) < every
+    if is_estimate:
+        from_slopes(config, weights, x[:1], exact_classes=every)
+
     linearised_seconds = []
+    class_seconds = []
     exact_seconds = []
     for _ in range(runs):
         started = time.perf_counter()
         from_slopes(config, weights, x)
         linearised_seconds.append(time.perf_counter() - started)
+        if is_estimate:
+            started = time.perf_counter()
+            from_slopes(config, weights, x, exact_classes=every)
+            class_seconds.append(time.perf_counter() - started)
         exact_seconds.append(_exact_seconds(config, weights, x, few, more))
 
     ratios = [b / a for a, b in zip(linearised_seconds, exact_seconds, strict=True)]
     exact_passes = sum(_units_of(config, stage) for stage in few)
-    linearised_passes = 1 + config.num_classes
+    linearised_passes = 1 + backward_passes(every)
 
     return {
         "samples": samples,
@@ -113,6 +123,7 @@ def cost(config: ModelConfig, *, samples: int, units: int, runs: int, seed: int)
         "exact_units_run": {stage: _count(more[stage]) for stage in few},
         "runs": runs,
         "linearised_seconds": _spread(linearised_seconds),
+        "pass_a_class_seconds": _spread(class_seconds) if is_estimate else None,
         "exact_seconds_all_units": _spread(exact_seconds),
         "ratio": _spread(ratios),
         "exact_passes": exact_passes,
@@ -197,6 +208,9 @@ def cost_table(figures: dict) -> str:
         f = figures[name]
         return f"{f['median']:,.1f}{unit} (min {f['min']:,.1f}, max {f['max']:,.1f})"
 
+    beside = []
+    if figures["pass_a_class_seconds"] is not None:
+        beside = [f"  with a pass a class         {show('pass_a_class_seconds', ' s')}"]
     ran = ", ".join(f"{count} {stage}" for stage, count in figures["exact_units_run"].items())
     return "\n".join(
         [
@@ -205,6 +219,7 @@ def cost_table(figures: dict) -> str:
             f"  linearised, all units      {show('linearised_seconds', ' s')}; "
             f"{figures['linearised_passes']} passes; peak "
             f"memory of the process {figures['linearised_peak_rss_bytes'] / 2**30:.2f} GiB",
+            *beside,
             f"  exact, all units           {show('exact_seconds_all_units', ' s')}; "
             f"{figures['exact_passes']:,} (partial) "
             f"passes; extrapolated from {ran} units",
