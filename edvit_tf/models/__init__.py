@@ -62,6 +62,9 @@ units of some masks away:
                     `units` {mask: indices} removed alone, unit by unit; only with SHORTCUTS
     group_head(c, w, classes) -> c, w
                     the head's rows of a class group, and "other" as the mean of the rest
+    unit_groups(c, cut, target, heads) -> {mask: [indices (units,) of a group]}
+                    the units of a mask among which a cut chooses, as many of each group; `heads`
+                    is PruneConfig.heads
     cut_stage(c, w, cut, target, options, score, samples) -> an object with .config and .weights
                     takes away what `target` does not have. `score(c, w, basis=None)` gives the
                     scores of a model's units; `samples` are inputs without labels; `options` is
@@ -115,6 +118,7 @@ PROTOCOL = (
     "magnitude",
     "SHORTCUTS",
     "group_head",
+    "unit_groups",
     "cut_stage",
     "repair_stage",
     "graph",

@@ -49,7 +49,7 @@ def dealt_cuts(
         for (own, its_weights), group, x in zip(members, groups, inputs, strict=True):
             grouped = known.group_head(own, its_weights, group)
             scores.append(importance(*grouped, x, stage, options.score, seed=seed))
-        orders = _dealt_masks(members[0][0], target, stage, scores)
+        orders = _dealt_masks(members[0][0], target, stage, scores, options.heads)
 
         cut = []
         for (own, its_weights), order in zip(members, orders, strict=True):
@@ -92,20 +92,25 @@ def dealt_scores(scores: Sequence[np.ndarray], shared: int) -> list[np.ndarray]:
 
 
 def _dealt_masks(
-    config: ModelConfig, target: ModelConfig, stage: str, scores: Sequence[Scores]
+    config: ModelConfig, target: ModelConfig, stage: str, scores: Sequence[Scores], heads: str
 ) -> list[Scores]:
-    """`dealt_scores` of every mask of a stage, by member; of attention within each head."""
+    """`dealt_scores` of every mask of a stage, by member: of those units apart from each other
+    among which the cut chooses. One member alone keeps its own scores.
+    """
+    if len(scores) == 1:
+        return list(scores)
+
     known = architecture(config)
     kept = known.mask_shapes(target, stage)
-    parts = getattr(config, "num_heads", 1) if stage == "attention" else 1
-
     out: list[Scores] = [{} for _ in scores]
-    for name in known.mask_shapes(config, stage):
-        shared = int(SHARED * kept[name] / parts)
-        of_parts = [np.split(own[name], parts) for own in scores]
-        dealt = [dealt_scores(of_part, shared) for of_part in zip(*of_parts, strict=True)]
-        for member in range(len(scores)):
-            out[member][name] = np.concatenate([of_part[member] for of_part in dealt])
+    for name, groups in known.unit_groups(config, stage, target, heads).items():
+        shared = int(SHARED * kept[name] / len(groups))
+        for worth in out:
+            worth[name] = np.empty(sum(map(len, groups)))
+        for units in groups:
+            dealt = dealt_scores([own[name][units] for own in scores], shared)
+            for worth, own in zip(out, dealt, strict=True):
+                worth[name][units] = own
     return out
 
 

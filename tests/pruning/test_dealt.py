@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edvit_tf.config import PruneConfig
-from edvit_tf.pruning.dealt import dealt_cuts, dealt_scores
+from edvit_tf.config import HEADS, PruneConfig
+from edvit_tf.models.vit.cuts import kept_dims
+from edvit_tf.pruning.dealt import SHARED, _dealt_masks, dealt_cuts, dealt_scores
 from edvit_tf.pruning.stage import prune_stage
 from tests.support.tiny_vit import CONFIG, logits, random_inputs, random_weights
 
@@ -69,15 +70,17 @@ def test_what_is_as_wide_as_before_is_left_as_it_is(base):
             np.testing.assert_array_equal(own[name], value)
 
 
-def test_one_member_of_all_classes_has_the_cut_of_one_model(base):
+@pytest.mark.parametrize("heads", HEADS)
+def test_one_member_of_all_classes_has_the_cut_of_one_model(base, heads):
     weights, _, mending = base
-    target = CONFIG.pruned(1, CONFIG.num_classes, "keep")
+    target = CONFIG.pruned(1, CONFIG.num_classes, heads)
+    options = OPTIONS.replace(heads=heads)
     every = [tuple(range(CONFIG.num_classes))]
-    (one,) = dealt_cuts(CONFIG, weights, target, every, [mending], OPTIONS, mending=mending)
+    (one,) = dealt_cuts(CONFIG, weights, target, every, [mending], options, mending=mending)
 
     config, plain = CONFIG, weights
     for stage in ("residual", "attention", "ffn"):
-        done = prune_stage(config, plain, mending, stage, target, OPTIONS)
+        done = prune_stage(config, plain, mending, stage, target, options)
         config, plain = done.config, done.weights
     for name, value in plain.items():
         np.testing.assert_allclose(one[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -100,3 +103,35 @@ def test_other_architectures_are_dealt_too():
     kernels = [own["hidden.kernel"] for own in members]
     assert all(own.shape == (16, 4) for own in kernels)
     assert (kernels[0] != kernels[1]).any()
+
+
+def test_where_heads_are_merged_units_are_dealt_by_the_run_that_becomes_one(base):
+    weights, inputs, mending = base
+    target = CONFIG.pruned(1, CONFIG.num_classes, "merge")
+    assert (target.num_heads, target.head_dim) == (1, CONFIG.head_dim)
+    options = OPTIONS.replace(heads="merge")
+    members = dealt_cuts(CONFIG, weights, target, GROUPS, inputs, options, mending=mending)
+    for own in members:
+        assert logits(target, own, mending).shape == (24, 4)
+        assert own["block_00.attention.value.kernel"].shape == (target.hidden_dim, 4)
+    for part in ("query", "value"):
+        name = f"block_00.attention.{part}.kernel"
+        columns = [{column.tobytes() for column in own[name].T} for own in members]
+        assert set.intersection(*columns) and len(set(map(frozenset, columns))) == 3, part
+
+
+def test_the_strongest_of_merged_heads_are_everybodys_wherever_they_are():
+    """All that counts is in one of three heads: of each head the same share would leave it out."""
+    config = CONFIG.replace(num_heads=3, head_dim=8)
+    target = config.pruned(1, config.num_classes, "merge")
+    rng = np.random.default_rng(0)
+    names = [f"block_{i:02d}.{part}" for i in range(2) for part in ("qk", "v")]
+    scores = [{name: rng.random(24) + 9 * (np.arange(24) < 4) for name in names} for _ in GROUPS]
+    dealt = _dealt_masks(config, target, "attention", scores, "merge")
+    cut = [kept_dims(config, own, target, "merge") for own in dealt]
+    for block, name in ((0, "block_00.qk"), (1, "block_01.qk")):
+        of_all = [set(own[block][0].ravel().tolist()) for own in cut]
+        mean = np.mean([own[name] / own[name].sum() for own in scores], axis=0)
+        best = set(np.argsort(-mean)[: int(SHARED * target.head_dim)].tolist())
+        assert best and best <= set.intersection(*of_all)
+        assert len(set(map(frozenset, of_all))) == len(GROUPS)

@@ -132,6 +132,10 @@ def mask_shapes(c, cut, basis=None):
     return {cut: getattr(c, FIELDS[cut])}
 
 
+def unit_groups(c, cut, target, heads):
+    return {name: [np.arange(units)] for name, units in mask_shapes(c, cut).items()}
+
+
 def forward(c, w, x, masks, basis=None):
     return answer(c, w, x, masks)["logits"]
 

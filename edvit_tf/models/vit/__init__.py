@@ -61,6 +61,7 @@ _NAMES = {
     "SHORTCUTS": ("leave_one_out", "SHORTCUTS"),
     "removals": ("leave_one_out", "removals"),
     "group_head": ("cuts", "group_head"),
+    "unit_groups": ("cuts", "unit_groups"),
     "cut_stage": ("prune", "cut_stage"),
     "repair_stage": ("prune", "repair_stage"),
     "graph": ("deployed", "graph"),

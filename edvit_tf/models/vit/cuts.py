@@ -126,6 +126,28 @@ def head_groups(num_heads: int, kept_heads: int) -> list[np.ndarray]:
     return np.array_split(np.arange(num_heads), kept_heads)
 
 
+def unit_groups(
+    config: ViTConfig, stage: str, target: ViTConfig, heads: str
+) -> dict[str, list[np.ndarray]]:
+    """Of each mask of a stage the units among which the cut chooses, indices: of attention those of
+    each head that becomes one, or of the run of heads that are merged into one; else all.
+    """
+    if stage != "attention":
+        widths = {"residual": config.hidden_dim}
+        if stage == "ffn":
+            blocks = range(config.num_layers)
+            widths = {f"block_{i:02d}.ffn": config.mlp_dim for i in blocks}
+        return {name: [np.arange(width)] for name, width in widths.items()}
+
+    kept_heads = target.num_heads if heads == "merge" else config.num_heads
+    each = np.arange(config.head_dim)
+    runs = []
+    for group in head_groups(config.num_heads, kept_heads):
+        runs.append((group[:, None] * config.head_dim + each).ravel())
+    parts = [f"block_{i:02d}.{part}" for i in range(config.num_layers) for part in ("qk", "v")]
+    return dict.fromkeys(parts, runs)
+
+
 def top_in_heads(
     scores: np.ndarray, groups: list[np.ndarray], head_dim: int, count: int
 ) -> np.ndarray:
