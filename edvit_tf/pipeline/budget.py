@@ -165,9 +165,11 @@ class Budget:
         count = len(self.labels) * (1 + self.config.fusion_views)
         seen = fit.epochs * max(1, count // fit.batch_size) * fit.batch_size
 
-        # of "auto" each that is tried
+        # Of "auto" each that is tried. With views each is fitted twice, without them and with them;
+        # that none was worth it is known only when the rivals are trained.
         tried = fusions_of(self.config, self.plan, self.base.num_classes).values()
-        macs = sum(3 * seen * one.macs for one in tried)
+        ways = 2 if self.config.views == "auto" and joint is None else 1
+        macs = sum(3 * ways * seen * one.macs for one in tried if one.is_fitted)
         if joint is not None:
             through = joint.epochs * _filled(len(self.labels), joint)
             macs += sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)

@@ -67,22 +67,62 @@ def preflight(out: Path, work: Path, needed_bytes: int) -> None:
         )
 
 
+# A checkpoint has weights, what the optimizer keeps of each and their running mean; the next one
+# is written beside it.
+CHECKPOINT_TIMES = 8
+
+
 def needed_bytes(config: RunConfig, dataset, base: ModelConfig) -> int:
-    """Bytes that a run will write: inputs, features, weights by stage, the bundle."""
+    """Bytes that a run will write: inputs, features, weights by stage, checkpoints, the bundle."""
     one = math.prod(dataset.spec.shape) * np.dtype(dataset.spec.dtype).itemsize
     learnt = dataset.size("train") + dataset.size("validation")
     inputs = one * (learnt + dataset.size("test"))
-    features = 8 * base.feature_dim * learnt
 
     groups = config.groups_of(len(dataset.labels))
     kept = starting_heads(base, groups, config.start_heads)
-    size_bytes = architecture(base).size_bytes
-    narrow = size_bytes(base.pruned(kept, len(dataset.labels)))
-    wide = size_bytes(base)  # the stages before the last are wider than the result
-    members = (config.group_count + 1) * (3 * wide + 3 * narrow)
+    widths = base.pruned(kept, len(dataset.labels))
+    narrow = architecture(base).size_bytes(widths)
+    wide = architecture(base).size_bytes(base)  # the stages before the last are as wide as that
+
+    devices = len(config.device_specs)
+    is_split = config.fleet == "classes" or devices == 1
+    count = config.group_count if is_split else devices
+    # what is cut and fitted, each in stages of its own; views are chosen by one model at least
+    fitted = max(1, len(config.baselines)) + (count if is_split else 0)
+    weights = 2 * wide + fitted * (3 * wide + 3 * narrow)
+    bundle = wide + (len(config.flavours) * count + len(config.baselines)) * narrow
 
     # And room for what is small: plans, reports, manifests.
-    return inputs + features + 2 * wide + members + (64 << 20)
+    features = _feature_bytes(config, dataset, base, widths.feature_dim * count, is_split)
+    return (
+        inputs + features + weights + _together_bytes(config, count, narrow) + bundle + (64 << 20)
+    )
+
+
+def _feature_bytes(
+    config: RunConfig, dataset, base: ModelConfig, side_by_side: int, is_split: bool
+) -> int:
+    """Float32 of the base's answers, and of the sub-models' features: those of training inputs with
+    their augmented copies where a fusion is fitted on them, and all again under views.
+    """
+    learnt = dataset.size("train") + dataset.size("validation")
+    rows = dataset.size("validation")
+    ways = 1
+    if is_split:
+        rows += dataset.size("train") * (1 + config.fusion_views)
+        ways = 2 if config.views == "auto" and config.fusion != "joint" else 1
+    return 4 * (learnt * (base.feature_dim + base.num_classes) + ways * rows * side_by_side)
+
+
+def _together_bytes(config: RunConfig, count: int, narrow: int) -> int:
+    """Of members that are trained as one: where they start, what comes out, the checkpoint; and of
+    the one model that is trained as much, whose checkpoint comes when theirs is gone.
+    """
+    if config.fleet != "joint":
+        return count * narrow if config.joint_training else 0
+    starts = 0 if config.fleet_start == "model" else count * narrow
+    equal = narrow if "single" in config.baselines else 0
+    return starts + (1 + CHECKPOINT_TIMES) * count * narrow + equal
 
 
 # What raises the accuracy of each kind of fleet.

@@ -33,9 +33,11 @@ def fusion(run: Run, folder: Path) -> dict:
 
     kept = max(found, key=worth)  # the first of equals: as it is
     model, history = found[kept]["model"], found[kept]["history"]
+    # each way that was tried was trained, the one that is kept too
+    spent = sum(one["history"].get("macs", 0) for one in found.values())
     features = run.stages.array("features", f"validation.{kept}.npy")
     return {
-        "history": history,
+        "history": {**history, "macs": spent},
         "kind": found[kept]["kind"],
         "kinds": found[kept]["kinds"],
         "seen": kept,

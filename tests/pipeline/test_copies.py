@@ -30,6 +30,21 @@ def run(tmp_path):
     )
 
 
+def test_of_one_view_the_single_model_is_not_measured_again(run, tmp_path, monkeypatch):
+    from edvit_tf.pipeline import measure
+
+    (tmp_path / "single.tflite").write_bytes(b"x" * 7)
+    run.single.name = "single"
+    run.kind = "classes"
+    logits = [np.zeros((3, 2))]
+    monkeypatch.setattr(measure, "has_copies", lambda _: True)
+    monkeypatch.setattr(measure, "under_views", lambda run, file: logits)
+    monkeypatch.setattr(measure, "by_devices", lambda run, said: {"test": len(said)})
+    # no predictions are added, and no temperature is looked for
+    told = measure._copies(run, tmp_path, None, None, None)
+    assert told == {"file_bytes": 7, "test": 1}
+
+
 def test_the_file_is_asked_under_a_view_a_device(run, tmp_path, monkeypatch):
     asked = []
 

@@ -146,6 +146,13 @@ def test_a_class_split_takes_views_where_the_fusion_is_better_by_them(copies):
     def worth(way):
         return tried[way]["accuracy"], -tried[way]["nll"]
 
+    # both ways were trained, whichever is kept
+    bundle = open_bundle(out)
+    features = sum(bundle.manifest.fusion.widths)
+    history = told["fusion"]["history"]
+    tower = -(-features // 2) * (features + 10)
+    assert history["macs"] == 2 * 3 * history["samples"] * tower > 0
+
     kept = told["fusion"]["seen"]
     assert worth(kept) == max(worth("plain"), worth("views"))
     given = [entry.view for entry in open_bundle(out).sub_models]

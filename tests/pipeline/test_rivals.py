@@ -23,6 +23,7 @@ CASES = {
     "ten": {"devices": 10},
     "joint": JOINT,
     "an average": {"fusion": "average"},
+    "with views": {"views": "auto"},
     "two devices with ten": {"devices": 2, "groups": 10},
     "unequal": {"budget": 900_000},
     "shared": {"shared_training": SHARED},
@@ -86,7 +87,8 @@ def test_rivals_cost_what_the_fleet_costs(name):
     width = sum(sub.config.hidden_dim for sub in subs)
     mlp = -(-width // 2) * (width + 10)
     if config.fusion != "average":
-        fleet += 3 * 20 * (5000 // 64 * 64) * mlp
+        ways = 2 if config.views == "auto" else 1
+        fleet += ways * 3 * 20 * (5000 // 64 * 64) * mlp
     if config.joint_training is not None:
         fleet += (
             sum(spent(sub.config, config.joint_training, 5000) for sub in subs) + 3 * 2 * 5040 * mlp

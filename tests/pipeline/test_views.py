@@ -1,8 +1,12 @@
 """Views are chosen by what the mean of one model's answers gains by each."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from edvit_tf.device.model.view import AS_IT_IS, View
+from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.views import Seen, candidates, greedy, seen, useful
 
 ONE = np.arange(40)  # each window a recording of its own
@@ -73,3 +77,21 @@ def test_inputs_are_seen_slice_by_slice_without_being_copied_whole():
     assert isinstance(lazy, Seen) and (lazy.shape, lazy.dtype, len(lazy)) == (x.shape, x.dtype, 7)
     np.testing.assert_array_equal(lazy[2:5], view.applied(x)[2:5])
     np.testing.assert_array_equal(lazy[np.array([6, 0])], view.applied(x)[[6, 0]])
+
+
+@pytest.mark.parametrize("useful, ways", [(1, {"plain"}), (2, {"plain", "views"})])
+def test_a_class_split_of_one_useful_view_is_one_without_views(useful, ways):
+    other = View(mirrored=True)
+    chosen = {"views": [AS_IT_IS.to_dict(), other.to_dict()], "useful": useful}
+    run = Run(
+        SimpleNamespace(result=lambda _: chosen), SimpleNamespace(views="auto", fusion="tower")
+    )
+    vars(run).update(
+        kind="classes",
+        splits_classes=True,
+        sub_models=(1, 2, 3),
+        members=(SimpleNamespace(kind="single"),),
+    )
+    # as many features and fits of the fusion as there are ways
+    assert set(run.tried_views) == ways
+    assert set(run.tried_views["plain"]) == {AS_IT_IS}
