@@ -6,6 +6,7 @@ from typing import Any
 
 from edvit_tf.data.names import printable
 from edvit_tf.report.advice import Advice, Judged
+from edvit_tf.report.compared import counted
 from edvit_tf.report.curves import curves
 from edvit_tf.report.entries import LEVEL
 from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
@@ -129,7 +130,7 @@ def _head(advice: Advice) -> list[str]:
         "less one\nmodel",
         "ms",
         "MiB a\ndevice",
-        f"answers/s,\n{advice.devices} devices",
+        f"answers/s,\n{counted(advice.devices, 'device')}",
         *lost,
         "training",
     ]

@@ -93,9 +93,10 @@ def _fleet_rows(results: Results) -> list[str]:
     ms, macs = max(costs)  # of the slowest device
 
     fusion = results.fusion
+    fleet = f"{len(subs)} sub-model{'' if len(subs) == 1 else 's'}"
     lines = [
-        _row(f"{len(subs)} sub-models, fused", fusion.tflite, size, macs, ms),
-        _row(f"{len(subs)} sub-models, softmax average", fusion.average, size, macs, ms),
+        _row(f"{fleet}, fused", fusion.tflite, size, macs, ms),
+        _row(f"{fleet}, softmax average", fusion.average, size, macs, ms),
     ]
     if results.missing_one:
         worst = min(results.missing_one, key=lambda lost: lost.tflite.recording)

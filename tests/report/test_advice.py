@@ -430,6 +430,12 @@ def test_titles_of_a_terminal_stand_over_their_figures_in_two_lines():
     assert max(map(len, lines)) <= 130
 
 
+def test_one_device_is_one_device(tmp_path):
+    text = every_reader(tmp_path, *of_every_kind()["one"])
+    assert "There is one sub-model: a pruned model on one device, 70.0 %" in text
+    assert not re.search(r"\b1 (?:devices|sub-models)\b", text)
+
+
 def test_turns_without_a_model_name_it():
     _, results = figures()
     results["turns"] = {"passes": 1, "runs": 1, "runtime": "x", "models": {"submodel-00": [1.0]}}
