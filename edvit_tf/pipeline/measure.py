@@ -22,6 +22,7 @@ from edvit_tf.export.parity import QUANTILE, compare
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.copies import by_devices, has_copies, under_views, validated
+from edvit_tf.pipeline.floor import floor_figures
 from edvit_tf.pipeline.fusing import all_present
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.lost import lost
@@ -91,6 +92,7 @@ def measure(run: Run, folder: Path) -> dict:
             run, folder, rival.name, rival.widths, weights, given, predictions
         )
     figures["copies"] = _copies(run, folder, answers, test, predictions)
+    figures["floor"] = floor_figures(run, test, predictions)
 
     return figures | {
         "comparisons": predictions.comparisons(),

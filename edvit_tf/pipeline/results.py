@@ -42,6 +42,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "seed": run.config.seed,
         "data": done["data"]["description"],
         "machine": machine(),
+        "floor": figures.get("floor"),  # None: measured by a version without it
         "base": _base(run, origin, figures["base"]),
         "sub_models": sub_models,
         "fleet": _fleet(run),

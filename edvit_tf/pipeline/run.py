@@ -29,6 +29,7 @@ from edvit_tf.pipeline.description import check_reusable, describe, take_beginni
 from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
+from edvit_tf.pipeline.floor import floor
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.outside import digest_of, fitting_share, outside, read_weights
@@ -130,6 +131,7 @@ def _make_stages(
     # The base and its answers, and the plan that follows from them.
     now.make(
         Stage("data", (), partial(store_inputs, dataset=dataset)),
+        Stage("floor", ("data",), partial(floor, is_picture=dataset.spec.is_picture)),
         Stage("base", ("data",), partial(steps.base, dataset=dataset, given=base)),
         Stage("teacher", ("data", "base"), steps.teacher),
         Stage("plan", ("data", "base", "teacher"), steps.plan),
@@ -164,7 +166,7 @@ def _make_stages(
     bundle = partial(steps.bundle, dataset=dataset)
     now.make(
         Stage("bundle", ("data", "calibration", *fitted), bundle),
-        Stage("measure", ("data", "base", "bundle", *fitted), measure),
+        Stage("measure", ("data", "floor", "base", "bundle", *fitted), measure),
     )
     check_parity(now.stages.result("measure"), now.config.target)
     return now

@@ -8,6 +8,7 @@ from typing import Any
 
 WORDS = {
     "data": "inputs, prepared once",
+    "floor": "the floor, a linear classifier",
     "base": "the base",
     "teacher": "the base's answers",
     "plan": "plan of the sub-models",

@@ -16,10 +16,11 @@ from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.report.causes import causes, gap
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
 from edvit_tf.report.figures import number, percent
+from edvit_tf.report.floor import floor_said
 from edvit_tf.report.options import KINDS, Way, device_count, ways
 from edvit_tf.report.pairs import Pairs
 from edvit_tf.report.results import Results
-from edvit_tf.report.verdict import change_said
+from edvit_tf.report.said import change_said
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,26 @@ def advice(manifest: Manifest, results: Results, folder: Path | None = None) -> 
         limits = tuple(causes(results, pairs.compare(made, single)))
 
     base = Advice(devices, room, split, tuple(rows), None, "", (), limits)
+    below = floor_said(results)
     if single is None:
-        return replace(base, sentence=_without_single(results, made))
+        return _floor_first(replace(base, sentence=_without_single(results, made)), below)
 
     taken = _taken(by, pairs)
-    return replace(
+    found_out = replace(
         base,
         recommended=taken,
         sentence=_sentence(results, taken, devices),
         reasons=tuple(_reasons(results, by, taken, pairs, devices)),
     )
+    return _floor_first(found_out, below)
+
+
+def _floor_first(advice: Advice, below: tuple[str, ...]) -> Advice:
+    """The same; of a run below its floor that comes first, and the recommendation after it."""
+    if not below:
+        return advice
+    first, *rest = below
+    return replace(advice, sentence=first, reasons=(*rest, advice.sentence, *advice.reasons))
 
 
 # One model on each device, which answers for itself; then fleets.

@@ -24,6 +24,7 @@ from edvit_tf.report.results import Results
 
 # In a chart or a table of several models.
 SHORT = {
+    "floor": "floor, linear",
     "base": "base",
     "single": "single model",
     "equal": "equal training",
@@ -65,13 +66,14 @@ def compare(results: Results, row: Compared) -> Comparison:
 
 
 def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
-    """The base, those of RIVALS that were measured, copies of the single one, the fused fleet, the
-    fleet's average.
+    """The floor, the base, those of RIVALS that were measured, copies of the single one, the fused
+    fleet, the fleet's average.
 
     The fleet's times are those of its slowest device, its sub-models one after the other, and the
     fusion. Medians are those of the alternating passes, where there were such.
     """
-    rows = [_alone("base", "base, unsplit", results.base, results.turns)]
+    rows = _floor(results)
+    rows.append(_alone("base", "base, unsplit", results.base, results.turns))
     for key, model in results.rivals.items():
         rows.append(_alone(key, results.rival_name(key), model, results.turns))
 
@@ -131,6 +133,27 @@ def compared(fusion: FusionEntry, results: Results) -> list[Compared]:
     )
 
     return [*rows, fused, average]
+
+
+def _floor(results: Results) -> list[Compared]:
+    """The linear classifier, which has no file: nobody deploys it."""
+    floor = results.floor
+    if floor is None:
+        return []
+    size, macs = floor.weight_bytes, floor.macs
+    return [
+        Compared(
+            key="floor",
+            name="floor: linear, on pooled inputs",
+            accuracy=floor.accuracy,
+            device_bytes=size,
+            total_bytes=size,
+            device_macs=macs,
+            macs=macs,
+            times=None,
+            process=None,
+        )
+    ]
 
 
 def _copies(results: Results) -> list[Compared]:

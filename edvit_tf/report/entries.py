@@ -211,6 +211,20 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """A ridge classifier on pooled inputs, which every model has to stand above."""
+
+    accuracy: Accuracy
+    validation: Accuracy
+    grid: tuple[int, ...]  # rows and columns that inputs are pooled to
+    features: int
+    ridge: float
+    weight_bytes: int
+    macs: int
+    base: Comparison  # the base against it
+
+
+@dataclass(frozen=True)
 class Turns:
     """Milliseconds of the files that are compared, in alternating passes: of each the median of
     every pass.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from edvit_tf.report.entries import Step
-from edvit_tf.report.tables import stage_steps
+from edvit_tf.report.steps import stage_steps
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 MINUS = "\N{MINUS SIGN}"

@@ -4,7 +4,7 @@ cost on test data, and what they were judged by before they were published.
 
 from edvit_tf.report.figures import MINUS, mib, note, number, percent, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.verdict import p_said
+from edvit_tf.report.said import p_said
 
 
 def flavours(results: Results) -> str:

@@ -5,8 +5,8 @@ from edvit_tf.report.compared import counted
 from edvit_tf.report.entries import Comparison, LostSubModel
 from edvit_tf.report.figures import note, percent, points, table
 from edvit_tf.report.results import Results
+from edvit_tf.report.said import p_said
 from edvit_tf.report.tables import CLASSES_ROOM
-from edvit_tf.report.verdict import p_said
 
 
 def sub_model(results: Results) -> str:

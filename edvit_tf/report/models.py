@@ -20,7 +20,7 @@ from edvit_tf.report.figures import (
     wilson,
 )
 from edvit_tf.report.results import Results
-from edvit_tf.report.verdict import p_said
+from edvit_tf.report.said import p_said
 
 MACS = (
     "MACs: multiply-accumulates of one input as the paper counts them, without the attention "

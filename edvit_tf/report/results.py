@@ -20,6 +20,7 @@ from edvit_tf.report.entries import (
     Data,
     Flavour,
     Fleet,
+    Floor,
     Fusion,
     JudgedFlavour,
     LostDevice,
@@ -75,6 +76,7 @@ class Results:
     turns: Turns | None = None
     flavours_on_validation: tuple[JudgedFlavour, ...] = ()
     fleet: Fleet = field(default_factory=Fleet)
+    floor: Floor | None = None  # None: of a version that did not fit one
     copies: Copies | None = None  # the single model's file under its views, beside every fleet
     disagreement: float | None = None  # of the members (`evaluation.disagreement`)
     members_samples: tuple[int, ...] = ()  # training samples that each sub-model got

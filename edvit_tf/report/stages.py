@@ -7,13 +7,8 @@ from edvit_tf.report.compared import SHORT
 from edvit_tf.report.entries import Step
 from edvit_tf.report.figures import ARROW, note, panels, stage_chart, table
 from edvit_tf.report.results import Results
-from edvit_tf.report.tables import (
-    CLASSES_ROOM,
-    stage_cell,
-    stage_rows,
-    stage_steps,
-    together_rows,
-)
+from edvit_tf.report.steps import stage_steps
+from edvit_tf.report.tables import CLASSES_ROOM, stage_cell, stage_rows, together_rows
 
 
 def stages(results: Results) -> str:

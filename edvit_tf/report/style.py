@@ -8,10 +8,10 @@ from html import escape
 
 CSS = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#59616b;--line:#d9dde2;--page:#fff;--band:#f4f6f8;--accent:#1f5fbf;
---base:#7b8490;--single:#b8621b;--fused:#1f5fbf;--average:#2a8a80;--plain:#8a5aa0;--total:#7d7a1f;--equal:#a8404f;--copies:#0f8f5f;
+--floor:#a08a5c;--base:#7b8490;--single:#b8621b;--fused:#1f5fbf;--average:#2a8a80;--plain:#8a5aa0;--total:#7d7a1f;--equal:#a8404f;--copies:#0f8f5f;
 --bad:#a4262c;--badband:#fdecea;--over:#fff}
 @media screen and (prefers-color-scheme:dark){:root{--ink:#e4e7eb;--soft:#9aa4b0;--line:#343b44;--page:#14171b;
---band:#1c2127;--accent:#7fb0f5;--base:#8d97a4;--single:#e09a55;--fused:#6fa5f0;--average:#55bdb1;--plain:#c39bd6;
+--band:#1c2127;--accent:#7fb0f5;--floor:#b9a577;--base:#8d97a4;--single:#e09a55;--fused:#6fa5f0;--average:#55bdb1;--plain:#c39bd6;
 --total:#cfc75a;--equal:#f0919c;--copies:#4fd39b;--bad:#ff9a94;--badband:#3a1d1d;--over:#10131a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);

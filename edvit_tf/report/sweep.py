@@ -13,9 +13,9 @@ from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE
 from edvit_tf.report.figures import mib, note, number, panels, percent, points, table
 from edvit_tf.report.results import read_results
+from edvit_tf.report.said import p_said
 from edvit_tf.report.style import page_head
 from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
-from edvit_tf.report.verdict import p_said
 
 COLUMNS = (
     "N",

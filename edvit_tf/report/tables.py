@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from edvit_tf.data.names import few
-from edvit_tf.errors import OutputError
 from edvit_tf.models import ModelConfig, architecture, costs
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.entries import Accuracy, Comparison, Model, Step, SubModel
+from edvit_tf.report.floor import floor_said
 from edvit_tf.report.results import Results
+from edvit_tf.report.steps import stage_steps
 
 LINE = 118  # characters of a line at most
 # Those for a sub-model's classes in a table of the page; its "Class groups and plan" has all.
@@ -31,8 +32,13 @@ def results_table(results: Results) -> str:
         f"{results.seed}; measured on the .tflite files, one thread",
         f"{'':<34}{'accuracy':>10}{'per window':>12}{'MiB/device':>12}{'M MACs':>9}"
         f"{'median ms':>11}",
-        _model_row("base, unsplit", results.base),
     ]
+    lines[:0] = map(wrapped, floor_said(results))
+    floor = results.floor
+    if floor is not None:
+        name = "floor: linear, on pooled inputs"
+        lines.append(_row(name, floor.accuracy, floor.weight_bytes, floor.macs, None))
+    lines.append(_model_row("base, unsplit", results.base))
 
     for key, model in results.rivals.items():
         lines.append(_model_row(results.rival_name(key), model))
@@ -229,34 +235,6 @@ def stage_cell(
         share = known.get(step)
         cells.append(f"{'-' if share is None else f'{100 * share:.1f}':>{width}}")
     return arrow.join(cells)
-
-
-def stage_steps(stage: Step, which: str = "all") -> dict[str, float | None]:
-    """Accuracies 0..1 of one stage in order: "before" (of the first stage: the base's or the shared
-    model's; of the others it is the fit of the stage before), "cut", "repair" (where there was one;
-    in the stage "group" the fit of the head alone), "fit". `which`: "all", or "group" (None: no
-    samples).
-
-    Raises OutputError for results of a version that did not store them so.
-    """
-    if stage.accuracy is None:
-        raise OutputError(
-            f"stage {stage.stage!r} of results.json has no 'accuracy'; this bundle was written by "
-            "an earlier version. Run its recipe again with --overwrite, or report with the version "
-            "that wrote it."
-        )
-
-    # Of the later stages, "before" is the fit of the stage before.
-    steps = ["cut", "repair", "fit"]
-    if stage.stage in ("head", "group"):
-        steps.insert(0, "before")
-
-    found = {}
-    for step in steps:
-        if step in stage.accuracy:
-            shares = stage.accuracy[step]
-            found[step] = shares.all if which == "all" else shares.group
-    return found
 
 
 def plan_table(plan: Plan, labels: list[str] | None = None) -> str:

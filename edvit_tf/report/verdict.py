@@ -6,13 +6,15 @@ import statistics
 
 from edvit_tf.report.compared import Compared, compare
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
-from edvit_tf.report.figures import mib, number, percent, points, wilson
+from edvit_tf.report.figures import mib, number, percent, wilson
+from edvit_tf.report.floor import floor_said
 from edvit_tf.report.results import RIVALS, Results
+from edvit_tf.report.said import change_said
 
 
 def verdict(results: Results, rows: list[Compared]) -> list[str]:
     """What the figures say, in sentences; the first answers whether the split beats one model of a
-    device's size.
+    device's size, unless the run has ended below its floor: that is said before.
     """
     by = {row.key: row for row in rows}
     fused, base, single = by["fused"], by["base"], by.get("single")
@@ -29,6 +31,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
         unknown = "No single model was trained beside the fleet: whether one would do as well is"
         said = [f"{unknown} not known.", *said]
 
+    said = [*floor_said(results), *said]
     said.append(
         f"Against the unsplit base ({percent(base.accuracy.recording, count)}) the difference is "
         f"{_state_said(compare(results, base))}."
@@ -206,28 +209,6 @@ def _against_single(results: Results, fused: Compared, single: Compared) -> list
         f"{change}: these test data do not decide, and one small model on one device may do as "
         "well.",
     ]
-
-
-def change_said(found: Comparison) -> str:
-    """ "−5.0 points (95 % interval −8.3 to −1.6; right alone 4 against 14, exact McNemar p =
-    0.031)".
-    """
-    count = found.recordings
-    interval = f"95 % interval {points(found.low, count)} to {points(found.high, count)}"
-    test = ""
-    if found.p_value is not None:
-        test = (
-            f"; right alone {found.first_only} against {found.second_only}, exact McNemar "
-            f"{p_said(found.p_value)}"
-        )
-    return f"{points(found.difference, count)} points ({interval}{test})"
-
-
-def p_said(p_value: float | None) -> str:
-    """ "p = 0.031", "p < 0.001"."""
-    if p_value is None:
-        return "-"
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def _state_said(found: Comparison) -> str:

@@ -5,5 +5,5 @@ Read `batches.py` (which samples an epoch sees, and their targets), `augment.py`
 `train.py` (fit, predict), `fuse.py` (the tower MLP over the sub-models' features, and averaging as
 its baseline), `stacks.py` and `steps.py` (several models' variables, and a loop with checkpoints),
 `joint.py` (sub-models and tower together), `together.py` (all-class members together),
-`calibrate.py` (one temperature).
+`calibrate.py` (one temperature), `floor.py` (a linear classifier, which all have to beat).
 """

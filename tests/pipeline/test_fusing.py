@@ -200,6 +200,7 @@ def test_every_answer_is_stored_and_compared_by_recording(shared_bundle):
             name: results[name] | {"accuracy": results[name]["tflite"]}
             for name in ("base", "single", "plain", "total")
         },
+        "floor": results["floor"],
     }
     for name, figures in measured.items():
         p = stored[f"{name}_probabilities"]
@@ -209,6 +210,8 @@ def test_every_answer_is_stored_and_compared_by_recording(shared_bundle):
             calibration_figures(p, stored["labels"]), rel=1e-4
         ), name
 
+    base = results["floor"]["base"]
+    assert base["difference"] == pytest.approx(right["base"].mean() - right["floor"].mean())
     assert set(results["comparisons"]) == set(measured) - {"fused"}
     for name, found in results["comparisons"].items():
         assert found["first_only"] == (right["fused"] & ~right[name]).sum(), name
