@@ -42,6 +42,7 @@ HOST = [
     "tf_keras>=2.21,<2.22",  # Keras 2, which it needs
     "rich>=13,<16",  # the bars of a run on a terminal; Keras brings it anyway
     "librosa>=0.11,<2",  # loads and resamples audio, makes the mel filter bank
+    "scikit-learn>=1.1",  # ships the digits of recipes/digits.py; librosa brings it anyway
     "soundfile>=0.12",  # decodes WAV and FLAC
     "pillow>=10",  # decodes JPEG and PNG
     "scipy>=1.12",  # the MILP of the optimal assignment

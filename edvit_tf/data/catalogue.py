@@ -25,9 +25,18 @@ from .folders import (
 from .split import limit_per_class
 
 # Each module has LAYOUT (text), OPTIONS (name -> default), PREFIXES (folder names in $EDVIT_DATA),
-# is_layout(folder), load_folders(found, Settings) -> Dataset; and keras_folders(looked), if Keras
-# has the data set.
-NAMES = ("gtzan", "speech_commands", "mnist", "cifar10", "caltech256", "caltech101", "omniglot")
+# is_layout(folder), load_folders(found, Settings) -> Dataset; and elsewhere(looked) -> found, if
+# Keras has the data set, or a package ships it.
+NAMES = (
+    "gtzan",
+    "speech_commands",
+    "mnist",
+    "cifar10",
+    "caltech256",
+    "caltech101",
+    "omniglot",
+    "digits",
+)
 # somebody's own data: where they are is always said, and no stand-in is like them
 OWN = "folder"
 SYNTHETIC = ("never", "fallback", "only")
@@ -62,8 +71,8 @@ def load(
     image_size: (H, W) of the model's input. synthetic: "never", "fallback" (when no data are found;
     said on stderr) or "only". max_per_class: recordings of each class kept in each split. Options
     are the data set's own. Looks in data_dir alone if it is given, else in $EDVIT_DATA/<name> and
-    $EDVIT_DATA/<name>*, then in Keras' cache or download (mnist, cifar10). DataError: unknown name
-    or option, missing data, wrong layout, unreadable files.
+    $EDVIT_DATA/<name>*, then in Keras' cache or download (mnist, cifar10) or in scikit-learn
+    (digits). DataError: unknown name or option, missing data, wrong layout, unreadable files.
     """
     _check_request(name, image_size, seed, synthetic, max_per_class)
     # Only the module that is asked for is imported.
@@ -201,6 +210,6 @@ def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) ->
         if found:
             return found
 
-    if data_dir is None and hasattr(module, "keras_folders"):
-        return module.keras_folders(looked)
+    if data_dir is None and hasattr(module, "elsewhere"):
+        return module.elsewhere(looked)
     raise wrong_layout(name, looked, module.LAYOUT)

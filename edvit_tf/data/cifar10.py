@@ -51,7 +51,7 @@ def is_layout(folder: Path) -> bool:
     )
 
 
-def keras_folders(looked: list[Path]) -> list[Found]:
+def elsewhere(looked: list[Path]) -> list[Found]:
     """Keras' cache, or its download into it; MissingData without a network."""
     return cached_or_downloaded("cifar10", is_layout, looked, LAYOUT)
 

@@ -38,7 +38,7 @@ def is_layout(folder: Path) -> bool:
     return (folder / "mnist.npz").is_file() or any(_find(folder, stem) for stem in FILES)
 
 
-def keras_folders(looked: list[Path]) -> list[Found]:
+def elsewhere(looked: list[Path]) -> list[Found]:
     """Keras' cache, or its download into it; MissingData without a network."""
     return cached_or_downloaded("mnist", is_layout, looked, LAYOUT)
 

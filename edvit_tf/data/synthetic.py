@@ -30,6 +30,7 @@ PIXELS = {
     "caltech256": (96, 128, 3),
     "caltech101": (96, 128, 3),
     "omniglot": (105, 105, 1),
+    "digits": (8, 8, 1),
 }
 LOUDNESS_DB = (-48.0, -24.0)  # RMS below full scale, uniform: 24 dB of spread, and no clipping
 

@@ -9,15 +9,17 @@ import pytest
 
 from tests.support.commands import ROOT, run_command
 
+GREY = ("digits", "gtzan", "mnist", "omniglot", "speech_commands")
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
-def test_there_are_nine():
+def test_there_are_ten():
     assert [p.stem for p in RECIPES] == [
         "caltech101",
         "caltech256",
         "cifar10",
         "cifar10_dinov2",
+        "digits",
         "gtzan",
         "mnist",
         "omniglot",
@@ -42,7 +44,7 @@ def test_one_structure(recipe):
 def test_papers_profile_builds_and_plans(recipe):
     code, out, err = run_command([recipe, "--profile", "paper", "--dry-run"])
     assert code == 0, err
-    channels = 1 if recipe.stem.startswith(("gtzan", "mnist", "omniglot", "speech_commands")) else 3
+    channels = 1 if recipe.stem.startswith(GREY) else 3
     parameters = {1: 85_413_130, 3: 85_806_346}[channels]  # ViT-Base at 224 / 16 with 10 classes
     assert f"Keras counts {parameters:,} parameters" in out
     assert (

@@ -44,7 +44,11 @@ def nowhere(request, monkeypatch, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("gtzam", {}, "gtzan, speech_commands, mnist, cifar10, caltech256, caltech101, omniglot"),
+        (
+            "gtzam",
+            {},
+            "gtzan, speech_commands, mnist, cifar10, caltech256, caltech101, omniglot, digits",
+        ),
         ("gtzan", {"window": 3}, "window_seconds"),
         ("gtzan", {"window_seconds": "3"}, "of type float"),
         ("gtzan", {"n_mels": 128.0}, "of type int"),
@@ -309,10 +313,11 @@ def test_loading_and_iterating_import_no_tensorflow(tmp_path):
     write_omniglot(tmp_path / "omniglot")
     code = (
         "import sys\nfrom edvit_tf import data\n"
-        "heavy = lambda: [m for m in ('tensorflow', 'keras', 'librosa') if m in sys.modules]\n"
+        "big = ('tensorflow', 'keras', 'librosa', 'sklearn')\n"
+        "heavy = lambda: [m for m in big if m in sys.modules]\n"
         "print(heavy())\n"
-        "for n in ('mnist', 'cifar10', 'caltech256', 'caltech101', 'omniglot', 'gtzan',\n"
-        "          'speech_commands'):\n"
+        "for n in ('mnist', 'cifar10', 'caltech256', 'caltech101', 'omniglot', 'digits',\n"
+        "          'gtzan', 'speech_commands'):\n"
         "    next(data.load(n, image_size=(16, 16)).iterate('train')); print(n, heavy())\n"
     )
     done = subprocess.run(
@@ -330,6 +335,7 @@ def test_loading_and_iterating_import_no_tensorflow(tmp_path):
         "caltech256 []",
         "caltech101 []",
         "omniglot []",
+        "digits []",
         "gtzan ['librosa']",
         "speech_commands ['librosa']",
     ]
