@@ -219,7 +219,7 @@ def test_every_answer_is_stored_and_compared_by_recording(shared_bundle):
     for name in ("base", "single", "plain", "total"):
         assert results[name]["temperature"] > 0
     names = {*(sub["name"] for sub in results["sub_models"]), *measured, "fusion"}
-    assert set(results["turns"]["models"]) == names - {"fused", "average"}
+    assert set(results["turns"]["models"]) == names - {"fused", "average", "floor"}
     assert results["flavours"][0]["paired"]["first_only"] == 0
     for lost in results["missing_one"]:
         change = lost["tflite"]["recording"] - results["fusion"]["tflite"]["recording"]
