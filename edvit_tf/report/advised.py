@@ -13,11 +13,12 @@ from edvit_tf.report.figures import mib, note, number, panels, percent, points, 
 from edvit_tf.report.known import KNOWN
 from edvit_tf.report.options import Way
 from edvit_tf.report.results import Results
+from edvit_tf.report.tables import wrapped
 
 
 def advice_text(advice: Advice, results: Results) -> str:
     """The recommendation, why, the table of the ways, the causes: text for a terminal."""
-    lines = [advice.sentence, *map(_wrapped, advice.reasons), ""]
+    lines = [wrapped(advice.sentence), *map(_wrapped, advice.reasons), ""]
     if results.data.synthetic:
         lines.insert(0, "SYNTHETIC stand-in: these accuracies mean nothing.")
     if results.fleet.asked == "auto":

@@ -61,7 +61,7 @@ def test_it_is_said_first_everywhere(fused, base, first, then):
     for said in (
         verdict(results, rows),
         [found.sentence, *found.reasons],
-        advice_text(found, results).splitlines(),
+        advice_text(found, results).replace("\n  ", " ").splitlines(),
         results_table(results).replace("\n  ", " ").splitlines(),
     ):
         assert said[0].startswith(first), said[0]
