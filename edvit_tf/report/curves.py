@@ -126,9 +126,10 @@ def curves(
         parts.append(
             f'<text class="dim" x="{x(n, 0):.1f}" y="{below}" text-anchor="middle">{n:g}</text>'
         )
-    parts.append(
-        f'<text class="dim" x="{LEFT - 6}" y="{below}" text-anchor="end">{across} =</text>'
-    )
+    # a word begins at the edge of the figure, which is nearer than it is long
+    words = len(across) > 3
+    at = 'x="0"' if words else f'x="{LEFT - 6}" text-anchor="end"'
+    parts.append(f'<text class="dim" {at} y="{below}">{across}{"" if words else " ="}</text>')
 
     keys = []
     for i, (name, colour, found) in enumerate(series):

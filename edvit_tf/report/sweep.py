@@ -19,7 +19,7 @@ from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
 
 COLUMNS = (
     "N",
-    "classes\ngrouped",
+    "fleet, or\ngroups",
     "training\nbudget",
     "seed",
     "fused",
@@ -104,19 +104,24 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
     if any(row["synthetic"] for row in rows):
         banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
 
-    figures = table(list(COLUMNS), [_cells(row) for row in rows], text=(1,))
+    head, *body = _grid(rows)
+    figures = table(head, body, text=(1,))
     seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
     machine = escape(first["machine"])
 
     return f"""{page_head(title)}{banner}
 <h1>{escape(title)}</h1>
 {_MEASURED.format(seen=seen, machine=machine)}
-<section><h2>Against the number of devices</h2>{panels(charts)}</section>
+<section><h2>Against the number of devices{_and_budget(rows)}</h2>{panels(charts)}</section>
 <section><h2>Figures</h2>{figures}
 {_seeds(rows)}{note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
 </main></body></html>
 """
+
+
+def _and_budget(rows: list[dict]) -> str:
+    return " and the training budget" if len(set(map(budget_of, rows))) > 1 else ""
 
 
 _MEASURED = (
@@ -129,10 +134,8 @@ _MEASURED = (
 
 def sweep_text(rows: list[dict]) -> str:
     """The table for a terminal."""
-    lines = [[name.replace("\n", " ") for name in COLUMNS]]
-    for row in rows:
-        lines.append([str(cell) for cell in _cells(row)])
-
+    head, *body = _grid(rows)
+    lines = [[name.replace("\n", " ") for name in head], *body]
     widths = []
     for column in zip(*lines, strict=True):
         widths.append(max(map(len, column)))
@@ -143,6 +146,18 @@ def sweep_text(rows: list[dict]) -> str:
         shown.append("  ".join(cells))
 
     return "\n".join([*shown, _spread(rows)])
+
+
+def _grid(rows: list[dict]) -> list[list[str]]:
+    """The titles and a row for each run."""
+    return _used([[*COLUMNS], *(_cells(row) for row in rows)])
+
+
+def _used(grid: list[list]) -> list[list[str]]:
+    """Titles and rows without the columns that no row has anything for."""
+    cells = [[str(cell) for cell in row] for row in grid]
+    used = [i for i in range(len(cells[0])) if any(row[i] != "-" for row in cells[1:])]
+    return [[row[i] for i in used] for row in cells]
 
 
 def _by_fleet(rows: list[dict]) -> dict[tuple[int, str, str], list[dict]]:
@@ -169,9 +184,10 @@ def _seeds(rows: list[dict]) -> str:
     for (count, way, budget), own in fleets.items():
         shares = [_over_seeds(own, key) for key in keys]
         lines.append([count, way, budget or "-", len(own), *shares])
+    head, *body = _used([["N", "fleet, or\ngroups", "training\nbudget", "seeds", *names], *lines])
     return table(
-        ["N", "classes\ngrouped", "training\nbudget", "seeds", *names],
-        lines,
+        head,
+        body,
         text=(1,),
         caption="Accuracy in %, mean and deviation over the seeds",
     )

@@ -3,6 +3,7 @@ accuracies.
 """
 
 import json
+import re
 from pathlib import Path
 
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
@@ -62,6 +63,9 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
             rows.append(row | {"budget": epochs})
 
     html = sweep_page("x", rows, "y")
+    assert "<h2>Against the number of devices and the training budget</h2>" in html
+    # the word has its place within the figure
+    assert re.search(r'<text class="dim" x="0" y="\d+">epochs</text>', html)
     assert "N = 3, random, against the training budget" in html
     # the mean of the seeds, at the epochs of the budget
     assert "fleet, fused, epochs = 4: 50</title>" in html
@@ -85,3 +89,13 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
     # one budget has no curve, and rows of older versions have none
     assert "against the training budget" not in sweep_page("x", rows[:1], "y")
     assert row_of(tmp_path / "old", 0, None)["budget"] is None
+
+
+def test_a_column_that_no_run_fills_is_left_out(tmp_path):
+    rows = [row_of(tmp_path / str(seed), seed, (20, 4)) for seed in (0, 1)]
+    for text in (sweep_text(rows), sweep_page("x", rows, "y").replace("\n", " ")):
+        assert "fleet, or groups" in text and "single MiB" in text and "exact McNemar" in text
+        for title in ("training budget", "copies, views", "not distilled", "of all files' size"):
+            assert title not in text
+    # one run that has it is enough
+    assert "training budget" in sweep_text([rows[0] | {"budget": "4e"}, rows[1]])
