@@ -6,7 +6,7 @@ Fleet:      copies of one model with views, unless --fleet says otherwise
 Time:       not measured on an idle machine yet
 Accuracy:   not measured yet; of the floor, a linear classifier, 96.5 % of the validation digits
             (seed 0), printed by the command above
-Data:       8 x 8 pixels, resized to 16 x 16; 1,145 to train on, 202 for validation, 450 to test.
+Data:       8 x 8 pixels, resized to 16 x 16; 1,146 to train on, 202 for validation, 449 to test.
             The same hands wrote on all sides, so other people's digits will be read less well:
             mnist.py
 The paper:  has no such data
