@@ -72,19 +72,28 @@ def from_slopes(
         # both scores follow from the same slopes
         for name in widths:
             change = slopes[name].numpy()[:, : len(x)].astype(np.float64)
-            if not is_exact:
-                estimate = 0.5 * (change**2).mean(axis=0).sum(axis=0)  # (units,)
-                linearised[name] += estimate
-                fisher[name] += estimate
-                continue
-            change = np.moveaxis(change, 0, -1)  # (B, units, C)
-            linearised[name] += kl_divergence(z, z - change).sum(axis=0)
-            fisher[name] += half_variance(z, change).sum(axis=0)
+            both = _exactly(z, change) if is_exact else _estimated(change)
+            linearised[name] += both[0]
+            fisher[name] += both[1]
 
     return {
         "linearised": {name: total / len(inputs) for name, total in linearised.items()},
         "fisher": {name: total / len(inputs) for name, total in fisher.items()},
     }
+
+
+def _exactly(z: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over samples of linearised and fisher scores (units,), of logits z (B, 1, C) and slopes
+    (C, B, units).
+    """
+    change = np.moveaxis(change, 0, -1)  # (B, units, C)
+    return kl_divergence(z, z - change).sum(axis=0), half_variance(z, change).sum(axis=0)
+
+
+def _estimated(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same from the derivatives (K, B, units) of K signed sums."""
+    estimate = 0.5 * (sums**2).mean(axis=0).sum(axis=0)
+    return estimate, estimate
 
 
 def backward_passes(num_classes: int, exact_classes: int = EXACT_CLASSES) -> int:
