@@ -253,7 +253,7 @@ def _single_training(results: Results) -> Training:
 
 def _fleet_training(results: Results) -> Training:
     names = [sub.name for sub in results.sub_models]
-    if results.knows_all:
+    if results.knows_all and results.fleet.start in (None, "model"):
         names.append("single")  # where they start
     ending = ["together", "features", "fusion", "joint"]
     seconds = _seconds(results, [*names, *_starts(results), *ending])

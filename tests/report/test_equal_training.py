@@ -77,3 +77,13 @@ def test_a_joint_fleet_that_is_better_than_equal_training_is_taken(made):
     found = advice(manifest_from_dict(manifest), results_from_dict(results), folder)
     assert found.recommended.key == "joint"
     assert "It is better than one model of equal training: +10.0 points" in " ".join(found.reasons)
+
+
+@pytest.mark.parametrize("start, seconds", [("model", 18.0), ("units", 7.0)])
+def test_members_from_cuts_have_not_the_single_models_training(made, start, seconds):
+    manifest, results, folder = made(0.6, range(120))
+    results["fleet"]["start"] = start
+    results["stage_seconds"] = {"single.ffn": 11.0, "together": 7.0, "equal": 40.0}
+    found = advice(manifest_from_dict(manifest), results_from_dict(results), folder)
+    training = {row.way.key: row.way.training.seconds for row in found.rows}
+    assert training["joint"] == seconds and training["equal"] == 40 + seconds - 7
