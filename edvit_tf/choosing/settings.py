@@ -277,9 +277,15 @@ def _epochs(samples: int, train_inputs: int, limits: tuple[int, int]) -> int:
 
 
 def _shared_rate(column: Column, train_inputs: int) -> float:
-    """Half of it for much data, as recipes/cifar10_dinov2.py chose it."""
-    is_pictures = column is LEARNT_PICTURES
-    return column.shared_rate / 2 if is_pictures and train_inputs >= MANY else column.shared_rate
+    """Half of it for much data, as recipes/cifar10_dinov2.py chose it; for little data that of the
+    later fits, since a cut that was repaired is nearly as good as its base and has few steps to
+    find back to it.
+    """
+    if column is not LEARNT_PICTURES:
+        return column.shared_rate
+    if train_inputs < SOME:
+        return column.stage_rate
+    return column.shared_rate / 2 if train_inputs >= MANY else column.shared_rate
 
 
 def _model(base: ChosenBase) -> str:

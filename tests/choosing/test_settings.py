@@ -85,8 +85,8 @@ def test_a_pretrained_base_brings_its_patches_and_has_a_shared_fit():
     assert config.data.image_size == (98, 98) and config.patch_size == 14
     assert config.model == "vit_small" and config.shared_training.epochs == 39
     assert config.base_training.learning_rate == 5e-5 and config.base_training.epochs == 5
-    large = run(found(), LEARNT, n=50_000)
-    assert large.shared_training.learning_rate == config.shared_training.learning_rate / 2
+    rates = [run(found(), LEARNT, n=n).shared_training.learning_rate for n in (63, 3890, 50_000)]
+    assert rates == [1e-4, 1e-3, 5e-4]
 
 
 @pytest.mark.parametrize("base", [NONE, LEARNT])
