@@ -1,11 +1,12 @@
-"""Digits: the 1,797 handwritten ones that scikit-learn ships, on five devices. Real data in a
-minute, without a download.
+"""Digits: the 1,797 handwritten ones that scikit-learn ships, on five devices. Real data,
+without a download.
 
 Command:    python recipes/digits.py
 Fleet:      copies of one model with views, unless --fleet says otherwise
-Time:       not measured on an idle machine yet
-Accuracy:   not measured yet; of the floor, a linear classifier, 96.5 % of the validation digits
-            (seed 0), printed by the command above
+Time:       94 s of one processor's time (AMD EPYC, one thread), 1.0 GB; not timed on an idle machine
+Accuracy:   test split, .tflite files, seed 0, 449 digits (+-1 point): fused 99.1 %; base 99.3 %; one
+            model of a device's size 99.1 %, as good; the floor, a linear classifier, 95.3 %. The
+            settings were the first ones tried; the base has 99.0 % of the validation digits
 Data:       8 x 8 pixels, resized to 16 x 16; 1,146 to train on, 202 for validation, 449 to test.
             The same hands wrote on all sides, so other people's digits will be read less well:
             mnist.py
