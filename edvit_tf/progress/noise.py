@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FILE = "EDVIT_NATIVE_LOG"  # the file, for processes that this one starts
+_depth = 0  # of contexts that are open, one in the other
 
 
 @contextlib.contextmanager
@@ -20,47 +21,75 @@ def native_log(path: Path | None) -> Iterator[None]:
     """Sends what is written on file descriptor 2 to the end of `path`, or with None to a file that
     is shown only if the context ends in a fault that nobody expected.
 
-    A crash of native code still shows Python's traceback on standard error.
+    A crash of native code still shows Python's traceback on standard error. Of two contexts the
+    inner one has it.
     """
-    file = _opened(path) if _is_two(sys.stderr) else None
+    global _depth
+    file = _opened(path) if _depth or _is_two(sys.stderr) else None
     if file is None:
         yield
         return
 
     real = os.dup(2)
-    before = sys.stderr
-    before.flush()
-    # line by line, as standard error is
-    sys.stderr = os.fdopen(
-        os.dup(real), "w", buffering=1, encoding=before.encoding, errors=before.errors
-    )
-    faulted = faulthandler.is_enabled()
-    faulthandler.enable(sys.stderr)
-    os.dup2(file.fileno(), 2)
     given = os.environ.get(FILE)
     if path is not None:
         os.environ[FILE] = str(path)
-
+    # an inner context finds Python's standard error apart already
+    apart = contextlib.nullcontext() if _depth else _pythons_own(real)
+    _depth += 1
     try:
-        yield
-    except Exception as error:
-        # Errors of ours say what is wrong themselves (exit_code); others may need all there is.
-        if path is None and not hasattr(error, "exit_code") and not isinstance(error, OSError):
-            file.seek(0)
-            sys.stderr.write(file.read().decode("utf-8", "replace"))
-        raise
+        with apart, _two_is(file, real):
+            try:
+                yield
+            except Exception as error:
+                if path is None and not _says_it_all(error):
+                    file.seek(0)
+                    sys.stderr.write(file.read().decode("utf-8", "replace"))
+                raise
     finally:
-        os.dup2(real, 2)
+        _depth -= 1
         os.close(real)
-        own, sys.stderr = sys.stderr, before
-        faulthandler.disable()
-        if faulted:
-            faulthandler.enable(before)
-        own.close()
         file.close()
         os.environ.pop(FILE, None)
         if given is not None:
             os.environ[FILE] = given
+
+
+def _says_it_all(error: Exception) -> bool:
+    """Whether an error of ours (exit_code) or of a path says what is wrong; others may need all
+    there is.
+    """
+    return hasattr(error, "exit_code") or isinstance(error, OSError)
+
+
+@contextlib.contextmanager
+def _two_is(file, real: int) -> Iterator[None]:
+    """Within it file descriptor 2 is `file`'s, after it `real`."""
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(real, 2)
+
+
+@contextlib.contextmanager
+def _pythons_own(real: int) -> Iterator[None]:
+    """Within it Python's standard error is a stream on a copy of `real`."""
+    before = sys.stderr
+    before.flush()
+    # line by line, as standard error is
+    own = os.fdopen(os.dup(real), "w", buffering=1, encoding=before.encoding, errors=before.errors)
+    sys.stderr = own
+    faulted = faulthandler.is_enabled()
+    faulthandler.enable(own)
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        faulthandler.disable()
+        if faulted:
+            faulthandler.enable(before)
+        own.close()
 
 
 def inherited_log() -> Path | None:

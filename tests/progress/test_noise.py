@@ -29,6 +29,21 @@ def test_native_words_go_to_the_log_and_pythons_do_not(tmp_path):
     assert log.read_text() == "native words\n"
 
 
+def test_a_run_within_a_command_has_them_in_its_own_log(tmp_path):
+    log = tmp_path / "run.log"
+    then = f"""
+        with native_log(Path({str(log)!r})):
+            os.write(2, b"of the run\\n")
+            print("of Python", file=sys.stderr)
+            print(os.environ["EDVIT_NATIVE_LOG"])
+        raise ZeroDivisionError"""
+    done = ran("None", then)
+    assert log.read_text() == "of the run\n" and done.stdout == f"{log}\n"
+    # what was written outside of the run is shown after a fault, and no more
+    assert "python words\nof Python\nnative words\n" in done.stderr
+    assert "of the run" not in done.stderr and "native words after\n" in done.stderr
+
+
 def test_without_a_log_they_are_shown_only_after_a_fault_that_nobody_expected():
     assert ran("None").stderr == "python words\nnative words after\n"
 
