@@ -19,6 +19,7 @@ from edvit_tf.operate.running import announced
 
 START_SECONDS = 120.0
 AGGREGATOR = "aggregator"
+DEVICES = "devices.toml"  # of the aggregator, beside the logs
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _begin(fleet: Fleet, told: Told, tell: Callable[[str], None]) -> bool:
         return False
 
     # the ports of the workers are known now
-    (fleet.logs / "devices.toml").write_text(_devices(fleet), "utf-8")
+    (fleet.logs / DEVICES).write_text(_devices(fleet), "utf-8")
     start(fleet.aggregator, told)
     return attend([fleet.aggregator, *workers], told, tell, all_reached, heard)
 
@@ -144,7 +145,7 @@ def _worker(bundle: Path, indices: list[int]) -> Callable[[str], list[str]]:
 def _aggregator(options: UpOptions, logs: Path) -> Callable[[str], list[str]]:
     def command(address: str) -> list[str]:
         words = ["edvit_tf.cli", "serve", str(options.bundle), "--listen", address, "--insecure"]
-        words += ["--devices", str(logs / "devices.toml"), "--metrics", "127.0.0.1:0"]
+        words += ["--devices", str(logs / DEVICES), "--metrics", "127.0.0.1:0"]
         return [*words, "--min-submodels", str(options.min_submodels)]
 
     return command
@@ -162,14 +163,20 @@ def _devices(fleet: Fleet) -> str:
 
 
 def _logs(given: Path | None) -> Path:
-    """The folder of the logs, which exists and is empty of logs. Raises OutputError."""
+    """The folder of the logs, which exists and has nothing of what is written there. Raises
+    OutputError.
+    """
     if given is None:
         return Path(tempfile.mkdtemp(prefix="edvit-up-"))
     try:
         given.mkdir(parents=True, exist_ok=True)
-        there = sorted(path.name for path in given.glob("*.log"))
+        # a folder of one's own work may have a devices.toml too, which must not be lost
+        there = sorted(path.name for name in ("*.log", DEVICES) for path in given.glob(name))
     except OSError as error:
         raise OutputError(f"--logs {given} cannot be used ({error}). Take another.") from error
     if there:
-        raise OutputError(f"--logs {given} has logs already ({there[0]}). Take another folder.")
+        raise OutputError(
+            f"--logs {given} has files already that would be changed ({there[0]}). Take "
+            "another folder."
+        )
     return given
