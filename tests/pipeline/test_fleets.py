@@ -126,6 +126,14 @@ def test_a_rival_of_equal_training_is_made_only_where_it_is_asked_for(copies):
     assert not Run.has_equal.func(run)
 
 
+def test_a_fleet_that_was_measured_without_that_rival_is_published_without_it():
+    """A work folder of an older version, whose bundle is asked for again."""
+    config = SimpleNamespace(baselines=("single",))
+    old = SimpleNamespace(has=lambda stage: stage == "measure", result=lambda stage: {"base": {}})
+    run = SimpleNamespace(kind="joint", config=config, stages=old)
+    assert not Run.has_equal.func(run)
+
+
 def test_copies_stand_beside_a_fleet_that_is_trained(copies, joint):
     told, alone = results(joint), results(copies)
     for key in ("views", "test", "validation"):
