@@ -81,10 +81,12 @@ def _command(work: Path) -> list[str]:
 
 
 def _pass_on(process: subprocess.Popen) -> None:
-    """Tells what a process prints, line by line, until it ends."""
-    for line in process.stdout:
-        tell(line.rstrip("\n"))
-    process.stdout.close()
+    """Tells what a process prints, line by line, until it ends; where nobody can be told any more
+    (`| head`) the pipe is closed, and it ends as it would at a closed terminal.
+    """
+    with process.stdout, contextlib.suppress(OSError):
+        for line in process.stdout:
+            tell(line.rstrip("\n"))
 
 
 def _wait(processes: list[subprocess.Popen]) -> None:

@@ -111,3 +111,23 @@ def test_a_number_of_processes_that_is_none_is_refused(jobs):
         done.returncode == 2
         and f"--jobs: {jobs!r} is not a whole number of 1 or more" in done.stderr
     )
+
+
+def test_a_process_whose_words_nobody_takes_ends(monkeypatch):
+    def nobody(text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(fitting_process, "tell", nobody)
+    code = "while True: print('a step', flush=True)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    try:
+        fitting_process._pass_on(process)
+        assert process.wait(120) != 0
+    finally:
+        process.kill()
+        process.wait()
