@@ -54,10 +54,11 @@ def title(name: str) -> str:
 def figures(result: Mapping[str, Any]) -> dict[str, float]:
     """Accuracy on validation data that a stage's result holds: {"validation": 0 to 1}."""
     validation = result.get("validation")
-    if isinstance(validation, Mapping):
+    if isinstance(validation, Mapping) and "recording" in validation:
         return {"validation": validation["recording"]}
-    if isinstance(validation, Sequence) and validation:
-        return {"validation": max(row["accuracy"] for row in validation)}
+    if isinstance(validation, Sequence) and "views" in result:
+        # a row for each number of views, of which so many were taken
+        return {"validation": validation[len(result["views"]) - 1]["accuracy"]}
 
     accuracy = result.get("accuracy")
     if isinstance(accuracy, Mapping) and "fit" in accuracy:
