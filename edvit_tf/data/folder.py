@@ -152,7 +152,8 @@ def load_own(folder: str | Path | None, settings) -> Dataset:
     found = survey(
         folder,
         kind=kind,
-        group_by=settings["group_by"] or None,
+        # groups are for a split; another folder's names need not be told by the same rule
+        group_by=None if settings["all_for_test"] else settings["group_by"] or None,
         is_divided=not settings["all_for_test"],
     )
     return own_dataset(found, settings)

@@ -7,6 +7,7 @@
 What belongs to no class is an error: a file that was silently left out would be missed too late.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from .folders import (
     class_folders,
     files,
     given_folder,
+    is_folder,
     listing,
     no_picture,
     note_others,
@@ -83,12 +85,13 @@ def own_files(
     class or one, files beside the classes, folders within a class, an empty class, both kinds.
     """
     folder = Path(given_folder(given))
-    if folder.is_file():
+    # os.path looks at what Path.is_file raises at: too long a name, no permission
+    if os.path.isfile(folder):
         table = Path(folder.resolve())
         place = Found(table.parent, printable(table.stem))
         found = _of_table(table, place, notes)
     else:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(f"{printable(str(folder))}: {listing(folder)}. Give:\n{LAYOUT}")
         folder = folder.resolve()
         place = Found(folder, printable(folder.name))
@@ -108,14 +111,34 @@ def own_files(
 
 
 def _of_table(table: Path, place: Found, notes: list[str]) -> list[OwnFile]:
-    found = []
-    for row in read_table(table, notes):
-        try:
-            key = row.path.resolve().relative_to(place.folder).as_posix()
-        except ValueError:  # elsewhere: known by its last folder and name
-            key = "/".join(row.path.parts[-2:])
-        found.append(OwnFile(row.path, printable(key), row.label, group=row.group))
-    return found
+    rows = read_table(table, notes)
+    keys = _table_keys([row.path for row in rows], place.folder)
+    return [
+        OwnFile(row.path, printable(keys[row.path]), row.label, group=row.group) for row in rows
+    ]
+
+
+def _table_keys(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Each path relative to the table's folder; of files elsewhere the last folder and name, and
+    more folders where two would have one key: they would be one group.
+    """
+    inside, outside = {}, {}
+    for path in paths:
+        # a link's own name is known to its user, not that of what it leads to
+        whole = Path(os.path.abspath(path))
+        if not whole.is_relative_to(folder):
+            whole = path.resolve()
+        if whole.is_relative_to(folder):
+            inside[path] = whole.relative_to(folder).as_posix()
+        else:
+            outside[path] = whole.parts
+
+    keys: dict[Path, str] = inside
+    for count in range(2, max(map(len, outside.values()), default=0) + 1):
+        keys = inside | {path: "/".join(parts[-count:]) for path, parts in outside.items()}
+        if len(set(keys.values())) == len(paths):
+            break
+    return keys
 
 
 def _of_folders(place: Found, skipped: list[Skipped]) -> list[OwnFile]:
@@ -255,7 +278,7 @@ def _kind_of(path: Path) -> str | None:
         return SOUND
     if no_picture(path) is None:
         return PICTURES
-    return SOUND if path.is_file() and starts_as_sound(path) else None
+    return SOUND if os.path.isfile(path) and starts_as_sound(path) else None
 
 
 def _check_labels(labels: Sequence[str], place: Found) -> None:

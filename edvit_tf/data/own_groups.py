@@ -7,7 +7,6 @@ than it is.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def _by_time(
     dated.sort(key=lambda one: one[:2])
 
     for (earlier, _, file), (later, _, following) in pairwise(dated):
-        if later - earlier <= timedelta(minutes=minutes):
+        if (later - earlier).total_seconds() <= 60 * minutes:
             joined.join(file.path, following.path)
     return [file for _, _, file in dated]
 

@@ -9,6 +9,7 @@
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_table(table: Path, notes: list[str]) -> list[Row]:
     files are not there.
     """
     shown = printable(table.name)
-    rows: dict[Path, Row] = {}
+    rows: dict[str, Row] = {}  # by the real path: a file may be named in several ways
     unknown: list[str] = []
     repeated = 0
 
@@ -57,7 +58,7 @@ def read_table(table: Path, notes: list[str]) -> list[Row]:
             continue
 
         row = Row(path, label, fields.get("group", ""))
-        earlier = rows.setdefault(path, row)
+        earlier = rows.setdefault(os.path.realpath(path), row)
         if earlier.label != label:
             raise DataError(
                 f"{shown} calls {printable(name)} both {earlier.label!r} and {label!r} (line "
@@ -134,9 +135,9 @@ def _file(folder: Path, name: str) -> Path | None:
     # a table from Windows has its own slashes
     for written in (name, name.replace("\\", "/")):
         try:
-            if (folder / written).is_file():
+            if os.path.isfile(folder / written):
                 return folder / written
-        except (OSError, ValueError):  # a name that no file can have
+        except ValueError:  # a name that no file can have
             continue
     return None
 

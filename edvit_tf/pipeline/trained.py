@@ -84,7 +84,7 @@ class Bundle:
         """(windows, H, W, C)."""
         rule = bundle_input(self._bundle)
         try:
-            if not path.is_file():
+            if not os.path.isfile(path):  # Path.is_file raises at too long a name
                 raise InputError("there is no such file")
             if rule.spec.is_sound:
                 return decoded_windows(path, rule.spec)

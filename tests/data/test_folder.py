@@ -1,5 +1,6 @@
 """Folders as people have them: what is in them is found, and what is wrong is said."""
 
+import os
 import random
 import shutil
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from edvit_tf import data
+from edvit_tf.data.audio import load_samples
 from edvit_tf.data.folder import survey
 from edvit_tf.errors import ConfigError, DataError
 from tests.support.commands import run_python
@@ -123,6 +125,10 @@ def test_rates_and_channels_are_mixed_and_the_most_common_rate_is_kept(tmp_path)
     where = {r.where.name: (s, r) for s in loaded.splits for r in loaded.recordings(s)}
     _, recording = where["phone.wav"]
     assert loaded.read([recording]).shape == (1, 8, 8, 1)
+    # the tone stays what it was
+    samples, wanted = load_samples(recording.where, 16000), tone(16000, 0.05 * 44100 / 16000)
+    assert samples.shape == wanted.shape and samples.dtype == np.float32
+    np.testing.assert_allclose(samples[500:-500], wanted[500:-500], atol=1e-3)
 
 
 def test_both_kinds_are_counted_and_one_is_asked_for(tmp_path):
@@ -243,8 +249,26 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, make, words):
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(DataError, match="there is no such folder"):
-        survey(tmp_path / "absent")
+    for name in ("absent", "x" * 300):
+        with pytest.raises(DataError, match="there is no such folder"):
+            survey(tmp_path / name)
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_an_error_of_its_files(
+    tmp_path, monkeypatch
+):
+    folder = write_pictures(tmp_path, 2)
+    (folder / "cat" / "no suffix").write_bytes(b"")
+    stat = os.stat
+
+    def denied(path, *args, **kwargs):
+        if str(path).startswith(str(folder / "cat") + os.sep):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", denied)
+    with pytest.raises(DataError, match="2 of 4 recordings .*Permission denied"):
+        survey(folder)
 
 
 def test_a_broken_file_among_many_is_named_and_left_out(tmp_path):
@@ -324,6 +348,8 @@ def test_pictures_of_a_burst_stay_on_one_side(tmp_path):
     assert len(set(found.groups.values())) == 13
     assert any("tells nothing of 1 of 37 files" in note for note in found.notes)
     assert len(set(survey(tmp_path, group_by="exif:1.5").groups.values())) == 37
+    endless = survey(tmp_path, group_by="exif:" + "9" * 400, is_divided=False)
+    assert len(set(endless.groups.values())) == 2
     sides = sides_of(load(tmp_path, group_by="exif:2"))
     for c in ("cat", "dog"):
         for burst in range(6):
@@ -382,6 +408,45 @@ def test_a_table_says_class_and_group(tmp_path, separator):
     for day in range(4):
         mine = [f"raw/{n}{i}.png" for n in ("robin", "wren") for i in (2 * day, 2 * day + 1)]
         assert len({sides[name] for name in mine}) == 1
+
+
+def test_files_outside_the_folder_of_a_table_are_told_apart(tmp_path):
+    rows = []
+    for d, day in enumerate(("monday", "friday")):
+        for c, name in enumerate(("robin", "wren")):
+            for i in range(3):
+                seed = 100 * d + 10 * c + i
+                write_picture(tmp_path / day / name / f"{i}.png", seed=seed)
+                rows.append((f"../{day}/{name}/{i}.png", name))
+    (tmp_path / "lists").mkdir()
+    found = survey(write_table(tmp_path / "lists", rows, header="file,label"))
+    assert len(set(found.groups.values())) == 12
+    assert found.files[0].key == "monday/robin/0.png"
+
+
+def test_one_file_of_a_table_by_two_paths_is_one_file(tmp_path):
+    rows = listed(tmp_path)
+    again = [(f"raw/../{name}", label, group) for name, label, group in rows]
+    found = survey(write_table(tmp_path, rows + again))
+    assert len(found.files) == 12 and any("12 rows" in note for note in found.notes)
+    with pytest.raises(DataError, match="both 'robin' and 'wren'"):
+        survey(write_table(tmp_path, [*rows, (again[0][0], "wren", "")]))
+
+
+def test_a_link_in_a_table_has_its_own_name(tmp_path):
+    rows = listed(tmp_path)
+    store = tmp_path / "store"
+    store.mkdir()
+    for i, (name, _, _) in enumerate(rows):
+        (tmp_path / name).rename(store / str(i))
+        (tmp_path / name).symlink_to(store / str(i))
+    assert [file.key for file in survey(write_table(tmp_path, rows)).files] == [r[0] for r in rows]
+
+
+def test_a_folder_that_is_only_tested_on_needs_no_groups(tmp_path):
+    folder = write_pictures(tmp_path, 2)
+    loaded = load(folder, group_by=r"(site\d+)_", all_for_test=True)
+    assert len(loaded.recordings("test")) == 4
 
 
 def test_unknown_files_of_a_table_are_counted_and_most_are_refused(tmp_path):
