@@ -1,7 +1,7 @@
 """Sound files -> mel windows: the spec, the mel filter bank (librosa), header probes, and the
 reader.
 
-librosa is slow to import: only the filter bank and resampling need it.
+librosa is slow to import: only the filter bank needs it.
 """
 
 import functools
@@ -203,14 +203,13 @@ def load_samples(path: Path, sample_rate_hz: int) -> np.ndarray:
     if rate == sample_rate_hz:
         return samples
 
-    # librosa takes seconds to load: data at the right rate never need it.
-    provide_caches()
-    import librosa
+    # as librosa.resample does, which first compiles much else: a minute on a busy machine
+    import soxr
 
     wanted = _resampled_length(len(samples), rate, sample_rate_hz)
-    samples = librosa.resample(samples, orig_sr=rate, target_sr=sample_rate_hz, res_type="soxr_hq")
+    samples = soxr.resample(samples, rate, sample_rate_hz, quality="HQ")[:wanted]
     # A resampler may be a sample off what the windows were counted by.
-    return librosa.util.fix_length(samples, size=wanted)
+    return np.pad(samples, (0, wanted - len(samples)))
 
 
 def probe_sound(path: Path) -> tuple[int, int]:
