@@ -1,6 +1,7 @@
 """Whole runs of fleets whose members all know all classes, and of a class split with views."""
 
 import json
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -158,7 +159,8 @@ def test_a_class_split_takes_views_where_the_fusion_is_better_by_them(copies):
     bundle = open_bundle(out)
     features = sum(bundle.manifest.fusion.widths)
     history = told["fusion"]["history"]
-    tower = -(-features // 2) * (features + 10)
+    asked = json.loads((out / "run.json").read_text())["description"]["config"]
+    tower = math.ceil(asked["fusion_lambda"] * features) * (features + 10)
     assert history["macs"] == 2 * 3 * history["samples"] * tower > 0
 
     kept = told["fusion"]["seen"]
