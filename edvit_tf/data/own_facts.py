@@ -62,13 +62,17 @@ def facts_of(own: OwnFiles, skipped: list[Skipped]) -> Facts:
     """
     look = _picture if own.kind == PICTURES else _sound
     facts: Facts = {}
+    problems: list[Skipped] = []
     for file in own.files:
         try:
             facts[file.path] = look(file.path)
         except InputError as error:
-            report_skipped(skipped, f"{own.place.shown}/{file.key}", str(error))
+            problems.append(Skipped(f"{own.place.shown}/{file.key}", str(error)))
 
-    check_skipped(skipped, len(own.files), own.place.shown)
+    # first: of a folder of HEIC pictures the error says it all, and not a line each
+    check_skipped([*skipped, *problems], len(own.files), own.place.shown)
+    for problem in problems:
+        report_skipped(skipped, problem.path, problem.reason)
     return facts
 
 

@@ -271,12 +271,20 @@ def test_a_folder_that_may_be_listed_and_not_entered_is_an_error_of_its_files(
         survey(folder)
 
 
-def test_a_broken_file_among_many_is_named_and_left_out(tmp_path):
+def test_a_folder_of_unreadable_files_is_one_error_without_a_line_each(tmp_path, capsys):
+    mostly_broken(tmp_path)
+    with pytest.raises(DataError, match="8 of 10"):
+        survey(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_file_among_many_is_named_and_left_out(tmp_path, capsys):
     folder = write_pictures(tmp_path, 15)
     (folder / "cat" / "IMG 003.png").write_bytes(b"torn")
     found = survey(folder)
     assert found.per_class == {"cat": 14, "dog": 15}
     assert [one.path.split("/")[-1] for one in found.skipped] == ["IMG 003.png"]
+    assert "IMG 003.png" in capsys.readouterr().err
 
 
 def test_three_hundred_classes_of_five_pictures_are_all_on_every_side(tmp_path):
