@@ -35,13 +35,15 @@ def log_of(out: Path) -> Path:
 
 @contextlib.contextmanager
 def shown(args: argparse.Namespace, log: Path | None) -> Iterator[None]:
-    """Events go where `args` say, and into the log; what native libraries write goes there too."""
-    listeners: list[Listener] = []
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        listeners.append(LogFile(log))
+    """Events go where `args` say, and into the log; what native libraries write goes there too.
 
+    A run that is refused before its first stage leaves no log, and no folder for one.
+    """
+    listeners: list[Listener] = []
     with contextlib.ExitStack() as stack:
+        log = stack.enter_context(_place_of(log, listeners))
+        if log is not None:
+            listeners.append(LogFile(log))
         stack.enter_context(native_log(log))
         if args.json:
             listeners.append(JsonLines())
@@ -66,6 +68,50 @@ def shown(args: argparse.Namespace, log: Path | None) -> Iterator[None]:
             for keeper in keepers:
                 keeper.hear(_ended_by(error))
             raise
+
+
+class _Stages:
+    """Hears whether a stage has begun."""
+
+    begun = False
+
+    def hear(self, event: Event) -> None:
+        self.begun = self.begun or event.kind == "stage"
+
+
+@contextlib.contextmanager
+def _place_of(log: Path | None, listeners: list[Listener]) -> Iterator[Path | None]:
+    """The log, with a folder to lie in; None where there can be none, of which the run has words
+    of its own.
+    """
+    made: list[Path] = []
+    stages = _Stages()
+    listeners.append(stages)
+    if log is not None:
+        is_new = not log.exists()
+        try:
+            for folder in reversed([one for one in log.parents if not one.exists()]):
+                folder.mkdir()
+                made.append(folder)
+            with open(log, "a"):
+                pass
+        except OSError:
+            log = None
+
+    try:
+        yield log
+    except BaseException:
+        if log is not None and is_new and not stages.begun:
+            _take_back(log, made)
+        raise
+
+
+def _take_back(log: Path, folders: list[Path]) -> None:
+    """Removes the log, and the folders that were made for it, the last one first, if empty."""
+    with contextlib.suppress(OSError):
+        log.unlink(missing_ok=True)
+        for folder in reversed(folders):
+            folder.rmdir()
 
 
 def _begun() -> Event:

@@ -1,10 +1,13 @@
 """--quiet, --json, --version, completions, and the log beside a run."""
 
+import argparse
 import json
 
 import pytest
 
 from edvit_tf.cli.main import main
+from edvit_tf.cli.progress_options import shown
+from edvit_tf.progress import tell
 from tests.support.commands import run_host
 
 RECIPE = ("recipes/mnist.py", "--smoke", "--synthetic")
@@ -33,12 +36,38 @@ def test_a_run_for_programs_is_events_alone_and_its_log_has_the_words(tmp_path):
     assert done.stderr.count("\n") == 1 and "SYNTHETIC" in done.stderr
 
 
-def test_an_error_is_in_the_log_and_the_last_event(tmp_path):
-    out = tmp_path / "bundle"
+def test_an_error_is_the_last_event_and_a_run_that_is_refused_leaves_no_log(tmp_path):
+    out = tmp_path / "new" / "bundle"
     done = run_host("recipes/mnist.py", "--data-dir", tmp_path, "--json", "--out", out)
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["event"] == "error" and last["exit_code"] == done.returncode != 0
-    assert "error: " in done.stderr and "error: " in (tmp_path / "bundle.log").read_text()
+    assert "error: " in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_log_of_a_run_that_ends_in_a_stage_is_kept(tmp_path, capsys, begun):
+    args = argparse.Namespace(json=False, quiet=True)
+    log = tmp_path / "a" / "b" / "bundle.log"
+    with pytest.raises(OSError, match="full"), shown(args, log):
+        tell("before")
+        if begun:
+            tell(kind="stage", name="base", title="the base", number=1, total=None)
+        raise OSError("the disk is full")
+    assert list(tmp_path.iterdir()) == ([tmp_path / "a"] if begun else [])
+    assert not begun or (
+        "before" in (words := log.read_text()) and "error: the disk is full" in words
+    )
+
+
+def test_where_no_log_can_lie_the_run_says_so_itself(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for log in (tmp_path / "file" / "x" / "b.log", tmp_path / "file" / "b.log", tmp_path):
+        with shown(argparse.Namespace(json=False, quiet=False), log):
+            tell("goes on")
+        said = capsys.readouterr()
+        assert said.out == "goes on\n" and said.err == ""
+        with pytest.raises(OSError, match="x"), shown(argparse.Namespace(json=0, quiet=0), log):
+            raise OSError("x")
 
 
 @pytest.mark.parametrize(
