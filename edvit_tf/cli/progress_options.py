@@ -10,6 +10,7 @@ from pathlib import Path
 
 import edvit_tf
 from edvit_tf.progress.events import Event, Lines, Listener, listening
+from edvit_tf.progress.interrupts import heeded
 from edvit_tf.progress.noise import native_log
 from edvit_tf.progress.screens import JsonLines, LogFile, Quiet
 
@@ -45,6 +46,7 @@ def shown(args: argparse.Namespace, log: Path | None) -> Iterator[None]:
         if log is not None:
             listeners.append(LogFile(log))
         stack.enter_context(native_log(log))
+        stack.enter_context(heeded())
         if args.json:
             listeners.append(JsonLines())
         elif args.quiet:

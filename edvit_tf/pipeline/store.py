@@ -29,6 +29,7 @@ from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.titles import Course, ended, figures, title
 from edvit_tf.progress import tell, warn
+from edvit_tf.progress.interrupts import end_if_asked
 
 RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
 RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
@@ -79,6 +80,7 @@ class Stages:
         "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there, or if this one
         is there in part.
         """
+        end_if_asked()
         number = self.course.number(name)
         if self.has(name):
             return self._stored(name, number)

@@ -5,6 +5,7 @@ import time
 import keras
 
 from edvit_tf.progress import tell
+from edvit_tf.progress.interrupts import end_if_asked
 
 EVERY = 0.2  # seconds between two steps that are told: a bar needs no more
 
@@ -36,6 +37,7 @@ class Watched(keras.callbacks.Callback):
         self._begun = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
+        end_if_asked()
         now = time.monotonic()
         if now - self._told < EVERY:
             return

@@ -47,7 +47,7 @@ def test_a_further_kind_is_a_class_and_its_name(monkeypatch):
         is_fitted = False
         macs = 3
 
-    monkeypatch.setattr("edvit_tf.config.FUSIONS", (*FUSIONS, "nothing"))
+    monkeypatch.setattr("edvit_tf.config.runs.FUSIONS", (*FUSIONS, "nothing"))
     monkeypatch.setitem(KINDS, "nothing", Nothing)
     found = made("nothing")
     assert isinstance(found, Nothing) and found.macs == 3
