@@ -56,9 +56,9 @@ def figures(result: Mapping[str, Any]) -> dict[str, float]:
     validation = result.get("validation")
     if isinstance(validation, Mapping) and "recording" in validation:
         return {"validation": validation["recording"]}
-    if isinstance(validation, Sequence) and "views" in result:
+    if isinstance(validation, Sequence) and "useful" in result:
         # a row for each number of views, of which so many were taken
-        return {"validation": validation[len(result["views"]) - 1]["accuracy"]}
+        return {"validation": validation[result["useful"] - 1]["accuracy"]}
 
     accuracy = result.get("accuracy")
     if isinstance(accuracy, Mapping) and "fit" in accuracy:
