@@ -52,12 +52,17 @@ def main(
         print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes "
-            "on after the last one.",
-            file=sys.stderr,
-        )
-        return DeviceExit.INTERRUPTED
+        return interrupted()
+
+
+def interrupted() -> int:
+    """Says what an interrupted run left; returns the exit code."""
+    print(
+        "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes on "
+        "after the last one.",
+        file=sys.stderr,
+    )
+    return DeviceExit.INTERRUPTED
 
 
 def smoke_profile(data: DataConfig, **changes) -> dict:

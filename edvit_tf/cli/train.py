@@ -1,7 +1,6 @@
 """`edvit train FOLDER`: from a folder of one's own to a bundle and a report."""
 
 import argparse
-import sys
 
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
@@ -104,7 +103,7 @@ def add_data(group) -> None:
 
 
 def _train(args) -> int:
-    from edvit_tf.cli.recipe import dry_run, out_of, run_and_tell
+    from edvit_tf.cli.recipe import dry_run, interrupted, out_of, run_and_tell
     from edvit_tf.pipeline.prepare import prepare, prepared_table
 
     # a devices.toml with a slip is told before thousands of files are looked at
@@ -127,10 +126,5 @@ def _train(args) -> int:
             else:
                 run_and_tell(args, config, ready.dataset, out, ready.base.source)
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes "
-            "on after the last one.",
-            file=sys.stderr,
-        )
-        return DeviceExit.INTERRUPTED
+        return interrupted()
     return DeviceExit.DONE
