@@ -144,7 +144,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         "minutes": seconds / 60,
         "seed": seed,
         **figures(traffic.rows, [*faults, *(fault for fault, _ in annoyances)], end, stalls),
-        **memory_figures(memory, seconds / 60, settled=after[0]),
+        **memory_figures(memory, seconds / 60),
         "hostile": [dataclasses.asdict(said) for _, said in annoyances],
         "aggregator_rss_bytes": [before[0], after[0]],
         "aggregator_descriptors": [before[1], after[1]],

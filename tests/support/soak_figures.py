@@ -109,12 +109,9 @@ def _median(values: list) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def memory_figures(samples: list[tuple[int, int]], minutes: float, settled: int) -> dict:
+def memory_figures(samples: list[tuple[int, int]], minutes: float) -> dict:
     """The aggregator's median in the second quarter of the run and in the last, and the most of
-    all; `settled`: its bytes once the last fault and peer are gone.
-
-    It grew if both the last quarter and what is left are more: a peer that is at work in that
-    quarter holds memory, which goes with it.
+    all.
     """
     hub = [each for each, _ in samples]
     quarter = len(hub) // 4
@@ -130,7 +127,7 @@ def memory_figures(samples: list[tuple[int, int]], minutes: float, settled: int)
             "aggregator_most_bytes": max(hub, default=0),
             "worker_most_bytes": max((each for _, each in samples), default=0),
         },
-        "grew": minutes >= JUDGED_MINUTES and min(late, settled) > GROWTH * early,
+        "grew": minutes >= JUDGED_MINUTES and late > GROWTH * early,
     }
 
 
