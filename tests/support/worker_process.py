@@ -73,7 +73,7 @@ def log_lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
-def wait_for(what, timeout: float = 90):
+def wait_for(what, timeout: float = 30):
     """The first true value of `what()`; fails when there is none in time."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
