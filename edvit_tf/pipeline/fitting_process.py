@@ -154,7 +154,8 @@ def _held(file: Path) -> Iterator[bool]:
     """
     with open(file, "w") as opened:
         try:
-            mine = hold(opened)
+            # another one's member is left to it at once: there may be more to fit
+            mine = hold(opened, patience_seconds=0)
         except BlockingIOError:
             mine = False
         yield mine

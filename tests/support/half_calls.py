@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
@@ -57,10 +58,10 @@ class HalfCalls:
 
         return stream
 
-    def pump(self, seconds: float) -> None:
-        """Sends what the windows allow and reads what comes, for so long."""
+    def pump(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Sends what the windows allow and reads what comes, for so long or until that is true."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not until():
             self._send()
             self._socket.settimeout(min(left, 0.05))
             try:

@@ -21,8 +21,8 @@ from tests.support.worker_process import SLOW, ask, wait_for, worker
 NAME = "submodel-00"
 REQUEST = tensors.infer_request(NAME, {"image": np.zeros((1, 16, 16, 1), np.uint8)})
 INFER = messages.path("ModelInfer")
-# of the limits: a second is enough to see that a message does not come
-HASTY = "from edvit_tf.device.rpc import admission\nadmission.RECEIVE_SECONDS = 1.0\n"
+# of the limits, for calls whose message does not come: a fraction of it is enough to send 600
+HASTY = "from edvit_tf.device.rpc import admission\nadmission.RECEIVE_SECONDS = 5.0\n"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_calls_without_a_message_end_and_leave_room_for_others(secure, identitie
 
     assert counted(secure, "ModelInfer", "DEADLINE_EXCEEDED") == held
     texts = [line["detail"] for line in secure.events("refused")]
-    assert any("message: got none that is whole within 1.0 s" in text for text in texts)
+    assert any("message: got none that is whole within 5.0 s" in text for text in texts)
 
 
 def test_watches_of_one_client_leave_room_for_others(secure, identities):
@@ -163,10 +163,8 @@ def test_messages_short_of_their_last_byte_take_little_memory(tiny_bundle, tmp_p
             for _ in range(40):
                 half.call(messages.path(method), size)
             # on a busy machine they come slowly
-            for _ in range(4):
-                half.pump(2)
-                if sum(half.sent.values()) > 2 * size:
-                    break
+            half.pump(2)
+            half.pump(28, until=lambda: sum(half.sent.values()) > 2 * size)
             grown = one.resident_bytes() - before
             # it is let in to its share, and no further
             assert 2 * size < sum(half.sent.values()) < 12 * size
@@ -181,7 +179,7 @@ def test_a_message_that_stops_short_ends_in_time(secure, identities):
         calls = {half.call(INFER, 50_000) for _ in range(3)}
         half.pump(0.5)
         assert not half.ended
-        half.pump(3)
+        half.pump(30, until=lambda: half.ended == calls)
         assert half.ended == calls
 
 
@@ -190,7 +188,7 @@ def test_a_certificate_that_may_ask_nothing_sends_no_message(secure, identities)
     context: ssl.SSLContext = tls.client_context(identities["stolen"])
     with HalfCalls(secure.address, context) as half:
         call = half.call(INFER, 8 << 20)
-        half.pump(1)
+        half.pump(30, until=lambda: half.ended == {call})
         assert half.ended == {call} and half.sent[call] <= 65_535
 
 
