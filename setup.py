@@ -71,6 +71,10 @@ REFERENCE = [
     "transformers>=5,<6",  # ViT, DINOv2 and AST
 ]
 
+DOCS = [
+    "mkdocs-material>=9.6,<10",  # the site of docs/, with its search, from plain Markdown
+]
+
 BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missing
     "onnx>=1.17",  # writes the graph that the next two run
     "onnxruntime>=1.20",  # what most people deploy with
@@ -102,6 +106,7 @@ setup(
         "aggregator": AGGREGATOR,
         "test": TEST,
         "reference": REFERENCE,
+        "docs": DOCS,
         "bench": BENCH,
     },
     entry_points={"console_scripts": ["edvit = edvit_tf.cli.main:main"]},

@@ -7,7 +7,7 @@ Time:       67 minutes summed over the stages before the files, on one busy core
             (AVX-512): half of it the base
 Accuracy:   test split, .tflite files, seed 0 (one seed): fused 66.98 %, eight views; one model of a
             device's size 64.11 %: 2.87 points better (+1.33 to +4.40); base 84.18 %. Half of the
-            views lost 66.3 % (docs/training.md)
+            views lost 66.3 % (docs/lab_book/training.md)
 Data:       to hand: 100 classes (the background left out), the shorter side 112 pixels: 3,890
             training, 432 validation, 1,081 test
 The paper:  has no Caltech-101 of all classes

@@ -10,7 +10,8 @@ Time:       3.5 hours summed over the stages, one core of an Intel Xeon (AMX) th
 Accuracy:   test split, .tflite files, seed 0 (one seed): fused 92.68 %, softmax average 92.69 %;
             base 93.57 %; one model of a device's size with as much training 92.73 %: as good. Any
             one device lost 92.54 % or more. Two devices, 5 epochs of the shared model at 3e-4:
-            93.08, single 93.43 %; ten, 14 epochs at 5e-4: 89.41, single 89.48 % (docs/accuracy.md)
+            93.08, single 93.43 %; ten, 14 epochs at 5e-4: 89.41, single 89.48 %
+            (docs/lab_book/accuracy.md)
 Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 test images
 The paper:  over 76.5 %, a ViT-Small at N = 10 on the exact pixels; not comparable: another base,
             lossy pictures

@@ -9,7 +9,7 @@ Time:       57 to 65 minutes a seed, summed over the stages, one core of an Inte
 Accuracy:   test split, .tflite files, seeds 0, 1, 2 (2,000 images): fused 99.13 +- 0.15 %; base
             99.10 +- 0.18 %; one model of a device's size with as much training 99.25 +- 0.05 %: as
             good; softmax average 99.15 +- 0.09. Without any one device 98.90 % or more; with one
-            head's share each, and with five devices: docs/accuracy.md
+            head's share each, and with five devices: docs/lab_book/accuracy.md
 Data:       55,000 of the 60,000 training images (5,000 are for validation); the first 2,000 of the
             10,000 test images
 The paper:  over 91 %, with a ViT-Base at 224 x 224; not comparable: another base, all 10,000 test

@@ -11,7 +11,7 @@ Time:       58 minutes summed over the stages, one core of an Intel Xeon (AMX) b
 Accuracy:   test split, .tflite files, seed 0, 310 clips (+-3.6 points at 95 %): fused 88.71 %,
             softmax average 87.74 %; unsplit base 89.35 %; one model of a device's size with as much
             training 88.39 %: the split gains nothing that can be seen; with earlier rates, and on
-            another machine: docs/accuracy.md
+            another machine: docs/lab_book/accuracy.md
 Data:       a sample: 1,720 clips of the ten command words, 1,319 to train on, tested on 310 clips
             of unseen speakers
 The paper:  over 90 %, on the ten most populous words with a ViT-Base; not comparable: other words,
@@ -22,7 +22,7 @@ from edvit_tf.cli.recipe import main, paper_profile, smoke_profile
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 
 # the repaired cuts are nearly as good as the base: higher rates lose what they have
-# (docs/accuracy.md)
+# (docs/lab_book/accuracy.md)
 FIT = TrainConfig(
     epochs=15,
     batch_size=32,
@@ -37,7 +37,7 @@ CONFIG = RunConfig(
     data=DataConfig("speech_commands", image_size=(98, 98), stand_in=True),
     model="vit_small",
     patch_size=14,
-    # at 1e-4 two tries stayed near chance (docs/accuracy.md)
+    # at 1e-4 two tries stayed near chance (docs/lab_book/accuracy.md)
     base_training=TrainConfig(
         epochs=30,
         batch_size=32,

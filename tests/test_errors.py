@@ -1,6 +1,4 @@
-"""One table of exit codes: what a command ends with, what its help says, and what README and the
-guide say.
-"""
+"""One table of exit codes: what a command ends with, what its help says, and what the docs say."""
 
 import importlib
 import pkgutil
@@ -86,14 +84,14 @@ def test_the_help_of_edvit_and_of_recipes_lists_every_code():
             assert f"{code:>3}  {code.meaning}" in shown, code
 
 
-def test_the_readme_lists_every_code():
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
-    shown = [line for line in lines if re.match(r"    [ \d]{3}  [a-z]", line)]
-    assert shown == [f"    {code:>3}  {code.meaning}" for code in EXIT_CODES]
+def test_the_docs_list_every_code():
+    lines = (ROOT / "docs" / "reference" / "exit_codes.md").read_text("utf-8").splitlines()
+    shown = [line for line in lines if re.match(r"[ \d]{3}  [a-z]", line)]
+    assert shown == [f"{code:>3}  {code.meaning}" for code in EXIT_CODES]
 
 
 def test_the_guide_says_which_restart_helps():
-    guide = (ROOT / "docs" / "pi.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "reference" / "exit_codes.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d+) \| .* \|(.*)\|$", guide, re.M)
     said = {int(code): restart.partition(",")[0].strip() for code, restart in rows}
     of_the_table = {int(code): code.restart for code in DeviceExit}

@@ -185,6 +185,6 @@ def _from_scratch(kind: str) -> tuple[str, ...]:
     return (
         "base: no pretrained model is at hand, so it is trained from scratch.",
         "      With little data that costs much: on 1,319 clips of ten words a base from scratch",
-        "      has 43 % where a pretrained one has 89 (docs/accuracy.md, Speech Commands).",
+        "      has 43 % where a pretrained one has 89 (docs/lab_book/accuracy.md, on sound).",
         f"      The hub has {offered}; --base {name} fetches it.",
     )

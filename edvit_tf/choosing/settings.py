@@ -1,5 +1,5 @@
-"""The settings of a run of somebody's own data, as a table: docs/own_data.md says where each row
-comes from.
+"""The settings of a run of somebody's own data, as a table: docs/howto/own_data.md says where
+each row comes from.
 
 It is no search. A column is chosen by what the data are and by whether there is a pretrained base;
 how long is trained follows from the amount of data.

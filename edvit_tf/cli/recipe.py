@@ -130,7 +130,9 @@ def _parser(card: str, config: RunConfig) -> argparse.ArgumentParser:
 
 def _add_run(run, name: str) -> None:
     """What a run takes, where it goes, and how much of it is done."""
-    run.add_argument("--data-dir", type=user_path, help="folder of the data set (see the README)")
+    run.add_argument(
+        "--data-dir", type=user_path, help="folder of the data set: docs/howto/recipes.md"
+    )
     run.add_argument(
         "--base",
         metavar="WEIGHTS",

@@ -38,7 +38,7 @@ def add_train(commands) -> None:
         "train",
         help="from a folder of your own (one folder a class) to a bundle and a report",
         description="Trains a fleet on pictures or sound of your own. Settings follow from what "
-        "is in the folder: docs/own_data.md.",
+        "is in the folder: docs/howto/own_data.md.",
     )
     parser.add_argument(
         "folder",

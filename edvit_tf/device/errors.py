@@ -5,8 +5,8 @@ Every `main` of the device catches DeviceError (and KeyboardInterrupt), prints t
 returns the error's code. Anything else is a fault of ours, and ends with its traceback and code 1.
 A message gives the value seen, the rule broken and the next thing to do.
 
-The host's codes and errors stand in `edvit_tf.errors`, which extends this table; help texts, the
-README, docs/pi.md and the systemd unit all say what the table says.
+The host's codes and errors stand in `edvit_tf.errors`, which extends this table; help texts,
+docs/reference/exit_codes.md and the systemd unit all say what the table says.
 """
 
 import enum

@@ -86,7 +86,7 @@ def _run(program: str, arguments: list[str], host: str, given: str | None = None
         package = "rsync" if program == "rsync" else "openssh-client"
         raise PushFailed(
             f"{program} is not installed here. Run: sudo apt-get install {package}; or copy the "
-            "bundle by hand (docs/pi.md, Updates)."
+            "bundle by hand (docs/howto/updates.md)."
         )
 
     # ssh would otherwise read the standard input that is the user's own.
@@ -115,7 +115,7 @@ def _run(program: str, arguments: list[str], host: str, given: str | None = None
     if code == _NOT_FOUND:
         raise PushFailed(
             f"a command is missing on {host}, the words above say which. Install edvit_tf there "
-            "(docs/pi.md), or say where its Python is: --python."
+            "(docs/howto/one_pi.md), or say where its Python is: --python."
         )
 
     return code

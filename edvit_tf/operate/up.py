@@ -59,7 +59,8 @@ def up(
     if split_address(options.listen)[0] not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
             f"--listen is {options.listen}; `edvit up` has no TLS and is for this machine: give an "
-            "address on loopback, e.g. 127.0.0.1:8000. For a network: `edvit serve`, docs/pi.md."
+            "address on loopback, e.g. 127.0.0.1:8000. For a network: `edvit serve`, "
+            "docs/howto/several_pis.md."
         )
 
     fleet = _fleet(bundle, options, _logs(options.logs))

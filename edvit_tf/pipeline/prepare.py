@@ -87,7 +87,7 @@ def _settings(dataset: Dataset, config: RunConfig) -> list[str]:
         inputs += f", of windows of {seconds:g} s at {spec.sample_rate_hz} Hz"
 
     lines = [
-        f"settings (docs/own_data.md) for {dataset.size('train')} training inputs:",
+        f"settings (docs/howto/own_data.md) for {dataset.size('train')} training inputs:",
         f"  input: {inputs}",
         f"  model: {config.model}; fleet and views: {config.fleet}; fusion: {config.fusion}",
     ]

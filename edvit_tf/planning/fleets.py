@@ -30,9 +30,9 @@ def choose_fleet(gap: float | None) -> Choice:
     no training of their own.
 
     Whatever was trained for a fleet had no more on validation data, with ten classes or hundreds
-    and a gap to the base of -2 to 18 points (docs/training.md): members trained together from a cut
-    or from the one model, and class groups. A further kind that has is to be chosen here, by `gap`,
-    the base's validation accuracy less that of the one model (0..1).
+    and a gap to the base of -2 to 18 points (docs/lab_book/training.md): members trained
+    together from a cut or from the one model, and class groups. A further kind that has is to be
+    chosen here, by `gap`, the base's validation accuracy less that of the one model (0..1).
     """
     room = "" if gap is None else f"; the base is {100 * gap:+.1f} points from the one model"
     return Choice("copies", f"nothing that was trained for a fleet has had more{room}")

@@ -22,7 +22,7 @@ def has_fast_bfloat16() -> bool:
 
     Of processors those do whose flags name matrix units (amx_bf16) or vector products (avx512_bf16)
     for it: with the fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32
-    (docs/training.md). Where there is no /proc/cpuinfo the answer is False.
+    (docs/lab_book/training.md). Where there is no /proc/cpuinfo the answer is False.
     """
     # Training runs on the first GPU where there is one, and the processor no longer counts.
     gpus = tf.config.list_physical_devices("GPU")

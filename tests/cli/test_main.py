@@ -29,11 +29,11 @@ def commands(parser: argparse.ArgumentParser) -> list[tuple[str, ...]]:
 COMMANDS = commands(edvit._parser())
 
 
-def test_there_are_as_many_commands_as_the_readme_tells_of():
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_there_are_as_many_commands_as_the_docs_tell_of():
+    page = (ROOT / "docs" / "reference" / "at_a_glance.md").read_text("utf-8")
     assert len(COMMANDS) == 25
     for words in COMMANDS:
-        assert f"edvit {' '.join(words)} " in readme, words
+        assert f"edvit {' '.join(words)} " in page, words
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -40,7 +40,7 @@ def test_the_other_ways_to_use_the_devices_are_told_of(capsys):
     assert (
         "the whole base on each" in text and "more than the one model, which is known once" in text
     )
-    assert "docs/training.md" in text
+    assert "docs/lab_book/training.md" in text
 
 
 def test_replicas_answer_in_turns(capsys):

@@ -49,8 +49,8 @@ def exchanged(bundle, folder):
 
 
 def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):
-    """As docs/pi.md says: one half of the devices, a new aggregator, its clients, the other
-    half.
+    """As docs/howto/updates.md says: one half of the devices, a new aggregator, its clients, the
+    other half.
     """
     new_bundle, store = exchanged(tiny_bundle, tmp_path / "new"), tmp_path / "store"
     wanted, wanted_new = oracle(tiny_bundle, PICTURES), oracle(new_bundle, PICTURES)

@@ -1,7 +1,7 @@
 """ModelStreamInfer (Triton's extension of the protocol): ModelInfer over one call. Many requests,
 each answered when it is done, with its id.
 
-It costs a request about 0.4 ms less than a call of its own (docs/latency.md).
+It costs a request about 0.4 ms less than a call of its own (docs/figures/latency.md).
 """
 
 import asyncio

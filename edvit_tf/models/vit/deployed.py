@@ -3,7 +3,7 @@
 The Keras model stays the reference. These graphs work on (T, d) matrices over folded weights
 (`fold.py`); where the class token alone is read after the last block (pool "cls"), that block runs
 for it only, which is exact. Their operators differ by target, by what the XNNPACK delegate of a
-runtime takes over (docs/latency.md):
+runtime takes over (docs/figures/latency.md):
 
     portable  GELU by a sigmoid, means as fully-connected layers, division by a root, keys
               transposed before the product

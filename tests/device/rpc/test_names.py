@@ -1,5 +1,5 @@
-"""Names that the machine alone can resolve, as the `.local` names of mDNS: docs/pi.md gives them to
-every Pi.
+"""Names that the machine alone can resolve, as the `.local` names of mDNS: docs/howto/clients.md
+gives them to every Pi.
 
 gRPC's own resolver asks DNS and /etc/hosts. A library that is preloaded (`names_shim.c`) stands for
 avahi: getaddrinfo finds the names, and nothing else does.
