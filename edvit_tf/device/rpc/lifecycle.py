@@ -18,6 +18,7 @@ from edvit_tf.device.rpc import certificate_expiry, signals, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.jsonlog import log, written_aside
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_http, open_port
+from edvit_tf.device.rpc.process_limits import keep_giving_back
 from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
 
@@ -92,6 +93,7 @@ async def _run(
     told_to_stop = signals.told_to_stop()
     end_watch = _watch_executors(service)
     reminder = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
+    giving_back = asyncio.create_task(keep_giving_back())
     await server.start()
     log(
         "serving",
@@ -120,7 +122,7 @@ async def _run(
         executor.close()
 
     # Nobody waits any more: what is left is closed.
-    for task in (stopping, reminder, *background):
+    for task in (stopping, reminder, giving_back, *background):
         task.cancel()
 
     await asyncio.gather(*background, return_exceptions=True)

@@ -4,6 +4,7 @@ gRPC's core aborts the process where it finds no descriptor or no memory for a t
 TFLite runtime crashes, so both are counted first.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -27,6 +28,7 @@ SERVER_BYTES = {
 # Of glibc's mallopt (malloc.h). Set, it does not grow any more.
 _M_MMAP_THRESHOLD = -3
 _LARGE_BLOCK_BYTES = 1 << 20
+_GIVE_BACK_SECONDS = 10.0
 
 
 def check_descriptors(peers: int = 0) -> None:
@@ -70,6 +72,23 @@ def give_back_large_blocks() -> None:
     # another C library has its own ways
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
+async def keep_giving_back() -> None:
+    """Gives freed memory of small blocks back to the system, again and again.
+
+    After a burst of requests, or of a peer's calls, glibc keeps what was freed between blocks that
+    are still used, and the process would stay as large as the worst burst made it.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another C library has its own ways
+        return
+
+    while True:
+        await asyncio.sleep(_GIVE_BACK_SECONDS)
+        # in a thread: it holds one heap after the other, for milliseconds
+        await asyncio.to_thread(trim, 0)
 
 
 @contextlib.contextmanager
