@@ -19,7 +19,7 @@ from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import add_version, print_anything
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 from edvit_tf.progress.noise import native_log
 
@@ -36,10 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     shows = getattr(args, "shows_native_log", False)
     try:
         with contextlib.nullcontext() if shows else native_log(None):
-            return args.run(args)
+            return flushed(args.run(args))
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return reader_left()
 
     # A path that was given, as a rule: whatever opens files of ours has errors of its own.
     except OSError as error:

@@ -16,7 +16,7 @@ from edvit_tf.cli.values import base_source, positive, user_path
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import add_version, print_anything
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 from edvit_tf.progress import tell, warn
 
@@ -43,10 +43,12 @@ def main(
         resolved = _resolve(args, config, smoke, paper)
         out = out_of(args, resolved)
         with shown(args, None if args.dry_run else log_of(out)):
-            return _run(args, resolved, out)
+            return flushed(_run(args, resolved, out))
     except (EdvitError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return reader_left()
     # A path that was given, as a rule: whatever writes files of ours has errors of its own.
     except OSError as error:
         print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)

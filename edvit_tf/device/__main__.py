@@ -30,7 +30,7 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
-from edvit_tf.device.terminal import add_version, print_anything
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,10 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         with ends_without_memory():
-            return action(args)
+            return flushed(action(args))
     except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return reader_left()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return DeviceExit.INTERRUPTED

@@ -33,3 +33,20 @@ def print_anything() -> None:
     given = os.environ.get("PYTHONIOENCODING", "")
     if ":" not in given:
         os.environ["PYTHONIOENCODING"] = f"{given}:backslashreplace"
+
+
+def flushed(code: int) -> int:
+    """`code`, once standard output is written: a reader that has left (`| head`) is found out here,
+    by a BrokenPipeError, and not when the interpreter ends.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+def reader_left() -> int:
+    """After such a BrokenPipeError: what is still buffered goes nowhere, and the exit code is a
+    shell's for a program that was ended by it (128 + SIGPIPE).
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

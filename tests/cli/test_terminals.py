@@ -1,12 +1,13 @@
 """Terminals that cannot show every letter, and names that hold any."""
 
 import os
+import subprocess
 import sys
 
 import pytest
 
-from edvit_tf.device.terminal import print_anything
-from tests.support.commands import run_host, run_python
+from edvit_tf.device.terminal import flushed, print_anything
+from tests.support.commands import ROOT, run_host, run_python
 
 DEVICES = '[[device]]\nname = "K\u00fcche \u732b"\nmemory = "200 MiB"\n'
 
@@ -69,3 +70,31 @@ def test_an_out_that_no_runtime_could_open_is_refused_before_anything_is_trained
     done = run_host("tests/support/small_recipe.py", "--smoke", "--synthetic", "--out", out)
     assert done.returncode == 6 and "caf\\xe9, whose name is no UTF-8" in done.stderr
     assert "[data]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["edvit_tf.cli", "plan", "--model", "vit_tiny", "--devices", "2"],
+        ["edvit_tf.device.update", "STORE", "list"],
+    ],
+    ids=["edvit", "update"],
+)
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(command, tmp_path):
+    """`edvit plan | head -1`: neither an error nor a traceback."""
+    (tmp_path / "versions").mkdir()
+    words = [str(tmp_path) if word == "STORE" else word for word in command]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=ROOT, stdout=write, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_service_without_standard_output_is_done_all_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert flushed(3) == 3

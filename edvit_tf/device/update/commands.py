@@ -40,7 +40,7 @@ from edvit_tf.device.errors import (
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.terminal import add_version, print_anything
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
 from edvit_tf.device.update.signature import checked_signature, trust
 from edvit_tf.device.update.store import (
     LINKS,
@@ -193,10 +193,12 @@ def main(argv: list[str] | None = None) -> int:
     print_anything()
     args = _parser().parse_args(argv)
     try:
-        return _run(args)
+        return flushed(_run(args))
     except DeviceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return reader_left()
     except KeyboardInterrupt:
         print("interrupted; what was current still is", file=sys.stderr)
         return DeviceExit.INTERRUPTED
