@@ -9,11 +9,15 @@ from edvit_tf.report.advice import Advice, Judged
 from edvit_tf.report.compared import counted
 from edvit_tf.report.curves import curves
 from edvit_tf.report.entries import LEVEL
-from edvit_tf.report.figures import mib, note, number, panels, percent, points, table, wilson
+from edvit_tf.report.figures import note, panels, percent, points, table, wilson
 from edvit_tf.report.known import KNOWN
 from edvit_tf.report.options import Way
 from edvit_tf.report.results import Results
 from edvit_tf.report.tables import wrapped
+from edvit_tf.report.units import count as count_said
+from edvit_tf.report.units import macs as macs_said
+from edvit_tf.report.units import milliseconds, size
+from edvit_tf.report.units import seconds as seconds_said
 
 
 def advice_text(advice: Advice, results: Results) -> str:
@@ -129,8 +133,8 @@ def _head(advice: Advice) -> list[str]:
         "accuracy",
         "95 %\ninterval",
         "less one\nmodel",
-        "ms",
-        "MiB a\ndevice",
+        "time of\nan answer",
+        "bytes a\ndevice",
         f"answers/s,\n{counted(advice.devices, 'device')}",
         *lost,
         "training",
@@ -178,9 +182,9 @@ def _cells(row: Judged, advice: Advice) -> list[str]:
         percent(accuracy.recording, count),
         f"{percent(low, count)[:-2]} to {percent(high, count)[:-2]}",
         change,
-        "-" if way.latency_ms is None else number(way.latency_ms),
-        "-" if way.device_bytes is None else mib(way.device_bytes),
-        "-" if way.answers_per_second is None else number(way.answers_per_second),
+        "-" if way.latency_ms is None else milliseconds(way.latency_ms),
+        "-" if way.device_bytes is None else size(way.device_bytes),
+        "-" if way.answers_per_second is None else count_said(way.answers_per_second, 3),
         *shares,
         _training_said(way),
     ]
@@ -192,19 +196,10 @@ def _training_said(way: Way) -> str:
     seconds, macs = way.training.seconds, way.training.macs
     told = []
     if seconds is not None:
-        told.append(_duration(seconds))
+        told.append(seconds_said(seconds))
     if macs:
-        told.append(f"{number(macs / 1e12)} T MACs")
+        told.append(f"{macs_said(macs)} MACs")
     return ", ".join(told) or "-"
-
-
-def _duration(seconds: float) -> str:
-    """ "42 s", "12 min", "3.1 h"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _unmeasured(advice: Advice) -> list[str]:

@@ -2,9 +2,10 @@
 cost on test data, and what they were judged by before they were published.
 """
 
-from edvit_tf.report.figures import MINUS, mib, note, number, percent, table
+from edvit_tf.report.figures import MINUS, note, percent, table
 from edvit_tf.report.results import Results
 from edvit_tf.report.said import p_said
+from edvit_tf.report.units import milliseconds, size
 
 
 def flavours(results: Results) -> str:
@@ -17,24 +18,24 @@ def flavours(results: Results) -> str:
             [
                 one.flavour,
                 one.runtime,
-                mib(one.file_bytes),
+                size(one.file_bytes, 3),
                 percent(share, one.tflite.recordings),
                 f"{100 * (share - first):+.2f}",
                 "-" if one.paired is None else p_said(one.paired.p_value),
                 f"{one.p95_relative_error:.1e}",
-                number(one.median_ms),
+                milliseconds(one.median_ms, 3),
             ]
         )
 
     head = [
         "flavour",
         "runtime",
-        "file MiB,\nall sub-models",
+        "files of all\nsub-models",
         "fused\naccuracy",
         "change,\npoints",
         "exact\nMcNemar",
         "error of\nlogits",
-        "median\nms",
+        "median\ntime",
     ]
     told = note(
         f"Fused accuracy on the test split, fusion in float32; error: max |a {MINUS} b| / max |b| "

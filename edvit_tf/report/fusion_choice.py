@@ -3,6 +3,7 @@
 from edvit_tf.report.entries import TriedFusion
 from edvit_tf.report.figures import note, number, table
 from edvit_tf.report.results import Results
+from edvit_tf.report.units import size
 
 
 def fusion_choice(results: Results) -> str:
@@ -24,9 +25,9 @@ def _tried(what: str, tried: dict[str, TriedFusion], taken: str) -> str:
         return ""
     rows = []
     for name, one in tried.items():
-        size = "-" if one.size_bytes is None else number(one.size_bytes / 1024)
+        weighs = "-" if one.size_bytes is None else size(one.size_bytes, 3)
         took = "taken" if name == taken else ""
-        rows.append([name, f"{100 * one.accuracy:.2f} %", number(one.nll), size, took])
+        rows.append([name, f"{100 * one.accuracy:.2f} %", number(one.nll), weighs, took])
     strong = tuple(i for i, name in enumerate(tried) if name == taken)
-    head = [what, "validation", "NLL,\nnats", "KiB", ""]
+    head = [what, "validation", "NLL,\nnats", "weights", ""]
     return table(head, rows, text=(0, 4), strong=strong)

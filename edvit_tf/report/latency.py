@@ -1,7 +1,8 @@
 """The section of the page that shows a sub-model beside other runtimes."""
 
 from edvit_tf.report.compared import counted
-from edvit_tf.report.figures import Bar, bars, note, number, panels, table
+from edvit_tf.report.figures import Bar, bars, note, panels, table
+from edvit_tf.report.units import milliseconds, size
 
 
 def latency(result: dict) -> str:
@@ -12,11 +13,11 @@ def latency(result: dict) -> str:
         "engine",
         "graph",
         "threads",
-        "median\nms",
-        "p95\nms",
-        "min\nms",
-        "load\nms",
-        "RSS\nMiB",
+        "median",
+        "95th\npercentile",
+        "least",
+        "load",
+        "RSS",
         "of\nsgemm",
         "ratio to the first\n(least-largest)",
     ]
@@ -44,10 +45,10 @@ def _latency_chart(result: dict, threads: int) -> str:
         name = f"{row['engine'].split()[0]}, {row['graph']}"
         # Of our own graphs alone the bytes of a file are known.
         colour = "fused" if row["file_bytes"] else "single"
-        shown = f"{number(row['median'])} ms"
+        shown = milliseconds(row["median"])
         drawn.append(Bar(name, row["median"], shown, colour, (row["min"], row["p95"])))
 
-    title = f"{result['submodel']}: median ms, {counted(threads, 'thread')}"
+    title = f"{result['submodel']}: median time, {counted(threads, 'thread')}"
     return bars(title, drawn, top=max(bar.interval[1] for bar in drawn if bar.interval))
 
 
@@ -56,13 +57,13 @@ def _latency_cells(row: dict, sgemm_gflops: dict) -> list[str]:
     if "failure" in row:
         return [*head, *["-"] * 6, row["failure"]]
 
-    times = [number(row[key]) for key in ("median", "p95", "min", "load_ms")]
+    times = [milliseconds(row[key], 3) for key in ("median", "p95", "min", "load_ms")]
     rss, ratio = row["peak_rss_bytes"], row["ratio"]
     compared = f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-"
     return [
         *head,
         *times,
-        "-" if rss is None else f"{rss / 2**20:.0f}",
+        "-" if rss is None else size(rss),
         f"{row['gflops'] / sgemm_gflops[str(row['threads'])]:.0%}",
         compared,
     ]

@@ -2,8 +2,9 @@
 
 from edvit_tf.data.names import few
 from edvit_tf.report.compared import counted
-from edvit_tf.report.entries import Comparison, LostSubModel
+from edvit_tf.report.entries import Comparison
 from edvit_tf.report.figures import note, percent, points, table
+from edvit_tf.report.fleet_entries import LostSubModel
 from edvit_tf.report.results import Results
 from edvit_tf.report.said import p_said
 from edvit_tf.report.tables import CLASSES_ROOM

@@ -1,18 +1,13 @@
-"""The sections of the page that show the models side by side: the four figures at its top, and what
-each model costs.
-"""
+"""The section of the page that shows the models side by side: what each gives and costs."""
 
 from collections.abc import Iterable
-from html import escape
 
-from edvit_tf.report.compared import SHORT, Compared, compare, counted
+from edvit_tf.report.compared import SHORT, Compared, counted
 from edvit_tf.report.entries import Milliseconds, Process
 from edvit_tf.report.figures import (
     Bar,
     bars,
-    mib,
     note,
-    number,
     panels,
     percent,
     points,
@@ -21,51 +16,12 @@ from edvit_tf.report.figures import (
 )
 from edvit_tf.report.results import Results
 from edvit_tf.report.said import p_said
+from edvit_tf.report.units import macs, milliseconds, size
 
 MACS = (
     "MACs: multiply-accumulates of one input as the paper counts them, without the attention "
     "products Q K\N{MODIFIER LETTER CAPITAL T} and A V"
 )
-
-
-def tiles(results: Results, rows: list[Compared]) -> str:
-    """The four figures that a reader looks for first."""
-    data = results.data
-    by = {row.key: row for row in rows}
-    # Without a single model the base is what a reader compares with.
-    fused, other = by["fused"], by.get("single", by["base"])
-    name = "the single model" if "single" in by else "the base"
-
-    # The same data for both: one count of recordings.
-    share, count = fused.accuracy.recording, fused.accuracy.recordings
-    low, high = wilson(share, count)
-    found = compare(results, other)
-
-    beside = f"; {name}: {number(other.times.median)} ms" if other.times else ""
-
-    # (figure, what it is)
-    shown = [
-        (
-            percent(share, count),
-            f"of {count} test {data.noun}s right, fused; 95 % interval {percent(low, count)} to "
-            f"{percent(high, count)}",
-        ),
-        (
-            f"{points(found.difference, count)} points",
-            f"against {name} ({percent(other.accuracy.recording, count)}): {found.state}",
-        ),
-        (
-            f"{mib(fused.device_bytes)} MiB",
-            f"of model files on the fullest device; {name}: {mib(other.device_bytes)} MiB",
-        ),
-        (
-            f"{number(fused.times.median if fused.times else 0)} ms",
-            f"median, slowest device and fusion, without network{beside}",
-        ),
-    ]
-
-    drawn = [f"<div><b>{escape(figure)}</b>{escape(told)}</div>" for figure, told in shown]
-    return f'<div class="tiles">{"".join(drawn)}</div>'
 
 
 def models(results: Results, rows: list[Compared]) -> str:
@@ -76,13 +32,13 @@ def models(results: Results, rows: list[Compared]) -> str:
         f"accuracy,\n{what}s",
         "95 %\ninterval",
         "accuracy,\nwindows",
-        "file MiB,\none device",
-        "file MiB,\nin all",
-        "M MACs,\none device",
-        "M MACs,\nin all",
-        "median\nms",
-        "p95\nms",
-        "peak RSS\nMiB",
+        "files,\none device",
+        "files,\nin all",
+        "MACs,\none device",
+        "MACs,\nin all",
+        "median\ntime",
+        "95th\npercentile",
+        "peak\nRSS",
     ]
     body = [_model_cells(row) for row in rows]
 
@@ -158,10 +114,10 @@ def _model_cells(row: Compared) -> list[str]:
         percent(share, count),
         f"{percent(low, count)[:-2]} to {percent(high, count)}",
         percent(row.accuracy.window, row.accuracy.windows),
-        mib(row.device_bytes),
-        mib(row.total_bytes),
-        number(row.device_macs / 1e6),
-        number(row.macs / 1e6),
+        size(row.device_bytes, 3),
+        size(row.total_bytes, 3),
+        macs(row.device_macs),
+        macs(row.macs),
         *process_cells(row.times, row.process),
     ]
 
@@ -173,17 +129,17 @@ def _model_charts(results: Results, rows: list[Compared]) -> str:
         share, count = row.accuracy.recording, row.accuracy.recordings
         interval = wilson(share, count)
         accuracies.append(Bar(name, share, percent(share, count), row.key, interval))
-        files.append(Bar(name, row.device_bytes / 2**20, mib(row.device_bytes), row.key))
+        files.append(Bar(name, row.device_bytes, size(row.device_bytes), row.key))
         if row.times:
-            times.append(Bar(name, row.times.median, number(row.times.median), row.key))
+            times.append(Bar(name, row.times.median, milliseconds(row.times.median), row.key))
 
     guessing = 1 / len(results.labels)
     title = f"Accuracy by {results.data.noun}, 95 % interval"
     return panels(
         [
             bars(title, accuracies, 1.0, guessing),
-            bars("Model files on one device, MiB", files),
-            bars("Median time of one input, ms, without network", times),
+            bars("Model files on one device", files),
+            bars("Median time of one input, without network", times),
         ]
     )
 
@@ -192,8 +148,8 @@ def process_cells(times: Milliseconds | None, process: Process | None) -> list[s
     """median, p95, peak RSS of a measuring process; dashes where there was none."""
     if times is None or process is None:
         return ["-"] * 3
-    rss = f"{process.peak_rss_bytes / 2**20:.0f}"
-    return [number(times.median), number(times.p95), rss]
+    rss = size(process.peak_rss_bytes)
+    return [milliseconds(times.median, 3), milliseconds(times.p95, 3), rss]
 
 
 def runtimes_said(processes: Iterable[Process | None]) -> str:

@@ -16,16 +16,11 @@ from edvit_tf.config import FLEETS
 from edvit_tf.device.errors import BundleError
 from edvit_tf.report.entries import (
     Comparison,
-    Copies,
     Data,
     Flavour,
-    Fleet,
     Floor,
     Fusion,
     JudgedFlavour,
-    LostDevice,
-    LostSet,
-    LostSubModel,
     Machine,
     Model,
     Parity,
@@ -34,6 +29,7 @@ from edvit_tf.report.entries import (
     SubModel,
     Turns,
 )
+from edvit_tf.report.fleet_entries import Copies, Fleet, LostDevice, LostSet, LostSubModel
 from edvit_tf.report.typed import ResultsError, typed
 
 # Kinds of fleet that a run ends with: where it was left to it, "auto", it took one of these.

@@ -23,12 +23,15 @@ h3{font-size:.95rem;margin:1.4rem 0 .3rem}
 p,ul{max-width:46rem;margin:.5rem 0;overflow-wrap:anywhere}.soft,figcaption{color:var(--soft);font-size:.88rem}
 .banner{background:var(--badband);border:2px solid var(--bad);color:var(--bad);padding:.7rem 1rem;font-weight:650;
 margin:0 0 1.2rem;max-width:none}
-.verdict{border-left:4px solid var(--accent);padding:.1rem 0 .1rem 1rem;max-width:48rem;font-size:1.04rem}
-.verdict strong{font-size:1.12rem}nav{font-size:.88rem;display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.2rem 0 0}
+.lead{font-size:1.12rem;font-weight:650;max-width:60rem;margin:1rem 0 .8rem}
+.top{list-style:none;margin:0 0 1rem;padding:0;max-width:62rem;border-top:1px solid var(--line)}
+.top li{display:grid;grid-template-columns:13rem 1fr;gap:.2rem 1.4rem;align-items:baseline;padding:.6rem 0 .6rem .9rem;
+border-bottom:1px solid var(--line);border-left:5px solid var(--base)}
+.top b{font-size:1.5rem;line-height:1.2;font-weight:650;font-variant-numeric:tabular-nums}
+.top .better{border-left-color:var(--copies)}.top .worse{border-left-color:var(--bad)}
+summary{cursor:pointer}
+nav{font-size:.88rem;display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.2rem 0 0}
 a{color:var(--accent)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}
-.tiles div{background:var(--band);padding:.7rem .9rem;font-size:.86rem;color:var(--soft);line-height:1.35}
-.tiles b{display:block;font-size:1.45rem;line-height:1.3;color:var(--ink);font-weight:600}
 .wide{overflow-x:auto;margin:.7rem 0}
 table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;line-height:1.35}
 th,td{padding:.34rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
@@ -48,11 +51,11 @@ svg .own{stroke:var(--average);fill:none;opacity:.8}
 svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
 svg.matrix{width:auto;max-width:none}
 pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
-@media(max-width:40rem){th:first-child,td:first-child{white-space:normal;min-width:7rem}}
+@media(max-width:40rem){.top li{grid-template-columns:1fr}th:first-child,td:first-child{white-space:normal;min-width:7rem}}
 @media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
 .wide{overflow:visible}h2,h3{break-after:avoid}
 th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}
-.banner,.tiles div,pre,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+.banner,pre,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from edvit_tf.device.model.manifest import SubModelEntry
 from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.models import architecture
-from edvit_tf.report.figures import Bar, bars, mib, note, number, panels, table
+from edvit_tf.report.figures import Bar, bars, note, panels, table
 from edvit_tf.report.models import MACS, process_cells, runtimes_said
 from edvit_tf.report.results import Results
+from edvit_tf.report.units import macs, milliseconds, size
 
 
 def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
@@ -20,15 +21,15 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         *(["view"] if viewed else []),
         *columns,
         "parameters",
-        "M\nMACs",
-        "M MACs,\nattention",
-        "weights\nMiB",
-        "file\nMiB",
-        "graph\n%",
-        "load\nms",
-        "median\nms",
-        "p95\nms",
-        "peak RSS\nMiB",
+        "MACs",
+        "MACs,\nattention",
+        "weights",
+        "file",
+        "graph,\n%",
+        "load",
+        "median\ntime",
+        "95th\npercentile",
+        "peak\nRSS",
     ]
 
     rows = []
@@ -44,12 +45,12 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
                 *([str(entry.view)] if viewed else []),
                 *widths,
                 f"{sub.params:,}",
-                number(sub.macs / 1e6),
-                number(sub.macs_full / 1e6),
-                mib(sub.weight_bytes),
-                mib(sub.file_bytes),
+                macs(sub.macs),
+                macs(sub.macs_full),
+                size(sub.weight_bytes, 3),
+                size(sub.file_bytes, 3),
                 f"{graph:.1f}",
-                number(sub.process.load_ms),
+                milliseconds(sub.process.load_ms, 3),
                 *process_cells(sub.process.invoke_ms, sub.process),
             ]
         )
@@ -58,8 +59,8 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
     sizes, medians = [], []
     for sub in results.sub_models:
         median = sub.process.invoke_ms.median
-        sizes.append(Bar(sub.name, sub.file_bytes / 2**20, mib(sub.file_bytes), "fused"))
-        medians.append(Bar(sub.name, median, number(median), "fused"))
+        sizes.append(Bar(sub.name, sub.file_bytes, size(sub.file_bytes), "fused"))
+        medians.append(Bar(sub.name, median, milliseconds(median), "fused"))
 
     processes = [sub.process for sub in results.sub_models]
     told = note(
@@ -68,7 +69,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         f"{runtimes_said([*processes, results.fusion.process])}"
     )
 
-    charts = [bars(".tflite file, MiB", sizes), bars("Median time of one input, ms", medians)]
+    charts = [bars(".tflite file", sizes), bars("Median time of one input", medians)]
     return table(head, rows, text=(0, 1, 2) if viewed else (0, 1)) + told + panels(charts)
 
 
@@ -78,8 +79,8 @@ def _fusion_cells(results: Results, columns: int) -> list[str]:
         "fusion",
         "aggregator",
         *["-"] * (columns + 4),  # widths, parameters, MACs twice, weights
-        mib(fusion.file_bytes),
+        size(fusion.file_bytes, 3),
         "-",
-        number(fusion.process.load_ms),
+        milliseconds(fusion.process.load_ms, 3),
         *process_cells(fusion.process.invoke_ms, fusion.process),
     ]

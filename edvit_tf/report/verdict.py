@@ -6,10 +6,12 @@ import statistics
 
 from edvit_tf.report.compared import Compared, compare
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
-from edvit_tf.report.figures import mib, number, percent, wilson
+from edvit_tf.report.figures import number, percent, wilson
 from edvit_tf.report.floor import floor_said
 from edvit_tf.report.results import RIVALS, Results
 from edvit_tf.report.said import change_said
+from edvit_tf.report.units import macs as macs_said
+from edvit_tf.report.units import milliseconds, size
 
 
 def verdict(results: Results, rows: list[Compared]) -> list[str]:
@@ -50,7 +52,7 @@ def verdict(results: Results, rows: list[Compared]) -> list[str]:
         total = by["total"]
         said.append(
             "One model as large as all files of the fleet together, "
-            f"{mib(total.device_bytes)} MiB on one device, reaches "
+            f"{size(total.device_bytes)} on one device, reaches "
             f"{percent(total.accuracy.recording, count)}; the difference is "
             f"{_state_said(compare(results, total))}."
         )
@@ -108,10 +110,10 @@ def _training_said(results: Results) -> list[str]:
         for key, name in RIVALS.items():
             macs = spent.get(key)
             if key != "single" and macs:
-                others += f", {name} with {number(macs / 1e12)} T"
+                others += f", {name} with {macs_said(macs)}"
         said.append(
-            f"After the cuts the fleet was trained with {number(fleet / 1e12)} T MACs, the single "
-            f"model with {number(single / 1e12)} T{others}."
+            f"After the cuts the fleet was trained with {macs_said(fleet)} MACs, the single "
+            f"model with {macs_said(single)}{others}."
         )
     return said
 
@@ -144,8 +146,8 @@ def _bytes_said(fused: Compared, against: list[tuple[str, Compared]]) -> str:
         every.append(f"{_ratio(fused.total_bytes, model.total_bytes)} {name}'s")
 
     return (
-        f"The fullest device holds {mib(fused.device_bytes)} MiB: {', '.join(one)}; all files "
-        f"together take {mib(fused.total_bytes)} MiB, {', '.join(every)}."
+        f"The fullest device holds {size(fused.device_bytes)}: {', '.join(one)}; all files "
+        f"together take {size(fused.total_bytes)}, {', '.join(every)}."
     )
 
 
@@ -158,13 +160,13 @@ def _times_said(results: Results, fused: Compared, against: list[tuple[str, Comp
 
     told = "median"
     if fused.passes and results.turns is not None:
-        least, most = number(min(fused.passes)), number(max(fused.passes))
+        least, most = milliseconds(min(fused.passes)), milliseconds(max(fused.passes))
         told = f"median of {results.turns.passes} alternating passes, {least} to {most}"
 
     machine = results.machine
     return (
-        f"The slowest device and the fusion take {number(fused.times.median)} ms ({told}){ratios}, "
-        f"on {machine.cpu} ({machine.machine}); the network is not included."
+        f"The slowest device and the fusion take {milliseconds(fused.times.median)} ({told})"
+        f"{ratios}, on {machine.cpu} ({machine.machine}); the network is not included."
     )
 
 

@@ -424,7 +424,7 @@ def test_titles_of_a_terminal_stand_over_their_figures_in_two_lines():
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.endswith("training")) - 1
     upper, lower, one = lines[at : at + 3]
-    assert "10 devices" in lower and "MiB a" in upper and "one model of" in one
+    assert "10 devices" in lower and "bytes a" in upper and "one model of" in one
     # right-aligned: a column ends where its titles do
     assert upper.index("answers/s,") == lower.index("10 devices")
     assert max(map(len, lines)) <= 130
@@ -477,8 +477,8 @@ def test_the_report_of_a_fleet_of_copies(tmp_path):
     manifest, results = copies_figures([0.6, 0.66, 0.7])
     results["comparisons"] = {"single": comparison(25, 5)}
     html = page_of(tmp_path, manifest, results)
-    first = html[html.index('class="verdict"') :]
-    assert first.startswith('class="verdict"><strong>Take 3 copies of one model, each with its own')
+    first = html[html.index('class="lead"') :]
+    assert first.startswith('class="lead">Take 3 copies of one model, each with its own')
     assert "down 7" in html and "mirrored" in html  # views of the sub-models
     assert "Each of the others knows all classes" in html
     assert "errors are between classes of different sub-models" not in html

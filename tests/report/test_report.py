@@ -150,7 +150,7 @@ def test_the_verdict_is_by_recording_and_has_three_states(tmp_path, counts, firs
 
     text = text_of(written(tmp_path, manifest, results))
     state = {12: "better", 0: "worse", 20: "cannot be told apart"}[more]
-    assert f"against the single model (60.0 %): {state}" in text
+    assert "One model on one device: 60.0 %. The fleet has" in text and f"): {state}." in text
     assert f"one model of a device&#x27;s size {more} {fewer}" in text
     assert f"fused less single: {100 * (more - fewer) / 200:+.1f} points" in results_table(
         results_from_dict(results)
@@ -177,7 +177,7 @@ def test_milliseconds_of_the_verdict_are_of_alternating_passes(tmp_path):
     assert rows["fused"].times.median == 4.0 and rows["average"].times.median == 3.0
     assert rows["base"].times.median == 16.0 and rows["base"].times.p95 == 4.0
     said = next(one for one in said_of(manifest, results) if "slowest device" in one)
-    assert "4.00 ms (median of 3 alternating passes, 4.00 to 8.00)" in said
+    assert "4.0 ms (median of 3 alternating passes, 4.0 ms to 8.0 ms)" in said
     assert "0.250 times (0.250 to 0.250) the base's" in said
     assert "0.800 times (0.800 to 0.800) the single model's" in said
     assert "Medians: of 3 passes of 10 runs" in text_of(written(tmp_path, manifest, results))
@@ -331,7 +331,7 @@ def test_fusions_that_were_tried_are_shown_with_the_one_that_was_taken(tmp_path)
         "seen_on_validation": {"as it is": {"accuracy": 0.88, "nll": 0.4}},
     }
     text = text_of(written(tmp_path, manifest, results))
-    assert "tower 90.12 % 0.310 20.0 linear 90.08 % 0.320 1.00 taken" in text
+    assert "tower 90.12 % 0.310 20.5 KB linear 90.08 % 0.320 1.02 KB taken" in text
     assert "sub-models see inputs" not in text  # there was no choice
     results["fusion"]["seen_on_validation"]["own"] = {"accuracy": 0.9, "nll": 0.3}
     text = text_of(written(tmp_path, manifest, results))

@@ -1,0 +1,114 @@
+"""The first thing on the page: the verdict in three short lines, each with its interval. What the
+fleet gives over one model, what a device pays for it, and what a lost device costs.
+"""
+
+from html import escape
+from typing import NamedTuple
+
+from edvit_tf.report.compared import Compared, compare, counted
+from edvit_tf.report.entries import Comparison
+from edvit_tf.report.figures import difference, percent, points, wilson
+from edvit_tf.report.results import Results
+from edvit_tf.report.units import milliseconds, size
+
+
+class Line(NamedTuple):
+    """One line: the figure that is set large, what it is, and a word for the colour of its mark."""
+
+    figure: str
+    said: str
+    state: str = ""
+
+
+def top(results: Results, rows: list[Compared]) -> str:
+    """The three lines as HTML."""
+    drawn = []
+    for line in top_lines(results, rows):
+        kind = f' class="{line.state}"' if line.state else ""
+        drawn.append(
+            f"<li{kind}><b>{escape(line.figure)}</b> <span>{escape(line.said)}</span></li>"
+        )
+    return f'<ol class="top">{"".join(drawn)}</ol>'
+
+
+def top_lines(results: Results, rows: list[Compared]) -> tuple[Line, Line, Line]:
+    """Accuracy, what one device pays, what a lost device costs."""
+    by = {row.key: row for row in rows}
+    return _accuracy(results, by), _device(results, by), _lost(results)
+
+
+def _accuracy(results: Results, by: dict[str, Compared]) -> Line:
+    fused = by["fused"].accuracy
+    count = fused.recordings
+    low, high = wilson(fused.recording, count)
+    said = (
+        f"of {count:,} test {results.data.noun}s are named right "
+        f"({percent(low, count)[:-2]} to {percent(high, count)})."
+    )
+
+    # Without a single model the base is what a reader compares with.
+    other, name = by.get("single"), "One model on one device"
+    if other is None:
+        other, name = by["base"], "The unsplit base"
+    found = compare(results, other)
+    said += (
+        f" {name}: {percent(other.accuracy.recording, count)}. The fleet has "
+        f"{points(found.difference, count)} points ({_interval(found)}): {found.state}."
+    )
+    return Line(percent(fused.recording, count), said, found.state.split()[0])
+
+
+def _device(results: Results, by: dict[str, Compared]) -> Line:
+    """Bytes have no interval; milliseconds that of the passes, or the 95th percentile."""
+    fused = by["fused"]
+    figure = f"{size(fused.device_bytes)}, {_time(fused)}"
+    spread = ""
+    if fused.passes:
+        least, most = milliseconds(min(fused.passes)), milliseconds(max(fused.passes))
+        spread = f" ({least} to {most})"
+    elif fused.times is not None:
+        spread = f" (95 % within {milliseconds(fused.times.p95)})"
+
+    said = f"is what a device holds, and the time of an answer{spread}, without network."
+    for key, name in (("single", "One model"), ("base", "The unsplit base")):
+        if key in by:
+            said += f" {name}: {size(by[key].device_bytes)}, {_time(by[key])}."
+    return Line(figure, said)
+
+
+def _time(row: Compared) -> str:
+    return "time not measured" if row.times is None else milliseconds(row.times.median)
+
+
+def _lost(results: Results) -> Line:
+    """Of one lost device; where an older version did not store that, of one lost sub-model."""
+    what, found = "device", [(one.device, one.paired, one.tflite) for one in results.lost_devices]
+    if not found:
+        what = "sub-model"
+        found = [(one.name, one.paired, one.tflite) for one in results.missing_one]
+    if not found:
+        return Line("No answer", "when the one device is lost: it holds all there is.", "worse")
+
+    fused = results.fusion.tflite
+    count = fused.recordings
+    changes = []
+    for name, paired, left in found:
+        if paired is None:
+            low, high = difference(left.recording, fused.recording, count)
+            paired = Comparison(count, left.recording - fused.recording, low, high)
+        changes.append((paired.difference, name, paired))
+
+    worst, name, paired = min(changes, key=lambda change: change[:2])
+    mean = sum(change[0] for change in changes) / len(changes)
+    said = (
+        f"is what one lost {what} changes, the mean of {counted(len(changes), what)}. The worst, "
+        f"{name}: {points(worst, count)} ({_interval(paired)})."
+    )
+    if "single" in results.rivals and len(changes) > 1:
+        said += " With one model on each device a lost one changes nothing."
+    return Line(f"{points(mean, count)} points", said)
+
+
+def _interval(found: Comparison) -> str:
+    low, high = points(found.low, found.recordings), points(found.high, found.recordings)
+    return f"95 % interval {low} to {high}"
