@@ -133,7 +133,7 @@ def _head(advice: Advice) -> list[str]:
         "accuracy",
         "95 %\ninterval",
         "less one\nmodel",
-        "time of\nan answer",
+        "one\nanswer",
         "bytes a\ndevice",
         f"answers/s,\n{counted(advice.devices, 'device')}",
         *lost,
@@ -198,7 +198,7 @@ def _training_said(way: Way) -> str:
     if seconds is not None:
         told.append(seconds_said(seconds))
     if macs:
-        told.append(f"{macs_said(macs)} MACs")
+        told.append(f"{macs_said(macs, 2)} MACs")
     return ", ".join(told) or "-"
 
 
@@ -224,8 +224,8 @@ def _told(results: Results) -> str:
         beside = " Copies were measured by their file alone: without the view and the fusion."
     return (
         f"Test {results.data.noun}s, .tflite files; interval: Wilson's; less one model: by "
-        f"{results.data.noun}, level where chance is not excluded. ms: "
-        "median of one answer, one thread, without network. Answers a second: of all devices "
+        f"{results.data.noun}, level where chance is not excluded. One answer: "
+        "median time, one thread, without network. Answers a second: of all devices "
         "together, each at work all the time, without network: with one model on each device "
         f"every device answers for itself.{beside} Lost: accuracy that is left, mean over the "
         "measured sets; of fewer copies in the order of their views. Training: after the base; "
