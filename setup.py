@@ -68,7 +68,8 @@ TEST = [
 # the independent implementation that the pretrained loaders are compared with; only tests need it
 REFERENCE = [
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does
-    "transformers>=5,<6",  # ViT, DINOv2 and AST
+    "transformers>=5,<6",  # ViT, DINOv2, AST and BERT
+    "tokenizers>=0.20",  # its WordPiece; transformers brings it anyway
 ]
 
 DOCS = [

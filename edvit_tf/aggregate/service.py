@@ -25,6 +25,7 @@ from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
 from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.rpc.request_input import (
+    decoded,
     message_limit,
     request_input,
     requested_model,
@@ -135,6 +136,9 @@ class AggregatorService(BaseService):
         requested_model("model_name", request.model_name, request.model_version, self.names)
         names = requested_outputs(request, OUTPUTS)
         value = request_input(tensors.arrays(request), self.model_input)
+        if isinstance(value, bytes) and self.model_input.spec.is_prepared_once:
+            # in a thread: a text may be long
+            value = await asyncio.to_thread(decoded, value, self.model_input)
         # the input was copied out: a large one is not to be held twice
         request.ClearField("raw_input_contents")
         request.ClearField("inputs")

@@ -1,5 +1,5 @@
 """The files that a command line names: each as it is given, and in the place of a folder all files
-in it, with names that tell them apart.
+in it, with names that tell them apart. Where texts are asked for, what names no file is a text.
 """
 
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.cli.values import user_path
 from edvit_tf.errors import ConfigError, EdvitError, OutputError
 
 
@@ -17,6 +18,33 @@ class GivenFile:
     name: str
     path: Path
     trouble: EdvitError | None = None
+    text: str | None = None  # what was given itself, in the place of a file
+
+
+_SHOWN_CHARACTERS = 40  # of a text that was given, as its name
+_LONGEST_PATH = 4096  # bytes; a longer one names nothing
+
+
+def given_texts(arguments: Sequence[str]) -> list[GivenFile]:
+    """Texts as they are given, behind the files that arguments name: what is there, or has the form
+    of a path (no spaces, and a slash or a suffix of texts).
+    """
+    found = given_files([user_path(one) for one in arguments if _names_a_file(one)])
+    for argument in arguments:
+        if _names_a_file(argument):
+            continue
+        short = argument
+        if len(argument) > _SHOWN_CHARACTERS:
+            short = f"{argument[: _SHOWN_CHARACTERS - 3]}..."
+        found.append(GivenFile(short, Path(), text=argument))
+    return found
+
+
+def _names_a_file(argument: str) -> bool:
+    if len(os.fsencode(argument)) > _LONGEST_PATH or "\0" in argument or "\n" in argument:
+        return False
+    has_form = len(argument.split()) == 1 and ("/" in argument or argument.endswith(".txt"))
+    return has_form or os.path.lexists(os.path.expanduser(argument))
 
 
 def given_files(paths: Sequence[Path]) -> list[GivenFile]:

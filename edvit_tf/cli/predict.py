@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from edvit_tf.cli.given_files import GivenFile, given_files, printable, read
+from edvit_tf.cli.given_files import GivenFile, given_files, given_texts, printable, read
 from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit, ExitCode
+from edvit_tf.device.model.text import TextSpec
 
 # A file that is sent as it is: more than any kind of input takes, and less than fills a memory.
 MOST_FILE_BYTES = 64 << 20
@@ -32,10 +33,10 @@ def add_predict(commands) -> None:
     )
     predict.add_argument(
         "files",
-        type=user_path,
         nargs="*",
         metavar="FILE",
-        help="pictures, recordings, folders of them (without hidden files)",
+        help="pictures, recordings, texts in UTF-8, folders of them (without hidden files); of a "
+        "fleet for texts also a text itself, in quotation marks",
     )
 
     predict.add_argument(
@@ -98,7 +99,6 @@ def _predict(args) -> int:
     if args.server is None:
         _take_running(args)
 
-    files = given_files(args.files)
     bundle = None if args.bundle is None else open_bundle(args.bundle)
     sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
     own = None if args.insecure else tls.identity(args.identity)
@@ -109,8 +109,8 @@ def _predict(args) -> int:
         # Windows are cut here by its rule, so it has to be the bundle that is served.
         if bundle is not None:
             client.check_bundle(bundle)
-        if files:
-            return _ask_files(client, files, bundle, args.json)
+        if args.files:
+            return _ask_files(client, _given(args.files, client), bundle, args.json)
         _ask_stream(client, sound, args.json)
     except BrokenPipeError:
         # `| head` has read what it wanted; what is still buffered has no reader either
@@ -119,6 +119,18 @@ def _predict(args) -> int:
         client.close()
 
     return DeviceExit.DONE
+
+
+def _given(arguments: list[str], client) -> list[GivenFile]:
+    """What is asked for: of a fleet for texts they may stand on the command line."""
+    from edvit_tf.errors import ConfigError
+
+    try:
+        if client.input.name == TextSpec.name:
+            return given_texts(arguments)
+        return given_files([user_path(argument) for argument in arguments])
+    except argparse.ArgumentTypeError as error:  # the home of somebody who is not known
+        raise ConfigError(f"{error}.") from error
 
 
 def _take_running(args) -> None:
@@ -226,6 +238,9 @@ def _answer(client, file: GivenFile, bundle) -> dict:
 
     if file.trouble is not None:
         raise file.trouble
+    if file.text is not None:
+        # bytes of the command line that are no UTF-8 are refused as those of a file are
+        return predict_encoded(client, file.text.encode("utf-8", "surrogateescape"))
     if bundle is None:
         return predict_encoded(client, read(file, MOST_FILE_BYTES))
     return predict_windows(client, file.path, bundle)

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--listen", metavar="HOST:PORT", help="be a worker: answer requests at this address"
     )
     action.add_argument("--check", action="store_true", help="check this device with this bundle")
-    action.add_argument("--predict", nargs="+", metavar="FILE", help="pictures or recordings")
+    action.add_argument("--predict", nargs="+", metavar="FILE", help="pictures, recordings, texts")
     action.add_argument(
         "--tune", action="store_true", help="measure, and remember for workers and --predict"
     )

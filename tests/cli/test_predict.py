@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from edvit_tf.cli.given_files import given_files, printable
+from edvit_tf.cli.given_files import given_files, given_texts, printable
 from tests.support.aggregator_process import aggregator, wait_ready
 from tests.support.commands import ROOT, run_command
 from tests.support.forked import DEVICE, Forked
@@ -245,6 +245,24 @@ def test_names_count_from_what_paths_have_in_common(tmp_path, monkeypatch):
         "two.png",
     ]
     assert given_files([]) == []
+
+
+def test_a_text_stands_in_the_place_of_a_file_where_it_names_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good day").write_text("of a file")
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "a.txt").write_text("a")
+    long = "a text of more characters than a line shows of it"
+    found = given_texts(
+        ["good day", "Good, day!", "all", long, "lost.txt", "http://x y", "x" * 9999]
+    )
+    assert [(one.path.as_posix(), one.text) for one in found[:3]] == [
+        ("good day", None),
+        ("all/a.txt", None),
+        ("lost.txt", None),
+    ]
+    assert [one.text for one in found[3:]] == ["Good, day!", long, "http://x y", "x" * 9999]
+    assert [one.name for one in found[3:5]] == ["Good, day!", f"{long[:37]}..."]
 
 
 def test_a_path_that_cannot_be_looked_at_is_named_and_the_others_are_answered(tmp_path):

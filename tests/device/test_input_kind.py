@@ -129,7 +129,7 @@ def test_an_aggregator_passes_it_on(bundle, served, tmp_path):
 
 def test_a_process_that_does_not_know_it_says_which_it_knows(bundle, tmp_path):
     done = run_python("-m", "edvit_tf.device", bundle, "--predict", tmp_path / "x.csv")
-    assert done.returncode == 7 and "kind 'csv'; the kinds are image and mel" in done.stderr
+    assert done.returncode == 7 and "kind 'csv'; the kinds are image, mel, text" in done.stderr
 
 
 def test_a_bundle_without_its_input_files_is_named(bundle, tmp_path):
@@ -170,6 +170,7 @@ def test_every_kind_brings_what_a_spec_promises(kind):
             "width": 10,
         },
         "csv": {"rows": 12, "columns": 10},
+        "text": {"length": 16, "vocab_size": 40},
     }
     spec = spec_from_dict({"kind": kind, **values[kind]})
     assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

@@ -73,7 +73,14 @@ def bundle_input(bundle: Bundle) -> BundleInput:
             f"the input of {bundle.path} lacks {', '.join(lacking)}. Export the bundle again."
         )
 
-    return BundleInput(spec, {file: _loaded(bundle, file) for file in bundle.input_files})
+    files = {file: _loaded(bundle, file) for file in bundle.input_files}
+    try:
+        spec.check_files(files)
+    except ValueError as error:
+        raise BundleError(
+            f"the input of {bundle.path} cannot be used ({error}). Export the bundle again."
+        ) from error
+    return BundleInput(spec, files)
 
 
 def _loaded(bundle: Bundle, file: str) -> np.ndarray | bytes:

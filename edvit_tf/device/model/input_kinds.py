@@ -6,8 +6,9 @@ from typing import Any
 from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.device.model.input_spec import InputSpec
 from edvit_tf.device.model.sound import MelSpec
+from edvit_tf.device.model.text import TextSpec
 
-KINDS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpec, MelSpec)}
+KINDS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpec, MelSpec, TextSpec)}
 
 
 def spec_from_dict(values: Any) -> InputSpec:
@@ -17,7 +18,7 @@ def spec_from_dict(values: Any) -> InputSpec:
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
-            f"Input spec of kind {kind!r}; the kinds are {' and '.join(KINDS)}. "
+            f"Input spec of kind {kind!r}; the kinds are {', '.join(KINDS)}. "
             "Export the bundle again."
         )
 

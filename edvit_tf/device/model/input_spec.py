@@ -31,6 +31,10 @@ class InputSpec(ABC):
     described: ClassVar[str]  # the tensor in the words of a bundle's card
     is_picture: ClassVar[bool] = False  # pixels 0..255: may be turned, coloured, mixed as such
     is_sound: ClassVar[bool] = False  # brings sample_rate_hz, window_samples and from_samples
+    is_text: ClassVar[bool] = False  # brings length and vocab_size
+    has_views: ClassVar[bool] = True  # rows and columns, which a device may see in its own way
+    # Its tensor is small and quickly made: an aggregator makes it once, for all of its devices.
+    is_prepared_once: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()  # that a bundle must hold for it
     may_be_zero: ClassVar[tuple[str, ...]] = ()  # fields of which 0 is allowed
     largest_file: ClassVar[str] = ""  # that file, in words
@@ -72,6 +76,15 @@ class InputSpec(ABC):
         `mean` and `std` are those by which the model normalises its input; a kind whose values have
         none leaves them alone.
         """
+
+    def why_not(self, x: np.ndarray) -> tuple[str, str] | None:
+        """(what was found, what was expected) where a request's tensor, of the right type and
+        shape, holds what no model may be given; None where it does not.
+        """
+        return None
+
+    def check_files(self, files: Files) -> None:  # noqa: B027 (nothing is the rule)
+        """Raises ValueError where `files` are not what this spec was made with."""
 
     @property
     def task(self) -> str:

@@ -62,7 +62,8 @@ class View:
             return
         if len(shape) != 3:
             raise ValueError(
-                f"A view of an input of shape {list(shape)}; rows, columns and channels are needed."
+                f"A view of an input of shape {list(shape)}; rows, columns and channels are "
+                "needed: pictures and sound have views, texts have none."
             )
 
         rows, columns, _ = shape

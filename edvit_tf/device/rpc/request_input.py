@@ -69,6 +69,9 @@ def request_input(
         bad = int(np.count_nonzero(~np.isfinite(value)))
         raise messages.wrong(field, f"{bad} values that are NaN or Inf", "finite numbers")
 
+    why = model_input.spec.why_not(value)
+    if why is not None:
+        raise messages.wrong(field, *why)
     return value
 
 
