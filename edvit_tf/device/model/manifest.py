@@ -94,18 +94,18 @@ class PlanEntry:
 class Manifest:
     """A whole manifest."""
 
-    name: str
+    name: str  # of the run, as gtzan
     task: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # of the classes, in the order of the answer
     input: InputEntry
     sub_models: tuple[SubModelEntry, ...]
     fusion: FusionEntry
     plan: PlanEntry
-    data: dict[str, Any]
-    run: dict[str, Any]
+    data: dict[str, Any]  # where they come from, whether they are a stand-in, how many
+    run: dict[str, Any]  # the configuration that made it
     seed: int
-    versions: dict[str, str]
-    files: dict[str, FileEntry]
+    versions: dict[str, str]  # of Python, TensorFlow, Keras, numpy and edvit_tf
+    files: dict[str, FileEntry]  # every file but the manifest and its signature, by name
 
 
 def manifest_from_dict(values: dict[str, Any]) -> Manifest:
