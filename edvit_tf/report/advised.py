@@ -58,7 +58,7 @@ def _wrapped(text: str) -> str:
 
 
 def advice_section(advice: Advice, results: Results) -> str:
-    """The table of the ways, the causes and the curves: a section of the page."""
+    """The table of the ways and the causes: a section of the page."""
     rows = _shown(advice)
     strong = tuple(i for i, row in enumerate(rows) if row.way is advice.recommended)
     cells = [_cells(row, advice) for row in rows]
@@ -67,7 +67,10 @@ def advice_section(advice: Advice, results: Results) -> str:
     own = [_own_choice(results)] if results.fleet.asked == "auto" else []
     for line in (*own, *_unmeasured(advice), *advice.causes):
         html += note(line)
-    return html + note(_told(results)) + panels(_charts(advice, results)) + _lost_table(advice)
+    html += note(_told(results))
+    if results.copies is not None and len(results.copies.by_view) > 1:
+        html += panels([_copies_chart(results)])
+    return html + _lost_table(advice)
 
 
 def _lost_table(advice: Advice) -> str:
@@ -233,53 +236,15 @@ def _told(results: Results) -> str:
     )
 
 
-def _charts(advice: Advice, results: Results) -> list[str]:
-    """Accuracy against the devices that still answer, and of copies against how many answer."""
-    charts = []
-    series = []
-    for row in advice.rows:
-        way = row.way
-        if way.key == "base" or way.accuracy is None or way.answering == 1:
-            continue
-        if way.key == "copies" and way.answering < max(_copies(advice)):
-            continue
-        series.append((way.name, _COLOURS[way.key], _left(way)))
-
-    single = next(row.way for row in advice.rows if row.way.key == "single")
-    if series and single.accuracy is not None:
-        share = 100 * single.accuracy.recording
-        counts = {n for _, _, found in series for n in found}
-        series.insert(0, ("one model", "single", dict.fromkeys(counts, (share, share, share))))
-    if series:
-        charts.append(
-            curves("Test accuracy, %, with N devices left (whiskers: worst set)", series, False)
-        )
-
-    if results.copies is not None and len(results.copies.by_view) > 1:
-        charts.append(_copies_chart(results))
-    return charts
-
-
 KIND_NAMES = {
     "copies": "copies of the one model with views",
     "classes": "the class split",
     "joint": "a joint fleet",
 }
-_COLOURS = {"copies": "copies", "classes": "fused", "joint": "fused"}
 
 
 def _copies(advice: Advice) -> list[int]:
     return [row.way.answering for row in advice.rows if row.way.key == "copies"]
-
-
-def _left(way: Way) -> dict[int, tuple[float, float, float]]:
-    """{devices left: (mean, worst, mean)} in percent."""
-    assert way.accuracy is not None
-    whole = 100 * way.accuracy.recording
-    found = {way.devices: (whole, whole, whole)}
-    for at in way.lost:
-        found[way.devices - at.lost] = (100 * at.mean, 100 * at.worst, 100 * at.mean)
-    return found
 
 
 def _copies_chart(results: Results) -> str:

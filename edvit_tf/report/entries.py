@@ -180,6 +180,7 @@ class Fusion:
     calibration: Calibration | None = None
     validation_calibration: ValidationCalibration | None = None
     joint: History | None = None
+    history: History | None = None  # of its own fit, where it has one
     bound: float | None = None  # of the search, where the temperature stopped there
     average_temperature: float | None = None
     average_bound: float | None = None

@@ -323,9 +323,9 @@ def _figure(title: str, width: int, height: int, parts: list[str]) -> str:
     )
 
 
-def panels(charts: list[str], small: bool = False) -> str:
-    """Charts side by side, as many as fit."""
-    return f'<div class="panels{" small" if small else ""}">{"".join(charts)}</div>'
+def panels(charts: list[str], width: str = "") -> str:
+    """Charts side by side, as many as fit; `width`: "small", "large" or neither."""
+    return f'<div class="panels {width}">{"".join(charts)}</div>'
 
 
 def note(text: str) -> str:

@@ -23,15 +23,19 @@ from edvit_tf.report.floor import floor_said
 from edvit_tf.report.fusion_choice import fusion_choice
 from edvit_tf.report.held import held
 from edvit_tf.report.latency import latency
+from edvit_tf.report.learning import learning
+from edvit_tf.report.losing import losing
 from edvit_tf.report.models import models
 from edvit_tf.report.parity import parity
 from edvit_tf.report.results import Results, read_results
 from edvit_tf.report.settings import settings
 from edvit_tf.report.stages import stages
-from edvit_tf.report.style import page_head
+from edvit_tf.report.style import page_end, page_head
 from edvit_tf.report.sub_models import sub_models
 from edvit_tf.report.top import top
+from edvit_tf.report.trade import trade
 from edvit_tf.report.verdict import verdict
+from edvit_tf.report.who_knows import who_knows
 
 
 def write_report(bundle_dir: Path) -> Path:
@@ -67,9 +71,17 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     advised = advice(manifest, results, bundle.path)
 
     links, body = "", ""
-    for i, (head, html) in enumerate(_sections(bundle, results, rows, advised, beside)):
-        links += f'<a href="#s{i}">{escape(head)}</a>'
-        body += f'<section id="s{i}"><h2>{escape(head)}</h2>\n{html}</section>\n'
+    for i, (head, html) in enumerate(_pictures(bundle, results, rows, advised)):
+        links += f'<a href="#p{i}">{escape(head)}</a>'
+        body += f'<section id="p{i}"><h2>{escape(head)}</h2>\n{html}</section>\n'
+
+    body += '<section id="tables"><h2>Tables</h2>\n'
+    for head, html in _tables(bundle, results, rows, advised, beside):
+        body += (
+            f'<details class="part"><summary><h2>{escape(head)}</h2></summary>\n{html}</details>\n'
+        )
+    body += "</section>"
+    links += '<a href="#tables">Tables</a>'
 
     return f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
@@ -78,8 +90,7 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
 {top(results, rows)}
 {_why(advised, results)}
 <nav>{links}</nav>
-{body}</main></body></html>
-"""
+{body}{page_end()}"""
 
 
 _BANNER = (
@@ -102,10 +113,25 @@ def _why(advised: Advice, results: Results) -> str:
     return f"<details{is_open}><summary>Why</summary><ul>{reasons}</ul></details>"
 
 
-def _sections(
+def _pictures(
+    bundle: Bundle, results: Results, rows: list[Compared], advised: Advice
+) -> list[tuple[str, str]]:
+    """(heading, HTML) of every picture that there is something to draw for."""
+    shape = bundle.manifest.input.shape
+    pictures = [
+        ("Accuracy against what it costs", trade(results, rows)),
+        ("Who knows what", who_knows(results, shape)),
+        ("When devices are lost", losing(advised, results)),
+        ("How the models learnt", learning(results)),
+        ("Confusion matrix", confusion(results)),
+    ]
+    return [(head, html) for head, html in pictures if html]
+
+
+def _tables(
     bundle: Bundle, results: Results, rows: list[Compared], advised: Advice, beside: dict | None
 ) -> list[tuple[str, str]]:
-    """(heading, HTML) of every section that there is something to show in."""
+    """(heading, HTML) of every table that there is something to show in; they are folded."""
     manifest = bundle.manifest
     sections = [
         ("Ways to use the devices", advice_section(advised, results)),
@@ -122,7 +148,6 @@ def _sections(
     if results.fusion.calibration is not None:
         sections.append(("Calibration", calibration(results)))
 
-    sections.append(("Confusion matrix", confusion(results)))
     sections.append(("Keras against TFLite", parity(results)))
 
     if results.flavours or results.flavours_on_validation:

@@ -36,7 +36,7 @@ def stages(results: Results) -> str:
     every = [_stage_cells(member, keys, "all") for member in members]
     group = [_stage_cells(member, keys, "group") for member in members]
     return (
-        panels(charts, small=True)
+        panels(charts, "small")
         + table(["balanced, %", *columns, "classes"], every, text=(0, last), wrap=last)
         + note(
             "Validation windows, balanced accuracy over the sub-model's classes and "

@@ -14,7 +14,7 @@ from edvit_tf.report.entries import BETTER, LEVEL, WORSE
 from edvit_tf.report.figures import mib, note, number, panels, percent, points, table
 from edvit_tf.report.results import read_results
 from edvit_tf.report.said import p_said
-from edvit_tf.report.style import page_head
+from edvit_tf.report.style import page_end, page_head
 from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
 
 COLUMNS = (
@@ -116,8 +116,7 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 <section><h2>Figures</h2>{figures}
 {_seeds(rows)}{note(_spread(rows))}</section>
 <section><h2>Command</h2><pre>{escape(command)}</pre></section>
-</main></body></html>
-"""
+{page_end()}"""
 
 
 def _and_budget(rows: list[dict]) -> str:

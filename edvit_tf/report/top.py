@@ -2,6 +2,7 @@
 fleet gives over one model, what a device pays for it, and what a lost device costs.
 """
 
+import re
 from html import escape
 from typing import NamedTuple
 
@@ -11,10 +12,15 @@ from edvit_tf.report.figures import difference, percent, points, wilson
 from edvit_tf.report.results import Results
 from edvit_tf.report.units import milliseconds, size
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 class Line(NamedTuple):
-    """One line: the figure that is set large, what it is, and a word for the colour of its mark."""
+    """One line: its heading, the figure that is set large, what that is, and a word for the colour
+    of its mark.
+    """
 
+    name: str
     figure: str
     said: str
     state: str = ""
@@ -26,7 +32,8 @@ def top(results: Results, rows: list[Compared]) -> str:
     for line in top_lines(results, rows):
         kind = f' class="{line.state}"' if line.state else ""
         drawn.append(
-            f"<li{kind}><b>{escape(line.figure)}</b> <span>{escape(line.said)}</span></li>"
+            f"<li{kind}><b><small>{escape(line.name)}</small> {_shown(line.figure)}</b> "
+            f"<span>{_shown(line.said)}</span></li>"
         )
     return f'<ol class="top">{"".join(drawn)}</ol>'
 
@@ -55,7 +62,7 @@ def _accuracy(results: Results, by: dict[str, Compared]) -> Line:
         f" {name}: {percent(other.accuracy.recording, count)}. The fleet has "
         f"{points(found.difference, count)} points ({_interval(found)}): {found.state}."
     )
-    return Line(percent(fused.recording, count), said, found.state.split()[0])
+    return Line("Accuracy", percent(fused.recording, count), said, found.state.split()[0])
 
 
 def _device(results: Results, by: dict[str, Compared]) -> Line:
@@ -73,7 +80,7 @@ def _device(results: Results, by: dict[str, Compared]) -> Line:
     for key, name in (("single", "One model"), ("base", "The unsplit base")):
         if key in by:
             said += f" {name}: {size(by[key].device_bytes)}, {_time(by[key])}."
-    return Line(figure, said)
+    return Line("A device", figure, said)
 
 
 def _time(row: Compared) -> str:
@@ -87,7 +94,12 @@ def _lost(results: Results) -> Line:
         what = "sub-model"
         found = [(one.name, one.paired, one.tflite) for one in results.missing_one]
     if not found:
-        return Line("No answer", "when the one device is lost: it holds all there is.", "worse")
+        return Line(
+            "A lost device",
+            "No answer",
+            "when the one device is lost: it holds all there is.",
+            "worse",
+        )
 
     fused = results.fusion.tflite
     count = fused.recordings
@@ -106,7 +118,12 @@ def _lost(results: Results) -> Line:
     )
     if "single" in results.rivals and len(changes) > 1:
         said += " With one model on each device a lost one changes nothing."
-    return Line(f"{points(mean, count)} points", said)
+    return Line(f"A lost {what}", f"{points(mean, count)} points", said)
+
+
+def _shown(text: str) -> str:
+    """Escaped, and no line breaks between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|ms|s\b|KB|MB|GB|B\b|points)", NO_BREAK, escape(text))
 
 
 def _interval(found: Comparison) -> str:

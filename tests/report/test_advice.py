@@ -305,7 +305,7 @@ def test_text_json_and_section_tell_the_same(tmp_path):
     assert stored["ways"][4]["way"]["known"].startswith("not measured here")
 
     html = advice_section(found, read)
-    assert html.count("<svg") == html.count("</svg>") == 2
+    assert html.count("<svg") == html.count("</svg>") == 1
     assert "Copies of one model, %, mean of N views" in html
     # one lost: one model, and three copies of which each is one
     assert ">60.0 %</td>" in html and ">50.0 % (40.0 %)</td>" in html
