@@ -103,8 +103,9 @@ METHOD = (
     Option(
         "--fusion",
         "how the answers become one: an MLP over frozen sub-models, trained on with them, the "
-        "average of their softmaxes, one matrix, two thin ones, or the smallest of these that is "
-        "as good as the best on validation data (auto)",
+        "average of their softmaxes, one matrix, two thin ones, one matrix fitted as four layers "
+        "(deep_linear, as NNFacet does), or the smallest of tower, average, linear and low_rank "
+        "that is as good as the best on validation data (auto)",
         field="fusion",
         choices=FUSIONS,
         change=_fusion,

@@ -12,8 +12,9 @@ OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
 # auto: bfloat16 where the machine multiplies it faster
 PRECISIONS = ("float32", "bfloat16", "auto")
-EPOCHS = ("group", "all")  # of a class group's own fit
-SCORES = ("linearised", "fisher", "exact", "magnitude", "random")
+EPOCHS = ("group", "all", "fixed")  # of a class group's own fit
+# apoz: values that are not zero after ReLU, or spikes (of architectures that have them)
+SCORES = ("linearised", "fisher", "exact", "magnitude", "random", "apoz")
 RESIDUAL = ("channels", "directions", "scored_directions")
 HEADS = ("merge", "whole", "keep")
 
@@ -48,7 +49,8 @@ class TrainConfig(Checked):
     # of the products and activations, one of PRECISIONS; weights stay float32
     precision: str = "float32"
     # What an epoch of a class group's own fit sees, one of EPOCHS: the group's samples and some of
-    # the rest for "other", or all there are, the group's so often that they are half.
+    # the rest for "other", drawn anew ("group") or once, as EC-SNN resamples ("fixed"); or all
+    # there are, the group's so often that they are half.
     epoch: str = "group"
     # of "other" in the former: 1.0 is as many as one class of the group has
     other_weight: float = 1.0
@@ -83,7 +85,8 @@ class PruneConfig(Checked):
     best.
     """
 
-    score: str = "linearised"  # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"
+    # "linearised", "fisher", "exact" (KL scores), "magnitude", "random"; "apoz"
+    score: str = "linearised"
     # "channels" (the paper), "directions" (principal), "scored_directions"
     residual: str = "directions"
     rounds: int = 1  # channels go in so many rounds, scored anew before each
@@ -94,6 +97,13 @@ class PruneConfig(Checked):
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
     # in repairs and directions, as much as all patch tokens together
     class_token_counts_as_all: bool = True
+
+    # With score = "apoz", percent: filters of more zeros go, at most so many as a device's memory
+    # asks for, in the place of the same share of every layer (NNFacet: 56, EC-SNN: 95)
+    zeta: float | None = None
+    # with zeta, to the letter of EC-SNN's code: filters go in the order of their index; biases,
+    # normalisation and head start anew
+    their_way: bool = False
 
     def check(self) -> None:
         for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
@@ -107,3 +117,13 @@ class PruneConfig(Checked):
         )
 
         self._require(self.ridge > 0, "ridge", "it must be positive")
+        self._require(
+            self.zeta is None or (0 <= self.zeta <= 200 and self.score == "apoz"),
+            "zeta",
+            'it is a percentage of zeros, 0 to 200, and needs score = "apoz"',
+        )
+        self._require(
+            not self.their_way or self.score == "apoz",
+            "their_way",
+            'it is the letter of a published code, whose score is "apoz"',
+        )

@@ -8,7 +8,7 @@ from edvit_tf.checked import Checked
 from edvit_tf.config.fits import PRECISIONS, TrainConfig
 from edvit_tf.config.plans import PlanConfig
 
-FUSIONS = ("tower", "joint", "average", "linear", "low_rank", "auto")
+FUSIONS = ("tower", "joint", "average", "linear", "low_rank", "deep_linear", "auto")
 # of a device's size; the same without distillation; of all files' size
 BASELINES = ("single", "plain", "total")
 FLAVOURS = ("float32", "float16", "int8")  # of weights in .tflite files
@@ -51,8 +51,9 @@ class RunConfig(PlanConfig):
     shared_training: TrainConfig | None = None
 
     # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP),
-    # "linear" (one matrix), "low_rank" (two thin ones), or "auto": the smallest of all but "joint"
-    # that is as good as the best on validation data
+    # "linear" (one matrix), "low_rank" (two thin ones), "deep_linear" (one matrix, fitted as four
+    # layers without activation: NNFacet's, EC-SNN's), or "auto": the smallest of tower, average,
+    # linear and low_rank that is as good as the best on validation data
     fusion: str = "tower"
     joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)

@@ -5,7 +5,7 @@ results.json.
 from edvit_tf.data.names import few
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.view import view_from_dict
-from edvit_tf.models import architecture
+from edvit_tf.models import architecture, shown_widths
 
 SYNTHETIC = (
     "\n> **The data were a synthetic stand-in**, made because no real data were found. Accuracies "
@@ -100,7 +100,7 @@ def _table(manifest: dict, columns: dict[str, str]) -> str:
     rows = [titles, ["---"] * len(titles)]
     for sub in subs:
         is_whole = len(subs) > 1 and len(sub["labels"]) == len(manifest["labels"])
-        widths = [str(sub["config"][field]) for field in columns.values()]
+        widths = map(str, shown_widths(sub["config"]).values())
         rows.append(
             [
                 sub["name"],

@@ -17,7 +17,8 @@ Without TensorFlow, for planning and tables:
                     `changes` replace fields; a run gives input_mean and input_std, and patch_size
                     where its RunConfig has one
     TITLE           what a bundle's card calls it: "a Vision Transformer"
-    COLUMNS         {title: field of Config}, the widths that tables show, in their order
+    SHARE_NAME      what planning's shares are called: "heads"
+    COLUMNS         {title: field or property of Config}, the widths that tables show, in order
     CUTS            names of the cuts in the order in which a run makes them
     widths_after(base, final, cut) -> Config
                     a model's widths on its way from `base` to `final` once `cut` is made
@@ -42,6 +43,7 @@ A Keras model, its training, and where it comes from:
     stacked_features(c, w, x, kept=None) -> (N, B, feature_dim)
                     of N models at once, each weight with a first axis N (joint training); x may
                     be (N, B, *input_shape): each model's own
+    UNSHOWN         optional: fields of Config that no layer shows, and `config_of` does not know
     config_of(model) -> Config
                     read off a Keras model of `build`; ValueError for another model
     load_base(source, expected, labels, decibels) -> Base
@@ -56,6 +58,9 @@ units of some masks away:
                     kept, 0: removed
     magnitude(c, w, cut, basis=None) -> {mask: score (units,)}
                     a score from the weights alone
+    activity(c, w, inputs, cut) -> {mask: score (units,)}
+                    optional, of ReLU and spikes: the share of a unit's values that are not zero,
+                    1 - APoZ; without it the score "apoz" is refused
     SHORTCUTS       cuts whose units `removals` takes out cheaper than whole passes do; often ()
     removals(c, w, x, units, at_once) -> logits (B, num_classes), iterator of (mask, start, count,
                     logits (count * B, num_classes)): the model as it is, and with each unit of
@@ -75,6 +80,16 @@ units of some masks away:
 `basis` is for an architecture whose own `cut_stage` asks `score` for units that are directions and
 not channels; another one ignores it.
 
+    by_threshold(c, activity, num_classes, zeta, most_bytes) -> Config or None
+                    optional, with `activity`: the widths that PruneConfig.zeta leaves, of at most
+                    so many bytes
+
+A fit may be of another form than what is kept of it:
+
+    fit_form(c, w, seed) -> c, w, back
+                    optional: the same function with other weights, which `fit` trains in the place
+                    of `w`, and `back(fitted)`, which makes weights of `c` of them again
+
 What a device runs:
 
     graph(c, w, input_name, dtype, target) -> function, signature
@@ -90,14 +105,16 @@ from typing import Any, Protocol, Self, runtime_checkable
 from edvit_tf.errors import ConfigError
 
 # Name, as a Config's `architecture` says it -> module. A test adds to it, and takes it out again.
-ARCHITECTURES: dict[str, str] = {"vit": "edvit_tf.models.vit"}
+ARCHITECTURES: dict[str, str] = {"vit": "edvit_tf.models.vit", "vgg": "edvit_tf.models.vgg"}
 
-# What every one has; `removals` is beside it where SHORTCUTS is not empty.
+# What every one has; `removals` is beside it where SHORTCUTS is not empty, and what is optional
+# above is where it can be.
 PROTOCOL = (
     "Config",
     "PRESETS",
     "preset",
     "TITLE",
+    "SHARE_NAME",
     "COLUMNS",
     "CUTS",
     "widths_after",
@@ -192,6 +209,20 @@ def config_from_dict(values: Mapping) -> ModelConfig:
     Files of before there were several name none: "vit". Raises ConfigError.
     """
     return architecture(values.get("architecture", "vit")).Config.from_dict(values)
+
+
+def shown_widths(values: Mapping) -> dict[str, Any]:
+    """{title of a column: value} of a configuration as a manifest holds it; "-" for what is not
+    known of an old one.
+    """
+    columns = architecture(values.get("architecture", "vit")).COLUMNS
+    if set(columns.values()) <= set(values):
+        return {title: values[field] for title, field in columns.items()}
+    try:
+        config = config_from_dict(values)
+    except ConfigError:
+        return {title: values.get(field, "-") for title, field in columns.items()}
+    return {title: getattr(config, field) for title, field in columns.items()}
 
 
 def costs(config: ModelConfig) -> dict[str, int]:

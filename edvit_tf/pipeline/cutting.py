@@ -80,6 +80,8 @@ def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
     # Scores are taken on fewer samples than repairs are fitted on: each costs more.
     config = run.config
     scored = fitting.sample(config.calibration_samples)
+    if config.pruning.score == "apoz":
+        scored = own_rows(fitting.train.labels, member.classes, config.calibration_samples)
     mending = fitting.sample(config.repair_samples or config.calibration_samples)
     pruned = prune_stage(
         config_from_dict(previous["config"]),
@@ -108,6 +110,14 @@ def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
         accuracy["fit"] = accuracy.get("repair", accuracy["cut"])  # no fit follows
 
     return _stored(folder, widths, weights, history, accuracy)
+
+
+def own_rows(labels: np.ndarray, classes: tuple[int, ...], count: int) -> np.ndarray:
+    """Ascending indices of at most `count` samples of the classes alone, evenly from all of them:
+    those on which zeros are counted, for a plan and for a cut the same.
+    """
+    rows = np.flatnonzero(np.isin(labels, classes))
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
 
 
 def take_given(run: Run, folder: Path, member: Member) -> dict:

@@ -79,7 +79,7 @@ def _fused(run: Run, way: str, made_of: Fusion) -> dict:
 
     seed = stage_seed(run.config, "fusion")
     keras.utils.set_random_seed(seed)
-    model = made_of.build()
+    model = made_of.to_fit()
     features = run.stages.array("features", f"validation.{way}.npy")
     history: dict = {}
 
@@ -96,6 +96,7 @@ def _fused(run: Run, way: str, made_of: Fusion) -> dict:
             seed,
         )
         history["macs"] = 3 * history["samples"] * made_of.macs
+        model = made_of.fitted(model)
     return {"model": model, "history": history, "figures": _figures(run, model, features)}
 
 

@@ -269,7 +269,8 @@ def starting_heads(base: ModelConfig, groups: int, start_heads: int | None = Non
     if not 1 <= start_heads <= base.shares:
         raise ConfigError(
             f"start_heads is {start_heads}; it must be between 1 and the base's {base.shares} "
-            f"heads. Leave it out for {share}, the part of {groups} sub-models."
+            f"{architecture(base).SHARE_NAME}. Leave it out for {share}, the part of {groups} "
+            "sub-models."
         )
     return max(share, start_heads)
 
@@ -281,8 +282,8 @@ def _nothing_left(
     (None) the devices.
     """
     start = (
-        f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.shares} heads and "
-        "do not fit. "
+        f"No plan: all {len(problem.sizes)} sub-models are down to 1 of {base.shares} "
+        f"{architecture(base).SHARE_NAME} and do not fit. "
     )
     if budget_bytes is None:
         return start + explain(problem, assignment)

@@ -4,7 +4,8 @@ P is the output distribution of the model as it is, Q that with one unit removed
 leave-one-out). `exact` runs the model once a unit (leave_one_out.py); `linearised` and `fisher`
 take one backward pass a class for all units at once (slopes.py) and are second-order equal to it,
 of many classes in expectation;
-`magnitude` and `random` are the baselines that any score must beat.
+`magnitude` and `random` are the baselines that any score must beat; `apoz` counts zeros after ReLU
+(or steps without a spike), as NNFacet and EC-SNN do.
 """
 
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ def importance(
         return {name: rng.random(width) for name, width in widths.items()}
     if method == "magnitude":
         return known.magnitude(config, weights, stage, basis)
+    if method == "apoz":
+        return activity(config, weights, inputs, stage)
 
     if len(inputs) == 0:
         raise ValueError(
@@ -66,3 +69,18 @@ def importance(
         config, weights, inputs, (stage,), basis=basis, batch_size=batch_size, seed=seed
     )
     return both[method]
+
+
+def activity(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], inputs: np.ndarray, stage: str
+) -> Scores:
+    """The share of each unit's values that are not zero: 1 - APoZ (Hu et al. 2016), over inputs of
+    the group's own classes alone. Raises ConfigError where an architecture has no such zeros.
+    """
+    known = architecture(config)
+    if not hasattr(known, "activity"):
+        raise ConfigError(
+            f'the score "apoz" counts zeros after ReLU, or spikes; {known.TITLE} has none. Take '
+            f"one of: {', '.join(name for name in SCORES if name != 'apoz')}."
+        )
+    return known.activity(config, weights, inputs, stage)

@@ -142,10 +142,13 @@ def _sub_model(bundle: Bundle, entry: SubModelEntry) -> dict:
             reasons.append(f"the manifest says {key} {written:,}; its config gives {value:,}")
 
     # The model's shape as the .keras file has it, against the config.
-    in_keras = architecture(config).config_of(model).to_dict()
+    known = architecture(config)
+    in_keras = known.config_of(model).to_dict()
     for field, said in config.to_dict().items():
-        if isinstance(said, float | list) and field != "image_shape":
-            continue  # input_mean and the like: Keras keeps them as float32
+        if isinstance(said, float) or field in ("input_mean", "input_std"):
+            continue  # Keras keeps them as float32
+        if field in getattr(known, "UNSHOWN", ()):
+            continue
         if in_keras[field] != said:
             reasons.append(
                 f"the .keras file has {field} {in_keras[field]}; the manifest's config says {said}"

@@ -3,7 +3,7 @@ are of, and what is decided only once models are trained.
 """
 
 from edvit_tf.config import PlanConfig
-from edvit_tf.models import ModelConfig
+from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS, planned_fleet, splits_classes
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.tables import plan_table, wrapped
@@ -51,7 +51,8 @@ def one_model_said(base: ModelConfig, fleet: Plan) -> str:
     """How large the one model of all classes is that a fleet is made of."""
     one = fleet.sub_models[0]
     return (
-        f"one model of all classes with {one.kept} of {base.shares} heads "
+        f"one model of all classes with {one.kept} of {base.shares} "
+        f"{architecture(base).SHARE_NAME} "
         f"({one.size_bytes / 2**20:.2f} MiB and {one.macs / 1e6:.1f} M MACs a device)"
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edvit_tf.device.model.manifest import SubModelEntry
 from edvit_tf.device.model.view import AS_IT_IS
-from edvit_tf.models import architecture
+from edvit_tf.models import architecture, shown_widths
 from edvit_tf.report.figures import Bar, bars, note, panels, table
 from edvit_tf.report.models import MACS, process_cells, runtimes_said
 from edvit_tf.report.results import Results
@@ -37,7 +37,7 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         # Names, shapes and operators: what a file holds that is no weight.
         graph = 100 * (sub.file_bytes - sub.weight_bytes) / sub.weight_bytes
         # Which widths there are is the architecture's to say.
-        widths = [entry.config.get(field, "-") for field in columns.values()]
+        widths = shown_widths(entry.config).values()
         rows.append(
             [
                 sub.name,

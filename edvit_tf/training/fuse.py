@@ -54,6 +54,44 @@ def build_linear(widths: tuple[int, ...], num_classes: int, rank: int | None = N
         return keras.Model({"features": features, "present": present}, x, name="fusion")
 
 
+def build_deep_linear(widths: tuple[int, ...], num_classes: int, hidden: tuple[int, ...]):
+    """A Keras model with the inputs and output of `build_linear` whose matrix is a product: Dense
+    layers of `hidden` widths before the last, no activation, dropout between all but the last two
+    (EC-SNN's fusion).
+    """
+    import keras
+
+    from edvit_tf.models.keras_settings import pinned
+    from edvit_tf.training.fusion_layers import PresenceMask
+
+    with pinned():
+        features = keras.Input((sum(widths),), name="features")
+        present = keras.Input((len(widths),), name="present")
+
+        x = PresenceMask(list(widths), name="present_only")(features, present)  # (B, sum d_j)
+        for place, width in enumerate(hidden):
+            if place:
+                x = keras.layers.Dropout(0.5, name=f"dropout_{place}")(x)
+            x = keras.layers.Dense(width, name=f"dense_{place}")(x)
+        x = keras.layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
+        return keras.Model({"features": features, "present": present}, x, name="fusion")
+
+
+def collapsed(deep, linear):
+    """`linear` (of `build_linear`) with the product of the layers of `deep` (of
+    `build_deep_linear`) as its one matrix, multiplied in float64: the same function.
+    """
+    kernel, bias = None, None
+    for layer in deep.layers:
+        if not layer.weights:
+            continue
+        own, its_bias = (value.astype(np.float64) for value in layer.get_weights())
+        kernel = own if kernel is None else kernel @ own
+        bias = its_bias if bias is None else bias @ own + its_bias
+    linear.get_layer("probabilities").set_weights([kernel, bias])
+    return linear
+
+
 def build_average(widths: tuple[int, ...], groups: list[tuple[int, ...]], num_classes: int):
     """A Keras model with the inputs and output of `build_fusion` that averages (`average`), by the
     sub-models' own heads: weights "average.kernel_00" (d_0, |C_0| + 1), "average.bias_00" ... and

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
 
-UNDECAYED = re.compile("bias|gamma|beta|token|embedding")  # in a variable's own name
+UNDECAYED = re.compile("bias|gamma|beta|token|embedding|moving_")  # in a variable's own name
 # Paths that Muon leaves to AdamW; "3:head.kernel" is one of a joint training.
 BESIDE_THE_BLOCKS = re.compile("^([0-9]+:)?head[./]|^feature_map[./]|embedding")
 START_RATE = 1e-4  # until a schedule sets another, before each batch

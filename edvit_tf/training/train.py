@@ -107,11 +107,12 @@ def fit(
     precision = resolved(train.precision)
     if train.epochs == 0:
         return dict(weights), history_of([], [], samples=0, seconds=0.0, precision=precision)
+    config, weights, back = _form_of_fit(config, weights, seed)
     check_pictures(train.augment, inputs.dtype)
     started = time.perf_counter()
 
-    # TensorFlow's own seed is left alone: the graph draws nothing, and setting it would drop every
-    # compiled function.
+    # TensorFlow's own seed is left alone: the graph draws nothing by it, and setting it would drop
+    # every compiled function. Dropout has a seed of its own.
     distilled = train.feature_distillation > 0 and features is not None
     patches = architecture(config).kept_patches(config, train.patch_dropout)
     kept = None if patches is None else patches[0]
@@ -126,6 +127,7 @@ def fit(
         train.feature_distillation,
     )
     set_weights(model, weights)
+    _seed_dropout(model, seed)
     forget(trainer.optimizer)
 
     goals = {"logits": targets}
@@ -169,7 +171,7 @@ def fit(
             verbose=0,
         )
 
-    fitted_weights = get_weights(model)
+    fitted_weights = back(get_weights(model))
     check_weights(fitted_weights, title, train, precision)
 
     # Keras puts the output's name first where there are several.
@@ -182,6 +184,24 @@ def fit(
         precision=precision,
     )
     return fitted_weights, history
+
+
+def _form_of_fit(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], seed: int
+) -> tuple[ModelConfig, Mapping[str, np.ndarray], Callable[[Weights], Weights]]:
+    """What is fitted in a model's place, where its architecture says so, and the way back."""
+    form = getattr(architecture(config), "fit_form", None)
+    if form is None:
+        return config, weights, lambda fitted: fitted
+    return form(config, weights, seed)
+
+
+def _seed_dropout(model: keras.Model, seed: int) -> None:
+    """Dropout draws from a state that goes on from fit to fit: each fit sets its own."""
+    for place, layer in enumerate(model.layers):
+        drawn = getattr(layer, "seed_generator", None)
+        if drawn is not None:
+            drawn.state.assign(np.array([seed % 2**32, place], np.uint32))
 
 
 def history_of(loss: list, accuracy: list, *, samples: int, seconds: float, precision: str) -> dict:

@@ -16,6 +16,7 @@ from edvit_tf.checked import Checked
 from edvit_tf.errors import ConfigError
 
 TITLE = "an MLP"
+SHARE_NAME = "shares"
 COLUMNS = {"hidden": "hidden_dim", "out": "feature_dim"}
 CUTS = ("hidden", "features")
 SHORTCUTS = ()

@@ -40,6 +40,7 @@ _NAMES = {
     "PRESETS": ("presets", "PRESETS"),
     "preset": ("presets", "vit_config"),
     "TITLE": ("config", "TITLE"),
+    "SHARE_NAME": ("config", "SHARE_NAME"),
     "COLUMNS": ("config", "COLUMNS"),
     "CUTS": ("config", "CUTS"),
     "widths_after": ("config", "widths_after"),

@@ -8,6 +8,7 @@ from edvit_tf.errors import ConfigError
 CUTS = ("residual", "attention", "ffn")  # in this order (Appendix B)
 
 TITLE = "a Vision Transformer"
+SHARE_NAME = "heads"  # what planning's shares of a base are called
 
 # What tables show of a config: title -> field.
 COLUMNS = {"heads": "num_heads", "d": "hidden_dim", "c": "mlp_dim"}
