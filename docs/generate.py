@@ -94,10 +94,10 @@ def command(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> list[str
     lines = ["```text", " ".join([*words, *positional, "[OPTIONS]"]), "```", ""]
     said = (parser.description or "").strip()
     if said and not said.startswith("`python"):
-        lines += [said.partition("\n\n")[0].replace("\n", " "), ""]
+        lines += [linked(said.partition("\n\n")[0].replace("\n", " ")), ""]
 
     rows = [row(parser, action) for action in parser._actions if shown(action)]
-    return [*lines, "| | |", "|---|---|", *rows, ""] if rows else lines
+    return [*lines, "| option | what it does |", "|---|---|", *rows, ""] if rows else lines
 
 
 def shown(action: argparse.Action) -> bool:
@@ -118,11 +118,11 @@ def row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def plain(action: argparse.Action) -> str:
-    """What stands for the value of an option, or for an argument: FILE, one|two."""
+    """What stands for the value of an option, or for an argument: FILE, {one,two}."""
     if action.metavar:
         name = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar)
     elif action.choices:
-        name = "|".join(map(str, action.choices))
+        name = "{" + ",".join(map(str, action.choices)) + "}"
     else:
         name = action.dest.upper().replace("-", "_")
 
@@ -135,8 +135,12 @@ def help_of(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table: a line, whose bars are no borders."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Text in a table: a line, whose bars are no borders; pages that it names are links."""
+    return linked(" ".join(text.split()).replace("|", "\\|"))
+
+
+def linked(text: str) -> str:
+    return re.sub(r"\bdocs/([\w/]+\.md)", r"[\1](../\1)", text)
 
 
 # ---- the files of a bundle, from the dataclasses that read them
@@ -166,7 +170,7 @@ def described(module, first: type | None = None) -> str:
     for kind in kinds:
         said, held = comments(kind), typing.get_type_hints(kind)
         lines += [f"### {kind.__name__}", "", (inspect.getdoc(kind) or "").replace("\n", " "), ""]
-        lines += ["| key | holds | |", "|---|---|---|"]
+        lines += ["| key | holds | what it is |", "|---|---|---|"]
         for each in dataclasses.fields(kind):
             holds = type_name(held[each.name])
             lines.append(f"| `{each.name}` | {holds} | {cell(said.get(each.name, ''))} |")
@@ -221,7 +225,7 @@ def metrics() -> str:
         "worker": ("device/worker/service.py",),
         "aggregator": ("aggregate/service.py",),
     }
-    lines = ["| metric | of | |", "|---|---|---|"]
+    lines = ["| metric | of | what it says |", "|---|---|---|"]
     for owner, files in places.items():
         for file in files:
             for name, said in gauges((ROOT / "edvit_tf" / file).read_text("utf-8")):
