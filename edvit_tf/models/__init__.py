@@ -47,7 +47,9 @@ A Keras model, its training, and where it comes from:
     config_of(model) -> Config
                     read off a Keras model of `build`; ValueError for another model
     load_base(source, expected, labels, decibels) -> Base
-                    a base from outside: .keras file, checkpoint folder or hub name; ConfigError
+                    a base from outside: .keras file, checkpoint folder or hub name; ConfigError.
+                    With READS_FILES = True (optional) it also takes `files`, what a bundle holds
+                    for its kind of input
 
 What the units of a group are worth, and how they go. A unit is a place of a mask; a cut takes the
 units of some masks away:
@@ -105,7 +107,11 @@ from typing import Any, Protocol, Self, runtime_checkable
 from edvit_tf.errors import ConfigError
 
 # Name, as a Config's `architecture` says it -> module. A test adds to it, and takes it out again.
-ARCHITECTURES: dict[str, str] = {"vit": "edvit_tf.models.vit", "vgg": "edvit_tf.models.vgg"}
+ARCHITECTURES: dict[str, str] = {
+    "vit": "edvit_tf.models.vit",
+    "vgg": "edvit_tf.models.vgg",
+    "bert": "edvit_tf.models.bert",
+}
 
 # What every one has; `removals` is beside it where SHORTCUTS is not empty, and what is optional
 # above is where it can be.
@@ -223,6 +229,17 @@ def shown_widths(values: Mapping) -> dict[str, Any]:
     except ConfigError:
         return {title: values.get(field, "-") for title, field in columns.items()}
     return {title: getattr(config, field) for title, field in columns.items()}
+
+
+def load_base(
+    source, expected: ModelConfig, labels: tuple[str, ...], decibels: bool, files: Mapping
+):
+    """The base from outside of `expected`'s architecture (PROTOCOL's load_base); `files` are what a
+    bundle holds for the kind of input.
+    """
+    known = architecture(expected)
+    given = {"files": files} if getattr(known, "READS_FILES", False) else {}
+    return known.load_base(source, expected, labels, decibels=decibels, **given)
 
 
 def costs(config: ModelConfig) -> dict[str, int]:

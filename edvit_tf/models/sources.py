@@ -30,7 +30,15 @@ CONFIG_FILES = (
     "image_converter.json",
 )
 LFS_START = b"version https://git-lfs"  # of the note that stands in the place of a large file
-HUB_FILES = (*CONFIG_FILES, "*.safetensors", "*.safetensors.index.json", "*.weights.h5")
+# beside them, of a BERT: what its numbers mean, and what is read of it
+TEXT_FILES = ("vocab.txt", "1_Pooling/config.json")
+HUB_FILES = (
+    *CONFIG_FILES,
+    *TEXT_FILES,
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.weights.h5",
+)
 _FOREIGN = {
     "saved_model.pb": "TensorFlow's SavedModel",
     "tf_model.h5": "transformers' for TensorFlow",
@@ -241,7 +249,9 @@ def base_origin(source: str | Path, splits: str) -> str:
     path = find_base(source)
     if path.is_dir():
         # a checkpoint is all of its files: the digest of their digests
-        content = digest({file.name: sha256(file) for file in _checkpoint_files(path)})
+        content = digest(
+            {file.relative_to(path).as_posix(): sha256(file) for file in _checkpoint_files(path)}
+        )
         return (
             f"{shown_name(path)} (sha256 {content[:16]}), pretrained elsewhere: it may have seen "
             "the test split"
@@ -279,7 +289,7 @@ def _run_of(path: Path) -> dict | None:
 
 def _checkpoint_files(folder: Path) -> list[Path]:
     """What a checkpoint's answers follow from: its configuration and its weights."""
-    named = [folder / name for name in CONFIG_FILES]
+    named = [folder / name for name in (*CONFIG_FILES, *TEXT_FILES)]
     return [*(file for file in named if file.is_file()), *weight_files(folder)]
 
 

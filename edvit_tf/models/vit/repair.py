@@ -68,7 +68,7 @@ def repair(
         mine = vit.block_weights(new, i)
 
         def refit(names: tuple[str, ...], pairs: Iterable[tuple], block=mine, index=i) -> None:
-            fitted = _least_squares(block, names, pairs, row_scale, ridge)
+            fitted = least_squares(block, names, pairs, row_scale, ridge)
             for name, value in fitted.items():
                 out[f"block_{index:02d}.{name}"] = value
                 block[name] = tf.constant(value)
@@ -123,7 +123,7 @@ def _missing(reference: list, stream: list, turn) -> Iterator:
         yield (r if turn is None else tf.matmul(r, turn)) - s
 
 
-def _least_squares(
+def least_squares(
     block: Mapping, names: tuple[str, ...], pairs: Iterable[tuple], row_scale, ridge: float
 ) -> Weights:
     """Kernels and biases of the Dense layers `names`, which read one X, from pairs (X, Y) of

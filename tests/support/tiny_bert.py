@@ -1,0 +1,118 @@
+"""A BERT of a few thousand weights, texts for it, and its checkpoint in the Hugging Face layout."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.models.bert.config import BertConfig
+
+WORDS = [f"w{i}" for i in range(26)]
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
+VOCABULARY = "\n".join(PIECES).encode()
+CONFIG = BertConfig(
+    length=12,
+    vocab_size=len(PIECES),
+    num_positions=12,
+    num_layers=2,
+    hidden_dim=24,
+    num_heads=4,
+    head_dim=6,
+    mlp_dim=40,
+    num_classes=3,
+)
+
+
+def weights_of(config: BertConfig = CONFIG, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights by name, drawn: gammas about 1, all else about 0."""
+    rng = np.random.default_rng(seed)
+    d, a, c = config.hidden_dim, config.attention_dim, config.mlp_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embedding.embeddings": (config.vocab_size, d),
+        "position_embedding.embedding": (config.num_positions, d),
+        "type_embedding.embedding": (config.num_types, d),
+    }
+    dense = {"head": (d, config.num_classes)}
+    if config.pool == "cls":
+        dense["pooler"] = (d, d)
+    norms = ["embedding_norm"]
+    for i in range(config.num_layers):
+        block = f"block_{i:02d}"
+        norms += [f"{block}.attention.norm", f"{block}.mlp.norm"]
+        dense |= {f"{block}.attention.{part}": (d, a) for part in ("query", "key", "value")}
+        dense[f"{block}.attention.output"] = (a, d)
+        dense[f"{block}.mlp.expand"] = (d, c)
+        dense[f"{block}.mlp.contract"] = (c, d)
+
+    drawn = {name: rng.normal(0, 0.5, shape) for name, shape in shapes.items()}
+    for name, (read, width) in dense.items():
+        drawn[f"{name}.kernel"] = rng.normal(0, read**-0.5, (read, width))
+        drawn[f"{name}.bias"] = rng.normal(0, 0.2, width)
+    for name in norms:
+        drawn[f"{name}.gamma"] = rng.uniform(0.5, 1.5, d)
+        drawn[f"{name}.beta"] = rng.normal(0, 0.2, d)
+    return {name: value.astype(np.float32) for name, value in drawn.items()}
+
+
+def texts(count: int, config: BertConfig = CONFIG, seed: int = 1) -> np.ndarray:
+    """int32 (count, length): texts of every length, zeros behind."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((count, config.length), np.int32)
+    for i in range(count):
+        some = config.length - i % (config.length - 2)
+        x[i, :some] = rng.integers(1, config.vocab_size, some)
+    return x
+
+
+def write_checkpoint(folder: Path, config: BertConfig, weights: dict, pieces=PIECES) -> Path:
+    """What transformers' save_pretrained writes of a BertModel, and sentence-transformers beside
+    it.
+    """
+    from safetensors.numpy import save_file
+
+    from edvit_tf.models.bert.pretrained import _DENSE, _NORMS
+
+    tensors = {
+        "embeddings.word_embeddings.weight": weights["token_embedding.embeddings"],
+        "embeddings.position_embeddings.weight": weights["position_embedding.embedding"],
+        "embeddings.token_type_embeddings.weight": weights["type_embedding.embedding"],
+    }
+
+    def norm(ours: str, theirs: str) -> None:
+        tensors[f"{theirs}.weight"] = weights[f"{ours}.gamma"]
+        tensors[f"{theirs}.bias"] = weights[f"{ours}.beta"]
+
+    def dense(ours: str, theirs: str) -> None:
+        tensors[f"{theirs}.weight"] = np.ascontiguousarray(weights[f"{ours}.kernel"].T)
+        tensors[f"{theirs}.bias"] = weights[f"{ours}.bias"]
+
+    norm("embedding_norm", "embeddings.LayerNorm")
+    for i in range(config.num_layers):
+        for ours, theirs in _DENSE.items():
+            dense(f"block_{i:02d}.{ours}", f"encoder.layer.{i}.{theirs}")
+        for ours, theirs in _NORMS.items():
+            norm(f"block_{i:02d}.{ours}", f"encoder.layer.{i}.{theirs}")
+    if config.pool == "cls":
+        dense("pooler", "pooler.dense")
+    else:
+        (folder / "1_Pooling").mkdir(parents=True)
+        said = {"word_embedding_dimension": config.hidden_dim, "pooling_mode_mean_tokens": True}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
+
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    values = {
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_dim,
+        "hidden_act": "gelu",
+        "max_position_embeddings": config.num_positions,
+        "type_vocab_size": config.num_types,
+        "layer_norm_eps": config.layer_norm_epsilon,
+    }
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
