@@ -24,7 +24,7 @@ from edvit_tf.device.model import manifest
 from edvit_tf.device.rpc.metrics import PHASES
 from edvit_tf.device.update.commands import _parser as update_parser
 from edvit_tf.errors import EXIT_CODES
-from edvit_tf.report import entries, results
+from edvit_tf.report import entries, fleet_entries, results
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -153,7 +153,9 @@ def manifest_fields() -> str:
 
 def results_fields() -> str:
     """The entries of results.json."""
-    return described(results, results.Results) + "\n" + described(entries)
+    return "\n".join(
+        [described(results, results.Results), described(entries), described(fleet_entries)]
+    )
 
 
 def described(module, first: type | None = None) -> str:

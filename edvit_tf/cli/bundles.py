@@ -29,6 +29,12 @@ def add_bundles(commands) -> None:
 
     report = commands.add_parser("report", help="report.html again from what the bundle stores")
     report.add_argument("bundle", type=user_path)
+    report.add_argument(
+        "--data-dir",
+        type=user_path,
+        help="the data set that the bundle was made from: its wrong answers are stored anew, for a "
+        "bundle of a version that did not",
+    )
     report.set_defaults(run=_report)
 
 
@@ -86,5 +92,9 @@ def _audit(args) -> int:
 def _report(args) -> int:
     from edvit_tf.report.page import write_report
 
+    if args.data_dir is not None:
+        from edvit_tf.evaluation.mistakes import add_mistakes
+
+        add_mistakes(args.bundle, args.data_dir)
     print(write_report(args.bundle))
     return 0

@@ -64,6 +64,24 @@ class Predictions:
         return {"file": FILE, "bytes": len(content), "sha256": digest}
 
 
+def stored_probabilities(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A model's probabilities (R, classes), the labels (R,) and the recordings' places in the test
+    split (R,); raises BundleError where they are not there.
+    """
+    file = folder / FILE
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            found = stored[f"{name}_probabilities"], stored["labels"], stored["recordings"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{file} has no answers of {name} that can be read ({error}). Copy the bundle again; "
+            "of a version up to 0.3.0 run the recipe again."
+        ) from error
+    if found[0].ndim != 2 or {len(one) for one in found} != {len(found[0])}:
+        raise BundleError(f"{file} has not as many answers as labels. Copy the bundle again.")
+    return found
+
+
 def stored_top1(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What each model of a bundle named, {name: (R,)}, and the labels (R,); empty for a bundle of a
     version that did not store it. Raises BundleError for a damaged file.

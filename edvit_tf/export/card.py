@@ -58,7 +58,8 @@ it returns `probabilities`.
 
 `.keras` files open with `edvit_tf.models.weights.load_keras`, `fusion.keras` with \
 `edvit_tf.training.fusion_layers.load_fusion`. Figures: `results.json`, `report.html`; \
-what each model answered to the test split: `predictions.npz`.
+what each model answered to the test split: `predictions.npz`; samples that the fleet names wrong: \
+`mistakes.json` (may be deleted).
 """
 
 

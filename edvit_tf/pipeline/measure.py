@@ -16,6 +16,7 @@ from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.evaluation.accuracy import confusion, per_recording
 from edvit_tf.evaluation.answers import Answers, ask, averaged, fuse
 from edvit_tf.evaluation.disagreement import disagreement
+from edvit_tf.evaluation.mistakes import most_confident, store_mistakes
 from edvit_tf.evaluation.predictions import FUSED, Predictions
 from edvit_tf.evaluation.turns import RUNS, take_turns
 from edvit_tf.export.parity import QUANTILE, compare
@@ -39,9 +40,10 @@ from edvit_tf.training.calibrate import (
 from edvit_tf.training.fuse import average
 
 
-def measure(run: Run, folder: Path) -> dict:
+def measure(run: Run, folder: Path, dataset) -> dict:
     """Accuracies, parity, latency and sizes of the fleet, the unsplit base and the rivals; plain
-    JSON. What each of them answered is written to predictions.npz.
+    JSON. What each of them answered is written to predictions.npz, what the fleet gets wrong to
+    mistakes.json.
     """
     test = Split(run.stages, "test")
     inputs = run.stages.path("data", "test.npy")
@@ -95,10 +97,25 @@ def measure(run: Run, folder: Path) -> dict:
     figures["floor"] = floor_figures(run, test, predictions)
 
     return figures | {
+        "mistakes": _mistakes(folder, bundle, dataset, answers, test, predictions),
         "comparisons": predictions.comparisons(),
         "predictions": predictions.store(folder, _test_ids(bundle)),
         "turns": _turns(run, folder, bundle, answers, test),
     }
+
+
+def _mistakes(
+    folder: Path, bundle: Bundle, dataset, answers: Answers, test: Split, predictions: Predictions
+) -> dict:
+    """What the fleet names wrong, to be looked at or listened to."""
+    fused = predictions.probabilities[FUSED]
+    wrong, windows, logits = {}, {}, {}
+    for row in most_confident(fused, predictions.labels):
+        place = int(predictions.recordings[row])
+        own = np.flatnonzero(test.recordings == place)
+        wrong[place], windows[place] = fused[row], np.asarray(test.x[own])
+        logits[place] = [part[own] for part in answers.logits]
+    return store_mistakes(folder, bundle, dataset, wrong, windows, logits)
 
 
 def _copies(

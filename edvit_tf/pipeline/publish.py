@@ -9,6 +9,7 @@ from edvit_tf.checked import differences
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
+from edvit_tf.evaluation.mistakes import FILE as MISTAKES
 from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
 from edvit_tf.export.bundle import add_file
 from edvit_tf.pipeline.measure import whole_bundle
@@ -140,6 +141,8 @@ def _prepare(stages: Stages, partial: Path, results: dict) -> None:
     """Everything that is published, in a folder beside the stages, on the disk."""
     shutil.copytree(stages.folder / "bundle", partial, ignore=shutil.ignore_patterns(RESULT))
     shutil.copy2(stages.path("measure", PREDICTIONS), partial / PREDICTIONS)
+    if results.get("mistakes"):
+        shutil.copy2(stages.path("measure", MISTAKES), partial / MISTAKES)
     record = stored_record(stages.folder)
     write_record(partial / RECORD, {name: record[name] for name in ("key", "description")})
     text = json.dumps(results, indent=1, ensure_ascii=False)

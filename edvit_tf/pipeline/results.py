@@ -66,6 +66,7 @@ def results_of(run: Run, origin: str | None, process_seconds: float) -> dict:
         "members_samples": [_samples(run, member) for member in run.sub_models],
         "fusion": {**_fusion(run), **figures["fusion"]},
         **measured,
+        "mistakes": figures.get("mistakes"),  # None: measured by a version without it
         "flavours_on_validation": done["bundle"].get("flavours", []),
         "labels": list(run.labels),
         "plan": {

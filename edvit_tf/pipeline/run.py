@@ -166,7 +166,11 @@ def _make_stages(
     bundle = partial(steps.bundle, dataset=dataset)
     now.make(
         Stage("bundle", ("data", "calibration", *fitted), bundle),
-        Stage("measure", ("data", "floor", "base", "bundle", *fitted), measure),
+        Stage(
+            "measure",
+            ("data", "floor", "base", "bundle", *fitted),
+            partial(measure, dataset=dataset),
+        ),
     )
     check_parity(now.stages.result("measure"), now.config.target)
     return now

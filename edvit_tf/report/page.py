@@ -25,6 +25,7 @@ from edvit_tf.report.held import held
 from edvit_tf.report.latency import latency
 from edvit_tf.report.learning import learning
 from edvit_tf.report.losing import losing
+from edvit_tf.report.mistakes import mistakes, read_mistakes
 from edvit_tf.report.models import models
 from edvit_tf.report.parity import parity
 from edvit_tf.report.results import Results, read_results
@@ -123,6 +124,7 @@ def _pictures(
         ("Who knows what", who_knows(results, shape)),
         ("When devices are lost", losing(advised, results)),
         ("How the models learnt", learning(results)),
+        ("Wrong answers", mistakes(read_mistakes(bundle.path), results)),
         ("Confusion matrix", confusion(results)),
     ]
     return [(head, html) for head, html in pictures if html]

@@ -43,6 +43,13 @@ grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr))}
 .view{display:flex;gap:.6rem;align-items:center;overflow-wrap:anywhere}.view span{min-width:0}
 svg.seen{width:3.2rem;flex:none}svg.seen .fit{fill:var(--fused);fill-opacity:.16;stroke-width:1.6}
 svg.strip{margin:.35rem 0}.strip .yes{fill:var(--fused)}.strip .no{fill:none;stroke:var(--line);stroke-width:1}
+.mistakes{list-style:none;padding:0;max-width:none;display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
+.mistakes>li{font-size:.86rem;min-width:0;overflow-wrap:anywhere}.mistakes p{margin:.3rem 0}
+.mistakes img{display:block;width:100%;max-width:12rem;aspect-ratio:1;object-fit:contain;
+background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
+.mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
+.mistakes ul{padding-left:1.1rem}
 details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
 details.part>summary{padding:.55rem 0}
 details.part>summary h2{display:inline;border:0;margin:0;padding:0;font-size:1.05rem}
@@ -83,6 +90,13 @@ grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr))}
 .view{display:flex;gap:.6rem;align-items:center;overflow-wrap:anywhere}.view span{min-width:0}
 svg.seen{width:3.2rem;flex:none}svg.seen .fit{fill:var(--fused);fill-opacity:.16;stroke-width:1.6}
 svg.strip{margin:.35rem 0}.strip .yes{fill:var(--fused)}.strip .no{fill:none;stroke:var(--line);stroke-width:1}
+.mistakes{list-style:none;padding:0;max-width:none;display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
+.mistakes>li{font-size:.86rem;min-width:0;overflow-wrap:anywhere}.mistakes p{margin:.3rem 0}
+.mistakes img{display:block;width:100%;max-width:12rem;aspect-ratio:1;object-fit:contain;
+background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
+.mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
+.mistakes ul{padding-left:1.1rem}
 details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
 details.part>summary{padding:.55rem 0}
 details.part>summary h2{display:inline;border:0;margin:0;padding:0;font-size:1.05rem}

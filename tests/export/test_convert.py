@@ -143,6 +143,7 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
         "manifest.json",
         "results.json",
         "predictions.npz",
+        "mistakes.json",
         "run.json",
         "report.html",
         "README.md",
