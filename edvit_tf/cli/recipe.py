@@ -309,7 +309,7 @@ def _use_of_synthetic(args, config: RunConfig) -> str:
 
 def dry_run(config: RunConfig, dataset, given: str | Path | None) -> None:
     """Builds the base, plans it for the devices and budget, prints both."""
-    from edvit_tf.models import architecture
+    from edvit_tf.models import architecture, load_base
     from edvit_tf.pipeline.steps import base_config
     from edvit_tf.planning.fleets import planned_fleet, splits_classes
     from edvit_tf.planning.plan import plan_groups
@@ -317,12 +317,12 @@ def dry_run(config: RunConfig, dataset, given: str | Path | None) -> None:
     from edvit_tf.report.tables import cost_table
 
     # Mean 0 and deviation 1 stand for those of the data: they change no count and no plan.
-    base = base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
+    base = base_config(config, dataset)
 
     name = config.model
     # A base that is given has its own widths; the plan is of those.
     if given is not None:
-        loaded = architecture(base).load_base(given, base, dataset.labels)
+        loaded = load_base(given, base, dataset.labels, False, dataset.input_files)
         base = loaded.config
         name = "base"
         for note in (given, *loaded.notes):

@@ -36,6 +36,7 @@ NAMES = (
     "caltech101",
     "omniglot",
     "digits",
+    "newsgroups",
 )
 # somebody's own data: where they are is always said, and no stand-in is like them
 OWN = "folder"
@@ -68,11 +69,12 @@ def load(
     """Loads a data set: finds its folder, reads file headers, splits recordings; decodes nothing
     yet.
 
-    image_size: (H, W) of the model's input. synthetic: "never", "fallback" (when no data are found;
-    said on stderr) or "only". max_per_class: recordings of each class kept in each split. Options
-    are the data set's own. Looks in data_dir alone if it is given, else in $EDVIT_DATA/<name> and
-    $EDVIT_DATA/<name>*, then in Keras' cache or download (mnist, cifar10) or in scikit-learn
-    (digits). DataError: unknown name or option, missing data, wrong layout, unreadable files.
+    image_size: (H, W) of the model's input, of texts (1, pieces). synthetic: "never",
+    "fallback" (when no data are found; said on stderr) or "only". max_per_class: recordings of
+    each class kept in each split. Options are the data set's own. Looks in data_dir alone if it
+    is given, else in $EDVIT_DATA/<name> and $EDVIT_DATA/<name>*, then in Keras' cache or
+    download (mnist, cifar10) or in scikit-learn (digits). DataError: unknown name or option,
+    missing data, wrong layout, unreadable files.
     """
     _check_request(name, image_size, seed, synthetic, max_per_class)
     # Only the module that is asked for is imported.

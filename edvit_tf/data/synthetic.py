@@ -18,6 +18,8 @@ from edvit_tf.device.model.sound import mel_windows, windows
 from .audio import input_files, mel_filters, mel_spec
 from .dataset import Dataset, Recording
 from .split import check_classes, split_recordings
+from .synthetic_texts import TOPICS, text
+from .texts import text_dataset
 
 OPTIONS = {"synthetic_per_class": 60, "synthetic_seconds": 6.0}  # seconds: of a gtzan clip
 NOTE = "synthetic stand-in, not real data: accuracies mean nothing"
@@ -225,6 +227,8 @@ def make(settings) -> Dataset:
     """The stand-in of a data set, with its input spec and split fractions; DataError with under
     three a class.
     """
+    if settings.name == "newsgroups":
+        return _texts(settings)
     made = _pictures(settings) if settings.name in PIXELS else _sounds(settings)
     count = settings["synthetic_per_class"]
     seed = settings.seed
@@ -272,6 +276,34 @@ def make(settings) -> Dataset:
         synthetic=True,
         padded=len(recordings) if made.too_short else 0,
         notes=notes,
+    )
+
+
+def _texts(settings) -> Dataset:
+    """The stand-in of a data set of texts."""
+    labels = tuple(f"topic-{topic}" for topic in range(TOPICS))
+    recordings = []
+    for topic, label in enumerate(labels):
+        for i in range(settings["synthetic_per_class"]):
+            key = f"synthetic/{label}/{i:04d}"
+            recordings.append(Recording(key, topic, key, 1, (topic, i)))
+    splits = split_recordings(recordings, FRACTIONS, settings.seed)
+    notes = [NOTE]
+    check_classes(splits, labels, "the synthetic stand-in", notes)
+
+    def text_of(where: tuple[int, int]) -> str:
+        return text(np.random.default_rng((settings.seed, *where)), where[0])
+
+    return text_dataset(
+        settings.name,
+        labels,
+        "synthetic stand-in",
+        splits,
+        text_of,
+        settings,
+        notes=notes,
+        skipped=[],
+        synthetic=True,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from edvit_tf.data.catalogue import OWN
 from edvit_tf.data.names import one_form
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
+from edvit_tf.device.model.text import VOCABULARY, TextSpec
 from edvit_tf.errors import DataError
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
 from edvit_tf.evaluation.answers import (
@@ -123,6 +124,11 @@ def data_of(bundle: Bundle, data_dir: str | Path | None = None, all_for_test: bo
     options = dict(run["data"]["options"])
     if all_for_test and run["data"]["name"] == OWN:
         options["all_for_test"] = True
+
+    # of texts the pieces that the bundle knows, wherever they came from
+    if bundle.input.spec.get("kind") == TextSpec.kind:
+        options["vocabulary"] = str(bundle.path / VOCABULARY)
+        options["vocab_size"] = bundle.input.spec["vocab_size"]
 
     # Stand-ins are made again; real data have to be there.
     dataset = load(

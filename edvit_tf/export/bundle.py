@@ -277,7 +277,7 @@ def _write_answers(folder: Path, entries: list[dict], parts: BundleParts) -> Non
     spec = parts.input_spec
     config = parts.plan.sub_models[0].config
     x = spec.golden_sample(parts.run.seed, config.input_mean, config.input_std)
-    real = None if parts.samples is None else range_inputs(parts.samples)
+    real = None if parts.samples is None else range_inputs(parts.samples, spec.is_text)
 
     golden = {"input": x}
     features = []
@@ -306,16 +306,23 @@ def _write_answers(folder: Path, entries: list[dict], parts: BundleParts) -> Non
     np.savez(folder / "golden.npz", **golden)
 
 
-def range_inputs(samples: np.ndarray) -> np.ndarray:
+def range_inputs(samples: np.ndarray, is_text: bool = False) -> np.ndarray:
     """What the ranges of answers are measured over: some of the real samples (n, H, W, C), and
-    inputs at their edges, which a client may send too: all black, grey, white, and noise.
+    inputs at their edges, which a client may send too: all black, grey, white, and noise; of texts
+    any pieces, and one again and again.
     """
     step = -(-len(samples) // RANGE_SAMPLES)
     real = np.asarray(samples[::step])
 
-    low, high = float(real.min()), float(real.max())
     rng = np.random.default_rng(0)
     one = real[:1].shape
+    if is_text:
+        # not without a piece: no text is, and what answers zeros is then seen
+        any_pieces = rng.integers(1, max(2, int(real.max()) + 1), (4, *one[1:]))
+        alike = np.tile(any_pieces[:, :1], (1, *one[1:]))
+        return np.concatenate([real, any_pieces.astype(real.dtype), alike.astype(real.dtype)])
+
+    low, high = float(real.min()), float(real.max())
     made = [
         np.full(one, low),
         np.full(one, (low + high) / 2),

@@ -2,6 +2,7 @@
 published.
 """
 
+import dataclasses
 import math
 import os
 import shutil
@@ -9,13 +10,34 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import BASELINES, RunConfig
-from edvit_tf.errors import AccuracyError, DataError, ExportError, OutputError
+from edvit_tf.config import BASELINES, RunConfig, TrainConfig
+from edvit_tf.device.model.input_spec import InputSpec
+from edvit_tf.errors import AccuracyError, ConfigError, DataError, ExportError, OutputError
 from edvit_tf.export.parity import LARGEST, LARGEST_OF_SPREAD, SPREAD_TIMES, TOLERANCES
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import LONGER
 from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.planning.plan import Plan, plan_groups, starting_heads
+
+
+def check_input(config: RunConfig, spec: InputSpec) -> None:
+    """ConfigError for what a run of texts asks for, and only pictures and sound have: views of the
+    input, and variations of it in training.
+    """
+    if spec.has_views or not spec.is_text:
+        return
+    if config.views != "none":
+        raise ConfigError(
+            f"views are {config.views!r}, and the inputs are texts, which have no rows and columns "
+            "that could be moved or mirrored. Take views none."
+        )
+    for field in dataclasses.fields(config):
+        fit = getattr(config, field.name)
+        if isinstance(fit, TrainConfig) and (fit.augment, fit.mix) != ("none", "none"):
+            raise ConfigError(
+                f"{field.name} has augment {fit.augment!r} and mix {fit.mix!r}; texts are trained "
+                "on as they are. Take none for both."
+            )
 
 
 def check_plan(config: RunConfig, dataset, base: ModelConfig) -> Plan:

@@ -25,7 +25,10 @@ def store_inputs(run: Run, folder: Path, dataset) -> dict:
         counts[split] = len(labels)
     np.savez(folder / "index.npz", **index)
 
-    mean, std = _moments(np.load(folder / "train.npy", mmap_mode="r"))
+    # numbers of pieces are names, and have no mean
+    mean, std = np.zeros(1), np.ones(1)
+    if not dataset.spec.is_text:
+        mean, std = _moments(np.load(folder / "train.npy", mmap_mode="r"))
     return {
         "windows": counts,
         "description": dataset.describe(),

@@ -15,11 +15,12 @@ from edvit_tf.config import RunConfig
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.errors import OutputError
 from edvit_tf.evaluation.evaluate import SPLITS
-from edvit_tf.models import architecture
+from edvit_tf.models import load_base
 from edvit_tf.models.sources import find_base
 from edvit_tf.pipeline import fusing, steps
 from edvit_tf.pipeline.checks import (
     check_accuracy,
+    check_input,
     check_parity,
     check_plan,
     needed_bytes,
@@ -232,9 +233,11 @@ def _check(
     another's folder.
     """
     # Shapes alone count here: mean and std are known once the inputs are read.
-    expected = steps.base_config(config, dataset.spec.shape, len(dataset.labels), (0.0,), (1.0,))
+    check_input(config, dataset.spec)
+    expected = steps.base_config(config, dataset)
     if base is not None:
-        expected = architecture(expected).load_base(base, expected, dataset.labels).config
+        files = dataset.input_files
+        expected = load_base(base, expected, dataset.labels, False, files).config
 
     split = check_plan(config, dataset, expected)
     if shared_weights is not None:

@@ -12,7 +12,7 @@ from edvit_tf.config import RunConfig
 from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.evaluation.evaluate import SPLITS
-from edvit_tf.models import ModelConfig, architecture, preset
+from edvit_tf.models import ModelConfig, load_base, preset
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
@@ -21,17 +21,16 @@ from edvit_tf.planning.plan import plan_groups
 from edvit_tf.progress import tell
 
 
-def base_config(
-    config: RunConfig, input_shape: tuple[int, ...], num_classes: int, mean, std
-) -> ModelConfig:
-    """The base's configuration: the preset at the data's shape, normalised by the training
-    data's mean and std.
+def base_config(config: RunConfig, dataset, mean=(0.0,), std=(1.0,)) -> ModelConfig:
+    """The base's configuration: the preset at the data's shape, normalised by the training data's
+    mean and std. Those that stand for them change no count and no plan.
     """
     changes = {} if config.patch_size is None else {"patch_size": config.patch_size}
+    changes |= dataset.spec.model_fields
     return preset(
         config.model,
-        input_shape,
-        num_classes,
+        dataset.spec.shape,
+        len(dataset.labels),
         input_mean=tuple(mean),
         input_std=tuple(std),
         **changes,
@@ -46,7 +45,7 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
 
     train = Split(run.stages, "train")
     data = run.stages.result("data")
-    widths = base_config(run.config, train.x.shape[1:], len(run.labels), data["mean"], data["std"])
+    widths = base_config(run.config, dataset, data["mean"], data["std"])
 
     notes = []
     history = {}
@@ -54,7 +53,7 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
         weights = initial_weights(widths, stage_seed(run.config, "base"))
     else:
         decibels = not dataset.spec.is_picture
-        loaded = architecture(widths).load_base(given, widths, run.labels, decibels=decibels)
+        loaded = load_base(given, widths, run.labels, decibels, dataset.input_files)
         widths = loaded.config
         weights = loaded.weights
         notes = list(loaded.notes)

@@ -2,8 +2,9 @@
 
 Closed form, seconds, no TensorFlow. A picture gives the means of a small grid of its channels, and
 each channel's mean and deviation; log-mel gives the means of a grid of bands and frames, and of
-each band its mean, deviation and mean change over time. Grid and ridge are chosen on validation
-data. Memory is bounded: the inputs are read in pieces, and of the training data only sums are kept.
+each band its mean, deviation and mean change over time; a text gives how often its pieces come.
+Grid and ridge are chosen on validation data. Memory is bounded: the inputs are read in pieces, and
+of the training data only sums are kept.
 """
 
 import itertools
@@ -106,6 +107,8 @@ def from_arrays(stored: Mapping[str, np.ndarray]) -> Floor:
 
 def grids_of(shape: tuple[int, ...], is_picture: bool) -> list[tuple[int, int]]:
     """The grids that differ at this input shape (H, W, C), the smallest first."""
+    if len(shape) == 1:
+        return [(1, MOST_FEATURES)]
     height, width, channels = shape
     found: list[tuple[int, int]] = []
     for rows, columns in PICTURE_GRIDS if is_picture else MEL_GRIDS:
@@ -117,7 +120,9 @@ def grids_of(shape: tuple[int, ...], is_picture: bool) -> list[tuple[int, int]]:
 
 
 def pooled(x: np.ndarray, grid: tuple[int, int], is_picture: bool) -> np.ndarray:
-    """Features (n, p) of inputs (n, H, W, C), float64."""
+    """Features (n, p) of inputs (n, H, W, C), or of texts (n, T), float64."""
+    if x.ndim == 2:
+        return _bag(x, grid[1])
     x = np.asarray(x, np.float32)
     rows = _means(x.shape[1], grid[0])  # (rows, H)
     columns = _means(x.shape[2], grid[1])
@@ -135,6 +140,18 @@ def pooled(x: np.ndarray, grid: tuple[int, int], is_picture: bool) -> np.ndarray
         over_time = (bands.mean(axis=2), bands.std(axis=2), moved)
         parts += [part.reshape(len(x), -1) for part in over_time]
     return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def _bag(x: np.ndarray, width: int) -> np.ndarray:
+    """How often each piece is in a text, as a root, at its number modulo `width`; not what fills a
+    text up.
+    """
+    bag = np.zeros((len(x), width))
+    rows = np.repeat(np.arange(len(x)), x.shape[1])
+    numbers = np.asarray(x, int).ravel()
+    there = numbers > 0
+    np.add.at(bag, (rows[there], numbers[there] % width), 1)
+    return np.sqrt(bag)
 
 
 def _means(size: int, cells: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from tests.support.data_files import (
     write_cifar_batches,
     write_gtzan,
     write_mnist,
+    write_newsgroups,
     write_omniglot,
     write_speech,
 )
@@ -65,6 +66,11 @@ def nowhere(request, monkeypatch, tmp_path_factory):
 def test_what_is_asked_for_is_checked(name, options, message):
     with pytest.raises(DataError, match=message):
         data.load(name, **{"image_size": (28, 28), **options})
+
+
+def size_of(name: str, height: int = 16, width: int = 16) -> tuple[int, int]:
+    """An image_size; texts are one row of pieces."""
+    return (1, width) if name == "newsgroups" else (height, width)
 
 
 @pytest.mark.parametrize("name", catalogue.NAMES)
@@ -123,9 +129,10 @@ def test_environment_folder(monkeypatch, tmp_path):
     write_caltech(tmp_path / "caltech101_sample", {f"c{i}": 10 for i in range(10)})
     write_caltech101(tmp_path / "manyclass_caltech101", each=5)
     write_omniglot(tmp_path / "omniglot")
+    write_newsgroups(tmp_path / "20news-sample")
     assert data.load("gtzan", **SMALL).source == "gtzan_long/genres + gtzan_short/genres"
     for name in catalogue.NAMES[1:]:
-        loaded = data.load(name, image_size=(16, 16))
+        loaded = data.load(name, image_size=size_of(name))
         assert not loaded.synthetic and loaded.size("train") > 0
     write_gtzan(tmp_path / "gtzan")
     assert data.load("gtzan", **SMALL).source == "gtzan/genres"  # the exact name comes first
@@ -175,15 +182,23 @@ def test_fallback_prefers_real_data(tmp_path, capsys):
 def test_stand_ins_have_the_shape_of_the_real_set(name):
     options = {"synthetic_seconds": 0.5, "window_seconds": 0.5} if name == "gtzan" else {}
     options["synthetic_seconds"] = 0.5
+    if name == "newsgroups":
+        options["vocab_size"] = 400
     one, two, other = (
         data.load(
-            name, image_size=(24, 20), synthetic="only", synthetic_per_class=5, seed=s, **options
+            name,
+            image_size=size_of(name, 24, 20),
+            synthetic="only",
+            synthetic_per_class=5,
+            seed=s,
+            **options,
         )
         for s in (3, 3, 4)
     )
     channels = 3 if name in ("cifar10", "caltech256", "caltech101") else 1
     x = [np.stack([x for x, _, _ in d.iterate("test")]) for d in (one, two, other)]
-    assert x[0].shape == (10, 24, 20, channels) and x[0].dtype == one.spec.dtype
+    shape = (20,) if name == "newsgroups" else (24, 20, channels)
+    assert x[0].shape == (10, *shape) and x[0].dtype == one.spec.dtype
     np.testing.assert_array_equal(x[0], x[1])
     assert not np.array_equal(x[0], x[2])
     assert len(one.labels) == 10 and {r.label for r in one.recordings("train")} == set(range(10))
@@ -360,7 +375,7 @@ REAL_SIZES = {
 def test_real_data(name):
     options = {"window_seconds": 3.0} if name == "gtzan" else {}
     try:
-        loaded = data.load(name, image_size=(32, 32), **options)
+        loaded = data.load(name, image_size=size_of(name, 32, 32), **options)
     except DataError as error:
         if "data found. Looked in" not in str(error):
             raise

@@ -184,3 +184,22 @@ def write_omniglot(
             path = place / f"{number:04d}_{drawer:02d}.png"
             write_picture(path, size=(21, 21), mode="1", value=255 * (drawer % 2))
     return folder
+
+
+def write_newsgroups(
+    folder: Path, groups: tuple[str, ...] = ("rec.autos", "sci.med"), each: int = 12
+) -> Path:
+    """20 Newsgroups by date: posts with a header, a quote and a signature."""
+    for side in ("train", "test"):
+        for number, group in enumerate(groups):
+            place = folder / f"20news-bydate-{side}" / group
+            place.mkdir(parents=True, exist_ok=True)
+            for i in range(each):
+                subject = f"{'Re: ' * (i % 2)}thread {number} {i // 2}"
+                content = (
+                    f"From: writer{i}@{group}\nSubject: {subject}\n\n"
+                    f"Somebody writes:\n> quoted words of {group}\n"
+                    f"own words of {group} caf\xe9 {i}\n\n--\nsignature of {group}\n"
+                )
+                (place / str(1000 + i)).write_bytes(content.encode("latin-1"))
+    return folder

@@ -50,6 +50,11 @@ class InputSpec(ABC):
         """Bytes that the encoded file of a request may have."""
 
     @property
+    def model_fields(self) -> dict[str, int]:
+        """Fields of a model's configuration, beside its input's shape, that follow from this."""
+        return {}
+
+    @property
     def decoding_bytes(self) -> int:
         """Memory that decoding the largest file of a request takes at most."""
         return 0

@@ -53,6 +53,11 @@ class TextSpec(InputSpec):
         return (self.length,)
 
     @property
+    def model_fields(self) -> dict[str, int]:
+        """The size of the table of pieces."""
+        return {"vocab_size": self.vocab_size}
+
+    @property
     def largest_file_bytes(self) -> int:
         """MAX_TEXT_BYTES."""
         return MAX_TEXT_BYTES

@@ -31,7 +31,7 @@ END = "[SEP]"
 SPECIAL = (PAD, UNKNOWN, START, END)
 
 _MOST_CHARACTERS = 100  # of a word; a longer one is UNKNOWN, as in BERT
-_WITHIN = "##"  # before a piece that does not begin a word
+WITHIN = "##"  # before a piece that does not begin a word
 # Characters that are remembered: those of a text, while a hostile one may have a million.
 _REMEMBERED = 1 << 14
 
@@ -127,7 +127,7 @@ def _numbers(word: str, known: Vocabulary) -> list[int]:
     found = []
     start = 0
     while start < len(word):
-        before = _WITHIN if start else ""
+        before = WITHIN if start else ""
         for end in range(min(len(word), start + known.longest), start, -1):
             number = known.pieces.get(before + word[start:end])
             if number is not None:
