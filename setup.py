@@ -54,6 +54,12 @@ HOST = [
     *AGGREGATOR,
     "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
+TUNE = [
+    "optuna>=4,<6",  # `edvit train --tune`: proposes settings, ends bad trials early
+]
+HUB = [
+    "huggingface-hub>=0.30,<3",  # `edvit hub push|pull`, where there is no [host]
+]
 TEST = [
     "pytest>=8",  # the tests
     "pytest-xdist>=3.6",  # a process of tests for each core
@@ -63,6 +69,7 @@ TEST = [
     "mypy>=1.11",  # types of planning, configuration, device and aggregator
     "types-protobuf>=5",  # those of protobuf, for it
     "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
+    *TUNE,
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]
 # the independent implementation that the pretrained loaders are compared with; only tests need it
@@ -105,6 +112,8 @@ setup(
         "device": DEVICE,
         "signed": SIGNED,
         "aggregator": AGGREGATOR,
+        "tune": TUNE,
+        "hub": HUB,
         "test": TEST,
         "reference": REFERENCE,
         "docs": DOCS,

@@ -24,6 +24,7 @@ On and around the devices:
                 imports nothing from the rest
     aggregate   the aggregator of a fleet, and its client; no TensorFlow
     operate     certificates of a fleet, and bundles to its devices over ssh
+    hub         pretrained bases from the Hugging Face hub, and bundles to and from it
 
 Beside them:
 

@@ -23,6 +23,7 @@ class HostExit(ExitCode):
     REQUEST = 19, "an aggregator is not there, or refused"
     PUSH = 23, "a bundle could not be brought to a device"
     TRAINING = 24, "a fit went astray: its loss is no number"
+    HUB = 26, "the hub did not answer or refused, or what it has cannot be used"
 
 
 EXIT_CODES: tuple[ExitCode, ...] = tuple(sorted((*DeviceExit, *HostExit)))
@@ -106,6 +107,12 @@ class PushFailed(EdvitError):
     """The bundle could not be brought to the device, or the command did not run there."""
 
     exit_code = HostExit.PUSH
+
+
+class HubError(EdvitError):
+    """The Hugging Face hub did not answer, refused, or has something that cannot be used."""
+
+    exit_code = HostExit.HUB
 
 
 class ServerEnded(EdvitError):

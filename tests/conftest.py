@@ -20,6 +20,8 @@ from tests.support.commands import SMOKE, rewrite_manifest, run_device, run_host
 if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+# no test asks the hub on the internet; one on this machine is tests/support/fake_hub.py
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # The files of tests that take longest start first, so that no process is left with a long one when
 # the others have ended. Those that assert how long something takes come last: they wait more than

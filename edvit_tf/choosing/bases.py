@@ -1,6 +1,7 @@
 """Which base a run starts from: a pretrained model that is at hand, one that was named, or none.
 
-Nothing is fetched unless its name was given. Looked at are the caches of Hugging Face's client and
+Nothing is fetched unless its name was given; where none is at hand the hub is asked what it has.
+Looked at are the caches of Hugging Face's client and
 of KerasHub, and the folder $EDVIT_WEIGHTS.
 """
 
@@ -11,7 +12,15 @@ from pathlib import Path
 
 from edvit_tf.data.own_files import SOUND
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.sources import find_base, read_json, shown_name, weight_files
+from edvit_tf.hub.offers import offers
+from edvit_tf.models.sources import (
+    HUB_FILES,
+    find_base,
+    is_read,
+    read_json,
+    shown_name,
+    weight_files,
+)
 from edvit_tf.models.vit.huggingface import AST, LAYOUTS
 from edvit_tf.models.vit.pretrained import read_checkpoint
 
@@ -20,7 +29,7 @@ SCRATCH = "scratch"
 KERASHUB = "kerashub vit"
 # Of float32 weights: beyond it a CPU takes days, and no Pi holds a third of it.
 LARGEST_BYTES = 800 << 20
-# What the hub has that suits small devices: name, MB to fetch (its model.safetensors).
+# What of the hub suits small devices, and is asked for; MB to fetch, where it does not answer.
 OFFERED = {
     "pictures": (("facebook/dinov2-small", 88),),
     "sound": (("facebook/dinov2-small", 88), ("MIT/ast-finetuned-audioset-10-10-0.4593", 346)),
@@ -180,11 +189,26 @@ def _keras_cache() -> Path:
 
 def _from_scratch(kind: str) -> tuple[str, ...]:
     """What training from scratch costs, and what would do better."""
-    name, _ = OFFERED[kind][0]
-    offered = " or ".join(f"{one} ({size} MB)" for one, size in OFFERED[kind])
     return (
         "base: no pretrained model is at hand, so it is trained from scratch.",
         "      With little data that costs much: on 1,319 clips of ten words a base from scratch",
         "      has 43 % where a pretrained one has 89 (docs/lab_book/accuracy.md, on sound).",
-        f"      The hub has {offered}; --base {name} fetches it.",
+        *_offered(kind),
     )
+
+
+def _offered(kind: str) -> list[str]:
+    """What the hub has, by its own words; where it does not answer, what it had."""
+    found = offers((name for name, _ in OFFERED[kind]), HUB_FILES, is_read)
+    if found is None:
+        had = " or ".join(f"{name} ({size} MB)" for name, size in OFFERED[kind])
+        return [
+            "      The hub was not asked, or did not answer. It had",
+            f"      {had}; --base {OFFERED[kind][0][0]} fetches it.",
+        ]
+    if not found:
+        return ["      The hub has none of the small models that are known here."]
+    said = ["      The hub has, and nothing of it is fetched unless you name it:"]
+    for one in found:
+        said.append(f"        --base {one.name}   ({one.size_bytes / 1e6:.0f} MB)")
+    return said

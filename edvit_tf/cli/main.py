@@ -14,6 +14,7 @@ from edvit_tf.cli.bench import add_bench
 from edvit_tf.cli.bundles import add_bundles
 from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.fleet import add_fleet
+from edvit_tf.cli.hub import add_hub
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.train import add_train
@@ -85,5 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     add_up(commands)
     add_fleet(commands)
     add_bundles(commands)
+    add_hub(commands)
 
     return parser

@@ -14,7 +14,8 @@ import numpy as np
 from edvit_tf.checked import digest
 from edvit_tf.data.names import printable
 from edvit_tf.device.model.bundle import sha256
-from edvit_tf.errors import ConfigError
+from edvit_tf.errors import ConfigError, HubError
+from edvit_tf.hub.checkpoint import fetch_checkpoint
 from edvit_tf.models import ModelConfig
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -312,20 +313,28 @@ def _refusal() -> str:
 
 
 def _download(name: str) -> Path:
-    by_hand = f"or put config.json and model.safetensors of {name} into a folder and give that."
+    """The folder of a model on the hub; ConfigError where it cannot be fetched or is not read."""
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
+        return fetch_checkpoint(name, HUB_FILES, _refused)
+    except HubError as error:
         raise ConfigError(
-            f"--base {name} is no folder here, and fetching it by name needs huggingface_hub, "
-            f"which is not installed. Run `pip install huggingface-hub`, {by_hand}"
+            f"--base {name} is no folder here, and not to be had from the hub: {error} Or put "
+            f"config.json and model.safetensors of {name} into a folder and give that."
         ) from error
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # the client's errors have no base of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ConfigError(
-            f"--base {name} is no folder here, and the hub did not give it "
-            f"({type(error).__name__}: {reason}). Check the name and the network, {by_hand}"
-        ) from error
+
+def is_read(config: dict) -> bool:
+    """Whether checkpoints with this config.json can be bases."""
+    from edvit_tf.models.vit.huggingface import LAYOUTS
+
+    return config.get("model_type") in LAYOUTS or config.get("class_name") == "ViTBackbone"
+
+
+def _refused(config: dict) -> str | None:
+    """Why a checkpoint with this config.json is none; None if it is one."""
+    from edvit_tf.models.vit.huggingface import LAYOUTS
+
+    if is_read(config):
+        return None
+    kind = config.get("model_type") or config.get("class_name")
+    return f"it is a model of type {kind!r:.60}; read are {', '.join(LAYOUTS)} and KerasHub's ViT."

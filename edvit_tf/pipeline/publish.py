@@ -5,13 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
-from edvit_tf.checked import differences
+from edvit_tf.checked import differences, finite_json
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 from edvit_tf.evaluation.mistakes import FILE as MISTAKES
 from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
 from edvit_tf.export.bundle import add_file
+from edvit_tf.hub.card import with_head
 from edvit_tf.pipeline.measure import whole_bundle
 from edvit_tf.pipeline.store import (
     RECORD,
@@ -145,10 +146,12 @@ def _prepare(stages: Stages, partial: Path, results: dict) -> None:
         shutil.copy2(stages.path("measure", MISTAKES), partial / MISTAKES)
     record = stored_record(stages.folder)
     write_record(partial / RECORD, {name: record[name] for name in ("key", "description")})
-    text = json.dumps(results, indent=1, ensure_ascii=False)
+    # what is no number is null: NaN is Python's, not JSON's
+    text = json.dumps(finite_json(results), indent=1, ensure_ascii=False, allow_nan=False)
     (partial / RESULTS).write_text(text, encoding="utf-8")
     # with its sha256: a device takes no file without one
     add_file(partial, RESULTS)
+    _write_head(partial, results)
     _report(partial)
 
     # On the disk before the name says so; the older bundle goes when the new one stands.
@@ -156,6 +159,14 @@ def _prepare(stages: Stages, partial: Path, results: dict) -> None:
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
     sync(partial)
+
+
+def _write_head(partial: Path, results: dict) -> None:
+    """The card's head, with what was measured: only now is it known."""
+    manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
+    file = partial / "README.md"
+    text = with_head(file.read_text(encoding="utf-8"), manifest, results)
+    file.write_text(text, encoding="utf-8")
 
 
 # What a page over figures that nobody thought of can fail with; a full disk is told otherwise.

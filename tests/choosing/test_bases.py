@@ -1,14 +1,18 @@
 """Which base is taken without asking anybody's network."""
 
 import json
+import time
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from edvit_tf.choosing import bases
 from edvit_tf.choosing.bases import at_hand, choose_base
 from edvit_tf.errors import ConfigError
+from edvit_tf.hub import offers as offering
+from tests.support.fake_hub import Repo, fake_hub
 
 PLACES = ("EDVIT_WEIGHTS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "KAGGLEHUB_CACHE")
 
@@ -19,6 +23,7 @@ def no_models(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     # what is told of a model here is told of its config.json
     monkeypatch.setattr(bases, "unreadable", lambda one: None)
 
@@ -49,6 +54,7 @@ def test_nothing_at_hand_means_from_scratch_and_says_what_that_costs(monkeypatch
     said = "\n".join(chosen.said)
     assert "from scratch" in said and "has 43 % where a pretrained one has 89" in said
     assert "facebook/dinov2-small (88 MB)" in said and "--base facebook/dinov2-small" in said
+    assert "The hub was not asked" in said
     assert "ast-finetuned" in "\n".join(choose_base("auto", "sound").said)
 
 
@@ -114,3 +120,36 @@ def test_a_model_whose_weights_cannot_be_read_is_passed_over_and_said(monkeypatc
     chosen = choose_base("auto", "pictures")
     assert chosen.source is None and "a/torn" in chosen.said[0]
     assert "is passed over: " in chosen.said[0] and "from scratch" in chosen.said[1]
+
+
+def test_what_the_hub_has_is_offered_by_its_own_names_and_sizes(monkeypatch, tmp_path):
+    with fake_hub(tmp_path / "cache") as hub:
+        for name, config in (("facebook/dinov2-small", DINO), (bases.OFFERED["sound"][1][0], AST)):
+            files = {"config.json": b"{}", "model.safetensors": b"x", "pytorch_model.bin": b"x"}
+            hub.repos[name] = Repo(files, config=config, told={"model.safetensors": 91_500_000})
+        said = "\n".join(choose_base("auto", "pictures").said)
+        assert "--base facebook/dinov2-small   (92 MB)" in said and "ast" not in said
+        assert "--base MIT/ast-finetuned" in "\n".join(choose_base("auto", "sound").said)
+        assert hub.fetched() == [] and not list((tmp_path / "cache").glob("models--*"))
+
+        # of a kind that is not read, or not there: not offered
+        hub.repos["facebook/dinov2-small"].config = {"model_type": "bert"}
+        said = "\n".join(choose_base("auto", "pictures").said)
+        assert "has none of the small models" in said and "--base facebook" not in said
+        hub.repos.clear()
+        assert "has none of the small" in "\n".join(choose_base("auto", "pictures").said)
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(offering, "WAIT_SECONDS", 0.3)
+    with fake_hub(tmp_path / "cache") as hub:
+        hub.wait_seconds = 2.0
+        begun = time.monotonic()
+        said = "\n".join(choose_base("auto", "sound").said)
+        assert time.monotonic() - begun < 1.5
+        assert "did not answer" in said and "facebook/dinov2-small (88 MB)" in said
+        hub.wait_seconds = 0.0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.asked)
+    choose_base("auto", "sound")
+    assert len(hub.asked) == asked

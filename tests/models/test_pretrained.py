@@ -26,6 +26,7 @@ from edvit_tf.models.vit.resample import (
 )
 from tests.support.checkpoint_files import AST, D, huggingface, kerashub, plain_tokens, save
 from tests.support.commands import run_host
+from tests.support.fake_hub import Repo, fake_hub
 
 TOLERANCE = 1e-4  # max|a - b| / max|b|
 KINDS = ["vit", "dinov2", AST]
@@ -423,37 +424,49 @@ def test_keras_files_are_checked(tmp_path):
 # Names on the hub
 
 
-def test_a_hub_name_is_fetched(tmp_path, monkeypatch):
-    snapshot = tmp_path / "hub" / "models--someone--tiny-vit" / "snapshots" / "0123456789abcdef"
-    huggingface(snapshot)
-    asked = []
-
-    def snapshot_download(name, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(snapshot)
-
-    monkeypatch.setitem(
-        sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download)
-    )
-    assert load_pretrained("someone/tiny-vit").config.hidden_dim == D
-    assert asked[0][0] == "someone/tiny-vit" and not [
-        p for p in asked[0][1] if p.endswith((".bin", ".pt", "*"))
-    ]
-    assert base_origin("someone/tiny-vit", "splits").startswith(
-        "someone/tiny-vit at 0123456789ab (sha256 "
-    )
+def test_a_hub_name_is_fetched_once(tmp_path, capsys):
+    folder = tmp_path / "given"
+    huggingface(folder)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with fake_hub(tmp_path / "cache") as hub:
+        hub.repos["someone/tiny-vit"] = Repo({**files, "pytorch_model.bin": b"code"})
+        assert load_pretrained("someone/tiny-vit").config.hidden_dim == D
+        size = sum(len(files[name]) for name in ("config.json", "model.safetensors")) / 1e3
+        assert f"someone/tiny-vit is fetched from the hub, {size:.0f} kB" in capsys.readouterr().out
+        assert "pytorch_model.bin" not in hub.fetched()
+        hub.asked.clear()
+        told = base_origin("someone/tiny-vit", "splits")
+        assert told.startswith("someone/tiny-vit at ") and " (sha256 " in told
+        assert hub.asked == []
 
 
-def test_without_network_or_package_it_says_what_to_do(monkeypatch):
-    def snapshot_download(name, allow_patterns):
-        raise OSError("no route to host")
+def test_a_hub_name_that_gives_no_base_says_why_before_its_weights_are_fetched(tmp_path):
+    with fake_hub(tmp_path / "cache") as hub:
+        hub.repos["someone/bert"] = Repo(
+            {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x" * 50_000}
+        )
+        hub.repos["someone/pickled"] = Repo(
+            {"config.json": b'{"model_type": "vit"}', "pytorch_model.bin": b"x"}
+        )
+        with pytest.raises(ConfigError, match="a model of type 'bert'; read are "):
+            find_base("someone/bert")
+        with pytest.raises(ConfigError, match="no weights as safetensors.*pytorch_model.bin, whi"):
+            find_base("someone/pickled")
+        with pytest.raises(ConfigError, match="the hub has no such repository.*config.json and"):
+            find_base("someone/nothing")
+        assert set(hub.fetched()) == {"config.json"}
 
-    monkeypatch.setitem(
-        sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download)
-    )
-    with pytest.raises(
-        ConfigError, match="someone/vit is no folder here.*no route to host.*network.*config.json"
-    ):
+
+def test_without_network_or_package_it_says_what_to_do(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="someone/vit is no folder here.*HF_HUB_OFFLINE is set"):
+        find_base("someone/vit")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="did not answer.*Check the network.*config.json"):
         find_base("someone/vit")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match="someone/vit.*pip install huggingface-hub"):
