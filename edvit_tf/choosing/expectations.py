@@ -29,7 +29,7 @@ def expectations(found: Survey, dataset) -> list[str]:
     if counts[largest] > LOPSIDED * counts[smallest]:
         share = counts[largest] / sum(counts.values())
         said.append(
-            f"{largest!r} has {counts[largest]} {found.items}, {smallest!r} {counts[smallest]}: "
+            f"{largest!r} has {found.counted(counts[largest])}, {smallest!r} {counts[smallest]}: "
             f"always answering {largest!r} would be right in {share:.0%}, and answers lean to it. "
             "Look at the accuracy of each class."
         )
@@ -37,8 +37,8 @@ def expectations(found: Survey, dataset) -> list[str]:
     tested = len(dataset.recordings("test"))
     points = 100 * interval(LIKELY, tested)
     said.append(
-        f"The test split has {tested} {found.items}: an accuracy of {LIKELY:.0%} on it is known to "
-        f"+-{points:.0f} points."
+        f"The test split has {found.counted(tested)}: an accuracy of {LIKELY:.0%} on it is "
+        f"known to +-{points:.0f} points."
     )
     return said
 

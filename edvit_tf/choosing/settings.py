@@ -235,6 +235,7 @@ def run_settings(
             epochs=30, batch_size=max(32, min(batch, 128)), learning_rate=1e-3
         ),
         fusion="auto",
+        joint_training=_joint(stage),
         calibration_samples=32 if len(found.labels) > MANY_CLASSES else 128,
         repair_samples=None if base.pretrained is None else 1024,
         teacher_precision="float32" if base.pretrained is None else "auto",
@@ -242,6 +243,13 @@ def run_settings(
         views="auto",
         seed=seed,
     )
+
+
+def _joint(stage: TrainConfig) -> TrainConfig:
+    """Of sub-models and fusion together, one of the ways of fusing that are tried: as long as a
+    sub-model's own fit, by AdamW, since Muon is for one ViT.
+    """
+    return stage if stage.optimizer != "muon" else stage.replace(optimizer="adamw")
 
 
 def batch_size(train_inputs: int, is_small_model: bool) -> int:

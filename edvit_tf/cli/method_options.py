@@ -30,7 +30,11 @@ def _fleet(config: RunConfig, fleet: str) -> RunConfig:
 
 
 def _fusion(config: RunConfig, fusion: str) -> RunConfig:
-    """`--fusion`: "joint" needs a training of its own, which is like that of a stage."""
+    """`--fusion`: "joint" needs a training of its own, which is like that of a stage; "auto" tries
+    it where the configuration has one.
+    """
+    if fusion == "auto":
+        return config.replace(fusion=fusion)
     if fusion != "joint":
         return config.replace(fusion=fusion, joint_training=None)
 
@@ -105,7 +109,7 @@ METHOD = (
         "how the answers become one: an MLP over frozen sub-models, trained on with them, the "
         "average of their softmaxes, one matrix, two thin ones, one matrix fitted as four layers "
         "(deep_linear, as NNFacet does), or the smallest of tower, average, linear and low_rank "
-        "that is as good as the best on validation data (auto)",
+        "that is as good as the best on validation data (auto; edvit train tries joint as well)",
         field="fusion",
         choices=FUSIONS,
         change=_fusion,

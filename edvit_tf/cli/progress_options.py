@@ -72,6 +72,24 @@ def shown(args: argparse.Namespace, log: Path | None) -> Iterator[None]:
             raise
 
 
+@contextlib.contextmanager
+def before_run(args: argparse.Namespace) -> Iterator[None]:
+    """What is told before a run knows where it goes, and so has no log: as `args` say. With --json
+    an error is an event as well.
+    """
+    if not (args.json or args.quiet):
+        yield
+        return
+    keeper = JsonLines() if args.json else Quiet()
+    with listening(keeper):
+        try:
+            yield
+        except BaseException as error:
+            if args.json:
+                keeper.hear(_ended_by(error))
+            raise
+
+
 class _Stages:
     """Hears whether a stage has begun."""
 

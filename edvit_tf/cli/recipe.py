@@ -11,7 +11,7 @@ from pathlib import Path
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
-from edvit_tf.cli.progress_options import add_progress, log_of, shown
+from edvit_tf.cli.progress_options import add_progress, before_run, log_of, shown
 from edvit_tf.cli.values import base_source, positive, user_path
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
@@ -40,8 +40,9 @@ def main(
     # no advice about GPUs that a CPU run has no use for
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        resolved = _resolve(args, config, smoke, paper)
-        out = out_of(args, resolved)
+        with before_run(args):
+            resolved = _resolve(args, config, smoke, paper)
+            out = out_of(args, resolved)
         with shown(args, None if args.dry_run else log_of(out)):
             return flushed(_run(args, resolved, out))
     except (EdvitError, DeviceError) as error:
@@ -60,8 +61,8 @@ def main(
 def interrupted() -> int:
     """Says what an interrupted run left; returns the exit code."""
     print(
-        "\ninterrupted; finished stages are kept: the same command, without --overwrite, goes on "
-        "after the last one.",
+        "\ninterrupted; finished stages, and trials of --tune, are kept: the same command, without "
+        "--overwrite, goes on after the last one.",
         file=sys.stderr,
     )
     return DeviceExit.INTERRUPTED
@@ -232,9 +233,16 @@ def _run(args, config: RunConfig, out: Path) -> int:
     return 0
 
 
-def run_and_tell(args, config: RunConfig, dataset, out: Path, base: str | Path | None) -> None:
+def run_and_tell(
+    args,
+    config: RunConfig,
+    dataset,
+    out: Path,
+    base: str | Path | None,
+    tuned: dict | None = None,
+) -> None:
     """Runs `config` as the options --overwrite, --reuse, --shared-weights and --jobs say, and tells
-    what came out.
+    what came out. `tuned` is what a search for settings came to.
     """
     from edvit_tf.pipeline.run import run
 
@@ -253,6 +261,7 @@ def run_and_tell(args, config: RunConfig, dataset, out: Path, base: str | Path |
         reuse=args.reuse,
         shared_weights=args.shared_weights,
         jobs=args.jobs,
+        tuned=tuned,
     )
 
     tell_results(out, results)

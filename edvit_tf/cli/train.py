@@ -1,12 +1,13 @@
 """`edvit train FOLDER`: from a folder of one's own to a bundle and a report."""
 
 import argparse
+import dataclasses
 
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
-from edvit_tf.cli.progress_options import add_progress, log_of, shown
-from edvit_tf.cli.values import base_source, natural, positive, user_path
+from edvit_tf.cli.progress_options import add_progress, before_run, log_of, shown
+from edvit_tf.cli.values import base_source, minutes, natural, positive, user_path
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.device.errors import DeviceExit
 from edvit_tf.progress.events import tell
@@ -71,6 +72,13 @@ def add_train(commands) -> None:
     run.add_argument(
         "--jobs", type=positive, default=1, help="processes that fit at once (default 1)"
     )
+    run.add_argument(
+        "--tune",
+        type=minutes,
+        metavar="MINUTES",
+        help="first search settings of the base's fit for so many minutes, on validation data, "
+        "beginning with the table's; a search that was ended goes on (needs the extra [tune])",
+    )
     add_progress(run)
     run.add_argument(
         "--dry-run",
@@ -104,27 +112,31 @@ def add_data(group) -> None:
 
 def _train(args) -> int:
     from edvit_tf.cli.recipe import dry_run, interrupted, out_of, run_and_tell
-    from edvit_tf.pipeline.prepare import prepare, prepared_table
+    from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
 
-    # a devices.toml with a slip is told before thousands of files are looked at
-    changed(_DEFAULTS, OPTIONS, args)
-    ready = prepare(
-        args.folder,
-        base=args.base,
-        kind=args.kind,
-        group_by=args.group_by,
-        mirror=args.mirror,
-        seed=args.seed,
-    )
-    config = changed(ready.config.replace(num_devices=NUM_DEVICES), OPTIONS, args)
-    out = out_of(args, config)
     try:
+        with before_run(args):
+            # a devices.toml with a slip is told before thousands of files are looked at
+            changed(_DEFAULTS, OPTIONS, args)
+            check_asked(args.folder, args.tune)
+            ready = prepare(
+                args.folder,
+                base=args.base,
+                kind=args.kind,
+                group_by=args.group_by,
+                mirror=args.mirror,
+                seed=args.seed,
+            )
+            config = changed(ready.config.replace(num_devices=NUM_DEVICES), OPTIONS, args)
+            out = out_of(args, config)
         with shown(args, None if args.dry_run else log_of(out)):
             tell(f"{prepared_table(ready)}\n")
             if args.dry_run:
                 dry_run(config, ready.dataset, ready.base.source)
             else:
-                run_and_tell(args, config, ready.dataset, out, ready.base.source)
+                ready = dataclasses.replace(ready, config=config)
+                config, told = tuned(ready, out, args.tune, args.overwrite)
+                run_and_tell(args, config, ready.dataset, out, ready.base.source, told)
     except KeyboardInterrupt:
         return interrupted()
     return DeviceExit.DONE

@@ -25,8 +25,13 @@ def naturals(text: str) -> tuple[int, ...]:
 
 def user_path(text: str) -> Path:
     """A path, with the home folder in the place of a "~" at its start: the shell leaves it as it is
-    in `--out=~/x`.
+    in `--out=~/x`. An empty one, which would be the folder one is in, is refused: it is mostly a
+    variable that is not set.
     """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no path; write . for the folder that you are in"
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -38,7 +43,7 @@ def user_path(text: str) -> Path:
 
 def base_source(text: str) -> str:
     """What a base is read from: a path, as `user_path`, or a name on the hub."""
-    return str(user_path(text)) if text.startswith("~") else text
+    return str(user_path(text)) if text.startswith("~") or not text.strip() else text
 
 
 def positive(text: str) -> int:
@@ -46,6 +51,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def minutes(text: str) -> float:
+    """A number of minutes, more than 0."""
+    try:
+        value = float(text.removesuffix("m"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0, e.g. 30")
+    return value
 
 
 def natural(text: str) -> int:

@@ -52,10 +52,12 @@ class RunConfig(PlanConfig):
 
     # "tower" (MLP over frozen sub-models), "joint" (trained on with them), "average" (no MLP),
     # "linear" (one matrix), "low_rank" (two thin ones), "deep_linear" (one matrix, fitted as four
-    # layers without activation: NNFacet's, EC-SNN's), or "auto": the smallest of tower, average,
-    # linear and low_rank that is as good as the best on validation data
+    # layers without activation: NNFacet's, EC-SNN's), or "auto": the smallest that is as good as
+    # the best on validation data, of tower, average, linear and low_rank, and of joint too where
+    # joint_training is given
     fusion: str = "tower"
-    joint_training: TrainConfig | None = None  # of fusion = "joint", after the tower's own fit
+    # of sub-models and fusion together, after the tower's own fit
+    joint_training: TrainConfig | None = None
     fusion_lambda: float = 0.5  # hidden width = ceil(lambda * sum of d_j)
     missing_rate: float = 0.1  # share of sub-models dropped at random while the fusion is trained
     # copies of the training inputs, augmented as in stage_training, on which it is fitted too:
@@ -109,9 +111,9 @@ class RunConfig(PlanConfig):
         self._check_fleet()
         self._one_of("fusion", FUSIONS)
         self._require(
-            (self.joint_training is not None) == (self.fusion == "joint"),
+            self.fusion == "auto" or (self.joint_training is not None) == (self.fusion == "joint"),
             "joint_training",
-            'it is given with fusion = "joint" and only then',
+            'it is given with fusion = "joint", may be with "auto", and is with no other',
         )
         for name in ("fusion_training", "joint_training"):
             fit = getattr(self, name)

@@ -66,6 +66,10 @@ class Survey:
         """What its files are, in the plural."""
         return "pictures" if self.kind == PICTURES else "recordings"
 
+    def counted(self, count: int) -> str:
+        """ "1 picture", "3 pictures"."""
+        return f"{count} {self.items.removesuffix('s') if count == 1 else self.items}"
+
     @property
     def is_split(self) -> bool:
         """Whether folders say what is trained and what is tested on."""
@@ -255,9 +259,10 @@ def _check_sizes(found: Survey) -> None:
     if few:
         first = few[0]
         more = f" (and {len(few) - 1} more classes)" if len(few) > 1 else ""
+        groups = "1 group" if len(own[first]) == 1 else f"{len(own[first])} groups"
         raise DataError(
-            f"The class {first!r} of {found.name}{more} has {counts[first]} {found.items} in "
-            f"{len(own[first])} groups; {needed} groups are needed at least, one each to train on"
+            f"The class {first!r} of {found.name}{more} has {found.counted(counts[first])} in "
+            f"{groups}; {needed} groups are needed at least, one each to train on"
             f"{', to choose by' if needed > 1 else ''}{' and to test on' if needed > 2 else ''}. "
             "Add files that are no copies and of no other's group, or remove the class."
         )

@@ -93,6 +93,12 @@ def files(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
+    # its names can be read without it, and nothing can be told of what they name
+    if os.path.isdir(folder) and os.access(folder, os.R_OK) and not os.access(folder, os.X_OK):
+        raise DataError(
+            f"The folder {printable(str(folder))} can be listed and not entered. Let this user "
+            "enter it (chmod u+x), or move it elsewhere."
+        )
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -211,6 +217,8 @@ def listing(folder: Path, limit: int = 8) -> str:
         entries = list(os.scandir(folder))
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    if not os.access(folder, os.X_OK):
+        return "it can be listed and not entered (chmod u+x)"
     if not entries:
         return "it is empty"
 

@@ -186,13 +186,15 @@ def _split_folders(place: Found, folders: Sequence[Path]) -> dict[str, Path]:
 def _of_classes(place: Found, classes: Sequence[Path], split: str) -> list[OwnFile]:
     beside = [path for path in files(place.folder) if _kind_of(path) is not None]
     if not classes:
-        what = f"{len(beside)} files and no class folders" if beside else listing(place.folder)
+        what = listing(place.folder)
+        if beside:
+            what = f"{len(beside)} file{'s' * (len(beside) != 1)} and no class folders"
         raise DataError(f"{place.shown}: {what}. Expected:\n{LAYOUT}")
     if beside:
+        many = f"{len(beside)} files lie" if len(beside) > 1 else "1 file lies"
         raise DataError(
-            f"{len(beside)} files lie beside the class folders of {place.shown}, e.g. "
-            f"{printable(beside[0].name)}: they are of no class. Move each into the folder of its "
-            "class, or out of here."
+            f"{many} beside the class folders of {place.shown}, e.g. {printable(beside[0].name)}, "
+            "which is of no class. Move each into the folder of its class, or out of here."
         )
 
     found = []
@@ -258,8 +260,8 @@ def _of_one_kind(
             )
         if pictures and sounds:
             raise DataError(
-                f"{place.shown} holds {len(pictures)} pictures (e.g. {pictures[0].key}) and "
-                f"{len(sounds)} recordings (e.g. {sounds[0].key}); a model takes one kind. Say "
+                f"{place.shown} holds {_counted(pictures, 'picture')} and "
+                f"{_counted(sounds, 'recording')}; a model takes one kind. Say "
                 "which: --kind pictures or --kind sound."
             )
         kind = PICTURES if pictures else SOUND
@@ -267,6 +269,11 @@ def _of_one_kind(
     others = [file.path for name, some in of_kind.items() if name != kind for file in some]
     notes += note_others(others, place, "pictures" if kind == PICTURES else "recordings")
     return kind, of_kind[kind]
+
+
+def _counted(some: Sequence[OwnFile], word: str) -> str:
+    """How many, and the first."""
+    return f"{len(some)} {word}{'s' * (len(some) != 1)} (e.g. {some[0].key})"
 
 
 def _kind_of(path: Path) -> str | None:

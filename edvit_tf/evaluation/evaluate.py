@@ -23,6 +23,7 @@ from edvit_tf.evaluation.answers import (
 )
 
 SPLITS = ("train", "validation", "test")
+LEARNT = "learnt_contents"  # in splits.json: digests of the files trained or chosen on
 
 
 def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
@@ -93,11 +94,17 @@ def unseen(bundle: Bundle, dataset, split: str):
 
     # What is in neither was never seen, whichever split it stands in today.
     learnt = {one_form(name) for name in (*stored["train"], *stored["validation"])}
+    contents = set(stored.get(LEARNT, ()))  # bundles of before have none
     kept = {}
     left_out = 0
     for name in SPLITS:
         recordings = dataset.recordings(name)
-        kept[name] = tuple(one for one in recordings if one_form(one.id) not in learnt)
+        digests = dataset.file_digests(name) if contents else {}
+        kept[name] = tuple(
+            one
+            for one in recordings
+            if one_form(one.id) not in learnt and digests.get(one.id) not in contents
+        )
         left_out += len(recordings) - len(kept[name])
 
     parts = SPLITS if split == "all" else (split,)

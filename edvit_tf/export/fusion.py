@@ -249,7 +249,9 @@ KINDS: dict[str, type[Fusion]] = {
     "low_rank": LowRank,
     "deep_linear": DeepLinear,
 }
-AUTO = "auto"  # what a run chooses, by validation data, from these
+# What a run chooses, by validation data, from these; and from "joint", where a joint_training says
+# how that is trained.
+AUTO = "auto"
 CHOSEN_FROM = ("average", "low_rank", "linear", "tower")
 AS_GOOD = 0.001  # of accuracy under the best
 

@@ -40,7 +40,8 @@ def fetch_checkpoint(
         if why is not None:
             raise HubError(f"{name}: {why}")
         tell(f"base: {name} is fetched from the hub, {_megabytes(sum(wanted.values()))}, once")
-        return Path(snapshot_download(name, revision=info.sha, allow_patterns=list(patterns)))
+        # by its branch, not by the commit: so the cache knows it by its name
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
 
 
 def _cached(name: str, patterns: Sequence[str]) -> Path | None:

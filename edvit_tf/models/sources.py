@@ -46,6 +46,7 @@ _FOREIGN = {
     "flax_model.msgpack": "transformers' for Flax",
     "model.onnx": "ONNX",
 }
+OF_TEXTS = ("bert",)  # model_type of checkpoints that models/bert reads
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -324,17 +325,20 @@ def _download(name: str) -> Path:
 
 
 def is_read(config: dict) -> bool:
-    """Whether checkpoints with this config.json can be bases."""
+    """Whether checkpoints with this config.json can be bases for pictures or sound."""
     from edvit_tf.models.vit.huggingface import LAYOUTS
 
     return config.get("model_type") in LAYOUTS or config.get("class_name") == "ViTBackbone"
 
 
 def _refused(config: dict) -> str | None:
-    """Why a checkpoint with this config.json is none; None if it is one."""
+    """Why a checkpoint with this config.json is no base of any architecture; None if it is one. Of
+    which the run is, its architecture looks at.
+    """
     from edvit_tf.models.vit.huggingface import LAYOUTS
 
-    if is_read(config):
-        return None
     kind = config.get("model_type") or config.get("class_name")
-    return f"it is a model of type {kind!r:.60}; read are {', '.join(LAYOUTS)} and KerasHub's ViT."
+    if is_read(config) or kind in OF_TEXTS:
+        return None
+    read = ", ".join((*LAYOUTS, *OF_TEXTS))
+    return f"it is a model of type {kind!r:.60}; read are {read} and KerasHub's ViT."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.config import RunConfig, TrainConfig
-from edvit_tf.export.fusion import fusions_of
+from edvit_tf.export.fusion import fusion_of, fusions_of
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept
 from edvit_tf.planning.fleets import splits_classes
@@ -65,14 +65,16 @@ class Budget:
         return _filled(len(rows), training)
 
     def shares(self) -> Shares:
-        """What an epoch of every sub-model's own fit takes, and one of every shared model, by their
-        samples and by MACs of their widths against the one model's.
+        """What an epoch of every sub-model's own fit takes, one of every shared model, and one of
+        all sub-models together, by their samples and by MACs of their widths against the one
+        model's.
         """
         single = self.config.shared_training or self.config.stage_training
         epoch = _filled(len(self.labels), single)
         own = sum(self.own_samples(sub) * self._width(sub.kept) for sub in self.plan.sub_models)
         widths = {sub.kept for sub in self.plan.sub_models}
-        return Shares(own / epoch, sum(map(self._width, widths)))
+        joint = sum(self._width(sub.kept) for sub in self.plan.sub_models)
+        return Shares(own / epoch, sum(map(self._width, widths)), joint)
 
     def _width(self, kept: int) -> float:
         """MACs of a model of all classes of so many shares, in those of the one model."""
@@ -168,12 +170,13 @@ class Budget:
         # Of "auto" each that is tried. With views each is fitted twice, without them and with them;
         # that none was worth it is known only when the rivals are trained.
         tried = fusions_of(self.config, self.plan, self.base.num_classes).values()
-        ways = 2 if self.config.views == "auto" and joint is None else 1
+        ways = 2 if self.config.views == "auto" and self.config.fusion != "joint" else 1
         macs = sum(3 * ways * seen * one.macs for one in tried if one.is_fitted)
         if joint is not None:
             through = joint.epochs * _filled(len(self.labels), joint)
             macs += sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
-            macs += sum(3 * through * one.macs for one in tried)
+            tower = fusion_of(self.config, self.plan, self.base.num_classes, "joint")
+            macs += 3 * through * tower.macs
         return macs
 
     def _samples(self, widths: ModelConfig, training: TrainConfig, macs: int) -> int:

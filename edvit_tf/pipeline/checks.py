@@ -130,7 +130,7 @@ def _feature_bytes(
     learnt = dataset.size("train") + dataset.size("validation")
     rows = dataset.size("validation")
     ways = 1
-    if is_split:
+    if is_split or config.fusion == "auto":
         rows += dataset.size("train") * (1 + config.fusion_views)
         ways = 2 if config.views == "auto" and config.fusion != "joint" else 1
     return 4 * (learnt * (base.feature_dim + base.num_classes) + ways * rows * side_by_side)

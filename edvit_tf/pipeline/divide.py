@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import RunConfig
+from edvit_tf.export.fusion import AUTO
 from edvit_tf.models import architecture
 from edvit_tf.pipeline.budget import Budget
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.stage import BUDGET, Run, Stage
 from edvit_tf.planning.fleets import planned_fleet
-from edvit_tf.planning.training_budget import divided, in_epochs
+from edvit_tf.planning.training_budget import JOINT_PART, divided, in_epochs
 from edvit_tf.progress import tell
 
 # Batches of two fits that are timed: their difference is free of what tracing takes.
@@ -44,13 +45,25 @@ def divide(run: Run, folder: Path) -> dict:
     cuts = len(architecture(run.base).CUTS)
     found = divided(run.config, epochs, cuts, members, shares)
 
-    tell(f"budget: {asked} is {epochs:.3g} epochs of the one model")
+    tell(f"budget: {asked} is {epochs:.3g} epochs of the one model{_joint_said(run, found.config)}")
     return {
         "config": found.config.to_dict(),
         "epochs": epochs,
         "epoch_seconds": seconds,
         "member_epochs": found.member_epochs,
     }
+
+
+def _joint_said(run: Run, divided: RunConfig) -> str:
+    """What is left for a joint training as one of the ways of fusing to choose from."""
+    if not run.splits_classes or run.config.fusion != AUTO or run.config.joint_training is None:
+        return ""
+    if divided.joint_training is None:
+        return (
+            f"; fusion: joint is not tried, an epoch of it takes more than the {JOINT_PART:.0%} "
+            "that it may"
+        )
+    return f"; {divided.joint_training.epochs} epochs of joint training are in it"
 
 
 def _epoch_seconds(run: Run) -> float:

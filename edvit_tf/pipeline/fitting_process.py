@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from edvit_tf.config import RunConfig
 from edvit_tf.device.errors import DeviceError, DeviceExit
@@ -25,14 +26,14 @@ from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages, stored_record
 from edvit_tf.progress import listening, tell
-from edvit_tf.progress.noise import error_stream, inherited_log, native_log
+from edvit_tf.progress.noise import inherited_log, native_log
 
 
 def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
     """Makes the stages `names`, those of every member, with `jobs` processes that share out the
     cores.
 
-    Raises OutputError when one fails, whose words are on standard error by then; the others are
+    Raises OutputError when one fails, whose words were told by then; the others are
     stopped, and finished stages kept.
     """
     if all(stages.has(name) for name in names):
@@ -53,14 +54,17 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=error_stream(),
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="backslashreplace",
         )
         for _ in range(jobs)
     ]
     # what they tell is told here, so that there is one screen and one log
-    readers = [threading.Thread(target=_pass_on, args=(process,)) for process in processes]
+    readers = []
+    for process in processes:
+        for stream, kind in ((process.stdout, "note"), (process.stderr, "warning")):
+            readers.append(threading.Thread(target=_pass_on, args=(stream, kind)))
     for reader in readers:
         reader.start()
 
@@ -80,13 +84,13 @@ def _command(work: Path) -> list[str]:
     return [sys.executable, "-m", __name__, str(work)]
 
 
-def _pass_on(process: subprocess.Popen) -> None:
+def _pass_on(stream: IO[str], kind: str) -> None:
     """Tells what a process prints, line by line, until it ends; where nobody can be told any more
     (`| head`) the pipe is closed, and it ends as it would at a closed terminal.
     """
-    with process.stdout, contextlib.suppress(OSError):
-        for line in process.stdout:
-            tell(line.rstrip("\n"))
+    with stream, contextlib.suppress(OSError):
+        for line in stream:
+            tell(line.rstrip("\n"), kind)
 
 
 def _wait(processes: list[subprocess.Popen]) -> None:

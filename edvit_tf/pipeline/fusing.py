@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.evaluation.accuracy import accuracy, per_recording
-from edvit_tf.export.fusion import Fusion, chosen_kind
+from edvit_tf.export.fusion import AUTO, Fusion, fusion_of
 from edvit_tf.pipeline.budget import training_macs
+from edvit_tf.pipeline.fusion_choice import choose, left_out, told
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
@@ -19,55 +20,67 @@ from edvit_tf.training.calibrate import (
     tempered,
 )
 
+TOWER = "tower.npz"  # of the fusion's stage: where a joint training starts
+
 
 def fusion(run: Run, folder: Path) -> dict:
     """The fusion, fitted on the stored features of frozen sub-models, or made of their heads: under
     each of run.tried_views, of which the best on validation data is kept, and of each of
-    run.tried_fusions, of which the smallest that is as good as the best is.
+    run.tried_fusions, of which one is chosen (`fusion_choice`).
     """
-    found = {way: _smallest(run, way) for way in run.tried_views}
+    for kind, why in left_out(run).items():
+        tell(f"fusion: {kind} is not tried: {why}")
+    found = {way: _chosen(run, way) for way in run.tried_views}
 
     def worth(way: str) -> tuple[float, float]:
-        told = found[way]["figures"]
-        return told["accuracy"], -told["nll"]
+        figures = found[way]["figures"]
+        return figures["accuracy"], -figures["nll"]
 
     kept = max(found, key=worth)  # the first of equals: as it is
     model, history = found[kept]["model"], found[kept]["history"]
     # each way that was tried was trained, the one that is kept too
     spent = sum(one["history"].get("macs", 0) for one in found.values())
     features = run.stages.array("features", f"validation.{kept}.npy")
+    if run.tries_joint:
+        _store_tower(folder, found["plain"]["all"])
     return {
         "history": {**history, "macs": spent},
         "kind": found[kept]["kind"],
         "kinds": found[kept]["kinds"],
+        "reason": found[kept]["reason"],
+        "left_out": left_out(run),
         "seen": kept,
         "tried": {way: one["figures"] for way, one in found.items()},
+        "right": {kind: one["right"].tolist() for kind, one in found[kept]["all"].items()},
         "validation": _store(run, folder, model, features),
     }
 
 
-def _smallest(run: Run, way: str) -> dict:
+def _chosen(run: Run, way: str) -> dict:
     """What `_fused` gives for the kind that is chosen, with its name and what all came to."""
     found = {kind: _fused(run, way, made_of) for kind, made_of in run.tried_fusions.items()}
-    right = {kind: one["figures"]["accuracy"] for kind, one in found.items()}
-    kind = chosen_kind(run.tried_fusions, right, min(m.size_bytes for m in run.sub_models))
+    right = {kind: one["right"] for kind, one in found.items()}
+    kind, reason = choose(run, run.tried_fusions, right)
 
     kinds = {}
     for name, one in found.items():
         kinds[name] = {**one["figures"], "size_bytes": run.tried_fusions[name].size_bytes}
+    history = found[kind]["history"]
     if len(found) > 1:
-        tell(f"fusion: {kind}, of {_told(kinds)}")
+        tell(told(kind, reason, kinds))
         # what was tried was trained too
-        found[kind]["history"]["macs"] = sum(o["history"].get("macs", 0) for o in found.values())
-    return {**found[kind], "kind": kind, "kinds": kinds}
+        history["macs"] = sum(one["history"].get("macs", 0) for one in found.values())
+    return {**found[kind], "kind": kind, "kinds": kinds, "reason": reason, "all": found}
 
 
-def _told(kinds: dict) -> str:
-    """Accuracy on validation data and KiB, by kind."""
-    words = []
-    for name, one in kinds.items():
-        words.append(f"{name} {100 * one['accuracy']:.1f} % {one['size_bytes'] / 1024:.0f} KiB")
-    return ", ".join(words)
+def _store_tower(folder: Path, found: dict) -> None:
+    """The weights from which a joint training starts: those of the tower, or of an MLP that was
+    asked for.
+    """
+    from edvit_tf.models.weights import get_weights
+
+    tower = found.get("tower") or next(iter(found.values()))
+    np.savez(folder / TOWER, **get_weights(tower["model"]))
 
 
 def _fused(run: Run, way: str, made_of: Fusion) -> dict:
@@ -97,16 +110,19 @@ def _fused(run: Run, way: str, made_of: Fusion) -> dict:
         )
         history["macs"] = 3 * history["samples"] * made_of.macs
         model = made_of.fitted(model)
-    return {"model": model, "history": history, "figures": _figures(run, model, features)}
+    return {"model": model, "history": history, **_judged(run, model, features)}
 
 
-def _figures(run: Run, model, features: np.ndarray) -> dict:
-    """Accuracy and negative log-likelihood of a Keras fusion on validation recordings."""
+def _judged(run: Run, model, features: np.ndarray) -> dict:
+    """A Keras fusion on validation recordings: its "figures", accuracy and negative log-likelihood,
+    and which are named "right" (recordings,).
+    """
     validation = Split(run.stages, "validation")
     p = all_present(model, features, len(run.sub_models))
     by_recording, truth = per_recording(p, validation.labels, validation.recordings)
-    right = float((by_recording.argmax(axis=1) == truth).mean())
-    return {"accuracy": right, "nll": calibration_figures(by_recording, truth)["nll"]}
+    right = by_recording.argmax(axis=1) == truth
+    nll = calibration_figures(by_recording, truth)["nll"]
+    return {"figures": {"accuracy": float(right.mean()), "nll": nll}, "right": right}
 
 
 def _made_of_heads(run: Run, made_of: Fusion, model, features: np.ndarray, history: dict) -> dict:
@@ -124,7 +140,7 @@ def _made_of_heads(run: Run, made_of: Fusion, model, features: np.ndarray, histo
     figures = {}
     for name, weights in tried.items():
         set_weights(model, weights)
-        figures[name] = _figures(run, model, features)
+        figures[name] = _judged(run, model, features)["figures"]
 
     def worth(name: str) -> tuple[float, float]:
         return figures[name]["accuracy"], -figures[name]["nll"]
@@ -136,7 +152,7 @@ def _made_of_heads(run: Run, made_of: Fusion, model, features: np.ndarray, histo
 
 def joint(run: Run, folder: Path) -> dict:
     """Sub-models and fusion trained on together, from where the stages before left them, distilled
-    from the base.
+    from the base; and, where they are one of several ways of fusing, whether they are taken.
     """
     from edvit_tf.models.weights import set_weights
     from edvit_tf.training.batches import group_targets, repeated_epoch
@@ -149,8 +165,9 @@ def joint(run: Run, folder: Path) -> dict:
     train = Split(run.stages, "train")
     stored = run.stages.arrays("teacher", "teacher.npz")
 
-    model = run.fusion.build()
-    set_weights(model, run.stages.arrays("fusion"))
+    tower = fusion_of(run.config, run.plan, count, "joint")
+    model = tower.build()
+    set_weights(model, run.stages.arrays("fusion", _start_of(run)))
 
     def targets(classes: tuple[int, ...]):
         return group_targets(
@@ -180,7 +197,7 @@ def joint(run: Run, folder: Path) -> dict:
     )
 
     # Each sample goes through the fusion and every sub-model, forward and backward.
-    history["macs"] = 3 * history["samples"] * run.fusion.macs
+    history["macs"] = 3 * history["samples"] * tower.macs
     for member in run.sub_models:
         history["macs"] += training_macs(member.widths, training, history["samples"])
 
@@ -193,7 +210,29 @@ def joint(run: Run, folder: Path) -> dict:
 
     # (n, sum d_j)
     side_by_side = np.concatenate(features, axis=1)
-    return {"history": history, "validation": _store(run, folder, model, side_by_side)}
+    return {
+        "history": history,
+        **_beside_frozen(run, tower, _judged(run, model, side_by_side)),
+        "validation": _store(run, folder, model, side_by_side),
+    }
+
+
+def _start_of(run: Run) -> str:
+    """The file of the tower's weights in the fusion's stage; a version before choosing had one."""
+    return TOWER if (run.stages.folder / "fusion" / TOWER).is_file() else "weights.npz"
+
+
+def _beside_frozen(run: Run, tower: Fusion, judged: dict) -> dict:
+    """Whether the joint training is taken, and why, among the fusions of frozen sub-models."""
+    if run.config.fusion != AUTO:
+        return {"kept": True}
+    frozen = run.stages.result("fusion")
+    right = {kind: np.array(named) for kind, named in frozen["right"].items()}
+    fusions = {**run.tried_fusions, "joint": tower}
+    kind, reason = choose(run, fusions, {**right, "joint": judged["right"]})
+    kinds = {**frozen["kinds"], "joint": {**judged["figures"], "size_bytes": tower.size_bytes}}
+    tell(told(kind, reason, kinds))
+    return {"kept": kind == "joint", "kinds": kinds, "reason": reason}
 
 
 def calibration(run: Run, folder: Path) -> dict:

@@ -9,9 +9,12 @@ from pathlib import Path
 from edvit_tf.choosing.bases import AUTO, ChosenBase, choose_base
 from edvit_tf.choosing.expectations import expectations
 from edvit_tf.choosing.settings import data_settings, run_settings
+from edvit_tf.choosing.space import check_tunable
 from edvit_tf.config import RunConfig
 from edvit_tf.data import Dataset, load_survey
 from edvit_tf.data.folder import Survey, survey
+from edvit_tf.errors import DataError, OutputError
+from edvit_tf.pipeline.store import TUNE
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def prepare(
     "exif:MINUTES". mirror: whether training may mirror pictures; None: unless they are drawings.
     Raises DataError, ConfigError.
     """
+    check_asked(folder, None)
     found = survey(folder, kind=kind, group_by=group_by)
     chosen = choose_base(base, found.kind)
     data = data_settings(found, chosen, kind=kind, group_by=group_by)
@@ -49,6 +53,16 @@ def prepare(
     return Prepared(found, dataset, config, chosen, tuple(expectations(found, dataset)))
 
 
+def check_asked(folder: str | Path, minutes: float | None) -> None:
+    """Raises DataError for an empty path, which would be the folder that one is in; ConfigError for
+    a search that cannot be made: before thousands of files are looked at.
+    """
+    if not str(folder).strip():
+        raise DataError("the folder is ''; write . for the folder that you are in.")
+    if minutes is not None:
+        check_tunable(minutes)
+
+
 def prepared_table(prepared: Prepared) -> str:
     """What is there, by class and split; how it is kept together; what the settings follow from."""
     found, dataset, config = prepared.found, prepared.dataset, prepared.config
@@ -56,7 +70,7 @@ def prepared_table(prepared: Prepared) -> str:
     width = max(len("class"), *(len(label) for label in found.labels))
 
     lines = [
-        f"{found.name}: {len(found.files)} {found.items} in {len(found.labels)} classes, "
+        f"{found.name}: {found.counted(len(found.files))} in {len(found.labels)} classes, "
         f"{len(set(found.groups.values()))} groups; seed of the split {dataset.seed}",
         f"  {'class':{width}}  {found.items:>10}" + "".join(f"  {split:>10}" for split in splits),
     ]
@@ -99,3 +113,27 @@ def _settings(dataset: Dataset, config: RunConfig) -> list[str]:
                 f"{fit.learning_rate:g}, augmented by {fit.augment}"
             )
     return lines
+
+
+def tuned(prepared: Prepared, out: Path, minutes: float | None, overwrite: bool):
+    """The configuration that a search of so many minutes found, and what it tried; the table's and
+    None without minutes. The search lies in the work folder of the bundle `out`.
+
+    Raises OutputError where something else stands at `out`, before any minute is spent.
+    """
+    from edvit_tf.pipeline.publish import check_replaceable, is_taken
+    from edvit_tf.pipeline.tuning import tune
+
+    if minutes is None:
+        return prepared.config, None
+    out = out.expanduser().resolve()
+    work = out.with_name(f"{out.name}.work")
+    check_replaceable(out)
+    if is_taken(out) and not overwrite and not (work / TUNE).is_dir():
+        raise OutputError(
+            f"{out} exists and was made without --tune. Pass --overwrite to replace it, or another "
+            "--out."
+        )
+    base = prepared.base.source
+    found = tune(prepared.config, prepared.dataset, base, work, minutes, overwrite)
+    return found.config, found.told

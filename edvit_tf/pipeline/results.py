@@ -122,7 +122,7 @@ def training_macs_of(run: Run) -> dict:
     The fusion and a joint training are the fleet's. A shared model counts once for all of the
     fleet, and once for each rival that starts from it.
     """
-    ending = ["fusion", "joint"] if run.is_joint else ["fusion"]
+    ending = ["fusion", "joint"] if run.tries_joint else ["fusion"]
     fleet = run.macs_of(*ending)
     if run.is_of_single:
         fleet += _member_spent(run, run.single)
@@ -185,19 +185,21 @@ def _fleet(run: Run) -> dict:
 def _fusion(run: Run) -> dict:
     fused = run.stages.result("fusion")
     calibrated = run.stages.result("calibration")
-    joint = run.stages.result("joint")["history"] if run.is_joint else None
+    joint = run.stages.result("joint") if run.tries_joint else {}
     told = ("samples", "recordings", "before", "after")
 
     return {
         "kind": run.fusion_kind,
         "asked": run.config.fusion,
-        "kinds_on_validation": fused.get("kinds"),
-        "seen": fused["seen"],
+        "kinds_on_validation": joint.get("kinds") or fused.get("kinds"),
+        "reason": joint.get("reason") or fused.get("reason", ""),
+        "left_out": fused.get("left_out", {}),
+        "seen": "plain" if run.is_joint else fused["seen"],
         "seen_on_validation": fused["tried"],
         "history": fused["history"],
         "validation": calibrated["validation"],
         "frozen_validation": fused["validation"],
-        "joint": joint,
+        "joint": joint.get("history"),
         "temperature": calibrated["temperature"],
         "bound": calibrated["bound"],
         "validation_calibration": {name: calibrated[name] for name in told},

@@ -54,6 +54,7 @@ def run(
     reuse: Path | None = None,
     jobs: int = 1,
     shared_weights: Path | None = None,
+    tuned: dict | None = None,
 ) -> dict:
     """Runs or resumes `config` on `dataset` (edvit_tf.data.Dataset); the bundle appears at `out`,
     whole, at the end.
@@ -65,7 +66,8 @@ def run(
     fleets have are taken, which come out the same. `jobs` processes fit members at once; as they
     have fewer threads each, their weights may differ in rounding from those of one process.
     `shared_weights` is an .npz file that takes the place of the shared training: weights by name of
-    a model of all classes, of the widths that the plan gives it.
+    a model of all classes, of the widths that the plan gives it. `tuned` is what a search for
+    settings came to (`tuning`), for the results.
 
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError,
     ExportError, ConfigError, DataError, and RuntimeMissing when there is no TFLite runtime to
@@ -109,7 +111,7 @@ def run(
         now = _make_stages(begun, dataset, base, jobs, reuse, description, shared_weights)
 
         seconds = round(time.perf_counter() - started, 1)
-        results = results_of(now, description["base"], seconds)
+        results = {**results_of(now, description["base"], seconds), "tuning": tuned}
         publish(stages, out, results)
     return results
 
@@ -158,7 +160,7 @@ def _make_stages(
         Stage("features", ("data", *fitted), steps.features),
         Stage("fusion", ("data", "features", *fitted), fusing.fusion),
     )
-    if now.is_joint:
+    if now.tries_joint:
         now.make(Stage("joint", ("data", "teacher", "fusion", *fitted), fusing.joint))
     now.make(Stage("calibration", ("data", now.fused_stage), fusing.calibration))
     check_accuracy(now.config, *_validated(now), now.kind)
@@ -190,7 +192,8 @@ def _stages_to_come(now: Run, has_outside: bool) -> int:
         asked = 1 + (not from_single or "single" in now.config.baselines)
     # features, fusion, calibration, bundle, measure; and a training of all that was asked for. What
     # the fleet is of a run that chooses it is not known yet.
-    last = 5 + asked + (now.config.fusion == "joint")
+    joint = now.splits_classes and now.config.joint_training is not None
+    last = 5 + asked + joint
     return len(now.stages.course.seen) + has_outside + of_members + chosen + last
 
 

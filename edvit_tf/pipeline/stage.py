@@ -143,17 +143,19 @@ class Run:
 
         plain = {"plain": (AS_IT_IS,) * len(self.sub_models)}
         # members and fusion that are trained on together see inputs as they are
-        if self.is_joint or set(self.given_views) == {AS_IT_IS}:
+        if self.config.fusion == "joint" or set(self.given_views) == {AS_IT_IS}:
             return plain
         return plain | {"views": self.given_views}
 
-    @cached_property
+    @property
     def views(self) -> tuple[View, ...]:
         """The view of each sub-model in the bundle: those of a class split are taken only where
-        the fusion was better with them.
+        the fusion was better with them, and was not trained together with its sub-models.
         """
         if self.kind != "classes":
             return self.given_views
+        if self.is_joint:
+            return self.tried_views["plain"]
         return self.tried_views[self.stages.result("fusion")["seen"]]
 
     @property
@@ -183,27 +185,31 @@ class Run:
         found = shared_models(self.config, self.members, self.base)
         return tuple(map(self._as_given, found))
 
-    @cached_property
+    @property
     def fusion(self) -> Fusion:
         """How the sub-models' answers become one."""
         return fusion_of(self.config, self.plan, self.base.num_classes, self.fusion_kind)
 
     @property
     def fusion_kind(self) -> str:
-        """Members of all classes are averaged; a class split is fused as the configuration says, or
-        by what the fusion's stage chose.
+        """As the configuration says, or by what was chosen on validation data; members of all
+        classes are averaged unless the run was to choose.
         """
-        if self.kind != "classes":
-            return "average"
-        if self.config.fusion == AUTO:
-            return self.stages.result("fusion")["kind"]
-        return self.config.fusion
+        if self.is_joint:
+            return "joint"
+        if self.config.fusion == AUTO and self.stages.has("fusion"):
+            return self.stages.result("fusion").get("kind", "average")
+        return self.config.fusion if self.kind == "classes" else "average"
 
     @cached_property
     def tried_fusions(self) -> dict[str, Fusion]:
-        """What is fitted, by kind: one, or all that there is to choose from."""
-        if self.kind != "classes":
-            return {"average": self.fusion}
+        """What is fitted, by kind: one, or all that there is to choose from. One model of all
+        classes has a head, beside which there is nothing to fuse.
+        """
+        is_one = len(self.sub_models) == 1
+        if self.kind != "classes" and (is_one or self.config.fusion != AUTO):
+            classes = self.base.num_classes
+            return {"average": fusion_of(self.config, self.plan, classes, "average")}
         return fusions_of(self.config, self.plan, self.base.num_classes)
 
     @property
@@ -212,10 +218,23 @@ class Run:
         begins = self.config.fleet_start == "model"
         return self.kind == "copies" or (self.kind == "joint" and begins)
 
+    @cached_property
+    def tries_joint(self) -> bool:
+        """Whether sub-models and fusion are trained on together at the end: because that was asked
+        for, or as one of those to choose from, where its MLP is no more than a device can hold.
+        """
+        if self.kind != "classes" or self.config.joint_training is None:
+            return False
+        tower = fusion_of(self.config, self.plan, self.base.num_classes, "joint")
+        smallest = min(member.size_bytes for member in self.plan.sub_models)
+        return self.config.fusion != AUTO or tower.size_bytes < smallest
+
     @property
     def is_joint(self) -> bool:
-        """Whether sub-models and fusion are trained on together at the end."""
-        return self.kind == "classes" and self.config.fusion == "joint"
+        """Whether what was trained together is what is deployed."""
+        if not self.tries_joint or self.config.fusion != AUTO:
+            return self.tries_joint
+        return self.stages.has("joint") and self.stages.result("joint")["kept"]
 
     @property
     def fused_stage(self) -> str:

@@ -11,8 +11,13 @@ import numpy as np
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
+<<<<<<< HEAD
 from edvit_tf.evaluation.evaluate import SPLITS
 from edvit_tf.models import ModelConfig, load_base, preset
+=======
+from edvit_tf.evaluation.evaluate import LEARNT, SPLITS
+from edvit_tf.models import ModelConfig, architecture, preset
+>>>>>>> ce83d4c (edvit train --tune MINUTES searches settings; small things that were told wrongly)
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
@@ -37,12 +42,39 @@ def base_config(config: RunConfig, dataset, mean=(0.0,), std=(1.0,)) -> ModelCon
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class StartOfBase:
+    """Where the base's fit starts, or what a base is that brings its head (`is_fitted` False)."""
+
+    widths: ModelConfig
+    weights: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+    is_fitted: bool
+
+
+def start_of_base(run: Run, given: Path | None, decibels: bool) -> StartOfBase:
+    """Drawn weights, or those of a `given` base; `decibels`: inputs are log-mel maps."""
+    from edvit_tf.models.weights import initial_weights
+
+    train = Split(run.stages, "train")
+    data = run.stages.result("data")
+    labels = data["description"]["labels"]
+    widths = base_config(run.config, train.x.shape[1:], len(labels), data["mean"], data["std"])
+    if given is None:
+        weights = initial_weights(widths, stage_seed(run.config, "base"))
+        return StartOfBase(widths, weights, (), True)
+
+    loaded = architecture(widths).load_base(given, widths, tuple(labels), decibels=decibels)
+    return StartOfBase(loaded.config, loaded.weights, tuple(loaded.notes), loaded.new_head)
+
+
 def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
     """The base: trained, or `given` as it is, or `given` with a new head and trained as
     config.base_training says.
     """
-    from edvit_tf.models.weights import from_weights, initial_weights
+    from edvit_tf.models.weights import from_weights
 
+<<<<<<< HEAD
     train = Split(run.stages, "train")
     data = run.stages.result("data")
     widths = base_config(run.config, dataset, data["mean"], data["std"])
@@ -59,17 +91,26 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
         notes = list(loaded.notes)
         for note in notes:
             tell(f"base: {note}")
+=======
+    start = start_of_base(run, given, decibels=not dataset.spec.is_picture)
+    for note in start.notes:
+        tell(f"base: {note}")
+>>>>>>> ce83d4c (edvit train --tune MINUTES searches settings; small things that were told wrongly)
 
+    weights, history = start.weights, {}
     # A base that brings its head is taken as it is.
-    if given is None or loaded.new_head:
-        weights, history = _fit_base(run.config, widths, weights, train)
+    if start.is_fitted:
+        train = Split(run.stages, "train")
+        weights, history = fit_base(run.config, start.widths, weights, train)
 
     np.savez(folder / "weights.npz", **weights)
-    from_weights(widths, weights, name="base").save(folder / "base.keras")
-    return {"config": widths.to_dict(), "history": history, "notes": notes}
+    from_weights(start.widths, weights, name="base").save(folder / "base.keras")
+    return {"config": start.widths.to_dict(), "history": history, "notes": list(start.notes)}
 
 
-def _fit_base(config: RunConfig, widths: ModelConfig, weights: dict, train: Split):
+def fit_base(
+    config: RunConfig, widths: ModelConfig, weights: dict, train: Split, callbacks: tuple = ()
+):
     """Weights and history of a fit on all classes, by labels alone."""
     from edvit_tf.training.batches import group_targets
     from edvit_tf.training.train import fit
@@ -95,6 +136,7 @@ def _fit_base(config: RunConfig, widths: ModelConfig, weights: dict, train: Spli
         config.base_training,
         seed=seed,
         epoch_indices=rows,
+        callbacks=callbacks,
         title="base",
     )
 
@@ -188,7 +230,7 @@ def bundle(run: Run, folder: Path, dataset) -> dict:
         input_spec=dataset.spec,
         input_files=dataset.input_files,
         data=run.stages.result("data")["description"],
-        splits={split: dataset.split_ids(split) for split in SPLITS},
+        splits={split: dataset.split_ids(split) for split in SPLITS} | _learnt(dataset),
         sub_models=tuple(run.final_weights(member) for member in run.sub_models),
         fusion=run.stages.arrays("calibration"),
         samples=validation.x,
@@ -200,3 +242,15 @@ def bundle(run: Run, folder: Path, dataset) -> dict:
         write_bundle(folder, dataclasses.replace(parts, left_out=left_out))
 
     return {"flavours": keep_good(folder, write, validation, run.config.seed)}
+
+
+def _learnt(dataset) -> dict[str, list[str]]:
+    """Digests of the files that were trained or chosen on, so that they are known again under
+    another name; nothing where ids follow a rule, and are not listed either.
+    """
+    if dataset.id_rule is not None:
+        return {}
+    found: set[str] = set()
+    for split in ("train", "validation"):
+        found.update(dataset.file_digests(split).values())
+    return {LEARNT: sorted(found)}

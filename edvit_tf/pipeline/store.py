@@ -32,6 +32,7 @@ from edvit_tf.progress import tell, warn
 from edvit_tf.progress.interrupts import end_if_asked
 
 RECORD = "run.json"  # of a work folder: its key, and the description that the key digests
+TUNE = "tune"  # the folder in it of a search for settings (`tuning`), which comes before the run
 RESULT = "stage.json"  # of a stage: its key, the code that made it, and what it came to
 
 LONGEST_REASON = 300  # characters
@@ -364,8 +365,9 @@ def open_stages(
     OutputError. A folder without run.json is not ours and is never deleted.
     """
     path = folder / RECORD
-    # A lock file alone is what a start of our own leaves.
-    if not path.is_file() and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+    # A lock file, or a search, is what a start of our own leaves.
+    own = (".lock", TUNE)
+    if not path.is_file() and folder.is_dir() and any(p.name not in own for p in folder.iterdir()):
         raise OutputError(
             f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
         )
@@ -397,8 +399,9 @@ def open_stages(
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        # The lock is held by this very process; the record is the new one.
-        if path.name in (".lock", RECORD):
+        # The lock is held by this very process; the record is the new one, and a search is this
+        # run's own.
+        if path.name in (".lock", RECORD, TUNE):
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -7,6 +7,7 @@ bundle.evaluate("photos/")
 bundle.report()
 """
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
@@ -117,19 +118,21 @@ def train(
     callbacks=(),
     jobs: int = 1,
     overwrite: bool = False,
+    tune: float | None = None,
     **settings,
 ) -> Bundle:
     """Trains a fleet on a folder of one's own, as `edvit train` does; goes on where it was stopped.
 
     devices: their number, or a devices.toml. out: the bundle (default exports/ and the folder's
     name). base: "auto", "scratch", a path or a name on the hub. callbacks: Keras callbacks, or a
-    function of a fit's title that gives some; they reach every Keras fit. `settings` replace fields
-    of the RunConfig that was chosen, such as stage_training.
+    function of a fit's title that gives some; they reach every Keras fit. tune: minutes in which
+    settings of the base's fit are searched on validation data. `settings` replace fields of the
+    RunConfig that was chosen, such as stage_training.
 
     Raises the errors of `edvit_tf.pipeline.prepare.prepare` and `edvit_tf.run`; ConfigError for
     callbacks with several jobs, whose fits are in other processes.
     """
-    from edvit_tf.pipeline.prepare import prepare, prepared_table
+    from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
     from edvit_tf.pipeline.run import run
     from edvit_tf.training.callbacks import reaching_fits
 
@@ -139,6 +142,7 @@ def train(
             "callbacks do not reach. Leave out jobs, or the callbacks."
         )
 
+    check_asked(folder, tune)
     chosen = _devices(devices)
     ready = prepare(folder, base=str(base), kind=kind, group_by=group_by, mirror=mirror, seed=seed)
     config = ready.config.replace(**chosen).replace(**settings)
@@ -146,6 +150,7 @@ def train(
 
     place = Path(out) if out is not None else Path("exports") / config.name
     with reaching_fits(callbacks):
+        config, told = tuned(dataclasses.replace(ready, config=config), place, tune, overwrite)
         run(
             config,
             ready.dataset,
@@ -153,6 +158,7 @@ def train(
             base=ready.base.source,
             overwrite=overwrite,
             jobs=jobs,
+            tuned=told,
         )
     return Bundle(place)
 

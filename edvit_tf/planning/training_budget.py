@@ -11,6 +11,8 @@ from edvit_tf.planning.fleets import BREAK_EVEN_EPOCHS
 
 # Of a budget for members that are trained together from the one model: its own part.
 SINGLES_PART = 0.5
+# For a joint training that is one of the ways of fusing to choose from, at most.
+JOINT_PART = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Shares:
 
     own: float  # of every sub-model's own fit
     shared: float = 1.0  # of every model of all classes where these start, one a width
+    joint: float = 1.0  # of all sub-models trained on together
 
 
 def divided(
@@ -86,14 +89,14 @@ def _of_single(config: RunConfig, epochs: float, num_cuts: int) -> RunConfig:
 
 
 def _of_split(config: RunConfig, epochs: float, num_cuts: int, shares: Shares) -> RunConfig:
-    """The sub-models' own fits, and a shared training before them."""
-    own = config.stage_training
-    if config.shared_training is None:
+    """The sub-models' own fits, and a shared training before them; first a joint training, where
+    that is one of the ways of fusing to choose from.
+    """
+    own, shared = config.stage_training, config.shared_training
+    if shared is None:
         least = num_cuts * shares.own
-        count = _whole(epochs / least)
     else:
         least = shares.shared + (shares.own if own.epochs else 0)
-        count = min(own.epochs, _whole((epochs - shares.shared) / shares.own))
 
     if epochs < least and not math.isclose(epochs, least):
         raise ConfigError(
@@ -101,11 +104,31 @@ def _of_split(config: RunConfig, epochs: float, num_cuts: int, shares: Shares) -
             f"one epoch of each fit of this class split takes {least:.3g}. Give it "
             f'"{math.ceil(10 * least - 1e-6) / 10:g}e" or more, or take --fleet copies.'
         )
+    config, epochs = _with_joint(config, epochs, least, shares)
+
+    if shared is None:
+        count = _whole(epochs / least)
+        return config.replace(stage_training=own.replace(epochs=count))
+    count = min(own.epochs, _whole((epochs - shares.shared) / shares.own))
     config = config.replace(stage_training=own.replace(epochs=count))
-    if config.shared_training is None:
-        return config
     left = max(1, _whole((epochs - count * shares.own) / shares.shared))
-    return config.replace(shared_training=config.shared_training.replace(epochs=left))
+    return config.replace(shared_training=shared.replace(epochs=left))
+
+
+def _with_joint(
+    config: RunConfig, epochs: float, least: float, shares: Shares
+) -> tuple[RunConfig, float]:
+    """The configuration whose joint training, if it is there to choose from, takes JOINT_PART of
+    the budget at most (none where that is not an epoch), and the epochs that are left.
+    """
+    if config.fusion != "auto" or config.joint_training is None:
+        return config, epochs
+    room = min(JOINT_PART * epochs, epochs - least)
+    count = min(config.joint_training.epochs, _whole(room / shares.joint))
+    if count < 1:
+        return config.replace(joint_training=None), epochs
+    joint = config.joint_training.replace(epochs=count)
+    return config.replace(joint_training=joint), epochs - count * shares.joint
 
 
 def _whole(epochs: float) -> int:

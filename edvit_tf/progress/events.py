@@ -11,6 +11,8 @@ Kinds of an event, and what a program finds in its facts:
 | fit | a fit begins | title, epochs, steps (an epoch), batch_size |
 | step | a step of it was made | title, done, total |
 | epoch | an epoch of it has ended | title, epoch, epochs, loss, accuracy, seconds |
+| trial | a search tries settings (--tune) | number, title, total (None), settings |
+| trial-end | they were tried | number, settings, state, accuracy, nll, seconds, best (or None) |
 | result | the run has ended well | what it came to |
 | error | it has not | exit_code (None of a fault that nobody expected) |
 """

@@ -49,7 +49,9 @@ class Live:
 
     def hear(self, event: Event) -> None:
         facts = event.facts
-        if event.kind == "stage":
+        if event.kind == "trial":
+            self.progress.console.print(event.text, markup=False)
+        if event.kind in ("stage", "trial"):
             self._begin(facts)
         elif event.kind == "fit" and self._task is not None:
             # A bar of its own for each fit of a stage; what it says stands in the bar, not above.
@@ -76,7 +78,7 @@ class Live:
         self._task = self.progress.add_task(shown, total=None, said="")
 
     def _end_of(self, event: Event) -> None:
-        if event.kind == "stage-end" and self._task is not None:
+        if event.kind in ("stage-end", "trial-end") and self._task is not None:
             self.progress.remove_task(self._task)
             self._task = None
 

@@ -98,17 +98,6 @@ def inherited_log() -> Path | None:
     return Path(given) if given else None
 
 
-def error_stream():
-    """Standard error as a started process may have it: the terminal's, not the log of native
-    libraries; None for what stands on file descriptor 2.
-    """
-    try:
-        sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):
-        return None
-    return sys.stderr
-
-
 def _opened(path: Path | None):
     """The file that takes it; None where it cannot be opened (the run needs it least of all)."""
     try:

@@ -187,6 +187,8 @@ class Fusion:
     average_calibration: Calibration | None = None
     kind: str = ""
     kinds_on_validation: dict[str, TriedFusion] | None = None  # by kind
+    reason: str = ""  # why this kind of them
+    left_out: dict[str, str] | None = None  # kinds that were not tried, and why
     seen: str = ""  # how the sub-models see the inputs, a key of the next
     seen_on_validation: dict[str, TriedFusion] | None = None
 

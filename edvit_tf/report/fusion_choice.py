@@ -13,11 +13,15 @@ def fusion_choice(results: Results) -> str:
     html += _tried("sub-models see inputs", fusion.seen_on_validation or {}, fusion.seen)
     if not html:
         return ""
-    return html + note(
-        f"Fused accuracy on validation {results.data.noun}s, as Keras models, before calibration. "
-        "Of kinds the smallest within 0.1 points of the best is taken, of those that are smaller "
-        "than a device's file; of ways of seeing the best."
+    why = fusion.reason or (
+        "the smallest within 0.1 points of the best, of those that are smaller than a device's file"
     )
+    said = [
+        f"Fused accuracy on validation {results.data.noun}s, as Keras models, before calibration.",
+        f"The kind is taken because: {why}. Of ways of seeing the best is.",
+        *(f"Not tried: {kind}, as {one}." for kind, one in (fusion.left_out or {}).items()),
+    ]
+    return html + note(" ".join(said))
 
 
 def _tried(what: str, tried: dict[str, TriedFusion], taken: str) -> str:

@@ -76,6 +76,7 @@ class Results:
     copies: Copies | None = None  # the single model's file under its views, beside every fleet
     disagreement: float | None = None  # of the members (`evaluation.disagreement`)
     members_samples: tuple[int, ...] = ()  # training samples that each sub-model got
+    tuning: dict[str, Any] | None = None  # of --tune: minutes, what was tried, what was taken
 
     @property
     def copies_beside(self) -> Copies | None:

@@ -42,6 +42,9 @@ def typed(kind: Any, value: Any, place: str) -> Any:
 
     # JSON writes 1.0 as 1 in other programs, and Python takes True as an int.
     if kind is float:
+        # what was no number: null since NaN is not JSON's; older files have NaN
+        if value is None:
+            return float("nan")
         _must_be(value, (int, float), "a number", place)
     elif isinstance(value, bool) and kind is not bool:
         raise ResultsError(f"{place} is {value}; it must be of type {kind.__name__}")

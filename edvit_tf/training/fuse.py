@@ -160,6 +160,7 @@ def fit_fusion(
     from edvit_tf.training.callbacks import callbacks_of
     from edvit_tf.training.finite import EndsAtNonFinite, check_weights
     from edvit_tf.training.optimizers import Schedule, optimizer
+    from edvit_tf.training.watched import Watched
 
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
@@ -199,6 +200,7 @@ def fit_fusion(
             callbacks=[
                 Schedule(config, total),
                 EndsAtNonFinite("fusion", config, "float32"),
+                Watched("fusion", config.epochs, steps, batch),
                 *callbacks_of("fusion"),
             ],
         )

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+import edvit_tf
 from edvit_tf.cli.main import main
 from edvit_tf.cli.progress_options import shown
+from edvit_tf.errors import DataError
 from edvit_tf.progress import tell
 from tests.support.commands import run_host
 
@@ -42,6 +44,24 @@ def test_an_error_is_the_last_event_and_a_run_that_is_refused_leaves_no_log(tmp_
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["event"] == "error" and last["exit_code"] == done.returncode != 0
     assert "error: " in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_an_error_before_the_run_is_an_event_as_well(tmp_path, capsys):
+    assert main(["train", str(tmp_path / "absent"), "--json"]) != 0
+    told = capsys.readouterr()
+    (event,) = [json.loads(line) for line in told.out.splitlines()]
+    assert event["event"] == "error" and event["exit_code"] == 4
+    assert "there is no such folder" in event["text"] and told.err.startswith("error: ")
+
+
+def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for given in (["train", ""], ["train", ".", "--base", ""], ["up", " "]):
+        with pytest.raises(SystemExit):
+            main(given)
+        assert "is no path; write . for the folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match="write . for the folder"):
+        edvit_tf.train("")
 
 
 @pytest.mark.parametrize("begun", [False, True])

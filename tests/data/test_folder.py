@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,13 +224,13 @@ def text_alone(folder):
     [
         (one_class, "has one class, 'cat'"),
         (no_class, "2 files and no class folders"),
-        (beside, "1 files lie beside the class folders of here, e.g. stray.png"),
+        (beside, "1 file lies beside the class folders of here, e.g. stray.png"),
         (nested, r"here/cat holds folders \(tabby\).*Move their files up"),
         (one_deeper, r"here/archive holds folders \(cat, dog\).*Give .*archive"),
         (empty_class, "here/wolf is empty"),
         (class_of_notes, "'wolf' in here holds no pictures"),
-        (class_of_one, "The class 'wolf' of here has 1 pictures in 1 groups; 3 groups"),
-        (class_of_copies, "The class 'wolf' of here has 5 pictures in 1 groups"),
+        (class_of_one, "The class 'wolf' of here has 1 picture in 1 group; 3 groups"),
+        (class_of_copies, "The class 'wolf' of here has 5 pictures in 1 group;"),
         (mostly_broken, "8 of 10 recordings of here cannot be read"),
         (mostly_torn_headers, "8 of 10 recordings of here cannot be read"),
         (alike, "'Cat' and 'cat', which nobody could tell apart"),
@@ -528,3 +529,23 @@ def test_the_same_folder_is_split_the_same_and_the_seed_changes_it(tmp_path):
 def test_a_stand_in_is_refused(tmp_path):
     with pytest.raises(DataError, match="there is no stand-in"):
         load(tmp_path, synthetic="fallback")
+
+
+@pytest.mark.parametrize("closed", ["", "cat"])
+def test_a_folder_that_may_be_listed_and_not_entered_is_told_as_that(tmp_path, monkeypatch, closed):
+    """Mode r--, which root would not notice."""
+    write_pictures(tmp_path / "here")
+    real, place = os.access, tmp_path / "here" / closed
+
+    def access(path, mode, **more):
+        return not (Path(path) == place and mode == os.X_OK) and real(path, mode, **more)
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(DataError, match="can be listed and not entered.*chmod u.x"):
+        survey(tmp_path / "here")
+
+
+def test_one_is_counted_as_one(tmp_path):
+    write_pictures(tmp_path / "here")
+    found = survey(tmp_path / "here")
+    assert found.counted(1) == "1 picture" and found.counted(0) == "0 pictures"

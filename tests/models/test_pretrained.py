@@ -442,14 +442,14 @@ def test_a_hub_name_is_fetched_once(tmp_path, capsys):
 
 def test_a_hub_name_that_gives_no_base_says_why_before_its_weights_are_fetched(tmp_path):
     with fake_hub(tmp_path / "cache") as hub:
-        hub.repos["someone/bert"] = Repo(
-            {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x" * 50_000}
+        hub.repos["someone/t5"] = Repo(
+            {"config.json": b'{"model_type": "t5"}', "model.safetensors": b"x" * 50_000}
         )
         hub.repos["someone/pickled"] = Repo(
             {"config.json": b'{"model_type": "vit"}', "pytorch_model.bin": b"x"}
         )
-        with pytest.raises(ConfigError, match="a model of type 'bert'; read are "):
-            find_base("someone/bert")
+        with pytest.raises(ConfigError, match="a model of type 't5'; read are "):
+            find_base("someone/t5")
         with pytest.raises(ConfigError, match="no weights as safetensors.*pytorch_model.bin, whi"):
             find_base("someone/pickled")
         with pytest.raises(ConfigError, match="the hub has no such repository.*config.json and"):

@@ -16,6 +16,8 @@ from edvit_tf.errors import HostExit, OutputError, TrainingError
 from edvit_tf.pipeline import fitting_process
 from edvit_tf.pipeline.fitting_process import fit_in_processes
 from edvit_tf.pipeline.store import open_stages
+from edvit_tf.progress import listening
+from edvit_tf.progress.screens import LogFile, Quiet
 from tests.support.commands import SMOKE, run_host
 from tests.support.forked import HOST, ROOT, Forked
 
@@ -94,6 +96,18 @@ def test_a_process_that_fails_ends_the_run_with_its_words(tmp_path, capfd):
     (tmp_path / "work" / "submodel-00.head").mkdir()
     (tmp_path / "work" / "submodel-00.head" / "stage.json").write_text(json.dumps({}))
     fit_in_processes(stages, 2, ["submodel-00.head"])  # nothing left: none is started
+
+
+def test_what_a_process_says_is_in_the_log_too(tmp_path, monkeypatch, capfd):
+    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {}}, overwrite=False)
+    said = "import sys; print('told'); print('WARNING: odd', file=sys.stderr); sys.exit(3)"
+    monkeypatch.setattr(fitting_process, "_command", lambda work: [sys.executable, "-c", said])
+    log = LogFile(tmp_path / "log")
+    with listening(log, Quiet()), pytest.raises(OutputError, match="ended with 3"):
+        fit_in_processes(stages, 1, ["submodel-00.head"])
+    words = log.path.read_text()
+    assert "WARNING: odd" in words and "told" in words
+    assert capfd.readouterr().err == "WARNING: odd\n"  # on the screen once
 
 
 def test_a_fit_that_went_astray_in_a_process_ends_the_run_as_one_of_its_own(tmp_path, monkeypatch):

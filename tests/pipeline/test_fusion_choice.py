@@ -1,6 +1,7 @@
 """A run that chooses its fusion, fitted on augmented copies of the training inputs too."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,14 +10,19 @@ from edvit_tf.config import TrainConfig
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.errors import ConfigError
 from edvit_tf.export.fusion import AS_GOOD, CHOSEN_FROM
+from edvit_tf.models.weights import get_weights, load_keras
+from edvit_tf.pipeline.fusion_choice import choose, left_out
 from edvit_tf.training.batches import Varied
 from tests.support.commands import run_host
 
 RECIPE = """
+import sys
 from edvit_tf.cli.recipe import main
 from tests.support import fleet_recipe
 fit = fleet_recipe.SMOKE["stage_training"].replace(augment="shift")
 smoke = {**fleet_recipe.SMOKE, "stage_training": fit}
+if "joint" in sys.argv[-1]:
+    smoke |= {"fusion": "auto", "joint_training": fit, "fusion_lambda": 0.05}
 small = fleet_recipe.small
 raise SystemExit(main("x", small["CONFIG"], smoke=smoke, paper=small["PAPER"]))
 """
@@ -47,6 +53,63 @@ def test_the_smallest_fusion_that_is_as_good_as_the_best_is_in_the_bundle(tmp_pa
     once, *copies = np.split(features, 3)
     assert all(not np.allclose(once, copy) for copy in copies)
     assert not np.allclose(*copies)
+
+
+def test_a_joint_training_is_one_to_choose_from_where_the_run_has_one(tmp_path):
+    out = tmp_path / "with joint"
+    options = ("--smoke", "--synthetic", "--fusion", "auto", "--out", out)
+    done = run_host("-c", RECIPE, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    told = json.loads((out / "results.json").read_text())["fusion"]
+    kinds = told["kinds_on_validation"]
+    assert set(kinds) == {*CHOSEN_FROM, "joint"} and told["left_out"] == {}
+    best = max(one["accuracy"] for one in kinds.values())
+    assert kinds[told["kind"]]["accuracy"] >= best - AS_GOOD - 1e-9 and told["reason"]
+    assert told["joint"]["samples"] > 0 and ", joint " in done.stdout
+    assert "joint" in (out / "report.html").read_text()
+    # what is deployed is what was chosen: the frozen members', or those that were trained together
+    work = out.with_name("with joint.work")
+    frozen = np.load(work / "submodel-00.group" / "weights.npz")["head.kernel"]
+    together = np.load(work / "joint" / "submodel-00.npz")["head.kernel"]
+    assert (frozen != together).any()
+    deployed = get_weights(load_keras(out / "submodel-00.keras"))["head.kernel"]
+    np.testing.assert_array_equal(deployed, together if told["kind"] == "joint" else frozen)
+
+
+def choice(kind, right, joint=False):
+    """`choose` for sub-models of a megabyte and kinds of growing size."""
+    run = SimpleNamespace(kind=kind, sub_models=[SimpleNamespace(size_bytes=1 << 20)])
+    sizes = {name: SimpleNamespace(size_bytes=i) for i, name in enumerate(right)}
+    return choose(run, sizes, {name: np.array(named) for name, named in right.items()})
+
+
+def test_members_of_all_classes_are_averaged_unless_another_gains_more_than_chance():
+    half = [True, False] * 20
+    luck = [True] * 3 + half[3:]
+    lead = [True] * 16 + half[16:]
+    assert choice("copies", {"linear": luck, "average": half})[0] == "average"
+    kind, reason = choice("copies", {"linear": lead, "average": half})
+    assert kind == "linear" and "+20.0 points over the average" in reason
+    assert choice("copies", {"linear": half, "average": half})[0] == "average"
+    # a class split has no such standard
+    assert choice("classes", {"average": half, "linear": luck})[0] == "linear"
+
+
+@pytest.mark.parametrize(
+    "kind, words", [("copies", "copies of one model"), ("joint", "trained together already")]
+)
+def test_why_joint_is_not_tried_is_said(kind, words):
+    config = SimpleNamespace(fusion="auto", training_budget=None, joint_training=None)
+    run = SimpleNamespace(kind=kind, config=config, tries_joint=False)
+    assert words in left_out(run)["joint"]
+    assert left_out(SimpleNamespace(config=config, tries_joint=True)) == {}
+    split = SimpleNamespace(kind="classes", config=config, tries_joint=False)
+    assert left_out(split) == {}
+    config.training_budget = "4e"
+    assert "budget of 4e has no epoch for it" in left_out(split)["joint"]
+    config.joint_training = TrainConfig(1)
+    assert "more bytes than a device's file" in left_out(split)["joint"]
 
 
 @pytest.mark.parametrize("augment", ["shift_flip", "mask"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -105,12 +106,30 @@ def test_a_bundle_is_evaluated_on_its_folder_as_its_run_was(trained):
 def test_another_folder_is_evaluated_whole_however_small(trained, tmp_path):
     folder, place, _ = trained
     for c, name in enumerate(("bell", "drum roll")):
-        write_wav(tmp_path / name / "new.wav", tone(8000, 0.12 + 0.4 * c), 8000)
+        write_wav(tmp_path / name / "new.wav", tone(8000, 0.125 + 0.4 * c), 8000)
     found = edvit_tf.Bundle(place).evaluate(tmp_path, "all")
     assert found["accuracy"]["recordings"] == 2
     # of its own folder the test split alone is left
     own = edvit_tf.Bundle(place).evaluate(folder, "all")
     assert own["accuracy"]["recordings"] == 2 and "10 recordings that it was trained" in own["note"]
+
+
+def test_what_was_learnt_is_known_under_another_name(trained, tmp_path):
+    folder, place, _ = trained
+    for file in folder.glob("*/*.wav"):
+        other = tmp_path / file.parent.name / f"renamed {file.name}"
+        other.parent.mkdir(exist_ok=True)
+        shutil.copy(file, other)
+    found = edvit_tf.Bundle(place).evaluate(tmp_path, "all")
+    assert found["accuracy"]["recordings"] == 2 and "10 recordings that it was" in found["note"]
+
+
+def test_a_card_says_what_was_measured(trained):
+    _, place, _ = trained
+    results = json.loads((place / "results.json").read_text())
+    head = (place / "README.md").read_text().split("---\n")[1]
+    assert f"value: {results['fusion']['tflite']['recording']:.4g}" in head.replace(".0\n", "\n")
+    assert 'name: "my sounds"' in head and 'pipeline_tag: "audio-classification"' in head
 
 
 def test_train_from_python_goes_on_where_the_command_ended(trained, small, capsys):

@@ -85,3 +85,12 @@ def test_a_shared_model_of_every_width_is_paid_for(epochs):
     found = divided(RUN, epochs, 3, 1, shares).config
     spent = found.stage_training.epochs * 0.8 + found.shared_training.epochs * 1.6
     assert epochs - 1.6 < spent <= epochs + 1e-6
+
+
+@pytest.mark.parametrize("epochs, joint", [(32, 4), (20, 2), (6, None)])
+def test_a_joint_training_to_choose_from_has_a_quarter_of_the_budget(epochs, joint):
+    config = RUN.replace(fusion="auto", joint_training=TrainConfig(9))
+    found = divided(config, epochs, 3, 1, Shares(1.5, 1.0, 2.0)).config
+    assert (found.joint_training and found.joint_training.epochs) == joint
+    spent = found.shared_training.epochs + 1.5 * found.stage_training.epochs
+    assert epochs - 1 <= spent + 2.0 * (joint or 0) <= epochs

@@ -4,14 +4,16 @@ the place.
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from edvit_tf.checked import digest
 from edvit_tf.device.errors import BundleError
-from edvit_tf.report.entries import Milliseconds
+from edvit_tf.report.entries import Calibration, Milliseconds
 from edvit_tf.report.results import read_results, recomputed_key, results_from_dict
+from edvit_tf.report.typed import typed
 from tests.support.made_figures import copies_figures, figures
 
 
@@ -95,3 +97,9 @@ def test_the_key_can_be_recomputed_from_what_a_bundle_was_made_from(tmp_path):
     results = figures()[1] | {"key": digest(description)}
     read = read_results(stored(tmp_path, results))
     assert read.key == recomputed_key(tmp_path)
+
+
+def test_what_was_no_number_may_be_null_or_nan():
+    for no_number in (None, float("nan")):
+        read = typed(Calibration, {"ece": 0.1, "nll": no_number}, "calibration")
+        assert read.ece == 0.1 and math.isnan(read.nll)
