@@ -11,13 +11,8 @@ import numpy as np
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
-<<<<<<< HEAD
-from edvit_tf.evaluation.evaluate import SPLITS
-from edvit_tf.models import ModelConfig, load_base, preset
-=======
 from edvit_tf.evaluation.evaluate import LEARNT, SPLITS
-from edvit_tf.models import ModelConfig, architecture, preset
->>>>>>> ce83d4c (edvit train --tune MINUTES searches settings; small things that were told wrongly)
+from edvit_tf.models import ModelConfig, load_base, preset
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
@@ -52,19 +47,18 @@ class StartOfBase:
     is_fitted: bool
 
 
-def start_of_base(run: Run, given: Path | None, decibels: bool) -> StartOfBase:
-    """Drawn weights, or those of a `given` base; `decibels`: inputs are log-mel maps."""
+def start_of_base(run: Run, dataset, given: Path | None) -> StartOfBase:
+    """Drawn weights, or those of a `given` base."""
     from edvit_tf.models.weights import initial_weights
 
-    train = Split(run.stages, "train")
     data = run.stages.result("data")
-    labels = data["description"]["labels"]
-    widths = base_config(run.config, train.x.shape[1:], len(labels), data["mean"], data["std"])
+    widths = base_config(run.config, dataset, data["mean"], data["std"])
     if given is None:
         weights = initial_weights(widths, stage_seed(run.config, "base"))
         return StartOfBase(widths, weights, (), True)
 
-    loaded = architecture(widths).load_base(given, widths, tuple(labels), decibels=decibels)
+    decibels = not dataset.spec.is_picture
+    loaded = load_base(given, widths, run.labels, decibels, dataset.input_files)
     return StartOfBase(loaded.config, loaded.weights, tuple(loaded.notes), loaded.new_head)
 
 
@@ -74,28 +68,9 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
     """
     from edvit_tf.models.weights import from_weights
 
-<<<<<<< HEAD
-    train = Split(run.stages, "train")
-    data = run.stages.result("data")
-    widths = base_config(run.config, dataset, data["mean"], data["std"])
-
-    notes = []
-    history = {}
-    if given is None:
-        weights = initial_weights(widths, stage_seed(run.config, "base"))
-    else:
-        decibels = not dataset.spec.is_picture
-        loaded = load_base(given, widths, run.labels, decibels, dataset.input_files)
-        widths = loaded.config
-        weights = loaded.weights
-        notes = list(loaded.notes)
-        for note in notes:
-            tell(f"base: {note}")
-=======
-    start = start_of_base(run, given, decibels=not dataset.spec.is_picture)
+    start = start_of_base(run, dataset, given)
     for note in start.notes:
         tell(f"base: {note}")
->>>>>>> ce83d4c (edvit train --tune MINUTES searches settings; small things that were told wrongly)
 
     weights, history = start.weights, {}
     # A base that brings its head is taken as it is.

@@ -108,7 +108,7 @@ class _Search:
         run = Run(stages, self.config)
         stages.run("data", lambda folder: store_inputs(run, folder, self._dataset))
         begun = _clock()
-        start = start_of_base(run, self._given, not self._dataset.spec.is_picture)
+        start = start_of_base(run, self._dataset, self._given)
         if not start.is_fitted:
             raise ConfigError(
                 f"--tune searches settings of the base's fit, and {self._given} is taken as it is. "
