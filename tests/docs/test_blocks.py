@@ -36,6 +36,8 @@ def folder(tmp_path, tiny_bundle, tiny_mel_bundle) -> Path:
     shutil.copytree(tiny_mel_bundle, tmp_path / "exports" / "gtzan")
     shutil.copytree(tiny_bundle, tmp_path / "exports" / "cloth")
     (tmp_path / "home").mkdir()
+    devices = "".join(f'[[device]]\nname = "pi-{n}"\nmemory = "90 MB"\n' for n in range(5))
+    (tmp_path / "devices.toml").write_text(devices)
     with wave.open(str(tmp_path / "track.wav"), "wb") as track:
         track.setparams((1, 2, 16_000, 0, "NONE", ""))
         track.writeframes(bytes(2 * 16_000))
@@ -43,9 +45,12 @@ def folder(tmp_path, tiny_bundle, tiny_mel_bundle) -> Path:
 
 
 @pytest.mark.parametrize("page", AT_ONCE, ids=name)
-def test_the_blocks_of_a_page_run(page, folder):
+def test_the_blocks_of_a_page_run(page, folder, request):
     if page.name == "three_processes.md":  # begins where the page before it ends
         run(blocks(page.with_name("own_pictures.md"))[0], folder)
+    if page.name == "at_a_glance.md":  # looks at a bundle that a run made
+        shutil.rmtree(folder / "exports" / "gtzan")
+        shutil.copytree(request.getfixturevalue("smoke_bundle"), folder / "exports" / "gtzan")
     run_all([block for block in blocks(page) if block.is_run and not block.is_slow], folder)
 
 
