@@ -13,8 +13,13 @@ from edvit_tf.progress import tell
 
 CARD = "README.md"
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 # of a bundle, and not in its manifest
-BESIDE = ("run.json", "report.html", "predictions.npz")
+BESIDE = ("run.json", REPORT, "predictions.npz")
+# Wrong answers as pictures or sounds of whoever trained it, and how the report shows them: these
+# are not the hub's.
+MISTAKES = "mistakes.json"
+SHOWN = b'class="mistakes"'
 MADE_BY_HUB = (".gitattributes",)
 
 
@@ -29,6 +34,12 @@ def push(folder: str | Path, repo: str, *, private: bool = False, overwrite: boo
     bundle = open_bundle(folder)
     files = {name: verified_path(bundle, name) for name in bundle.files}
     beside = [bundle.path / name for name in BESIDE if (bundle.path / name).is_file()]
+    if _shows_own_data(bundle):
+        tell(
+            f"hub: {REPORT} shows pictures or sounds of yours and is not sent. To send it without "
+            f"them, delete {MISTAKES} and say edvit report {bundle.path}"
+        )
+        beside = [file for file in beside if file.name != REPORT]
     files |= {file.name: file for file in (bundle.path / MANIFEST, *beside)}
     size = sum(file.stat().st_size for file in files.values())
 
@@ -52,6 +63,14 @@ def push(folder: str | Path, repo: str, *, private: bool = False, overwrite: boo
             parent_commit=there.sha,
         )
     return str(address)
+
+
+def _shows_own_data(bundle: Bundle) -> bool:
+    """Whether the report has pictures or sounds of the data in it."""
+    report = bundle.path / REPORT
+    if not report.is_file():
+        return False
+    return (bundle.path / MISTAKES).is_file() or SHOWN in report.read_bytes()
 
 
 def _operations(bundle: Bundle, files: dict[str, Path], old: set[str]) -> list:

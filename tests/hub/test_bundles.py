@@ -129,6 +129,18 @@ def test_what_is_there_is_not_replaced_unasked(hub, bundle, tmp_path):
     assert len(hub.asked) == asked and (tmp_path / "full" / "mine").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_report_with_data_of_ones_own_is_not_sent(hub, bundle, tmp_path, capsys, kept):
+    mine = shutil.copytree(bundle, tmp_path / "mine")
+    (mine / "report.html").write_text('<ul class="mistakes"><li>a child</li></ul>')
+    if kept:
+        (mine / "report.html").write_text("<p>made before</p>")
+        (mine / "mistakes.json").write_text("{}")
+    push(mine, NAME)
+    assert not {"report.html", "mistakes.json"} & set(hub.repos[NAME].files)
+    assert "shows pictures or sounds of yours and is not sent" in capsys.readouterr().out
+
+
 def test_a_damaged_bundle_is_not_sent(hub, bundle, tmp_path):
     shutil.copytree(bundle, tmp_path / "damaged")
     (tmp_path / "damaged" / "labels.txt").write_text("other")
