@@ -103,6 +103,12 @@ def test_every_page_that_is_named_is_there():
     assert missing == set()
 
 
+def test_every_recipe_has_its_data_s_layout():
+    page = (ROOT / "docs" / "howto" / "recipes.md").read_text("utf-8")
+    recipes = [recipe.name for recipe in (ROOT / "recipes").glob("*.py")]
+    assert [name for name in recipes if f"| `recipes/{name}` |" not in page] == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
 
