@@ -2,7 +2,7 @@
 
 run             the order of the stages
 stage, member   what a stage is and what it reads; what is cut and fitted
-store           finished stages on disk
+store           finished stages on disk; work_folder: whose they are, and one process at a time
 description     what a run is made from: its key
 checks          what ends a run
 inputs, steps   the data; the base, its answers, the plan; the features and the bundle

@@ -16,7 +16,8 @@ from edvit_tf.errors import ConfigError, OutputError
 from edvit_tf.pipeline.member import single_kept
 from edvit_tf.pipeline.results import machine
 from edvit_tf.pipeline.stage import BUDGET, Run
-from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.work_folder import stored_record
 from edvit_tf.planning.fleets import splits_classes
 from edvit_tf.planning.plan import Plan
 

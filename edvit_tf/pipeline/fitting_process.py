@@ -24,7 +24,8 @@ from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run
-from edvit_tf.pipeline.store import Stages, stored_record
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.work_folder import stored_record
 from edvit_tf.progress import listening, tell
 from edvit_tf.progress.noise import inherited_log, native_log
 

@@ -14,7 +14,7 @@ from edvit_tf.config import RunConfig
 from edvit_tf.data import Dataset, load_survey
 from edvit_tf.data.folder import Survey, survey
 from edvit_tf.errors import DataError, OutputError
-from edvit_tf.pipeline.store import TUNE
+from edvit_tf.pipeline.work_folder import TUNE
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,8 @@ from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
 from edvit_tf.export.bundle import add_file
 from edvit_tf.hub.card import with_head
 from edvit_tf.pipeline.measure import whole_bundle
-from edvit_tf.pipeline.store import (
-    RECORD,
-    RESULT,
-    Stages,
-    reason,
-    replaced,
-    stored_record,
-    write_record,
-)
+from edvit_tf.pipeline.store import RESULT, Stages, reason
+from edvit_tf.pipeline.work_folder import RECORD, replaced, stored_record, write_record
 from edvit_tf.progress import tell, warn
 from edvit_tf.report.page import write_report
 

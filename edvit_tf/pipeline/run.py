@@ -37,7 +37,7 @@ from edvit_tf.pipeline.outside import digest_of, fitting_share, outside, read_we
 from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, publish
 from edvit_tf.pipeline.results import results_of
 from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
-from edvit_tf.pipeline.store import lock, may_replace, open_stages
+from edvit_tf.pipeline.work_folder import lock, may_replace, open_stages
 from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.progress import tell
 from edvit_tf.report.planned_fleet import one_model_said

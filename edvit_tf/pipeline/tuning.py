@@ -24,7 +24,7 @@ from edvit_tf.pipeline.description import READ_BY_BEGINNING, describe
 from edvit_tf.pipeline.inputs import Split, store_inputs
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.steps import fit_base, start_of_base
-from edvit_tf.pipeline.store import TUNE, Stages, lock, stage_seed
+from edvit_tf.pipeline.store import Stages, stage_seed
 from edvit_tf.pipeline.trials import (
     DONE,
     FAILED,
@@ -36,6 +36,7 @@ from edvit_tf.pipeline.trials import (
     open_trials,
     worth,
 )
+from edvit_tf.pipeline.work_folder import TUNE, lock
 from edvit_tf.progress import tell
 from edvit_tf.training.calibrate import calibration_figures
 

@@ -13,7 +13,8 @@ from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.measure import whole_bundle
 from edvit_tf.pipeline.publish import publish
 from edvit_tf.pipeline.stage import Run, Stage
-from edvit_tf.pipeline.store import Stages, open_stages
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.work_folder import open_stages
 from tests.support.commands import SMOKE, run_host
 
 ADVICE = r"stage {name} of .* is damaged: .*Delete the folder .*/{name} and start the same command"

@@ -15,7 +15,7 @@ from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import HostExit, OutputError, TrainingError
 from edvit_tf.pipeline import fitting_process
 from edvit_tf.pipeline.fitting_process import fit_in_processes
-from edvit_tf.pipeline.store import open_stages
+from edvit_tf.pipeline.work_folder import open_stages
 from edvit_tf.progress import listening
 from edvit_tf.progress.screens import LogFile, Quiet
 from tests.support.commands import SMOKE, run_host

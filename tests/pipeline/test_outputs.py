@@ -17,7 +17,8 @@ from edvit_tf.cli.values import user_path
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline import publish as publishing
 from edvit_tf.pipeline.publish import check_replaceable, is_taken, publish
-from edvit_tf.pipeline.store import Stages, lock, may_replace, open_stages
+from edvit_tf.pipeline.store import Stages
+from edvit_tf.pipeline.work_folder import lock, may_replace, open_stages
 from tests.support.commands import SMOKE, run_host
 from tests.support.small_recipe import CONFIG
 

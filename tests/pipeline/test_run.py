@@ -17,7 +17,7 @@ from edvit_tf.device.model.bundle import open_bundle, sha256
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.checks import preflight
-from edvit_tf.pipeline.store import lock, open_stages
+from edvit_tf.pipeline.work_folder import lock, open_stages
 from tests.support.commands import SMOKE, run_host
 from tests.support.forked import HOST, ROOT, Forked
 
