@@ -84,6 +84,17 @@ def points(change: float, count: int) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+class Link(str):
+    """A text of a table that leads to `href`."""
+
+    href: str
+
+    def __new__(cls, text: str, href: str) -> "Link":
+        made = super().__new__(cls, text)
+        made.href = href
+        return made
+
+
 def table(
     head: Sequence[str],
     rows: Sequence[Sequence],
@@ -104,7 +115,10 @@ def table(
                 kinds.append("t")
             if i == wrap:
                 kinds.append("w")
-            made.append(f'<{tag} class="{" ".join(kinds)}">{escape(str(value))}</{tag}>')
+            shown = escape(str(value))
+            if isinstance(value, Link):
+                shown = f'<a href="{escape(value.href)}">{shown}</a>'
+            made.append(f'<{tag} class="{" ".join(kinds)}">{shown}</{tag}>')
         return "".join(made)
 
     body = []

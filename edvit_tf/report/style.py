@@ -50,6 +50,7 @@ grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
 background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
 .mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
 .mistakes ul{padding-left:1.1rem}
+.paste{user-select:all;white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
 details.part>summary{padding:.55rem 0}
 details.part>summary h2{display:inline;border:0;margin:0;padding:0;font-size:1.05rem}
@@ -97,6 +98,7 @@ grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
 background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
 .mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
 .mistakes ul{padding-left:1.1rem}
+.paste{user-select:all;white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
 details.part>summary{padding:.55rem 0}
 details.part>summary h2{display:inline;border:0;margin:0;padding:0;font-size:1.05rem}

@@ -2,20 +2,24 @@
 devices N.
 """
 
+from base64 import b64encode
 from collections import Counter
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.report.compared import SHORT, compare, compared
 from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE
-from edvit_tf.report.figures import mib, note, number, panels, percent, points, table
+from edvit_tf.report.figures import Link, note, panels, percent, points, table
 from edvit_tf.report.results import read_results
 from edvit_tf.report.said import p_said
 from edvit_tf.report.style import page_end, page_head
 from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
+from edvit_tf.report.sweep_csv import FILE, sweep_csv
+from edvit_tf.report.units import macs, milliseconds, size
 
 COLUMNS = (
     "N",
@@ -33,12 +37,12 @@ COLUMNS = (
     "fleet less\nsingle",
     "the fleet\nis",
     "exact\nMcNemar",
-    "device\nMiB",
-    "all files\nMiB",
-    "single\nMiB",
-    "M MACs a\ndevice",
-    "ms, device\nand fusion",
-    "single\nms",
+    "bytes a\ndevice",
+    "all\nfiles",
+    "single\nbytes",
+    "MACs a\ndevice",
+    "device\nand fusion",
+    "single\ntime",
     "one lost,\nmean",
     "worst",
 )
@@ -105,7 +109,10 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
         banner = '<p class="banner" role="alert">SYNTHETIC DATA: these accuracies mean nothing.</p>'
 
     head, *body = _grid(rows)
-    figures = table(head, body, text=(1,))
+    for cells, row in zip(body, rows, strict=True):
+        cells.append(Link("report", f"{quote(row['bundle'])}/report.html"))
+    figures = table([*head, "of the run"], body, text=(1,))
+    encoded = b64encode(sweep_csv(rows).encode()).decode()
     seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
     machine = escape(first["machine"])
 
@@ -114,8 +121,11 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 {_MEASURED.format(seen=seen, machine=machine)}
 <section><h2>Against the number of devices{_and_budget(rows)}</h2>{panels(charts)}</section>
 <section><h2>Figures</h2>{figures}
-{_seeds(rows)}{note(_spread(rows))}</section>
-<section><h2>Command</h2><pre>{escape(command)}</pre></section>
+{_seeds(rows)}{note(_spread(rows))}
+<p><a download="{FILE}" href="data:text/csv;base64,{encoded}">{FILE}</a>: every figure of every
+run, for a spreadsheet; the same file lies beside this page.</p></section>
+<section><h2>Command</h2><p class="soft">A click marks all of it.</p>
+<pre class="paste" tabindex="0">{escape(command)}</pre></section>
 {page_end()}"""
 
 
@@ -211,13 +221,13 @@ def _cells(row: dict) -> list:
         known = key in models
         shares.append(percent(models[key]["accuracy"], count) if known else "-")
 
-    gain = state = p_value = single_mib = single_ms = "-"
+    gain = state = p_value = single_bytes = single_ms = "-"
     if single:
         against = row["comparisons"]["single"]
         gain = points(against["difference"], count)
         state = against["state"]
         p_value = p_said(against["p_value"])
-        single_mib = mib(single["device_bytes"])
+        single_bytes = size(single["device_bytes"])
         single_ms = _milliseconds(single)
 
     mean = worst = "-"
@@ -234,10 +244,10 @@ def _cells(row: dict) -> list:
         gain,
         state,
         p_value,
-        mib(fused["device_bytes"]),
-        mib(fused["total_bytes"]),
-        single_mib,
-        number(fused["device_macs"] / 1e6),
+        size(fused["device_bytes"]),
+        size(fused["total_bytes"]),
+        single_bytes,
+        macs(fused["device_macs"]),
         _milliseconds(fused),
         single_ms,
         mean,
@@ -247,7 +257,7 @@ def _cells(row: dict) -> list:
 
 def _milliseconds(model: dict) -> str:
     """Of one answer; "-" where no file ran."""
-    return "-" if model["median"] is None else number(model["median"])
+    return "-" if model["median"] is None else milliseconds(model["median"])
 
 
 def _spread(rows: list[dict]) -> str:

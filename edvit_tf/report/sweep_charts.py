@@ -18,9 +18,9 @@ def sweep_charts(rows: list[dict]) -> list[str]:
 
 
 _TIMES_AND_BYTES = (
-    ("Latency: slowest device and fusion, ms", "median", 1),
-    ("Memory: files on the fullest device, MiB", "device_bytes", 2**20),
-    ("Memory: files of all devices, MiB", "total_bytes", 2**20),
+    ("Time: slowest device and fusion, ms", "median", 1),
+    ("Files on the fullest device, MB", "device_bytes", 1e6),
+    ("Files of all devices, MB", "total_bytes", 1e6),
 )
 
 

@@ -7,6 +7,7 @@ refused as always: the same sweep, started again, goes on where it was stopped.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from pathlib import Path
 from edvit_tf.checked import finite_json
 from edvit_tf.errors import OutputError
 from edvit_tf.report.sweep import sweep_page, sweep_row
+from edvit_tf.report.sweep_csv import FILE as SWEEP_CSV
+from edvit_tf.report.sweep_csv import sweep_csv
 
 
 def sweep(
@@ -32,7 +35,7 @@ def sweep(
     """Runs `recipe` for every seed, number of devices, way to group classes and training budget
     (none given of the last two: the recipe's own), `options` being the rest of its command line;
     returns the rows (see `edvit_tf.report.sweep.sweep_row`), which are stored in `out`/sweep.json
-    with `out`/report.html.
+    and sweep.csv with `out`/report.html.
 
     The first run of a seed reads the data, trains or loads the base and takes its answers; the
     others take all that from it. Of those `jobs` go on at once, with as many threads each as leaves
@@ -67,9 +70,10 @@ def sweep(
             for seed in seeds:
                 rows.append(sweep_row(out / _Run(seed, count, *way).name))
 
-    command = _command(recipe, devices, seeds, strategies, budgets, options)
+    command = _command(recipe, out, devices, seeds, strategies, budgets, options)
     title = f"{recipe.stem}: a sweep over the number of devices"
     (out / "sweep.json").write_text(json.dumps(finite_json(rows), indent=1), encoding="utf-8")
+    (out / SWEEP_CSV).write_text(sweep_csv(rows), encoding="utf-8")
     (out / "report.html").write_text(sweep_page(title, rows, command), encoding="utf-8")
     return rows
 
@@ -140,21 +144,20 @@ def _start(
 
 def _command(
     recipe: Path,
+    out: Path,
     devices: Sequence[int],
     seeds: Sequence[int],
     strategies: Sequence[str],
     budgets: Sequence[str],
     options: Sequence[str],
 ) -> str:
-    """What was typed, without the folders of this machine."""
-    words = ["edvit sweep", str(recipe), "--devices", ",".join(map(str, devices))]
-    words += ["--seeds", ",".join(map(str, seeds))]
+    """The command that makes this sweep, or goes on with it, to be pasted into a shell."""
+    words = ["edvit", "sweep", str(recipe), "--devices", ",".join(map(str, devices))]
+    words += ["--seeds", ",".join(map(str, seeds)), "--out", str(out)]
     if strategies:
         words += ["--strategies", ",".join(strategies)]
     if budgets:
         words += ["--budgets", ",".join(budgets)]
     if options:
-        words.append("--")
-        for option in options:
-            words.append(Path(option).name if os.sep in option else option)
-    return " ".join(words)
+        words += ["--", *options]
+    return shlex.join(words)

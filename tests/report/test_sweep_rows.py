@@ -2,12 +2,16 @@
 accuracies.
 """
 
+import base64
+import csv
+import io
 import json
 import re
 from pathlib import Path
 
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
 from edvit_tf.report.sweep import sweep_page, sweep_row, sweep_text
+from edvit_tf.report.sweep_csv import sweep_csv
 from tests.support.made_figures import figures
 
 
@@ -83,7 +87,7 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
     assert "N = 3, the fleet left to the run, against the training budget" in html
     assert "fleet, fused, epochs = 4: 50</title>" in html
     assert "fleet, fused, epochs = 16: 75</title>" in html
-    memory = "Memory: files on the fullest device, MiB, groups:"
+    memory = "Files on the fullest device, MB, groups:"
     assert f"{memory} copies" in html and f"{memory} joint" in html
 
     # one budget has no curve, and rows of older versions have none
@@ -94,8 +98,28 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
 def test_a_column_that_no_run_fills_is_left_out(tmp_path):
     rows = [row_of(tmp_path / str(seed), seed, (20, 4)) for seed in (0, 1)]
     for text in (sweep_text(rows), sweep_page("x", rows, "y").replace("\n", " ")):
-        assert "fleet, or groups" in text and "single MiB" in text and "exact McNemar" in text
+        assert "fleet, or groups" in text and "single bytes" in text and "exact McNemar" in text
         for title in ("training budget", "copies, views", "not distilled", "of all files' size"):
             assert title not in text
     # one run that has it is enough
     assert "training budget" in sweep_text([rows[0] | {"budget": "4e"}, rows[1]])
+
+
+def test_the_page_links_each_run_and_carries_its_figures_as_csv(tmp_path):
+    rows = [row_of(tmp_path / f"seed <{seed}>", seed, (20, 4)) for seed in (0, 1)]
+    html = sweep_page("x", rows, "edvit sweep 'a b.py' --seeds 0,1")
+    assert html.count('<a href="seed%20%3C') == 2 and "%3C1%3E/report.html" in html
+    assert ">edvit sweep &#x27;a b.py&#x27; --seeds 0,1</pre>" in html
+    encoded = re.search(r'download="sweep.csv" href="data:text/csv;base64,([^"]*)"', html)[1]
+    text = base64.b64decode(encoded).decode()
+    assert text == sweep_csv(rows)
+
+    read = list(csv.DictReader(io.StringIO(text)))
+    assert [line["bundle"] for line in read] == ["seed <0>", "seed <1>"]
+    assert float(read[1]["fused_accuracy"]) == 0.65 and read[1]["single_device_bytes"] == "41000"
+    assert float(read[0]["fused_less_single_difference"]) == 0.08
+    assert read[0]["fused_less_single_state"] == "better" and read[0]["budget"] == ""
+    # a run without one of the models has nothing in its columns
+    del rows[0]["models"]["single"], rows[0]["comparisons"]["single"]
+    first, second = csv.DictReader(io.StringIO(sweep_csv(rows)))
+    assert first["single_accuracy"] == "" != second["single_accuracy"]

@@ -4,12 +4,14 @@ stop.
 
 import json
 import re
+import shlex
 import subprocess
 
 import pytest
 
 from edvit_tf.report.curves import curves, ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
+from edvit_tf.report.sweep_csv import sweep_csv
 from edvit_tf.study import sweep as sweeping
 from tests.support.commands import SMOKE, run_host
 
@@ -38,7 +40,17 @@ def test_every_row_is_what_its_bundle_stores(swept):
         assert (first / stage).samefile(second / stage)  # made once
     assert "[teacher] taken from" in (out / f"{rows[1]['bundle']}.log").read_text()
     html = (out / "report.html").read_text()
-    assert "SYNTHETIC" in html and html.count("<svg") == 4 and str(out) not in html
+    assert "SYNTHETIC" in html and html.count("<svg") == 4
+    # pasted into a shell it makes the same sweep
+    command = re.search(r'<pre class="paste"[^>]*>(.*?)</pre>', html)[1]
+    assert shlex.split(command)[:5] == ["edvit", "sweep", SMOKE[0], "--devices", "1,2"]
+    assert shlex.split(command)[5:] == [
+        *("--seeds", "0", "--out", str(out), "--", "--smoke", "--synthetic")
+    ]
+    for row in rows:
+        link = f"{row['bundle']}/report.html"
+        assert f'<a href="{link}">report</a>' in html and (out / link).is_file()
+    assert (out / "sweep.csv").read_text() == sweep_csv(rows)
     for tag in ("table", "svg", "section", "tr", "td", "text"):
         assert len(re.findall(rf"<{tag}[\s>]", html)) == html.count(f"</{tag}>"), tag
 
@@ -114,6 +126,7 @@ def test_a_budget_is_an_option_of_the_recipe_and_part_of_the_name(tmp_path, monk
 
     monkeypatch.setattr(sweeping.subprocess, "run", start)
     monkeypatch.setattr(sweeping, "sweep_row", lambda folder: {"bundle": folder.name})
+    monkeypatch.setattr(sweeping, "sweep_csv", lambda rows: "")
     monkeypatch.setattr(sweeping, "sweep_page", lambda title, rows, command: command)
     recipe = tmp_path / "r.py"
     recipe.touch()
