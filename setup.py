@@ -91,6 +91,12 @@ BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missi
     "torch>=2.6,<3",  # eager, the baseline of papers
 ]
 
+BROWSER = [
+    # opens the pages in Chromium for their tests. The pages themselves carry no library: charts are
+    # SVG, and columns sort by 1.5 KB of our own script (plotly.js would be 4.8 MB a page)
+    "playwright>=1.50",
+]
+
 setup(
     name="edvit-tf",
     version=VERSION,
@@ -117,6 +123,7 @@ setup(
         "test": TEST,
         "reference": REFERENCE,
         "docs": DOCS,
+        "browser": BROWSER,
         "bench": BENCH,
     },
     entry_points={"console_scripts": ["edvit = edvit_tf.cli.main:main"]},

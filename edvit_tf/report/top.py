@@ -16,12 +16,13 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Line(NamedTuple):
-    """One line: its heading, the figure that is set large, what that is, and a word for the colour
-    of its mark.
+    """One line: its heading, the figure that is set large, the sentence that a reader in a hurry
+    needs, what stands behind it, and a word for the colour of its mark.
     """
 
     name: str
     figure: str
+    gist: str
     said: str
     state: str = ""
 
@@ -33,7 +34,7 @@ def top(results: Results, rows: list[Compared]) -> str:
         kind = f' class="{line.state}"' if line.state else ""
         drawn.append(
             f"<li{kind}><b><small>{escape(line.name)}</small> {_shown(line.figure)}</b> "
-            f"<span>{_shown(line.said)}</span></li>"
+            f"<span><strong>{_shown(line.gist)}</strong> {_shown(line.said)}</span></li>"
         )
     return f'<ol class="top">{"".join(drawn)}</ol>'
 
@@ -48,21 +49,21 @@ def _accuracy(results: Results, by: dict[str, Compared]) -> Line:
     fused = by["fused"].accuracy
     count = fused.recordings
     low, high = wilson(fused.recording, count)
-    said = (
-        f"of {count:,} test {results.data.noun}s are named right "
-        f"({percent(low, count)[:-2]} to {percent(high, count)})."
-    )
 
     # Without a single model the base is what a reader compares with.
-    other, name = by.get("single"), "One model on one device"
+    other, name = by.get("single"), "one model on one device"
     if other is None:
-        other, name = by["base"], "The unsplit base"
+        other, name = by["base"], "the unsplit base"
     found = compare(results, other)
-    said += (
-        f" {name}: {percent(other.accuracy.recording, count)}. The fleet has "
-        f"{points(found.difference, count)} points ({_interval(found)}): {found.state}."
+    gist = (
+        f"{points(found.difference, count)} points against {name} "
+        f"({percent(other.accuracy.recording, count)}): {found.state}."
     )
-    return Line("Accuracy", percent(fused.recording, count), said, found.state.split()[0])
+    said = (
+        f"{_interval(found)}. Of {count:,} test {results.data.noun}s the fleet names "
+        f"{percent(low, count)[:-2]} to {percent(high, count)} right."
+    )
+    return Line("Accuracy", percent(fused.recording, count), gist, said, found.state.split()[0])
 
 
 def _device(results: Results, by: dict[str, Compared]) -> Line:
@@ -76,11 +77,13 @@ def _device(results: Results, by: dict[str, Compared]) -> Line:
     elif fused.times is not None:
         spread = f" (95 % within {milliseconds(fused.times.p95)})"
 
-    said = f"is what a device holds, and the time of an answer{spread}, without network."
-    for key, name in (("single", "One model"), ("base", "The unsplit base")):
+    others = []
+    for key, name in (("single", "one model"), ("base", "the unsplit base")):
         if key in by:
-            said += f" {name}: {size(by[key].device_bytes)}, {_time(by[key])}."
-    return Line("A device", figure, said)
+            others.append(f"{name} {size(by[key].device_bytes)}, {_time(by[key])}")
+    gist = f"{'; '.join(others)}."
+    said = f"Files on the fullest device, and the time of an answer{spread}, without network."
+    return Line("A device", figure, gist[0].upper() + gist[1:], said)
 
 
 def _time(row: Compared) -> str:
@@ -94,12 +97,8 @@ def _lost(results: Results) -> Line:
         what = "sub-model"
         found = [(one.name, one.paired, one.tflite) for one in results.missing_one]
     if not found:
-        return Line(
-            "A lost device",
-            "No answer",
-            "when the one device is lost: it holds all there is.",
-            "worse",
-        )
+        gist = "The one device holds all there is."
+        return Line("A lost device", "No answer", gist, "", "worse")
 
     fused = results.fusion.tflite
     count = fused.recordings
@@ -112,13 +111,11 @@ def _lost(results: Results) -> Line:
 
     worst, name, paired = min(changes, key=lambda change: change[:2])
     mean = sum(change[0] for change in changes) / len(changes)
-    said = (
-        f"is what one lost {what} changes, the mean of {counted(len(changes), what)}. The worst, "
-        f"{name}: {points(worst, count)} ({_interval(paired)})."
-    )
+    gist = f"At worst {points(worst, count)} points, without {name}."
+    said = f"{_interval(paired)}; the figure is the mean of {counted(len(changes), what)}."
     if "single" in results.rivals and len(changes) > 1:
         said += " With one model on each device a lost one changes nothing."
-    return Line(f"A lost {what}", f"{points(mean, count)} points", said)
+    return Line(f"A lost {what}", f"{points(mean, count)} points", gist, said)
 
 
 def _shown(text: str) -> str:

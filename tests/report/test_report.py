@@ -152,7 +152,7 @@ def test_the_verdict_is_by_recording_and_has_three_states(tmp_path, counts, firs
 
     text = text_of(written(tmp_path, manifest, results))
     state = {12: "better", 0: "worse", 20: "cannot be told apart"}[more]
-    assert "One model on one device: 60.0 %. The fleet has" in text and f"): {state}." in text
+    assert f"points against one model on one device (60.0 %): {state}." in text
     assert f"one model of a device&#x27;s size {more} {fewer}" in text
     assert f"fused less single: {100 * (more - fewer) / 200:+.1f} points" in results_table(
         results_from_dict(results)

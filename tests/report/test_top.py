@@ -21,14 +21,15 @@ def test_three_lines_say_accuracy_cost_and_loss_each_with_its_interval():
     manifest, results = figures(0.7, 0.6)
     right, cost, lost = lines_of(manifest, results)
     assert right.figure == "70.0 %" and right.state == "better"
-    assert "(63.3 to 75.9 %)" in right.said
-    assert (
-        "One model on one device: 60.0 %. The fleet has +10.0 points (95 % interval" in right.said
-    )
+    assert right.gist == "+10.0 points against one model on one device (60.0 %): better."
+    assert right.said.startswith("95 % interval +0.") and "63.3 to 75.9 % right" in right.said
     assert cost.figure == "40 KB, 0.60 ms" and "(95 % within 1.2 ms)" in cost.said
-    assert "One model: 41 KB, 0.60 ms. The unsplit base: 160 KB, 2.0 ms." in cost.said
-    assert lost.figure == "\u221230.0 points" and "one lost sub-model changes" in lost.said
-    assert "submodel-00: \u221230.0 (95 % interval \u221238.8 to \u221220.4)" in lost.said
+    assert cost.gist == "One model 41 KB, 0.60 ms; the unsplit base 160 KB, 2.0 ms."
+    assert lost.name == "A lost sub-model" and lost.figure == "\u221230.0 points"
+    assert lost.gist == "At worst \u221230.0 points, without submodel-00."
+    assert lost.said.startswith(
+        "95 % interval \u221238.8 to \u221220.4; the figure is the mean of 2"
+    )
 
 
 def test_a_device_is_lost_where_the_run_measured_devices_and_the_worst_is_named():
@@ -40,14 +41,15 @@ def test_a_device_is_lost_where_the_run_measured_devices_and_the_worst_is_named(
     ]
     lost = lines_of(manifest, results)[2]
     assert lost.figure == "\u22125.0 points" and "the mean of 2 devices" in lost.said
-    assert "pi-0: \u221210.0 (95 % interval \u221215.0 to \u22124.0)" in lost.said
+    assert lost.gist == "At worst \u221210.0 points, without pi-0."
+    assert "95 % interval \u221215.0 to \u22124.0" in lost.said
     assert "With one model on each device a lost one changes nothing" in lost.said
 
 
 def test_without_a_single_model_the_base_is_compared_and_one_device_has_no_other():
     right, cost, lost = lines_of(*figures(0.7, count=1))
-    assert "The unsplit base: 80.0 %" in right.said and right.state == "worse"
-    assert "One model" not in cost.said and lost.figure == "No answer"
+    assert "against the unsplit base (80.0 %)" in right.gist and right.state == "worse"
+    assert "ne model" not in cost.gist and lost.figure == "No answer"
 
 
 @pytest.mark.parametrize("share", [math.nan, math.inf])
