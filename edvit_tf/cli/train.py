@@ -129,12 +129,14 @@ def _train(args) -> int:
             )
             config = changed(ready.config.replace(num_devices=NUM_DEVICES), OPTIONS, args)
             out = out_of(args, config)
+        ready = dataclasses.replace(ready, config=config)
         with shown(args, None if args.dry_run else log_of(out)):
             tell(f"{prepared_table(ready)}\n")
             if args.dry_run:
+                if args.tune is not None:
+                    tell(f"tune: {args.tune:g} minutes of search would come first\n")
                 dry_run(config, ready.dataset, ready.base.source)
             else:
-                ready = dataclasses.replace(ready, config=config)
                 config, told = tuned(ready, out, args.tune, args.overwrite)
                 run_and_tell(args, config, ready.dataset, out, ready.base.source, told)
     except KeyboardInterrupt:

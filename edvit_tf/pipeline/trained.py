@@ -146,11 +146,12 @@ def train(
     chosen = _devices(devices)
     ready = prepare(folder, base=str(base), kind=kind, group_by=group_by, mirror=mirror, seed=seed)
     config = ready.config.replace(**chosen).replace(**settings)
+    ready = dataclasses.replace(ready, config=config)
     tell(prepared_table(ready))
 
     place = Path(out) if out is not None else Path("exports") / config.name
     with reaching_fits(callbacks):
-        config, told = tuned(dataclasses.replace(ready, config=config), place, tune, overwrite)
+        config, told = tuned(ready, place, tune, overwrite)
         run(
             config,
             ready.dataset,

@@ -205,6 +205,18 @@ def test_what_is_no_whole_bundle_leaves_nothing(hub, bundle, tmp_path):
     refused(hub, tmp_path, "labels.txt is not what the manifest says", fetched=bundle_names(bundle))
 
 
+def test_a_download_that_breaks_off_leaves_nothing(hub, bundle, tmp_path, monkeypatch):
+    from huggingface_hub import file_download
+
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)  # between its tries
+    push(bundle, NAME)
+    hub.asked.clear()
+    hub.repos[NAME].cut.add("fusion.tflite")
+    refused(hub, tmp_path, "the hub at .* did not answer", fetched=bundle_names(bundle))
+    hub.repos[NAME].cut.clear()
+    assert pull(NAME, tmp_path / "out" / "birds").is_dir()
+
+
 def bundle_names(bundle):
     return {*(path.name for path in bundle.iterdir()), *BESIDE}
 

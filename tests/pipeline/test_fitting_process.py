@@ -128,7 +128,7 @@ def test_a_number_of_processes_that_is_none_is_refused(jobs):
 
 
 def test_a_process_whose_words_nobody_takes_ends(monkeypatch):
-    def nobody(text):
+    def nobody(text, kind):
         raise BrokenPipeError
 
     monkeypatch.setattr(fitting_process, "tell", nobody)
@@ -140,7 +140,7 @@ def test_a_process_whose_words_nobody_takes_ends(monkeypatch):
         encoding="utf-8",
     )
     try:
-        fitting_process._pass_on(process)
+        fitting_process._pass_on(process.stdout, "note")
         assert process.wait(120) != 0
     finally:
         process.kill()

@@ -31,6 +31,16 @@ def finished(smoke_bundle, tmp_path) -> tuple[Stages, dict]:
     return Stages(work, key), json.loads((smoke_bundle / "results.json").read_text())
 
 
+def test_what_is_no_number_is_null_in_results_json(finished, tmp_path):
+    stages, results = finished
+    results["fusion"]["calibration"]["nll"] = float("nan")
+    publish(stages, tmp_path / "mnist", results | {"this_process_seconds": float("inf")})
+    text = (tmp_path / "mnist" / "results.json").read_text()
+    stored = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON's
+    assert stored["fusion"]["calibration"]["nll"] is None and stored["this_process_seconds"] is None
+    assert (tmp_path / "mnist" / "report.html").is_file()
+
+
 # What stands at --out
 
 

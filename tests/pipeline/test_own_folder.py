@@ -53,7 +53,8 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, reaching_fits(lambda title: [Ended(title)]):
         small.__wrapped__(patch)
         given = ["train", str(folder), "--base", "scratch", "--devices", "2"]
-        assert main([*given, "--out", str(root / "bundle")]) == 0
+        # a search whose time is over within its first trial: the run is that of the table
+        assert main([*given, "--out", str(root / "bundle"), "--tune", "0.0001"]) == 0
     return folder, root / "bundle", titles
 
 
@@ -70,9 +71,20 @@ def test_a_run_of_a_folder_has_the_folders_name(trained):
     )
 
 
+def test_a_search_that_found_nothing_in_time_says_so_and_the_run_goes_on(trained):
+    _, place, _ = trained
+    tuning = json.loads((place / "results.json").read_text())["tuning"]
+    (tried,) = tuning["trials"]
+    assert tuning["taken"] is None and tried["state"] == "late" and tried["number"] == 0
+    assert tuning["settings"] == {} and tried["settings"]["augment"] == "mask"
+    log = place.with_name("bundle.log").read_text()
+    assert "tune: trial 0 (0.0 of 0.0001 minutes): the table" in log
+    assert "no trial has ended in 0.0001 minutes" in log
+
+
 def test_callbacks_reach_every_keras_fit(trained):
     _, _, titles = trained
-    assert titles == ["base", "single.residual", "single.attention", "single.ffn"]
+    assert titles == ["base", "base", "single.residual", "single.attention", "single.ffn"]
     assert callbacks_of("base") == []  # and none behind it
 
 

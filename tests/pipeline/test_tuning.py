@@ -63,6 +63,8 @@ def test_the_table_is_tried_first_and_what_follows_hangs_on_the_trials_alone():
     second = asked(some)
     assert second != table_of(RUN) and asked(some) == second
     assert asked([*some, trial(1, 0.6, settings=second)]) != second
+    odd = [trial(0, None, FAILED), trial(1, 0.5, PRUNED), *some * 4, trial(6, 0.1, LATE)]
+    assert asked(odd) == asked(odd[:-1]) != second
 
 
 def test_the_best_has_more_right_and_of_equals_less_likelihood_lost():

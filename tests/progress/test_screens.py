@@ -82,3 +82,18 @@ def test_a_terminal_shows_what_is_at_work_and_keeps_what_has_ended():
         shown.append(list(live.progress.tasks))
     assert shown == [["  2/? the base [1]"], [(7, 10)], []]
     assert "[base] 3.2 s [1]" in file.getvalue()
+
+
+def test_a_trial_of_a_search_has_its_words_and_a_bar():
+    file = io.StringIO()
+    live = Live(Console(file=file, force_terminal=True, width=100, color_system=None))
+    with live.shown(), listening(live):
+        facts = {"title": "settings, searched", "total": None, "settings": {}}
+        tell("tune: trial 3: rate 1e-3", "trial", number=3, **facts)
+        assert [task.description for task in live.progress.tasks] == ["  3/? settings, searched"]
+        tell("base", "fit", title="base", epochs=2, steps=5, batch_size=16)
+        assert [task.total for task in live.progress.tasks] == [10]
+        tell("tune: trial 3: 91.0 %", "trial-end", number=3)
+        assert list(live.progress.tasks) == []
+    said = file.getvalue()
+    assert said.count("tune: trial 3: rate 1e-3") == 1 and "tune: trial 3: 91.0 %" in said

@@ -329,12 +329,16 @@ def test_fusions_that_were_tried_are_shown_with_the_one_that_was_taken(tmp_path)
             "tower": {"accuracy": 0.9012, "nll": 0.31, "size_bytes": 20480},
             "linear": {"accuracy": 0.9008, "nll": 0.32, "size_bytes": 1024},
         },
+        "reason": "it is small",
+        "left_out": {"joint": "the budget has no epoch for it"},
         "seen": "own",
         "seen_on_validation": {"as it is": {"accuracy": 0.88, "nll": 0.4}},
     }
     text = text_of(written(tmp_path, manifest, results))
     assert "tower 90.12 % 0.310 20.5 KB linear 90.08 % 0.320 1.02 KB taken" in text
     assert "sub-models see inputs" not in text  # there was no choice
+    assert "taken because: it is small" in text
+    assert "Not tried: joint, as the budget has no epoch for it." in text
     results["fusion"]["seen_on_validation"]["own"] = {"accuracy": 0.9, "nll": 0.3}
     text = text_of(written(tmp_path, manifest, results))
     assert "as it is 88.00 % 0.400 - own 90.00 % 0.300 - taken" in text

@@ -27,6 +27,7 @@ class Repo:
     config: dict = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)  # name -> size, in the place of the true one
     served: dict[str, bytes] = field(default_factory=dict)  # name -> other content than is listed
+    cut: set[str] = field(default_factory=set)  # names that are sent in half, then nothing
     commits: int = 0
 
     @property
@@ -136,6 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._missing("EntryNotFound")
         content = repo.served.get(name, repo.files[name])
         headers = {"X-Repo-Commit": repo.sha, "ETag": f'"{blob_id(content)}"'}
+        if name in repo.cut and self.command == "GET":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+            return None
         return self._answer(200, headers=headers, content=content)
 
     def do_PUT(self) -> None:
