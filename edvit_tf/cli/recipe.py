@@ -219,7 +219,7 @@ def _run(args, config: RunConfig, out: Path) -> int:
         image_size=config.data.image_size,
         seed=config.seed,
         synthetic=_use_of_synthetic(args, config),
-        **config.data.options,
+        **(config.data.options | vocabulary_of(config.data.name, args.base)),
     )
 
     if dataset.synthetic and not args.dry_run:
@@ -231,6 +231,19 @@ def _run(args, config: RunConfig, out: Path) -> int:
         return 0
     run_and_tell(args, config, dataset, out, args.base)
     return 0
+
+
+def vocabulary_of(name: str, base: str | Path | None) -> dict[str, str]:
+    """The option of a data set of texts that a base decides: its numbers are of the base's
+    vocabulary. A path of this machine, so it is no part of the configuration; a bundle has its own.
+    """
+    from edvit_tf.data.catalogue import has_vocabulary
+    from edvit_tf.models.sources import find_base, vocabulary_beside
+
+    if base is None or not has_vocabulary(name):
+        return {}
+    path = vocabulary_beside(find_base(base))
+    return {} if path is None else {"vocabulary": str(path)}
 
 
 def run_and_tell(

@@ -102,6 +102,13 @@ def load(
     return data
 
 
+def has_vocabulary(name: str) -> bool:
+    """Whether a data set is of texts, whose pieces an option decides; DataError as `load`."""
+    if name not in NAMES:
+        return False
+    return "vocabulary" in importlib.import_module(f".{name}", __package__).OPTIONS
+
+
 def load_survey(found, *, image_size: tuple[int, int], seed: int = 0, **options: Any) -> Dataset:
     """`load("folder", ...)` of a folder that was surveyed already (edvit_tf.data.folder.Survey)."""
     from . import folder

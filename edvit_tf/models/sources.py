@@ -104,6 +104,15 @@ def find_base(source: str | Path) -> Path:
     )
 
 
+def vocabulary_beside(path: Path) -> Path | None:
+    """The vocab.txt of a checkpoint folder, or that a run of ours left beside its base.keras; None
+    where there is none.
+    """
+    folder = path if path.is_dir() else path.parent
+    file = folder / "vocab.txt"
+    return file if file.is_file() else None
+
+
 def _refuse_own(folder: Path) -> None:
     """ConfigError for a folder that a run of ours has made: its base is one file in it, or beside
     it.

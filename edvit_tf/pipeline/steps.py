@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.config import RunConfig
+from edvit_tf.device.model.text import VOCABULARY
 from edvit_tf.device.model.view import View
 from edvit_tf.evaluation.accuracy import accuracy
 from edvit_tf.evaluation.evaluate import LEARNT, SPLITS
@@ -80,6 +81,9 @@ def base(run: Run, folder: Path, dataset, given: Path | None) -> dict:
 
     np.savez(folder / "weights.npz", **weights)
     from_weights(start.widths, weights, name="base").save(folder / "base.keras")
+    if dataset.spec.is_text:
+        # what its numbers mean, for a run that starts from it
+        (folder / VOCABULARY).write_bytes(dataset.input_files[VOCABULARY])
     return {"config": start.widths.to_dict(), "history": history, "notes": list(start.notes)}
 
 

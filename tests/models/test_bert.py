@@ -357,3 +357,21 @@ def _compare(folder: Path, x: np.ndarray, transformers, torch) -> None:
     given = {name: tf.constant(value) for name, value in base.weights.items()}
     found = functions.features(config, given, tf.constant(x)).numpy()
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_a_base_of_ours_is_of_the_vocabulary_that_lies_beside_it(tmp_path):
+    from edvit_tf.models.sources import vocabulary_beside
+
+    path = tmp_path / "base.keras"
+    from_weights(CONFIG, WEIGHTS).save(path)
+    assert vocabulary_beside(path) is None
+    assert load_base(path, CONFIG, files={"vocab.txt": VOCABULARY}).config == CONFIG
+
+    (tmp_path / "vocab.txt").write_bytes(VOCABULARY)
+    assert vocabulary_beside(path) == vocabulary_beside(tmp_path) == tmp_path / "vocab.txt"
+    base = load_base(path, CONFIG, files={"vocab.txt": VOCABULARY})
+    np.testing.assert_array_equal(base.weights["head.bias"], WEIGHTS["head.bias"])
+    with pytest.raises(ConfigError, match="were read by another vocabulary"):
+        load_base(path, CONFIG, files={"vocab.txt": VOCABULARY.replace(b"w9", b"v9")})
+    with pytest.raises(ConfigError, match="has vocab_size 30; the data need 31"):
+        load_base(path, CONFIG.replace(vocab_size=31))

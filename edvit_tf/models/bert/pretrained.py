@@ -47,6 +47,7 @@ def load_base(
     """
     path = find_base(source)
     if path.is_file():
+        _check_own_vocabulary(path, files)
         return _load_keras(path, expected)
 
     base, known = read_checkpoint(path)
@@ -78,6 +79,16 @@ def load_base(
     weights["head.bias"] = np.zeros(config.num_classes, np.float32)
     notes.append(f"new head of {config.num_classes} classes")
     return Base(config, weights, new_head=True, notes=tuple(notes))
+
+
+def _check_own_vocabulary(path: Path, files: Mapping | None) -> None:
+    """ConfigError where the run that made a base.keras read its texts by another vocabulary."""
+    beside = path.with_name(VOCABULARY)
+    if files and beside.is_file() and beside.read_bytes() != files[VOCABULARY]:
+        raise ConfigError(
+            f"--base {path} was trained on texts that were read by another vocabulary, {beside}. "
+            "Give the data that one (option vocabulary), or another base."
+        )
 
 
 def read_checkpoint(folder: Path) -> tuple[Base, Vocabulary]:
