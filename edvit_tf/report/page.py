@@ -31,7 +31,7 @@ from edvit_tf.report.parity import parity
 from edvit_tf.report.results import Results, read_results
 from edvit_tf.report.settings import settings
 from edvit_tf.report.stages import stages
-from edvit_tf.report.style import page_end, page_head
+from edvit_tf.report.style import finished, page_end, page_head
 from edvit_tf.report.sub_models import sub_models
 from edvit_tf.report.top import top
 from edvit_tf.report.trade import trade
@@ -84,14 +84,14 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     body += "</section>"
     links += '<a href="#tables">Tables</a>'
 
-    return f"""{page_head(title)}
+    return finished(f"""{page_head(title)}
 {_BANNER if data.synthetic else ""}<h1>{escape(title)}</h1>
 <p class="soft">{escape(facts)}</p>
 {_lead(advised)}
 {top(results, rows)}
 {_why(advised, results)}
 <nav>{links}</nav>
-{body}{page_end()}"""
+{body}{page_end()}""")
 
 
 _BANNER = (

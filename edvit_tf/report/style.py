@@ -124,3 +124,14 @@ def page_head(title: str) -> str:
 def page_end() -> str:
     """The end of the document, with its script."""
     return f"</main><script>{SCRIPT}</script></body></html>\n"
+
+
+# Marks that turn the order of the text after them: in a label they would make another one of it.
+_TURNING = dict.fromkeys(
+    (*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}"
+)
+
+
+def finished(html: str) -> str:
+    """The page as it is written: no name in it changes how the text beside it reads."""
+    return html.translate(_TURNING)

@@ -16,7 +16,7 @@ from edvit_tf.report.entries import BETTER, LEVEL, WORSE
 from edvit_tf.report.figures import Link, note, panels, percent, points, table
 from edvit_tf.report.results import read_results
 from edvit_tf.report.said import p_said
-from edvit_tf.report.style import page_end, page_head
+from edvit_tf.report.style import finished, page_end, page_head
 from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
 from edvit_tf.report.sweep_csv import FILE, sweep_csv
 from edvit_tf.report.units import macs, milliseconds, size
@@ -110,13 +110,13 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 
     head, *body = _grid(rows)
     for cells, row in zip(body, rows, strict=True):
-        cells.append(Link("report", f"{quote(row['bundle'])}/report.html"))
-    figures = table([*head, "of the run"], body, text=(1,))
+        cells.insert(0, Link("report", f"{quote(row['bundle'])}/report.html"))
+    figures = table(["of the\nrun", *head], body, text=(0, 2))
     encoded = b64encode(sweep_csv(rows).encode()).decode()
     seen = f"{escape(first['data'])}, {first['recordings']} test {escape(first['noun'])}s"
     machine = escape(first["machine"])
 
-    return f"""{page_head(title)}{banner}
+    return finished(f"""{page_head(title)}{banner}
 <h1>{escape(title)}</h1>
 {_MEASURED.format(seen=seen, machine=machine)}
 <section><h2>Against the number of devices{_and_budget(rows)}</h2>{panels(charts)}</section>
@@ -126,7 +126,7 @@ def sweep_page(title: str, rows: list[dict], command: str) -> str:
 run, for a spreadsheet; the same file lies beside this page.</p></section>
 <section><h2>Command</h2><p class="soft">A click marks all of it.</p>
 <pre class="paste" tabindex="0">{escape(command)}</pre></section>
-{page_end()}"""
+{page_end()}""")
 
 
 def _and_budget(rows: list[dict]) -> str:

@@ -87,7 +87,7 @@ def _devices(names: Sequence[str]) -> str:
 def _strip(labels: Sequence[str], known: Sequence[str]) -> str:
     """A square for each class, in rows; those that are known are full."""
     own = set(known)
-    columns = min(len(labels), 10 if len(labels) <= 30 else 30)
+    columns = min(len(labels), 10 if len(labels) <= 30 else 20 if len(labels) <= 100 else 30)
     rows = -(-len(labels) // columns)
 
     # one path for all squares of a kind: hundreds of classes stay a few kilobytes

@@ -85,10 +85,11 @@ def test_the_banner_stands_if_and_only_if_the_data_are_synthetic(tmp_path, synth
 def test_labels_and_names_are_escaped(tmp_path):
     labels = ["<b>bold</b>", "a&b", "\"quoted\" 'label' <script>x</script> of some length", "plain"]
     manifest, results = figures(labels=labels)
-    manifest["name"] = "<i>run</i>"
+    manifest["name"] = "<i>run</i> \N{RIGHT-TO-LEFT OVERRIDE}nur"
     results["data"] |= {"source": "<u>", "skipped_files": ["<s>.wav"], "notes": ["<em>"]}
     html = written(tmp_path, manifest, results)
     assert not re.search(r"<(b>bold|i>|u>|s>|em>|script>x)", html)
+    assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in html  # what follows it would be read backwards
     assert "&lt;b&gt;bold&lt;/b&gt;" in html and "a&amp;b" in html and "&lt;s&gt;.wav" in html
 
 
