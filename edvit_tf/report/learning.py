@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from edvit_tf.report.compared import SHORT
+from edvit_tf.report.compared import SHORT, counted
 from edvit_tf.report.curves import ticks
 from edvit_tf.report.entries import History, Step
 from edvit_tf.report.figures import note, panels
@@ -40,7 +40,7 @@ def learning(results: Results) -> str:
     rest = [chart for charts in drawn[OPEN:] for chart in charts]
     html = panels(shown, "small")
     if rest:
-        more = f"<summary>{len(drawn) - OPEN} more models</summary>"
+        more = f"<summary>{counted(len(drawn) - OPEN, 'more model')}</summary>"
         html += f"<details>{more}{panels(rest, 'small')}</details>"
     return html + note(
         "By epoch, on the training data as they were augmented, so an accuracy may stay below that "
@@ -96,7 +96,7 @@ def _chart(name: str, what: str, fits: Sequence[Fit]) -> str:
     marks = ticks(min(known), max(known), 4)
     low, high = marks[0], max(marks[-1], marks[0] + 1e-9)
 
-    def x(epoch: int) -> float:
+    def x(epoch: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (epoch + 0.5) / total
 
     def y(value: float) -> float:
@@ -114,7 +114,7 @@ def _chart(name: str, what: str, fits: Sequence[Fit]) -> str:
     start = 0
     for stage, values in curves:
         if start:
-            parts.append(f'<path class="cut" d="M{x(start) - 2:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
+            parts.append(f'<path class="cut" d="M{x(start - 0.5):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
         parts += _curve(stage, values, start, x, y, colour)
         start += len(values)
     parts.append(
@@ -144,13 +144,14 @@ def _curve(stage: str, values: Sequence[float | None], start: int, x, y, colour:
     parts = []
     for piece in pieces:
         if len(piece) == 1:  # a line of one point is not seen
-            piece = [piece[0], piece[0]]
-        if piece:
+            across, down = piece[0].split()
+            parts.append(f'<circle cx="{across}" cy="{down}" r="3" fill="var(--{colour})"/>')
+        elif piece:
             parts.append(
                 f'<path d="M{"L".join(piece)}" style="fill:none;stroke:var(--{colour});'
                 'stroke-width:2;stroke-linecap:round"/>'
             )
-    middle = x(start) + (x(start + len(values)) - x(start)) / 2
+    middle = x(start + (len(values) - 1) / 2)
     parts.append(
         f'<text class="dim" x="{middle:.1f}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle" '
         f'style="font-size:10px">{escape(stage)}</text>'

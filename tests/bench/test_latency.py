@@ -127,7 +127,7 @@ def test_figures_are_stored_and_shown_in_the_report(smoke_bundle, tmp_path, caps
         2,
     }
     page = (copy / "report.html").read_text()
-    assert "Latency beside other runtimes" in page and "median ms, 2 threads" in page
+    assert "Latency beside other runtimes" in page and "median time, 2 threads" in page
     assert main(["audit", str(copy), "--json"]) == 0  # the manifest's files are as they were
     assert main(["bench", "latency", "--store"]) == 3
     assert "Name a bundle" in capsys.readouterr().err

@@ -150,6 +150,18 @@ def test_curves_that_went_astray_or_were_not_stored_break_nothing():
     assert "base: training accuracy" in html and "base: training loss" not in html
 
 
+def test_fits_of_one_epoch_are_dots_apart_from_the_cuts_between_them():
+    results = with_curves(figures()[1])
+    for i in (1, 3):
+        results["single"]["stages"][i]["history"] |= {"loss": [1.0 + i], "accuracy": [0.5]}
+    html = curves_of(results)[1]
+    chart = html[html.index("single model: training loss") :].split("</figure>")[0]
+    dots = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', chart)]
+    cut = float(re.search(r'class="cut" d="M([\d.]+)', chart)[1])
+    names = [float(x) for x in re.findall(r'x="([\d.]+)" y="133" text-anchor="middle"', chart)]
+    assert len(dots) == 2 and dots == names and cut == pytest.approx(sum(dots) / 2)
+
+
 def test_results_that_lack_what_came_later_leave_their_pictures_out(tmp_path):
     manifest, results = figures()
     for key in ("losses", "training_macs"):
