@@ -272,6 +272,17 @@ def fusions_of(config: RunConfig, plan: Plan, num_classes: int) -> dict[str, Fus
     return {kind: fusion_of(config, plan, num_classes, kind) for kind in kinds}
 
 
+def has_joint(config: RunConfig, plan: Plan, num_classes: int) -> bool:
+    """Whether a class split and its fusion are trained on together: because that was asked for, or
+    as one of those to choose from, where its MLP is no more than a device can hold.
+    """
+    if config.joint_training is None:
+        return False
+    tower = fusion_of(config, plan, num_classes, "joint")
+    smallest = min(sub.size_bytes for sub in plan.sub_models)
+    return config.fusion != AUTO or tower.size_bytes < smallest
+
+
 def chosen_kind(fusions: Mapping[str, Fusion], accuracy: Mapping[str, float], most: int) -> str:
     """The smallest that is within AS_GOOD of the best, by accuracy on validation data (0..1).
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edvit_tf.config import RunConfig, TrainConfig
-from edvit_tf.export.fusion import fusion_of, fusions_of
+from edvit_tf.export.fusion import fusion_of, fusions_of, has_joint
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import GROUP, HEAD, TOTAL, Member, single_kept
 from edvit_tf.planning.fleets import splits_classes
@@ -172,7 +172,7 @@ class Budget:
         tried = fusions_of(self.config, self.plan, self.base.num_classes).values()
         ways = 2 if self.config.views == "auto" and self.config.fusion != "joint" else 1
         macs = sum(3 * ways * seen * one.macs for one in tried if one.is_fitted)
-        if joint is not None:
+        if joint is not None and has_joint(self.config, self.plan, self.base.num_classes):
             through = joint.epochs * _filled(len(self.labels), joint)
             macs += sum(training_macs(sub.config, joint, through) for sub in self.plan.sub_models)
             tower = fusion_of(self.config, self.plan, self.base.num_classes, "joint")

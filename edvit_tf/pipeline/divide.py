@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edvit_tf.config import RunConfig
+from edvit_tf.config import RunConfig, TrainConfig
 from edvit_tf.export.fusion import AUTO
 from edvit_tf.models import architecture
 from edvit_tf.pipeline.budget import Budget
@@ -43,20 +43,29 @@ def divide(run: Run, folder: Path) -> dict:
     else:
         members = len(planned_fleet(run.config, run.base, run.split).sub_models)
     cuts = len(architecture(run.base).CUTS)
-    found = divided(run.config, epochs, cuts, members, shares)
+    # what is not to be trained has no part of it
+    joint = run.config.joint_training
+    if run.config.fusion == AUTO and not run.may_try_joint:
+        joint = None
+    found = divided(run.config.replace(joint_training=joint), epochs, cuts, members, shares)
+    config = found.config
+    if joint is None:  # a run says why it tries none
+        config = config.replace(joint_training=run.config.joint_training)
 
-    tell(f"budget: {asked} is {epochs:.3g} epochs of the one model{_joint_said(run, found.config)}")
+    tell(
+        f"budget: {asked} is {epochs:.3g} epochs of the one model{_joint_said(run, config, joint)}"
+    )
     return {
-        "config": found.config.to_dict(),
+        "config": config.to_dict(),
         "epochs": epochs,
         "epoch_seconds": seconds,
         "member_epochs": found.member_epochs,
     }
 
 
-def _joint_said(run: Run, divided: RunConfig) -> str:
+def _joint_said(run: Run, divided: RunConfig, joint: TrainConfig | None) -> str:
     """What is left for a joint training as one of the ways of fusing to choose from."""
-    if not run.splits_classes or run.config.fusion != AUTO or run.config.joint_training is None:
+    if run.config.fusion != AUTO or joint is None:
         return ""
     if divided.joint_training is None:
         return (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.view import AS_IT_IS, View, view_from_dict
-from edvit_tf.export.fusion import AUTO, Fusion, fusion_of, fusions_of
+from edvit_tf.export.fusion import AUTO, Fusion, fusion_of, fusions_of, has_joint
 from edvit_tf.models import ModelConfig, config_from_dict
 from edvit_tf.pipeline.member import (
     SINGLE,
@@ -220,14 +220,14 @@ class Run:
 
     @cached_property
     def tries_joint(self) -> bool:
-        """Whether sub-models and fusion are trained on together at the end: because that was asked
-        for, or as one of those to choose from, where its MLP is no more than a device can hold.
-        """
-        if self.kind != "classes" or self.config.joint_training is None:
-            return False
-        tower = fusion_of(self.config, self.plan, self.base.num_classes, "joint")
-        smallest = min(member.size_bytes for member in self.plan.sub_models)
-        return self.config.fusion != AUTO or tower.size_bytes < smallest
+        """Whether sub-models and fusion are trained on together at the end (`has_joint`)."""
+        return self.kind == "classes" and self.may_try_joint
+
+    @property
+    def may_try_joint(self) -> bool:
+        """The same as far as it is known once there is a plan."""
+        classes = self.base.num_classes
+        return self.splits_classes and has_joint(self.config, self.split, classes)
 
     @property
     def is_joint(self) -> bool:

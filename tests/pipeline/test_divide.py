@@ -15,6 +15,7 @@ from edvit_tf.pipeline.fleets import _chosen
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.planning.plan import plan_groups
+from edvit_tf.planning.training_budget import divided
 
 BASE = ViTConfig((16, 16, 1), 8, 1, 24, 2, 12, 48, 4)
 FIT = TrainConfig(1)
@@ -99,3 +100,37 @@ def test_a_class_split_of_two_widths_keeps_to_its_budget(tmp_path, monkeypatch):
     fits = run.config.stage_training.epochs, run.config.shared_training.epochs
     assert 1 < shares.shared < 2
     assert 11 - shares.shared < fits[0] * shares.own + fits[1] * shares.shared <= 12
+
+
+@pytest.mark.parametrize("share, epochs", [(0.01, 3), (100.0, None)])
+def test_a_joint_training_has_a_part_where_its_mlp_fits_a_device(
+    tmp_path, monkeypatch, capsys, share, epochs
+):
+    """A quarter of 24 epochs is three of two sub-models together; what is not tried has none."""
+    labels = np.arange(256) % 4
+    monkeypatch.setattr(divide, "Split", lambda *_: SimpleNamespace(labels=labels))
+    config = RUN.replace(
+        **{"fleet": "classes", "fusion": "auto", "fusion_lambda": share, "training_budget": "24e"},
+        joint_training=TrainConfig(9),
+    )
+    run = with_budget(opened(tmp_path, config))
+    said = capsys.readouterr().out
+    if epochs is None:
+        alone = divided(config.replace(joint_training=None), 24, 3, 1, _shares(run, labels)).config
+        assert run.config == alone.replace(joint_training=config.joint_training)
+        assert not run.tries_joint and "joint" not in said
+    else:
+        assert run.config.joint_training.epochs == epochs and run.tries_joint
+        assert f"{epochs} epochs of joint training are in it" in said
+
+
+def _shares(run, labels):
+    return Budget(run.config, BASE, run.split, labels).shares()
+
+
+def test_a_joint_training_that_was_asked_for_is_no_matter_of_the_budget(tmp_path):
+    config = RUN.replace(
+        fleet="copies", fusion="joint", joint_training=TrainConfig(9), training_budget="8e"
+    )
+    run = with_budget(opened(tmp_path, config))
+    assert run.config.joint_training == TrainConfig(9)
