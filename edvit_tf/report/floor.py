@@ -11,7 +11,7 @@ from edvit_tf.report.said import change_said
 
 LONGER = (
     "Train the base longer or with other augmentation (base_training of the recipe), give it more "
-    "data, or start from a pretrained model: --base facebook/dinov2-small."
+    "data, or start from a pretrained model (--base)."
 )
 LESS_CUT = (
     "The base stands above it, so the cuts lost it: keep more heads a device (--start-heads), fit "

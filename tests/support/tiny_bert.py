@@ -116,3 +116,54 @@ def write_checkpoint(folder: Path, config: BertConfig, weights: dict, pieces=PIE
     }
     (folder / "config.json").write_text(json.dumps(values))
     return folder
+
+
+def write_bundle(folder: Path, **run) -> Path:
+    """A bundle for texts by the real exporter: two sub-models of CONFIG with drawn weights, of
+    two classes and "other" each. `run` are further fields of its RunConfig.
+    """
+    from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
+    from edvit_tf.device.model.text import TextSpec
+    from edvit_tf.export.bundle import BundleParts, write_bundle
+    from edvit_tf.export.fusion import fusion_of
+    from edvit_tf.models.bert import cost
+    from edvit_tf.models.weights import get_weights
+    from edvit_tf.planning.plan import Plan, SubModelPlan
+
+    labels = ("autos", "bikes", "court", "diets")
+    fit = TrainConfig(epochs=1)
+    run_config = RunConfig(
+        name="texts",
+        data=DataConfig("newsgroups", (1, CONFIG.length)),
+        model="bert_smoke",
+        base_training=fit,
+        stage_training=fit,
+        fusion_training=fit,
+        pruning=PruneConfig(residual="channels"),
+        num_devices=2,
+        **run,
+    )
+    sizes = cost.size_bytes(CONFIG), cost.macs(CONFIG)
+    subs = tuple(
+        SubModelPlan(j, (2 * j, 2 * j + 1), 2, CONFIG, *sizes, (f"device-{j:02d}",))
+        for j in range(2)
+    )
+    plan = Plan(subs, run_config.device_specs, None, "random", "greedy")
+    rng = np.random.default_rng(9)
+    drawn = get_weights(fusion_of(run_config, plan, len(labels)).build())
+    fusion = {name: rng.normal(0, 0.3, w.shape).astype(np.float32) for name, w in drawn.items()}
+    folder.mkdir()
+    parts = BundleParts(
+        run=run_config,
+        plan=plan,
+        labels=labels,
+        input_spec=TextSpec(CONFIG.length, CONFIG.vocab_size),
+        input_files={"vocab.txt": VOCABULARY},
+        data={"name": "newsgroups", "source": "made up", "synthetic": True},
+        splits={},
+        sub_models=(weights_of(seed=1), weights_of(seed=2)),
+        fusion=fusion,
+        samples=texts(8),
+    )
+    write_bundle(folder, parts)
+    return folder
