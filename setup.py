@@ -77,6 +77,7 @@ REFERENCE = [
     "torch>=2.6,<3",  # runs it; for a build without CUDA install torch first, as .ci/run does
     "transformers>=5,<6",  # ViT, DINOv2, AST and BERT
     "tokenizers>=0.20",  # its WordPiece; transformers brings it anyway
+    "spikingjelly==0.0.0.0.14",  # the neurons of EC-SNN's code; later versions have another API
 ]
 
 DOCS = [

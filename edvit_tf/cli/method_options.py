@@ -59,6 +59,10 @@ def _no_repair(config: RunConfig, _: bool) -> RunConfig:
     return config.replace(pruning=config.pruning.replace(repair=False))
 
 
+def _their_way(config: RunConfig, _: bool) -> RunConfig:
+    return config.replace(pruning=config.pruning.replace(their_way=True))
+
+
 def _baselines(config: RunConfig, text: str) -> RunConfig:
     """`--baselines single,total`, or `none`."""
     named = names(text)
@@ -92,6 +96,23 @@ METHOD = (
         if_none="the fits as configured",
     ),
     Option("--score", "importance of units", field="pruning.score", choices=SCORES),
+    Option(
+        "--zeta",
+        "with --score apoz, percent: filters with more zeros than this in their maps go, in the "
+        "place of one share of every layer; lowered to what a device holds (NNFacet: 56, EC-SNN: "
+        "95)",
+        field="pruning.zeta",
+        type=float,
+        metavar="PERCENT",
+        if_none="shares",
+    ),
+    Option(
+        "--their-way",
+        "with --zeta, the letter of EC-SNN's code: filters go in the order of their index; biases, "
+        "normalisation and head start anew",
+        is_switch=True,
+        change=_their_way,
+    ),
     Option(
         "--residual",
         "what the residual stage keeps",

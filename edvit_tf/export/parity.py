@@ -18,6 +18,12 @@ SPREAD_TIMES = 10
 LARGEST = 0.05
 LARGEST_OF_SPREAD = 0.1
 
+# Where single units may jump (spikes within rounding of their threshold), one spike more moves all
+# that follows: then the median sample is held, to so many times the tolerance, and of all samples
+# at most this share may have another top-1.
+JUMP_TIMES = 10
+JUMP_TOP1 = 0.02
+
 # A tensor that hardly changes over the samples is measured against this share of its size.
 LEAST_SPREAD = 0.05
 
@@ -27,6 +33,7 @@ def compare(
     tflite_outputs: dict[str, np.ndarray],
     top: str,
     target: str = "portable",
+    jumps: bool = False,
 ) -> dict:
     """Errors over samples and outputs (largest and 95th percentile), and where top-1 of output
     `top` differs.
@@ -40,7 +47,8 @@ def compare(
     A tie is a sample whose two largest Keras probabilities may both be moved by the tolerance to
     the same value; `differing_top1` counts the others with another top-1. "ok": no top-1 differs,
     the 95th percentiles are within the tolerance of `target` (of features and logits SPREAD_TIMES
-    it), and no sample is off by more than LARGEST (LARGEST_OF_SPREAD).
+    it), and no sample is off by more than LARGEST (LARGEST_OF_SPREAD). With `jumps` the median
+    sample is held instead, to JUMP_TIMES the tolerance, and JUMP_TOP1 of all may differ.
     """
     tolerance = TOLERANCES[target]
 
@@ -74,13 +82,19 @@ def compare(
     other = a.argmax(axis=-1) != b.argmax(axis=-1)
     differing = int((other & ~tie).sum())
 
+    allowed = 0
+    if jumps:
+        finite = np.isfinite(apart).all()
+        ok = finite and float(np.median(apart)) <= JUMP_TIMES * tolerance
+        allowed = int(JUMP_TOP1 * len(b))
+
     return {
         "samples": len(b),
         **figures,
         "tolerance": tolerance,
         "ties": int(tie.sum()),
         "differing_top1": differing,
-        "ok": bool(ok and differing == 0),
+        "ok": bool(ok and differing <= allowed),
     }
 
 

@@ -35,7 +35,9 @@ A Keras model, its training, and where it comes from:
 
     build(c, name, kept_patches=None, fused=False) -> keras.Model
                     x -> {"features": (B, feature_dim), "logits": (B, num_classes)}; it normalises
-                    its input itself. `fused` allows faster layers of the same function
+                    its input itself. `fused` allows faster layers of the same function;
+                    it may then add "step_logits" (B, T, num_classes): each step learns, and the
+                    logits, their mean, do not
     kept_patches(c, patch_dropout) -> (K, P) or None
                     of P positions of the input a training step sees K, and the model of `build`
                     then takes {"input": x, "kept": (B, K) int32}; None: all. ConfigError where an
@@ -94,6 +96,10 @@ A fit may be of another form than what is kept of it:
 
 What a device runs:
 
+    JUMPS           optional, True: two runtimes may differ in single units by a whole one (spikes)
+    spike_graph(c, w, input_name, dtype) -> function, signature
+    spike_maps(c, w, x) -> {name: (n, ...)}
+                    optional, of spikes: all of them, as a file's outputs and as Keras computes them
     graph(c, w, input_name, dtype, target) -> function, signature
                     over numpy constants, of one input (1, *input_shape) of that name and dtype, to
                     {"features": (1, feature_dim), "logits": (1, num_classes)}
@@ -110,6 +116,7 @@ from edvit_tf.errors import ConfigError
 ARCHITECTURES: dict[str, str] = {
     "vit": "edvit_tf.models.vit",
     "vgg": "edvit_tf.models.vgg",
+    "snn": "edvit_tf.models.snn",
     "bert": "edvit_tf.models.bert",
 }
 

@@ -16,6 +16,7 @@ from edvit_tf.errors import AccuracyError, ConfigError, DataError, ExportError, 
 from edvit_tf.export.parity import LARGEST, LARGEST_OF_SPREAD, SPREAD_TIMES, TOLERANCES
 from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.pipeline.member import LONGER
+from edvit_tf.pipeline.thresholds import check_threshold
 from edvit_tf.planning.fleets import planned_fleet
 from edvit_tf.planning.plan import Plan, plan_groups, starting_heads
 
@@ -56,6 +57,7 @@ def check_plan(config: RunConfig, dataset, base: ModelConfig) -> Plan:
                 "random."
             )
 
+    check_threshold(config, base)
     split = plan_groups(config, base)
     # a fleet of the one model needs devices that can hold it
     planned_fleet(config, base, split)

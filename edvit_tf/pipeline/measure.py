@@ -28,6 +28,7 @@ from edvit_tf.pipeline.fusing import all_present
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.lost import lost
 from edvit_tf.pipeline.scores import paired_answers, score
+from edvit_tf.pipeline.spikes import spikes
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.pipeline.views import seen
@@ -57,12 +58,13 @@ def measure(run: Run, folder: Path, dataset) -> dict:
     keras_fused = _keras_fused(run, said)
 
     target = run.config.target
+    jumps = _jumps(run.base)
     parity = {}
     for j, member in enumerate(run.sub_models):
         tflite = {"features": answers.features[j], "logits": answers.logits[j]}
-        parity[member.name] = compare(said[j], tflite, "logits", target)
+        parity[member.name] = compare(said[j], tflite, "logits", target, jumps)
     parity["fused"] = compare(
-        {"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target
+        {"probabilities": keras_fused}, {"probabilities": fused}, "probabilities", target, jumps
     )
 
     predictions = Predictions(test.labels, test.recordings)
@@ -72,7 +74,10 @@ def measure(run: Run, folder: Path, dataset) -> dict:
     by_recording, truth = per_recording(fused, test.labels, test.recordings)
     figures = {
         "base": _one_model(run, folder, "base", run.base, weights, given, predictions),
-        "sub_models": _sub_models(bundle, answers),
+        "sub_models": [
+            row | more
+            for row, more in zip(_sub_models(bundle, answers), _spikes(run, test), strict=True)
+        ],
         "fusion": {
             "tflite": score(test, fused),
             "keras": score(test, keras_fused),
@@ -116,6 +121,20 @@ def _mistakes(
         wrong[place], windows[place] = fused[row], np.asarray(test.x[own])
         logits[place] = [part[own] for part in answers.logits]
     return store_mistakes(folder, bundle, dataset, wrong, windows, logits)
+
+
+def _jumps(config: ModelConfig) -> bool:
+    """Whether single units of two runtimes may differ by a whole one."""
+    return getattr(architecture(config), "JUMPS", False)
+
+
+def _spikes(run: Run, test: Split) -> list[dict]:
+    """Of each sub-model what its neurons do; nothing of one that has no spikes."""
+    found = []
+    for member, view in zip(run.sub_models, run.views, strict=True):
+        told = spikes(member.widths, run.final_weights(member), seen(test.x, view))
+        found.append({} if told is None else {"spikes": told})
+    return found
 
 
 def _copies(
@@ -353,5 +372,7 @@ def _one_model(
         **found,
         "file_bytes": size,
         "process": report,
-        "parity": compare({"logits": logits}, {"logits": out["logits"]}, "logits", target),
+        "parity": compare(
+            {"logits": logits}, {"logits": out["logits"]}, "logits", target, _jumps(widths)
+        ),
     }

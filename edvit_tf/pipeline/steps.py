@@ -17,6 +17,7 @@ from edvit_tf.models import ModelConfig, load_base, preset
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import stage_seed
+from edvit_tf.pipeline.thresholds import by_threshold
 from edvit_tf.pipeline.views import seen
 from edvit_tf.planning.plan import plan_groups
 from edvit_tf.progress import tell
@@ -153,7 +154,10 @@ def plan(run: Run, folder: Path) -> dict:
         confusions = np.stack([p[labels == c].mean(axis=0) for c in classes])
         similarity = confusions + confusions.T
 
-    return {"plan": plan_groups(run.config, run.base, similarity).to_dict()}
+    split = plan_groups(run.config, run.base, similarity)
+    if run.config.pruning.zeta is not None:
+        split = by_threshold(run, split)
+    return {"plan": split.to_dict()}
 
 
 def features(run: Run, folder: Path) -> dict:

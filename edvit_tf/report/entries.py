@@ -132,6 +132,15 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Spikes:
+    """What a spiking net's neurons do in an inference, all steps together, on a few test inputs."""
+
+    spikes: float  # mean number of an inference
+    rate: float  # share of neurons and steps that fire
+    flip_rate: float  # share that the .tflite file and the Keras model have otherwise
+
+
+@dataclass(frozen=True)
 class SubModel:
     """A sub-model of the fleet."""
 
@@ -146,6 +155,7 @@ class SubModel:
     process: Process
     stages: tuple[Step, ...]
     kept_heads: int | None = None
+    spikes: Spikes | None = None  # of a spiking net
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,25 @@ def sub_models(entries: Sequence[SubModelEntry], results: Results) -> str:
         f"{runtimes_said([*processes, results.fusion.process])}"
     )
 
+    told += _spikes_said(results)
+
     charts = [bars(".tflite file", sizes), bars("Median time of one input", medians)]
     return table(head, rows, text=(0, 1, 2) if viewed else (0, 1)) + told + panels(charts)
+
+
+def _spikes_said(results: Results) -> str:
+    """Of spiking nets how much they spike; nothing of others."""
+    found = [sub.spikes for sub in results.sub_models if sub.spikes is not None]
+    if not found:
+        return ""
+    most = max(found, key=lambda one: one.spikes)
+    flips = max(one.flip_rate for one in found)
+    return note(
+        f"Spikes an inference: up to {most.spikes:,.0f}, {100 * most.rate:.1f} % of all neurons "
+        "and steps: a proxy of energy on neuromorphic hardware. A .tflite file multiplies by zeros "
+        f"too. Up to {flips:.1e} of the spikes are otherwise in the file than in Keras: a "
+        "potential lies within rounding of its threshold."
+    )
 
 
 def _fusion_cells(results: Results, columns: int) -> list[str]:

@@ -29,6 +29,7 @@ from edvit_tf.training.watched import Watched
 
 Weights = dict[str, np.ndarray]
 
+STEPS = "step_logits"  # an output of nets of several steps
 MAP_ROWS = 2048  # training samples that the first linear map of the features is fitted on
 
 
@@ -60,6 +61,14 @@ def trainer_of(
             losses["features"] = "mse"
             loss_weights = {"logits": 1.0, "features": feature_weight}
 
+        # a net of several steps learns at each of them; their mean answers
+        if STEPS in model.output:
+            outputs[STEPS] = keras.layers.Activation("linear", dtype="float32", name=STEPS)(
+                model.output[STEPS]
+            )
+            losses[STEPS] = step_entropy
+            loss_weights = {**(loss_weights or {}), "logits": 0.0, STEPS: 1.0}
+
         trainer = keras.Model(model.input, outputs, name="trainer")
         # of the target's largest entry
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
@@ -75,6 +84,12 @@ def trainer_of(
         )
         trainer.optimizer.build(trainer.trainable_variables)
     return model, trainer
+
+
+def step_entropy(targets, logits):
+    """(B,): the mean over steps of the cross-entropy of targets (B, n) with logits (B, T, n)."""
+    each = targets[:, None, :] * keras.ops.log_softmax(logits, axis=-1)
+    return -keras.ops.mean(keras.ops.sum(each, axis=-1), axis=-1)
 
 
 _compiled = functools.lru_cache(maxsize=4)(trainer_of)
@@ -155,9 +170,10 @@ def fit(
         )
         return itertools.islice(stream, total)
 
+    as_trained = functools.partial(_as_trained, tuple(goals), STEPS in trainer.output)
     with released_dataset(source, _signature(inputs, goals, train, kept)) as data:
         fitted = trainer.fit(
-            data.map(functools.partial(_as_trained, tuple(goals))).prefetch(2),
+            data.map(as_trained).prefetch(2),
             epochs=train.epochs,
             steps_per_epoch=steps,
             shuffle=False,
@@ -233,15 +249,18 @@ def _signature(
 
 
 @tf.autograph.experimental.do_not_convert
-def _as_trained(names: tuple[str, ...], x, y):
+def _as_trained(names: tuple[str, ...], has_steps: bool, x, y):
     """A batch as the trainer takes it: pixels as float32, patch numbers as they are, targets by
-    name.
+    name, those of the logits for each step too.
     """
     if isinstance(x, dict):
         x = {"input": tf.cast(x["input"], tf.float32), "kept": x["kept"]}
     else:
         x = tf.cast(x, tf.float32)
-    return x, dict(zip(names, y, strict=True))
+    goals = dict(zip(names, y, strict=True))
+    if has_steps:
+        goals[STEPS] = goals["logits"]
+    return x, goals
 
 
 @contextlib.contextmanager

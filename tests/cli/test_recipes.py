@@ -13,12 +13,17 @@ GREY = ("digits", "gtzan", "mnist", "omniglot", "speech_commands")
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
+SPLIT_NETS = {"cifar10_cnn": 33_655_114, "cifar10_snn": 33_642_698}  # parameters of 16 layers
+
+
 def test_which_there_are():
     assert [p.stem for p in RECIPES] == [
         "caltech101",
         "caltech256",
         "cifar10",
+        "cifar10_cnn",
         "cifar10_dinov2",
+        "cifar10_snn",
         "digits",
         "gtzan",
         "mnist",
@@ -41,7 +46,20 @@ def test_one_structure(recipe):
         assert line in card, f"{recipe.name}: the card lacks {line!r}"
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+VITS = [recipe for recipe in RECIPES if recipe.stem not in SPLIT_NETS]
+
+
+@pytest.mark.parametrize("recipe", SPLIT_NETS)
+def test_the_papers_profile_of_the_nets_that_it_compares_with(recipe):
+    path = ROOT / "recipes" / f"{recipe}.py"
+    code, out, err = run_command([path, "--profile", "paper", "--dry-run"])
+    assert code == 0, err
+    assert f"Keras counts {SPLIT_NETS[recipe]:,} parameters" in out
+    assert len(re.findall(r"^submodel-\d\d +\d+ +51 .*device-\d\d", out, re.M)) == 10
+    assert "'epochs': 70" in out and "'epoch': 'fixed'" in out
+
+
+@pytest.mark.parametrize("recipe", VITS, ids=lambda p: p.stem)
 def test_papers_profile_builds_and_plans(recipe):
     code, out, err = run_command([recipe, "--profile", "paper", "--dry-run"])
     assert code == 0, err

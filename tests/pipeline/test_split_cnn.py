@@ -1,10 +1,13 @@
 """Split-CNN goes the whole way of a ViT: scored by its zeros, cut, fitted, exported, measured."""
 
+import json
+
 import numpy as np
 import pytest
 
 from edvit_tf import models
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
+from edvit_tf.errors import ConfigError
 
 TRAINING = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-3, distillation=0.0)
 CONFIG = RunConfig(
@@ -102,3 +105,25 @@ def test_a_plan_says_shares_and_not_heads():
     assert min(sizes) > 1_400_000 and max(sizes) <= 1_500_000
     with pytest.raises(PlanError, match="1 of 100 shares of its filters"):
         plan(base, [range(5), range(5, 10)], small, budget_bytes=1000)
+
+
+def test_a_threshold_plans_and_cuts_the_same_filters_to_the_letter(tmp_path):
+    """Zeros are counted once for the plan and once for the cut: of the same samples."""
+    letter = CONFIG.pruning.replace(zeta=55.0, their_way=True)
+    config = CONFIG.replace(pruning=letter, baselines=(), name="letter")
+    results = run_to(tmp_path / "letter", config)
+    manifest = json.loads((tmp_path / "letter" / "manifest.json").read_text())
+    for sub, planned in zip(results["sub_models"], manifest["sub_models"], strict=True):
+        assert sub["stages"][-1]["config"] == planned["config"]
+        assert planned["config"]["filters"] != [8, 12] and planned["config"]["zeta"] == 55.0
+
+
+def test_a_threshold_where_none_can_be_is_refused():
+    from edvit_tf.pipeline.thresholds import check_threshold
+
+    config = CONFIG.replace(pruning=CONFIG.pruning.replace(zeta=56.0))
+    with pytest.raises(ConfigError, match="Vision Transformer has none"):
+        check_threshold(config, models.preset("vit_smoke", (32, 32, 3), 5))
+    with pytest.raises(ConfigError, match="shared_training"):
+        base = models.preset("vgg_smoke", (28, 28, 1), 5)
+        check_threshold(config.replace(shared_training=TRAINING), base)

@@ -108,6 +108,11 @@ class VGGConfig(Checked):
         """Time steps for which the maps are computed: one."""
         return 1
 
+    @property
+    def has_biases(self) -> bool:
+        """Of the layers before the head, which always has one."""
+        return True
+
     def pruned(self, kept: int, num_classes: int, heads: str = "merge", /) -> Self:
         """The same share of every convolution's filters, `min_filters` at least; one matrix in the
         place of the Dense layers. `heads` says nothing to a VGG.

@@ -23,15 +23,18 @@ def params(config: VGGConfig) -> int:
     """Number of weights, statistics of batch normalisation included. VGG-16 at 32 x 32 x 3 with 10
     classes: 33,655,114 (128.4 MiB).
     """
-    biases = sum(out for _, out in _matrices(config))
+    biases = sum(out for _, out in _matrices(config)) if config.has_biases else config.num_classes
     return sum(n for n, _ in _matrices(config)) + biases + 4 * config.num_filters
 
 
 def macs(config: VGGConfig) -> int:
-    """MACs of one sample. VGG-16 at 32 x 32 x 3 with 10 classes: 332 M; VGG-9: 195 M."""
+    """MACs of one sample, of a spiking net over its steps: the first convolution once, the others
+    at each step, the Dense layers once. VGG-16 at 32 x 32 x 3 with 10 classes: 332 M; VGG-9: 195 M.
+    """
     total = 0
     for number, (height, width, read, _) in enumerate(config.convolutions()):
-        total += height * width * 9 * read * config.filters[number]
+        steps = config.steps if number else 1
+        total += steps * height * width * 9 * read * config.filters[number]
     return total + sum(n for n, _ in _dense(config))
 
 
@@ -49,12 +52,20 @@ def file_bytes(config: VGGConfig, flavour: str = "float32") -> int:
     """Bytes that the .tflite file takes on a device, at most: folded weights and graph. Raises
     ConfigError as `size_bytes`.
     """
-    layers = len(config.filters) + len(config.dense) + 1
+    layers = len(config.filters) * _operators(config) + len(config.dense) + 1
     channels = 0
     if flavour == "int8":
         channels = CHANNEL_BYTES * sum(out for n, out in _matrices(config) if n >= INT8_MIN_VALUES)
-    weights = _bytes(config, flavour, params(config) - 4 * config.num_filters)
+    stored = params(config) - 4 * config.num_filters
+    if not config.has_biases:
+        stored += config.num_filters  # a convolution's bias is its batch normalisation's
+    weights = _bytes(config, flavour, stored)
     return weights + channels + GRAPH_BYTES + layers * LAYER_BYTES[flavour]
+
+
+def _operators(config: VGGConfig) -> int:
+    """Times the room of a layer that a convolution needs: a neuron has five operators a step."""
+    return 1 if config.steps == 1 and config.has_biases else 1 + config.steps
 
 
 def _bytes(config: VGGConfig, flavour: str, count: int) -> int:

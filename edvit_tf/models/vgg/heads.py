@@ -37,13 +37,10 @@ def _bias(w: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def with_head(
     config: VGGConfig, w: Mapping[str, np.ndarray], kernel: np.ndarray, bias: np.ndarray
 ) -> tuple[VGGConfig, Weights]:
-    """The model with one matrix in the place of its Dense layers; a model without biases keeps
-    none.
-    """
+    """The model with one matrix in the place of its Dense layers."""
     out = {name: value for name, value in w.items() if not _is_dense(name)}
     out["head.kernel"] = kernel
-    if "head.bias" in w:
-        out["head.bias"] = bias
+    out["head.bias"] = bias
     return config.replace(dense=(), num_classes=kernel.shape[1]), out
 
 
@@ -88,13 +85,11 @@ def fit_form(
     form = config.replace(dense=config.fit_dense)
     out = {name: value for name, value in w.items() if not _is_dense(name)}
     kernels = factors(w["head.kernel"], config.fit_dense, seed)
-    has_bias = "head.bias" in w
     for name, kernel in zip(dense_names(form), kernels, strict=True):
         out[f"{name}.kernel"] = kernel
-        if has_bias:
+        if config.has_biases:
             out[f"{name}.bias"] = np.zeros(kernel.shape[1], np.float32)
-    if has_bias:
-        out["head.bias"] = w["head.bias"]
+    out["head.bias"] = w["head.bias"]
 
     def back(fitted: Weights) -> Weights:
         _, narrow = with_head(form, fitted, *product(form, fitted))

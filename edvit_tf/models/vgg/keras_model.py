@@ -40,7 +40,7 @@ def rescaling(config: VGGConfig) -> keras.layers.Rescaling:
     return keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist(), name="normalise")
 
 
-def dense_layers(config: VGGConfig, x, use_bias: bool = True):
+def dense_layers(config: VGGConfig, x):
     """Logits (B, num_classes) of features (B, F): Dense layers, no activation between them.
 
     Dropout comes before each of several; a sub-model's (`fit_dense`) reads the features whole.
@@ -50,7 +50,7 @@ def dense_layers(config: VGGConfig, x, use_bias: bool = True):
     for place, (name, width) in enumerate(zip(dense_names(config), widths, strict=True)):
         if config.dense and (place or config.dense != config.fit_dense):
             x = layers.Dropout(DROPOUT, name=f"dropout_{place}")(x)
-        x = layers.Dense(width, use_bias=use_bias, name=name)(x)
+        x = layers.Dense(width, use_bias=config.has_biases or name == "head", name=name)(x)
     return x
 
 
