@@ -4,7 +4,7 @@ paper compares with. Filters go by their share of zeros (APoZ), by rank; files o
 Command:    python recipes/cifar10_cnn.py --data-dir DIR
             --model and zeta are fields of CONFIG: the published net is VGG-16 (--profile paper)
 Fleet:      a class a device; a device sends the flattened maps, and one matrix reads all of them
-Time:       not measured yet; --smoke 19 to 23 s of processor time, AMD EPYC
+Time:       not measured yet; --smoke takes 20 s of processor time on an AMD EPYC
 Accuracy:   not measured yet
 Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 test images
 The paper:  its Table 2 shows Split-CNN below ViT-Base on CIFAR-10 at N = 10; its values are a

@@ -5,7 +5,7 @@ Command:    python recipes/cifar10_snn.py --data-dir DIR
             --model and zeta are fields of CONFIG: EC-SNN also has VGG-16 (--profile paper)
 Fleet:      a class a device; a device sends the mean of its spikes over five steps, once, and one
             matrix reads all of them. In TFLite an SNN is slower than its CNN: it computes each step
-Time:       not measured yet; --smoke 19 to 23 s of processor time, AMD EPYC
+Time:       not measured yet; --smoke takes 26 s of processor time on an AMD EPYC
 Accuracy:   not measured yet
 Data:       to hand: the JPEG sample, 44,550 training, 4,950 validation, 9,000 test images
 The paper:  its Table 2 shows Split-SNN below Split-CNN on CIFAR-10 at N = 10; its values are a
