@@ -2,9 +2,9 @@
 loudly.
 
 Command:    python recipes/gtzan.py --data-dir DIR     (DIR holds genres/<genre>/<genre>.NNNNN.wav)
-Fleet:      copies of one model with views, unless --fleet says otherwise. In each seed below no view
-            could be told from luck on 30 validation recordings: the devices are replicas of one
-            model
+Fleet:      copies of one model with views, unless --fleet says otherwise. In each seed below no
+            view could be told from luck on 30 validation recordings: the devices are replicas of
+            one model
 Time:       4 to 5 minutes a seed on the sample below, on one busy core of an AMD EPYC (AVX-512);
             1.3 GB
 Accuracy:   test split, .tflite files, seeds 0 / 1 / 2 (each its own split, 70 recordings: +-11

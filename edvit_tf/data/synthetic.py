@@ -53,7 +53,7 @@ GENRES = (
 )
 # Genres come in twos, made of the same tones and drums: the one of those that belong together, the
 # other of tones of the one and drums of the other. Which of the two such pairs it is differs from
-# clip to clip, so that tones alone say nothing and drums alone little: a linear classifier ends well
+# clip to clip, so that tones alone say nothing and drums alone little: a linear classifier ends
 # under a small ViT, which hears both.
 RARER_PAIR = 0.4
 # (F1, F2) in Hz at the start, middle and end; level of the noise before and after (s, f, ...), and
