@@ -363,6 +363,7 @@ REAL_SIZES = {
     "caltech256": {"caltech101_10class/101_ObjectCategories": 1408},
     "caltech101": {"manyclass_caltech101_112px/101_ObjectCategories": 5403},
     "omniglot": {"manyclass_omniglot242/omniglot": 4114},
+    "newsgroups": {"20news-bydate_10class": 8882},  # 256 more are empty without what is quoted
     "digits": {},  # scikit-learn's: tests/data/test_digits.py
 }
 

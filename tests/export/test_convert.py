@@ -153,7 +153,7 @@ def test_a_bundle_is_whole_and_says_what_is_in_it(smoke_bundle):
     assert bundle.manifest.data["synthetic"] is True
     assert "synthetic stand-in" in (smoke_bundle / "README.md").read_text()
     splits = json.loads((smoke_bundle / "splits.json").read_text())
-    assert set(splits) == {"train", "validation", "test"}
+    assert set(splits) == {"train", "validation", "test", "learnt_contents"}
     for sub in bundle.sub_models:
         assert sub.weight_bytes == 4 * sub.params < bundle.files[sub.file].bytes * 1.05
         assert sub.config["num_classes"] == len(sub.classes) + 1
