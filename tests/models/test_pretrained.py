@@ -572,7 +572,9 @@ def test_a_new_head_is_fine_tuned_and_a_kept_one_is_not(tmp_path, classes, train
     stages, expected = Stages(tmp_path / "work", "key"), vit_config("vit_smoke", (32, 32, 3), 3)
     stages.run("data", inputs)
     run = Run(stages, config)
-    pictures = types.SimpleNamespace(spec=ImageSpec(32, 32, 3), labels=["a", "b", "c"])
+    pictures = types.SimpleNamespace(
+        spec=ImageSpec(32, 32, 3), labels=["a", "b", "c"], input_files={}
+    )
     build = partial(steps.base, dataset=pictures, given=tmp_path / "checkpoint")
     run.make(Stage("base", ("data",), build))
     result = stages.result("base")
