@@ -50,5 +50,5 @@ def check_tunable(minutes: float) -> None:
     except ImportError as error:
         raise ConfigError(
             "--tune searches with optuna, which is not installed. Run pip install "
-            "'edvit-tf[tune]' (or: pip install optuna), or leave --tune out."
+            "optuna (or, in a clone of edvit_tf: pip install -e '.[tune]'), or leave --tune out."
         ) from error

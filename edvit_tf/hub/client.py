@@ -15,7 +15,7 @@ def client():
     except ImportError as error:
         raise HubError(
             "the hub needs huggingface_hub, which is not installed. Run pip install "
-            "'edvit-tf[hub]' (or: pip install huggingface-hub)."
+            "huggingface-hub (or, in a clone of edvit_tf: pip install -e '.[hub]')."
         ) from error
     return HfApi(library_name="edvit_tf")
 

@@ -176,7 +176,7 @@ def _solve(model: _Model, unit: float, presolve: bool, seconds: float):
     except ImportError as error:
         raise PlanError(
             'assignment "optimal" needs scipy, which is not installed; the [host] extra has it. '
-            'Install edvit-tf[host], or use "spread".'
+            "Run, in a clone of edvit_tf: pip install -e '.[host]'. Or take the one named spread."
         ) from error
 
     # HiGHS wants numbers about 1: each unit is the largest of its kind
