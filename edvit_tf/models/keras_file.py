@@ -8,8 +8,13 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from edvit_tf.errors import ConfigError
 from edvit_tf.models.sources import lfs_words
 
 # What a .keras file is made of: a zip of these.
@@ -81,3 +86,32 @@ def one_line(error: BaseException) -> str:
 def _numbers(version: str) -> tuple[int, ...]:
     """(3, 10, 0) of "3.10.0"."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def read_base(path: Path, kind: str, config_of: Callable) -> tuple[Any, dict[str, np.ndarray]]:
+    """Config and weights of a base that an earlier run left as a .keras file; ConfigError for a
+    file that does not open, is no `kind` of ours, or holds what no model can use.
+    """
+    from edvit_tf.models.weights import get_weights, load_keras
+
+    try:
+        model = load_keras(path)
+    except ValueError as error:  # it names the file, and says what to do with it
+        raise ConfigError(f"--base {error}. Or give the base.keras of another run.") from error
+
+    try:
+        config = config_of(model)
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"--base {path} is not a {kind} of edvit_tf ({one_line(error)}). Give the base.keras "
+            "of an earlier run."
+        ) from error
+
+    weights = get_weights(model)
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ConfigError(
+                f"--base {path}: {name} of shape {value.shape} holds NaN or infinite values; no "
+                "model can use them. Give the base.keras of another run."
+            )
+    return config, weights

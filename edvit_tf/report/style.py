@@ -81,32 +81,7 @@ svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
 svg.matrix{width:auto;max-width:none}
 pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
 @media(max-width:40rem){.top li{grid-template-columns:1fr}th:first-child,td:first-child{white-space:normal;min-width:7rem}}
-@media print{body{font-size:11px}main{max-width:none;padding:0}.fleet{margin:.8rem 0}.cards{list-style:none;padding:0;margin:.4rem 0;max-width:none;display:grid;gap:.6rem;
-grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr))}
-.cards li{background:var(--band);border-top:4px solid var(--fused);padding:.5rem .7rem .6rem;font-size:.86rem;min-width:0}
-.cards b{font-weight:600}.cards small{color:var(--soft)}
-.on{display:flex;flex-wrap:wrap;gap:.25rem;margin-bottom:.25rem}
-.on span{border:1px solid var(--line);border-radius:3px;padding:0 .35rem;background:var(--page);overflow-wrap:anywhere}
-.end{text-align:center;max-width:none;color:var(--soft);font-size:.88rem;margin:.2rem 0}
-.view{display:flex;gap:.6rem;align-items:center;overflow-wrap:anywhere}.view span{min-width:0}
-svg.seen{width:3.2rem;flex:none}svg.seen .fit{fill:var(--fused);fill-opacity:.16;stroke-width:1.6}
-svg.strip{margin:.35rem 0}.strip .yes{fill:var(--fused)}.strip .no{fill:none;stroke:var(--line);stroke-width:1}
-.mistakes{list-style:none;padding:0;max-width:none;display:grid;gap:1rem;
-grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
-.mistakes>li{font-size:.86rem;min-width:0;overflow-wrap:anywhere}.mistakes p{margin:.3rem 0}
-.mistakes img{display:block;width:100%;max-width:12rem;aspect-ratio:1;object-fit:contain;
-background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
-.mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
-.mistakes ul{padding-left:1.1rem}
-.paste{user-select:all;white-space:pre-wrap;overflow-wrap:anywhere}
-details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
-details.part>summary{padding:.55rem 0}
-details.part>summary h2{display:inline;border:0;margin:0;padding:0;font-size:1.05rem}
-summary:focus-visible,a:focus-visible,th button:focus-visible,.wide:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-th button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;white-space:pre;text-align:inherit}
-th button:hover{color:var(--accent)}
-th[aria-sort=descending] button::after{content:" \\2193"}th[aria-sort=ascending] button::after{content:" \\2191"}
-nav{display:none}
+@media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
 .wide{overflow:visible}h2,h3{break-after:avoid}
 th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}
 .banner,pre,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

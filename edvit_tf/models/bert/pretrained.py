@@ -11,7 +11,7 @@ from edvit_tf.device.model.text import VOCABULARY
 from edvit_tf.device.model.wordpiece import Vocabulary, vocabulary
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.bert.config import BertConfig
-from edvit_tf.models.keras_file import one_line
+from edvit_tf.models.keras_file import read_base
 from edvit_tf.models.sources import Base, find_base, read_json
 from edvit_tf.models.tensors import Tensors, read_tensors, take
 
@@ -244,28 +244,12 @@ def _weights(folder: Path, config: BertConfig) -> dict[str, np.ndarray]:
 def _load_keras(path: Path, expected: BertConfig) -> Base:
     """A BERT of ours in a .keras file, which has to fit."""
     from edvit_tf.models.bert.keras_model import config_of
-    from edvit_tf.models.weights import get_weights, load_keras
 
-    try:
-        model = load_keras(path)
-        config = config_of(model)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise ConfigError(
-            f"--base {path} is not a BERT of edvit_tf ({one_line(error)}). Give the base.keras of "
-            "an earlier run on texts."
-        ) from error
-
+    config, weights = read_base(path, "BERT", config_of)
     for name in ("length", "vocab_size", "num_classes"):
         if getattr(config, name) != getattr(expected, name):
             raise ConfigError(
                 f"--base {path} has {name} {getattr(config, name)}; the data need "
                 f"{getattr(expected, name)}. Give a base that was trained on this data set."
-            )
-    weights = get_weights(model)
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
-            raise ConfigError(
-                f"--base {path}: {name} holds NaN or infinite values; no model can use them. Give "
-                "the base.keras of another run."
             )
     return Base(config, weights, new_head=False, notes=())

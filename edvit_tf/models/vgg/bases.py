@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.keras_file import one_line
+from edvit_tf.models.keras_file import read_base
 from edvit_tf.models.sources import Base, find_base
 from edvit_tf.models.vgg.config import UNSHOWN, VGGConfig
 from edvit_tf.models.vgg.keras_model import config_of
@@ -29,7 +27,7 @@ def load_base(
             f"--base {source} is a checkpoint folder; of a {kind} the base.keras of an earlier run "
             "is read. Give that file, or leave --base out."
         )
-    config, weights = _read(path, kind, read)
+    config, weights = read_base(path, kind, read)
 
     for name in ("image_shape", "num_classes"):
         if getattr(config, name) != getattr(expected, name):
@@ -40,29 +38,3 @@ def load_base(
             )
     config = config.replace(**{name: getattr(expected, name) for name in UNSHOWN})
     return Base(config, weights, new_head=False, notes=())
-
-
-def _read(path: Path, kind: str, read: Callable) -> tuple[VGGConfig, dict[str, np.ndarray]]:
-    """Config and weights of a .keras file of ours; ConfigError for another one."""
-    from edvit_tf.models.weights import get_weights, load_keras
-
-    try:
-        model = load_keras(path)
-    except ValueError as error:  # it names the file, and says what to do with it
-        raise ConfigError(f"--base {error}. Or give the base.keras of another run.") from error
-    try:
-        config = read(model)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise ConfigError(
-            f"--base {path} is not a {kind} of edvit_tf ({one_line(error)}). Give the base.keras "
-            "of an earlier run."
-        ) from error
-
-    weights = get_weights(model)
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
-            raise ConfigError(
-                f"--base {path}: {name} of shape {value.shape} holds NaN or infinite values; no "
-                "model can use them. Give the base.keras of another run."
-            )
-    return config, weights

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.errors import ConfigError
-from edvit_tf.models.keras_file import one_line
+from edvit_tf.models.keras_file import read_base
 from edvit_tf.models.sources import Base, find_base, read_json
 from edvit_tf.models.vit.checkpoints import Checkpoint
 from edvit_tf.models.vit.config import ViTConfig
@@ -240,26 +240,6 @@ def _plain(label: str) -> str:
 def _load_keras(path: Path) -> Base:
     """A ViT of ours in a .keras file, as it is."""
     from edvit_tf.models.vit.keras_model import config_of
-    from edvit_tf.models.weights import get_weights, load_keras
 
-    try:
-        model = load_keras(path)
-    except ValueError as error:  # it names the file, and says what to do with it
-        raise ConfigError(f"--base {error}. Or give the base.keras of another run.") from error
-
-    try:
-        config = config_of(model)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise ConfigError(
-            f"--base {path} is not a ViT of edvit_tf ({one_line(error)}). Give the base.keras of "
-            "an earlier run."
-        ) from error
-
-    weights = get_weights(model)
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
-            raise ConfigError(
-                f"--base {path}: {name} of shape {value.shape} holds NaN or infinite values; no "
-                "model can use them. Give the base.keras of another run."
-            )
+    config, weights = read_base(path, "ViT", config_of)
     return Base(config, weights, new_head=False, notes=())
