@@ -12,8 +12,7 @@ same as plain functions, with masks), deployed (the same on a device); then cuts
 pretrained (checkpoints of the Hugging Face layout).
 """
 
-import importlib
-from typing import Any
+from edvit_tf.models.first_use import from_modules
 
 # name of the protocol -> (module, its name there)
 _NAMES = {
@@ -50,12 +49,4 @@ _NAMES = {
 }
 
 __all__ = list(_NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a name of the protocol when it is first used."""
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    module, there = _NAMES[name]
-    return getattr(importlib.import_module(f"{__name__}.{module}"), there)
+__getattr__ = from_modules(__name__, _NAMES)

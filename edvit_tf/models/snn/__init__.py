@@ -13,8 +13,7 @@ common comes from `vgg/`: costs, heads, cuts, thresholds. Read in this order:
 What ties them: tests/models/test_snn.py. The reference is spikingjelly 0.0.0.0.14, layer by layer.
 """
 
-import importlib
-from typing import Any
+from edvit_tf.models.first_use import from_modules
 
 # name of the protocol -> (module beside this one or in vgg/, its name there)
 _NAMES = {
@@ -57,12 +56,4 @@ _NAMES = {
 }
 
 __all__ = list(_NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a name of the protocol when it is first used."""
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    module, there = _NAMES[name]
-    return getattr(importlib.import_module(f"edvit_tf.models.{module}"), there)
+__getattr__ = from_modules(__name__, _NAMES, within="edvit_tf.models")
