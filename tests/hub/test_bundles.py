@@ -251,7 +251,7 @@ def test_without_the_client_the_command_to_install_it_is_said(bundle, tmp_path, 
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for ask in (lambda: push(bundle, NAME), lambda: pull(NAME, tmp_path / "x")):
-        with pytest.raises(HubError, match="pip install 'edvit-tf.hub.'"):
+        with pytest.raises(HubError, match="pip install huggingface-hub "):
             ask()
 
 

@@ -24,6 +24,8 @@ from edvit_tf.device.rpc.shares import Shares
 # Reading a message keeps the event loop from everybody. An ordinary one takes a tenth of this.
 _DEAR_SECONDS = 0.0005
 _PAUSE_FACTOR = 4  # all who are refused together then have a fifth of the loop at most
+# Reading one takes 20 ms at most, so longer is a machine that stood still: nobody waits for that.
+_MOST_PAUSE_SECONDS = 20.0
 
 
 def check_role(service: BaseService, caller: Caller) -> None:
@@ -103,7 +105,9 @@ async def _received(room: Room, caller: Caller, context) -> bytes:
 
 def pause_seconds(room: Room, took: float) -> float:
     """How long a caller waits, whose message took so many seconds to read and was refused."""
-    return 0.0 if took < _DEAR_SECONDS else _PAUSE_FACTOR * took * room.calls.used
+    if took < _DEAR_SECONDS:
+        return 0.0
+    return min(_MOST_PAUSE_SECONDS, _PAUSE_FACTOR * took * room.calls.used)
 
 
 def payer(shares: Shares, request, caller: Caller, amount: int) -> Caller:

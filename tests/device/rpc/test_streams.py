@@ -54,6 +54,11 @@ def test_what_was_dear_to_read_is_paused_after_by_how_many_there_are():
     assert pause_seconds(service(plaintext=True).room, 0.0004) == 0
 
 
+def test_nobody_waits_for_a_machine_that_stood_still():
+    """A second for one message is no message's fault, and would be 160 s for each of 40."""
+    assert pause_seconds(service(plaintext=True).room, 1.0) == 20.0
+
+
 def test_an_aggregator_s_stream_is_read_on_for_each_model():
     one = service(plaintext=False)
     assert streams._Stream(one, HUB, None)._room._value == 3 * 256
