@@ -2,6 +2,7 @@
 
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import indices, user_path
+from edvit_tf.data.names import named
 
 
 def add_bundles(commands) -> None:
@@ -55,7 +56,7 @@ def _evaluation_text(result: dict) -> str:
 
     lost = f", without sub-models {result['missing']}" if result["missing"] else ""
     lines.append(
-        f"{result['bundle']} on {result['data']['name']} ({result['data']['source']}), "
+        f"{result['bundle']} on {named(result['data'])}, "
         f"{result['split']} split{lost}, measured on the .tflite files:"
     )
 

@@ -27,6 +27,14 @@ def printable(name: str) -> str:
     return "".join(shown)
 
 
+def named(data: Mapping) -> str:
+    """A data set as a page names it: "name (source)", and once where these are the same, as of
+    data of one's own.
+    """
+    name, source = data["name"], data["source"]
+    return name if source == name else f"{name} ({source})"
+
+
 def one_form(name: str) -> str:
     """A name with its accents as one character each (NFC), as Linux and Windows write them; macOS
     stores the accent by itself. Names are matched in this form.

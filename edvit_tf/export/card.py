@@ -2,7 +2,7 @@
 results.json.
 """
 
-from edvit_tf.data.names import few
+from edvit_tf.data.names import few, named
 from edvit_tf.device.model.input_kinds import spec_from_dict
 from edvit_tf.device.model.view import view_from_dict
 from edvit_tf.models import architecture, shown_widths
@@ -37,7 +37,7 @@ def card(manifest: dict) -> str:
     return f"""# {manifest["name"]}: {title}
 {SYNTHETIC if manifest["data"]["synthetic"] else ""}
 Task: {manifest["task"]}, {_classes(labels)}.
-Data: {manifest["data"]["name"]} ({manifest["data"]["source"]}), seed {manifest["seed"]}.
+Data: {named(manifest["data"])}, seed {manifest["seed"]}.
 Input of each sub-model: {given}, a {kind};
 how it is made from a file is in `manifest.json` under `input.spec`. Normalisation is inside the \
 models.

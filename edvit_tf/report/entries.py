@@ -307,6 +307,11 @@ class Data:
     item: str = ""  # what is counted as one
 
     @property
+    def named(self) -> str:
+        """Its name and where it was found, once where these are the same: a folder of one's own."""
+        return self.name if self.source == self.name else f"{self.name}, {self.source}"
+
+    @property
     def noun(self) -> str:
         """What is counted as one: a recording, with one or more windows, or a picture."""
         if self.item:

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import Bundle, open_bundle
+from edvit_tf.models import architecture
 from edvit_tf.report import lost
 from edvit_tf.report.advice import Advice, advice
 from edvit_tf.report.advised import advice_section
@@ -60,11 +61,13 @@ def page(bundle: Bundle, results: Results, beside: dict | None = None) -> str:
     manifest, data = bundle.manifest, results.data
     used = {device for sub in results.sub_models for device in sub.devices}
     does = "on" if results.knows_all else "split over"
-    title = f"{manifest.name}: a Vision Transformer {does} {counted(len(used), 'device')}"
+    # bundles of before other architectures
+    known = architecture(manifest.sub_models[0].config.get("architecture", "vit"))
+    title = f"{manifest.name}: {known.TITLE} {does} {counted(len(used), 'device')}"
 
     facts = (
         f"{manifest.task}, {len(results.labels)} classes, "
-        f"{counted(len(results.sub_models), 'sub-model')}; data: {data.name}, {data.source}; seed "
+        f"{counted(len(results.sub_models), 'sub-model')}; data: {data.named}; seed "
         f"{results.seed}; bundle {bundle.digest[:12]}"
     )
 

@@ -27,6 +27,13 @@ def test_a_class_split_has_its_classes_and_no_views():
     assert 'the last logit is "other".' in text and "view" not in text
 
 
+def test_data_of_one_s_own_are_named_once():
+    manifest = figures(count=1)[0]
+    assert "\nData: gtzan (genres), seed " in card_of(manifest)
+    manifest["data"] = {"name": "birds", "source": "birds", "synthetic": False}
+    assert "\nData: birds, seed " in card(manifest)
+
+
 def test_one_sub_model_holds_all_classes():
     manifest = figures(count=1)[0]
     text = card_of(manifest)

@@ -41,6 +41,16 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
+def test_the_page_names_the_architecture_and_own_data_once(tmp_path):
+    manifest, results = figures(count=2)
+    for sub in manifest["sub_models"]:
+        sub["config"]["architecture"] = "vgg"
+    results["data"] |= {"name": "garden", "source": "garden"}
+    html = written(tmp_path, manifest, results)
+    assert "<h1>demo: a VGG, cut filter by filter (Split-CNN) split over 2 devices</h1>" in html
+    assert "data: garden; seed" in html
+
+
 def test_the_page_is_self_contained_and_well_formed(tmp_path):
     html = written(tmp_path, *figures())
     bare, scripts = re.subn(r"<script>.*?</script>", "", html, flags=re.S)
