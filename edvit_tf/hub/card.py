@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FENCE = "---\n"
-TAGS = ("edvit", "tflite", "vision-transformer", "edge", "raspberry-pi")
+TAGS = ("edvit", "tflite", "edge", "raspberry-pi")
 
 
 def with_head(text: str, manifest: Mapping[str, Any], results: Mapping[str, Any] | None) -> str:
@@ -25,7 +25,7 @@ def _head(manifest: Mapping[str, Any], results: Mapping[str, Any] | None) -> dic
     head: dict[str, Any] = {
         "library_name": "edvit_tf",
         "pipeline_tag": task,
-        "tags": list(TAGS),
+        "tags": [*TAGS, *_architectures(manifest)],
     }
     # figures of made-up data would be compared with those of real ones
     if data["synthetic"]:
@@ -52,6 +52,13 @@ def _head(manifest: Mapping[str, Any], results: Mapping[str, Any] | None) -> dic
             }
         ]
     return head
+
+
+def _architectures(manifest: Mapping[str, Any]) -> list[str]:
+    """What its sub-models are, as the hub tags it: vit, bert, vgg, snn."""
+    configs = [sub.get("config", {}) for sub in manifest.get("sub_models", ())]
+    # those of before other architectures do not say
+    return sorted({str(config.get("architecture", "vit")) for config in configs})
 
 
 def _metrics(results: Mapping[str, Any]) -> list[dict[str, Any]]:

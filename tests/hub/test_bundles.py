@@ -255,6 +255,13 @@ def test_without_the_client_the_command_to_install_it_is_said(bundle, tmp_path, 
             ask()
 
 
+@pytest.mark.parametrize("config, tag", [({}, "vit"), ({"architecture": "bert"}, "bert")])
+def test_a_card_is_tagged_by_what_its_models_are(config, tag):
+    manifest = MANIFEST | {"sub_models": [SUB_MODEL | {"config": config}]}
+    head = yaml.safe_load(with_head("# birds\n", manifest, None).split("---\n")[1])
+    assert head["tags"] == ["edvit", "tflite", "edge", "raspberry-pi", tag]
+
+
 def test_a_card_has_what_was_measured_and_no_more():
     from huggingface_hub import ModelCard
 
