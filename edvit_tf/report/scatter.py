@@ -1,7 +1,7 @@
 """A chart of points with names: accuracy against what it costs, on an axis by powers of ten."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from edvit_tf.report.curves import ticks
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 16, 12, 40
 LINE = 13  # between two names
+DOT = 7  # a dot's radius, with room around it
 
 
 class Point(NamedTuple):
@@ -158,8 +159,8 @@ def _dots(
 
 
 def _places(dots: Sequence[tuple[float, float, str]]) -> list[tuple[float, str, float]]:
-    """Where each name goes: (x, anchor, y), to the right of its dot, or left where it would leave
-    the figure; lower or higher where another is in its way.
+    """Where each name goes: (x, anchor, y), beside its dot, and lower or higher where another name
+    or dot is in its way.
     """
     order = sorted(range(len(dots)), key=lambda i: dots[i][1])
     taken: list[tuple[float, float, float]] = []  # from x, to x, y
@@ -167,16 +168,31 @@ def _places(dots: Sequence[tuple[float, float, str]]) -> list[tuple[float, str, 
     for i in order:
         across, height, name = dots[i]
         wide = 6.2 * len(name)
-        to_right = across + 10 + wide <= WIDTH
-        start = across + 10 if to_right else across - 10 - wide
 
-        # the nearest free line, below or above
-        for step in range(2 * len(dots) + 1):
-            shift = LINE * ((step + 1) // 2) * (1 if step % 2 else -1)
-            down = min(max(height + 4 + shift, TOP + 8), HEIGHT - BOTTOM - 3)
-            if all(start > b or start + wide < a or abs(down - at) >= LINE for a, b, at in taken):
+        # the nearest free line, below or above, to the right or the left
+        for start, down in _tries(across, height, wide, len(dots)):
+            names_free = all(
+                start > b or start + wide < a or abs(down - at) >= LINE for a, b, at in taken
+            )
+            if names_free and not any(
+                start - DOT < x < start + wide + DOT and down - 10 - DOT < y < down + 3 + DOT
+                for x, y, _ in dots
+            ):
                 break
+        else:
+            start, down = next(_tries(across, height, wide, len(dots)))
         taken.append((start, start + wide, down))
-        anchor = "start" if to_right else "end"
-        places[i] = (across + 10 if to_right else across - 10, anchor, down)
+        to_right = start > across
+        places[i] = (across + 10 if to_right else across - 10, "start" if to_right else "end", down)
     return [places[i] for i in range(len(dots))]
+
+
+def _tries(across: float, height: float, wide: float, count: int) -> Iterator[tuple[float, float]]:
+    """(left end, baseline) of the places for a name, the best first; within the figure."""
+    starts = [across + 10, across - 10 - wide]
+    inside = [start for start in starts if LEFT <= start <= WIDTH - wide] or starts[:1]
+    for step in range(2 * count + 1):
+        shift = LINE * ((step + 1) // 2) * (1 if step % 2 else -1)
+        down = min(max(height + 4 + shift, TOP + 8), HEIGHT - BOTTOM - 3)
+        for start in inside:
+            yield start, down

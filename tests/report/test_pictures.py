@@ -1,5 +1,6 @@
 """The pictures of the page: what is drawn of whole, old and broken results."""
 
+import itertools
 import json
 import math
 import re
@@ -103,12 +104,32 @@ def test_accuracy_is_drawn_against_time_and_bytes():
     assert html.count("files on all devices together") == 1
 
 
-def test_names_of_dots_do_not_lie_on_each_other():
-    points = [Point(f"model {i}", 1000 + i, 50 + i / 100, 49, 51, "base") for i in range(6)]
+def crowded(cost, accuracy) -> list[Point]:
+    return [Point(f"model {i}", cost(i), accuracy(i), 49, 53, "base") for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        crowded(lambda i: 1000 + i, lambda i: 50 + i / 100),
+        crowded(lambda i: 1000.0, lambda i: 51.0),
+        crowded(lambda i: 1000.0 * (1 + i / 8), lambda i: 51.0),
+    ],
+)
+def test_names_lie_on_no_other_name_and_on_no_dot(points):
     html = scatter("t", points, size, "bytes")
-    downs = [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="start">model', html)]
-    assert len(downs) == 6
-    assert all(b - a >= 12.9 for a, b in zip(sorted(downs), sorted(downs)[1:], strict=False))
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">model', html)
+    assert len(found) == 5
+    boxes = []
+    for x, y, anchor in found:
+        left = float(x) - (6.2 * 7 if anchor == "end" else 0)
+        boxes.append((left, left + 6.2 * 7, float(y) - 10, float(y) + 2.9))
+    for (a, b, top, end), (c, d, other, last) in itertools.combinations(boxes, 2):
+        assert a >= d or c >= b or top >= last or other >= end
+    for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', html):
+        for a, b, top, end in boxes:
+            beside = float(x) + 4 <= a or float(x) - 4 >= b
+            assert beside or float(y) + 4 <= top or float(y) - 4 >= end
 
 
 @pytest.mark.parametrize("share", [math.nan, math.inf])
