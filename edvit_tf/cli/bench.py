@@ -246,8 +246,8 @@ def _bench_latency(args) -> int:
 
 def _random_model(args) -> tuple:
     """Configuration and weights of a preset that is cut as `--heads` and `--cut-heads` say."""
-    from edvit_tf.bench.latency import spread_weights
     from edvit_tf.models import preset
+    from edvit_tf.models.vit.spread import spread_weights
 
     config = preset(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
 

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     own, options = _split(given)
     args = _parser().parse_args(own)
     args.options = options
+    args.words = ["edvit", *given]  # a page says how it was made
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     shows = getattr(args, "shows_native_log", False)

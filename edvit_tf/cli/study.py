@@ -5,17 +5,19 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli.output import add_json, show
+from edvit_tf.cli.study_tables import add_tables
 from edvit_tf.cli.values import counts, names, natural, naturals, positive, user_path
 
 
 def add_study(commands) -> None:
-    """Adds `study scores`, `study cuts`, `study clusters` and `study fleet`."""
-    parser = commands.add_parser("study", help="tables of the method on a trained base")
+    """Adds all of `study`: scores, cuts, clusters, fleet, and those of other modules."""
+    parser = commands.add_parser("study", help="tables of the method, and of what it costs")
     studies = parser.add_subparsers(required=True, metavar="WHAT")
     _add_scores(studies)
     _add_cuts(studies)
     _add_clusters(studies)
     _add_fleet(studies)
+    add_tables(studies)
 
 
 def _add_base(parser) -> None:

@@ -27,7 +27,7 @@ CONFIG = ViTConfig(
 
 @pytest.fixture(scope="module")
 def weights():
-    from edvit_tf.bench.latency import spread_weights
+    from edvit_tf.models.vit.spread import spread_weights
 
     rng = np.random.default_rng(3)
     return {
@@ -78,7 +78,7 @@ def test_rows_alternate_and_ratios_are_to_the_first(weights):
 
 
 def test_the_spread_before_gelu_is_the_one_asked_for():
-    from edvit_tf.bench.latency import spread_weights
+    from edvit_tf.models.vit.spread import spread_weights
 
     weights = spread_weights(CONFIG, 2.0)
     y = np.random.default_rng(1).normal(size=(500, 24))

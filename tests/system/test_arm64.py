@@ -43,10 +43,10 @@ class Guest(NamedTuple):
 @pytest.fixture(scope="module")
 def share(tmp_path_factory) -> Path:
     """The package, a bundle with every flavour, a sub-model of ViT-Base, and inputs."""
-    from edvit_tf.bench.latency import spread_weights
     from edvit_tf.export.convert import convert
     from edvit_tf.models.vit.deployed import graph
     from edvit_tf.models.vit.presets import vit_config
+    from edvit_tf.models.vit.spread import spread_weights
 
     folder = tmp_path_factory.mktemp("arm64")
     shutil.copytree(
