@@ -243,7 +243,7 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
     """
     # All sub-models of a plan have one architecture, whose widths are the columns.
     columns = architecture(plan.sub_models[0].config).COLUMNS
-    titles = "".join(f"{title:>6}" for title in columns)
+    titles = "".join(f"{title:>{_width(title)}}" for title in columns)
     every = {c for sub in plan.sub_models for c in sub.classes}
     lines = [f"{'sub-model':<14}{titles}{'MiB':>9}{'M MACs':>9}  {'devices':<20}  classes"]
 
@@ -251,7 +251,7 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
         names = [labels[c] if labels else str(c) for c in sub.classes]
         if len(plan.sub_models) > 1 and len(names) == len(every):
             names = ["all classes"]
-        widths = "".join(f"{getattr(sub.config, field):>6}" for field in columns.values())
+        widths = "".join(f"{getattr(sub.config, f):>{_width(t)}}" for t, f in columns.items())
         costs_of = f"{sub.size_bytes / 2**20:>9.2f}{sub.macs / 1e6:>9.1f}"
         line = f"{sub.name:<14}{widths}{costs_of}  {few(sub.devices, 36, 'devices'):<20}  "
         lines.append(line + few(names, LINE - len(line), "classes"))
@@ -274,6 +274,11 @@ def plan_table(plan: Plan, labels: list[str] | None = None) -> str:
         )
     )
     return "\n".join(lines)
+
+
+def _width(title: str) -> int:
+    """Of a column of widths, with a space before its title."""
+    return max(6, len(title) + 1)
 
 
 def wrapped(text: str) -> str:
