@@ -59,8 +59,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and what follows the -- of `edvit sweep`: that is for the recipe."""
-    if given[:1] == ["sweep"] and "--" in given:
+    """What is ours, and what follows the -- of a command that runs a recipe: that is for it."""
+    runs_recipe = given[:1] == ["sweep"] or given[:2] == ["study", "retraining"]
+    if runs_recipe and "--" in given:
         place = given.index("--")
         return given[:place], given[place + 1 :]
     return given, []

@@ -1,10 +1,12 @@
 """`edvit study ...` and `edvit sweep`: what the method is measured with."""
 
 import contextlib
+import shutil
 import sys
 from pathlib import Path
 
 from edvit_tf.cli.output import add_json, show
+from edvit_tf.cli.study_bundles import add_bundle_studies
 from edvit_tf.cli.study_tables import add_tables
 from edvit_tf.cli.values import counts, names, natural, naturals, positive, user_path
 
@@ -18,6 +20,7 @@ def add_study(commands) -> None:
     _add_clusters(studies)
     _add_fleet(studies)
     add_tables(studies)
+    add_bundle_studies(studies)
 
 
 def _add_base(parser) -> None:
@@ -271,6 +274,7 @@ def add_sweep(commands) -> None:
 
 def _sweep(args) -> int:
     from edvit_tf.report.sweep import sweep_text
+    from edvit_tf.report.tables import LINE
     from edvit_tf.study.sweep import sweep
 
     out = args.out or Path("exports") / f"{args.recipe.stem}-sweep"
@@ -286,5 +290,7 @@ def _sweep(args) -> int:
             args.strategies,
             args.budgets,
         )
-    show(args, rows, f"{sweep_text(rows)}\n\nreport: {out / 'report.html'}")
+    # of a file or a pipe nobody knows the width
+    width = shutil.get_terminal_size((LINE, 24)).columns
+    show(args, rows, f"{sweep_text(rows, width)}\n\nreport: {out / 'report.html'}")
     return 0

@@ -1,4 +1,4 @@
-"""`edvit study flops|against-n`: what models cost against the number of devices."""
+"""`edvit study flops|against-n|energy`: what models cost against the number of devices."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ def add_tables(studies) -> None:
     """Adds these studies to those of `edvit study`."""
     _add_flops(studies)
     _add_against_n(studies)
+    _add_energy(studies)
 
 
 def _add_models(parser) -> None:
@@ -154,4 +155,51 @@ def _study_against_n(args) -> int:
     title = "Accuracy, latency and memory against the number of devices"
     write_page(args, title, against_n_html(rows, runs))
     show(args, {"models": rows, "runs": runs}, against_n_text(rows, runs))
+    return 0
+
+
+def _add_energy(studies) -> None:
+    parser = studies.add_parser(
+        "energy", help="what stands for energy: MACs, spikes and bytes moved, in one table"
+    )
+    parser.add_argument(
+        "bundles", type=user_path, nargs="*", metavar="BUNDLE", help="of any architecture"
+    )
+    parser.add_argument(
+        "--models",
+        type=names,
+        help="presets, by their widths alone (default without bundles: vit_base,vgg16,snn16,"
+        "bert_base)",
+    )
+    parser.add_argument("--devices", type=positive, default=10, help="of --models (default 10)")
+    parser.add_argument("--classes", type=positive, default=10, help="of --models (default 10)")
+    parser.add_argument(
+        "--budget", metavar="SIZE", help="of all files of each of --models, e.g. 94MiB"
+    )
+    add_page(parser)
+    parser.set_defaults(run=_study_energy)
+
+
+def _study_energy(args) -> int:
+    from edvit_tf.planning.devices import parse_size
+    from edvit_tf.study.energy import (
+        energy_html,
+        energy_of_bundle,
+        energy_of_models,
+        energy_text,
+    )
+
+    check_page(args)
+    presets = args.models
+    if presets is None:
+        presets = () if args.bundles else ("vit_base", "vgg16", "snn16", "bert_base")
+    rows = [energy_of_bundle(path) for path in args.bundles]
+    rows += energy_of_models(
+        presets,
+        args.devices,
+        classes=args.classes,
+        budget_bytes=None if args.budget is None else parse_size(args.budget),
+    )
+    write_page(args, "What stands for energy", [("Of one question", energy_html(rows))])
+    show(args, rows, energy_text(rows))
     return 0

@@ -1,9 +1,9 @@
 """report.html from what a bundle stores: one self-contained page for a reader who asks "why not one
 small model?".
 
-Reads manifest.json, results.json and, where it was stored, latency.json. Accuracies carry 95 %
-Wilson intervals for the number of recordings (the windows of one recording are not independent, so
-none for windows); MB = 10^6 bytes.
+Reads manifest.json, results.json and, where they were stored, latency.json and tsne.npz. Accuracies
+carry 95 % Wilson intervals for the number of recordings (the windows of one recording are not
+independent, so none for windows); MB = 10^6 bytes.
 """
 
 import json
@@ -19,6 +19,7 @@ from edvit_tf.report.calibration import calibration
 from edvit_tf.report.compared import Compared, compared, counted
 from edvit_tf.report.confusion import confusion
 from edvit_tf.report.data_used import data_used, usage
+from edvit_tf.report.embedding import embedding, read_embedding
 from edvit_tf.report.flavours import flavours
 from edvit_tf.report.floor import floor_said
 from edvit_tf.report.fusion_choice import fusion_choice
@@ -129,8 +130,15 @@ def _pictures(
         ("How the models learnt", learning(results)),
         ("Wrong answers", mistakes(read_mistakes(bundle.path), results)),
         ("Confusion matrix", confusion(results)),
+        ("Features in two dimensions", _embedding(bundle)),
     ]
     return [(head, html) for head, html in pictures if html]
+
+
+def _embedding(bundle: Bundle) -> str:
+    """Where `edvit study tsne --store` was asked for it."""
+    stored = read_embedding(bundle.path)
+    return embedding(stored) if stored else ""
 
 
 def _tables(

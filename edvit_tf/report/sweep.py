@@ -2,10 +2,12 @@
 devices N.
 """
 
+import textwrap
 from base64 import b64encode
 from collections import Counter
 from dataclasses import asdict
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +21,7 @@ from edvit_tf.report.said import p_said
 from edvit_tf.report.style import finished, page_end, page_head
 from edvit_tf.report.sweep_charts import budget_of, model_values, sweep_charts
 from edvit_tf.report.sweep_csv import FILE, sweep_csv
+from edvit_tf.report.tables import LINE
 from edvit_tf.report.units import macs, milliseconds, size
 
 COLUMNS = (
@@ -141,20 +144,48 @@ _MEASURED = (
 )
 
 
-def sweep_text(rows: list[dict]) -> str:
-    """The table for a terminal."""
-    head, *body = _grid(rows)
-    lines = [[name.replace("\n", " ") for name in head], *body]
-    widths = []
-    for column in zip(*lines, strict=True):
-        widths.append(max(map(len, column)))
+# Of COLUMNS, those that a terminal is given first: what a fleet is, how well it answers, what it
+# takes. The others follow as far as there is room.
+_FIRST = (
+    *("N", "fleet, or\ngroups", "training\nbudget", "seed", "fused", "single"),
+    *("fleet less\nsingle", "the fleet\nis", "bytes a\ndevice", "device\nand fusion", "base"),
+    *("average", "all\nfiles", "one lost,\nmean", "equal\ntraining", "copies,\nviews"),
+    *("exact\nMcNemar", "MACs a\ndevice", "single\nbytes", "single\ntime", "worst"),
+)
 
-    shown = []
-    for line in lines:
-        cells = [text.rjust(width) for text, width in zip(line, widths, strict=True)]
-        shown.append("  ".join(cells))
 
-    return "\n".join([*shown, _spread(rows)])
+def sweep_text(rows: list[dict], width: int = LINE) -> str:
+    """The table for a terminal of `width` characters: the columns of most weight that fit, what the
+    others are, and what the figures say.
+    """
+    width = max(width, 40)  # below that nothing could be read
+    grid = _grid(rows)
+    titles = grid[0]
+    lines = [*zip_longest(*(title.split("\n") for title in titles), fillvalue=""), *grid[1:]]
+    sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    by_weight = sorted(range(len(titles)), key=lambda i: _weight(titles[i]))
+    shown: list[int] = []
+    room = width + 2  # no gap after the last one
+    for i in by_weight:
+        if sizes[i] + 2 <= room:
+            shown.append(i)
+            room -= sizes[i] + 2
+    shown.sort()
+
+    said = ["  ".join(line[i].rjust(sizes[i]) for i in shown).rstrip() for line in lines]
+    left_out = [title.replace("\n", " ") for i, title in enumerate(titles) if i not in shown]
+    if left_out:
+        said.append(f"No room here, but in --json, {FILE} and the page: {'; '.join(left_out)}.")
+    said.append(_spread(rows))
+    return "\n".join(
+        textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line
+        for line in said
+    )
+
+
+def _weight(title: str) -> int:
+    return _FIRST.index(title) if title in _FIRST else len(_FIRST)
 
 
 def _grid(rows: list[dict]) -> list[list[str]]:

@@ -5,6 +5,8 @@ scores rank like the exact one, and what do they cost), `cuts.py` (accuracy afte
 and fit, by score, residual method and heads), `clusters.py` (weights on few values: bytes over a
 slow link against accuracy). Against the number of devices: `flops.py` (MACs and bytes),
 `against_n.py` (the same by budgets, beside accuracies of runs; `timed.py`: milliseconds and
-memory). `page.py` has what they show in common. `sweep.py` is `edvit sweep`: a recipe over several
-numbers of devices.
+memory). What stands for energy: `energy.py`. Of a bundle: `tsne.py` (its features by class). Of a
+recipe: `retraining.py` (averaged, fused, trained on as a whole), and `sweep.py`, which is `edvit
+sweep`: several numbers of devices; both run it by `recipe_run.py`. `page.py` has what studies show
+in common.
 """

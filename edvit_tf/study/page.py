@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 
 from edvit_tf.errors import OutputError
@@ -13,8 +14,12 @@ COLOURS = ("single", "fused", "average", "plain", "copies", "equal")
 
 
 def text_table(grid: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Titles and rows in columns as wide as their longest text; those of `left` are set left."""
-    lines = [[str(cell).replace("\n", " ") for cell in row] for row in grid]
+    """Titles, which may have two lines, and rows, in columns as wide as their longest text; those
+    of `left` are set left.
+    """
+    titles = [str(title).split("\n") for title in grid[0]]
+    rows = [[str(cell) for cell in row] for row in grid[1:]]
+    lines = [*zip_longest(*titles, fillvalue=""), *rows]
     sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = []
     for line in lines:

@@ -8,8 +8,6 @@ refused as always: the same sweep, started again, goes on where it was stopped.
 import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from edvit_tf.errors import OutputError
 from edvit_tf.report.sweep import sweep_page, sweep_row
 from edvit_tf.report.sweep_csv import FILE as SWEEP_CSV
 from edvit_tf.report.sweep_csv import sweep_csv
+from edvit_tf.study.recipe_run import run_recipe
 
 
 def sweep(
@@ -106,40 +105,20 @@ def _start(
     """Runs the recipe, one of `jobs` at once, with what `first` has made; OutputError if it
     fails.
     """
-    command = [sys.executable, str(recipe), "--devices", str(run.devices), "--seed", str(run.seed)]
-    command += ["--out", str(out / run.name)]
+    words = ["--devices", str(run.devices), "--seed", str(run.seed)]
     if run.strategy:
-        command += ["--strategy", run.strategy]
+        words += ["--strategy", run.strategy]
     if run.budget:
-        command += ["--training-budget", run.budget]
-    command += options
+        words += ["--training-budget", run.budget]
+    words += options
 
-    # the stages of the first run may be deleted when it has ended
-    if first is not None and (out / f"{first.name}.work").is_dir():
-        command += ["--reuse", str(out / f"{first.name}.work")]
-
-    print(f"[{run.name}] {' '.join(command[1:])}", flush=True)
-
-    environment = dict(os.environ)
+    environment = {}
     if jobs > 1:
         # Runs that go on at once share the cores, instead of each taking all.
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
-
-    log = out / f"{run.name}.log"
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
-        )
-
-    if done.returncode:
-        # The last line of its output most often says why.
-        said = log.read_text(encoding="utf-8", errors="replace").strip()
-        last = said.splitlines()[-1] if said else "(it said nothing)"
-        raise OutputError(
-            f"the run {run.name} ended with {done.returncode}: {last[-500:]} Its output is in "
-            f"{log}. Mend the cause and start the same sweep again: finished runs are kept."
-        )
+        environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
+    reuse = None if first is None else first.name
+    run_recipe(recipe, out, run.name, words, reuse, environment)
 
 
 def _command(

@@ -9,6 +9,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
 from edvit_tf.report.sweep import sweep_page, sweep_row, sweep_text
 from edvit_tf.report.sweep_csv import sweep_csv
@@ -48,7 +50,7 @@ def test_each_run_is_better_worse_or_cannot_be_told_apart(tmp_path):
     assert states == ["better", "worse", "cannot be told apart", "cannot be told apart"]
     assert rows == json.loads(json.dumps(rows))  # plain JSON
 
-    for text in (sweep_text(rows), sweep_page("x", rows, "y")):
+    for text in (sweep_text(rows, 400), sweep_page("x", rows, "y")):
         assert (
             "Fleet against the single model, by recording: better in 1, worse in 1, cannot be told "
             "apart in 2 of 4 runs." in text
@@ -75,7 +77,7 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
     assert "fleet, fused, epochs = 4: 50</title>" in html
     assert "fleet, fused, epochs = 16: 75</title>" in html
     assert "Test accuracy, %, budget 4e" in html and "Test accuracy, %, budget 16e" in html
-    text = sweep_text(rows)
+    text = sweep_text(rows, 400)
     assert "N = 3, 16e: 75.00 +- 7.07 % (2 seeds)" in text and "N = 3, 4e: 50.00" in text
 
     # a budget that changes the kind of a fleet that was left to the run is on the same curve, and
@@ -97,12 +99,35 @@ def test_two_training_budgets_are_a_curve_and_rows_of_their_own(tmp_path):
 
 def test_a_column_that_no_run_fills_is_left_out(tmp_path):
     rows = [row_of(tmp_path / str(seed), seed, (20, 4)) for seed in (0, 1)]
-    for text in (sweep_text(rows), sweep_page("x", rows, "y").replace("\n", " ")):
-        assert "fleet, or groups" in text and "single bytes" in text and "exact McNemar" in text
-        for title in ("training budget", "copies, views", "not distilled", "of all files' size"):
-            assert title not in text
+    text = sweep_page("x", rows, "y").replace("\n", " ")
+    assert "fleet, or groups" in text and "single bytes" in text and "exact McNemar" in text
+    for title in ("training budget", "copies, views", "not distilled", "of all files' size"):
+        assert title not in text
+        assert title.split()[-1] not in sweep_text(rows, 400).splitlines()[1]
     # one run that has it is enough
-    assert "training budget" in sweep_text([rows[0] | {"budget": "4e"}, rows[1]])
+    html = sweep_page("x", [rows[0] | {"budget": "4e"}, rows[1]], "y")
+    assert "training\nbudget" in html
+    head = sweep_text([rows[0] | {"budget": "4e"}, rows[1]], 400).splitlines()
+    assert "training" in head[0] and "budget" in head[1]
+
+
+@pytest.mark.parametrize("width", [60, 80, 118, 400])
+def test_the_table_of_a_terminal_fits_and_names_what_it_leaves_out(tmp_path, width):
+    rows = [row_of(tmp_path / str(seed), seed, (20, 4)) for seed in (0, 1)]
+    text = sweep_text(rows, width)
+    assert max(map(len, text.splitlines())) <= width
+    first, second = text.splitlines()[:2]
+    assert first.split()[:3] == ["N", "fleet,", "or"] and second.split()[0] == "groups"
+    assert "fused" in first
+    whole = " ".join(text.split())
+    said = "No room here, but in --json, sweep.csv and the page: "
+    assert (said in whole) == (width < 200)
+    if width < 200:
+        # nothing is lost unnamed: a column is shown or told of
+        told = whole[whole.index(said) + len(said) :]
+        assert "worst" in first or "worst" in told
+        assert "exact McNemar" in told or "McNemar" in second
+    assert sweep_text(rows) == sweep_text(rows, 118)
 
 
 def test_the_page_links_each_run_and_carries_its_figures_as_csv(tmp_path):

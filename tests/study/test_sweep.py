@@ -12,6 +12,7 @@ import pytest
 from edvit_tf.report.curves import curves, ticks
 from edvit_tf.report.sweep import sweep_page, sweep_text
 from edvit_tf.report.sweep_csv import sweep_csv
+from edvit_tf.study import recipe_run
 from edvit_tf.study import sweep as sweeping
 from tests.support.commands import SMOKE, run_host
 
@@ -105,7 +106,7 @@ def test_several_seeds_give_mean_and_deviation(swept):
         **one,
         "models": {**one["models"], "fused": {**one["models"]["fused"], "accuracy": 0.65}},
     }
-    for text in (sweep_text([first, other]), sweep_page("x", [first, other], "y")):
+    for text in (sweep_text([first, other], 400), sweep_page("x", [first, other], "y")):
         assert "N = 2: 70.00 +- 7.07 % (2 seeds)" in text
     page = sweep_page("x", [first, other], "y")
     assert (
@@ -124,7 +125,7 @@ def test_a_budget_is_an_option_of_the_recipe_and_part_of_the_name(tmp_path, monk
         started.append(command)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(sweeping.subprocess, "run", start)
+    monkeypatch.setattr(recipe_run.subprocess, "run", start)
     monkeypatch.setattr(sweeping, "sweep_row", lambda folder: {"bundle": folder.name})
     monkeypatch.setattr(sweeping, "sweep_csv", lambda rows: "")
     monkeypatch.setattr(sweeping, "sweep_page", lambda title, rows, command: command)

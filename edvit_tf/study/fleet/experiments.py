@@ -5,7 +5,6 @@ of their probabilities; each member sees the picture as it is, or each its own v
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,75 +12,12 @@ from torch.nn import functional
 
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.fleet import stacked, vit
-from edvit_tf.study.fleet.fitting import Fit
+from edvit_tf.study.fleet.settings import View
 from edvit_tf.study.fleet.stacked import Stack
-from edvit_tf.study.fleet.varied import View, viewed
+from edvit_tf.study.fleet.varied import viewed
 
-BEST = "best"  # every member starts from the cut of one model
-UNITS = "units"  # the same directions of the residual stream, other units
-ALL = "all"  # other directions too
 DRAWS = 10  # of lost members, of which the mean is told
 RIDGE = 1e-2
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A fleet and its fit; `start` is one of BEST, UNITS, ALL, or the name of an experiment before,
-    whose best member (alone, on validation pictures) all then start from.
-    """
-
-    name: str
-    start: str
-    members: int | None  # None: as many as the fleet is to have
-    fit: Fit
-    own_views: bool = False  # each member is trained on its own view
-    grouped: str | None = None  # each has classes of its own: "similar" or "random" groups
-
-
-_TOGETHER = Fit(epochs=8, together=True)
-_APART = Fit(epochs=8)
-_FROM_TRAINED = replace(_TOGETHER, epochs=4, rates=(3e-4,))
-
-# For ten classes of many pictures each.
-FEW_CLASSES = (
-    Experiment("single, 16 epochs", BEST, 4, Fit(16, rates=(1e-3, 5e-4, 2e-3, 4e-3))),
-    Experiment("single, 30 epochs", BEST, 3, Fit(30, rates=(1e-3, 1e-3, 5e-4))),
-    Experiment("apart, one cut", BEST, None, _APART),
-    Experiment("together, one cut", BEST, None, _TOGETHER),
-    Experiment("together, one cut, own half", BEST, None, replace(_TOGETHER, own_weight=0.5)),
-    Experiment("together, one cut, none missing", BEST, None, replace(_TOGETHER, missing=0.0)),
-    Experiment("together, other units", UNITS, None, _TOGETHER),
-    Experiment("together, other directions and units", ALL, None, _TOGETHER),
-    Experiment("together, 24 epochs", BEST, None, replace(_TOGETHER, epochs=24, own_weight=0.5)),
-    Experiment("together from the single model", "single, 30 epochs", None, _FROM_TRAINED),
-    Experiment(
-        "together from the single model, own views",
-        "single, 30 epochs",
-        None,
-        _FROM_TRAINED,
-        own_views=True,
-    ),
-)
-
-_LONG = "single, 100 epochs"
-_FROM_CUT = replace(_TOGETHER, epochs=12)
-_AFTER = replace(_FROM_TRAINED, epochs=6)
-_OWN_CLASSES = Fit(epochs=6, rates=(3e-4,))
-
-# For hundreds of classes of few pictures: an epoch is short, and the plateau many of them away.
-MANY_CLASSES = (
-    Experiment(_LONG, BEST, 2, Fit(100, rates=(1e-3, 2e-3))),
-    Experiment("together from the single model", _LONG, None, _AFTER),
-    Experiment("together from the single model, own views", _LONG, None, _AFTER, own_views=True),
-    Experiment(
-        "classes alike, from the single model", _LONG, None, _OWN_CLASSES, grouped="similar"
-    ),
-    Experiment("classes at random, likewise", _LONG, None, _OWN_CLASSES, grouped="random"),
-    Experiment("together, other units", UNITS, None, _FROM_CUT),
-    Experiment("together, one cut", BEST, None, _FROM_CUT),
-    Experiment("apart, one cut", BEST, None, replace(_APART, epochs=12)),
-)
-TABLES = {"few": FEW_CLASSES, "many": MANY_CLASSES}
 
 
 @torch.no_grad()
@@ -196,9 +132,3 @@ def row_of(result: Mapping) -> str:
     ridge = result["views"].get("ridge")
     cells.append("" if ridge is None else f"{ridge:.1f}")
     return f"| {' | '.join(cells)} |"
-
-
-TITLES = (
-    "| | epochs | one view, % | views, % | members alone, % | views, 5 lost, % | they differ, % "
-    "| ridge on features, % |\n|---|---|---|---|---|---|---|---|"
-)

@@ -17,8 +17,9 @@ import torch
 
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.study.fleet import stacked, vit
+from edvit_tf.study.fleet.settings import Fit
 from edvit_tf.study.fleet.stacked import Stack
-from edvit_tf.study.fleet.varied import SHIFT, View, affine_maps, moved, warped
+from edvit_tf.study.fleet.varied import SHIFT, affine_maps, moved, warped
 
 MOMENTUM = 0.95
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
@@ -26,7 +27,6 @@ DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 RIDGE = 1e-2
 JITTER = 2  # pixels, about a fixed view
-AUGMENTS = ("shift_flip", "shift", "affine")
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,6 @@ class Material:
     targets: torch.Tensor  # (n, classes), the mixture of labels and the base's answers
     goals: torch.Tensor  # (n, f), the base's features, standardised
     labels: torch.Tensor  # (n,)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One fit of a stack."""
-
-    epochs: float
-    rates: tuple[float, ...] = (1e-3,)  # one for all members, or one each
-    batch_size: int = 256
-    together: bool = False
-    own_weight: float = 0.1  # of the members' own losses, where they are fitted together
-    missing: float = 0.3  # share of the members that a step leaves out of the fused answer
-    feature_weight: float = 4.0
-    augment: str = "shift_flip"  # one of AUGMENTS, as `edvit_tf.training.augment` has them
-    # classes of each member, which is fitted to tell them apart from each other and the rest: its
-    # own samples count as much as all others together
-    groups: tuple[tuple[int, ...], ...] | None = None
-    fixed_views: tuple[View, ...] | None = None  # each member's own, in the place of random ones
-    seed: int = 0
 
 
 def fit(

@@ -5,26 +5,11 @@ import math
 import torch
 from torch.nn import functional
 
+from edvit_tf.study.fleet.settings import VIEWS, View
 from edvit_tf.training.augment import ANGLE, SCALE, SHEAR
 from edvit_tf.training.augment import SHIFT as AFFINE_SHIFT
 
 SHIFT = 0.1  # share of a side by which pictures are moved, at most
-
-View = tuple[int, int, bool]  # moved down and right by so many pixels, mirrored
-
-# As it is, mirrored, and moved by 5 or 7 pixels of 98.
-VIEWS: tuple[View, ...] = (
-    (0, 0, False),
-    (0, 0, True),
-    (5, 5, False),
-    (-5, -5, True),
-    (5, -5, True),
-    (-5, 5, False),
-    (0, 7, False),
-    (0, -7, True),
-    (7, 0, True),
-    (-7, 0, False),
-)
 
 
 def views_of(side: int, mirrored: bool) -> tuple[View, ...]:
