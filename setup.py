@@ -32,6 +32,8 @@ AGGREGATOR = [
     *DEVICE,  # the fusion is a .tflite file as well
     "cryptography>=42",  # `edvit certs`
     "shtab>=1.7,<2",  # completions of `edvit` for bash, zsh and tcsh
+    "uvicorn>=0.30",  # the aggregator's HTTP port; without it there are /metrics and /healthz alone
+    "starlette>=0.40",  # its paths, requests and answers
 ]
 HOST = [
     # training, and the converter to .tflite; no wheels for Intel's Macs
@@ -68,7 +70,7 @@ TEST = [
     "import-linter>=2.1",  # the reading order of the package
     "mypy>=1.11",  # types of planning, configuration, device and aggregator
     "types-protobuf>=5",  # those of protobuf, for it
-    "tritonclient[grpc]>=2.60",  # the client that nobody here wrote, against workers and aggregator
+    "tritonclient[grpc,http]>=2.60",  # the client that nobody here wrote, against all servers
     *TUNE,
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]

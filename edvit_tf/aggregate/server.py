@@ -1,12 +1,15 @@
 """An aggregator from its command line to its port: the fusion is proved before it opens."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.aggregate.fanout import Fanout
 from edvit_tf.aggregate.fusion import Fusion
+from edvit_tf.aggregate.http.access import read_token
+from edvit_tf.aggregate.http.options import HttpOptions
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.aggregate.reply import expected_answers
@@ -28,6 +31,8 @@ class AggregatorOptions(lifecycle.ServerOptions):
     devices: str  # HOST:PORT,... or a devices.toml
     min_submodels: int | None = None  # None: all
     deadline_ms: float = 1000.0
+    login_token: Path | None = None  # of the HTTP port
+    https: bool = False  # on the HTTP port, with the identity
 
 
 def serve(options: AggregatorOptions) -> int:
@@ -40,6 +45,8 @@ def serve(options: AggregatorOptions) -> int:
     signals.while_starting()
     address, own = lifecycle.address_and_identity(options, "aggregator")
     devices = fleet_devices(options.devices)
+
+    http = _http_options(options)
 
     # one connection a device, besides those of clients
     check_descriptors(peers=len(devices))
@@ -78,6 +85,18 @@ def serve(options: AggregatorOptions) -> int:
             min_submodels=least,
             deadline_seconds=deadline_seconds,
             own=own,
+            http=http,
         )
 
     return lifecycle.run(options, address, make_service)
+
+
+def _http_options(options: AggregatorOptions) -> HttpOptions:
+    for given, option in ((options.login_token, "--login-token"), (options.https, "--https")):
+        if given and options.metrics is None:
+            raise ConfigError(f"{option} is for the HTTP port; give --metrics HOST:PORT as well.")
+    if options.https and options.identity is None:
+        raise ConfigError("--https needs a certificate; give --identity FOLDER.")
+
+    token = None if options.login_token is None else read_token(options.login_token)
+    return HttpOptions(token, options.https)

@@ -5,6 +5,7 @@ that names it.
 import asyncio
 import time
 from collections.abc import Coroutine
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from edvit_tf.aggregate import breaker
 from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
+from edvit_tf.aggregate.http.options import HttpOptions
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.probe import STATES
@@ -22,7 +24,8 @@ from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
-from edvit_tf.device.rpc.jsonlog import log_seldom
+from edvit_tf.device.rpc.http_server import HttpSide
+from edvit_tf.device.rpc.jsonlog import log, log_seldom
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.rpc.request_input import (
     decoded,
@@ -32,6 +35,9 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
+
+if TYPE_CHECKING:
+    from edvit_tf.aggregate.http.rest import Rest
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
@@ -66,6 +72,7 @@ class AggregatorService(BaseService):
         min_submodels: int,
         deadline_seconds: float,
         own: tls.Identity | None,
+        http: HttpOptions = HttpOptions(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(
             bundle,
@@ -77,6 +84,8 @@ class AggregatorService(BaseService):
             own=own,
             serving=False,
         )
+        self.http = http
+        self.rest: Rest | None = None  # while its port is open
         self.fanout = fanout
         self.fusion = fusion
         self.min_submodels = min_submodels
@@ -97,6 +106,21 @@ class AggregatorService(BaseService):
 
     def background(self) -> list[Coroutine]:
         return [link.keep_watch(self.devices_changed) for link in self.fanout.links]
+
+    def serve_http(self, host: str, port: int) -> HttpSide:
+        try:
+            from edvit_tf.aggregate.http.port import open_live_port
+        except ModuleNotFoundError as error:
+            # a machine that has [device] alone can be an aggregator too
+            log("http", "warning", pages="/metrics and /healthz alone", reason=f"{error}")
+            return super().serve_http(host, port)
+
+        opened, self.rest = open_live_port(self, self.http, host, port)
+        return opened
+
+    async def drain(self, seconds: float) -> None:
+        if self.rest is not None:
+            await self.rest.drain(seconds)
 
     async def close(self) -> None:
         await asyncio.gather(*(link.close() for link in self.fanout.links))

@@ -47,7 +47,22 @@ def _add_serve(commands) -> None:
         help="of requests that bring none, and the most that one gets (default 1000)",
     )
     serve.add_argument(
-        "--metrics", metavar="HOST:PORT", help="Prometheus metrics and /healthz, plain HTTP"
+        "--metrics",
+        metavar="HOST:PORT",
+        help="HTTP: Prometheus metrics, /healthz, and the Open Inference Protocol under /v2",
+    )
+    serve.add_argument(
+        "--login-token",
+        type=user_path,
+        metavar="FILE",
+        help="on the HTTP port: who knows this file's first line may look and ask (needed beyond "
+        "loopback, or --https)",
+    )
+    serve.add_argument(
+        "--https",
+        action="store_true",
+        help="on the HTTP port: TLS with --identity; who shows a client's certificate may look and "
+        "ask",
     )
 
     # what gRPC says belongs in the log of a service
@@ -100,6 +115,8 @@ def _served(args) -> int:
             min_submodels=args.min_submodels,
             deadline_ms=args.deadline_ms,
             metrics=args.metrics,
+            login_token=args.login_token,
+            https=args.https,
         )
     )
 

@@ -16,7 +16,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import certificate_expiry, messages, tls, triton
 from edvit_tf.device.rpc.executor import Executor
-from edvit_tf.device.rpc.http_server import JSON, Page, Routes
+from edvit_tf.device.rpc.http_server import JSON, HttpSide, Page, Routes, serve_http
 from edvit_tf.device.rpc.jsonlog import dropped_lines
 from edvit_tf.device.rpc.limits import Room
 from edvit_tf.device.rpc.metrics import EXPOSITION, Gauge, Metrics
@@ -104,10 +104,17 @@ class BaseService:
         """What goes on beside the requests until the server stops; none ends by itself."""
         return []
 
+    async def drain(self, seconds: float) -> None:
+        """Waits, so long at most, for what was asked otherwise than by gRPC."""
+
     async def close(self) -> None:
         """Closes what the server opened, when it has stopped."""
 
     # What is shown by HTTP.
+
+    def serve_http(self, host: str, port: int) -> HttpSide:
+        """Opens the HTTP port, in the event loop of the server. Raises OSError."""
+        return serve_http(host, port, self.routes())
 
     def routes(self) -> Routes:
         """The pages of the HTTP server; called once, the pages in other threads."""

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from edvit_tf.device.rpc.http_connections import MOST_SECONDS, HttpConnections
@@ -27,6 +27,15 @@ class Page(NamedTuple):
     status: int
     content_type: str
     body: str
+
+
+class HttpSide(Protocol):
+    """An HTTP port that is open."""
+
+    @property
+    def server_address(self) -> tuple[Any, ...]: ...
+    def shutdown(self) -> None: ...
+    def server_close(self) -> None: ...
 
 
 Routes = Mapping[str, Callable[[], Page]]  # by path; called in a thread of the request

@@ -116,7 +116,8 @@ async def _run(
     # No more is taken; what was asked before is answered, for as long as a request may take.
     log("draining", in_flight=service.in_flight)
     service.availability.stop()
-    await server.stop(options.deadline_ms / 1e3)
+    grace_seconds = options.deadline_ms / 1e3
+    await asyncio.gather(server.stop(grace_seconds), service.drain(grace_seconds))
     end_watch()
     for executor in service.executors.values():
         executor.close()

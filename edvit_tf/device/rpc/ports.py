@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Callable
-from http.server import ThreadingHTTPServer
 from typing import Protocol
 
 import grpc
@@ -11,7 +10,7 @@ from edvit_tf.device.errors import AddressError
 from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import call_handler
-from edvit_tf.device.rpc.http_server import serve_http
+from edvit_tf.device.rpc.http_server import HttpSide
 from edvit_tf.device.rpc.limits import MOST_CALLS
 from edvit_tf.device.rpc.streams import stream_handler
 
@@ -46,7 +45,7 @@ def listening_address(options: Listening) -> tuple[str, int]:
     plaintext: without `options.identity`, and without `options.insecure_anywhere`.
     """
     address, port = split_address(options.listen)
-    if options.identity is None and not options.insecure_anywhere and not _is_loopback(address):
+    if options.identity is None and not options.insecure_anywhere and not is_loopback(address):
         raise AddressError(
             f"--listen {options.listen} without TLS: anyone who reaches this address could ask. "
             "Give --identity FOLDER, listen on 127.0.0.1, or add --insecure-anywhere."
@@ -86,7 +85,8 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -148,12 +148,12 @@ def _method_handlers(service: BaseService) -> list[grpc.GenericRpcHandler]:
     ]
 
 
-def open_http(address: str | None, service: BaseService) -> ThreadingHTTPServer | None:
+def open_http(address: str | None, service: BaseService) -> HttpSide | None:
     """Serves the pages of a service; None without an address. Raises AddressError."""
     if address is None:
         return None
     host, port = split_address(address)
     try:
-        return serve_http(host, port, service.routes())
+        return service.serve_http(host, port)
     except OSError as error:
         raise AddressError(f"metrics on {address} cannot be listened on ({error}).") from error

@@ -1,0 +1,21 @@
+"""Opens the HTTP port of an aggregator, with all that is on it."""
+
+import asyncio
+
+from edvit_tf.aggregate.http.access import Access
+from edvit_tf.aggregate.http.app import make_app
+from edvit_tf.aggregate.http.options import HttpOptions
+from edvit_tf.aggregate.http.rest import Rest
+from edvit_tf.aggregate.http.server import HttpServer
+from edvit_tf.device.rpc.base_service import BaseService
+from edvit_tf.device.rpc.ports import is_loopback
+
+
+def open_live_port(
+    service: BaseService, options: HttpOptions, host: str, port: int
+) -> tuple[HttpServer, Rest]:
+    """The port, open, in the event loop of the service. Raises OSError if it cannot listen."""
+    rest = Rest(service, asyncio.get_running_loop())
+    access = Access(is_loopback(host), options.token)
+    app = make_app(service.routes(), rest, access)
+    return HttpServer(app, host, port, service.own if options.https else None), rest

@@ -1,0 +1,72 @@
+"""The HTTP port of an aggregator: uvicorn in a thread with an event loop of its own."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from edvit_tf.aggregate.http.connections import LARGEST_HEAD_BYTES, Connection, end_late
+from edvit_tf.device.rpc import tls
+
+_BACKLOG = 128
+_LAST_SECONDS = 1  # for what is being answered when the server ends
+
+
+class HttpServer:
+    """Serves from its making on; `shutdown()` ends it. Raises OSError if it cannot listen."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, own: tls.Identity | None) -> None:
+        """`own`: HTTPS with this certificate; a client may show one, which is checked."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self.server_address: tuple[Any, ...] = self._socket.getsockname()
+        # its words are not for our log
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # nobody says here who somebody else is
+            server_header=False,
+            headers=[("server", "edvit_tf")],
+            timeout_graceful_shutdown=_LAST_SECONDS,
+            h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
+            **_https(own),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        late = asyncio.create_task(end_late(self._server.server_state.connections))
+        await self._server.serve(sockets=[self._socket])
+        late.cancel()
+
+    def shutdown(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(_LAST_SECONDS + 4)
+
+    def server_close(self) -> None:
+        self._socket.close()
+
+
+def _https(own: tls.Identity | None) -> dict[str, Any]:
+    if own is None:
+        return {}
+    return {
+        "ssl_certfile": own.cert,
+        "ssl_keyfile": own.key,
+        "ssl_ca_certs": str(own.ca),
+        "ssl_cert_reqs": ssl.CERT_OPTIONAL,
+    }
