@@ -52,6 +52,9 @@ HOST = [
     "safetensors>=0.8,<1",  # reads pretrained weights (Hugging Face) without running code
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway
     "huggingface-hub>=0.30,<3",  # fetches --base OWNER/NAME; imported only then
+    # reads the paper's numbers for `edvit reproduce`: people edit them, and JSON has no comments;
+    # huggingface-hub brings it anyway
+    "pyyaml>=6",
     # evaluation runs what the devices run; the aggregator and `edvit certs` may live here
     *AGGREGATOR,
     "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
@@ -114,7 +117,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["edvit_tf", "edvit_tf.*"]),
     include_package_data=True,
-    package_data={"edvit_tf": ["py.typed"]},  # its types may be relied on
+    package_data={
+        "edvit_tf": ["py.typed"],  # its types may be relied on
+        "edvit_tf.reproduce": ["paper.yaml"],
+    },
     install_requires=BASE,
     extras_require={
         "host": HOST,

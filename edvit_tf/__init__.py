@@ -30,6 +30,7 @@ Beside them:
 
     bench       benchmarks of this machine
     study       tables of the method on a trained base
+    reproduce   the paper's numbers, and what comes out here
     cli         `edvit ...`, and the command line of every recipe
 
 Nothing heavy is imported here: names come when they are asked for.

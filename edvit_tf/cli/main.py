@@ -16,6 +16,7 @@ from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.hub import add_hub
 from edvit_tf.cli.plan import add_plan
+from edvit_tf.cli.reproduce import add_reproduce
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bench(commands)
     add_study(commands)
     add_sweep(commands)
+    add_reproduce(commands)
     add_certs(commands)
     add_up(commands)
     add_fleet(commands)

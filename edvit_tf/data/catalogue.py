@@ -196,20 +196,35 @@ def _options(name: str, given: dict, known: dict) -> dict:
     return options
 
 
+def is_in(name: str, root: str | Path) -> bool:
+    """Whether a folder of data sets, as $EDVIT_DATA, has this one; DataError for an unknown
+    name.
+    """
+    if name not in NAMES:
+        raise DataError(f"Data set {name!r} is unknown; choose from {', '.join(NAMES)}.")
+    module = importlib.import_module(f".{name}", __package__)
+    starts = [start for group in _starts(name, module, Path(root)) for start in group]
+    return any(find_layouts(start, module.is_layout) for start in starts)
+
+
+def _starts(name: str, module, root: Path) -> list[list[Path]]:
+    """Where a data set may lie in a folder of them: its very name goes before those like it."""
+    alike = []
+    for prefix in module.PREFIXES:
+        for path in sorted(root.glob(f"{prefix}*")):
+            if is_folder(path) and path.name != name:
+                alike.append(path)
+    return [[root / name], alike]
+
+
 def _find(name: str, module, data_dir: str | Path | None, looked: list[Path]) -> list[Found]:
     """The folders to load; notes where it looked; MissingData if there is none."""
     starts: list[list[Path]] = []
-    # A folder that was named is the only one; else this very name goes before those like it.
+    # A folder that was named is the only one.
     if data_dir is not None:
         starts = [[Path(data_dir)]]
     elif os.environ.get("EDVIT_DATA"):
-        root = given_folder(os.environ["EDVIT_DATA"])
-        alike = []
-        for prefix in module.PREFIXES:
-            for path in sorted(root.glob(f"{prefix}*")):
-                if is_folder(path) and path.name != name:
-                    alike.append(path)
-        starts = [[root / name], alike]
+        starts = _starts(name, module, given_folder(os.environ["EDVIT_DATA"]))
 
     for group in starts:
         looked += group

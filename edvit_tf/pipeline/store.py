@@ -36,7 +36,7 @@ LONGEST_REASON = 300  # characters
 PROBED_BYTES = 64 << 10  # by which a full folder is told from one with room
 
 # Rooms whose code makes no stage.
-_NO_STAGES = ("aggregate", "bench", "cli", "operate", "report", "study")
+_NO_STAGES = ("aggregate", "bench", "cli", "operate", "report", "reproduce", "study")
 # What numpy raises for a file that is cut off or overwritten.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 

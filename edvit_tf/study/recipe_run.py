@@ -18,12 +18,14 @@ def run_recipe(
     words: Sequence[str],
     reuse: str | None = None,
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
 ) -> None:
     """Runs `recipe` with `words` for the bundle `out`/`name`, with what the run called `reuse` has
     made beside it, where that is still there. Its output goes to `out`/`name`.log; raises
-    OutputError if it fails.
+    OutputError if it fails. `program`, as ("-m", MODULE), is what runs the recipe's file, where
+    that does not run itself.
     """
-    command = [sys.executable, str(recipe), "--out", str(out / name), *words]
+    command = [sys.executable, *program, str(recipe), "--out", str(out / name), *words]
 
     # the stages of an earlier run may be deleted when it has ended
     if reuse is not None and (out / f"{reuse}.work").is_dir():

@@ -1,0 +1,114 @@
+"""paper.yaml holds together, and what follows from configurations comes out as the paper has it."""
+
+import copy
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edvit_tf.errors import ConfigError
+from edvit_tf.reproduce import exact
+from edvit_tf.reproduce.asked import Asked
+from edvit_tf.reproduce.compare import AGREES, DIFFERS, NOT_COMPARABLE, STATES, compare
+from edvit_tf.reproduce.items import ITEMS
+from edvit_tf.reproduce.paper import paper_of, read_paper
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+ASKED = Asked(out=Path("out"), recipes=RECIPES)
+EXACT = {
+    "settings": exact.settings,
+    "flops": exact.flops,
+    "plans": exact.plans,
+    "cases": exact.cases,
+}
+CONTENT = yaml.safe_load(resources.files("edvit_tf.reproduce").joinpath("paper.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def exact_results() -> dict[str, dict]:
+    return {name: build(ASKED) for name, build in EXACT.items()}
+
+
+def test_every_entry_names_an_item_that_there_is_and_a_figure_that_it_has(exact_results):
+    names = {item.name for item in ITEMS}
+    for said in read_paper().said:
+        assert said.item is None or said.item in names, said.id
+        if said.item in exact_results:
+            assert said.key in exact_results[said.item]["figures"], said.id
+
+
+def test_an_item_belongs_to_every_place_of_its_entries():
+    """Else a table that is asked for alone would lack some of its figures."""
+    of = {item.name: item for item in ITEMS}
+    for said in read_paper().said:
+        if said.item is not None:
+            assert set(said.where) <= set(of[said.item].where), said.id
+
+
+def test_all_that_follows_from_configurations_agrees_but_the_number_of_trials(exact_results):
+    rows = {row.said.id: row for row in compare(read_paper(), exact_results, ASKED)}
+    judged = {name: row.state for name, row in rows.items() if row.said.item in exact_results}
+    assert {name for name, state in judged.items() if state != AGREES} == {"trials"}
+    assert judged["trials"] == DIFFERS and len(judged) == 58
+    assert f"{rows['macs-n10'].ours:.2f}" == "0.48"
+    assert f"{rows['mib-n10'].ours:.2f}" == "9.55"  # the paper's 9.60
+    assert f"{rows['mib-ratio'].ours:.2f}" == "34.27"
+    assert f"{rows['e2-total'].ours:.2f}" == "95.35"
+
+
+def test_every_row_has_a_state_whatever_was_run(exact_results):
+    paper = read_paper()
+    for results in ({}, {"flops": exact_results["flops"]}, exact_results):
+        rows = compare(paper, results, ASKED)
+        assert [row.said for row in rows] == list(paper.said)
+        assert all(row.state in STATES and row.why for row in rows)
+
+
+def figures_of(value: float, **more) -> dict:
+    about = {"data": "d", "base": "b", "seeds": [0], "command": "c", "trained": True}
+    return {"vit": {"figures": {"n5.fused": value}, **about, **more}}
+
+
+def row_of(results: dict, **asked):
+    rows = compare(read_paper(), results, Asked(out=Path(), recipes=RECIPES, **asked))
+    return next(row for row in rows if row.said.id == "fused-n5")
+
+
+def test_a_reason_holds_until_what_is_missing_is_given():
+    row = row_of(figures_of(86.0))
+    assert row.state == NOT_COMPARABLE and "ImageNet" in row.why and "--base WEIGHTS" in row.why
+    assert "--full" in row_of(figures_of(86.0), base="w").why
+    full = row_of(figures_of(86.0), base="w", mode="full")
+    assert full.state == AGREES and "-1.1 %" in full.why  # 86.94 in the paper
+    assert row_of(figures_of(80.0), base="w", mode="full").state == DIFFERS
+
+
+def test_a_quick_run_and_a_stand_in_compare_with_nothing():
+    for row, words in (
+        (row_of(figures_of(86.94), mode="quick"), "tiny widths"),
+        (row_of(figures_of(86.94, synthetic=True), base="w", mode="full"), "made-up stand-in"),
+    ):
+        assert row.state == NOT_COMPARABLE and words in row.why
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("numbers", {"id": "batch-size"}, "'batch-size': this id stands twice"),
+        ("numbers", {"value": None}, "numbers, and they alone, have a value"),
+        ("claims", {"value": 3}, "numbers, and they alone, have a value"),
+        ("numbers", {"where": ["table 9"]}, "'table 9' is none of abstract"),
+        ("numbers", {"where": []}, "it needs a place"),
+        ("numbers", {"reasons": ["weather"]}, "'weather' is none of pretrained"),
+        ("numbers", {"bound": "under"}, "bound is 'under'"),
+        ("numbers", {"colour": "red"}, "colour"),
+        ("numbers", {"ours": "flops"}, "ours as ITEM:KEY"),
+    ],
+)
+def test_an_entry_that_is_wrong_is_named(kind, change, message):
+    content = copy.deepcopy(CONTENT)
+    content[kind][0] |= change
+    with pytest.raises(ConfigError, match="paper.yaml") as told:
+        paper_of(content)
+    assert message in str(told.value)
