@@ -85,7 +85,8 @@ def _without(said: Said, result: Mapping, asked: Asked, paper: Paper) -> tuple[s
         return MISSING, f"No part of this command measures it. {waiting}".strip()
     if not result:
         places = " or ".join(_option(place) for place in said.where if _option(place))
-        return NOT_RUN, f"Run it with {places or 'no --table, --figure or --section'}."
+        how = f"with {places}" if places else "without --table, --figure and --section"
+        return NOT_RUN, f"Run it {how}."
     why = result.get("missing", {}).get(said.key, "This run did not come to it")
     reasons = " ".join(_reasons(paper, said, result, asked))
     return MISSING, f"{why}. {reasons}".strip()
@@ -118,10 +119,10 @@ def _reasons(paper: Paper, said: Said, result: Mapping, asked: Asked) -> list[st
 
 def _judged(said: Said, ours: float) -> tuple[str, str]:
     """State and words of two numbers that can be compared."""
-    assert said.value is not None
+    assert said.value  # the file's check: none is 0
     off = ours - said.value
-    share = abs(off) / abs(said.value) if said.value else abs(off)
-    told = f"{100 * off / said.value:+.1f} %" if said.value else f"{off:+g}"
+    share = abs(off / said.value)
+    told = f"{100 * off / said.value:+.1f} %".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
     if said.bound == "over" and ours > said.value:
         return AGREES, "Over it."

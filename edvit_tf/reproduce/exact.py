@@ -40,8 +40,8 @@ def result(figures: Mapping[str, float | str], command: str, **more) -> dict:
     """An item's result, of figures that no data and no base go into."""
     return {
         "figures": dict(figures),
-        "data": "none",
-        "base": "none: widths alone",
+        "data": "no data",
+        "base": "none, widths alone",
         "seeds": [],
         "command": command,
         **more,

@@ -51,8 +51,8 @@ def latency(asked: Asked) -> dict:
         "missing": dict.fromkeys(
             ("seconds_base", "seconds_n10"), "It has milliseconds of this machine alone"
         ),
-        "data": "none: one made-up picture",
-        "base": f"none: random weights; {runtime}, one thread",
+        "data": "no data but a made-up picture",
+        "base": f"none, random weights; {runtime}, one thread",
         "seeds": [0],
         "command": "edvit study against-n --models vit_base --measure",
         "html": drawn,
@@ -92,8 +92,8 @@ def _given(path: Path) -> dict:
             "seconds_base": whole / 1000,
             "seconds_n10": part / 1000,
         },
-        "data": "none: one made-up picture",
-        "base": f"none: random weights; {found.get('machine', 'a machine that is not named')}",
+        "data": "no data but a made-up picture",
+        "base": f"none, random weights; {found.get('machine', 'a machine that is not named')}",
         "seeds": [0],
         "command": "edvit bench latency --model vit_base --heads 2",
     }

@@ -5,21 +5,32 @@ An item's result is plain JSON: `figures` (number, or a few words), `data`, `bas
 `command`; and may have `missing` (key: why it is not there), `synthetic`, `trained`, `html`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.reproduce import exact, files
 from edvit_tf.reproduce.asked import Asked
+from edvit_tf.reproduce.exact import COUNTS
 from edvit_tf.reproduce.recipes import FOLDER, RecipeRun, base_said, data_said
+from edvit_tf.reproduce.runs import (
+    caltech_runs,
+    cnn_runs,
+    gtzan_runs,
+    joint_runs,
+    mnist_runs,
+    order_runs,
+    retrained_runs,
+    snn_runs,
+    speech_runs,
+    text_runs,
+    vit_runs,
+)
 from edvit_tf.study.energy import energy_html, energy_of_bundle
-from edvit_tf.study.retraining import RUNS, retraining_html, rows_of
+from edvit_tf.study.retraining import retraining_html, rows_of
 
-COUNTS = exact.COUNTS
-SPLIT = RUNS["frozen"]  # the paper's fleet
-QUICK_JOINT = (2, 5)  # N of the joint trainings of a quick run
 TSNE_DEVICES = (2, 3, 5, 10)
 AGAINST_N = ("figure 3", "figure 4", "figure 5")
 MINUTE, HOUR = 60.0, 3600.0
@@ -49,57 +60,8 @@ class Item:
     where: tuple[str, ...]
     build: Callable[[Now], dict]
     seconds: dict[str, float]
+    is_exact: bool = False  # instant, and on every page
     runs: Callable[[Asked], list[RecipeRun]] = lambda asked: []
-
-
-# ---- the recipes' runs
-
-
-def vit_runs(asked: Asked, counts: Iterable[int] = COUNTS) -> list[RecipeRun]:
-    """ViT on CIFAR-10, split by classes; with given weights the recipe that is made for such."""
-    recipe = "cifar10_dinov2" if asked.base and asked.mode == "recipes" else "cifar10"
-    runs: list[RecipeRun] = []
-    for seed in asked.seeds:
-        first = None
-        for count in counts:
-            run = RecipeRun(recipe, "cifar10", count, seed, SPLIT, reuse=first)
-            runs.append(run)
-            first = first or run.name
-    return runs
-
-
-def _one(recipe: str, data: str, quick: int, count: int, asked: Asked, **more) -> list[RecipeRun]:
-    devices = quick if asked.is_quick else count
-    return [RecipeRun(recipe, data, devices, seed, **more) for seed in asked.seeds]
-
-
-gtzan_runs = partial(_one, "gtzan", "gtzan", 2, 5, options=SPLIT)
-speech_runs = partial(_one, "speech_commands", "speech_commands", 2, 5, options=SPLIT)
-mnist_runs = partial(_one, "mnist", "mnist", 2, 10, options=SPLIT)
-caltech_runs = partial(_one, "caltech256", "caltech256", 2, 5, options=SPLIT)
-cnn_runs = partial(_one, "cifar10_cnn", "cifar10", 10, 10)
-snn_runs = partial(_one, "cifar10_snn", "cifar10", 10, 10)
-text_runs = partial(_one, "newsgroups", "newsgroups", 2, 5, base="text_base")
-
-
-def joint_runs(asked: Asked) -> list[RecipeRun]:
-    """The same fleets, trained on together; each takes what the frozen one has made."""
-    counts = QUICK_JOINT if asked.is_quick else COUNTS
-    runs = []
-    for frozen in vit_runs(asked, counts):
-        more = {"options": RUNS["joint"], "variant": "-joint", "reuse": frozen.name}
-        runs.append(replace(frozen, **more))
-    return runs
-
-
-def retrained_runs(asked: Asked) -> list[RecipeRun]:
-    return [*vit_runs(asked), *joint_runs(asked)]
-
-
-def order_runs(asked: Asked) -> list[RecipeRun]:
-    """The three systems of Table 2 and Fig. 6, at N = 10."""
-    ten = [run for run in vit_runs(asked) if run.devices == 10]
-    return [*ten, *cnn_runs(asked), *snn_runs(asked)]
 
 
 # ---- their figures
@@ -287,6 +249,7 @@ ITEMS = (
         ("settings", "data"),
         partial(_plain, exact.settings),
         _instant(),
+        is_exact=True,
     ),
     Item(
         "flops",
@@ -294,6 +257,7 @@ ITEMS = (
         ("table 4",),
         partial(_plain, exact.flops),
         _instant(),
+        is_exact=True,
     ),
     Item(
         "plans",
@@ -301,6 +265,7 @@ ITEMS = (
         (*AGAINST_N, "settings", "abstract"),
         partial(_plain, exact.plans),
         _instant(),
+        is_exact=True,
     ),
     Item(
         "cases",
@@ -308,6 +273,7 @@ ITEMS = (
         ("section E.2", "section E.3"),
         partial(_plain, exact.cases),
         _instant(),
+        is_exact=True,
     ),
     Item(
         "latency",
@@ -322,7 +288,7 @@ ITEMS = (
         ("results",),
         partial(_simple, mnist_runs),
         _hours(60, 1, 100),
-        mnist_runs,
+        runs=mnist_runs,
     ),
     Item(
         "gtzan",
@@ -330,7 +296,7 @@ ITEMS = (
         ("results",),
         partial(_simple, gtzan_runs),
         _hours(60, 0.1, 40),
-        gtzan_runs,
+        runs=gtzan_runs,
     ),
     Item(
         "caltech",
@@ -338,7 +304,7 @@ ITEMS = (
         ("results", "data"),
         partial(_simple, caltech_runs),
         _hours(60, 0.2, 40),
-        caltech_runs,
+        runs=caltech_runs,
     ),
     Item(
         "speech",
@@ -346,7 +312,7 @@ ITEMS = (
         ("results",),
         partial(_simple, speech_runs),
         _hours(60, 0.4, 100),
-        speech_runs,
+        runs=speech_runs,
     ),
     Item(
         "vit",
@@ -354,7 +320,7 @@ ITEMS = (
         ("table 2", "table 3", *AGAINST_N, "results", "abstract"),
         vit,
         _hours(300, 4, 400),
-        vit_runs,
+        runs=vit_runs,
     ),
     Item(
         "joint",
@@ -362,7 +328,7 @@ ITEMS = (
         ("table 3", *AGAINST_N),
         joint,
         _hours(120, 4, 400),
-        retrained_runs,
+        runs=retrained_runs,
     ),
     Item(
         "tsne",
@@ -370,7 +336,7 @@ ITEMS = (
         ("figure 8",),
         tsne,
         {"quick": 60.0, "recipes": 300.0, "full": 300.0},
-        vit_runs,
+        runs=vit_runs,
     ),
     Item(
         "text",
@@ -378,7 +344,7 @@ ITEMS = (
         ("table 5", "data"),
         partial(_simple, text_runs),
         _hours(90, 2, 200),
-        text_runs,
+        runs=text_runs,
     ),
     Item(
         "cnn",
@@ -386,7 +352,7 @@ ITEMS = (
         ("table 2", "figure 6"),
         partial(_simple, cnn_runs),
         _hours(90, 10, 100),
-        cnn_runs,
+        runs=cnn_runs,
     ),
     Item(
         "snn",
@@ -394,7 +360,7 @@ ITEMS = (
         ("table 2", "figure 6"),
         partial(_simple, snn_runs),
         _hours(120, 40, 400),
-        snn_runs,
+        runs=snn_runs,
     ),
     Item(
         "order",
@@ -402,6 +368,6 @@ ITEMS = (
         ("table 2", "figure 6"),
         order,
         _instant(),
-        order_runs,
+        runs=order_runs,
     ),
 )

@@ -18,7 +18,7 @@ from edvit_tf.reproduce.compare import (
     PICTURE,
     Row,
 )
-from edvit_tf.reproduce.paper import Paper
+from edvit_tf.reproduce.paper import Paper, Said
 
 TITLE = "What the paper says, and what comes out here"
 HEAD = ("the paper says", "paper", "ours", "state", "why", "ours is of")
@@ -43,11 +43,14 @@ def page(
     results: Mapping[str, dict],
     titles: Mapping[str, str],
     asked: Asked,
+    first: Sequence[str],
     command: Sequence[str],
 ) -> str:
-    """The HTML text; `titles` of the items in `results`, `command` is what made the page."""
+    """The HTML text; `titles` of the items in `results`, `command` is what made the page, and
+    `first` are the places that it was asked for.
+    """
     parts = []
-    for place, own in _by_place(paper, rows).items():
+    for place, own in _by_place(paper, rows, first).items():
         parts.append(f"<section><h2>{escape(place)}</h2>{_table(own)}</section>")
 
     return finished(f"""{page_head(TITLE)}{_banners(results, asked)}
@@ -90,13 +93,18 @@ def _counts(rows: Sequence[Row]) -> str:
     return f'<ul class="top">{"".join(items)}</ul>'
 
 
-def _by_place(paper: Paper, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Each row once, under the last of its places but the set of Figures 3 to 5, which is one."""
-    found: dict[str, list[Row]] = {title: [] for title in paper.places.values()}
+def _by_place(paper: Paper, rows: Sequence[Row], first: Sequence[str]) -> dict[str, list[Row]]:
+    """Each row once, by the title of one of its places: one that was asked for, else the first but
+    the abstract, which repeats what stands elsewhere.
+    """
+    order = [*first, *paper.places]
+    found: dict[str, list[Row]] = {paper.places[name]: [] for name in order}
     for row in rows:
-        titles = [paper.places[name] for name in row.said.where]
-        # a table or a figure says more than the abstract, which repeats it
-        found[titles[0] if row.said.where[0] != "abstract" else titles[-1]].append(row)
+        where = row.said.where
+        place = next((name for name in where if name in first), where[0])
+        if place == "abstract":
+            place = where[-1]
+        found[paper.places[place]].append(row)
     return {title: own for title, own in found.items() if own}
 
 
@@ -116,7 +124,7 @@ def _line(row: Row) -> str:
     said = row.said
     cells = [
         ("t w", f"{escape(said.says)}<br><small>{escape(said.setting)}</small>"),
-        ("", escape(_value(said.value, said.unit, said.bound))),
+        ("", escape(_printed(said))),
         ("t w" if isinstance(row.ours, str) else "", escape(_value(row.ours, said.unit))),
         ("t", escape(row.state)),
         ("t w", escape(row.why)),
@@ -126,17 +134,22 @@ def _line(row: Row) -> str:
     return f'<tr id="{escape(said.id)}">{made}</tr>'
 
 
-def _value(value: float | str | None, unit: str, bound: str = "") -> str:
-    """ "over 84 %"; a dash where there is none."""
+def _printed(said: Said) -> str:
+    """ "over 84 %", with the digits that the paper has; a dash where it gives no number."""
+    if said.value is None:
+        return "-"
+    return " ".join(part for part in (said.bound, f"{said.value:,.10g}", said.unit) if part)
+
+
+def _value(value: float | str | None, unit: str) -> str:
+    """ "84.12 %"; a dash where there is none."""
     if value is None:
         return "-"
-    if isinstance(value, str):
-        return value
-    return " ".join(part for part in (bound, number_said(value), unit) if part)
+    return value if isinstance(value, str) else f"{number_said(value)} {unit}".rstrip()
 
 
 def number_said(value: float) -> str:
-    """As many digits as the paper prints: four, small ones in powers of ten."""
+    """Two decimals, three below 1; tiny ones with two digits."""
     if value and abs(value) < 0.001:
         return f"{value:.2g}".replace("-", MINUS)
     if float(value).is_integer():
@@ -148,11 +161,9 @@ def _about(about: Mapping) -> str:
     """Data, base, seeds and command of ours."""
     if not about:
         return "-"
-    seeds = ", ".join(map(str, about["seeds"])) or "none"
-    return (
-        f"{escape(about['data'])}; base {escape(about['base'])}; seeds {seeds}"
-        f"<br><code>{escape(about['command'])}</code>"
-    )
+    seeds = ", ".join(map(str, about["seeds"]))
+    told = [about["data"], f"base: {about['base']}", f"seeds {seeds}" if seeds else "no seed"]
+    return f"{escape('; '.join(told))}<br><code>{escape(about['command'])}</code>"
 
 
 def _drawn(results: Mapping[str, dict], titles: Mapping[str, str]) -> str:

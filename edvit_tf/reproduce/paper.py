@@ -106,8 +106,8 @@ def _check(paper: Paper) -> None:
             raise _wrong(repr(one.id), "this id stands twice")
         seen.add(one.id)
 
-        if (one.value is None) == (one.kind == "number"):
-            raise _wrong(repr(one.id), "numbers, and they alone, have a value")
+        if (one.value is None) == (one.kind == "number") or one.value == 0:
+            raise _wrong(repr(one.id), "numbers, and they alone, have a value, and none is 0")
         if one.bound not in BOUNDS:
             raise _wrong(repr(one.id), f"bound is {one.bound!r}, not one of {BOUNDS}")
         for names, known in (

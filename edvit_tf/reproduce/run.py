@@ -24,14 +24,15 @@ FIGURES = "reproduce.json"
 
 
 def chosen_items(places: Sequence[str]) -> list[Item]:
-    """The items that these places need, in order of cost; all without any. ConfigError for a place
-    that has none.
+    """The items that these places need, in order of cost, with those that are exact; all without
+    any places. ConfigError for a place that has none.
     """
     known = read_paper().places
     for place in places:
         if place not in known or not any(place in item.where for item in ITEMS):
             raise ConfigError(f"there is nothing to run for {place}; {_places_said(known)}.")
-    return [item for item in ITEMS if not places or set(places) & set(item.where)]
+    wanted = set(places)
+    return [item for item in ITEMS if item.is_exact or not places or wanted & set(item.where)]
 
 
 def _places_said(known) -> str:
@@ -90,8 +91,8 @@ def reproduce(
         now = Now(asked, partial(_row, stages, asked, missing))
         for item in items:
             stages.run(item.name, lambda folder, item=item: item.build(now))
-            _write(asked, stages, command)
-        return _write(asked, stages, command)
+            rows = _write(asked, stages, places, command)
+    return rows
 
 
 def _row(stages: Stages, asked: Asked, missing: frozenset[str], run: RecipeRun) -> dict:
@@ -99,8 +100,10 @@ def _row(stages: Stages, asked: Asked, missing: frozenset[str], run: RecipeRun) 
     return stages.run(f"run.{run.name}", lambda folder: started(asked, run, missing))
 
 
-def _write(asked: Asked, stages: Stages, command: Sequence[str]) -> list[Row]:
-    """Page and JSON of all items that are done."""
+def _write(
+    asked: Asked, stages: Stages, places: Sequence[str], command: Sequence[str]
+) -> list[Row]:
+    """Page and JSON of all items that are done; what was asked for stands first."""
     paper = read_paper()
     done = {item.name: stages.result(item.name) for item in ITEMS if stages.has(item.name)}
     titles = {item.name: item.title for item in ITEMS}
@@ -112,7 +115,7 @@ def _write(asked: Asked, stages: Stages, command: Sequence[str]) -> list[Row]:
         "items": {name: _stored(result) for name, result in done.items()},
     }
     _replace(asked.out / FIGURES, json.dumps(finite_json(content), indent=1, ensure_ascii=False))
-    _replace(asked.out / PAGE, page(paper, rows, done, titles, asked, command))
+    _replace(asked.out / PAGE, page(paper, rows, done, titles, asked, places, command))
     return rows
 
 

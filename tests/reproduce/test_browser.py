@@ -1,0 +1,25 @@
+"""The page in Chromium, at the widths of a telephone and of a desk, light and dark."""
+
+import pytest
+
+from edvit_tf.reproduce.run import PAGE
+from tests.support import browser as browsers
+from tests.support.commands import run_command
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing())),
+]
+
+
+def test_the_page_complains_of_nothing_asks_for_nothing_and_fits(tmp_path):
+    code, _, err = run_command(["reproduce", "--table", "4", "--out", tmp_path / "out"])
+    assert code == 0, err
+    with browsers.chromium() as browser:
+        for width, scheme in ((390, "light"), (390, "dark"), (1600, "light")):
+            with browsers.opened(browser, tmp_path / "out" / PAGE, width, scheme) as found:
+                assert found.complaints == [] and found.asked == []
+                wide = found.page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width
+                # what was asked for stands first
+                assert found.page.locator("h2").first.inner_text().startswith("Table 4")
