@@ -52,12 +52,7 @@ def serve(options: AggregatorOptions) -> int:
     check_descriptors(peers=len(devices))
 
     bundle = open_bundle(options.bundle)
-    count = len(bundle.sub_models)
-    least = count if options.min_submodels is None else options.min_submodels
-    if not 1 <= least <= count:
-        raise ConfigError(
-            f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
-        )
+    least = least_sub_models(options, len(bundle.sub_models))
 
     model_input = bundle_input(bundle)
     fusion = Fusion(bundle)
@@ -100,3 +95,13 @@ def _http_options(options: AggregatorOptions) -> HttpOptions:
 
     token = None if options.login_token is None else read_token(options.login_token)
     return HttpOptions(token, options.https)
+
+
+def least_sub_models(options: AggregatorOptions, count: int) -> int:
+    """With how many of a bundle's `count` sub-models a request is answered. Raises ConfigError."""
+    least = count if options.min_submodels is None else options.min_submodels
+    if not 1 <= least <= count:
+        raise ConfigError(
+            f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
+        )
+    return least

@@ -3,6 +3,8 @@
 `predict.py` has the client.
 """
 
+from pathlib import Path
+
 from edvit_tf.cli.predict import add_identity, add_predict
 from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
@@ -65,6 +67,10 @@ def _add_serve(commands) -> None:
         "ask",
     )
 
+    serve.add_argument(
+        "--print-unit", action="store_true", help="print a systemd unit for it and end"
+    )
+
     # what gRPC says belongs in the log of a service
     serve.set_defaults(run=_serve, shows_native_log=True)
 
@@ -87,7 +93,8 @@ def _add_push(commands) -> None:
         help="of the device (default /opt/edvit/bin/python)",
     )
 
-    push.set_defaults(run=_push)
+    # what rsync and ssh say is for who typed it
+    push.set_defaults(run=_push, shows_native_log=True)
 
 
 def _serve(args) -> int:
@@ -96,7 +103,8 @@ def _serve(args) -> int:
 
 
 def _served(args) -> int:
-    prepare_server()  # before anything is loaded
+    if not args.print_unit:
+        prepare_server()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
     from edvit_tf.errors import ConfigError
 
@@ -105,20 +113,29 @@ def _served(args) -> int:
             "--insecure-anywhere is the second word after --insecure; give both, or --identity."
         )
 
-    return serve(
-        AggregatorOptions(
-            bundle=args.bundle,
-            devices=args.devices,
-            listen=args.listen,
-            identity=args.identity,
-            insecure_anywhere=args.insecure_anywhere,
-            min_submodels=args.min_submodels,
-            deadline_ms=args.deadline_ms,
-            metrics=args.metrics,
-            login_token=args.login_token,
-            https=args.https,
-        )
+    options = AggregatorOptions(
+        bundle=args.bundle,
+        devices=args.devices,
+        listen=args.listen,
+        identity=args.identity,
+        insecure_anywhere=args.insecure_anywhere,
+        min_submodels=args.min_submodels,
+        deadline_ms=args.deadline_ms,
+        metrics=args.metrics,
+        login_token=args.login_token,
+        https=args.https,
     )
+    return _printed_unit(options) if args.print_unit else serve(options)
+
+
+def _printed_unit(options) -> int:
+    from edvit_tf.aggregate.systemd_unit import unit
+    from edvit_tf.device.rpc.systemd_unit import warn_of_unreadable
+
+    print(unit(options), end="")
+    files = [Path(options.devices)] if options.devices.endswith(".toml") else []
+    warn_of_unreadable(options, *files)
+    return 0
 
 
 def _push(args) -> int:

@@ -13,6 +13,7 @@ from edvit_tf.cli.advise import add_advise
 from edvit_tf.cli.bench import add_bench
 from edvit_tf.cli.bundles import add_bundles
 from edvit_tf.cli.certs import add_certs
+from edvit_tf.cli.deploy import add_deploy
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.hub import add_hub
 from edvit_tf.cli.plan import add_plan
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add_certs(commands)
     add_up(commands)
     add_fleet(commands)
+    add_deploy(commands)
     add_bundles(commands)
     add_hub(commands)
 

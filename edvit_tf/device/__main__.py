@@ -192,16 +192,11 @@ def _listen(args) -> int:
     )
     if args.print_unit:
         # for this command alone: a worker that serves does not need it
-        from edvit_tf.device.worker.systemd_unit import unit, unreadable
+        from edvit_tf.device.rpc.systemd_unit import warn_of_unreadable
+        from edvit_tf.device.worker.systemd_unit import unit
 
         print(unit(options), end="")
-        for folder in unreadable(options):
-            print(
-                f"warning: {folder} may be entered by its owner alone, and the unit runs as a "
-                "user of its own. Put the bundle and the environment under /opt, or chmod o+x it.",
-                file=sys.stderr,
-            )
-
+        warn_of_unreadable(options)
         return 0
 
     return serve(options)

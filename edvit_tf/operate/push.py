@@ -43,7 +43,7 @@ def push(
         )
 
     bundle = open_bundle(path)
-    names = _names(bundle, sub_models)
+    names = needed_files(bundle, sub_models)
 
     # Named by the bundle, so that a push that broke off goes on with what is there.
     folder = f"edvit-push-{bundle.digest[:12]}"
@@ -60,7 +60,7 @@ def push(
     return _run("ssh", [host, f"{shlex.join(update)} && rm -r {folder}"], host)
 
 
-def _names(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
+def needed_files(bundle: Bundle, sub_models: Sequence[int] | None) -> list[str]:
     """Files of the bundle for a device, verified: of each sub-model all flavours, for only the
     device knows which it takes; without `sub_models` all files that the manifest lists.
     """

@@ -8,6 +8,8 @@ compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number;
 host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
 port = 8500
 submodels = [0, 2]      # all that an aggregator asks it for; left out: what the plan placed there
+ssh = "me@10.0.0.7"     # where `edvit deploy` logs in; left out: the host
+aggregator = true       # `edvit deploy` starts the aggregator there; left out: false
 """
 
 import re
@@ -20,7 +22,7 @@ from edvit_tf.errors import ConfigError
 
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MACS = {"MAC": 1, "kMAC": 1e3, "MMAC": 1e6, "GMAC": 1e9, "TMAC": 1e12}
-_KEYS = ("name", "memory", "reserve", "compute", "host", "port", "submodels")
+_KEYS = ("name", "memory", "reserve", "compute", "host", "port", "submodels", "ssh", "aggregator")
 
 
 def parse_size(text: str) -> int:
@@ -103,6 +105,7 @@ def _device(entry: dict, where: str) -> DeviceSpec:
         reserve = _reserve(entry["reserve"], memory, f"{where}: reserve")
     if "submodels" in entry:
         _check_sub_models(entry["submodels"], f"{where}: submodels")
+    _check_deployment(entry, where)
     return DeviceSpec(name, memory_bytes=memory, compute_macs=compute, reserve_bytes=reserve)
 
 
@@ -113,6 +116,22 @@ def _check_sub_models(value: Any, where: str) -> None:
         raise ConfigError(
             f"{where} is {value!r}; it must be a list of sub-models, such as [0, 2]. Leave the "
             "line out for those that the plan placed there."
+        )
+
+
+def _check_deployment(entry: dict, where: str) -> None:
+    """What `edvit deploy` reads; the plan does not."""
+    ssh = entry.get("ssh", "host")
+    if not isinstance(ssh, str) or not re.fullmatch(r"[^\s-]\S*", ssh):
+        raise ConfigError(
+            f"{where}: ssh is {ssh!r}; it must be what `ssh` is given, a name or USER@HOST. Write "
+            'for instance ssh = "me@10.0.0.7".'
+        )
+    aggregator = entry.get("aggregator", False)
+    if not isinstance(aggregator, bool):
+        raise ConfigError(
+            f"{where}: aggregator is {aggregator!r}; it must be true or false. Leave the line out "
+            "where it is false."
         )
 
 

@@ -1,0 +1,64 @@
+"""The systemd unit of an aggregator (`device/rpc/systemd_unit.py`): its command, and the memory
+that it needs.
+"""
+
+import sys
+from pathlib import Path
+
+from edvit_tf.aggregate.devices import fleet_devices
+from edvit_tf.aggregate.outgoing import Outgoing
+from edvit_tf.aggregate.server import AggregatorOptions, least_sub_models
+from edvit_tf.device.errors import permanent
+from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.model.memory import needed_memory
+from edvit_tf.device.rpc.limits import held_bytes
+from edvit_tf.device.rpc.ports import listening_address
+from edvit_tf.device.rpc.request_input import message_limit
+from edvit_tf.device.rpc.systemd_unit import UnitParts, absolute, server_words, systemd_unit
+from edvit_tf.errors import EXIT_CODES
+
+_TOKEN = "login.token"
+_BASE_BYTES = 128 << 20  # the process, and its connections to a fleet
+
+
+def unit(options: AggregatorOptions) -> str:
+    """The unit's text for an aggregator with these options. Raises the errors of what would not
+    start.
+    """
+    # refused here, and not at the first start
+    listening_address(options)
+    fleet_devices(options.devices)
+    bundle = open_bundle(options.bundle)
+    least = least_sub_models(options, len(bundle.sub_models))
+
+    limit = message_limit(bundle_input(bundle))
+    fusion_bytes = needed_memory(verified_path(bundle, bundle.fusion.file).stat().st_size)
+    held = held_bytes(limit)
+    sent = Outgoing(len(bundle.sub_models), limit).sent.limit
+
+    command = [sys.executable, "-m", "edvit_tf.cli", "serve", str(absolute(options.bundle))]
+    command += ["--devices", devices_word(options), *server_words(options)]
+    command += ["--min-submodels", str(least), "--deadline-ms", f"{options.deadline_ms:g}"]
+    secrets = {}
+    if options.https:
+        command.append("--https")
+    if options.login_token is not None:
+        command += ["--login-token", f"%d/{_TOKEN}"]
+        secrets[_TOKEN] = options.login_token
+
+    parts = UnitParts(
+        description=f"edvit_tf aggregator (of {absolute(options.bundle)})",
+        command=command,
+        permanent=permanent(EXIT_CODES),
+        memory_bytes=_BASE_BYTES + fusion_bytes + held + sent,
+        memory_why=f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more",
+        secrets=secrets,
+    )
+    return systemd_unit(options, parts)
+
+
+def devices_word(options: AggregatorOptions) -> str:
+    """--devices as a unit has it: the whole path of a file, for its folder is another one."""
+    given = options.devices
+    return str(Path(given).absolute()) if given.endswith(".toml") else given

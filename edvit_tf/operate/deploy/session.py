@@ -1,0 +1,144 @@
+"""Runs the commands of a machine, and says of one that failed why, and what to do next."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from edvit_tf.errors import PushFailed
+from edvit_tf.operate.deploy.commands import Command
+from edvit_tf.operate.deploy.on_device import REFUSED
+
+_CANNOT_CONNECT = 255  # ssh's own code
+_WORDS = 600  # of what a command said, that are told
+
+
+class StepFailed(Exception):
+    """A step of a machine failed; the message says why, and the next thing to do."""
+
+
+# What ssh, sudo, rsync and pip say, and what to do then. {host} is what ssh is given, {words} what
+# was said.
+_KNOWN = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "another host key than before. If the machine was set up again, forget the old one: "
+        "ssh-keygen -R {name}; then log in once: ssh {host}. If not, somebody else answers there",
+    ),
+    (
+        "Host key verification failed",
+        "its host key is not known here. Log in once and compare it: ssh {host}; or take what "
+        "answers now, with --accept-new-hosts",
+    ),
+    (
+        "Permission denied (",
+        "ssh lets nobody in without a password. Bring your key there: ssh-copy-id {host}",
+    ),
+    (
+        "Could not resolve hostname",
+        "no such name in this network. Is the machine on, is the name right? Write ssh = "
+        '"USER@ADDRESS" in devices.toml',
+    ),
+    ("Connection refused", "no ssh server there. On the machine: sudo systemctl enable --now ssh"),
+    (
+        "Connection timed out|No route to host|Network is unreachable|timed out during banner",
+        "not reached. Is it on, and in this network? Then run the same command again",
+    ),
+    (
+        "sudo: .*(password is required|a terminal is required)",
+        'sudo asks for a password there. Let it not (on the machine: echo "$USER ALL=(ALL) '
+        'NOPASSWD: ALL" | sudo tee /etc/sudoers.d/edvit), or write ssh = "root@..." in '
+        "devices.toml",
+    ),
+    (
+        "sudo: (not found|command not found)|sudo: No such file",
+        'there is no sudo. Write ssh = "root@..." in devices.toml',
+    ),
+    (
+        "No space left on device|Errno 28|Disk quota exceeded|MiB free; this version needs",
+        "the disk is full. Make room there (ssh {host} df -h); what ran before still runs. Then "
+        "run the same command again",
+    ),
+    (
+        "ensurepip is not available|No module named venv",
+        "Python there cannot make environments. Run: ssh {host} sudo apt-get install -y "
+        "python3-venv",
+    ),
+    (
+        "python3: (not found|command not found)|python3: No such file",
+        "there is no python3. Run: ssh {host} sudo apt-get install -y python3-venv",
+    ),
+    (
+        "No matching distribution found|Could not find a version|Temporary failure in name",
+        "pip found no packages. Is the machine online? Else bring them along: --wheels FOLDER",
+    ),
+)
+
+
+def run(host: str, commands: Sequence[Command]) -> str:
+    """Runs commands one after the other; what the last one printed. Raises StepFailed at the first
+    that failed.
+    """
+    said = ""
+    for command in commands:
+        said = _run(host, command)
+    return said
+
+
+def answer(host: str, command: Command) -> dict:
+    """What an action of `on_device.py` answers. Raises StepFailed."""
+    said = _run(host, command)
+    try:
+        return json.loads(said.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise StepFailed(
+            f"{host} answered {said[:200]!r}. A login there prints words of its own; let it print "
+            f"none without a terminal (ssh {host} true shows them)."
+        ) from None
+
+
+def _run(host: str, command: Command) -> str:
+    given = {"stdin": subprocess.DEVNULL} if command.stdin is None else {"input": command.stdin}
+    try:
+        done = subprocess.run(
+            command.words, capture_output=True, timeout=command.seconds, check=False, **given
+        )
+    except subprocess.TimeoutExpired:
+        raise StepFailed(
+            f"not done after {command.seconds:g} s. Look what keeps it: ssh {host}; then run the "
+            "same command again."
+        ) from None
+    except OSError as error:
+        raise PushFailed(
+            f"{command.words[0]} cannot be run here ({error}). Run: sudo apt-get install "
+            "openssh-client rsync"
+        ) from error
+
+    out = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace") + "\n" + out
+        raise StepFailed(why(host, command.words[0], done.returncode, said))
+    return out
+
+
+def why(host: str, program: str, code: int, said: str) -> str:
+    """A sentence on a command that failed, and the next thing to do."""
+    words = "\n".join(line for line in said.strip().splitlines() if line.strip())[-_WORDS:]
+    for pattern, sentence in _KNOWN:
+        if re.search(pattern, said):
+            name = host.rpartition("@")[2]
+            first = next((line for line in said.splitlines() if re.search(pattern, line)), "")
+            told = sentence.format(host=host, name=name)
+            return f"{told}. ({first.strip()[:200]})"
+    if code == REFUSED:
+        return words
+    if code == _CANNOT_CONNECT and program in ("ssh", "scp"):
+        return f"the connection failed: {words}. Try: ssh {host}"
+    return f"{program} ended with {code}: {words}"
+
+
+def has_rsync() -> bool:
+    """Whether this machine has it."""
+    return sys.platform != "win32" and shutil.which("rsync") is not None

@@ -1,0 +1,199 @@
+"""What each machine is given, by what was seen of it; every word quoted for the other shell."""
+
+import json
+import shlex
+
+import pytest
+
+from edvit_tf.errors import ConfigError
+from edvit_tf.operate.deploy import steps
+from edvit_tf.operate.deploy.commands import AGENT, Ssh, copies
+from edvit_tf.operate.deploy.steps import AGGREGATOR, STEPS, WORKER
+from tests.support.commands import run_command
+from tests.support.deploy_fleet import devices_toml, small_wheel, targets
+
+
+@pytest.fixture
+def fleet(tiny_bundle, tmp_path):
+    rows = {
+        "pi-0": {"host": "10.0.0.7", "ssh": "me@pi-0.local", "submodels": [0], "aggregator": True},
+        "pi 1": {"host": "10.0.0.8", "port": 8003, "submodels": [1]},
+    }
+    return targets(tiny_bundle, devices_toml(tmp_path, rows))
+
+
+def seen_of(target) -> dict:
+    """What a look says of a machine that has everything."""
+    settings = target.settings
+    digests = {
+        folder: {file.name: steps._sha256(file) for file in source.glob("*.pem")}
+        for folder, source in target.identities.items()
+    }
+    key = steps.start_key(target, WORKER, "abc")
+    return {
+        "package": settings.wheel.digest,
+        "stores": dict.fromkeys(target.stores, settings.bundle.digest),
+        "identities": digests,
+        "units": {WORKER: {"active": "active", "invocation": "17", "sha256": "abc"}},
+        "state": {
+            "check": target.key(),
+            "tune": target.tune_key(),
+            f"serves {WORKER}": {"key": key, "invocation": "17"},
+        },
+    }
+
+
+def test_a_machine_that_has_everything_is_left_alone(fleet):
+    for target in fleet:
+        seen = seen_of(target)
+        assert steps.package(target, seen, True) == steps.identity(target, seen) == []
+        assert steps.bundle(target, seen, True) == steps.tune(target, seen) == []
+        assert steps.check(target, seen, changed=False) == []
+        assert len(steps.check(target, seen, changed=True)) == 2
+        assert steps.runs(seen, WORKER, steps.start_key(target, WORKER, "abc"))
+
+
+def test_only_what_differs_is_done(fleet):
+    """What is remembered does not count where something else is found."""
+    hub, _ = fleet
+    seen = seen_of(hub)
+    seen["package"] = "another"
+    (*_, install) = steps.package(hub, seen, True)
+    assert f"{hub.environment}/bin/pip" in install.words[-1] and "[aggregator]" in install.words[-1]
+
+    seen = seen_of(hub)
+    seen["stores"][hub.hub_store] = None
+    text = " ".join(command.text() for command in steps.bundle(hub, seen, True))
+    assert f"{hub.hub_store} install" in text and f"{hub.store} install" not in text
+
+    seen = seen_of(hub)
+    next(iter(seen["identities"].values()))["key.pem"] = "changed"
+    (command,) = steps.identity(hub, seen)
+    assert "/opt/edvit-identity/worker" in command.words[-1]
+
+    # somebody restarted it by hand, or it is down: nobody knows what it was started with
+    seen = seen_of(hub)
+    key = steps.start_key(hub, WORKER, "abc")
+    for change in ({"invocation": "18"}, {"active": "failed"}):
+        seen["units"][WORKER] = {"active": "active", "invocation": "17", **change}
+        assert not steps.runs(seen, WORKER, key)
+    assert not steps.runs({}, WORKER, key)
+
+
+def test_the_units_are_those_of_the_roles(fleet):
+    hub, other = fleet
+    assert hub.units == (WORKER, AGGREGATOR) and other.units == (WORKER,)
+    words = hub.unit_words(AGGREGATOR)
+    assert words[1:5] == ["-m", "edvit_tf.cli", "serve", f"{hub.hub_store}/current"]
+    assert other.unit_words(WORKER)[-6:] == [
+        "0.0.0.0:8003",
+        "--identity",
+        "/opt/edvit-identity/worker",
+        "--metrics",
+        "127.0.0.1:9003",
+        "--print-unit",
+    ]
+    for target in fleet:
+        for unit in target.units:
+            if unit == AGGREGATOR:
+                from edvit_tf.cli.main import _parser
+            else:
+                from edvit_tf.device.__main__ import _parser
+            given = target.unit_words(unit)[3:]
+            assert _parser().parse_args(given).print_unit
+
+
+@pytest.mark.parametrize("prefix", ["/opt", "/opt/a b", "/opt/$(reboot);'x\"", "/opt/é&|"])
+def test_every_word_arrives_as_it_was(tiny_bundle, tmp_path, prefix):
+    """The remote shell would take each text apart into the words that were meant."""
+    rows = {"pi-0": {"host": "a", "submodels": [0, 1], "aggregator": True}}
+    (target,) = targets(tiny_bundle, devices_toml(tmp_path, rows), prefix=prefix)
+    for command in [steps.look(target), *steps.units(target)[1:]]:
+        sudo, flag, python, dash, _, asked = shlex.split(command.words[-1])
+        assert (sudo, flag, python, dash) == ("sudo", "-n", "python3", "-")
+        assert prefix in json.dumps(json.loads(asked), ensure_ascii=False).replace('\\"', '"')
+    check, _ = steps.check(target, {}, True)
+    assert shlex.split(check.words[-1])[2] == target.python
+    scripts = [*steps.identity(target, {}), steps.package(target, {}, True)[-1]]
+    for command in scripts:
+        script = shlex.split(command.words[-1])[-1]
+        places = [target.environment, *target.identities]
+        inner = shlex.split(script.replace(";", " ; "))
+        if ";" not in prefix:
+            assert any(place in word for word in inner for place in places)
+
+
+def test_nothing_asks_and_nothing_waits_for_ever(fleet):
+    for target in fleet:
+        every = [steps.look(target), *steps.units(target), *steps.bundle(target, {}, False)]
+        for command in every:
+            assert 0 < command.seconds <= 1800 and "BatchMode=yes" in command.text()
+            if command.words[0] == "ssh" and "sudo" in command.words[-1]:
+                assert command.words[-1].startswith("sudo -n ")
+
+
+def test_root_needs_no_sudo_and_without_rsync_scp_does(tmp_path):
+    ssh = Ssh("root@pi", tmp_path / "my config", accept_new=True)
+    assert ssh.sudo == [] and "StrictHostKeyChecking=accept-new" in ssh.options
+    made, copied = copies(ssh, [tmp_path / "a b"], "folder", 60, rsync=False)
+    assert made.words[-1] == "mkdir -p folder"
+    assert copied.words[0] == "scp" and copied.words[-1] == "root@pi:folder/"
+    (synced,) = copies(ssh, [tmp_path / "a b"], "folder", 60, rsync=True)
+    assert shlex.split(synced.words[synced.words.index("-e") + 1])[:3] == [
+        "ssh",
+        "-F",
+        str(tmp_path / "my config"),
+    ]
+
+
+def test_a_dry_run_prints_every_step_and_makes_no_key(tiny_bundle, tmp_path):
+    rows = {"pi-0": {"host": "a", "submodels": [0, 1]}, "pi-1": {"host": "b", "submodels": [1]}}
+    devices, wheel = devices_toml(tmp_path, rows), small_wheel(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    command = ["deploy", tiny_bundle, devices, "--wheel", wheel, "--aggregator", "pi-1"]
+    code, out, err = run_command([*command, "--dry-run"])
+    assert code == 0, err
+    for name in rows:
+        for step in STEPS[:-1]:
+            assert f"# {name}: {step}\n" in out
+    assert "# restart, together: pi-0, pi-1" in out and "# pi-1: restart the aggregator" in out
+    for line in out.splitlines():
+        if line and not line.startswith("#"):
+            assert shlex.split(line)[0] in ("ssh", "rsync", "scp")
+    assert sorted(tmp_path.iterdir()) == before and AGENT.is_file()
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ({"x": {"host": "a"}}, "Give the device one of these names"),
+        ({"x": {"host": "a", "submodels": [0]}}, "has no device for"),
+        ({"x": {"host": "a", "ssh": "-oProxyCommand=true"}}, "ssh is '-oProxyCommand=true'"),
+        ({"x": {"host": "a", "aggregator": "yes"}}, "aggregator is 'yes'"),
+        (
+            {
+                "x": {"host": "a", "submodels": [0]},
+                "y": {"host": "a", "port": 8002, "submodels": [1]},
+            },
+            "are both at a",
+        ),
+        (
+            {
+                "a b": {"host": "a", "submodels": [0]},
+                "a-b": {"host": "b", "submodels": [1]},
+            },
+            "same name in their certificates",
+        ),
+        (
+            {
+                "x": {"host": "a", "submodels": [0], "aggregator": True},
+                "y": {"host": "b", "submodels": [1], "aggregator": True},
+            },
+            "x and y have aggregator = true",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_deployed_says_why(tiny_bundle, tmp_path, rows, words):
+    devices, wheel = devices_toml(tmp_path, rows), small_wheel(tmp_path)
+    code, _, err = run_command(["deploy", tiny_bundle, devices, "--wheel", wheel, "--dry-run"])
+    assert code == ConfigError.exit_code and words in err
