@@ -7,7 +7,7 @@ import pytest
 
 from edvit_tf.device.model.view import AS_IT_IS, View
 from edvit_tf.pipeline.stage import Run
-from edvit_tf.pipeline.views import Seen, candidates, greedy, seen, useful
+from edvit_tf.pipeline.views import Seen, candidates, good_alone, greedy, seen, useful
 
 ONE = np.arange(40)  # each window a recording of its own
 
@@ -48,6 +48,15 @@ def test_a_gain_that_may_be_luck_is_not_worth_a_device():
         chosen, figures = greedy(p, labels, ONE, most=2)
         assert chosen == [0, 1] and figures[1]["accuracy"] == (10 + more) / 40
         assert figures[1]["p_value"] == chance and useful(figures) == taken
+
+
+def test_a_view_that_is_poor_alone_is_not_offered():
+    """Of a hundred recordings the first view names all, the second one 96, the third one 60."""
+    labels = np.arange(100) % 2
+    p = np.stack([np.eye(2)[labels]] * 3)
+    p[1, :4] = 1 - p[1, :4]
+    p[2, :40] = 1 - p[2, :40]
+    assert good_alone(p, labels, np.arange(100)) == [0, 1]
 
 
 def test_windows_of_a_recording_are_one_answer():
