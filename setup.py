@@ -75,6 +75,7 @@ TEST = [
     "types-protobuf>=5",  # those of protobuf, for it
     "tritonclient[grpc,http]>=2.60",  # the client that nobody here wrote, against all servers
     *TUNE,
+    "pyyaml>=6",  # reads what `edvit deploy --print-compose` prints
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
 ]
 # the independent implementation that the pretrained loaders are compared with; only tests need it
@@ -120,6 +121,7 @@ setup(
     package_data={
         "edvit_tf": ["py.typed"],  # its types may be relied on
         "edvit_tf.reproduce": ["paper.yaml"],
+        "edvit_tf.operate.containers": ["Dockerfile"],
     },
     install_requires=BASE,
     extras_require={

@@ -10,6 +10,12 @@ from pathlib import Path
 from edvit_tf.cli.output import add_json
 from edvit_tf.cli.values import positive, user_path
 
+_CONTAINERS = {
+    "compose": "a compose file",
+    "k3s": "Kubernetes manifests (k3s on Pis)",
+    "kserve": "a KServe InferenceService of the aggregator",
+}
+
 
 def add_deploy(commands) -> None:
     """Adds `deploy` to the subparsers of `edvit`."""
@@ -27,9 +33,18 @@ def add_deploy(commands) -> None:
         help="device or other machine of the aggregator (default: the device with aggregator = "
         "true; none: its command is printed for this machine)",
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--dry-run", action="store_true", help="print every command and end; nobody is asked"
     )
+    for name, what in _CONTAINERS.items():
+        instead.add_argument(
+            f"--print-{name}",
+            action="store_const",
+            dest="containers",
+            const=name,
+            help=f"print {what} of this fleet and end",
+        )
     _add_how(parser)
     add_json(parser)
     parser.set_defaults(run=_deploy)
@@ -114,6 +129,9 @@ def _deployed(args, certs: Path) -> int:
         verified_path(bundle, name)
     fleet = machines(bundle, args.devices, args.aggregator)
     _check_hosted(args, bundle, fleet)
+    if args.containers is not None:
+        print(_containers(args, fleet, certs), end="")
+        return 0
 
     made = make_certificates(certs, wanted_by(fleet))
     if not args.dry_run:
@@ -141,6 +159,18 @@ def _deployed(args, certs: Path) -> int:
             print(line)
         return 0
     return _run(args, certs, targets)
+
+
+def _containers(args, fleet, certs: Path) -> str:
+    """The fleet as containers, by the option's name."""
+    from edvit_tf.operate import containers
+
+    if args.containers == "compose":
+        bundle, identities = args.bundle.absolute(), certs.absolute()
+        return containers.compose(fleet, str(bundle), str(identities), args.min_submodels)
+    if args.containers == "k3s":
+        return containers.k3s(fleet, args.min_submodels)
+    return containers.kserve(fleet, args.min_submodels)
 
 
 def _check_hosted(args, bundle, fleet) -> None:

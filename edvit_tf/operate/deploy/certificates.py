@@ -13,9 +13,11 @@ from edvit_tf.device.rpc.certificate_expiry import WARN_DAYS
 from edvit_tf.device.rpc.tls import identity, role_uri
 from edvit_tf.errors import ConfigError
 from edvit_tf.operate import certs
+from edvit_tf.operate.containers import container_host
 from edvit_tf.operate.deploy.machines import HUB, Machine
 
 CLIENT = "me"
+_HERE = ("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,19 @@ def wanted_by(fleet: Iterable[Machine]) -> list[Wanted]:
         if machine.aggregator:
             found.append(aggregator_of(machine))
     if not any(one.role == "aggregator" for one in found):
-        found.append(Wanted("aggregator", HUB, ("localhost", "127.0.0.1")))
+        found.append(Wanted("aggregator", HUB, (HUB, *_HERE)))
     return [*found, Wanted("client", CLIENT)]
 
 
 def worker_of(machine: Machine) -> Wanted:
     """The identity of a machine's worker."""
-    return Wanted("worker", machine.certificate_name, machine.hosts)
+    hosts = (*machine.hosts, container_host(machine))
+    return Wanted("worker", machine.certificate_name, hosts)
 
 
 def aggregator_of(machine: Machine) -> Wanted:
     """The identity of the aggregator, which is asked on its own machine too."""
-    return Wanted("aggregator", HUB, (*machine.hosts, "localhost", "127.0.0.1"))
+    return Wanted("aggregator", HUB, (*machine.hosts, HUB, *_HERE))
 
 
 def make_certificates(folder: Path, wanted: Sequence[Wanted]) -> list[str]:

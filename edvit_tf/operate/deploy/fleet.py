@@ -79,6 +79,7 @@ def _prepare(state: _State, table: Table) -> None:
         step("bundle", lambda: run(steps.bundle(target, state.seen, rsync())))
         if target.machine.sub_models:
             step("check", lambda: run(steps.check(target, state.seen, changed)))
+        if target.machine.sub_models and target.settings.tune:
             step("tune", lambda: run(steps.tune(target, state.seen)))
         step("unit", lambda: _units(state))
     except StepFailed:

@@ -33,7 +33,7 @@ _KNOWN = (
         "answers now, with --accept-new-hosts",
     ),
     (
-        "Permission denied (",
+        r"Permission denied \(",
         "ssh lets nobody in without a password. Bring your key there: ssh-copy-id {host}",
     ),
     (
