@@ -38,6 +38,7 @@ VGG: dict[str, Any] = dict(
         epochs=6, learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.0, epoch="fixed"
     ),
     devices=None,
+    start_heads=None,
     calibration_samples=128,
     baselines=(),
 )
