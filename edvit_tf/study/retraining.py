@@ -156,7 +156,9 @@ def _less(way: str, bundles: dict[str, Path], frozen, labels) -> dict:
 def retraining_text(rows: Sequence[dict]) -> str:
     """The table for a terminal."""
     made_up = ["SYNTHETIC stand-in: these accuracies mean nothing."] if _is_made_up(rows) else []
-    return "\n".join([*made_up, text_table(_grid(rows)), "", textwrap.fill(_said(rows), LINE)])
+    return "\n".join(
+        [*made_up, text_table(_grid(rows), left=(0, 6)), "", textwrap.fill(_said(rows), LINE)]
+    )
 
 
 def _is_made_up(rows: Sequence[dict]) -> bool:

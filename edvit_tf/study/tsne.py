@@ -72,7 +72,9 @@ def tsne_study(
         made = [] if base_file is None else [_base_features(base_file, inputs, bundle)]
     made += [_fused_features(bundle, answers), _sub_model_features(bundle, answers, index)]
 
-    notes = [] if note is None else [note]
+    notes = ["SYNTHETIC stand-in: these figures mean nothing."] if dataset.synthetic else []
+    if note is not None:
+        notes.append(note)
     if base_file is None:
         notes.append("The unsplit base is not at hand: give it with --base.")
     notes.append(_how(labels, len(bundle.labels), each, short_of, seed))
@@ -142,8 +144,8 @@ def _how(labels: np.ndarray, classes: int, each: int, short_of: dict, seed: int)
         least = min(short_of.values())
         fewer = f" ({len(short_of)} of {classes} classes have fewer, {least} at least)"
     return (
-        f"{len(labels)} test samples, {each} of a class{fewer}, one window of each; features "
-        f"standardised; t-SNE of perplexity {_perplexity(len(labels)):g}, from the principal "
+        f"{len(labels)} test samples, up to {each} of a class{fewer}, one window of each; features "
+        f"standardised; t-SNE of perplexity {_perplexity(len(labels)):.3g}, from the principal "
         f"components, {ITERATIONS} iterations, seed {seed}. 10-NN: by the ten nearest others, and "
         "silhouette: both in the features themselves, which a picture only hints at."
     )
@@ -151,7 +153,6 @@ def _how(labels: np.ndarray, classes: int, each: int, short_of: dict, seed: int)
 
 def _base_features(file: Path, inputs: Path, bundle: Bundle) -> Features:
     """The class token of the unsplit base, by Keras."""
-    from edvit_tf.models import architecture
     from edvit_tf.models.weights import get_weights, load_keras
     from edvit_tf.training.train import predict
 
@@ -175,7 +176,7 @@ def _base_features(file: Path, inputs: Path, bundle: Bundle) -> Features:
     answers = predict(config, get_weights(model), np.load(inputs, mmap_mode="r"))
 
     values, what = answers["features"], "features"
-    if architecture(config).SHARE_NAME == "heads":
+    if getattr(config, "pool", "").startswith("cls"):
         # beside it may stand the mean of the patch tokens
         values, what = values[:, : config.hidden_dim], "class token"
     return Features("base", f"unsplit base: {what}", values, _softmax(answers["logits"]))

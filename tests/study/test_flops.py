@@ -1,6 +1,7 @@
 """`edvit study flops`: the paper's Table 4, by both conventions."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,14 @@ def test_vit_base_has_the_papers_macs_and_all_of_them():
     assert rows[-1]["file_bytes"] / 2**20 == pytest.approx(9.6, rel=0.025)
     assert rows[-1]["total_bytes"] == 10 * rows[-1]["file_bytes"]
     assert rows[-1]["widths"] == {"heads": 2, "d": 128, "c": 512}
+
+
+def test_the_table_of_the_docs_is_what_the_command_prints():
+    text = (Path(__file__).parents[2] / "docs/explanation/costs.md").read_text("utf-8")
+    for row in flops(bases(["vit_base"])):
+        cells = [row["devices"], row["kept"], f"{row['macs'] / 1e9:.3f}"]
+        cells += [f"{row['macs_full'] / 1e9:.3f}", f"{row['file_bytes'] / 2**20:.2f}"]
+        assert f"| {' | '.join(map(str, cells))} |" in text
 
 
 def test_small_and_large_start_with_their_share_of_heads():

@@ -116,7 +116,8 @@ def test_what_is_stored_is_shown_in_the_report(stored):
         assert np.isfinite(one["points"]).all() and 0 <= one["knn"] <= 1 and 0 <= one["auc"] <= 1
     html = (stored / "report.html").read_text()
     assert "Features in two dimensions" in html and "fused: hidden layer. 10-NN" in html
-    assert f"{found['samples']} test samples" in html
+    assert f"{found['samples']} test samples, up to 4 of a class" in html
+    assert found["notes"][0].startswith("SYNTHETIC stand-in")
     with np.load(stored.parent / "t.npz") as npz:
         np.testing.assert_array_equal(npz["fused"], fused["points"])
         assert len(npz["recordings"]) == found["samples"]
