@@ -82,7 +82,7 @@ def issue(
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role_uri(role, name))]
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if role != "client":
-        names += [_host(host) for host in hosts or (name, f"{name}.local")]
+        names += [general_name(host) for host in hosts or (name, f"{name}.local")]
         purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
 
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
@@ -171,7 +171,8 @@ def _usage(signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _host(host: str) -> x509.GeneralName:
+def general_name(host: str) -> x509.GeneralName:
+    """A host as a certificate has it. Raises ConfigError for what is none."""
     # An address is written as one: as a DNS name TLS libraries would not find it.
     try:
         return x509.IPAddress(ipaddress.ip_address(host))

@@ -104,9 +104,10 @@ def _why_not(target: Path, authority: x509.Certificate, wanted: Wanted) -> str |
         x509.UniformResourceIdentifier
     ):
         return "of another role or name"
-    listed = {str(name.value) for name in names}
-    if not set(wanted.hosts) <= listed:
-        return f"not for {', '.join(sorted(set(wanted.hosts) - listed))}"
+    # one address of IPv6 can be written in several ways
+    missing = [host for host in wanted.hosts if certs.general_name(host) not in names]
+    if missing:
+        return f"not for {', '.join(missing)}"
     if _days_left(found) < WARN_DAYS:
         return f"ends on {found.not_valid_after_utc:%Y-%m-%d}"
     return None

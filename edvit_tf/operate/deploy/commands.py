@@ -106,6 +106,8 @@ def package_commands(
     script = "; ".join(
         [
             "set -e",
+            # servers run as users of their own
+            "umask 022",
             # of one that broke off
             f"rm -rf {place}",
             shlex.join(["python3", "-m", "venv", environment]),
@@ -166,7 +168,7 @@ def file_command(ssh: Ssh, content: bytes, shown: str, target: str) -> Command:
     """Writes a file that everybody may read."""
     new = shlex.quote(f"{target}.new")
     parent = shlex.quote(str(Path(target).parent))
-    script = f"set -e; mkdir -p {parent}; cat > {new}; chmod 644 {new}; "
+    script = f"set -e; umask 022; mkdir -p {parent}; cat > {new}; chmod 644 {new}; "
     script += f"mv {new} {shlex.quote(target)}"
     return as_root(ssh, ["sh", "-c", script], 60, stdin=content, shown=shown)
 

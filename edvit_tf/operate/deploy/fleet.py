@@ -6,7 +6,7 @@ What a machine has is looked at each time, so that the same command again does w
 changed, and nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -165,7 +165,7 @@ def _turns(
     hosts = {name: set(state.target.machine.sub_models) for name, state in workers.items()}
     able = {name for name, state in workers.items() if state.failure is None}
     restarts = {name for name in able if workers[name].must_restart(WORKER)}
-    serving = {name for name, state in workers.items() if _active(state, WORKER)}
+    serving = _serving(workers, hub)
 
     if hub is not None and new_bundle:
         least = hub.target.settings.min_submodels or len(set().union(*hosts.values()))
@@ -185,6 +185,20 @@ def _turns(
     if hub is not None and hub.failure is None and hub.must_restart(AGGREGATOR):
         turns.append((AGGREGATOR, [hub]))
     return turns + [(WORKER, [workers[name] for name in wave]) for wave in order.after]
+
+
+def _serving(workers: Mapping[str, _State], hub: _State | None) -> set[str]:
+    """The devices that answer now: as the aggregator finds them, for it reaches some that ssh does
+    not; else those whose worker runs.
+    """
+    if hub is not None and _active(hub, AGGREGATOR):
+        try:
+            command = steps.wait(hub.target, list(workers), 0.0)
+            found = session.answer(hub.target.machine.ssh, command)["waiting"]
+            return set(workers) - set(found)
+        except StepFailed:
+            pass
+    return {name for name, state in workers.items() if _active(state, WORKER)}
 
 
 def _tell_the_rest(states: Sequence[_State], table: Table) -> None:

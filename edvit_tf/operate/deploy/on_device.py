@@ -252,5 +252,7 @@ def _tidy(environment):
 
 
 if __name__ == "__main__":
+    # servers run as users of their own, whatever root's umask is
+    os.umask(0o022)
     action = {"look": look, "unit": unit, "restart": restart, "await": wait, "note": note}
     print(json.dumps(action[sys.argv[1]](json.loads(sys.argv[2]))))

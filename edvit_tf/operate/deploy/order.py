@@ -26,23 +26,24 @@ def restart_order(
     """
     order = tuple(name for name in hosts if name in restarts)
     live = {name: set(hosts[name]) for name in hosts if name in serving}
-    alone = _only_once(order, live)
     if new_bundle:
         # What one device alone has is missing in any case: for the shortest time where it goes
         # first. None of the rest can be spared before the aggregator has the new bundle.
+        alone = _only_once(order, live)
         first, rest = _wave(order, live, set(alone))
         return Order((first,) if first else (), (rest,) if rest else (), alone)
 
+    waves, lost = [], set()
     first, rest = _wave(order, live, set())
-    waves = []
     while first or rest:
         # a device that nobody can stand in for goes alone
         wave = first or rest[:1]
         waves.append(wave)
+        lost |= set(_only_once(wave, live)) if not first else set()
         left = tuple(name for name in (*first, *rest) if name not in wave)
         live |= {name: set(hosts[name]) for name in wave}
         first, rest = _wave(left, live, set())
-    return Order(tuple(waves), (), alone)
+    return Order(tuple(waves), (), tuple(sorted(lost)))
 
 
 def may_go_over(

@@ -42,6 +42,12 @@ def test_one_that_does_not_do_is_moved_aside_and_renewed(tmp_path, issued, words
     assert make_certificates(tmp_path, [PI]) == []
 
 
+def test_an_address_is_known_however_it_is_written(tmp_path):
+    wanted = [Wanted("worker", "pi-0", ("FD00:0::0001", "10.0.0.7", "pi-0.local"))]
+    assert len(make_certificates(tmp_path / "fleet", wanted)) == 2
+    assert make_certificates(tmp_path / "fleet", wanted) == []
+
+
 def test_one_of_another_authority_is_renewed(tmp_path):
     for name in ("one", "two"):
         certs.init(tmp_path / name)

@@ -62,4 +62,7 @@ def test_each_restarts_once_and_what_two_answer_for_is_always_answered(hosts, da
     for wave in order.before[:1] if new_bundle else order.before:
         left = set().union(*(hosts[name] for name in live - set(wave)))
         assert covered - left <= set(order.alone)
+        # nobody else had it
+        for index in covered - left:
+            assert sum(index in hosts[name] for name in live) == 1
         live |= set(wave)

@@ -1,0 +1,155 @@
+"""The order of everything in `edvit deploy`, on machines that are a table: who fails alone, who
+restarts when, and when nothing does.
+"""
+
+import io
+import json
+import shlex
+
+import pytest
+
+from edvit_tf.operate.deploy import session, steps
+from edvit_tf.operate.deploy.fleet import deploy
+from edvit_tf.operate.deploy.session import StepFailed
+from edvit_tf.operate.deploy.steps import AGGREGATOR, WORKER
+from edvit_tf.operate.deploy.table import Table
+from tests.support.deploy_fleet import devices_toml, targets
+
+ROWS = {
+    "a": {"host": "a", "submodels": [0], "aggregator": True},
+    "b": {"host": "b", "submodels": [1]},
+    "c": {"host": "c", "submodels": [0, 1]},
+}
+
+
+class Machines:
+    """Answers as machines would; `log` has what was restarted, in turn."""
+
+    def __init__(self, found, bundle=None):
+        self.targets = {target.machine.ssh: target for target in found}
+        self.bundle = bundle  # of every store before
+        self.active = bundle is not None
+        self.unreachable: set[str] = set()
+        self.broken: set[str] = set()  # machines whose server does not come back
+        self.down: set[str] = set()  # as the aggregator finds them
+        self.log: list[str] = []
+
+    def answer(self, host, command):
+        if host in self.unreachable:
+            raise StepFailed("not reached")
+        *_, action, asked = shlex.split(command.words[-1])
+        asked = json.loads(asked)
+        if action == "look":
+            return self._look(self.targets[host])
+        if action == "unit":
+            return {"changed": False, "sha256": "abc"}
+        if action == "await":
+            return {"waiting": {name: "down" for name in asked["devices"] if name in self.down}}
+        assert action == "restart"
+        self.log.append(f"{host} {asked['unit'].partition('.')[0].removeprefix('edvit-')}")
+        if host in self.broken:
+            raise StepFailed("it is failed and does not answer")
+        return {}
+
+    def run(self, host, commands):
+        return ""
+
+    def _look(self, target):
+        active = "active" if self.active else "inactive"
+        unit = {"active": active, "invocation": "1", "sha256": "abc"}
+        return {
+            "python": [3, 11],
+            "systemd": True,
+            "rsync": True,
+            "free_bytes": 1 << 40,
+            "stores": dict.fromkeys(target.stores, self.bundle),
+            "units": dict.fromkeys(target.units, unit),
+            "state": {},
+        }
+
+
+@pytest.fixture
+def fleet(tiny_bundle, tmp_path, monkeypatch):
+    found = targets(tiny_bundle, devices_toml(tmp_path, ROWS))
+
+    def get(bundle=None):
+        machines = Machines(found, bundle)
+        monkeypatch.setattr(session, "answer", machines.answer)
+        monkeypatch.setattr(session, "run", machines.run)
+        table, said = Table(list(ROWS), io.StringIO()), []
+        return machines, table, said, lambda: deploy(found, table, said.append)
+
+    return get
+
+
+def test_a_machine_fails_alone(fleet):
+    machines, table, _, go = fleet()
+    machines.unreachable = {"b"}
+    assert go() == {"b": "reach: not reached"}
+    assert table.cells["b"] == {"reach": "FAILED"} and table.cells["c"]["restart"] == "done"
+    # all workers together, then the aggregator
+    assert sorted(machines.log[:2]) == ["a worker", "c worker"]
+    assert machines.log[2:] == ["a aggregator"]
+    rows = table.text().splitlines()
+    assert rows[0].split()[1:] == list(steps.STEPS) and rows[2].split()[:3] == ["b", "FAILED", "-"]
+
+
+def test_replicas_take_turns(fleet, tiny_bundle):
+    """Of the same bundle, c stands in for a and b, and they for c."""
+    machines, _, said, go = fleet(targets_digest(tiny_bundle))
+    assert go() == {} and said == []
+    assert sorted(machines.log[:2]) == ["a worker", "b worker"]
+    assert machines.log[2:] == ["c worker", "a aggregator"]
+
+
+def test_a_new_bundle_goes_by_halves(fleet):
+    machines, _, _, go = fleet("another")
+    assert go() == {}
+    assert sorted(machines.log[:2]) == ["a worker", "b worker"]
+    assert machines.log[2:] == ["a aggregator", "c worker"]
+
+
+def test_nothing_goes_over_where_less_would_answer(fleet):
+    machines, table, said, go = fleet("another")
+    machines.unreachable = {"b", "c"}
+    # the aggregator reaches them all the same
+    assert set(go()) == {"b", "c"} and machines.log == []
+    assert table.cells["a"]["restart"] == "left" and "Nothing was restarted" in said[0]
+
+    # but where those are down, too little answered before: there is nothing to lose
+    machines, _, _, go = fleet("another")
+    machines.unreachable = machines.down = {"b", "c"}
+    go()
+    assert machines.log == ["a worker", "a aggregator"]
+
+
+def test_who_does_not_come_back_keeps_its_stand_in_running(fleet, tiny_bundle):
+    machines, table, said, go = fleet(targets_digest(tiny_bundle))
+    machines.broken = {"b"}
+    assert list(go()) == ["b"]
+    assert "c worker" not in machines.log and table.cells["c"]["restart"] == "left"
+    assert any("did not come back" in sentence for sentence in said)
+
+
+def test_what_a_device_alone_has_is_said(fleet, tiny_bundle):
+    machines, _, said, go = fleet(targets_digest(tiny_bundle))
+    machines.down = {"c"}
+    go()
+    # c answers for nothing yet, and then it stands in
+    assert machines.log[0] == "c worker" and not any("alone" in one for one in said)
+
+    machines, _, said, go = fleet(targets_digest(tiny_bundle))
+    machines.down = {"a", "c"}
+    machines.unreachable = {"c"}
+    go()
+    assert "One device alone has submodel-01" in said[0]
+
+
+def targets_digest(bundle):
+    from edvit_tf.device.model.bundle import open_bundle
+
+    return open_bundle(bundle).digest
+
+
+def test_the_units_have_the_names_that_docs_tell():
+    assert (WORKER, AGGREGATOR) == ("edvit-worker.service", "edvit-aggregator.service")
