@@ -93,6 +93,8 @@ class Link:
         # requests without an answer, by reason
         self.failures: collections.Counter[str] = collections.Counter()
         self.returns = 0  # times that it was ready again
+        self.in_flight_bytes = 0  # of requests that are not answered
+        self._probed_at: float | None = None  # time.monotonic(), while a probe is not answered
         self._last_answer = 0.0  # time.monotonic()
         self._last_answers: dict[str, float] = {}  # the same, by sub-model
 
@@ -111,9 +113,20 @@ class Link:
 
         Raises grpc.aio.AioRpcError, and WireError for what is no answer.
         """
+        size = size_bytes(parts)
+        self.in_flight_bytes += size
+        try:
+            return await self._asked(name, parts, size, request_id, seconds)
+        finally:
+            self.in_flight_bytes -= size
+
+    async def _asked(
+        self, name: str, parts: tuple[bytes, ...], size: int, request_id: str, seconds: float
+    ):
+        """As `infer`; `size` is that of the parts."""
         until = time.monotonic() + seconds
         try:
-            if self.probe.streams and size_bytes(parts) <= LARGEST_BYTES:
+            if self.probe.streams and size <= LARGEST_BYTES:
                 try:
                     return await self._stream.infer(b"".join(parts), name, request_id, seconds)
                 except grpc.aio.AioRpcError as error:
@@ -241,7 +254,9 @@ class Link:
         while True:
             before = self.seen
             started = time.monotonic()
+            self._probed_at = started
             found = await self.probe.look(first=before.state != "ready")
+            self._probed_at = None
             # a probe may come late behind requests; an answer to one of them says more
             answered_meanwhile = self._last_answer > started
             if not (found.state == "down" and before.state == "ready" and answered_meanwhile):
@@ -253,6 +268,13 @@ class Link:
                 changed()
 
             await asyncio.sleep(PROBE_SECONDS)
+
+    def silent_seconds(self) -> float:
+        """For how long a probe has waited for its answer; 0 where none does. A device whose plug
+        was pulled shows here before it is found down. Called in another thread, too.
+        """
+        since = self._probed_at
+        return 0.0 if since is None else time.monotonic() - since
 
     def _is_also(self) -> str | None:
         """The name of an earlier device of the list that is the same process, under another

@@ -57,6 +57,14 @@ class Reply:
     wire_ms: float  # round trip without the two
 
 
+def device_ms(replies: Mapping[str, Reply]) -> dict[str, tuple[str, float]]:
+    """By sub-model: its device, and the milliseconds there and back."""
+    found = {}
+    for name, reply in replies.items():
+        found[name] = reply.device, reply.compute_ms + reply.queue_ms + reply.wire_ms
+    return found
+
+
 def expected_answers(bundle: Bundle) -> list[Expected]:
     """What the answer of each sub-model must be, in fusion order."""
     found = []

@@ -17,8 +17,9 @@ from edvit_tf.aggregate.http.options import HttpOptions
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.probe import STATES
-from edvit_tf.aggregate.reply import Reply
+from edvit_tf.aggregate.reply import Reply, device_ms
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
+from edvit_tf.aggregate.seen import Seen, preview_of
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
@@ -86,6 +87,7 @@ class AggregatorService(BaseService):
         )
         self.http = http
         self.rest: Rest | None = None  # while its port is open
+        self.seen: Seen | None = None  # what was answered lately, while there is a page for it
         self.fanout = fanout
         self.fusion = fusion
         self.min_submodels = min_submodels
@@ -115,7 +117,8 @@ class AggregatorService(BaseService):
             log("http", "warning", pages="/metrics and /healthz alone", reason=f"{error}")
             return super().serve_http(host, port)
 
-        opened, self.rest = open_live_port(self, self.http, host, port)
+        self.seen = Seen()
+        opened, self.rest = open_live_port(self, self.seen, self.http, host, port)
         return opened
 
     async def drain(self, seconds: float) -> None:
@@ -163,6 +166,7 @@ class AggregatorService(BaseService):
         if isinstance(value, bytes) and self.model_input.spec.is_prepared_once:
             # in a thread: a text may be long
             value = await asyncio.to_thread(decoded, value, self.model_input)
+        preview = "" if self.seen is None else preview_of(request)
         # the input was copied out: a large one is not to be held twice
         request.ClearField("raw_input_contents")
         request.ClearField("inputs")
@@ -196,6 +200,8 @@ class AggregatorService(BaseService):
         parameters = self._parameters(replies, missing)
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
+        if self.seen is not None:
+            self.seen.note(probabilities, 1e3 * seconds, missing, device_ms(replies), preview)
 
         return tensors.infer_response(
             MODEL,
@@ -365,4 +371,6 @@ def _link_health(link: Link) -> dict:
         "breaker": link.breaker.state,
         "breaker_reason": "" if closed else link.breaker.reason,
         "hosts": sorted(link.seen.models),
+        "silent_seconds": round(link.silent_seconds(), 3),
+        "in_flight_bytes": link.in_flight_bytes,
     }

@@ -51,7 +51,8 @@ def _add_serve(commands) -> None:
     serve.add_argument(
         "--metrics",
         metavar="HOST:PORT",
-        help="HTTP: Prometheus metrics, /healthz, and the Open Inference Protocol under /v2",
+        help="HTTP: the live page, the Open Inference Protocol under /v2, Prometheus metrics, "
+        "/healthz",
     )
     serve.add_argument(
         "--login-token",

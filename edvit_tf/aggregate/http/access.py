@@ -53,7 +53,7 @@ class Access:
 
         `names` are those of the certificate that was shown, `headers` have keys in lower case.
         """
-        foreign = self._why_foreign(headers)
+        foreign = self.why_foreign(headers)
         if foreign is not None:
             return foreign
         if names:
@@ -89,9 +89,10 @@ class Access:
         kind, _, given = headers.get("authorization", "").partition(" ")
         return kind.lower() == "bearer" and self.token is not None and _same(given, self.token)
 
-    def _why_foreign(self, headers: Mapping[str, str]) -> Refusal | None:
+    def why_foreign(self, headers: Mapping[str, str]) -> Refusal | None:
+        """The refusal of what a page of another site sends."""
         origin = headers.get("origin")
-        if origin is None or urlsplit_host(origin) == headers.get("host", "").lower():
+        if origin is None or _host_of(origin) == headers.get("host", "").lower():
             return None
         return Refusal(
             403, f"Origin: got {origin[:64]!r}, a page of another site; expected none, or ours."
@@ -108,7 +109,7 @@ class Access:
         )
 
 
-def urlsplit_host(origin: str) -> str | None:
+def _host_of(origin: str) -> str | None:
     """The host and port of an Origin, as a Host header has them; None where it is none."""
     try:
         return urlsplit(origin).netloc.lower()

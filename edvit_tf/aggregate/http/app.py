@@ -2,32 +2,61 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from edvit_tf.aggregate.http.access import Access, Refusal
-from edvit_tf.aggregate.http.rest import Rest
+from edvit_tf.aggregate.http.access import COOKIE, Access, Refusal
+from edvit_tf.aggregate.http.events import Events
+from edvit_tf.aggregate.http.files import page_files
+from edvit_tf.aggregate.http.rest import HttpContext, Peer, Rest
+from edvit_tf.device.rpc.callers import caller_of
 from edvit_tf.device.rpc.http_server import Routes, answer
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 _MOST_LOGIN_BYTES = 1024
+_LOGIN_SECONDS = 5.0
+_WRONG_SECONDS = 0.5  # that a wrong token takes
 
 
-def make_app(pages: Routes, rest: Rest, access: Access) -> Starlette:
-    """`pages` are those of every server, which are open to all."""
+def make_app(
+    pages: Routes, rest: Rest, events: Events, access: Access, accepted_roles: Sequence[str]
+) -> Starlette:
+    """`pages` are those of every server, which are open to all. Who looks must have one of the
+    roles, or be a user of this machine.
+    """
     routes = [Route(path, _page(pages, path), methods=["GET"]) for path in pages]
     for method, path, endpoint in rest.health():
         routes.append(Route(path, endpoint, methods=[method]))
     for method, path, endpoint in rest.paths():
         routes.append(Route(path, guarded(access, endpoint), methods=[method]))
 
+    # what is in these files is in everybody's installation
+    files = page_files()
+    for name in files:
+        routes.append(Route(f"/live/{name}", _file(files[name]), methods=["GET"]))
+
+    async def stream(request: Request) -> Response:
+        return events.stream(_caller(request))
+
+    for path, endpoint in (
+        ("/", _file(files["index.html"])),
+        ("/live/events", stream),
+        ("/live/state", events.state),
+    ):
+        looking = guarded(access, _for_roles(accepted_roles, endpoint))
+        routes.append(Route(path, looking, methods=["GET"]))
+
+    routes.append(Route("/login", _file(files["login.html"]), methods=["GET"]))
+    routes.append(Route("/login", functools.partial(_login, access), methods=["POST"]))
+
     def not_found(request: Request, error: Exception) -> Response:
-        return PlainTextResponse(f"there are {' and '.join(pages)} and /v2\n", 404)
+        return PlainTextResponse(f"there are {' and '.join(pages)} and / and /v2\n", 404)
 
     return Starlette(routes=routes, exception_handlers={404: not_found})
 
@@ -42,15 +71,72 @@ def _page(pages: Routes, path: str) -> Endpoint:
     return show
 
 
+def _file(response: Response) -> Endpoint:
+    async def show(request: Request) -> Response:
+        if request.headers.get("if-none-match") == response.headers["etag"]:
+            return Response(status_code=304, headers=dict(response.headers))
+        return response
+
+    return show
+
+
 def guarded(access: Access, endpoint: Endpoint) -> Endpoint:
     """The endpoint for those who are let in; its request's state has their `names`."""
 
-    @functools.wraps(endpoint)
     async def guard(request: Request) -> Response:
         names = access.peer_names(request.state.peer_names, request.headers, request.cookies)
         if isinstance(names, Refusal):
+            if names.status == 401 and request.url.path == "/":
+                return RedirectResponse("/login", 303)
             return PlainTextResponse(f"{names.text}\n", names.status)
         request.state.names = names
         return await endpoint(request)
 
     return guard
+
+
+def _for_roles(accepted: Sequence[str], endpoint: Endpoint) -> Endpoint:
+    async def look(request: Request) -> Response:
+        caller = _caller(request)
+        # a name without a role is one of no certificate of ours
+        if request.state.names and caller.role not in accepted:
+            return PlainTextResponse(
+                f"role: got {caller.role or 'none'}; expected {', '.join(accepted)}.\n", 403
+            )
+        return await endpoint(request)
+
+    return look
+
+
+def _caller(request: Request):
+    host, port = request.client or ("", 0)
+
+    async def nothing() -> bytes:
+        return b""
+
+    return caller_of(HttpContext(Peer(request.state.names, host, port), nothing))
+
+
+async def _login(access: Access, request: Request) -> Response:
+    """A form with the token -> the cookie of a login."""
+    foreign = access.why_foreign(request.headers)
+    if foreign is not None:
+        return PlainTextResponse(f"{foreign.text}\n", foreign.status)
+
+    body = b""
+    async with asyncio.timeout(_LOGIN_SECONDS):
+        async for part in request.stream():
+            body += part
+            if len(body) > _MOST_LOGIN_BYTES:
+                return PlainTextResponse("a token is shorter\n", 413)
+
+    given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
+    cookie = access.login(given.strip())
+    if cookie is None:
+        await asyncio.sleep(_WRONG_SECONDS)
+        return RedirectResponse("/login#wrong", 303)
+
+    response = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=secure)
+    return response

@@ -5,6 +5,8 @@ import logging
 import socket
 import ssl
 import threading
+import traceback
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvicorn
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp
 
 from edvit_tf.aggregate.http.connections import LARGEST_HEAD_BYTES, Connection, end_late
 from edvit_tf.device.rpc import tls
+from edvit_tf.device.rpc.jsonlog import log
 
 _BACKLOG = 128
 _LAST_SECONDS = 1  # for what is being answered when the server ends
@@ -20,8 +23,18 @@ _LAST_SECONDS = 1  # for what is being answered when the server ends
 class HttpServer:
     """Serves from its making on; `shutdown()` ends it. Raises OSError if it cannot listen."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, own: tls.Identity | None) -> None:
-        """`own`: HTTPS with this certificate; a client may show one, which is checked."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        own: tls.Identity | None,
+        beside: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`own`: HTTPS with this certificate; a client may show one, which is checked. `beside`
+        goes on in the same event loop until the server ends.
+        """
+        self._beside = beside
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self.server_address: tuple[Any, ...] = self._socket.getsockname()
@@ -49,9 +62,15 @@ class HttpServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        late = asyncio.create_task(end_late(self._server.server_state.connections))
+        tasks = [
+            asyncio.create_task(end_late(self._server.server_state.connections)),
+            asyncio.create_task(self._beside()),
+        ]
+        for task in tasks:
+            task.add_done_callback(_log_fault)
         await self._server.serve(sockets=[self._socket])
-        late.cancel()
+        for task in tasks:
+            task.cancel()
 
     def shutdown(self) -> None:
         self._server.should_exit = True
@@ -59,6 +78,13 @@ class HttpServer:
 
     def server_close(self) -> None:
         self._socket.close()
+
+
+def _log_fault(task: asyncio.Task[None]) -> None:
+    """Neither has an end of its own: without it pages would stand still, and nobody knew why."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        text = "".join(traceback.format_exception(error))
+        log("failed", "error", path="http", traceback=text)
 
 
 def _https(own: tls.Identity | None) -> dict[str, Any]:

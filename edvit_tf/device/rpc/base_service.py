@@ -125,9 +125,14 @@ class BaseService:
 
     def _health_page(self) -> Page:
         """The status by its code for probes, and JSON, a field a line, for people and programs."""
-        serving = self.availability.serving
-        said = {"status": "SERVING" if serving else "NOT_SERVING", **self.health()}
+        said = self.health_said()
+        serving = said["status"] == "SERVING"
         return Page(200 if serving else 503, JSON, json.dumps(said, indent=1) + "\n")
+
+    def health_said(self) -> dict:
+        """What /healthz says; called in another thread."""
+        serving = self.availability.serving
+        return {"status": "SERVING" if serving else "NOT_SERVING", **self.health()}
 
     def health(self) -> dict:
         """What /healthz says beside the status; called in another thread."""

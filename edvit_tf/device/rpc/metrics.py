@@ -80,6 +80,17 @@ class Metrics:
             row[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
             row[-1] += seconds
 
+    def unanswered(self, method: str) -> int:
+        """Requests of a method that were refused or failed, since the start; those that were given
+        up by their client do not count.
+        """
+        with self._lock:
+            return sum(
+                n
+                for (asked, _, code), n in self._requests.items()
+                if asked == method and code not in ("OK", "CANCELLED")
+            )
+
     def totals(self, model: str) -> Totals:
         """What a model has done since the start."""
         with self._lock:

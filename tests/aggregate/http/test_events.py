@@ -1,0 +1,327 @@
+"""What a page is told: the fleet, answers, alerts; and that neither slow nor many pages matter."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from edvit_tf.aggregate.http import events
+from edvit_tf.aggregate.http.feed import alerts, encoded
+from edvit_tf.aggregate.http.history import History
+from edvit_tf.aggregate.seen import MOST_NOTED, MOST_PREVIEW, Seen
+from edvit_tf.device.rpc import messages, tensors
+from edvit_tf.device.rpc.callers import Caller
+from tests.support.aggregator_process import aggregator, infer, wait_ready
+from tests.support.fleet_process import get, health, places
+from tests.support.worker_process import wait_for
+
+X = np.zeros((1, 16, 16, 1), np.uint8)
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+
+
+def noted(seen: Seen, label: int = 0, missing=(), ms: float = 5.0) -> None:
+    probabilities = np.eye(4, dtype=np.float32)[label : label + 1]
+    why = dict.fromkeys(missing, "down")
+    seen.note(probabilities, 2 * ms, why, {"submodel-00": ("pi-0", ms)}, "")
+
+
+def test_a_row_a_second_says_what_was_answered_and_how_fast():
+    seen, history = Seen(), History()
+    assert history.add(seen.take(), 100, refused=7) is None
+    for ms in (1.0, 3.0, 2.0):
+        noted(seen, ms=ms)
+    noted(seen, missing=["submodel-01"], ms=10.0)
+    assert history.add(seen.take(), 100, refused=8) is None
+
+    row = history.add(seen.take(), 101, refused=9)
+    assert row == {
+        "at": 100,
+        "answered": 4,
+        "degraded": 1,
+        "refused": 2,
+        "p50_ms": 5.0,
+        "devices": {"pi-0": 2.5},
+    }
+    assert history.last_ms == {"pi-0": 10.0}
+    assert history.lately(60) == {"answered": 4, "degraded": 1, "refused": 2}
+
+
+def test_what_is_kept_does_not_grow():
+    seen, history = Seen(), History()
+    for second in range(1000):
+        noted(seen)
+        history.add(seen.take(), second, 0)
+    assert len(history.rows) == 300
+
+    for _ in range(MOST_NOTED + 100):
+        noted(seen)
+    assert len(seen.take()) == MOST_NOTED and seen.take() == []
+
+
+def test_alerts_say_what_to_look_at():
+    fine = {"device": "pi-0", "state": "ready", "reason": "", "breaker": "closed"}
+    fleet = {"serving": True, "submodels": {"submodel-00": True}, "devices": [fine]}
+    calm = {"answered": 100, "degraded": 5, "refused": 0}
+    assert alerts(fleet, calm) == []
+
+    open_one = {**fine, "device": "pi-1", "breaker": "open", "breaker_reason": "deadline"}
+    down = {**fine, "device": "pi-2", "state": "down", "reason": "refused"}
+    bad = {
+        "serving": False,
+        "submodels": {"submodel-00": True, "submodel-01": False},
+        "devices": [fine, open_one, down],
+    }
+    found = alerts(bad, {"answered": 100, "degraded": 50, "refused": 3})
+    assert len(found) == 6
+    for words in ("pi-1 is left alone", "pi-2 is down (refused)", "submodel-01", "50 %", "3 requ"):
+        assert any(words in text for text in found), words
+
+
+def test_no_text_ends_an_event():
+    text = "a\n\nevent: fleet\r\ndata: {}\u2028</script>"
+    data = encoded(("answers", {"label": text}))
+    assert data.count(b"\n") == 3 and data.startswith(b"event: answers\ndata: ")
+    assert json.loads(data.split(b"data: ", 1)[1]) == {"label": text}
+
+
+class FakeFeed:
+    def __init__(self):
+        self.listeners = set()
+
+    def listen(self, tell):
+        self.listeners.add(tell)
+
+    forget = property(lambda self: self.listeners.discard)
+
+    def everything(self):
+        return ("everything", {})
+
+
+def test_a_page_behind_a_slow_line_holds_little_and_is_ended(monkeypatch):
+    monkeypatch.setattr(events, "SEND_SECONDS", 0.2)
+
+    async def check():
+        feed = FakeFeed()
+        pages = events.Events(feed)
+        stream = pages.stream(Caller("", "me", "me:1"))
+        sent, stands = [], asyncio.Event()
+
+        async def send(message):
+            sent.append(message.get("body", b""))
+            if len(sent) > 2:
+                await stands.wait()
+
+        async def receive():
+            await asyncio.sleep(60)
+
+        scope = {"state": {}}
+        running = asyncio.create_task(stream(scope, receive, send))
+        await asyncio.sleep(0.05)
+        assert b"event: everything" in sent[1] and pages._shares.used == 1
+        tell = next(iter(feed.listeners))
+        tell([b"first"])
+        await asyncio.sleep(0.05)
+        assert sent[2] == b"first"  # and stands still
+        for _ in range(10_000):
+            tell([b"x" * 1000])
+        assert sum(map(len, stream._waiting)) <= 16_000
+        await asyncio.wait_for(running, 2)
+        assert pages._shares.used == 0 and not feed.listeners and scope["state"] == {}
+
+    asyncio.run(check())
+
+
+@pytest.fixture(scope="module")
+def fleet(tiny_bundle, tmp_path_factory):
+    """(places, aggregator, channel): each sub-model at a place of its own, one may be missing."""
+    folder = tmp_path_factory.mktemp("events")
+    with (
+        places(tiny_bundle, folder, [[0], [1]]) as made,
+        aggregator(
+            tiny_bundle,
+            folder,
+            [place.address for place in made],
+            "--metrics",
+            "127.0.0.1:0",
+            "--min-submodels",
+            "1",
+        ) as one,
+        one.channel() as channel,
+    ):
+        wait_ready(channel)
+        wait_for(lambda: [d["state"] for d in health(one)["devices"]] == ["ready"] * 2)
+        yield made, one, channel
+
+
+class Page:
+    """A stream of events, as a page reads it."""
+
+    def __init__(self, one):
+        self._connection = http.client.HTTPConnection(one.serving["metrics"], timeout=10)
+        try:
+            self._connection.request("GET", "/live/events")
+            self.response = self._connection.getresponse()
+        except BaseException:
+            self._connection.close()
+            raise
+        self.status = self.response.status
+
+    def __iter__(self):
+        name = ""
+        for line in self.response:
+            if line.startswith(b"event: "):
+                name = line[7:].strip().decode()
+            elif line.startswith(b"data: "):
+                yield name, json.loads(line[6:])
+
+    def until(self, wanted) -> float:
+        """Seconds until an event of which `wanted(name, said)` holds."""
+        started = time.monotonic()
+        for name, said in self:
+            if wanted(name, said):
+                return time.monotonic() - started
+            assert time.monotonic() - started < 15
+        raise AssertionError("the stream ended")
+
+    def close(self):
+        # the response holds the socket as well
+        self.response.close()
+        self._connection.close()
+
+
+def is_state(address: str, *states: str):
+    def wanted(name, said):
+        told = said["fleet"] if name == "everything" else said
+        return name in ("fleet", "everything") and any(
+            each["device"] == address and each["state"] in states for each in told["devices"]
+        )
+
+    return wanted
+
+
+def test_a_page_hears_of_answers_and_of_a_devices_end_and_return(fleet):
+    made, one, channel = fleet
+    with contextlib.closing(Page(one)) as page:
+        name, said = next(iter(page))
+        assert name == "everything" and said["fleet"]["serving"]
+        assert said["about"]["submodels"][0]["labels"] == ["ant", "bee"]
+        assert {"silent_seconds"} & set(said["fleet"]["devices"][0]) == set()
+
+        infer(channel, X)
+        shown = []
+        page.until(lambda name, said: name == "answers" and (shown.extend(said["shown"]) or True))
+        assert shown[0]["label"] in ("ant", "bee", "cat", "dog") and shown[0]["missing"] == {}
+        assert set(shown[0]["devices"].values()) == {place.address for place in made}
+
+        gone = made[1]
+        gone.end(signal.SIGKILL)
+        assert page.until(is_state(gone.address, "down")) < 2
+        # degraded answers say what was missing, and the page too
+        infer(channel, X)
+        page.until(
+            lambda name, said: name == "answers" and "submodel-01" in said["shown"][-1]["missing"]
+        )
+        gone.start()
+        assert page.until(is_state(gone.address, "ready")) < 2
+
+
+def test_a_plug_that_is_pulled_shows_within_two_seconds(fleet):
+    """A device that stands still answers no probe, and closes no connection either."""
+    made, one, _ = fleet
+    with contextlib.closing(Page(one)) as page:
+        page.until(is_state(made[0].address, "ready"))
+        made[0].send(signal.SIGSTOP)
+        try:
+            assert page.until(is_state(made[0].address, "silent", "down")) < 2
+        finally:
+            made[0].send(signal.SIGCONT)
+        assert page.until(is_state(made[0].address, "ready")) < 2
+
+
+def test_a_preview_is_shown_where_the_client_allows_it_and_is_nothing_else(fleet):
+    _, one, channel = fleet
+
+    def ask(preview):
+        request = tensors.infer_request("edvit", {"image": X}, parameters={"preview": preview})
+        return messages.stub(channel, "ModelInfer")(request, timeout=10)
+
+    with contextlib.closing(Page(one)) as page:
+        next(iter(page))
+        ask(PIXEL)
+        page.until(lambda name, said: name == "answers" and said["shown"][-1]["preview"] == PIXEL)
+
+    for bad in (
+        "data:image/svg+xml;base64,AAAA",
+        "javascript:alert(1)",
+        "wave:" + "A" * MOST_PREVIEW,
+        7,
+    ):
+        with pytest.raises(grpc.RpcError) as error:
+            ask(bad)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "parameter 'preview'" in error.value.details()
+
+
+def test_five_hundred_pages_are_too_many_and_nobody_else_notices(fleet):
+    _, one, channel = fleet
+    before = one.open_files()
+
+    def opened(_):
+        try:
+            return Page(one)
+        except (OSError, http.client.HTTPException):
+            return None  # its connection was one too many
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool, contextlib.ExitStack() as stack:
+        pages = [page for page in pool.map(opened, range(500)) if page is not None]
+        for page in pages:
+            stack.callback(page.close)
+        streams = [page for page in pages if page.status == 200]
+        # one name has half of all
+        assert events.MOST_PAGES // 2 - 4 <= len(streams) <= events.MOST_PAGES // 2
+        assert {page.status for page in pages} == {200, 503}
+
+        assert not infer(channel, X)[1]["degraded"]
+        assert "edvit_serving 1" in get(one, "/metrics")
+        assert "pages at once" in json.loads(get(one, "/live/events"))["error"]
+        said = json.loads(get(one, "/live/state"))
+        assert said["fleet"]["serving"] and len(said["rows"]) <= 1
+
+    wait_for(lambda: one.open_files() <= before + 5, 15)
+    with contextlib.closing(Page(one)) as page:
+        assert page.status == 200
+
+
+def test_the_page_forbids_what_is_not_its_own(fleet):
+    _, one, _ = fleet
+    connection = http.client.HTTPConnection(one.serving["metrics"], timeout=10)
+    with contextlib.closing(connection):
+        for path in ("/", "/live/live.js", "/login"):
+            connection.request("GET", path)
+            got = connection.getresponse()
+            text = got.read().decode()
+            policy = got.headers["content-security-policy"]
+            assert got.status == 200 and "default-src 'none'" in policy
+            assert "unsafe" not in policy and "http://" not in text.replace("http://www.w3.org", "")
+            assert "<script>" not in text and "innerHTML" not in text
+            connection.request("GET", path, headers={"If-None-Match": got.headers["etag"]})
+            again = connection.getresponse()
+            assert (again.status, again.read()) == (304, b"")
+
+
+def test_an_aggregator_with_pages_open_ends_when_it_is_told_to(fleet, tiny_bundle, tmp_path):
+    made, _, _ = fleet
+    addresses = [place.address for place in made]
+    with aggregator(tiny_bundle, tmp_path, addresses, "--metrics", "127.0.0.1:0") as one:
+        page, idle = Page(one), socket.create_connection(one.serving["metrics"].split(":"), 5)
+        with contextlib.closing(page), idle:
+            assert one.stop(signal.SIGTERM, 15) == 0
+        assert one.events("stopped") and not one.events("failed")

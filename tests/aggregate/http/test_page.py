@@ -1,0 +1,272 @@
+"""The live page in a real Chromium, over real workers."""
+
+import contextlib
+import io
+import json
+import signal
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import browser
+from tests.support.aggregator_process import aggregator, infer, wait_ready
+from tests.support.fleet_process import health, places
+from tests.support.worker_process import wait_for
+
+WHY = browser.missing()
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(WHY is not None, reason=str(WHY)),
+    # playwright leaves its own event loop to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+X = np.zeros((1, 16, 16, 1), np.uint8)
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>\u202e'
+
+
+@pytest.fixture(scope="module")
+def fleet(five_bundle, tmp_path_factory):
+    """(places, aggregator): five devices, one sub-model each."""
+    folder = tmp_path_factory.mktemp("page")
+    with (
+        places(five_bundle, folder, [[j] for j in range(5)]) as made,
+        aggregator(
+            five_bundle,
+            folder,
+            [place.address for place in made],
+            "--metrics",
+            "127.0.0.1:0",
+            "--min-submodels",
+            "1",
+        ) as one,
+        one.channel() as channel,
+    ):
+        wait_ready(channel)
+        wait_for(lambda: [d["state"] for d in health(one)["devices"]] == ["ready"] * 5)
+        # the first encoded file loads the decoders, on a busy machine for longer than a deadline
+        for j, place in enumerate(made):
+            with place.worker.channel() as device, contextlib.suppress(grpc.RpcError):
+                infer(device, picture("")["buffer"], model=f"submodel-0{j}", timeout=30)
+        yield made, one, channel
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def opened(chromium, one, width=1280, scheme="light"):
+    """(page, what it complained of)."""
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints = []
+    page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
+    try:
+        page.goto(f"http://{one.serving['metrics']}/")
+        yield page, complaints
+    finally:
+        page.close()
+
+
+def picture(name: str) -> dict:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(file, "PNG")
+    return {"name": name, "mimeType": "image/png", "buffer": file.getvalue()}
+
+
+@contextlib.contextmanager
+def asking(one, per_second: float):
+    """A client that asks so often."""
+    stop = threading.Event()
+    counted = []
+
+    def ask():
+        with one.channel() as channel:
+            due = time.monotonic()
+            while not stop.is_set():
+                infer(channel, X)
+                counted.append(1)
+                due = max(due + 4 / per_second, time.monotonic() - 1)
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield counted
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1600])
+def test_the_page_shows_the_fleet_at_any_width(fleet, chromium, width, scheme):
+    _, one, channel = fleet
+    with opened(chromium, one, width, scheme) as (page, complaints):
+        page.wait_for_selector("#devices li.good >> nth=4")
+        assert page.locator("#submodels li").count() == 5
+        assert "ant, bee" in page.locator("#submodels").inner_text()
+        assert page.locator("#serving").inner_text() == "serving"
+        infer(channel, X)
+        page.wait_for_selector("#answers li")
+        page.wait_for_selector("#latency canvas")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, ground[4:-1].split(","))) > 380) is (scheme == "light")
+        # all that can be used has a name, and the keyboard reaches it
+        unnamed = page.evaluate(
+            """[...document.querySelectorAll("button, input, [role=img], video, meter")]
+            .filter((each) => !each.hidden && !each.getAttribute("aria-label")
+                && !each.labels?.length && !each.textContent)
+            .map((each) => each.id)"""
+        )
+        assert unnamed == []
+        reached = set()
+        for _ in range(8):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.id"))
+        assert {"file", "camera", "show"} <= reached
+        assert complaints == []
+
+
+def test_a_device_that_is_killed_and_returns_shows_within_two_seconds(fleet, chromium):
+    made, one, _ = fleet
+    gone = made[2]
+    with opened(chromium, one) as (page, complaints), asking(one, 20):
+        card = f'li[data-device="{gone.address}"]'
+        page.wait_for_selector(f"{card}.good")
+        started = time.monotonic()
+        gone.end(signal.SIGKILL)
+        page.wait_for_selector(f'{card}.bad[data-state="down"]', timeout=2000)
+        assert time.monotonic() - started < 2
+        page.wait_for_selector("#alerts li")
+        page.wait_for_selector("#answers .alert:has-text('without submodel-02')")
+        gone.start()
+        page.wait_for_selector(f"{card}.good", timeout=2000)
+
+        # one that stands still, as behind a pulled plug
+        gone.send(signal.SIGSTOP)
+        try:
+            page.wait_for_selector(f"{card}.bad", timeout=2000)
+        finally:
+            gone.send(signal.SIGCONT)
+        page.wait_for_selector(f"{card}.good", timeout=2000)
+        assert complaints == []
+
+
+def test_a_file_is_asked_about_whatever_its_name(fleet, chromium):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints):
+        page.wait_for_selector("#devices li.good >> nth=4")
+        page.check("#show")
+        page.set_input_files("#file", [picture(HOSTILE + ".png")])
+        page.wait_for_selector("#asked .answer img")
+        assert HOSTILE in page.locator("#asked").inner_text().replace("\n", "")
+        # shown to all, by the client's leave
+        page.wait_for_selector("#answers .answer img")
+
+        page.set_input_files("#file", [{**picture("no.png"), "buffer": b"no picture"}])
+        page.wait_for_selector("#asked .alert")
+        assert "no.png: " in page.locator("#asked .alert").first.inner_text()
+        # a browser notes a refusal of the server in its console, and nothing else is there
+        assert [each for each in complaints if "status of 400" not in each] == []
+
+
+def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
+    """Whatever an aggregator tells: here one that tells hostile texts."""
+    _, one, _ = fleet
+    device = {
+        "device": HOSTILE,
+        "address": HOSTILE,
+        "state": HOSTILE,
+        "reason": HOSTILE,
+        "breaker": HOSTILE,
+        "breaker_reason": HOSTILE,
+        "hosts": [HOSTILE],
+        "in_flight_bytes": 0,
+        "last_ms": 1.0,
+    }
+    answer = {
+        "number": 1,
+        "at": 0,
+        "label": HOSTILE,
+        "top": [[HOSTILE, 1]],
+        "total_ms": 1,
+        "missing": {HOSTILE: HOSTILE},
+        "devices": {},
+        "preview": f"data:image/svg+xml,{HOSTILE}",
+    }
+    told = {
+        "about": {
+            "bundle": HOSTILE,
+            "submodels": [{"name": HOSTILE, "labels": [HOSTILE], "view": ""}],
+            "item": HOSTILE,
+            "modality": "image",
+            "sample_rate_hz": None,
+            "is_text": False,
+        },
+        "fleet": {
+            "serving": False,
+            "alerts": [HOSTILE],
+            "devices": [device],
+            "submodels": {HOSTILE: False},
+        },
+        "answers": [answer],
+        "rows": [],
+    }
+    body = f"event: everything\ndata: {json.dumps(told)}\n\n"
+    with opened(chromium, one) as (page, complaints):
+        page.route(
+            "**/live/events",
+            lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+        )
+        page.reload()
+        page.wait_for_selector("#alerts li")
+        page.wait_for_timeout(300)
+        assert page.locator("script").count() == 2 and "dialog" not in complaints
+        assert page.locator("main img[src='x']").count() == 0
+        assert HOSTILE in page.locator("#alerts").inner_text()
+        assert [each for each in complaints if "alert" in each] == []
+
+
+def test_a_browser_without_event_streams_asks_again_and_again(fleet, chromium):
+    _, one, _ = fleet
+    page = chromium.new_page()
+    page.add_init_script("delete window.EventSource")
+    page.goto(f"http://{one.serving['metrics']}/")
+    page.wait_for_selector("#devices li.good >> nth=4")
+    page.wait_for_selector("#line:has-text('every 5 s')")
+    page.close()
+
+
+def test_two_hundred_requests_a_second_are_drawn_and_no_more_than_thirty_kept(fleet, chromium):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints), asking(one, 200) as counted:
+        page.wait_for_selector("#devices li.good >> nth=4")
+        time.sleep(4)
+        assert len(counted) > 100
+        assert page.locator("#answers > li").count() <= 30
+        page.wait_for_selector("#line:text-is('live')")
+        assert float(page.locator("#numbers strong").first.inner_text().removesuffix("/s")) > 20
+        assert complaints == []
+
+
+def test_a_page_says_when_the_aggregator_is_gone(five_bundle, fleet, chromium, tmp_path):
+    made, _, _ = fleet
+    devices = [place.address for place in made]
+    with (
+        aggregator(five_bundle, tmp_path, devices, "--metrics", "127.0.0.1:0") as one,
+        opened(chromium, one) as (page, _),
+    ):
+        page.wait_for_selector("#devices li >> nth=4")
+        one.stop(signal.SIGKILL)
+        page.wait_for_selector("#line:has-text('no word')", timeout=8000)
