@@ -18,6 +18,7 @@ from edvit_tf.operate.deploy.table import DONE, FAILED, LEFT, NONE, SAME, Table
 
 _AT_ONCE = 32  # machines
 _LEAST_PYTHON = [3, 11]
+_PACKAGE_BYTES = 200 << 20  # an environment with numpy, a runtime, gRPC and pip
 _FOUND_SECONDS = 30.0  # for an aggregator to find a device that was restarted
 
 
@@ -97,18 +98,27 @@ def _look(state: _State) -> bool:
     if not state.seen["systemd"]:
         raise StepFailed("there is no systemctl; a machine without systemd is set up by hand.")
 
-    # a disk that is too full is said before anything is sent
-    files = {name for files in state.target.files().values() for name in files}
-    bundle = state.target.settings.bundle
-    need = 2 * sum((bundle.path / name).stat().st_size for name in files)
-    if None in state.seen["stores"].values() and state.seen["free_bytes"] < need:
-        free = state.seen["free_bytes"] / 2**20
-        raise StepFailed(
-            f"the disk is full: {free:.0f} MiB are free, the bundle needs {need / 2**20:.0f} on "
-            f"its way. Make room (ssh {state.target.machine.ssh} df -h); then run the same command "
-            "again."
-        )
+    _check_room(state)
     return True
+
+
+def _check_room(state: _State) -> None:
+    """A disk that is too full is said before anything is sent: some programs hide why they end."""
+    target, seen = state.target, state.seen
+    need = 0
+    if seen["package"] != target.settings.wheel.digest:
+        need += _PACKAGE_BYTES
+    if None in seen["stores"].values():
+        names = {name for files in target.files().values() for name in files["sha256"]}
+        path = target.settings.bundle.path
+        # on its way, and in the store
+        need += 2 * sum((path / name).stat().st_size for name in names)
+    if seen["free_bytes"] < need:
+        raise StepFailed(
+            f"the disk is full: {seen['free_bytes'] / 2**20:.0f} MiB are free, "
+            f"{need / 2**20:.0f} are needed. Make room (ssh {target.machine.ssh} df -h); then run "
+            "the same command again."
+        )
 
 
 def _units(state: _State) -> bool:

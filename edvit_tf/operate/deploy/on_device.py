@@ -128,14 +128,17 @@ def _package(environment):
 
 
 def _bundle(store, files):
-    """The digest of a store's current version, None where there is none, or where one of `files`
-    is not what its sha256 says.
+    """The digest of a store's current version, None where there is none, or where a file is not
+    what its sha256 says, or none of a group is there: a device keeps the flavours that it runs.
     """
     current = store / "current"
     try:
         manifest = json.loads((current / "manifest.json").read_text("utf-8"))
-        for name, sha256 in files.items():
-            if _sha256(current / name) != sha256:
+        for name, sha256 in files["sha256"].items():
+            if (current / name).exists() and _sha256(current / name) != sha256:
+                return None
+        for group in files["groups"]:
+            if not any((current / name).exists() for name in group):
                 return None
     except (OSError, ValueError):
         return None

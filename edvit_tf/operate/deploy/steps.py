@@ -6,6 +6,7 @@ Pure: what is wanted and what was seen go in, commands come out.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,18 +114,19 @@ class Target:
         """Where a server says how it is, asked on its own machine."""
         return f"http://127.0.0.1:{self._port(unit) + METRICS_ABOVE}/healthz"
 
-    def files(self) -> dict[str, dict[str, str]]:
-        """The sha256 of each file that each store needs."""
+    def files(self) -> dict[str, dict[str, Any]]:
+        """The files of each store: sha256 by name, and groups of which it needs one each."""
         bundle = self.settings.bundle
         known = {name: entry.sha256 for name, entry in bundle.files.items()}
         found = {}
         for store, sub_models in self.stores.items():
             names = needed_files(bundle, sub_models or None)
-            found[store] = {
+            sha256 = {
                 name: known.get(name) or _sha256(bundle.path / name)
                 for name in names
                 if name != "manifest.json"
             }
+            found[store] = {"sha256": sha256, "groups": _groups(bundle, sub_models, sha256)}
         return found
 
     def key(self, *more: str) -> str:
@@ -290,6 +292,19 @@ def wait(target: Target, devices: list[str], seconds: float) -> Command:
     """Asks the aggregator, on its machine, until these devices are ready."""
     asked = {"health": target.health(AGGREGATOR), "devices": devices, "seconds": seconds}
     return commands.agent(target.ssh, "await", asked, seconds + 60)
+
+
+def _groups(bundle: Bundle, sub_models: tuple[int, ...], names: Iterable[str]) -> list[list[str]]:
+    """As `edvit_tf.device.update` installs: of the flavours of a sub-model those that the device
+    runs, of all else every file.
+    """
+    groups = []
+    for index in sub_models or range(len(bundle.sub_models)):
+        groups.append([one.file for one in bundle.entry(index).flavours.values()])
+    always = ["golden.npz", *bundle.input_files, "signature.json"]
+    if not sub_models:
+        always += [bundle.fusion.file, "labels.txt", "results.json"]
+    return groups + [[name] for name in always if name in names]
 
 
 def _note(target: Target, state: dict) -> Command:

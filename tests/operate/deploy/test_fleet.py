@@ -33,6 +33,7 @@ class Machines:
         self.broken: set[str] = set()  # machines whose server does not come back
         self.down: set[str] = set()  # as the aggregator finds them
         self.log: list[str] = []
+        self.free_bytes = 1 << 40
 
     def answer(self, host, command):
         if host in self.unreachable:
@@ -61,7 +62,8 @@ class Machines:
             "python": [3, 11],
             "systemd": True,
             "rsync": True,
-            "free_bytes": 1 << 40,
+            "free_bytes": self.free_bytes,
+            "package": None,
             "stores": dict.fromkeys(target.stores, self.bundle),
             "units": dict.fromkeys(target.units, unit),
             "state": {},
@@ -92,6 +94,14 @@ def test_a_machine_fails_alone(fleet):
     assert machines.log[2:] == ["a aggregator"]
     rows = table.text().splitlines()
     assert rows[0].split()[1:] == list(steps.STEPS) and rows[2].split()[:3] == ["b", "FAILED", "-"]
+
+
+def test_a_full_disk_is_said_before_anything_is_sent(fleet):
+    machines, _, _, go = fleet()
+    machines.free_bytes = 5 << 20
+    failed = go()
+    assert len(failed) == 3 and machines.log == []
+    assert "reach: the disk is full: 5 MiB are free" in failed["a"]
 
 
 def test_replicas_take_turns(fleet, tiny_bundle):
