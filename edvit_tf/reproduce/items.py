@@ -151,7 +151,7 @@ def _simple(runs: Callable[[Asked], list[RecipeRun]], now: Now) -> dict:
     return {"figures": figures, **_about(rows)}
 
 
-def joint(now: Now) -> dict:
+def retrained(now: Now) -> dict:
     """Table 3: the fleets of `vit`, trained on together."""
     runs = joint_runs(now.asked)
     rows = [now.row(run) for run in runs]
@@ -323,10 +323,10 @@ ITEMS = (
         runs=vit_runs,
     ),
     Item(
-        "joint",
+        "retrained",
         "ViT on CIFAR-10, trained on together",
         ("table 3", *AGAINST_N),
-        joint,
+        retrained,
         _hours(120, 4, 400),
         runs=retrained_runs,
     ),

@@ -1,5 +1,6 @@
 """The whole of it: what is asked for, in order of cost, each item stored; then the page."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -88,7 +89,8 @@ def reproduce(
     description = {"command": "edvit reproduce", **asked.to_dict()}
     with lock(asked.out):
         stages = open_stages(asked.out, digest(description), description, overwrite)
-        now = Now(asked, partial(_row, stages, asked, missing))
+        # several items need the same run
+        now = Now(asked, functools.cache(partial(_row, stages, asked, missing)))
         for item in items:
             stages.run(item.name, lambda folder, item=item: item.build(now))
             rows = _write(asked, stages, places, command)
