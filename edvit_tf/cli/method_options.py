@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edvit_tf.cli.options import Option
 from edvit_tf.cli.planning_options import FLEET
-from edvit_tf.cli.values import names
+from edvit_tf.cli.values import names, positive
 from edvit_tf.config import (
     BASELINES,
     EPOCHS,
@@ -63,6 +63,11 @@ def _their_way(config: RunConfig, _: bool) -> RunConfig:
     return config.replace(pruning=config.pruning.replace(their_way=True))
 
 
+def _max_per_class(config: RunConfig, count: int) -> RunConfig:
+    options = {**config.data.options, "max_per_class": count}
+    return config.replace(data=config.data.replace(options=options))
+
+
 def _baselines(config: RunConfig, text: str) -> RunConfig:
     """`--baselines single,total`, or `none`."""
     named = names(text)
@@ -94,6 +99,14 @@ METHOD = (
         field="training_budget",
         metavar="BUDGET",
         if_none="the fits as configured",
+    ),
+    Option(
+        "--max-per-class",
+        "recordings kept of each class and split, of the test split too: for a shorter run "
+        "(default: as the recipe says)",
+        type=positive,
+        metavar="COUNT",
+        change=_max_per_class,
     ),
     Option("--score", "importance of units", field="pruning.score", choices=SCORES),
     Option(

@@ -53,7 +53,7 @@ def take_head(run: Run, folder: Path, member: Member) -> dict:
     said = fitting.stored["validation_probabilities"]
     accuracy = {
         "before": base_accuracy(said, validation.labels, member.classes),
-        "cut": _accuracy(widths, weights, validation, member),
+        "cut": fitting.headed_accuracy(widths, weights, validation),
     }
 
     # "other" is trained before scores are taken, and so is a head that reads fewer features now.
@@ -63,7 +63,7 @@ def take_head(run: Run, folder: Path, member: Member) -> dict:
         seen = fitting.stored["train_features"][rows, : widths.feature_dim]
         fitting.fit_head(weights, rows, seen)
 
-    accuracy["fit"] = _accuracy(widths, weights, validation, member)
+    accuracy["fit"] = fitting.headed_accuracy(widths, weights, validation)
     return _stored(folder, widths, weights, {}, accuracy)
 
 
@@ -200,6 +200,7 @@ class _Fitting:
         self.training = training
         self.seed = stage_seed(run.config, self.name)
         self.num_classes = run.base.num_classes
+        self.teacher_precision = run.config.teacher_precision
 
         self.train = Split(run.stages, "train")
         self.stored = run.stages.arrays("teacher", "teacher.npz")
@@ -259,6 +260,15 @@ class _Fitting:
         weights["head.kernel"], weights["head.bias"] = fit_head(
             features, self.targets[rows], weights["head.kernel"], weights["head.bias"]
         )
+
+    def headed_accuracy(self, widths: ModelConfig, weights: dict, validation: Split) -> dict:
+        """Accuracy of the base with another head: of the base's stored features, where they are
+        exact, instead of a pass of the whole base for each member.
+        """
+        if self.teacher_precision != "float32":
+            return _accuracy(widths, weights, validation, self.member)
+        seen = self.stored["validation_features"][:, : widths.feature_dim]
+        return head_accuracy(weights, seen, validation.labels, self.member.classes)
 
     def fit(self, widths: ModelConfig, weights: dict) -> tuple[dict, dict]:
         """Weights after the fit, and its history."""

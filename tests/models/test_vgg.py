@@ -328,3 +328,15 @@ def test_the_fixed_epoch_is_ec_snns_resampling():
     again = fixed_epoch(labels, (3,), 10, seed=0, epoch=1)
     assert set(rows) == set(again) and list(rows) != list(again)
     assert len(fixed_epoch(labels, tuple(range(10)), 10, 0, 0)) == 50_000
+
+
+def test_a_base_begins_with_small_logits():
+    """Dropout of one half before each Dense layer multiplies their variance by two, three times."""
+    from edvit_tf.models.weights import initial_weights
+
+    config = vgg_config("vgg_smoke", (8, 8, 1), 10, dense=(512, 512))
+    weights = initial_weights(config, 0)
+    for name, read in (("dense_0", 48), ("dense_1", 512), ("head", 512)):
+        deviation = weights[f"{name}.kernel"].std()
+        assert deviation == pytest.approx((1 / (3 * read)) ** 0.5, rel=0.05), name
+    assert not np.array_equal(weights["dense_1.kernel"][:, :10], weights["head.kernel"])

@@ -127,10 +127,12 @@ def factors(kernel: np.ndarray, widths: tuple[int, ...], seed: int) -> list[np.n
 
 
 def fresh_head(features: int, widths: tuple[int, ...], classes: int, seed: int) -> np.ndarray:
-    """The product (features, classes) of Dense layers as Keras begins them (Glorot, uniform)."""
+    """The product (features, classes) of Dense layers as PyTorch begins them (uniform, up to the
+    root of 1 / inputs).
+    """
     rng = np.random.default_rng(seed)
     kernel = np.eye(features)
     for read, width in zip((features, *widths), (*widths, classes), strict=True):
-        limit = np.sqrt(6 / (read + width))
+        limit = np.sqrt(1 / read)
         kernel = kernel @ rng.uniform(-limit, limit, (read, width))
     return kernel.astype(np.float32)
