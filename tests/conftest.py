@@ -153,6 +153,27 @@ def tiny_mel_bundle(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def split_cnn_bundle(made_once) -> Path:
+    """A trained Split-CNN of `tests/support/small_split.py`, 28 x 28 x 1 uint8, two sub-models."""
+    return made_once("cnn", lambda path: _write_split("CNN", path))
+
+
+@pytest.fixture(scope="session")
+def split_snn_bundle(made_once) -> Path:
+    """The same of a Split-SNN."""
+    return made_once("snn", lambda path: _write_split("SNN", path))
+
+
+def _write_split(kind: str, path: Path) -> None:
+    code = (
+        f"import pathlib; from tests.support.small_split import {kind}, write; "
+        f"write(pathlib.{path!r}, {kind})"
+    )
+    done = run_host("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
 def bundles(tiny_bundle, made_once) -> tuple[Path, Path]:
     """`tiny_bundle`, and one of other labels, so of another digest."""
     labels = ["eel", "fox", "gnu", "hen"]

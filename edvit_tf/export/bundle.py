@@ -15,7 +15,7 @@ import numpy as np
 from edvit_tf.config import RunConfig
 from edvit_tf.device.model.answer_ranges import answer_ranges
 from edvit_tf.device.model.bundle import SCHEMA_VERSION, sha256
-from edvit_tf.device.model.golden import golden_error, tolerance
+from edvit_tf.device.model.golden import TOLERANCES, Limit
 from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.device.model.view import AS_IT_IS, View
@@ -23,6 +23,7 @@ from edvit_tf.errors import ExportError, FlavourError
 from edvit_tf.export.card import card
 from edvit_tf.export.convert import RUNTIMES, convert
 from edvit_tf.export.fusion import fusion_of
+from edvit_tf.export.jumps import jump_limit
 from edvit_tf.export.process import run_in_process
 from edvit_tf.models import architecture, costs
 from edvit_tf.models.weights import from_weights, set_weights
@@ -281,13 +282,15 @@ def _write_answers(folder: Path, entries: list[dict], parts: BundleParts) -> Non
 
     golden = {"input": x}
     features = []
-    for entry, view in zip(entries, parts.seen_by, strict=True):
+    written = zip(entries, parts.plan.sub_models, parts.sub_models, parts.seen_by, strict=True)
+    for entry, sub, weights, view in written:
         # All in one process; the golden input is the first of them, and the file's own answer to
         # it is what is kept. Ranges are of what a device answers, which sees the rest by its view.
         asked = x if real is None else np.concatenate([x, view.applied(real)])
         answers, _ = run_in_process(folder / entry["file"], {spec.name: asked})
         out = {name: value[:1] for name, value in answers.items()}
-        _check_flavours(folder, entry, {spec.name: x}, out)
+        limits = _limits(entry, sub, weights, x)
+        _check_flavours(folder, entry, {spec.name: x}, out, limits)
         if parts.samples is not None:
             measured = answer_ranges(answers["features"], answers["logits"])
             entry["ranges"] = measured.to_dict()
@@ -333,7 +336,23 @@ def range_inputs(samples: np.ndarray, is_text: bool = False) -> np.ndarray:
     return np.concatenate([real, *(each.astype(real.dtype) for each in made)])
 
 
-def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> None:
+def _limits(entry: dict, sub: SubModelPlan, weights: Weights, x: np.ndarray) -> dict[str, Limit]:
+    """How far the answers of each flavour's file may be off; into `entry` where that is not the
+    same for every model.
+    """
+    limits = {}
+    for flavour, listed in entry["flavours"].items():
+        limits[flavour] = Limit(TOLERANCES[flavour])
+        jumping = jump_limit(sub.config, weights, x, flavour)
+        if jumping is not None:
+            limits[flavour] = jumping
+            listed["golden_tolerance"] = jumping.largest
+    return limits
+
+
+def _check_flavours(
+    folder: Path, entry: dict, inputs: dict, expected: dict, limits: dict[str, Limit]
+) -> None:
     """Runs each file in every runtime that it lists and that is installed here; ExportError if one
     does not answer, so that it is not found out on a device.
 
@@ -352,10 +371,11 @@ def _check_flavours(folder: Path, entry: dict, inputs: dict, expected: dict) -> 
                 ) from error
 
             # what it answers, too: a runtime may load a file and compute something else
-            off = golden_error(out, expected)
-            if off > tolerance(flavour):
+            allowed = limits[flavour]
+            off = allowed.error(out, expected)
+            if off > allowed.largest:
                 raise FlavourError(
                     flavour,
                     f"{listed['file']} answers {off:.1e} off float32 in {runtime}, beyond "
-                    f"{tolerance(flavour):g}.",
+                    f"{allowed.largest:g}.",
                 )

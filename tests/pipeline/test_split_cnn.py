@@ -6,37 +6,13 @@ import numpy as np
 import pytest
 
 from edvit_tf import models
-from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError
-
-TRAINING = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-3, distillation=0.0)
-CONFIG = RunConfig(
-    name="cnn",
-    data=DataConfig("mnist", (28, 28), {"synthetic_per_class": 12}, stand_in=True),
-    model="vgg_smoke",
-    base_training=TRAINING,
-    stage_training=TRAINING.replace(epoch="fixed"),
-    fusion_training=TRAINING,
-    pruning=PruneConfig(score="apoz", repair=False),
-    fusion="deep_linear",
-    missing_rate=0.0,
-    num_devices=2,
-    calibration_samples=16,
-)
+from tests.support.small_split import CNN, FIT, write
 
 
-def run_to(out, config):
-    from edvit_tf.data import load
-    from edvit_tf.pipeline.run import run
-
-    dataset = load("mnist", image_size=(28, 28), synthetic="only", synthetic_per_class=12)
-    return run(config, dataset, out)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("cnn") / "cnn"
-    return out, run_to(out, CONFIG)
+@pytest.fixture
+def finished(split_cnn_bundle):
+    return split_cnn_bundle, json.loads((split_cnn_bundle / "results.json").read_text())
 
 
 def test_it_is_cut_fitted_exported_and_agrees_with_keras(finished):
@@ -109,9 +85,9 @@ def test_a_plan_says_shares_and_not_heads():
 
 def test_a_threshold_plans_and_cuts_the_same_filters_to_the_letter(tmp_path):
     """Zeros are counted once for the plan and once for the cut: of the same samples."""
-    letter = CONFIG.pruning.replace(zeta=55.0, their_way=True)
-    config = CONFIG.replace(pruning=letter, baselines=(), name="letter")
-    results = run_to(tmp_path / "letter", config)
+    letter = CNN.pruning.replace(zeta=55.0, their_way=True)
+    config = CNN.replace(pruning=letter, baselines=(), name="letter")
+    results = write(tmp_path / "letter", config)
     manifest = json.loads((tmp_path / "letter" / "manifest.json").read_text())
     for sub, planned in zip(results["sub_models"], manifest["sub_models"], strict=True):
         assert sub["stages"][-1]["config"] == planned["config"]
@@ -121,9 +97,9 @@ def test_a_threshold_plans_and_cuts_the_same_filters_to_the_letter(tmp_path):
 def test_a_threshold_where_none_can_be_is_refused():
     from edvit_tf.pipeline.thresholds import check_threshold
 
-    config = CONFIG.replace(pruning=CONFIG.pruning.replace(zeta=56.0))
+    config = CNN.replace(pruning=CNN.pruning.replace(zeta=56.0))
     with pytest.raises(ConfigError, match="Vision Transformer has none"):
         check_threshold(config, models.preset("vit_smoke", (32, 32, 3), 5))
     with pytest.raises(ConfigError, match="shared_training"):
         base = models.preset("vgg_smoke", (28, 28, 1), 5)
-        check_threshold(config.replace(shared_training=TRAINING), base)
+        check_threshold(config.replace(shared_training=FIT), base)

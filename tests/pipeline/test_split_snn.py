@@ -1,10 +1,11 @@
 """Split-SNN: its spikes are counted in the file, and it goes the whole way of a ViT."""
 
+import json
+
 import numpy as np
 import pytest
 
 from edvit_tf import models
-from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 
 
 def test_spikes_and_flips_are_counted_against_the_file(monkeypatch):
@@ -34,28 +35,11 @@ def test_spikes_and_flips_are_counted_against_the_file(monkeypatch):
     assert spikes(models.preset("vgg_smoke", (8, 8, 3), 3), {}, x) is None
 
 
-def test_it_is_cut_exported_measured_and_reported(tmp_path):
-    from edvit_tf.data import load
-    from edvit_tf.pipeline.run import run
+def test_it_is_cut_exported_measured_and_reported(split_snn_bundle):
     from edvit_tf.report.audit import audit
 
-    fit = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-3, distillation=0.0, epoch="fixed")
-    config = RunConfig(
-        name="snn",
-        data=DataConfig("mnist", (28, 28), {"synthetic_per_class": 12}, stand_in=True),
-        model="snn_smoke",
-        base_training=fit,
-        stage_training=fit,
-        fusion_training=fit,
-        pruning=PruneConfig(score="apoz", repair=False),
-        fusion="deep_linear",
-        missing_rate=0.0,
-        num_devices=2,
-        baselines=(),
-    )
-    dataset = load("mnist", image_size=(28, 28), synthetic="only", synthetic_per_class=12)
-    out = tmp_path / "snn"
-    results = run(config, dataset, out)
+    out = split_snn_bundle
+    results = json.loads((out / "results.json").read_text())
     assert all(one["ok"] for one in results["parity"].values())
     for sub in results["sub_models"]:
         assert sub["stages"][-1]["config"]["filters"] == [4, 6]

@@ -30,6 +30,8 @@ class FlavourEntry:
     file: str
     target: str  # what it was written for: "portable", or "litert"
     runtimes: tuple[str, ...]
+    # of a spiking net: how far its golden answers may be off, on the mean; None: as of any file
+    golden_tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,14 @@ def _flavours(entries: ManifestObject) -> dict[str, FlavourEntry]:
             file=entry.text("file"),
             target=entry.text("target", "portable"),
             runtimes=entry.texts("runtimes"),
+            golden_tolerance=_number(entry, "golden_tolerance"),
         )
 
     return found
+
+
+def _number(entry: ManifestObject, name: str) -> float | None:
+    return entry.number(name) if name in entry.values else None
 
 
 def _fusion(entry: ManifestObject) -> FusionEntry:

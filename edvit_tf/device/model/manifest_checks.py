@@ -22,6 +22,10 @@ MAX_FEATURES = 1 << 20  # of all sub-models together; ViT-Huge has 1280 in each
 # Numbers as a model's input may be; named as numpy writes them.
 _DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
+# Of a spiking net's golden answers, mean |a - b| / mean |b|. What another file answers is off by
+# about 1.
+JUMPS_MOST = 0.25
+
 # Names become folders, log lines and labels of metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -114,6 +118,7 @@ def _check_sub_models(manifest: Manifest) -> None:
 
         names.add(entry.name)
         _check_classes(entry, place, manifest.labels)
+        _check_tolerances(entry, place)
 
 
 def _check_classes(entry: SubModelEntry, place: str, labels: tuple[str, ...]) -> None:
@@ -135,6 +140,16 @@ def _check_classes(entry: SubModelEntry, place: str, labels: tuple[str, ...]) ->
         raise ManifestError(
             f"{place}.labels has {len(entry.labels)} names, for {len(entry.classes)} classes"
         )
+
+
+def _check_tolerances(entry: SubModelEntry, place: str) -> None:
+    for flavour, listed in entry.flavours.items():
+        value = listed.golden_tolerance
+        if value is not None and not 0 < value <= JUMPS_MOST:
+            raise ManifestError(
+                f"{place}.flavours.{flavour}.golden_tolerance is {_short(value)}; it must be over "
+                f"0, and {JUMPS_MOST} at most: with more no wrong file would be found"
+            )
 
 
 def _short(value: object) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from edvit_tf.device.errors import BundleError, ModelFailed, TuneError
 from edvit_tf.device.model.bundle import Bundle, canonical_json, verified_path
 from edvit_tf.device.model.file_lock import hold
-from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
+from edvit_tf.device.model.golden import expected_answers, limit
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 
@@ -157,8 +157,9 @@ def _measure(
             times[one] += report["times_ms"][WARM_UP:]
 
             # fast, and wrong: out as well
-            error = golden_error(answers, expected)
-            if error > tolerance(one.flavour):
+            allowed = limit(bundle, index, one.flavour)
+            error = allowed.error(answers, expected)
+            if error > allowed.largest:
                 failures[one] = f"golden error {error:.1e}"
 
     measured = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.bundle import Bundle, verified_path
-from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers
+from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers, limit
 from edvit_tf.device.model.memory import check_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
@@ -59,7 +59,8 @@ def try_out(bundle: Bundle, scratch: Path) -> None:
         answers, _ = run_model(
             path, inputs, threads=chosen.threads, scratch=scratch, unprivileged=True
         )
-        check_answers(name, path.name, chosen.flavour, answers, expected)
+        allowed = limit(bundle, index, chosen.flavour)
+        check_answers(name, path.name, allowed, answers, expected)
         check_widths(bundle, index, answers)
 
 

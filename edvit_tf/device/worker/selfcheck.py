@@ -12,7 +12,7 @@ import numpy as np
 
 from edvit_tf.device.errors import IdentityError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
-from edvit_tf.device.model.golden import expected_answers, golden_error, tolerance
+from edvit_tf.device.model.golden import expected_answers, limit
 from edvit_tf.device.model.memory import available_memory
 from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
@@ -152,7 +152,8 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
     except ModelFailed as failure:
         return {**row, "failure": str(failure)}
 
-    error = golden_error(outputs, expected)
+    allowed = limit(bundle, index, chosen.flavour)
+    error = allowed.error(outputs, expected)
     # without the first run, which has a figure of its own
     times_ms = report["times_ms"][1:]
 
@@ -165,7 +166,7 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
         "peak_rss_bytes": report["peak_rss_bytes"],
         "golden_error": error,
         "view_ms": _view_ms(view, inputs, runs),
-        "ok": error <= tolerance(chosen.flavour),
+        "ok": error <= allowed.largest,
     }
 
 

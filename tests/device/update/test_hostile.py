@@ -21,7 +21,7 @@ from edvit_tf.device.model import array_file
 from edvit_tf.device.model.array_file import read_npy, read_npz
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.model.golden import golden_error
+from edvit_tf.device.model.golden import Limit
 from edvit_tf.device.model.tune import choice
 from edvit_tf.device.update import store as versions
 from tests.support.commands import rewrite_manifest, run_device
@@ -198,7 +198,7 @@ def test_golden_answers_are_numbers(store, hostile, name, value, capsys):
 def test_answers_that_are_no_numbers_are_wrong():
     wanted = {"logits": np.ones((1, 2), np.float32)}
     for answer in (np.array([["1", "1"]]), np.array([[b"1", b"1"]]), np.ones((1, 2), complex)):
-        assert golden_error({"logits": answer}, wanted) == np.inf
+        assert Limit(1e-3).error({"logits": answer}, wanted) == np.inf
 
 
 def test_a_member_that_says_less_than_it_holds_takes_no_memory(tmp_path):
