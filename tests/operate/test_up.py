@@ -13,36 +13,10 @@ import pytest
 
 from edvit_tf.operate.running import runtime_folder
 from tests.support.commands import ROOT, run_command
-from tests.support.forked import DEVICE, Forked
+from tests.support.up_process import Up
 from tests.support.worker_process import wait_for
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-
-
-class Up:
-    """A running `edvit up`, and what it told."""
-
-    def __init__(self, bundle: Path, folder: Path) -> None:
-        self.out, self.err = folder / "up.out", folder / "up.err"
-        folder.mkdir()
-        command = [sys.executable, "-m", "edvit_tf.cli", "up", str(bundle), "--json"]
-        command += ["--logs", str(folder / "logs")]
-        with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = Forked(command, modules=DEVICE, cwd=ROOT, stdout=out, stderr=err)
-
-    def told(self) -> dict:
-        """Its line of JSON, once it is up."""
-
-        def line():
-            assert self.process.poll() is None, self.err.read_text()
-            text = self.out.read_text()
-            return json.loads(text) if text.endswith("\n") else None
-
-        return wait_for(line, 180)  # nine processes start at once, on busy cores
-
-    def pids(self) -> list[int]:
-        told = self.told()
-        return [told["aggregator_pid"], *(worker["pid"] for worker in told["workers"])]
 
 
 def gone(pids: list[int]) -> bool:
