@@ -37,14 +37,17 @@ def huggingface(
     prefix=None,
     dtype=np.float32,
     write: bool = True,
+    sizes: tuple[int, int, int, int] = (D, HEADS, MLP, LAYERS),
+    deviation: float = 0.3,
     **changes,
 ) -> tuple[dict, dict]:
     """Writes config.json and model.safetensors of a 2-block model; returns (config, tensors)."""
+    d, heads, mlp, layers = sizes
     config = {
         "model_type": kind,
-        "hidden_size": D,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
+        "hidden_size": d,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
         "hidden_act": "gelu",
         "qkv_bias": True,
         "layer_norm_eps": 1e-6,
@@ -52,7 +55,7 @@ def huggingface(
     }
     if kind == AST:
         config |= {
-            "intermediate_size": MLP,
+            "intermediate_size": mlp,
             "num_mel_bins": 24,
             "max_length": 40,
             "frequency_stride": 8,
@@ -60,7 +63,7 @@ def huggingface(
         }
     else:
         config |= (
-            {"intermediate_size": MLP}
+            {"intermediate_size": mlp}
             if kind == "vit"
             else {"mlp_ratio": 2, "use_swiglu_ffn": False}
         )
@@ -73,36 +76,38 @@ def huggingface(
     rng = np.random.default_rng(seed)
     channels, p = config.get("num_channels", 1), config["patch_size"]
     shapes = {
-        "embeddings.cls_token": (1, 1, D),
-        "embeddings.position_embeddings": (1, 1 + (kind == AST) + _patches(config), D),
-        "embeddings.patch_embeddings.projection.weight": (D, channels, p, p),
-        "embeddings.patch_embeddings.projection.bias": (D,),
-        "layernorm.weight": (D,),
-        "layernorm.bias": (D,),
+        "embeddings.cls_token": (1, 1, d),
+        "embeddings.position_embeddings": (1, 1 + (kind == AST) + _patches(config), d),
+        "embeddings.patch_embeddings.projection.weight": (d, channels, p, p),
+        "embeddings.patch_embeddings.projection.bias": (d,),
+        "layernorm.weight": (d,),
+        "layernorm.bias": (d,),
     }
     if kind == AST:
-        shapes["embeddings.distillation_token"] = (1, 1, D)
-    for i in range(LAYERS):
+        shapes["embeddings.distillation_token"] = (1, 1, d)
+    for i in range(layers):
         for part, names in NAMES.items():
-            out, into = {"fc1": (MLP, D), "fc2": (D, MLP)}.get(part, (D, D))
+            out, into = {"fc1": (mlp, d), "fc2": (d, mlp)}.get(part, (d, d))
             name = f"encoder.layer.{i}.{names[kind == 'dinov2']}"
-            shapes[f"{name}.weight"] = (D,) if part.startswith("norm") else (out, into)
+            shapes[f"{name}.weight"] = (d,) if part.startswith("norm") else (out, into)
             if config["qkv_bias"] or part not in ("q", "k", "v"):
-                shapes[f"{name}.bias"] = (D,) if part.startswith("norm") else (out,)
+                shapes[f"{name}.bias"] = (d,) if part.startswith("norm") else (out,)
         if kind == "dinov2":
-            shapes |= {f"encoder.layer.{i}.layer_scale{j}.lambda1": (D,) for j in (1, 2)}
+            shapes |= {f"encoder.layer.{i}.layer_scale{j}.lambda1": (d,) for j in (1, 2)}
     prefix = PREFIX[kind] if prefix is None else prefix
     shapes = {prefix + name: shape for name, shape in shapes.items()}
     if classes is not None:
         dense = "classifier.dense" if kind == AST else "classifier"
         shapes |= {
-            f"{dense}.weight": (classes, D * (1 + (kind == "dinov2"))),
+            f"{dense}.weight": (classes, d * (1 + (kind == "dinov2"))),
             f"{dense}.bias": (classes,),
         }
         if kind == AST:
-            shapes |= {"classifier.layernorm.weight": (D,), "classifier.layernorm.bias": (D,)}
+            shapes |= {"classifier.layernorm.weight": (d,), "classifier.layernorm.bias": (d,)}
     tensors = {
-        name: (rng.normal(0, 0.3, shape) + (len(shape) == 1 and "weight" in name)).astype(dtype)
+        name: (rng.normal(0, deviation, shape) + (len(shape) == 1 and "weight" in name)).astype(
+            dtype
+        )
         for name, shape in shapes.items()
     }
     if write:

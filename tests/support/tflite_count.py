@@ -34,7 +34,7 @@ def count(path: Path) -> Count:
     types = _names(schema.TensorType)
     shapes = [() if t.shape is None else tuple(int(n) for n in t.shape) for t in graph.tensors]
     stored = {i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is not None}
-    width = {"FLOAT32": 4, "FLOAT16": 2, "INT8": 1, "UINT8": 1, "INT32": 4}
+    width = {"FLOAT32": 4, "FLOAT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1, "INT32": 4}
     macs, weights = 0, {}
     for operator in graph.operators:
         name, inputs, output = (
