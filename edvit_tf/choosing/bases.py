@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.data.own_files import SOUND
+from edvit_tf.data.own_files import SOUND, TEXT
 from edvit_tf.errors import ConfigError
 from edvit_tf.hub.offers import offers
+from edvit_tf.models.bert import pretrained as bert
 from edvit_tf.models.sources import (
     HUB_FILES,
+    OF_TEXTS,
     find_base,
     is_read,
     read_json,
+    reads_texts,
     shown_name,
+    vocabulary_beside,
     weight_files,
 )
 from edvit_tf.models.vit.huggingface import AST, LAYOUTS
@@ -33,6 +37,7 @@ LARGEST_BYTES = 800 << 20
 OFFERED = {
     "pictures": (("facebook/dinov2-small", 88),),
     "sound": (("facebook/dinov2-small", 88), ("MIT/ast-finetuned-audioset-10-10-0.4593", 346)),
+    "text": (("sentence-transformers/all-MiniLM-L6-v2", 91),),
 }
 
 
@@ -41,8 +46,8 @@ class Pretrained:
     """A pretrained model by its config.json: nothing of its weights was read yet."""
 
     folder: Path
-    kind: str  # "dinov2", "vit", "audio-spectrogram-transformer" or KERASHUB
-    patch_size: int
+    kind: str  # "dinov2", "vit", "audio-spectrogram-transformer", KERASHUB, or one of OF_TEXTS
+    patch_size: int  # 0: of texts
     hidden_dim: int
     size_bytes: int  # of its files of weights
     place: str  # where it was found, in words
@@ -62,6 +67,22 @@ class ChosenBase:
     pretrained: Pretrained | None  # None also for a base of ours (.keras)
     said: tuple[str, ...]
 
+    @property
+    def vocabulary(self) -> Path | None:
+        """The vocab.txt that a base of texts was trained with."""
+        return None if self.source is None else vocabulary_beside(self.source)
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether a base of texts knows no capitals, as its checkpoint says; most know none."""
+        if self.pretrained is None:
+            return True
+        try:
+            said = read_json(self.pretrained.folder / "tokenizer_config.json")
+        except ConfigError:
+            return True
+        return said.get("do_lower_case") is not False
+
 
 def choose_base(asked: str, kind: str) -> ChosenBase:
     """The base for `asked`: "auto", "scratch", a path or a name on the hub (which is fetched).
@@ -76,10 +97,13 @@ def choose_base(asked: str, kind: str) -> ChosenBase:
         if source.is_file():
             return ChosenBase(source, None, (f"base: {source.name}, as --base says.",))
         pretrained = looked_at(source, "as --base says")
-        if pretrained is None:
+        if pretrained is None or (pretrained.kind in OF_TEXTS) != (kind == TEXT):
+            wanted = (
+                ", ".join(OF_TEXTS) if kind == TEXT else f"{', '.join(LAYOUTS)} or KerasHub's ViT"
+            )
             raise ConfigError(
-                f"--base {asked} is no checkpoint that is read: its config.json must be of "
-                f"{', '.join(LAYOUTS)} or a KerasHub ViT."
+                f"--base {asked} is no checkpoint that is read for {kind}: its config.json must "
+                f"be of {wanted}. Give another, or --base scratch."
             )
         return ChosenBase(source, pretrained, (f"base: {pretrained.shown}.",))
 
@@ -103,12 +127,15 @@ def at_hand(kind: str) -> list[Pretrained]:
     """The pretrained models on this machine that can be a base, the one to take first.
 
     The smallest comes first: it is fitted and cut soonest, and what devices get is small in any
-    case. A model of sound is none for pictures; one of pictures learns sound.
+    case. A model of sound is none for pictures; one of pictures learns sound. One of texts is for
+    texts alone, and they take no other.
     """
     found = {}
     for folder, place in _places():
         one = looked_at(folder, place)
         if one is None or one.size_bytes > LARGEST_BYTES or (one.kind == AST and kind != SOUND):
+            continue
+        if (one.kind in OF_TEXTS) != (kind == TEXT):
             continue
         found.setdefault(folder.resolve(), one)
     return sorted(found.values(), key=lambda one: (one.size_bytes, str(one.folder)))
@@ -126,6 +153,11 @@ def looked_at(folder: Path, place: str) -> Pretrained | None:
     if config.get("class_name") == "ViTBackbone":
         kind, inner = KERASHUB, config.get("config")
         config = inner if isinstance(inner, dict) else {}
+    elif reads_texts(config):
+        width = config.get("hidden_size")
+        if not isinstance(width, int) or vocabulary_beside(folder) is None:
+            return None
+        return Pretrained(folder, str(kind), 0, width, size, place)
     elif kind not in LAYOUTS:
         return None
 
@@ -140,8 +172,9 @@ def looked_at(folder: Path, place: str) -> Pretrained | None:
 
 def unreadable(one: Pretrained) -> str | None:
     """Why a checkpoint's weights cannot be read; None if they can."""
+    read = bert.read_checkpoint if one.kind in OF_TEXTS else read_checkpoint
     try:
-        read_checkpoint(one.folder)
+        read(one.folder)
     except ConfigError as error:
         return str(error)
     return None
@@ -189,17 +222,26 @@ def _keras_cache() -> Path:
 
 def _from_scratch(kind: str) -> tuple[str, ...]:
     """What training from scratch costs, and what would do better."""
-    return (
-        "base: no pretrained model is at hand, so it is trained from scratch.",
+    costs = (
         "      With little data that costs much: on 1,319 clips of ten words a base from scratch",
         "      has 43 % where a pretrained one has 89 (docs/lab_book/accuracy.md, on sound).",
+    )
+    if kind == TEXT:
+        costs = (
+            "      Its vocabulary is made of the training texts, and it knows no word but theirs;",
+            "      a small linear classifier (the floor in the report) is often as good then.",
+        )
+    return (
+        "base: no pretrained model is at hand, so it is trained from scratch.",
+        *costs,
         *_offered(kind),
     )
 
 
 def _offered(kind: str) -> list[str]:
     """What the hub has, by its own words; where it does not answer, what it had."""
-    found = offers((name for name, _ in OFFERED[kind]), HUB_FILES, is_read)
+    is_known = reads_texts if kind == TEXT else is_read
+    found = offers((name for name, _ in OFFERED[kind]), HUB_FILES, is_known)
     if found is None:
         had = " or ".join(f"{name} ({size} MB)" for name, size in OFFERED[kind])
         return [

@@ -9,15 +9,20 @@ import os
 from dataclasses import dataclass
 
 from edvit_tf.choosing.bases import ChosenBase
-from edvit_tf.config import DataConfig, RunConfig, TrainConfig
+from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.folder import Survey
-from edvit_tf.data.own_files import PICTURES
+from edvit_tf.data.own_files import PICTURES, TEXT
 
 SMALL_SIDE = 40  # pixels: pictures no larger are taken at 28 x 28
 DRAWN_SIDE = 128  # grey pictures no larger are drawings or digits
 PATCHES_A_SIDE = 7  # of a pretrained model: 98 pixels for patches of 14
 FEW, SOME, MANY = 200, 2_000, 10_000  # training inputs, by which batches grow
 MANY_CLASSES = 50
+# Pieces of a text that are read: the least within which most texts end, a word being 1.3 of them
+# in English, and a start and an end beside.
+LENGTHS = (32, 64, 128)
+MOST_TEXTS = 0.9
+PIECES_A_WORD = 1.3
 LITTLE_MEMORY_BYTES = 6 << 30  # below it batches are halved
 
 
@@ -43,6 +48,7 @@ class Column:
     stage_rate: float
     stage_optimizer: str
     feature_distillation: float
+    shared_epochs: tuple[int, int] = (16, 60)
 
 
 # photographs from scratch: recipes/caltech256.py
@@ -135,13 +141,52 @@ LEARNT_SOUNDS = Column(
     stage_optimizer="adamw",
     feature_distillation=2.0,
 )
-SHARED_EPOCHS = (16, 60)
+# texts from scratch, with a vocabulary of their own
+TEXTS = Column(
+    image_size=1,
+    patch_size=0,
+    augment="none",
+    mirrored="none",
+    samples=60_000,
+    samples_a_class=600,
+    epochs=(12, 60),
+    rate=5e-4,
+    optimizer="adamw",
+    shared_samples=0,
+    shared_rate=0.0,
+    stage_share=0.3,
+    stage_rate=1e-4,
+    stage_optimizer="adamw",
+    feature_distillation=1.0,
+)
+# texts with a pretrained base: recipes/newsgroups.py
+LEARNT_TEXTS = Column(
+    image_size=1,
+    patch_size=0,
+    augment="none",
+    mirrored="none",
+    samples=15_000,
+    samples_a_class=300,
+    epochs=(3, 20),
+    rate=5e-5,
+    optimizer="adamw",
+    shared_samples=40_000,
+    shared_rate=5e-4,
+    stage_share=0.7,
+    stage_rate=1e-4,
+    stage_optimizer="adamw",
+    feature_distillation=1.0,
+    shared_epochs=(8, 60),
+)
 # by the width of a pretrained base; what it brings itself comes before it
 PRESETS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large"}
+TEXT_PRESETS = {384: "minilm", 768: "bert_base"}
 
 
 def column_of(found: Survey, base: ChosenBase) -> Column:
     """The column for these data and this base."""
+    if found.kind == TEXT:
+        return TEXTS if base.pretrained is None else LEARNT_TEXTS
     if found.kind != PICTURES:
         return SOUNDS if base.pretrained is None else LEARNT_SOUNDS
     if base.pretrained is not None:
@@ -155,7 +200,9 @@ def is_drawn(found: Survey) -> bool:
 
 
 def is_mirrored(found: Survey, asked: bool | None) -> bool:
-    """Whether training mirrors pictures: as asked, else where they are no drawings; never sound."""
+    """Whether training mirrors pictures: as asked, else where they are no drawings; nothing else
+    is.
+    """
     if found.kind != PICTURES:
         return False
     return not is_drawn(found) if asked is None else asked
@@ -164,7 +211,15 @@ def is_mirrored(found: Survey, asked: bool | None) -> bool:
 def data_settings(
     found: Survey, base: ChosenBase, *, kind: str | None, group_by: str | None
 ) -> DataConfig:
-    """How inputs are made of the files: image size, and for sound rate and window."""
+    """How inputs are made of the files: image size, for sound rate and window; of texts how many
+    pieces are read, and whether with their capitals.
+    """
+    if found.kind == TEXT:
+        chosen: dict = {"kind": kind or found.kind, "lower_case": base.lower_case}
+        if group_by is not None:
+            chosen["group_by"] = group_by
+        return DataConfig("folder", image_size=(1, text_length(found)), options=chosen)
+
     column = column_of(found, base)
     side = column.image_size
     if base.pretrained is not None:
@@ -214,19 +269,20 @@ def run_settings(
         optimizer=column.stage_optimizer,
         feature_distillation=column.feature_distillation,
     )
+    is_text = found.kind == TEXT
     shared = None
     if column.shared_samples:
         share = column.shared_samples * samples // column.samples
         shared = stage.replace(
-            epochs=_epochs(share, train_inputs, SHARED_EPOCHS),
+            epochs=_epochs(share, train_inputs, column.shared_epochs),
             learning_rate=_shared_rate(column, train_inputs),
-            feature_distillation=4.0 if column.feature_distillation else 0.0,
+            feature_distillation=_shared_distillation(column),
         )
 
     return RunConfig(
         name=found.name,
         data=data,
-        model=_model(base),
+        model=_model(base, is_text),
         patch_size=_patch(column, base, data),
         base_training=first,
         shared_training=shared,
@@ -239,10 +295,26 @@ def run_settings(
         calibration_samples=32 if len(found.labels) > MANY_CLASSES else 128,
         repair_samples=None if base.pretrained is None else 1024,
         teacher_precision="float32" if base.pretrained is None else "auto",
-        fleet="auto",
-        views="auto",
+        # texts have no views, and without them copies are one model many times
+        fleet="classes" if is_text else "auto",
+        views="none" if is_text else "auto",
+        pruning=PruneConfig(residual="channels" if is_text else "directions"),
         seed=seed,
     )
+
+
+def text_length(found: Survey) -> int:
+    """Pieces of a text that are read."""
+    counts = sorted(found.words)
+    most = counts[min(len(counts) - 1, int(MOST_TEXTS * len(counts)))]
+    enough = [length for length in LENGTHS if length >= PIECES_A_WORD * most + 2]
+    return enough[0] if enough else LENGTHS[-1]
+
+
+def _shared_distillation(column: Column) -> float:
+    if column is LEARNT_TEXTS:  # as its recipe has it
+        return column.feature_distillation
+    return 4.0 if column.feature_distillation else 0.0
 
 
 def _joint(stage: TrainConfig) -> TrainConfig:
@@ -296,13 +368,18 @@ def _shared_rate(column: Column, train_inputs: int) -> float:
     return column.shared_rate / 2 if train_inputs >= MANY else column.shared_rate
 
 
-def _model(base: ChosenBase) -> str:
+def _model(base: ChosenBase, is_text: bool) -> str:
+    if is_text:
+        width = 0 if base.pretrained is None else base.pretrained.hidden_dim
+        return TEXT_PRESETS.get(width, "bert_cpu")
     if base.pretrained is None:
         return "vit_cpu"
     return PRESETS.get(base.pretrained.hidden_dim, "vit_small")
 
 
-def _patch(column: Column, base: ChosenBase, data: DataConfig) -> int:
+def _patch(column: Column, base: ChosenBase, data: DataConfig) -> int | None:
+    if column in (TEXTS, LEARNT_TEXTS):
+        return None
     if base.pretrained is not None:
         return base.pretrained.patch_size
     return 7 if data.image_size[0] == 28 else column.patch_size

@@ -36,6 +36,15 @@ def space_of(fit: TrainConfig) -> Space:
         "learning_rate": Range(fit.learning_rate / RATE_FACTOR, fit.learning_rate * RATE_FACTOR),
         "weight_decay": Range(0.005, 0.5),
         "label_smoothing": Range(0.0, 0.2, is_log=False),
+        **_varied(fit),
+    }
+
+
+def _varied(fit: TrainConfig) -> Space:
+    """How inputs may be varied; texts are trained on as they are."""
+    if fit.augment == "none":
+        return {}
+    return {
         "augment": AUGMENTED.get(fit.augment, (fit.augment, "none")),
         "mix": ("none", "mixup"),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edvit_tf.cli.values import user_path
+from edvit_tf.data.names import names_a_file
 from edvit_tf.errors import ConfigError, EdvitError, OutputError
 
 
@@ -22,29 +23,21 @@ class GivenFile:
 
 
 _SHOWN_CHARACTERS = 40  # of a text that was given, as its name
-_LONGEST_PATH = 4096  # bytes; a longer one names nothing
 
 
 def given_texts(arguments: Sequence[str]) -> list[GivenFile]:
     """Texts as they are given, behind the files that arguments name: what is there, or has the form
     of a path (no spaces, and a slash or a suffix of texts).
     """
-    found = given_files([user_path(one) for one in arguments if _names_a_file(one)])
+    found = given_files([user_path(one) for one in arguments if names_a_file(one)])
     for argument in arguments:
-        if _names_a_file(argument):
+        if names_a_file(argument):
             continue
         short = argument
         if len(argument) > _SHOWN_CHARACTERS:
             short = f"{argument[: _SHOWN_CHARACTERS - 3]}..."
         found.append(GivenFile(short, Path(), text=argument))
     return found
-
-
-def _names_a_file(argument: str) -> bool:
-    if len(os.fsencode(argument)) > _LONGEST_PATH or "\0" in argument or "\n" in argument:
-        return False
-    has_form = len(argument.split()) == 1 and ("/" in argument or argument.endswith(".txt"))
-    return has_form or os.path.lexists(os.path.expanduser(argument))
 
 
 def given_files(paths: Sequence[Path]) -> list[GivenFile]:

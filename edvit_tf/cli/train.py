@@ -38,15 +38,15 @@ def add_train(commands) -> None:
     parser = commands.add_parser(
         "train",
         help="from a folder of your own (one folder a class) to a bundle and a report",
-        description="Trains a fleet on pictures or sound of your own. Settings follow from what "
-        "is in the folder: docs/howto/own_data.md.",
+        description="Trains a fleet on pictures, sound or texts of your own. Settings follow from "
+        "what is in the folder: docs/howto/own_data.md.",
     )
     parser.add_argument(
         "folder",
         type=user_path,
         metavar="FOLDER",
         help="one folder a class, in train/ validation/ test/ where you have split them; or a "
-        "table FILES.csv with the columns file,label or file,label,group",
+        "table FILES.csv with the columns file,label or text,label, and group where there are some",
     )
     add_data(parser.add_argument_group("data"))
     add_options(parser.add_argument_group("devices and files"), OPTIONS, _DEFAULTS)
@@ -91,7 +91,9 @@ def add_train(commands) -> None:
 def add_data(group) -> None:
     """The options that say how a folder is to be read."""
     group.add_argument(
-        "--kind", choices=("pictures", "sound"), help="where both are there: which is meant"
+        "--kind",
+        choices=("pictures", "sound", "text"),
+        help="where several are there: which is meant",
     )
     group.add_argument(
         "--group-by",

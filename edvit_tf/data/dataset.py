@@ -35,8 +35,19 @@ class Recording:
     label: int
     group: str  # what must stay together: the track and its repeats, the speaker
     num_windows: int
-    # a Path, a row, or a seed: only the data set's `read` looks at it
+    # a Path, a row, a TextRow or a seed: only the data set's `read` looks at it
     where: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A text that stands in a table, where others have a file."""
+
+    text: str
+
+    def digest(self) -> bytes:
+        """sha256, as of a file that holds the text in UTF-8."""
+        return sha256(self.text.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class Dataset:
     seed: int
     splits: Mapping[str, tuple[Recording, ...]]
     read: Callable[[Sequence[Recording]], np.ndarray] = field(repr=False)
+    # of texts: the text of a recording, to show; InputError as `read`
+    text_of: Callable[[Recording], str] | None = field(default=None, repr=False)
     synthetic: bool = False
     chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
     # how the ids follow from the source, where listing them all says no more
@@ -168,12 +181,15 @@ class Dataset:
         }
 
     def file_digests(self, split: str) -> dict[str, str]:
-        """Id -> the first half of the sha256 of its file's content, for the recordings of a split
-        that are a file each.
+        """Id -> the first half of the sha256 of its content, for the recordings of a split that are
+        a file each, or a text each.
         """
         own = {r.id: r.where for r in self.recordings(split) if isinstance(r.where, Path)}
-        found = file_digests(list(own.values()))
-        return {name: digest.hex()[:32] for name, digest in zip(own, found, strict=True)}
+        found = dict(zip(own, file_digests(list(own.values())), strict=True))
+        for one in self.recordings(split):
+            if isinstance(one.where, TextRow):
+                found[one.id] = one.where.digest()
+        return {name: digest.hex()[:32] for name, digest in found.items()}
 
     def contents(self) -> str:
         """Digest of what lies behind the recordings: replaced files or rows are not taken for the
@@ -183,15 +199,17 @@ class Dataset:
         all pixels and labels. A file that cannot be read is told when it is decoded.
         """
         paths = []
+        texts = []
         for split in self.splits:
             for recording in self.recordings(split):
-                # A path, a row, a seed, or several of these.
+                # A path, a row, a text, a seed, or several of these.
                 where = recording.where
                 parts = where if isinstance(where, tuple) else (where,)
                 paths += [part for part in parts if isinstance(part, Path)]
+                texts += [part.digest() for part in parts if isinstance(part, TextRow)]
 
         found = sha256(self.rows_digest.encode())
-        for digest in file_digests(paths):
+        for digest in [*file_digests(paths), *texts]:
             found.update(digest)
         return found.hexdigest()
 

@@ -1,4 +1,4 @@
-"""A folder of somebody's own as a data set: pictures or sound, one folder a class.
+"""A folder of somebody's own as a data set: pictures, sound or texts, one folder a class.
 
 `survey` looks at what is there and says what is wrong with it, decoding nothing; `own_dataset`
 makes of it the data set that a run takes. Between the two the settings are chosen, which follow
@@ -15,11 +15,12 @@ import numpy as np
 from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.errors import DataError
 
+from . import texts
 from .audio import COMPRESSED, SUFFIXES, input_files, mel_spec, reader, scan
-from .dataset import SPLITS, Dataset, Recording, Skipped
+from .dataset import SPLITS, Dataset, Recording, Skipped, TextRow
 from .folders import Found
-from .own_facts import Facts, Picture, Sound, facts_of, usable
-from .own_files import KINDS, PICTURES, OwnFile, own_files
+from .own_facts import Facts, Picture, Sound, Text, facts_of, text_in, usable
+from .own_files import ITEMS, KINDS, PICTURES, TEXT, OwnFile, own_files
 from .own_groups import groups_of
 from .split import check_classes, check_disjoint, split_recordings
 
@@ -33,6 +34,7 @@ OPTIONS = {
     "n_fft": 2048,
     "hop_length": 512,
     "n_mels": 128,
+    **texts.OPTIONS,
     "test_fraction": 0.2,
     "validation_fraction": 0.1,
     # every file is for the test: a folder that something is only tested on
@@ -48,7 +50,7 @@ class Survey:
     """What a folder holds: the files that can be used, with class, group and split as given."""
 
     place: Found
-    kind: str  # "pictures" or "sound"
+    kind: str  # one of KINDS
     labels: tuple[str, ...]
     files: tuple[OwnFile, ...]
     facts: Facts
@@ -64,7 +66,7 @@ class Survey:
     @property
     def items(self) -> str:
         """What its files are, in the plural."""
-        return "pictures" if self.kind == PICTURES else "recordings"
+        return ITEMS[self.kind]
 
     def counted(self, count: int) -> str:
         """ "1 picture", "3 pictures"."""
@@ -95,6 +97,11 @@ class Survey:
     def seconds(self) -> list[float]:
         """The length of each recording."""
         return [f.seconds for f in self.facts.values() if isinstance(f, Sound)]
+
+    @property
+    def words(self) -> list[int]:
+        """How many words each text has, as far as they were counted."""
+        return [f.num_words for f in self.facts.values() if isinstance(f, Text)]
 
     @property
     def sample_rate_hz(self) -> int:
@@ -168,6 +175,8 @@ def own_dataset(found: Survey, settings) -> Dataset:
     that training lacks, a group on two sides of a split that folders give.
     """
     notes = list(found.notes)
+    if found.kind == TEXT:
+        return _of_texts(found, settings, notes)
     if found.kind == PICTURES:
         height, width = settings.image_size
         channels = settings["channels"] or (1 if found.is_grey else 3)
@@ -187,11 +196,7 @@ def own_dataset(found: Survey, settings) -> Dataset:
         num_windows, padded = scanned.num_windows, scanned.padded
         files, read = input_files(spec), reader(spec)
 
-    recordings = _recordings(found, num_windows)
-    if settings["all_for_test"]:
-        splits = {split: tuple(recordings) if split == "test" else () for split in SPLITS}
-    else:
-        splits = _splits(found, recordings, settings, notes)
+    splits = _splits(found, _recordings(found, num_windows), settings, notes)
     return Dataset(
         found.name,
         found.labels,
@@ -207,6 +212,25 @@ def own_dataset(found: Survey, settings) -> Dataset:
     )
 
 
+def _of_texts(found: Survey, settings, notes: list[str]) -> Dataset:
+    """Of texts: each is read again when it is asked for, but one that stands in a table."""
+    recordings = _recordings(found, {file.path: 1 for file in found.files})
+    return texts.text_dataset(
+        found.name,
+        found.labels,
+        found.place.shown,
+        _splits(found, recordings, settings, notes),
+        _text_at,
+        settings,
+        notes=notes,
+        skipped=list(found.skipped),
+    )
+
+
+def _text_at(where: Path | TextRow) -> str:
+    return where.text if isinstance(where, TextRow) else text_in(where)
+
+
 def _recordings(found: Survey, num_windows: dict[Path, int]) -> list[Recording]:
     recordings = []
     for file in found.files:
@@ -216,7 +240,7 @@ def _recordings(found: Survey, num_windows: dict[Path, int]) -> list[Recording]:
                 label=found.labels.index(file.label),
                 group=found.groups[file.path],
                 num_windows=num_windows[file.path],
-                where=file.path,
+                where=file.path if file.text is None else TextRow(file.text),
             )
         )
     return recordings
@@ -225,7 +249,11 @@ def _recordings(found: Survey, num_windows: dict[Path, int]) -> list[Recording]:
 def _splits(
     found: Survey, recordings: Sequence[Recording], settings, notes: list[str]
 ) -> dict[str, tuple[Recording, ...]]:
-    """By the folders where they say so; what they lack is drawn from train by group."""
+    """By the folders where they say so; what they lack is drawn from train by group. All for the
+    test where that is asked for.
+    """
+    if settings["all_for_test"]:
+        return {split: tuple(recordings) if split == "test" else () for split in SPLITS}
     given = {r.id: file.split for r, file in zip(recordings, found.files, strict=True)}
     held = set(given.values()) & set(SPLITS)
     fractions = {"test": settings["test_fraction"], "validation": settings["validation_fraction"]}

@@ -2,12 +2,15 @@
 whoever reads an answer.
 """
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
+
+_LONGEST_PATH = 4096  # bytes; a longer one names nothing
 
 
 def printable(name: str) -> str:
@@ -87,6 +90,16 @@ def check_apart(named: Mapping[Path, str]) -> None:
                 "letters, spaces around, and how accents are stored make no difference). Put what "
                 "belongs to one class into one folder, or rename one of them."
             )
+
+
+def names_a_file(argument: str) -> bool:
+    """Whether what was given in the place of a text names a file: one that is there, or what has
+    the form of a path (no spaces, and a slash or a suffix of texts).
+    """
+    if len(os.fsencode(argument)) > _LONGEST_PATH or "\0" in argument or "\n" in argument:
+        return False
+    has_form = len(argument.split()) == 1 and ("/" in argument or argument.endswith(".txt"))
+    return has_form or os.path.lexists(os.path.expanduser(argument))
 
 
 def few(names: Sequence[str], room: int, what: str) -> str:

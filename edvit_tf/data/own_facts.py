@@ -1,21 +1,26 @@
-"""What the header of a picture or a recording says, decoding nothing: size, colour, time, length.
+"""What the header of a picture or a recording says, decoding nothing: size, colour, time, length;
+of a text, which is read, its number of words.
 
-Thousands of large files are looked at in seconds, and in the memory of one header.
+Thousands of large files are looked at in seconds, and in the memory of one header or text.
 """
 
+import itertools
 import struct
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_picture import FORMATS
+from edvit_tf.device.model.text import MAX_TEXT_BYTES, text_of
+from edvit_tf.device.model.wordpiece import words
 
 from .audio import COMPRESSED, SUFFIXES, check_rate, probe_sound
 from .dataset import Skipped, check_skipped, report_skipped
 from .folders import no_picture, unusable
-from .own_files import PICTURES, OwnFile, OwnFiles
+from .own_files import PICTURES, SOUND, OwnFile, OwnFiles
 
 # Decoding takes a few bytes a pixel, one picture at a time: a header beyond this is an accident.
 MOST_PIXELS = 100_000_000
@@ -53,19 +58,29 @@ class Sound:
         return self.frames / self.rate
 
 
-Facts = dict[Path, Picture | Sound]
+@dataclass(frozen=True)
+class Text:
+    """Of a whole text."""
+
+    num_words: int  # MOST_WORDS at most
+    digest: bytes  # of what it says, whatever the encoding, the spaces and the line ends
+
+
+MOST_WORDS = 512  # that are counted: no more are read of a text, as a rule
+
+Facts = dict[Path, Picture | Sound | Text]
 
 
 def facts_of(own: OwnFiles, skipped: list[Skipped]) -> Facts:
     """The facts of each file that can be used; the others are named and added to `skipped`.
     DataError if they are too many.
     """
-    look = _picture if own.kind == PICTURES else _sound
+    look = {PICTURES: _picture, SOUND: _sound}.get(own.kind)
     facts: Facts = {}
     problems: list[Skipped] = []
     for file in own.files:
         try:
-            facts[file.path] = look(file.path)
+            facts[file.path] = look(file.path) if look else _text(file)
         except InputError as error:
             problems.append(Skipped(f"{own.place.shown}/{file.key}", str(error)))
 
@@ -142,3 +157,39 @@ def _sound(path: Path) -> Sound:
             "Cut it into parts (and keep them together with --group-by)"
         )
     return Sound(frames, rate)
+
+
+def read_text(file: OwnFile) -> str:
+    """A text of a file or a table. InputError for what is no text, and for one that a device would
+    refuse.
+    """
+    if file.text is not None:
+        size = len(file.text.encode("utf-8", "surrogatepass"))
+    else:
+        problem = unusable(file.path)
+        if problem is not None:
+            raise InputError(problem)
+        size = file.path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise InputError(
+            f"{size:,} bytes of text; at most {MAX_TEXT_BYTES:,} are read. Cut it into parts (and "
+            "keep them together with --group-by)"
+        )
+    return file.text if file.text is not None else text_in(file.path)
+
+
+def text_in(path: Path) -> str:
+    """The text of a file; InputError for what is none."""
+    try:
+        return text_of(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}") from error
+
+
+def _text(file: OwnFile) -> Text:
+    text = read_text(file)
+    count = sum(1 for _ in itertools.islice(words(text), MOST_WORDS))
+    if not count:
+        raise InputError("no word in it" if text.strip() else "it is empty")
+    said = " ".join(text.split()).casefold()
+    return Text(count, sha256(said.encode("utf-8", "surrogatepass")).digest())

@@ -2,7 +2,9 @@
 
     birds/robin/IMG_1.jpg            one folder a class
     birds/train/robin/IMG_1.jpg      the same in train/, and validation/ or test/ if they are there
-    birds.csv                        a table (own_table.py)
+    birds.csv                        a table (own_table.py), of files or of the texts themselves
+
+Files in .txt are texts where there are no pictures and no sound; beside those they are notes.
 
 What belongs to no class is an error: a file that was silently left out would be missed too late.
 """
@@ -16,7 +18,7 @@ from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
 
 from .audio import COMPRESSED, OTHER_SOUNDS, SUFFIXES, starts_as_sound
-from .dataset import Skipped
+from .dataset import Skipped, TextRow
 from .folders import (
     IMAGE_SUFFIXES,
     OTHER_IMAGES,
@@ -31,11 +33,15 @@ from .folders import (
     subfolders,
 )
 from .names import alike, printable
-from .own_table import read_table
+from .own_table import Row, read_table
 
 PICTURES = "pictures"
 SOUND = "sound"
-KINDS = (PICTURES, SOUND)
+TEXT = "text"
+KINDS = (PICTURES, SOUND, TEXT)
+ITEMS = {PICTURES: "pictures", SOUND: "recordings", TEXT: "texts"}
+TEXT_SUFFIXES = (".txt",)
+_NOTES = ("readme", "license", "licence", "notes", "about", "changelog")  # on texts, no texts
 # What the folders of a split are called.
 SPLIT_NAMES = {
     "train": "train",
@@ -48,18 +54,24 @@ SPLIT_NAMES = {
 }
 LAYOUT = """  FOLDER/robin/IMG_0001.jpg ..., FOLDER/wren/...   one folder a class, files in it
 or the same in FOLDER/train/, FOLDER/validation/ and FOLDER/test/
-or a table FILES.csv with the columns file,label or file,label,group"""
+or a table FILES.csv with the columns file,label or text,label, and group where there are some"""
 
 
 @dataclass(frozen=True)
 class OwnFile:
     """A file, and what its place says of it."""
 
-    path: Path
+    path: Path  # of a text that stands in a table the table's, and its line: no file
     key: str  # the path relative to the folder, to show and to match
     label: str
     split: str = ""  # "": to be drawn
     group: str = ""  # "": none was said
+    text: str | None = None  # what stands in a table itself
+
+    @property
+    def kind(self) -> str | None:
+        """What it is meant as; None: as nothing that is read."""
+        return TEXT if self.text is not None else _kind_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ def own_files(
 ) -> OwnFiles:
     """The files of a folder or a table that are of `kind`; None: of the only kind that is there.
 
-    Files that are neither pictures nor sound are counted in `notes`. DataError: no such folder, no
-    class or one, files beside the classes, folders within a class, an empty class, both kinds.
+    Files of no kind that is read are counted in `notes`. DataError: no such folder, no class or
+    one, files beside the classes, folders within a class, an empty class, pictures and sound.
     """
     folder = Path(given_folder(given))
     # os.path looks at what Path.is_file raises at: too long a name, no permission
@@ -98,6 +110,8 @@ def own_files(
         found = _of_folders(place, skipped)
 
     kind, chosen = _of_one_kind(place, found, kind, notes)
+    if kind == TEXT:
+        _check_texts_beside(place, chosen)
     labels = {file.label for file in found}
     _check_labels(sorted(labels), place)
 
@@ -112,10 +126,22 @@ def own_files(
 
 def _of_table(table: Path, place: Found, notes: list[str]) -> list[OwnFile]:
     rows = read_table(table, notes)
+    if rows[0].text is not None:
+        return [_of_row(row, place) for row in rows]
     keys = _table_keys([row.path for row in rows], place.folder)
     return [
         OwnFile(row.path, printable(keys[row.path]), row.label, group=row.group) for row in rows
     ]
+
+
+def _of_row(row: Row, place: Found) -> OwnFile:
+    """A text of a table, known by its line and by what it says: the same line of another table is
+    another text.
+    """
+    assert row.text is not None
+    content = TextRow(row.text).digest().hex()[:8]
+    key = f"{place.shown}: {row.path.name} ({content})"
+    return OwnFile(row.path, key, row.label, group=row.group, text=row.text)
 
 
 def _table_keys(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
@@ -184,18 +210,14 @@ def _split_folders(place: Found, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _of_classes(place: Found, classes: Sequence[Path], split: str) -> list[OwnFile]:
-    beside = [path for path in files(place.folder) if _kind_of(path) is not None]
+    beside = [path for path in files(place.folder) if _kind_of(path) in (PICTURES, SOUND)]
     if not classes:
         what = listing(place.folder)
         if beside:
             what = f"{len(beside)} file{'s' * (len(beside) != 1)} and no class folders"
         raise DataError(f"{place.shown}: {what}. Expected:\n{LAYOUT}")
     if beside:
-        many = f"{len(beside)} files lie" if len(beside) > 1 else "1 file lies"
-        raise DataError(
-            f"{many} beside the class folders of {place.shown}, e.g. {printable(beside[0].name)}, "
-            "which is of no class. Move each into the folder of its class, or out of here."
-        )
+        raise _beside(beside, place.shown)
 
     found = []
     for folder in classes:
@@ -209,6 +231,30 @@ def _of_classes(place: Found, classes: Sequence[Path], split: str) -> list[OwnFi
                 f"The class folder {place.relative(folder)} is empty. Fill it, or remove it."
             )
     return found
+
+
+def _beside(beside: Sequence[Path], shown: str) -> DataError:
+    many = f"{len(beside)} files lie" if len(beside) > 1 else "1 file lies"
+    return DataError(
+        f"{many} beside the class folders of {shown}, e.g. {printable(beside[0].name)}, "
+        "which is of no class. Move each into the folder of its class, or out of here."
+    )
+
+
+def _check_texts_beside(place: Found, chosen: Sequence[OwnFile]) -> None:
+    """DataError for texts beside the class folders, but a README and the like."""
+    if chosen[0].text is not None or not is_folder(place.folder):
+        return
+    for folder in sorted({file.path.parent.parent for file in chosen}):
+        if not folder.is_relative_to(place.folder):
+            continue
+        beside = [
+            path
+            for path in files(folder)
+            if _kind_of(path) == TEXT and not path.stem.casefold().startswith(_NOTES)
+        ]
+        if beside:
+            raise _beside(beside, place.relative(folder).removesuffix("/."))
 
 
 def place_key(place: Found, path: Path) -> str:
@@ -247,16 +293,17 @@ def _of_one_kind(
     place: Found, found: Sequence[OwnFile], kind: str | None, notes: list[str]
 ) -> tuple[str, list[OwnFile]]:
     """(kind, the files meant as such); the others are noted."""
-    of_kind: dict[str | None, list[OwnFile]] = {PICTURES: [], SOUND: [], None: []}
+    of_kind: dict[str | None, list[OwnFile]] = {name: [] for name in (*KINDS, None)}
     for file in found:
-        of_kind[_kind_of(file.path)].append(file)
+        of_kind[file.kind].append(file)
     pictures, sounds = of_kind[PICTURES], of_kind[SOUND]
 
     if kind is None:
-        if not pictures and not sounds:
+        if not any(of_kind[name] for name in KINDS):
+            read = ", ".join((*IMAGE_SUFFIXES, *SUFFIXES, *COMPRESSED, *TEXT_SUFFIXES))
             raise DataError(
-                f"{len(found)} files in {place.shown}, and none is a picture or a recording, e.g. "
-                f"{found[0].key}. Read are {', '.join((*IMAGE_SUFFIXES, *SUFFIXES, *COMPRESSED))}."
+                f"{len(found)} files in {place.shown}, and none is a picture, a recording or a "
+                f"text, e.g. {found[0].key}. Read are {read}."
             )
         if pictures and sounds:
             raise DataError(
@@ -264,10 +311,10 @@ def _of_one_kind(
                 f"{_counted(sounds, 'recording')}; a model takes one kind. Say "
                 "which: --kind pictures or --kind sound."
             )
-        kind = PICTURES if pictures else SOUND
+        kind = PICTURES if pictures else SOUND if sounds else TEXT
 
     others = [file.path for name, some in of_kind.items() if name != kind for file in some]
-    notes += note_others(others, place, "pictures" if kind == PICTURES else "recordings")
+    notes += note_others(others, place, ITEMS[kind])
     return kind, of_kind[kind]
 
 
@@ -283,6 +330,8 @@ def _kind_of(path: Path) -> str | None:
         return PICTURES
     if suffix in (*SUFFIXES, *OTHER_SOUNDS):
         return SOUND
+    if suffix in TEXT_SUFFIXES:
+        return TEXT
     if no_picture(path) is None:
         return PICTURES
     return SOUND if os.path.isfile(path) and starts_as_sound(path) else None

@@ -6,14 +6,14 @@ than it is.
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from edvit_tf.errors import ConfigError, DataError
 
 from .contents import file_digests
-from .own_facts import Facts, Picture
+from .own_facts import Facts, Picture, Text
 from .own_files import OwnFile
 
 _EXIF = re.compile(r"exif:(\d+(?:\.\d+)?)")
@@ -137,29 +137,38 @@ def _note_untold(
 
 def _join_copies(files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes: list[str]) -> None:
     """Joins files of equal content, and notes them; more so where their classes differ."""
-    # only files of equal length are read
-    of_size = defaultdict(list)
-    for file in files:
-        of_size[file.path.stat().st_size].append(file)
-    candidates = [file for some in of_size.values() if len(some) > 1 for file in some]
-
-    of_content = defaultdict(list)
-    digests = file_digests([file.path for file in candidates])
-    for file, content in zip(candidates, digests, strict=True):
-        of_content[content].append(file)
-
-    copies = [some for some in of_content.values() if len(some) > 1]
+    copies = [some for some in _of_content(files, facts) if len(some) > 1]
     for some in copies:
         for other in some[1:]:
             joined.join(some[0].path, other.path)
     if copies:
         count = sum(len(some) - 1 for some in copies)
         pair = f"{copies[0][0].key} and {copies[0][1].key}"
-        notes.append(f"{count} files are copies of others, e.g. {pair}; they stay on one side")
+        what = "texts" if isinstance(facts[copies[0][0].path], Text) else "files"
+        notes.append(f"{count} {what} are copies of others, e.g. {pair}; they stay on one side")
 
     torn = [some for some in copies if len({file.label for file in some}) > 1]
     if torn:
         pair = f"{torn[0][0].key} and {torn[0][1].key}"
         notes.append(
-            f"{len(torn)} files are there in two classes, e.g. {pair}: none can be right on both"
+            f"{len(torn)} {what} are there in two classes, e.g. {pair}: none can be right on both"
         )
+
+
+def _of_content(files: Sequence[OwnFile], facts: Facts) -> Iterable[list[OwnFile]]:
+    """Files by what they hold: texts by what they say, of others those of equal length alone."""
+    of_content = defaultdict(list)
+    of_size = defaultdict(list)
+    for file in files:
+        fact = facts[file.path]
+        if isinstance(fact, Text):
+            of_content[fact.digest].append(file)
+        else:
+            of_size[file.path.stat().st_size].append(file)
+
+    # only files of equal length are read
+    candidates = [file for some in of_size.values() if len(some) > 1 for file in some]
+    digests = file_digests([file.path for file in candidates])
+    for file, content in zip(candidates, digests, strict=True):
+        of_content[content].append(file)
+    return of_content.values()

@@ -71,6 +71,9 @@ def text_dataset(
         raise DataError(f"{name}: {error} image_size is (1, pieces).") from error
     files = {VOCABULARY: content}
 
+    def text_of_recording(one: Recording) -> str:
+        return text_of(one.where)
+
     def read(some: Sequence[Recording]) -> np.ndarray:
         return np.concatenate([spec.from_text(text_of(one.where), files) for one in some])
 
@@ -83,6 +86,7 @@ def text_dataset(
         settings.seed,
         splits,
         read,
+        text_of=text_of_recording,
         synthetic=synthetic,
         rows_digest=sha256(content).hexdigest(),  # another vocabulary is another data set
         notes=notes,

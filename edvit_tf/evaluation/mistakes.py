@@ -1,8 +1,9 @@
-"""Wrong answers that a person can look at or listen to: mistakes.json of a bundle.
+"""Wrong answers that a person can look at, listen to or read: mistakes.json of a bundle.
 
-Of the test recordings that the fused fleet names wrong the most confident ones, a picture or a
-sound of each, and what every sub-model said. Few, and bounded in bytes: a page holds them all.
-Whoever does not want samples of the data in a bundle deletes the file: nothing else needs it.
+Of the test recordings that the fused fleet names wrong the most confident ones, a picture, a sound
+or the beginning of the text of each, and what every sub-model said. Few, and bounded in bytes: a
+page holds them all. Whoever does not want samples of the data in a bundle deletes the file: nothing
+else needs it.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from edvit_tf.data.names import printable
 from edvit_tf.device.errors import BundleError, InputError
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.errors import DataError
@@ -30,6 +32,7 @@ MOST_OF_A_PAIR = 2  # of one class that is taken for another: others are seen to
 MOST_BYTES = 1 << 20  # of all pictures and sounds
 LONGEST_EDGE = 160  # pixels
 LONGEST_SECONDS = 3.0
+LONGEST_TEXT = 280  # characters
 
 
 def most_confident(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -163,7 +166,22 @@ def _media(dataset, recording, window: np.ndarray, room: int) -> tuple[dict, int
         kind, content = made
         room -= len(content)
         shown[name] = {"type": kind, "content": b64encode(content).decode()}
+    text = _text(dataset, recording)
+    if text is not None:
+        shown["text"] = text
     return shown, room
+
+
+def _text(dataset, recording) -> str | None:
+    """The beginning of a text, its spaces and line ends as one space each; None for others."""
+    if dataset.text_of is None:
+        return None
+    try:
+        text = dataset.text_of(recording)
+    except InputError:  # it was there when it was read
+        return None
+    plain = " ".join(printable(part) for part in text[: 8 * LONGEST_TEXT].split())
+    return plain if len(plain) <= LONGEST_TEXT else f"{plain[:LONGEST_TEXT]}..."
 
 
 def _picture(x: np.ndarray, spec) -> tuple[str, bytes] | None:

@@ -36,6 +36,7 @@ TEXT_FILES = ("vocab.txt", "1_Pooling/config.json")
 HUB_FILES = (
     *CONFIG_FILES,
     *TEXT_FILES,
+    "tokenizer_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "*.weights.h5",
@@ -333,6 +334,11 @@ def _download(name: str) -> Path:
         ) from error
 
 
+def reads_texts(config: dict) -> bool:
+    """Whether checkpoints with this config.json can be bases for texts."""
+    return config.get("model_type") in OF_TEXTS
+
+
 def is_read(config: dict) -> bool:
     """Whether checkpoints with this config.json can be bases for pictures or sound."""
     from edvit_tf.models.vit.huggingface import LAYOUTS
@@ -347,7 +353,7 @@ def _refused(config: dict) -> str | None:
     from edvit_tf.models.vit.huggingface import LAYOUTS
 
     kind = config.get("model_type") or config.get("class_name")
-    if is_read(config) or kind in OF_TEXTS:
+    if is_read(config) or reads_texts(config):
         return None
     read = ", ".join((*LAYOUTS, *OF_TEXTS))
     return f"it is a model of type {kind!r:.60}; read are {read} and KerasHub's ViT."

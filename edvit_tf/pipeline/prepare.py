@@ -13,6 +13,7 @@ from edvit_tf.choosing.space import check_tunable
 from edvit_tf.config import RunConfig
 from edvit_tf.data import Dataset, load_survey
 from edvit_tf.data.folder import Survey, survey
+from edvit_tf.data.own_files import TEXT
 from edvit_tf.errors import DataError, OutputError
 from edvit_tf.pipeline.work_folder import TUNE
 
@@ -39,7 +40,7 @@ def prepare(
 ) -> Prepared:
     """Looks at a folder (or a table) and chooses everything that follows from it.
 
-    kind: "pictures" or "sound", where both are there. group_by: a regular expression, or
+    kind: "pictures", "sound" or "text", where several are there. group_by: a regular expression, or
     "exif:MINUTES". mirror: whether training may mirror pictures; None: unless they are drawings.
     Raises DataError, ConfigError.
     """
@@ -47,7 +48,11 @@ def prepare(
     found = survey(folder, kind=kind, group_by=group_by)
     chosen = choose_base(base, found.kind)
     data = data_settings(found, chosen, kind=kind, group_by=group_by)
-    dataset = load_survey(found, image_size=data.image_size, seed=seed, **data.options)
+    options = dict(data.options)
+    # a path of this machine, so it is no part of the configuration; a bundle has its own
+    if found.kind == TEXT and chosen.vocabulary is not None:
+        options["vocabulary"] = str(chosen.vocabulary)
+    dataset = load_survey(found, image_size=data.image_size, seed=seed, **options)
 
     config = run_settings(found, chosen, data, dataset.size("train"), mirror=mirror, seed=seed)
     return Prepared(found, dataset, config, chosen, tuple(expectations(found, dataset)))
@@ -93,26 +98,36 @@ def _counts(dataset: Dataset, split: str) -> dict[str, int]:
 
 def _settings(dataset: Dataset, config: RunConfig) -> list[str]:
     """The settings in words, a line each."""
-    height, width, channels = dataset.spec.shape
-    inputs = f"{height} x {width} x {channels}, patches of {config.patch_size}"
-    if not dataset.spec.is_picture:
-        spec = dataset.spec
-        seconds = spec.window_samples / spec.sample_rate_hz
-        inputs += f", of windows of {seconds:g} s at {spec.sample_rate_hz} Hz"
-
     lines = [
         f"settings (docs/howto/own_data.md) for {dataset.size('train')} training inputs:",
-        f"  input: {inputs}",
+        f"  input: {_input(dataset.spec, config)}",
         f"  model: {config.model}; fleet and views: {config.fleet}; fusion: {config.fusion}",
     ]
     for name in ("base_training", "shared_training", "stage_training"):
         fit = getattr(config, name)
         if fit is not None:
+            augmented = "" if fit.augment == "none" else f", augmented by {fit.augment}"
             lines.append(
                 f"  {name}: {fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} at "
-                f"{fit.learning_rate:g}, augmented by {fit.augment}"
+                f"{fit.learning_rate:g}{augmented}"
             )
     return lines
+
+
+def _input(spec, config: RunConfig) -> str:
+    """What a model reads."""
+    if spec.is_text:
+        capitals = "without" if spec.lower_case else "with"
+        return (
+            f"the first {spec.length} pieces of a text, of {spec.vocab_size} that are known, "
+            f"{capitals} capitals"
+        )
+    height, width, channels = spec.shape
+    inputs = f"{height} x {width} x {channels}, patches of {config.patch_size}"
+    if spec.is_sound:
+        seconds = spec.window_samples / spec.sample_rate_hz
+        inputs += f", of windows of {seconds:g} s at {spec.sample_rate_hz} Hz"
+    return inputs
 
 
 def tuned(prepared: Prepared, out: Path, minutes: float | None, overwrite: bool):

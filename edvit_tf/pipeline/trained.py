@@ -17,6 +17,7 @@ import numpy as np
 
 from edvit_tf.choosing.bases import AUTO
 from edvit_tf.data.audio import decoded_windows
+from edvit_tf.data.names import names_a_file
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
@@ -39,7 +40,8 @@ class Bundle:
 
     def predict(self, paths: str | Path | Sequence[str | Path]) -> list[dict]:
         """{"file", "label", "probability", "probabilities", "windows"} of each picture or
-        recording, in the order of `paths`.
+        recording, in the order of `paths`; of a bundle for texts also of a text itself, which is a
+        string that names no file.
 
         A recording of another rate is resampled, and a longer one gets the mean of its windows.
         Raises InputError, which names the file.
@@ -50,7 +52,7 @@ class Bundle:
         if not files:
             return []
 
-        inputs = [self._inputs(Path(file)) for file in files]
+        inputs = [self._inputs(file) for file in files]
         with tempfile.TemporaryDirectory(prefix="edvit-predict-") as folder:
             stored = Path(folder) / "inputs.npy"
             np.save(stored, np.concatenate(inputs))
@@ -81,10 +83,14 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}: {len(self.labels)} classes)"
 
-    def _inputs(self, path: Path) -> np.ndarray:
-        """(windows, H, W, C)."""
+    def _inputs(self, file: str | Path) -> np.ndarray:
+        """(windows, H, W, C); of a text (1, pieces)."""
         rule = bundle_input(self._bundle)
+        path = Path(file)
         try:
+            if rule.spec.is_text and isinstance(file, str) and not names_a_file(file):
+                path = Path("the text")
+                return rule.spec.from_file(file.encode("utf-8", "surrogateescape"), rule.files)
             if not os.path.isfile(path):  # Path.is_file raises at too long a name
                 raise InputError("there is no such file")
             if rule.spec.is_sound:

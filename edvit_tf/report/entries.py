@@ -233,7 +233,7 @@ class Floor:
 
     accuracy: Accuracy
     validation: Accuracy
-    grid: tuple[int, ...]  # rows and columns that inputs are pooled to
+    grid: tuple[int, ...]  # rows and columns that inputs are pooled to; of texts (1, pieces)
     features: int
     ridge: float
     weight_bytes: int

@@ -1,5 +1,5 @@
-"""The pictures of what the fleet names wrong: a thumbnail or a sound of each, and what every device
-said. From mistakes.json of a bundle, where there is one.
+"""The pictures of what the fleet names wrong: a thumbnail, a sound or the text of each, and what
+every device said. From mistakes.json of a bundle, where there is one.
 """
 
 import base64
@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from edvit_tf.device.errors import BundleError
-from edvit_tf.evaluation.mistakes import FILE, MOST, MOST_BYTES
+from edvit_tf.evaluation.mistakes import FILE, LONGEST_TEXT, MOST, MOST_BYTES
 from edvit_tf.report.figures import note
 from edvit_tf.report.results import Results
 from edvit_tf.report.typed import ResultsError, typed
@@ -20,6 +20,7 @@ from edvit_tf.report.typed import ResultsError, typed
 # What a page shows: nothing that a browser would run.
 _PICTURES = ("image/png", "image/jpeg")
 _SOUNDS = ("audio/flac", "audio/wav")
+MOST_SHOWN = 2 * LONGEST_TEXT  # characters of a text, whoever wrote the file
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Mistake:
     members: tuple[MemberSaid, ...]
     picture: Media | None = None
     sound: Media | None = None
+    text: str | None = None  # how it begins
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,20 @@ def mistakes(found: Sequence[Mistake], results: Results) -> str:
     )
     return f'<ul class="mistakes">{"".join(map(_card, found))}</ul>' + note(
         f"The {len(found)} most confident of {wrong:,} test {noun}s that are named wrong, two at "
-        "most of one class taken for another. A picture is what a device sees, a sound its "
-        "first seconds."
+        f"most of one class taken for another. {_shown_is(found)}"
     )
+
+
+def _shown_is(found: Sequence[Mistake]) -> str:
+    if any(one.text is not None for one in found):
+        return "A text is shown as it begins; a device may have read less of it, or more."
+    return "A picture is what a device sees, a sound its first seconds."
 
 
 def _card(one: Mistake) -> str:
     said = f"{one.label}, taken for {one.named}: {one.id}"
     return (
-        f"<li>{_picture(one.picture, said)}{_sound(one.sound, said)}"
+        f"<li>{_picture(one.picture, said)}{_sound(one.sound, said)}{_text(one.text)}"
         f"<p><b>{escape(one.named)}</b> {_percent(one.share)}<br>it is <b>{escape(one.label)}</b> "
         f"{_percent(one.label_share)}</p>{_members(one.members)}"
         f"<small>{escape(one.id)}</small></li>"
@@ -136,6 +143,11 @@ def _sound(media: Media | None, said: str) -> str:
         f'<audio controls preload="metadata" aria-label="{escape(said)}" '
         f'src="data:{media.type};base64,{media.content}"></audio>'
     )
+
+
+def _text(text: str | None) -> str:
+    """As it stands in the file: what a browser would take for a tag is escaped."""
+    return "" if text is None else f"<blockquote>{escape(text[:MOST_SHOWN])}</blockquote>"
 
 
 def _is_shown(media: Media, types: Sequence[str]) -> bool:

@@ -49,7 +49,8 @@ grid-template-columns:repeat(auto-fill,minmax(min(9.2rem,100%),1fr))}
 .mistakes img{display:block;width:100%;max-width:12rem;aspect-ratio:1;object-fit:contain;
 background:var(--band)}.mistakes img[src^="data:image/png"]{image-rendering:pixelated}
 .mistakes audio{width:100%;max-width:16rem;height:2.2rem;margin-top:.3rem}.mistakes small{color:var(--soft)}
-.mistakes ul{padding-left:1.1rem}
+.mistakes ul{padding-left:1.1rem}.mistakes blockquote{margin:0;padding:.5rem;background:var(--band)}
+.mistakes:has(blockquote){grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}
 .paste{user-select:all;white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin:.5rem 0}details.part{border-top:1px solid var(--line);margin:0;padding:.1rem 0}
 details.part>summary{padding:.55rem 0}

@@ -2,9 +2,9 @@
 
 Closed form, seconds, no TensorFlow. A picture gives the means of a small grid of its channels, and
 each channel's mean and deviation; log-mel gives the means of a grid of bands and frames, and of
-each band its mean, deviation and mean change over time; a text gives how often its pieces come.
-Grid and ridge are chosen on validation data. Memory is bounded: the inputs are read in pieces, and
-of the training data only sums are kept.
+each band its mean, deviation and mean change over time. Of texts see text_floor.py. Grid and ridge
+are chosen on validation data. Memory is bounded: the inputs are read in pieces, and of the training
+data only sums are kept.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import numpy as np
 
 from edvit_tf.training.calibrate import best_temperature, tempered
 from edvit_tf.training.recordings import per_recording
+from edvit_tf.training.text_floor import text_ridges, text_scores
 
 # (rows, columns) of the pooled grid, the smallest first; of log-mel bands x frames
 PICTURE_GRIDS = ((4, 4), (8, 8), (16, 16))
@@ -27,11 +28,13 @@ _SHARPNESS = 10.0  # scores lie in about 0..1: as logits ten times that, before 
 
 @dataclass(frozen=True)
 class Floor:
-    """A fitted classifier: scores = ((features - mean) / scale) @ kernel + bias."""
+    """A fitted classifier: scores = ((features - mean) / scale) @ kernel + bias; of texts as
+    text_floor.py has it, without a mean.
+    """
 
     grid: tuple[int, int]
     is_picture: bool
-    ridge: float  # of standardised features, per sample
+    ridge: float  # of standardised features, per sample; of texts of all samples
     mean: np.ndarray  # (p,)
     scale: np.ndarray  # (p,)
     kernel: np.ndarray  # (p, classes)
@@ -61,14 +64,12 @@ def fit_floor(
     """The best of all grids and ridges by recording on `validation` (inputs, labels, recordings),
     at the temperature that suits it there; of equals the smaller grid and the stronger ridge.
 
-    Inputs are (n, H, W, C), memory maps or arrays.
+    Inputs are (n, H, W, C), or of texts (n, pieces), memory maps or arrays.
     """
     seen, truth, recordings = validation
     best: Floor | None = None
     most = -1.0
-    for grid in grids_of(x.shape[1:], is_picture):
-        sums = _sums(x, labels, grid, is_picture, num_classes)
-        tried = [_solved(sums, ridge, grid, is_picture) for ridge in RIDGES]
+    for tried in _tried(x, labels, is_picture, num_classes):
         for floor, scores in zip(tried, _scores(tried, seen), strict=True):
             named, known = per_recording(_softmax(scores), truth, recordings)
             share = float((named.argmax(axis=1) == known).mean())
@@ -81,8 +82,23 @@ def fit_floor(
     return Floor(**{**vars(best), "temperature": temperature})
 
 
+def _tried(
+    x: np.ndarray, labels: np.ndarray, is_picture: bool, num_classes: int
+) -> Iterator[list[Floor]]:
+    """The classifiers to choose from, those on one grid together."""
+    if x.ndim == 2:
+        yield [
+            Floor((1, len(scale)), False, ridge, np.zeros(0), scale, kernel, bias)
+            for ridge, scale, kernel, bias in text_ridges(x, labels, num_classes)
+        ]
+        return
+    for grid in grids_of(x.shape[1:], is_picture):
+        sums = _sums(x, labels, grid, is_picture, num_classes)
+        yield [_solved(sums, ridge, grid, is_picture) for ridge in RIDGES]
+
+
 def answers(floor: Floor, x: np.ndarray) -> np.ndarray:
-    """Probabilities (n, classes) of inputs (n, H, W, C)."""
+    """Probabilities (n, classes) of inputs (n, H, W, C), or of texts (n, pieces)."""
     (scores,) = _scores([floor], x)
     return tempered(_softmax(scores), floor.temperature)
 
@@ -107,8 +123,6 @@ def from_arrays(stored: Mapping[str, np.ndarray]) -> Floor:
 
 def grids_of(shape: tuple[int, ...], is_picture: bool) -> list[tuple[int, int]]:
     """The grids that differ at this input shape (H, W, C), the smallest first."""
-    if len(shape) == 1:
-        return [(1, MOST_FEATURES)]
     height, width, channels = shape
     found: list[tuple[int, int]] = []
     for rows, columns in PICTURE_GRIDS if is_picture else MEL_GRIDS:
@@ -120,9 +134,7 @@ def grids_of(shape: tuple[int, ...], is_picture: bool) -> list[tuple[int, int]]:
 
 
 def pooled(x: np.ndarray, grid: tuple[int, int], is_picture: bool) -> np.ndarray:
-    """Features (n, p) of inputs (n, H, W, C), or of texts (n, T), float64."""
-    if x.ndim == 2:
-        return _bag(x, grid[1])
+    """Features (n, p) of inputs (n, H, W, C), float64."""
     x = np.asarray(x, np.float32)
     rows = _means(x.shape[1], grid[0])  # (rows, H)
     columns = _means(x.shape[2], grid[1])
@@ -140,18 +152,6 @@ def pooled(x: np.ndarray, grid: tuple[int, int], is_picture: bool) -> np.ndarray
         over_time = (bands.mean(axis=2), bands.std(axis=2), moved)
         parts += [part.reshape(len(x), -1) for part in over_time]
     return np.concatenate(parts, axis=1).astype(np.float64)
-
-
-def _bag(x: np.ndarray, width: int) -> np.ndarray:
-    """How often each piece is in a text, as a root, at its number modulo `width`; not what fills a
-    text up.
-    """
-    bag = np.zeros((len(x), width))
-    rows = np.repeat(np.arange(len(x)), x.shape[1])
-    numbers = np.asarray(x, int).ravel()
-    there = numbers > 0
-    np.add.at(bag, (rows[there], numbers[there] % width), 1)
-    return np.sqrt(bag)
 
 
 def _means(size: int, cells: int) -> np.ndarray:
@@ -208,6 +208,8 @@ def _solved(sums: _Sums, ridge: float, grid: tuple[int, int], is_picture: bool) 
 def _scores(floors: list[Floor], x: np.ndarray) -> list[np.ndarray]:
     """Scores (n, classes) of several classifiers on one grid, which differ in their kernels."""
     one = floors[0]
+    if x.ndim == 2:
+        return text_scores(x, one.scale, [(floor.kernel, floor.bias) for floor in floors])
     parts: list[list[np.ndarray]] = [[] for _ in floors]
     for rows in _pieces(x):
         features = (pooled(x[rows], one.grid, one.is_picture) - one.mean) / one.scale

@@ -37,6 +37,7 @@ def checkpoint(folder, config, numbers=10):
 
 DINO = {"model_type": "dinov2", "hidden_size": 384, "patch_size": 14}
 VIT = {"model_type": "vit", "hidden_size": 192, "patch_size": 16}
+BERT = {"model_type": "bert", "hidden_size": 384}
 AST = {"model_type": "audio-spectrogram-transformer", "hidden_size": 768, "patch_size": 16}
 
 
@@ -56,6 +57,9 @@ def test_nothing_at_hand_means_from_scratch_and_says_what_that_costs(monkeypatch
     assert "facebook/dinov2-small (88 MB)" in said and "--base facebook/dinov2-small" in said
     assert "The hub was not asked" in said
     assert "ast-finetuned" in "\n".join(choose_base("auto", "sound").said)
+    said = "\n".join(choose_base("auto", "text").said)
+    assert "43 %" not in said and "vocabulary is made of the training texts" in said
+    assert "--base sentence-transformers/all-MiniLM-L6-v2 fetches it" in said
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"])
@@ -80,9 +84,14 @@ def test_the_smallest_that_suits_comes_first_and_others_are_named(monkeypatch, t
     in_hub_cache(cache, "c/bert", {"model_type": "bert"}, 10)
     broken = in_hub_cache(cache, "d/torn", DINO)
     (broken / "model.safetensors").unlink()
+    (in_hub_cache(cache, "e/minilm", BERT) / "vocab.txt").write_text("[PAD]")
     assert [one.kind for one in at_hand("pictures")] == ["vit", "dinov2"]
     assert at_hand("sound")[0].kind == "audio-spectrogram-transformer"
     assert "Also at hand: facebook/dinov2-small" in choose_base("auto", "pictures").said[1]
+    # for texts the BERT that has its vocabulary, and nothing else
+    assert [(one.kind, one.hidden_dim) for one in at_hand("text")] == [("bert", 384)]
+    chosen = choose_base("auto", "text")
+    assert chosen.vocabulary == chosen.source / "vocab.txt" and chosen.lower_case
 
 
 def test_kerashub_and_a_folder_of_ones_own_are_looked_into(monkeypatch, tmp_path):
@@ -106,6 +115,8 @@ def test_a_base_that_is_named_is_taken_or_refused(tmp_path):
     other = checkpoint(tmp_path / "bert", {"model_type": "bert"})
     with pytest.raises(ConfigError, match="is no checkpoint that is read"):
         choose_base(str(other), "pictures")
+    with pytest.raises(ConfigError, match="is read for text: its config.json must be of bert"):
+        choose_base(str(own), "text")
     with pytest.raises(ConfigError, match="is not there"):
         choose_base(str(tmp_path / "absent" / "x"), "pictures")
 

@@ -10,9 +10,10 @@ from edvit_tf.choosing import settings
 from edvit_tf.choosing.bases import ChosenBase, Pretrained
 from edvit_tf.choosing.expectations import expectations, interval
 from edvit_tf.choosing.settings import data_settings, run_settings
+from edvit_tf.choosing.space import space_of
 from edvit_tf.data.folder import Survey
 from edvit_tf.data.folders import Found
-from edvit_tf.data.own_facts import Picture, Sound
+from edvit_tf.data.own_facts import Picture, Sound, Text
 from edvit_tf.data.own_files import OwnFile
 
 NONE = ChosenBase(None, None, ())
@@ -52,6 +53,35 @@ def test_photographs_from_scratch_are_as_in_the_recipe_of_caltech():
     assert (base.epochs, base.batch_size, base.learning_rate) == (20, 32, 5e-4)
     assert base.augment == "shift_flip" and config.stage_training.epochs == 6
     assert config.shared_training is None
+
+
+def test_texts_are_as_in_the_recipe_of_newsgroups():
+    bert = Path("/models/minilm")
+    base = ChosenBase(bert, Pretrained(bert, "bert", 0, 384, 91_000_000, "here"), ())
+    config = run(found("text", Text(300, b"")), base, n=5204)
+    assert config.data.image_size == (1, 128) and config.patch_size is None
+    assert (config.model, config.fleet, config.views) == ("minilm", "classes", "none")
+    fits = (config.base_training, config.shared_training, config.stage_training)
+    assert [(fit.epochs, fit.learning_rate) for fit in fits] == [(3, 5e-5), (8, 5e-4), (2, 1e-4)]
+    assert {(fit.augment, fit.mix, fit.batch_size) for fit in fits} == {("none", "none", 32)}
+    assert config.pruning.residual == "channels"
+    # what a search may try of texts are no variations of them
+    assert set(space_of(config.base_training)) == {
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+    }
+
+    scratch = run(found("text", Text(300, b"")), n=5204)
+    assert (scratch.model, scratch.shared_training) == ("bert_cpu", None)
+    assert scratch.base_training.epochs == 12
+
+
+@pytest.mark.parametrize("words, length", [(8, 32), (24, 64), (48, 128), (500, 128)])
+def test_of_texts_as_much_is_read_as_most_have(words, length):
+    own = found("text", Text(words, b""))
+    own.facts[own.files[0].path] = Text(512, b"")  # one long text lengthens nothing
+    assert run(own).data.image_size == (1, length)
 
 
 def test_digits_are_not_mirrored_and_small():

@@ -213,10 +213,10 @@ def never_trained(folder):
     write_pictures(folder / "test", names=("cat", "wolf"))
 
 
-def text_alone(folder):
+def documents_alone(folder):
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
-        (folder / name / "x.txt").write_text("text")
+        (folder / name / "x.pdf").write_text("text")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def text_alone(folder):
         (alike, "'Cat' and 'cat', which nobody could tell apart"),
         (trained_beside, "holds train/ with classes in it, and beside it 'wolf'"),
         (never_trained, "'wolf' of here has no folder in train/"),
-        (text_alone, "none is a picture or a recording, e.g. a/x.txt"),
+        (documents_alone, "none is a picture, a recording or a text, e.g. a/x.pdf"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(tmp_path, make, words):

@@ -86,11 +86,13 @@ def test_an_aggregator_makes_the_numbers_and_asks_for_them(bundle, fleet):
     "value, message",
     [
         (b"", "got 1 elements of [0] bytes; expected one encoded file"),
-        (b" \n\0", "a text of 3 characters without a word"),
+        (b" \n\t", "a text of 3 characters without a word"),
+        (b"w1 w2\0", "a zero byte (character 5): no text, or one in UTF-16 without its signature"),
+        ("\u16a0\u16a2".encode(), "of which the vocabulary knows no piece"),
         (b"caf\xe9", "no text in UTF-8 (byte 3 is 0xe9)"),
         (b"w1 " * (MAX_TEXT_BYTES // 3 + 1), "got a text of 1048578 bytes; expected at most"),
     ],
-    ids=["empty", "no word", "latin-1", "too long"],
+    ids=["empty", "no word", "zero byte", "no known script", "latin-1", "too long"],
 )
 def test_what_is_no_text_is_refused_before_any_device(fleet, value, message):
     with pytest.raises(grpc.RpcError) as error:
@@ -100,7 +102,7 @@ def test_what_is_no_text_is_refused_before_any_device(fleet, value, message):
 
 
 def test_a_megabyte_is_answered(fleet):
-    outputs, _, _ = infer(fleet[1], b"w" * MAX_TEXT_BYTES, name="text")
+    outputs, _, _ = infer(fleet[1], b"w1 " * (MAX_TEXT_BYTES // 3), name="text")
     assert np.isfinite(outputs["probabilities"]).all()
 
 

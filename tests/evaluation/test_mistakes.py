@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from edvit_tf.device.errors import BundleError
+from edvit_tf.device.errors import BundleError, InputError
 from edvit_tf.evaluation import mistakes
 from edvit_tf.evaluation.mistakes import (
     FILE,
@@ -87,10 +87,25 @@ def test_all_of_them_have_room_in_a_page(tmp_path):
     shown = []
     for _ in range(6):
         one, room = mistakes._media(
-            SimpleNamespace(spec=spec), recording, np.eye(9)[..., None], room
+            SimpleNamespace(spec=spec, text_of=None), recording, np.eye(9)[..., None], room
         )
         shown.append(sorted(one))
     assert room >= 0 and shown[0] == ["picture", "sound"] and shown[-1] == ["picture"]
+
+
+def test_a_text_is_its_beginning_on_one_line():
+    def shown(text):
+        def text_of(recording):
+            if text is None:
+                raise InputError("it cannot be read")
+            return text
+
+        return mistakes._media(SimpleNamespace(spec=OTHER, text_of=text_of), None, None, 0)[0]
+
+    mistakes_of = {"a\n\n b\x07\u202e\t<b>": "a b\\x07\u202e <b>", "w" * 281: f"{'w' * 280}..."}
+    for text, expected in mistakes_of.items():
+        assert shown(text) == {"text": expected}
+    assert shown("w" * 280) == {"text": "w" * 280} and shown(None) == {}
 
 
 def test_a_run_stores_what_it_got_wrong(smoke_bundle):

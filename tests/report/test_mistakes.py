@@ -68,6 +68,15 @@ def test_what_is_no_picture_is_not_shown(tmp_path, media):
     assert "<img" not in html and "<audio" not in html and "onerror" not in html
 
 
+def test_a_text_is_shown_as_it_begins_and_runs_nothing(tmp_path):
+    hostile = "</blockquote><script>alert(1)</script> & \u202eback"
+    one = mistake(picture=None, sound=None, text=hostile)
+    html = page_of(tmp_path, {"mistakes": [one, mistake(text="w" * 10**6)]})
+    assert "&lt;/blockquote&gt;&lt;script&gt;alert(1)" in html and "<script>alert" not in html
+    assert f"<blockquote>{'w' * 560}</blockquote>" in html
+    assert "A text is shown as it begins" in html
+
+
 def test_names_are_escaped(tmp_path):
     hostile = '"><script>alert(1)</script>'
     html = page_of(tmp_path, {"mistakes": [mistake(id=hostile, label=hostile, named=hostile)]})

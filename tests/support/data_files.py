@@ -186,6 +186,16 @@ def write_omniglot(
     return folder
 
 
+def write_texts(folder: Path, each: int = 8, names: tuple[str, ...] = ("praise", "blame")) -> Path:
+    """folder/<class>/<number>.txt: texts of a few words, some of them the class's own."""
+    for c, name in enumerate(names):
+        for i in range(each):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            text = f"The {name}ful thing number {i} is w{c} of {name} and w{c} again."
+            (folder / name / f"{i:02d}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
 def write_newsgroups(
     folder: Path, groups: tuple[str, ...] = ("rec.autos", "sci.med"), each: int = 12
 ) -> Path:

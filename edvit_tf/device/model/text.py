@@ -1,5 +1,6 @@
 """Text: a file, or what was typed -> numbers of WordPieces, int32, as BERT takes them."""
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,38 @@ _LEAST_PIECES = 3  # a start, a piece, an end
 # Of decoding: the bytes, their characters (four bytes each), three for each that stands alone.
 _DECODING_TIMES = 1 + 4 + 3 * 4 + 4 * 4
 _PAD = 0
+# Signatures of encodings that are read, the longer first: UTF-32's begins as UTF-16's does.
+_SIGNATURES = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def text_of(data: bytes) -> str:
+    """The text in the bytes of a file: in the encoding that its signature names, else UTF-8.
+    InputError for another encoding, and for zero bytes, as of UTF-16 without its signature.
+    """
+    encoding = "utf-8"
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            encoding = name
+            break
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"no text in {encoding.upper()} (byte {error.start} is {data[error.start]:#04x}). Save "
+            "it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"a zero byte (character {text.index(chr(0))}): no text, or one in UTF-16 without its "
+            "signature. Save it as UTF-8."
+        )
+    return text.removeprefix("\ufeff")
 
 
 @dataclass(frozen=True)
@@ -77,27 +110,26 @@ class TextSpec(InputSpec):
             raise InputTooLarge(f"a text of {size} bytes", f"at most {MAX_TEXT_BYTES}")
 
     def from_file(self, source: Source, files: Files) -> np.ndarray:
-        """A text in UTF-8 -> int32 (1, length). InputError for another encoding, and for a text
-        without a word.
+        """A text as `text_of` reads it -> int32 (1, length). InputError as there, for a text
+        without a word, and for one of which the vocabulary knows nothing.
         """
         self.probe(source)
-        data = file_bytes(source)
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"no text in UTF-8 (byte {error.start} is {data[error.start]:#04x}). Save it as "
-                "UTF-8."
-            ) from error
-        return self.from_text(text, files)
+        return self.from_text(text_of(file_bytes(source)), files)
 
     def from_text(self, text: str, files: Files) -> np.ndarray:
         """As `from_file`, of characters."""
-        numbers = encode(text, vocabulary(files[VOCABULARY]), self.length, self.lower_case)
+        known = vocabulary(files[VOCABULARY])
+        numbers = encode(text, known, self.length, self.lower_case)
         if len(numbers) < _LEAST_PIECES:
             raise InputError(
                 f"a text of {len(text)} characters without a word; at least one is needed. Write "
                 "letters, digits or signs."
+            )
+        # an answer to it would be one to nothing, and sound as sure as any
+        if set(numbers[1:-1]) == {known.unknown}:
+            raise InputError(
+                f"a text of {len(text)} characters of which the vocabulary knows no piece, as of "
+                "another language or script. Write it in that of the texts that were trained on."
             )
         x = np.full((1, self.length), _PAD, np.int32)
         x[0, : len(numbers)] = numbers

@@ -32,9 +32,13 @@ def test_a_text_and_its_file_are_the_same_numbers(tmp_path):
     "content, message",
     [
         (b"", "a text of 0 characters without a word"),
-        (b" \n\0 \xef\xbb\xbf", "a text of 5 characters without a word"),
+        (b" \n \xef\xbb\xbf", "a text of 4 characters without a word"),
         (b"caf\xe9 au lait", r"no text in UTF-8 \(byte 3 is 0xe9\)"),
-        ("good day".encode("utf-16"), r"no text in UTF-8 \(byte 0 is 0xff\)"),
+        (b"good\0day", r"a zero byte \(character 4\): no text, or one in UTF-16 without"),
+        ("good day".encode("utf-16-le"), r"a zero byte \(character 1\)"),
+        (b"\xff\xfeg", r"no text in UTF-16 \(byte 2 is 0x67\)"),
+        ("\U0001e900\U0001e901 \u1bc0".encode(), "of which the vocabulary knows no piece"),
+        (b"w" * MAX_TEXT_BYTES, "a text of 1048576 characters of which the vocabulary knows no"),
     ],
 )
 def test_what_is_no_text_is_named(content, message):
@@ -42,10 +46,16 @@ def test_what_is_no_text_is_named(content, message):
         SPEC.from_file(content, FILES)
 
 
-def test_a_text_in_no_known_script_is_unknown_words():
-    assert SPEC.from_text("\U0001e900\U0001e901 \u1bc0", FILES).tolist() == [
-        [2, 1, 1, 3, 0, 0, 0, 0]
+def test_words_in_no_known_script_are_unknown_beside_one_that_is_known():
+    assert SPEC.from_text("\U0001e900\U0001e901 \u1bc0 day", FILES).tolist() == [
+        [2, 1, 1, 5, 3, 0, 0, 0]
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_text_whose_encoding_names_itself_is_read(encoding):
+    expected = SPEC.from_text("Good days!", FILES)
+    np.testing.assert_array_equal(SPEC.from_file("Good days!".encode(encoding), FILES), expected)
 
 
 def test_the_largest_text_is_read_and_a_longer_one_refused_unread(tmp_path):
