@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.operate.deploy import steps
 from edvit_tf.operate.deploy.certificates import make_certificates, wanted_by
 from edvit_tf.operate.deploy.machines import machines
 from edvit_tf.operate.deploy.steps import Settings, Target
@@ -43,3 +44,25 @@ def targets(bundle: Path, devices: Path, aggregator: str | None = None, **more) 
         bundle=opened, devices=devices, certificates=certificates, wheel=wheel, **more
     )
     return [Target(machine, settings) for machine in fleet]
+
+
+def seen_of(target) -> dict:
+    """What a look says of a machine that has everything, its units of sha256 "abc"."""
+    settings = target.settings
+    digests = {
+        folder: {file.name: steps._sha256(file) for file in source.glob("*.pem")}
+        for folder, source in target.identities.items()
+    }
+    running = {"active": "active", "invocation": "17", "sha256": "abc"}
+    keys = {unit: steps.start_key(target, unit, "abc") for unit in target.units}
+    return {
+        "package": settings.wheel.digest,
+        "stores": dict.fromkeys(target.stores, settings.bundle.digest),
+        "identities": digests,
+        "units": {unit: dict(running) for unit in target.units},
+        "state": {
+            "check": target.key(),
+            "tune": target.tune_key(),
+            **{f"serves {unit}": {"key": key, "invocation": "17"} for unit, key in keys.items()},
+        },
+    }

@@ -63,7 +63,8 @@ def _prepare(state: _State, table: Table) -> None:
             table.end(state.name, name, FAILED)
             state.failure = f"{name}: {error}"
             raise
-        changed = changed or bool(did)
+        # a look changes nothing
+        changed = changed or (bool(did) and name != "reach")
         table.end(state.name, name, NONE if did is None else DONE if did else SAME)
 
     def run(commands: list) -> bool:

@@ -13,7 +13,7 @@ from edvit_tf.operate.deploy.fleet import deploy
 from edvit_tf.operate.deploy.session import StepFailed
 from edvit_tf.operate.deploy.steps import AGGREGATOR, WORKER
 from edvit_tf.operate.deploy.table import Table
-from tests.support.deploy_fleet import devices_toml, targets
+from tests.support.deploy_fleet import devices_toml, seen_of, targets
 
 ROWS = {
     "a": {"host": "a", "submodels": [0], "aggregator": True},
@@ -34,6 +34,8 @@ class Machines:
         self.down: set[str] = set()  # as the aggregator finds them
         self.log: list[str] = []
         self.free_bytes = 1 << 40
+        self.complete = False
+        self.commands: list = []
 
     def answer(self, host, command):
         if host in self.unreachable:
@@ -53,9 +55,13 @@ class Machines:
         return {}
 
     def run(self, host, commands):
+        self.commands += commands
         return ""
 
     def _look(self, target):
+        if self.complete:
+            usual = {"python": [3, 11], "systemd": True, "rsync": True, "free_bytes": 0}
+            return {**usual, **seen_of(target)}
         active = "active" if self.active else "inactive"
         unit = {"active": active, "invocation": "1", "sha256": "abc"}
         return {
@@ -94,6 +100,16 @@ def test_a_machine_fails_alone(fleet):
     assert machines.log[2:] == ["a aggregator"]
     rows = table.text().splitlines()
     assert rows[0].split()[1:] == list(steps.STEPS) and rows[2].split()[:3] == ["b", "FAILED", "-"]
+
+
+def test_machines_that_have_everything_are_left_alone(fleet):
+    machines, table, said, go = fleet()
+    machines.complete = True
+    assert go() == {} and said == [] and machines.log == []
+    for cells in table.cells.values():
+        assert cells.pop("reach") == "done" and set(cells.values()) == {"same"}
+    # the list of devices, which the aggregator reads at its start alone
+    assert [command.shown for command in machines.commands] == ["devices.toml"]
 
 
 def test_a_full_disk_is_said_before_anything_is_sent(fleet):

@@ -10,7 +10,7 @@ from edvit_tf.operate.deploy import steps
 from edvit_tf.operate.deploy.commands import AGENT, Ssh, copies
 from edvit_tf.operate.deploy.steps import AGGREGATOR, STEPS, WORKER
 from tests.support.commands import run_command
-from tests.support.deploy_fleet import devices_toml, small_wheel, targets
+from tests.support.deploy_fleet import devices_toml, seen_of, small_wheel, targets
 
 
 @pytest.fixture
@@ -20,27 +20,6 @@ def fleet(tiny_bundle, tmp_path):
         "pi 1": {"host": "10.0.0.8", "port": 8003, "submodels": [1]},
     }
     return targets(tiny_bundle, devices_toml(tmp_path, rows))
-
-
-def seen_of(target) -> dict:
-    """What a look says of a machine that has everything."""
-    settings = target.settings
-    digests = {
-        folder: {file.name: steps._sha256(file) for file in source.glob("*.pem")}
-        for folder, source in target.identities.items()
-    }
-    key = steps.start_key(target, WORKER, "abc")
-    return {
-        "package": settings.wheel.digest,
-        "stores": dict.fromkeys(target.stores, settings.bundle.digest),
-        "identities": digests,
-        "units": {WORKER: {"active": "active", "invocation": "17", "sha256": "abc"}},
-        "state": {
-            "check": target.key(),
-            "tune": target.tune_key(),
-            f"serves {WORKER}": {"key": key, "invocation": "17"},
-        },
-    }
 
 
 def test_a_machine_that_has_everything_is_left_alone(fleet):
