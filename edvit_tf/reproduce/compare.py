@@ -64,8 +64,11 @@ def compare(paper: Paper, results: Mapping[str, dict], asked: Asked) -> list[Row
 def _row(paper: Paper, said: Said, results: Mapping[str, dict], asked: Asked) -> Row:
     result = results.get(said.item or "", {})
     ours = result.get("figures", {}).get(said.key)
-    about = {} if ours is None else result
-    if ours is None:
+    about = {}
+    if ours is not None:
+        command = result.get("commands", {}).get(said.key.partition(".")[0], result["command"])
+        about = {**result, "command": command}
+    else:
         return Row(said, None, *_without(said, result, asked, paper), about)
 
     reasons = _reasons(paper, said, result, asked)

@@ -2,7 +2,8 @@
 ITEM:KEY, and says of what they are.
 
 An item's result is plain JSON: `figures` (number, or a few words), `data`, `base`, `seeds`,
-`command`; and may have `missing` (key: why it is not there), `synthetic`, `trained`, `html`.
+`command`; and may have `commands` (of keys that begin so, up to a dot), `missing` (key: why it is
+not there), `synthetic`, `trained`, `html`.
 """
 
 from collections.abc import Callable
@@ -110,7 +111,12 @@ def vit(now: Now) -> dict:
     best = max(float(figures[f"n{count}.fused"]) for count in COUNTS[1:])
     figures["said"] = f"accuracy by N, {', '.join(said)}"
     figures["lost"] = f"base {figures['n1.base']:.1f} %, the best fleet {best:.1f} %"
-    return {"figures": figures, **_about(rows)}
+    return {"figures": figures, **_about(rows), "commands": _commands(rows)}
+
+
+def _commands(rows: list[dict]) -> dict[str, str]:
+    """Of the first seed, by "n" and the number of devices."""
+    return {f"n{row['devices']}": row["command"] for row in reversed(rows)}
 
 
 def _costs(rows: list[dict], prefix: str = "") -> dict[str, float | str]:
