@@ -9,11 +9,11 @@ Each starts workers (a sub-model each) and an aggregator on this machine.
 
 import argparse
 import contextlib
-import http.client
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,37 +63,37 @@ def sample(bundle: Path) -> np.ndarray:
     return np.zeros((1, *found.shape), found.dtype)
 
 
-class Pages:
-    """Streams of events that are read as they come, by one thread each."""
+_READER = """
+import selectors, socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+watch = selectors.DefaultSelector()
+for _ in range(count):
+    one = socket.create_connection((host, port), 30)
+    one.sendall(b"GET /live/events HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
+    assert one.recv(65536).startswith(b"HTTP/1.1 200 "), "refused"
+    watch.register(one, selectors.EVENT_READ)
+print("open", flush=True)
+while True:
+    for key, _ in watch.select():
+        if not key.fileobj.recv(65536):
+            sys.exit("ended")
+"""
 
-    def __init__(self, one: Worker, count: int) -> None:
-        self._connections = []
-        self._threads = []
-        for _ in range(count):
-            connection = http.client.HTTPConnection(one.serving["metrics"], timeout=30)
-            connection.request("GET", "/live/events")
-            response = connection.getresponse()
-            assert response.status == 200, response.read()
-            thread = threading.Thread(target=self._read, args=(response,), daemon=True)
-            thread.start()
-            self._connections.append((connection, response))
-            self._threads.append(thread)
 
-    @staticmethod
-    def _read(response) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError, http.client.HTTPException):
-            while response.read1(65536):
-                pass
-
-    def close(self) -> None:
-        for connection, _ in self._connections:
-            with contextlib.suppress(OSError, AttributeError):
-                connection.sock.shutdown(2)
-        for thread in self._threads:
-            thread.join(5)
-        for connection, response in self._connections:
-            response.close()
-            connection.close()
+@contextlib.contextmanager
+def pages_open(one: Worker, count: int) -> Iterator[None]:
+    """Streams of events that are read as they come, by a process of its own: threads of this one
+    would take its client's time.
+    """
+    host, _, port = one.serving["metrics"].rpartition(":")
+    command = [sys.executable, "-c", _READER, host, port, str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        try:
+            assert reader.stdout.readline() == "open\n"
+            yield
+            assert reader.poll() is None, "the pages were ended"
+        finally:
+            reader.kill()
 
 
 def times(channel: grpc.Channel, x: np.ndarray, name: str, requests: int) -> list[float]:
@@ -120,13 +120,12 @@ def cost(bundle: Path, pages: int, requests: int) -> None:
         for turn in range(_ROUNDS):
             # in turn, and each first as often: a machine is faster or slower by the minute
             for open_now in (turn % 2 == 0, turn % 2 == 1):
-                held = Pages(one, pages if open_now else 0)
-                time.sleep(0.5)
-                found = times(channel, x, name, requests)
-                (with_pages if open_now else without_pages).extend(found)
-                if open_now:
-                    most = one.resident_bytes()
-                held.close()
+                with pages_open(one, pages if open_now else 0):
+                    time.sleep(0.5)
+                    found = times(channel, x, name, requests)
+                    (with_pages if open_now else without_pages).extend(found)
+                    if open_now:
+                        most = one.resident_bytes()
 
     p50, p50_open = statistics.median(without_pages), statistics.median(with_pages)
     print(f"{len(with_pages)} requests each, in {_ROUNDS} turns, {bundle.name}")

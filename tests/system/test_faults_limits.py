@@ -156,6 +156,10 @@ def test_an_aggregator_without_descriptors_goes_on_and_loses_nothing(tiny_bundle
         assert all(
             event["reason"].isprintable() for event in one.events("device")
         )  # gRPC's words have rubbish behind
+        # of the HTTP port's want of descriptors a line now and then, and each is JSON
+        lines = one.log_file.read_text("utf-8").splitlines()
+        told = [line for line in lines if "out of system resource" in line]
+        assert 1 <= len(told) <= 3 and all(line.startswith("{") for line in told)
         assert one.stop(signal.SIGTERM) == 0
 
 

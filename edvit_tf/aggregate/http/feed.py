@@ -5,6 +5,7 @@ for all pages, four times a second, whatever many are open.
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from edvit_tf.aggregate.http.history import History
 from edvit_tf.aggregate.seen import Answer, Seen
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
+from edvit_tf.device.rpc.jsonlog import log_seldom
 
 TICK_SECONDS = 0.25
 SILENT_SECONDS = 0.5  # without an answer to a probe: the device may be away
@@ -60,12 +62,13 @@ class Feed:
         """Ticks for ever."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            events = self.tick(int(time.time()))
-            if not self._listeners:
-                continue
-            parts = [encoded(event) for event in events]
-            for tell in list(self._listeners):
-                tell(parts)
+            try:
+                events = self.tick(int(time.time()))
+                parts = [encoded(event) for event in events] if self._listeners else []
+                for tell in list(self._listeners):
+                    tell(parts)
+            except Exception:  # noqa: BLE001 (this tick's alone; the pages go on)
+                log_seldom("failed", "feed", path="/live", traceback=traceback.format_exc())
 
     def tick(self, now: int) -> list[Event]:
         """The events since the last tick."""

@@ -14,9 +14,12 @@ from starlette.types import ASGIApp
 
 from edvit_tf.aggregate.http.connections import LARGEST_HEAD_BYTES, Connection, end_late
 from edvit_tf.device.rpc import tls
-from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.jsonlog import log, log_seldom
 
-_BACKLOG = 128
+_BACKLOG = 128  # connections that are not taken yet
+# Taken at once. Where no descriptor is left, Python 3.11 tries so often in vain each second, and
+# tells each.
+_TAKEN_AT_ONCE = 8
 _LAST_SECONDS = 1  # for what is being answered when the server ends
 
 
@@ -45,6 +48,7 @@ class HttpServer:
             http=Connection,
             ws="none",
             lifespan="off",
+            backlog=_TAKEN_AT_ONCE,
             log_config=None,
             access_log=False,
             proxy_headers=False,  # nobody says here who somebody else is
@@ -62,7 +66,9 @@ class HttpServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_of_loop)
         tasks = [
+            asyncio.create_task(self._listen()),
             asyncio.create_task(end_late(self._server.server_state.connections)),
             asyncio.create_task(self._beside()),
         ]
@@ -72,6 +78,12 @@ class HttpServer:
         for task in tasks:
             task.cancel()
 
+    async def _listen(self) -> None:
+        """More may wait than are taken at once."""
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+        self._socket.listen(_BACKLOG)
+
     def shutdown(self) -> None:
         self._server.should_exit = True
         self._thread.join(_LAST_SECONDS + 4)
@@ -80,8 +92,14 @@ class HttpServer:
         self._socket.close()
 
 
+def _log_of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a connection came to: without a descriptor, or with a peer that speaks no TLS."""
+    message = context["message"]
+    log_seldom("http", message, problem=message, reason=str(context.get("exception", "")))
+
+
 def _log_fault(task: asyncio.Task[None]) -> None:
-    """Neither has an end of its own: without it pages would stand still, and nobody knew why."""
+    """None of them may fail: pages would stand still, and nobody knew why."""
     if not task.cancelled() and (error := task.exception()) is not None:
         text = "".join(traceback.format_exception(error))
         log("failed", "error", path="http", traceback=text)

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.http import events
-from edvit_tf.aggregate.http.feed import alerts, encoded
+from edvit_tf.aggregate.http.feed import Feed, alerts, encoded
 from edvit_tf.aggregate.http.history import History
 from edvit_tf.aggregate.seen import MOST_NOTED, MOST_PREVIEW, Seen
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
 from tests.support.aggregator_process import aggregator, infer, wait_ready
@@ -90,6 +92,22 @@ def test_no_text_ends_an_event():
     data = encoded(("answers", {"label": text}))
     assert data.count(b"\n") == 3 and data.startswith(b"event: answers\ndata: ")
     assert json.loads(data.split(b"data: ", 1)[1]) == {"label": text}
+
+
+def test_a_fault_of_one_tick_does_not_end_the_feed(tiny_bundle, monkeypatch, capsys):
+    bundle = open_bundle(tiny_bundle)
+    healths = iter([{}])  # of the first tick one without its devices, then none at all
+    feed = Feed(bundle, bundle_input(bundle), Seen(), lambda: next(healths), lambda: 0)
+    monkeypatch.setattr("edvit_tf.aggregate.http.feed.TICK_SECONDS", 0.01)
+
+    async def check():
+        running = asyncio.create_task(feed.run())
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        running.cancel()
+
+    asyncio.run(check())
+    assert "KeyError: 'devices'" in capsys.readouterr().err
 
 
 class FakeFeed:
