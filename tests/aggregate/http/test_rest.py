@@ -309,6 +309,7 @@ def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
     token.write_text("0123456789abcdef")
     token.chmod(0o600)
     body = json.dumps(request())
+    location: list[tuple[str | None, str | None]] = []
 
     with (
         worker(tiny_bundle, tmp_path, "--identity", str(ids["worker"])) as device,
@@ -328,7 +329,7 @@ def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
     ):
         wait_ready(channel)
 
-        def secured(role: str | None, path: str = INFER, **headers: str):
+        def secured(role: str | None, path: str = INFER, said: str = body, **headers: str):
             context = ssl.create_default_context(cafile=str(ids["client"] / "ca.pem"))
             if role is not None:
                 context.load_cert_chain(ids[role] / "cert.pem", ids[role] / "key.pem")
@@ -336,8 +337,10 @@ def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
                 one.serving["metrics"], timeout=10, context=context
             )
             with contextlib.closing(connection):
-                connection.request("POST" if path == INFER else "GET", path, body, headers)
+                method = "POST" if path in (INFER, "/login") else "GET"
+                connection.request(method, path, said, headers)
                 got = connection.getresponse()
+                location.append((got.headers["Location"], got.headers["Set-Cookie"]))
                 return got.status, got.read()
 
         status, answer = secured("client")
@@ -347,6 +350,21 @@ def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
         assert status == 403 and "role: got worker" in json.loads(answer)["error"]
         assert secured(None)[0] == 401
         assert secured(None, authorization="Bearer 0123456789abcdef")[0] == 200
+        # a browser logs in by a form, and its cookie opens the page
+        assert secured(None, "/")[0] == 303 and location[-1][0] == "/login"
+        assert secured(None, "/login", "token=wrong")[0] == 303 and location[-1] == (
+            "/login#wrong",
+            None,
+        )
+        assert secured(None, "/login", "x" * 5000)[0] == 413
+        assert secured(None, "/login", "token=0123456789abcdef")[0] == 303
+        there, cookie = location[-1]
+        assert there == "/" and all(
+            word in cookie for word in ("HttpOnly", "Secure", "SameSite=strict")
+        )
+        assert secured(None, "/", cookie=cookie.partition(";")[0])[0] == 200
+        assert secured("worker", "/live/state")[0] == 403
+        assert secured("client", "/live/state")[0] == 200
         # probes and scrapes have no certificate
         assert secured(None, "/v2/health/ready")[0] == secured(None, "/metrics")[0] == 200
         refused = [line for line in log_lines(one.log_file) if line["event"] == "refused"]
