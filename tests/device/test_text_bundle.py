@@ -18,7 +18,7 @@ from edvit_tf.device.rpc import tensors
 from tests.support import tiny_bert
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.support.commands import rewrite_manifest, run_command, run_device
-from tests.support.worker_process import ask, worker
+from tests.support.worker_process import ask, wait_for, worker
 
 TEXT = "W3, w25 and nothing else; w9 w9 w9!"
 
@@ -121,6 +121,37 @@ def test_predict_takes_texts_and_files(bundle, fleet, tmp_path):
     assert done.returncode == 0, done.stderr
     probabilities = list(json.loads(done.stdout)["probabilities"].values())
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+
+
+def test_texts_are_answered_without_a_device_that_is_down(bundle, tmp_path):
+    """Two workers, a sub-model each as devices hold them; one is killed, then it is back."""
+    with contextlib.ExitStack() as stack:
+        devices = []
+        for name in ("submodel-00", "submodel-01"):
+            only = ("--insecure", "--submodel", name[-1])
+            devices.append(stack.enter_context(worker(bundle, tmp_path, *only)))
+        addresses = [device.address for device in devices]
+        least = ("--min-submodels", "1")
+        hub = stack.enter_context(aggregator(bundle, tmp_path, addresses, *least))
+        channel = stack.enter_context(hub.channel())
+        wait_ready(channel)
+
+        outputs, said, _ = infer(channel, TEXT.encode(), name="text")
+        assert said["degraded"] is False
+        np.testing.assert_array_equal(outputs["probabilities"], fused(bundle, numbers(bundle)))
+
+        devices[1].process.kill()
+        server = ["--server", hub.address, "--insecure", "--timeout-ms", "30000", "--json"]
+
+        def degraded():
+            code, out, _ = run_command(["predict", *server, TEXT])
+            answer = json.loads(out) if code == 0 else {"parameters": {"degraded": False}}
+            return answer if answer["parameters"]["degraded"] else None
+
+        answer = wait_for(degraded, 60)
+        assert answer["parameters"]["missing"] == "submodel-01"
+        expected = fused(bundle, numbers(bundle), missing=(1,))[0]
+        np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
