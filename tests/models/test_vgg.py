@@ -276,7 +276,7 @@ def test_a_fit_is_the_same_for_its_seed_and_trains_the_layers_in_the_heads_place
     config = TINY.replace(dense=(), num_classes=2)
     start = initial_weights(config, 3)
     targets = np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 0, 1]]
-    training = TrainConfig(epochs=3, batch_size=6, learning_rate=1e-2, weight_decay=0.0)
+    training = TrainConfig(epochs=10, batch_size=6, learning_rate=1e-3, weight_decay=0.0)
 
     def fitted(seed):
         return fit(

@@ -115,7 +115,7 @@ def test_several_seeds_give_mean_and_deviation(swept):
         and "single model" in page
     )
     assert "fleet, fused, N = 2: 70</title>" in page  # the mean, in percent
-    assert "One seed a row" in sweep_text(rows)
+    assert "One seed a row" in " ".join(sweep_text(rows).split())
 
 
 def test_a_budget_is_an_option_of_the_recipe_and_part_of_the_name(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,6 +24,7 @@ STREAM = "edvit_stream"  # in a scope's state: this answer has no end of its own
 class Connection(H11Protocol):
     """One connection, with what its certificate says of the peer."""
 
+    app_state: dict[str, Any]  # uvicorn's, of the server's start
     since = 0.0  # when it began to wait, or to answer
     _seen: tuple[object, bool] = (None, True)
 
