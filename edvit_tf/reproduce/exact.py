@@ -161,7 +161,12 @@ def settings(asked: Asked) -> dict:
         // speech_commands.OPTIONS["hop_length"],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    return result(figures, "python recipes/cifar10.py --profile paper --dry-run")
+    dry = "python recipes/{}.py --profile paper --dry-run"
+    of_gtzan = ("epochs_audio", "n_fft", "hop_length", "mel_bands", "frames_gtzan")
+    commands = dict.fromkeys(of_gtzan, dry.format("gtzan"))
+    commands["frames_speech"] = dry.format("speech_commands")
+    commands["trials"] = "edvit reproduce --seeds 0,1,2,3,4"
+    return result(figures, dry.format("cifar10"), commands=commands)
 
 
 def _paper_of(asked: Asked, recipe: str) -> dict:
