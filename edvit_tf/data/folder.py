@@ -136,7 +136,9 @@ def survey(
     own = own_files(folder, kind, notes, skipped)
     facts = facts_of(own, skipped)
     files = usable(own, facts)
-    groups = groups_of(files, facts, group_by, notes)
+    groups = groups_of(files, facts, group_by, notes, is_divided)
+    files = [file for file in files if file.path in groups]
+    facts = {file.path: facts[file.path] for file in files}
 
     found = Survey(
         own.place,

@@ -20,6 +20,7 @@ from edvit_tf.device.model.wordpiece import words
 from .audio import COMPRESSED, SUFFIXES, check_rate, probe_sound
 from .dataset import Skipped, check_skipped, report_skipped
 from .folders import no_picture, unusable
+from .names import one_form
 from .own_files import PICTURES, SOUND, OwnFile, OwnFiles
 
 # Decoding takes a few bytes a pixel, one picture at a time: a header beyond this is an accident.
@@ -63,7 +64,7 @@ class Text:
     """Of a whole text."""
 
     num_words: int  # MOST_WORDS at most
-    digest: bytes  # of what it says, whatever the encoding, the spaces and the line ends
+    digest: bytes  # of what it says, whatever the encoding, accents, spaces and line ends
 
 
 MOST_WORDS = 512  # that are counted: no more are read of a text, as a rule
@@ -191,5 +192,6 @@ def _text(file: OwnFile) -> Text:
     count = sum(1 for _ in itertools.islice(words(text), MOST_WORDS))
     if not count:
         raise InputError("no word in it" if text.strip() else "it is empty")
-    said = " ".join(text.split()).casefold()
+    # an accented letter may be one character or two, as macOS writes it
+    said = one_form(" ".join(text.split()).casefold())
     return Text(count, sha256(said.encode("utf-8", "surrogatepass")).digest())

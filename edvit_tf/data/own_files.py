@@ -98,7 +98,8 @@ def own_files(
     """
     folder = Path(given_folder(given))
     # os.path looks at what Path.is_file raises at: too long a name, no permission
-    if os.path.isfile(folder):
+    is_table = os.path.isfile(folder)
+    if is_table:
         table = Path(folder.resolve())
         place = Found(table.parent, printable(table.stem))
         found = _of_table(table, place, notes)
@@ -110,7 +111,7 @@ def own_files(
         found = _of_folders(place, skipped)
 
     kind, chosen = _of_one_kind(place, found, kind, notes)
-    if kind == TEXT:
+    if kind == TEXT and not is_table:
         _check_texts_beside(place, chosen)
     labels = {file.label for file in found}
     _check_labels(sorted(labels), place)
@@ -243,11 +244,7 @@ def _beside(beside: Sequence[Path], shown: str) -> DataError:
 
 def _check_texts_beside(place: Found, chosen: Sequence[OwnFile]) -> None:
     """DataError for texts beside the class folders, but a README and the like."""
-    if chosen[0].text is not None or not is_folder(place.folder):
-        return
     for folder in sorted({file.path.parent.parent for file in chosen}):
-        if not folder.is_relative_to(place.folder):
-            continue
         beside = [
             path
             for path in files(folder)

@@ -5,7 +5,7 @@ than it is.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -22,13 +22,20 @@ UNTOLD_LIMIT = 0.5
 
 
 def groups_of(
-    files: Sequence[OwnFile], facts: Facts, group_by: str | None, notes: list[str]
+    files: Sequence[OwnFile],
+    facts: Facts,
+    group_by: str | None,
+    notes: list[str],
+    is_divided: bool = True,
 ) -> dict[Path, str]:
     """The group of each file: what a table says, `group_by`, and equal contents, taken together.
 
     `group_by` is a regular expression on the path within the folder, whose first group (or whole
     match) is the name; or "exif:MINUTES", by which pictures are one group whose times lie no
     further apart. ConfigError for another one; DataError if it tells nothing of most files.
+
+    Where files are to be divided, texts that several groups hold word for word are left out but for
+    one a class: what many write, such as a greeting, would make all groups one.
     """
     joined = _Joined([file.path for file in files])
     for file in files:
@@ -43,6 +50,9 @@ def groups_of(
             told = _by_name(files, _pattern(group_by), joined)
         _note_untold(files, told, group_by, notes)
 
+    if is_divided:
+        common = _common_texts(files, facts, joined, notes)
+        files = [file for file in files if file.path not in common]
     _join_copies(files, facts, joined, notes)
 
     # a group is known by the first of its files
@@ -135,6 +145,40 @@ def _note_untold(
     notes.append(f"{words}: each of them is a group of its own")
 
 
+def _common_texts(
+    files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes: list[str]
+) -> set[Path]:
+    """Texts that say what one of another group and of the same class says, but for the first."""
+    sizes = Counter(joined.root(file.path) for file in files)
+    repeated: set[Path] = set()
+    example = ""
+    for some in _texts_by_content(files, facts).values():
+        roots = {joined.root(file.path) for file in some if not file.split}
+        if sum(sizes[root] > 1 for root in roots) < 2:
+            continue
+        first: dict[str, OwnFile] = {}
+        for file in some:
+            kept = first.setdefault(file.label, file)
+            if kept is not file:
+                repeated.add(file.path)
+                example = example or f"{kept.key} and {file.key}"
+    if repeated:
+        notes.append(
+            f"{len(repeated)} texts are left out, which another group says word for word, e.g. "
+            f"{example}: one of each class is kept"
+        )
+    return repeated
+
+
+def _texts_by_content(files: Sequence[OwnFile], facts: Facts) -> dict[bytes, list[OwnFile]]:
+    found = defaultdict(list)
+    for file in files:
+        fact = facts[file.path]
+        if isinstance(fact, Text):
+            found[fact.digest].append(file)
+    return found
+
+
 def _join_copies(files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes: list[str]) -> None:
     """Joins files of equal content, and notes them; more so where their classes differ."""
     copies = [some for some in _of_content(files, facts) if len(some) > 1]
@@ -157,13 +201,10 @@ def _join_copies(files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes:
 
 def _of_content(files: Sequence[OwnFile], facts: Facts) -> Iterable[list[OwnFile]]:
     """Files by what they hold: texts by what they say, of others those of equal length alone."""
-    of_content = defaultdict(list)
+    of_content = defaultdict(list, _texts_by_content(files, facts))
     of_size = defaultdict(list)
     for file in files:
-        fact = facts[file.path]
-        if isinstance(fact, Text):
-            of_content[fact.digest].append(file)
-        else:
+        if not isinstance(facts[file.path], Text):
             of_size[file.path.stat().st_size].append(file)
 
     # only files of equal length are read

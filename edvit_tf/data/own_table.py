@@ -104,7 +104,8 @@ def _lines(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     first = text.split("\n", 1)[0]
     # a spreadsheet writes what its language takes for a comma
     separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    # else a quotation mark that is never closed takes in all rows after it
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
 
     found = []
     columns: list[str] = []
@@ -121,7 +122,9 @@ def _lines(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                     found.append((line, dict(zip(columns, values, strict=False))))
     except csv.Error as error:
         raise DataError(
-            f"Line {reader.line_num} of {printable(table.name)} is no CSV ({error}). Correct it."
+            f"The row that begins in line {begins} of {printable(table.name)} is no CSV ({error}). "
+            "A field that begins with a quotation mark ends with one, and those within it are "
+            "doubled. Correct it."
         ) from error
 
     if not found:
@@ -166,7 +169,8 @@ def _content(table: Path) -> bytes:
 
 def _has_texts(data: bytes) -> bool:
     """Whether the first line names a column of texts, whatever the encoding."""
-    first = data[:4096].replace(b"\0", b"").splitlines()[0].lower()
+    # a file of zero bytes has no line
+    first = (data[:4096].replace(b"\0", b"").splitlines() or [b""])[0].lower()
     return re.search(rb"(^|[^a-z])text($|[^a-z])", first) is not None
 
 

@@ -2,15 +2,17 @@
 
 import codecs
 import csv
+import unicodedata
 
 import numpy as np
 import pytest
 
 from edvit_tf import data
+from edvit_tf.data import own_table
 from edvit_tf.data.folder import survey
 from edvit_tf.device.model.text import MAX_TEXT_BYTES
 from edvit_tf.errors import DataError
-from tests.support.data_files import write_texts, write_wav
+from tests.support.data_files import write_picture, write_texts, write_wav
 
 
 def load(folder, **options):
@@ -146,6 +148,15 @@ def test_equal_texts_stay_on_one_side_whatever_their_encoding(tmp_path):
     assert sum(map(len, groups)) == len(set().union(*groups)) == 24
 
 
+def test_equal_texts_stay_on_one_side_however_their_accents_are_written(tmp_path):
+    folder = write_texts(tmp_path / "own", 12)
+    for form in ("NFC", "NFD"):
+        text = unicodedata.normalize(form, "D\u00e9j\u00e0 vu, \u00c9mile")
+        (folder / "praise" / f"{form}.txt").write_text(text, encoding="utf-8")
+    found = survey(folder)
+    assert len(found.files) == 26 and len(set(found.groups.values())) == 25
+
+
 @pytest.mark.parametrize(
     "encoding, delimiter", [("utf-8", ","), ("utf-8-sig", ";"), ("utf-16", "\t")]
 )
@@ -168,6 +179,48 @@ def test_groups_and_copies_of_a_table_stay_on_one_side(tmp_path):
     found = survey(write_table(tmp_path / "own.csv", rows, ("text", "label", "group")))
     assert len(set(found.groups.values())) == 4
     assert any("1 texts are there in two classes" in note for note in found.notes)
+
+
+def test_what_many_groups_say_word_for_word_does_not_make_them_one(tmp_path):
+    rows = []
+    for i in range(12):
+        label = ROWS[i][1]
+        rows += [(*ROWS[i], f"customer {i}"), ("Thank you!", label, f"customer {i}")]
+        # twice of one customer is no reason to leave it out
+        rows.append((ROWS[i][0].upper(), label, f"customer {i}"))
+    found = survey(write_table(tmp_path / "own.csv", rows, ("text", "label", "group")))
+    # of each class one greeting is kept, and the two customers are one group
+    assert len(found.files) == 26 and len(set(found.groups.values())) == 11
+    assert any("10 texts are left out, which another group says" in note for note in found.notes)
+    loaded = load(tmp_path / "own.csv")
+    assert sum(len(loaded.splits[split]) for split in loaded.splits) == 26
+    # nothing is divided where all is for the test
+    assert len(survey(tmp_path / "own.csv", is_divided=False).files) == 36
+
+
+def test_texts_are_asked_of_a_folder_of_pictures_in_vain(tmp_path):
+    for name in ("robin", "wren"):
+        write_picture(tmp_path / "own" / name / "0.png")
+    with pytest.raises(DataError, match="'robin', 'wren' in own hold no text"):
+        survey(tmp_path / "own", kind="text")
+
+
+def test_a_table_of_text_files_may_lie_beside_them(tmp_path):
+    (tmp_path / "more").mkdir()
+    rows = []
+    for i, (text, label) in enumerate(ROWS):
+        name = f"more/{i}.txt" if i % 2 else f"{i}.txt"
+        (tmp_path / name).write_text(text)
+        rows.append((name, label))
+    found = survey(write_table(tmp_path / "own.csv", rows, ("file", "label")))
+    assert found.kind == "text" and len(found.files) == 12
+
+
+def test_a_large_file_of_zero_bytes_is_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_table, "MAX_LIST_BYTES", 1 << 20)
+    (tmp_path / "own.csv").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(DataError, match="own.csv has more than 1 MiB"):
+        survey(tmp_path / "own.csv")
 
 
 def test_a_text_is_known_in_another_table_and_in_a_file(tmp_path):
@@ -205,6 +258,14 @@ def test_a_long_text_fits_into_a_field(tmp_path):
         (["text,file,label", "Fine,a.txt,good"], "both a column file and a column text"),
         (["text,label", "Fine,", "Bad,bad"], "Line 2 of own.csv has no label"),
         (["text,label"], "own.csv has no rows"),
+        (
+            ["text,label", "Fine,good", '"Never closed,bad', "Well,good", "Oh,bad"],
+            "begins in line 3 of own.csv is no CSV",
+        ),
+        (
+            ["text,label", '"Closed by the next,bad', '"Well,good', "Oh,bad"],
+            "begins in line 2 of own.csv is no CSV .*are doubled",
+        ),
         (["text,label", "Fine,good", "Well,good"], "has one class, 'good'"),
         (["text,label", ",good", ",bad", ",bad"], "3 of 3 recordings of own cannot be read"),
     ],
