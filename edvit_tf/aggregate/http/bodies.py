@@ -28,6 +28,7 @@ from edvit_tf.device.rpc.message_counts import (
 
 JSON_ENDS = "inference-header-content-length"  # of a request's headers, and of an answer's
 _BASE64 = "base64"  # an input's parameter content_type, where its JSON strings are no text
+_NUMBERS = {int, float, bool}  # what a number of JSON is here
 _KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # of numbers in JSON that a type may have
 
 
@@ -135,8 +136,9 @@ def _from_json(field: str, datatype: str, data: Any, count: int, content_type: o
     if datatype == "BYTES":
         return _strings(field, data, count, content_type)
 
+    # of a text, NumPy would make an array with room for the longest one in each place
     try:
-        array = np.array(data)
+        array = np.array(data) if _types(data) <= _NUMBERS else np.array(None)
     except ValueError:  # lists of different lengths
         array = np.array(None)
     dtype = tensors.DTYPES[datatype]
@@ -185,6 +187,19 @@ def _flat(data: list) -> Iterator[Any]:
             waiting.extend(reversed(each))
         else:
             yield each
+
+
+def _types(data: list) -> set[type]:
+    """The types of the elements of nested lists."""
+    found: set[type] = set()
+    waiting = [data]
+    while waiting:
+        part = waiting.pop()
+        types = set(map(type, part))  # a loop over each element would take ten times as long
+        if list in types:
+            waiting += [each for each in part if type(each) is list]
+        found |= types - {list}
+    return found
 
 
 def _text(field: str, value: Any) -> str:
