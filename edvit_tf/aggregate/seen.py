@@ -20,9 +20,9 @@ MOST_NOTED = 4096  # answers that nobody has read yet
 # Parameter of a request: a small picture, or a waveform, that the client lets the page show.
 PREVIEW = "preview"
 MOST_PREVIEW = 12_000  # characters
-_PREVIEW = re.compile(
-    r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}|wave:[A-Za-z0-9+/]+={0,2}"
-)
+# whole groups of four: a browser decodes nothing else
+_BASE64 = "(?=.)(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_PREVIEW = re.compile(f"data:image/(png|jpeg|webp);base64,{_BASE64}|wave:{_BASE64}")
 
 
 class Answer(NamedTuple):

@@ -280,6 +280,10 @@ def test_a_preview_is_shown_where_the_client_allows_it_and_is_nothing_else(fleet
         "data:image/svg+xml;base64,AAAA",
         "javascript:alert(1)",
         "wave:" + "A" * MOST_PREVIEW,
+        "wave:",
+        "wave:A",  # letters of base64, and none of it
+        "wave:AAA==",
+        "data:image/png;base64,AAAAA",
         7,
     ):
         with pytest.raises(grpc.RpcError) as error:

@@ -181,6 +181,19 @@ def test_a_file_is_asked_about_whatever_its_name(fleet, chromium):
         assert [each for each in complaints if "status of 400" not in each] == []
 
 
+def test_a_preview_that_is_no_base64_leaves_the_page_whole(fleet, chromium):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints):
+        drawn = page.evaluate(
+            """async () => {
+                const {answerItem} = await import("/live/elements.js");
+                const answer = {missing: {}, at: 0, label: "a", total_ms: 1, top: []};
+                return answerItem({...answer, preview: "wave:A"}).querySelectorAll("canvas").length;
+            }"""
+        )
+        assert drawn == 1 and complaints == []
+
+
 def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
     """Whatever an aggregator tells: here one that tells hostile texts."""
     _, one, _ = fleet

@@ -56,7 +56,11 @@ function previewOf(text) {
   const canvas = element("canvas");
   canvas.setAttribute("aria-hidden", "true");
   canvas.width = canvas.height = 64;
-  if (text.startsWith("wave:")) drawWave(canvas, atob(text.slice(5)));
+  try {
+    if (text.startsWith("wave:")) drawWave(canvas, atob(text.slice(5)));
+  } catch {
+    // no base64: an empty picture, and the rest of the page goes on
+  }
   return canvas;
 }
 
