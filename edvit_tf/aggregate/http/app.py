@@ -119,6 +119,8 @@ def _caller(request: Request):
 
 async def _login(access: Access, request: Request) -> Response:
     """A form with the token -> the cookie of a login."""
+    if access.token is None:  # nobody's body is waited for in vain
+        return PlainTextResponse("there is no login here; --login-token FILE makes one\n", 404)
     foreign = access.why_foreign(request.headers)
     if foreign is not None:
         return PlainTextResponse(f"{foreign.text}\n", foreign.status)

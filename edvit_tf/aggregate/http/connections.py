@@ -3,7 +3,8 @@
 uvicorn waits for ever for a request that does not come whole. Here one that is awaited for
 `WAIT_SECONDS` ends its connection, and so does an answer that takes `ANSWER_SECONDS`; a stream of
 events is no such answer, and has limits of its own. One connection more than the most ends the
-oldest idle one of the address that has the most of them.
+oldest idle one of the address that has the most of them; a body that is not whole is idle too, and
+where none is idle, they are all looked at.
 """
 
 import asyncio
@@ -40,6 +41,11 @@ class Connection(H11Protocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its peer: for a request, or for the rest of one."""
+        return self.waits or self.cycle.more_body
+
     def is_late(self, now: float) -> bool:
         """Whether it has waited, or been answered, for too long; to be asked now and then."""
         # another request, or another part of one
@@ -60,12 +66,13 @@ def _names_of(transport: asyncio.BaseTransport) -> list[str]:
 
 
 def _one_too_many(new: Connection, connections: Iterable) -> Connection:
-    """The oldest that waits, of the address that has the most; the new one where none does."""
+    """The oldest idle one of the address that has the most; of all where none is idle."""
     addresses = Counter(each.client[0] for each in connections if each.client)
-    waiting = [each for each in connections if each.waits and each is not new and each.client]
-    if not waiting:
+    others = [each for each in connections if each is not new and each.client]
+    if not others:
         return new
-    return min(waiting, key=lambda each: (-addresses[each.client[0]], each.since))
+    idle = [each for each in others if each.is_idle]
+    return min(idle or others, key=lambda each: (-addresses[each.client[0]], each.since))
 
 
 async def end_late(connections: Iterable) -> None:

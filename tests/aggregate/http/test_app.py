@@ -1,0 +1,56 @@
+"""The table of paths, asked without a server."""
+
+import asyncio
+
+from edvit_tf.aggregate.http.access import Access
+from edvit_tf.aggregate.http.app import make_app
+
+HOST = (b"host", b"127.0.0.1:9001")
+
+
+class _Rest:
+    """Of a service that nobody asks."""
+
+    def health(self):
+        return []
+
+    paths = health
+
+
+class _Events:
+    async def state(self, request):
+        raise KeyError("of ours")
+
+
+async def _silence():
+    await asyncio.sleep(60)
+
+
+def asked(method: str, path: str, receive=_silence, access: Access | None = None):
+    """(status, body) of a request."""
+    app = make_app({}, _Rest(), _Events(), access or Access(True), [])
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [HOST],
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 9001),
+        "state": {"peer_names": []},
+    }
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 30))
+    return sent[0]["status"], b"".join(each.get("body", b"") for each in sent[1:]).decode()
+
+
+def test_without_a_token_there_is_no_login_to_wait_for():
+    status, text = asked("POST", "/login")
+    assert status == 404 and "--login-token" in text

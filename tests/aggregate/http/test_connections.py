@@ -1,0 +1,83 @@
+"""Connections of the HTTP port: few, and none for long, whatever their peers do."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from edvit_tf.aggregate.http import connections
+from edvit_tf.aggregate.http.server import HttpServer
+
+LENGTH = b"content-length: 10\r\n"
+
+
+async def app(scope, receive, send) -> None:
+    """Reads a body to its end, and answers with "ok"."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextlib.contextmanager
+def serving(answering=app, host: str = "127.0.0.1", own=None):
+    """The address of a server of this process."""
+
+    async def nothing() -> None:
+        await asyncio.Event().wait()
+
+    server = HttpServer(answering, host, 0, own, nothing)
+    try:
+        yield server.server_address[:2]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def asked(address, head: bytes = b"GET / HTTP/1.0\r\n", end: bool = False) -> bytes:
+    """All that comes back; `end`: nothing more is said after the request."""
+    with socket.create_connection(address, 10) as one:
+        one.sendall(head + b"host: here\r\n\r\n")
+        if end:
+            one.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: one.recv(4096), b""))
+
+
+def held(stack: contextlib.ExitStack, address, count: int, more: bytes) -> list[socket.socket]:
+    """Connections whose requests have heads alone."""
+    found = []
+    for _ in range(count):
+        one = stack.enter_context(socket.create_connection(address, 10))
+        one.sendall(b"POST / HTTP/1.1\r\nhost: here\r\n" + more + b"\r\n")
+        found.append(one)
+    return found
+
+
+def test_bodies_that_do_not_come_shut_nobody_out(monkeypatch):
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8)
+    with serving() as address, contextlib.ExitStack() as stack:
+        first, *_ = held(stack, address, 8, LENGTH)
+        assert asked(address).endswith(b"ok")
+        first.settimeout(10)
+        with pytest.raises(ConnectionError):  # the oldest made room
+            first.recv(1)
+
+
+def test_where_all_are_answered_the_oldest_makes_room(monkeypatch):
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8)
+    begun = threading.Semaphore(0)
+
+    async def slow(scope, receive, send) -> None:
+        if scope["method"] == "POST":
+            await receive()
+            begun.release()
+            await asyncio.sleep(60)
+        await app(scope, receive, send)
+
+    with serving(slow) as address, contextlib.ExitStack() as stack:
+        held(stack, address, 8, b"content-length: 0\r\n")
+        for _ in range(8):
+            assert begun.acquire(timeout=10)
+        assert asked(address).endswith(b"ok")
