@@ -1,6 +1,7 @@
 """The HTTP port of an aggregator: uvicorn in a thread with an event loop of its own."""
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
@@ -20,6 +21,7 @@ _BACKLOG = 128  # connections that are not taken yet
 # Taken at once. Where no descriptor is left, Python 3.11 tries so often in vain each second, and
 # tells each.
 _TAKEN_AT_ONCE = 8
+_HANDSHAKE_SECONDS = 5.0  # of TLS; until its end a connection is none that is counted
 _LAST_SECONDS = 1  # for what is being answered when the server ends
 
 
@@ -39,7 +41,11 @@ class HttpServer:
         """
         self._beside = beside
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # [::] is all addresses, those of IPv4 too, as for the small server of a worker
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        self._socket = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both
+        )
         self.server_address: tuple[Any, ...] = self._socket.getsockname()
         # its words are not for our log
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
@@ -66,7 +72,12 @@ class HttpServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(_log_of_loop)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_of_loop)
+        if self._server.config.is_ssl:
+            # uvicorn has no option for it, and asyncio waits for a minute
+            hasty = functools.partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_SECONDS)
+            loop.create_server = hasty  # type: ignore[method-assign]
         tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(end_late(self._server.server_state.connections)),
