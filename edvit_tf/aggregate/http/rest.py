@@ -72,8 +72,8 @@ class HttpContext:
 
     def peer(self) -> str:
         """As gRPC writes it, so that shares are the same over both."""
-        host = self._peer.host
-        kind, host = ("ipv6", f"%5B{quote(host)}%5D") if ":" in host else ("ipv4", host)
+        host = self._peer.host.removeprefix("::ffff:")  # IPv4, at a port of both
+        kind, host = ("ipv6", f"%5B{quote(host, safe=':')}%5D") if ":" in host else ("ipv4", host)
         return f"{kind}:{host}:{self._peer.port}"
 
     def auth_context(self) -> dict[str, list[bytes]]:

@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from edvit_tf.aggregate.http.access import Access
 from edvit_tf.aggregate.http.app import make_app
+from edvit_tf.aggregate.http.rest import HttpContext, Peer
+from edvit_tf.device.rpc.callers import caller_of
 
 HOST = (b"host", b"127.0.0.1:9001")
 
@@ -54,3 +58,17 @@ def asked(method: str, path: str, receive=_silence, access: Access | None = None
 def test_without_a_token_there_is_no_login_to_wait_for():
     status, text = asked("POST", "/login")
     assert status == 404 and "--login-token" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "peer"),
+    [
+        ("192.0.2.7", "ipv4:192.0.2.7:5"),
+        ("::ffff:192.0.2.7", "ipv4:192.0.2.7:5"),
+        ("::1", "ipv6:%5B::1%5D:5"),
+        ("fe80::1%eth0", "ipv6:%5Bfe80::1%25eth0%5D:5"),
+    ],
+)
+def test_a_host_has_the_name_that_it_has_over_grpc(host, peer):
+    caller = caller_of(HttpContext(Peer([], host, 5), _silence))
+    assert caller.connection == peer and caller.name == peer.removesuffix(":5")
