@@ -85,7 +85,9 @@ def _add_how(parser) -> None:
         help="metrics and /healthz to the whole network (default: to the device itself)",
     )
     parser.add_argument(
-        "--replace", action="store_true", help="take over units that serve another bundle"
+        "--replace",
+        action="store_true",
+        help="take over units that serve another bundle, and identities of another authority",
     )
     parser.add_argument("--ssh-config", type=user_path, metavar="FILE", help="as of ssh -F")
     parser.add_argument(

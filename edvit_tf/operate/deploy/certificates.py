@@ -71,7 +71,7 @@ def make_certificates(folder: Path, wanted: Sequence[Wanted]) -> list[str]:
     if _days_left(authority) < WARN_DAYS:
         raise ConfigError(
             f"{folder}/ca.pem ends on {authority.not_valid_after_utc:%Y-%m-%d}. Move {folder} "
-            "away: the next deployment makes a new authority, and all identities."
+            "away: the next deployment, with --replace, makes a new authority and all identities."
         )
     for one in wanted:
         target = folder / one.folder

@@ -144,23 +144,23 @@ def _restart_all(
 ) -> None:
     """Restarts what has to be, turn after turn, and waits until the aggregator has found all."""
     hub = next((state for state in states if state.target.machine.aggregator), None)
-    hub_answers = hub is not None and _active(hub, AGGREGATOR)
-    new_bundle = hub is not None and hub_answers and not _has_bundle(hub)
+    page = None if hub is None else _page(hub, states)
+    changes_over = hub is not None and _changes_over(hub, page)
 
     stopped = None
-    for unit, wave in _turns(states, hub, new_bundle, say):
+    for unit, wave in _turns(states, hub, page, changes_over, say):
         if stopped is not None:
             for state in wave:
                 table.end(state.name, "restart", LEFT)
             continue
         _restart_wave(wave, unit, table, pool)
+        if hub is not None and page is not None and unit == WORKER and not changes_over:
+            _found_again(hub, wave, table, say)
         failed = [state for state in wave if state.failure is not None]
         # who answered before, and does not now: whoever stands in for it must not go as well
         stopped = next((state for state in failed if _active(state, unit)), None)
         if stopped is not None:
             say(f"{stopped.name} did not come back: what was still to be restarted was left alone.")
-        elif hub is not None and hub_answers and unit == WORKER and not new_bundle:
-            _found(hub, [state.name for state in wave if state not in failed], say)
 
     _tell_the_rest(states, table)
     if hub is not None and hub.failure is None and stopped is None:
@@ -169,25 +169,30 @@ def _restart_all(
 
 
 def _turns(
-    states: Sequence[_State], hub: _State | None, new_bundle: bool, say: Callable[[str], None]
+    states: Sequence[_State],
+    hub: _State | None,
+    page: dict | None,
+    changes_over: bool,
+    say: Callable[[str], None],
 ) -> list[tuple[str, list[_State]]]:
     """The machines of each turn, and which of their servers is restarted."""
     workers = {state.name: state for state in states if state.target.machine.sub_models}
     hosts = {name: set(state.target.machine.sub_models) for name, state in workers.items()}
     able = {name for name, state in workers.items() if state.failure is None}
     restarts = {name for name in able if workers[name].must_restart(WORKER)}
-    serving = _serving(workers, hub)
+    serving = _serving(workers, page)
 
-    if hub is not None and new_bundle:
+    if hub is not None and changes_over:
         least = hub.target.settings.min_submodels or len(set().union(*hosts.values()))
         if hub.failure is not None or not may_go_over(hosts, able, serving, least):
             say(
-                "Nothing was restarted: the fleet answers with the bundle before, and would answer "
-                "for less with the new one. Mend what failed, and run the same command again."
+                "Nothing was restarted: the fleet answers with the bundle and authority before, "
+                "and would answer for less with the new. Mend what failed, and run the same "
+                "command again."
             )
             return []
 
-    order = restart_order(hosts, restarts, serving, new_bundle)
+    order = restart_order(hosts, restarts, serving, changes_over)
     if order.alone and hub is not None and _active(hub, AGGREGATOR):
         names = ", ".join(f"submodel-{index:02d}" for index in order.alone)
         say(f"One device alone has {names}: answers are without it while that restarts.")
@@ -198,17 +203,40 @@ def _turns(
     return turns + [(WORKER, [workers[name] for name in wave]) for wave in order.after]
 
 
-def _serving(workers: Mapping[str, _State], hub: _State | None) -> set[str]:
+def _page(hub: _State, states: Sequence[_State]) -> dict | None:
+    """What the aggregator says of itself before anything restarts; None where it does not."""
+    if not _active(hub, AGGREGATOR):
+        return None
+    names = [state.name for state in states if state.target.machine.sub_models]
+    command = steps.wait(hub.target, names, 0.0, steps.health_before(hub.target, hub.seen))
+    try:
+        page = session.answer(hub.target.machine.ssh, command)
+    except StepFailed:
+        return None
+    return page if page["bundle_digest"] else None
+
+
+def _changes_over(hub: _State, page: dict | None) -> bool:
+    """Whether the aggregator that runs asks other devices than the one that is to run: those of
+    another bundle, or of another authority. Its store may have the new bundle since a run before.
+    """
+    if not _active(hub, AGGREGATOR):
+        return False
+    if page is None:
+        stores = hub.seen.get("stores", {})
+        served = stores.get(hub.target.hub_store)
+    else:
+        served = page["bundle_digest"]
+    new_bundle = served != hub.target.settings.bundle.digest
+    return new_bundle or not steps.trusts(hub.target, hub.seen)
+
+
+def _serving(workers: Mapping[str, _State], page: dict | None) -> set[str]:
     """The devices that answer now: as the aggregator finds them, for it reaches some that ssh does
     not; else those whose worker runs.
     """
-    if hub is not None and _active(hub, AGGREGATOR):
-        try:
-            command = steps.wait(hub.target, list(workers), 0.0)
-            found = session.answer(hub.target.machine.ssh, command)["waiting"]
-            return set(workers) - set(found)
-        except StepFailed:
-            pass
+    if page is not None:
+        return set(workers) - set(page["waiting"])
     return {name for name, state in workers.items() if _active(state, WORKER)}
 
 
@@ -235,24 +263,33 @@ def _restart_wave(
     list(pool.map(one, states))
 
 
-def _found(hub: _State, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Waits until the aggregator has found these devices; says which it has not."""
+def _found_again(
+    hub: _State, wave: Sequence[_State], table: Table, say: Callable[[str], None]
+) -> None:
+    """Waits for a wave; one that answered before and is not found now has failed."""
+    health = steps.health_before(hub.target, hub.seen)
+    waiting = _found(hub, [one.name for one in wave if one.failure is None], say, health)
+    for state in wave:
+        if state.name in waiting and _active(state, WORKER):
+            state.failure = "restart: the aggregator does not find it again"
+            table.end(state.name, "restart", FAILED)
+
+
+def _found(
+    hub: _State, names: Sequence[str], say: Callable[[str], None], health: str | None = None
+) -> set[str]:
+    """Waits until the aggregator has found these devices; returns, and says, which it has not."""
     try:
-        command = steps.wait(hub.target, list(names), _FOUND_SECONDS)
+        command = steps.wait(hub.target, list(names), _FOUND_SECONDS, health)
         waiting = session.answer(hub.target.machine.ssh, command)["waiting"]
     except StepFailed as error:
         say(f"{hub.name}: {error}")
-        return
+        return set(names)
     for name, state in waiting.items():
         said = state or "not in its list"
         say(f"The aggregator finds {name}: {said} (docs/howto/several_pis.md says what that means)")
+    return set(waiting)
 
 
 def _active(state: _State, unit: str) -> bool:
     return state.seen.get("units", {}).get(unit, {}).get("active") == "active"
-
-
-def _has_bundle(state: _State) -> bool:
-    """Whether the aggregator's store had this bundle before."""
-    stores = state.seen.get("stores", {})
-    return stores.get(state.target.hub_store) == state.target.settings.bundle.digest

@@ -28,6 +28,7 @@ _POLL_SECONDS = 0.3
 
 def look(asked):
     """All that decides what is left to do, read from the disk and from systemd."""
+    _refuse_others(asked["units"], asked["authorities"], asked["replace"])
     prefix = Path(asked["prefix"])
     there = next(path for path in (prefix, *prefix.parents) if path.exists())
     return {
@@ -39,7 +40,7 @@ def look(asked):
         "free_bytes": shutil.disk_usage(there).free,
         "package": _package(Path(asked["environment"])),
         "stores": {store: _bundle(Path(store), files) for store, files in asked["stores"].items()},
-        "identities": {folder: _digests(Path(folder)) for folder in asked["identities"]},
+        "identities": {folder: _digests(Path(folder)) for folder in asked["authorities"]},
         "units": {unit: _unit(unit) for unit in asked["units"]},
         "state": _state(prefix),
     }
@@ -47,17 +48,9 @@ def look(asked):
 
 def unit(asked):
     """Writes the unit that a command prints, unless it is there; {"changed": bool}."""
+    _refuse_others({asked["unit"]: asked["store"]}, {}, asked["replace"])
     file = _UNITS / asked["unit"]
     before = file.read_text("utf-8", "replace") if file.is_file() else ""
-    if before and asked["store"] not in before and not asked["replace"]:
-        words = [line for line in before.splitlines() if line.startswith("ExecStart=")]
-        print(
-            f"{file} exists and serves another bundle ({' '.join(words)}); pass --replace to let "
-            "this fleet have it",
-            file=sys.stderr,
-        )
-        sys.exit(REFUSED)
-
     done = subprocess.run(asked["command"], stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
@@ -84,21 +77,26 @@ def restart(asked):
         if page is None:
             time.sleep(_POLL_SECONDS)
 
-    started = {"key": asked["key"], "invocation": _invocation(asked["unit"])}
-    _note(Path(asked["prefix"]), {"serves " + asked["unit"]: started})
-    _tidy(Path(asked["environment"]))
+    started = {name: asked[name] for name in ("key", "health", "authority", "environment")}
+    started["invocation"] = _invocation(asked["unit"])
+    prefix = Path(asked["prefix"])
+    _note(prefix, {"serves " + asked["unit"]: started})
+    _tidy(Path(asked["environment"]), _state(prefix))
     return {"status": page.get("status")}
 
 
 def wait(asked):
-    """Waits until an aggregator finds these devices ready; {"waiting": those that are not}."""
+    """Waits until an aggregator finds these devices ready; {"waiting": those that are not,
+    "bundle_digest": what it serves}, None where nobody answers.
+    """
     end = time.monotonic() + asked["seconds"]
     while True:
         page = _page(asked["health"]) or {}
         states = {device["device"]: device["state"] for device in page.get("devices", ())}
         waiting = [name for name in asked["devices"] if states.get(name) != "ready"]
         if not waiting or time.monotonic() > end:
-            return {"waiting": {name: states.get(name) for name in waiting}}
+            found = {name: states.get(name) for name in waiting}
+            return {"waiting": found, "bundle_digest": page.get("bundle_digest")}
         time.sleep(_POLL_SECONDS)
 
 
@@ -112,6 +110,28 @@ def digest_of(files):
     """A digest of files by their names: pairs of name and content."""
     lines = [f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in files]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _refuse_others(units, authorities, replace):
+    """Ends where a unit serves another store than its own, or an identity is of another authority:
+    before anything is changed, for they are another fleet's.
+    """
+    found = []
+    for name, store in units.items():
+        file = _UNITS / name
+        text = file.read_text("utf-8", "replace") if file.is_file() else ""
+        # % is systemd's in a unit, and doubled there
+        if text and store.replace("%", "%%") not in text:
+            words = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+            found.append(f"{file} exists and serves another bundle ({' '.join(words)})")
+    for folder, sha256 in authorities.items():
+        file = Path(folder) / "ca.pem"
+        if file.is_file() and _sha256(file) != sha256:
+            found.append(f"{folder} has an identity of another authority")
+    if found and not replace:
+        said = "; ".join(found)
+        print(f"{said}; pass --replace to let this fleet have the machine", file=sys.stderr)
+        sys.exit(REFUSED)
 
 
 def _package(environment):
@@ -246,9 +266,16 @@ def _write(file, text):
     os.replace(new, file)
 
 
-def _tidy(environment):
-    """Deletes environments of Python but for this one and the one before it."""
-    others = [path for path in environment.parent.iterdir() if path != environment]
+def _tidy(environment, state):
+    """Deletes environments of Python but for this one, the one before it, and those that a server
+    was started from: the machine's other one may not have been restarted.
+    """
+    started = [said for name, said in state.items() if name.startswith("serves ")]
+    kept = [said.get("environment") for said in started]
+    if None in kept:
+        return
+    others = [path for path in environment.parent.iterdir() if str(path) not in kept]
+    others = [path for path in others if path != environment]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in others[1:]:
         shutil.rmtree(path, ignore_errors=True)

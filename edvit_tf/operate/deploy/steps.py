@@ -100,15 +100,19 @@ class Target:
         made = self.settings.certificates
         found = {}
         if self.machine.sub_models:
-            found[self._identity("worker")] = made / worker_of(self.machine).folder
+            found[self.identity_folder("worker")] = made / worker_of(self.machine).folder
         if self.machine.aggregator:
-            found[self._identity("aggregator")] = made / aggregator_of(self.machine).folder
+            found[self.identity_folder("aggregator")] = made / aggregator_of(self.machine).folder
         return found
 
     @property
     def units(self) -> tuple[str, ...]:
         worker = (WORKER,) if self.machine.sub_models else ()
         return (*worker, AGGREGATOR) if self.machine.aggregator else worker
+
+    def served(self, unit: str) -> str:
+        """The bundle that a server is given: a unit with another one is another fleet's."""
+        return f"{self.store if unit == WORKER else self.hub_store}/current"
 
     def health(self, unit: str) -> str:
         """Where a server says how it is, asked on its own machine."""
@@ -151,18 +155,26 @@ class Target:
             listen = bracketed("::" if ":" in host else "0.0.0.0", port)
             words = [self.python, "-m", "edvit_tf.device", f"{self.store}/current"]
             words += _chosen(self.machine.sub_models)
-            return [*words, "--listen", listen, "--identity", self._identity("worker"), *pages]
+            return [
+                *words,
+                "--listen",
+                listen,
+                "--identity",
+                self.identity_folder("worker"),
+                *pages,
+            ]
 
         words = [self.python, "-m", "edvit_tf.cli", "serve", f"{self.hub_store}/current"]
         words += ["--devices", self.devices, "--listen", self.settings.listen]
         if self.settings.min_submodels is not None:
             words += ["--min-submodels", str(self.settings.min_submodels)]
-        return [*words, "--identity", self._identity("aggregator"), *pages]
+        return [*words, "--identity", self.identity_folder("aggregator"), *pages]
 
     def _port(self, unit: str) -> int:
         return self.machine.port if unit == WORKER else int(self.settings.listen.rpartition(":")[2])
 
-    def _identity(self, role: str) -> str:
+    def identity_folder(self, role: str) -> str:
+        """Where root keeps a server's keys."""
         return f"{self.settings.prefix}/edvit-identity/{role}"
 
 
@@ -172,8 +184,11 @@ def look(target: Target) -> Command:
         "prefix": target.settings.prefix,
         "environment": target.environment,
         "stores": target.files(),
-        "identities": list(target.identities),
-        "units": list(target.units),
+        "authorities": {
+            folder: _sha256(source / "ca.pem") for folder, source in target.identities.items()
+        },
+        "units": {unit: target.served(unit) for unit in target.units},
+        "replace": target.settings.replace,
     }
     return commands.agent(target.ssh, "look", asked, 60)
 
@@ -254,7 +269,7 @@ def units(target: Target) -> list[Command]:
         asked = {
             "unit": unit,
             "command": target.unit_words(unit),
-            "store": f"{target.store if unit == WORKER else target.hub_store}/current",
+            "store": target.served(unit),
             "replace": target.settings.replace,
         }
         found.append(commands.agent(target.ssh, "unit", asked, 180))
@@ -282,15 +297,44 @@ def restart(target: Target, unit: str, key: str) -> Command:
         "environment": target.environment,
         "unit": unit,
         "health": target.health(unit),
+        "authority": authority_of(target, unit),
         "key": key,
         "seconds": START_SECONDS,
     }
     return commands.agent(target.ssh, "restart", asked, START_SECONDS + 150)
 
 
-def wait(target: Target, devices: list[str], seconds: float) -> Command:
+def health_before(target: Target, seen: dict) -> str:
+    """Where the aggregator that runs now says how it is: it may listen elsewhere than the next."""
+    started = _noted(seen, f"serves {AGGREGATOR}")
+    health = started.get("health") if isinstance(started, dict) else None
+    return health or target.health(AGGREGATOR)
+
+
+def authority_of(target: Target, unit: str) -> str:
+    """Of a server, as one word."""
+    folder = target.identity_folder("worker" if unit == WORKER else "aggregator")
+    return _sha256(target.identities[folder] / "ca.pem")
+
+
+def trusts(target: Target, seen: dict) -> bool:
+    """Whether the aggregator that runs has this authority: keys are read at its start, so what was
+    noted then counts before what the disk had.
+    """
+    now = seen.get("units", {}).get(AGGREGATOR, {})
+    started = _noted(seen, f"serves {AGGREGATOR}")
+    noted = started if isinstance(started, dict) else {}
+    known = noted.get("authority") if noted.get("invocation") == now.get("invocation") else None
+    if known is None:
+        identities = seen.get("identities", {})
+        known = identities.get(target.identity_folder("aggregator"), {}).get("ca.pem")
+    return known == authority_of(target, AGGREGATOR)
+
+
+def wait(target: Target, devices: list[str], seconds: float, health: str | None = None) -> Command:
     """Asks the aggregator, on its machine, until these devices are ready."""
-    asked = {"health": target.health(AGGREGATOR), "devices": devices, "seconds": seconds}
+    health = health or target.health(AGGREGATOR)
+    asked = {"health": health, "devices": devices, "seconds": seconds}
     return commands.agent(target.ssh, "await", asked, seconds + 60)
 
 

@@ -32,6 +32,11 @@ class Machines:
         self.unreachable: set[str] = set()
         self.broken: set[str] = set()  # machines whose server does not come back
         self.down: set[str] = set()  # as the aggregator finds them
+        self.lost: set[str] = set()  # once they were restarted
+        self.served = bundle  # by the aggregator that runs
+        self.old_authority = False
+        self.noted: dict = {}
+        self.asked_pages: list[str] = []
         self.log: list[str] = []
         self.free_bytes = 1 << 40
         self.complete = False
@@ -47,11 +52,15 @@ class Machines:
         if action == "unit":
             return {"changed": False, "sha256": "abc"}
         if action == "await":
-            return {"waiting": {name: "down" for name in asked["devices"] if name in self.down}}
+            self.asked_pages.append(asked["health"])
+            waiting = {name: "down" for name in asked["devices"] if name in self.down}
+            return {"waiting": waiting, "bundle_digest": self.served}
         assert action == "restart"
         self.log.append(f"{host} {asked['unit'].partition('.')[0].removeprefix('edvit-')}")
         if host in self.broken:
             raise StepFailed("it is failed and does not answer")
+        self.down -= {host}
+        self.down |= {host} & self.lost
         return {}
 
     def run(self, host, commands):
@@ -71,9 +80,17 @@ class Machines:
             "free_bytes": self.free_bytes,
             "package": None,
             "stores": dict.fromkeys(target.stores, self.bundle),
+            "identities": self._identities(target),
             "units": dict.fromkeys(target.units, unit),
-            "state": {},
+            "state": self.noted,
         }
+
+    def _identities(self, target):
+        found = seen_of(target)["identities"]
+        if self.old_authority:
+            for files in found.values():
+                files["ca.pem"] = "of the old one"
+        return found
 
 
 @pytest.fixture
@@ -133,6 +150,51 @@ def test_a_new_bundle_goes_by_halves(fleet):
     assert go() == {}
     assert sorted(machines.log[:2]) == ["a worker", "b worker"]
     assert machines.log[2:] == ["a aggregator", "c worker"]
+
+
+def test_a_store_may_have_what_the_aggregator_does_not_serve_yet(fleet, tiny_bundle):
+    """The run before brought the bundle, and then restarted nothing."""
+    machines, _, _, go = fleet(targets_digest(tiny_bundle))
+    machines.served = "another"
+    assert go() == {}
+    assert machines.log[2:] == ["a aggregator", "c worker"]
+
+    machines, _, said, go = fleet(targets_digest(tiny_bundle))
+    machines.served, machines.unreachable = "another", {"b", "c"}
+    go()
+    assert machines.log == [] and "Nothing was restarted" in said[0]
+
+
+def test_a_new_authority_goes_by_halves(fleet, tiny_bundle):
+    machines, _, _, go = fleet(targets_digest(tiny_bundle))
+    machines.old_authority = True
+    assert go() == {}
+    assert machines.log[2:] == ["a aggregator", "c worker"]
+
+    # brought by a run before: what the aggregator was started with counts
+    machines, _, _, go = fleet(targets_digest(tiny_bundle))
+    started = {"key": "k", "invocation": "1", "authority": "of the old one"}
+    machines.noted = {f"serves {AGGREGATOR}": started}
+    assert go() == {}
+    assert machines.log[2:] == ["a aggregator", "c worker"]
+
+
+def test_an_aggregator_is_asked_where_it_listens_now(fleet, tiny_bundle):
+    machines, _, _, go = fleet(targets_digest(tiny_bundle))
+    before = "http://127.0.0.1:9777/healthz"
+    machines.noted = {f"serves {AGGREGATOR}": {"key": "k", "invocation": "1", "health": before}}
+    assert go() == {}
+    *waves, last = machines.asked_pages
+    assert set(waves) == {before} and last == "http://127.0.0.1:9000/healthz"
+    assert machines.log[2:] == ["c worker", "a aggregator"]
+
+
+def test_who_is_not_found_again_keeps_its_stand_in_running(fleet, tiny_bundle):
+    machines, table, _, go = fleet(targets_digest(tiny_bundle))
+    machines.lost = {"b"}
+    assert go() == {"b": "restart: the aggregator does not find it again"}
+    assert table.cells["b"]["restart"] == "FAILED" and table.cells["c"]["restart"] == "left"
+    assert "c worker" not in machines.log and "a aggregator" not in machines.log
 
 
 def test_nothing_goes_over_where_less_would_answer(fleet):

@@ -6,6 +6,8 @@ import shlex
 import shutil
 import zipfile
 
+import pytest
+
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.operate.deploy import on_device, steps
 from edvit_tf.operate.deploy.wheel import read_wheel
@@ -63,8 +65,46 @@ def test_environments_but_this_and_the_one_before_go(tmp_path):
     for number, name in enumerate(["oldest", "old", "before", "this"]):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (number, number))
-    on_device._tidy(tmp_path / "this")
+    state = {"tune": "2", "serves edvit-worker.service": {"environment": str(tmp_path / "this")}}
+    # started by a version that did not note from where
+    on_device._tidy(tmp_path / "this", {**state, "serves edvit-aggregator.service": {}})
+    assert len(list(tmp_path.iterdir())) == 4
+    # the aggregator was not restarted for long
+    started = {"environment": str(tmp_path / "oldest")}
+    on_device._tidy(tmp_path / "this", {**state, "serves edvit-aggregator.service": started})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "oldest", "this"]
+    on_device._tidy(tmp_path / "this", state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "this"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_another_fleet_is_refused_by_the_first_look(
+    tiny_bundle, tmp_path, monkeypatch, capsys, replace
+):
+    """Its unit, or its keys; a % of ours is doubled in a unit."""
+    place = tmp_path / "50%"
+    rows = {"a": {"host": "a", "submodels": [0, 1]}}
+    (target,) = targets(
+        tiny_bundle, devices_toml(tmp_path, rows), prefix=str(place), replace=replace
+    )
+    asked = json.loads(shlex.split(steps.look(target).words[-1])[-1])
+    monkeypatch.setattr(on_device, "_UNITS", tmp_path)
+    (folder, source), unit = *target.identities.items(), tmp_path / steps.WORKER
+    shutil.copytree(source, folder)
+    unit.write_text(f"ExecStart=python {target.store}/current\n".replace("%", "%%"))
+    assert on_device.look(asked)["identities"][folder]
+
+    (place / "edvit-identity" / "worker" / "ca.pem").write_text("another")
+    unit.write_text("ExecStart=python /opt/another/current\n")
+    if replace:
+        assert on_device.look(asked)["identities"][folder]
+        return
+    with pytest.raises(SystemExit) as ended:
+        on_device.look(asked)
+    assert ended.value.code == on_device.REFUSED
+    said = capsys.readouterr().err
+    assert "serves another bundle (ExecStart=python /opt/another/current)" in said
+    assert "an identity of another authority" in said and "--replace" in said
 
 
 def test_the_question_is_json_that_a_shell_leaves_alone(tiny_bundle, tmp_path):
