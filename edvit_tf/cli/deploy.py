@@ -221,6 +221,8 @@ def _run(args, certs: Path, targets: list) -> int:
 
 def _next(args, certs: Path, targets: list) -> str:
     """What is typed next: the question, or the aggregator of this machine before it."""
+    from edvit_tf.device.rpc.ports import bracketed
+
     port = args.listen.rpartition(":")[2]
     hub = next((target.machine for target in targets if target.machine.aggregator), None)
     bundle = str(args.bundle)
@@ -232,7 +234,7 @@ def _next(args, certs: Path, targets: list) -> str:
             serve += ["--min-submodels", str(args.min_submodels)]
         lines.append(f"The aggregator, on this machine: {shlex.join(serve)}")
         lines.append("As a service of it: the same with --print-unit (docs/howto/deploy.md)")
-    server = f"{'localhost' if hub is None else hub.hosts[0]}:{port}"
+    server = bracketed("localhost" if hub is None else hub.hosts[0], int(port))
     ask = ["edvit", "predict", "--server", server, "--identity", str(certs / "client-me")]
     lines.append(f"Ask: {shlex.join([*ask, '--bundle', bundle])} FILE")
     return "\n".join(lines)

@@ -1,5 +1,5 @@
 """Machines that are reached by a real ssh: an sshd on loopback for each, in a mount namespace with
-/opt, /etc/systemd/system and /var/cache of its own; a login begins in a folder of its own.
+/opt, /etc/systemd/system, /var/cache and /run of its own; a login begins in a folder of its own.
 
 Real: ssh, sshd, rsync, the shell, Python, venv, pip, the wheel, files and processes. Stand-ins,
 first on the PATH there: `sudo` (writes down what it is given, and runs it; we are root),
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import pytest
 from tests.support import fake_systemctl
 
 OWN = {"opt": "/opt", "units": "/etc/systemd/system", "cache": "/var/cache"}
+POLICY = Path("/usr/sbin/policy-rc.d")  # 101: a package's scripts may start nothing
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -68,6 +70,8 @@ class Pi:
         mounts = [f"mount --bind {self.folder}/{own} {place}" for own, place in OWN.items()]
         if disk:
             mounts.append(f"mount -t tmpfs -o size={disk} tmpfs /opt")
+        # sshd's own folder, and the lock of `edvit deploy`
+        mounts += ["mount -t tmpfs tmpfs /run", "mkdir -m 755 /run/sshd"]
         script = " && ".join([*mounts, f"exec {sshd()} -D -e -f {self.folder}/sshd_config"])
         with open(self.folder / "sshd.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -159,9 +163,10 @@ def _skip_without_what_is_needed() -> None:
     if os.geteuid() != 0:
         pytest.skip("machines of their own need root")
     if not sshd() and shutil.which("apt-get"):
-        wanted = ["openssh-server", "rsync"]
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
-        subprocess.run(install, capture_output=True, timeout=300, check=False)
+        with _nothing_starts():
+            wanted = ["openssh-server", "rsync"]
+            install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
+            subprocess.run(install, capture_output=True, timeout=300, check=False)
     if not sshd() or not shutil.which("rsync"):
         pytest.skip("openssh-server or rsync cannot be had")
     hidden = tuple(f"{place}/" for place in OWN.values())
@@ -170,8 +175,20 @@ def _skip_without_what_is_needed() -> None:
     probe = ["unshare", "--mount", "--propagation", "private", "true"]
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
         pytest.skip("mount namespaces are not permitted")
-    # of sshd itself
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _nothing_starts() -> Iterator[None]:
+    """An installed package would start its server, here on port 22 of this machine."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@ renewed in time.
 """
 
 import datetime
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +79,16 @@ def make_certificates(folder: Path, wanted: Sequence[Wanted]) -> list[str]:
         why = _why_not(target, authority, one)
         if why is None:
             continue
-        if target.exists():
-            aside = _free_name(target)
-            target.rename(aside)
-            done.append(f"{one.folder}: {why}; the old one is {aside.name}")
-        else:
-            done.append(f"{one.folder}: made")
-        certs.issue(folder, one.role, one.name, one.hosts)
+        # the old one stays where the new one cannot be made
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
+            new = certs.issue(folder, one.role, one.name, one.hosts, out=Path(made) / one.folder)
+            if target.exists():
+                aside = _free_name(target)
+                target.rename(aside)
+                done.append(f"{one.folder}: {why}; the old one is {aside.name}")
+            else:
+                done.append(f"{one.folder}: made")
+            new.rename(target)
     return done
 
 

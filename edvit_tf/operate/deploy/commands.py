@@ -18,6 +18,7 @@ from edvit_tf.operate.deploy import on_device
 AGENT = Path(on_device.__file__)
 _PUSHED = "edvit-push-{}"  # in the home of who logs in
 _SENT = "edvit-deploy"  # there too
+_LOCK = "/run/edvit-deploy.lock"  # held by what changes a machine
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Ssh:
         if self.accept_new:
             words += ["-o", "StrictHostKeyChecking=accept-new"]
         return words
+
+    @property
+    def copied_to(self) -> str:
+        """As rsync and scp are given it: an address of IPv6 in brackets."""
+        user, at, host = self.target.rpartition("@")
+        return f"{user}{at}[{host}]" if ":" in host and host[0] != "[" else self.target
 
     @property
     def sudo(self) -> list[str]:
@@ -65,13 +72,17 @@ def remote(ssh: Ssh, text: str, seconds: float, **stdin: Any) -> Command:
 
 
 def as_root(ssh: Ssh, words: Sequence[str], seconds: float, **stdin: Any) -> Command:
-    """A command of the machine, as root."""
-    return remote(ssh, shlex.join([*ssh.sudo, *words]), seconds, **stdin)
+    """A command of the machine, as root; one at a time there. It ends in its time by itself: where
+    ssh is broken off, nobody else ends it.
+    """
+    alone = ["timeout", f"{seconds:g}", "flock", "-n", "-E", str(on_device.REFUSED), _LOCK]
+    return remote(ssh, shlex.join([*ssh.sudo, *alone, *words]), seconds, **stdin)
 
 
 def agent(ssh: Ssh, action: str, asked: dict, seconds: float) -> Command:
     """An action of `on_device.py`."""
-    words = ["python3", "-", action, json.dumps(asked, sort_keys=True)]
+    # -I: nothing in the home of who logs in is imported by root
+    words = ["python3", "-I", "-", action, json.dumps(asked, sort_keys=True)]
     return as_root(ssh, words, seconds, stdin=AGENT.read_bytes(), shown=AGENT.name)
 
 
@@ -85,10 +96,10 @@ def copies(
     if rsync:
         shell = shlex.join(["ssh", *ssh.options])
         words = ["rsync", "--archive", "--partial", "-e", shell, *sources]
-        return [Command([*words, f"{ssh.target}:{folder}/"], seconds)]
+        return [Command([*words, f"{ssh.copied_to}:{folder}/"], seconds)]
     made = remote(ssh, shlex.join(["mkdir", "-p", folder]), 60)
     words = ["scp", "-q", "-p", "-r", *ssh.options, *sources]
-    return [made, Command([*words, f"{ssh.target}:{folder}/"], seconds)]
+    return [made, Command([*words, f"{ssh.copied_to}:{folder}/"], seconds)]
 
 
 def package_commands(
@@ -110,9 +121,9 @@ def package_commands(
             "umask 022",
             # of one that broke off
             f"rm -rf {place}",
-            shlex.join(["python3", "-m", "venv", environment]),
+            shlex.join(["python3", "-I", "-m", "venv", environment]),
             shlex.join(pip),
-            shlex.join([f"{environment}/bin/python", "-m", "edvit_tf.device", "--version"]),
+            shlex.join([f"{environment}/bin/python", "-P", "-m", "edvit_tf.device", "--version"]),
             # an environment that somebody made by hand stays
             f"if [ -L {name} ] || [ ! -e {name} ]; then ln -sfn {place} {name}; fi",
             f"echo {shlex.quote(json.dumps({'extra': extra}))} > {marker}",
@@ -157,7 +168,7 @@ def bundle_commands(
     folder = _PUSHED.format(digest[:12])
     commands = copies(ssh, files, folder, 1800, rsync)
     for store, sub_models in stores.items():
-        words = [python, "-m", "edvit_tf.device.update", store, "install", folder]
+        words = [python, "-P", "-m", "edvit_tf.device.update", store, "install", folder]
         words += [word for index in sub_models for word in ("--submodel", str(index))]
         commands.append(as_root(ssh, words, 900))
     commands.append(remote(ssh, shlex.join(["rm", "-r", folder]), 60))

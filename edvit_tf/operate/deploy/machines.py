@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def machines(bundle: Bundle, devices: Path, aggregator: str | None = None) -> tu
         found.append(Machine(device.name, ssh, (host,), own, port, is_hub))
 
     if aggregator is not None and not any(machine.aggregator for machine in found):
-        found.append(_another(aggregator))
+        found.append(_another(aggregator, {machine.name for machine in found}))
     _check(found)
     return tuple(found)
 
@@ -78,11 +78,16 @@ def missing_sub_models(bundle: Bundle, fleet: Sequence[Machine]) -> tuple[int, .
     return tuple(index for index in range(len(bundle.sub_models)) if index not in there)
 
 
-def _another(ssh: str) -> Machine:
+def _another(ssh: str, devices: Set[str]) -> Machine:
     if not re.fullmatch(r"[^\s-]\S*", ssh):
         raise ConfigError(
             f"--aggregator is {ssh!r}; it must be a device of devices.toml, or what `ssh` is "
             "given: a name or USER@HOST."
+        )
+    if HUB in devices:
+        raise ConfigError(
+            f"a device is named {HUB!r}, as is the aggregator's machine {ssh}. Rename the device, "
+            f"or say --aggregator {HUB}."
         )
     return Machine(HUB, ssh, (ssh.rpartition("@")[2],), aggregator=True)
 
@@ -91,13 +96,21 @@ def _check(found: Sequence[Machine]) -> None:
     seen: dict[str, str] = {}
     certificates: dict[str, str] = {}
     for machine in found:
-        if machine.ssh in seen:
+        # whoever logs in
+        place = machine.ssh.rpartition("@")[2].lower()
+        if place in seen and not machine.sub_models:
             raise ConfigError(
-                f"{machine.name} and {seen[machine.ssh]} are both at {machine.ssh}; `edvit deploy` "
+                f"--aggregator {machine.ssh} is the machine of {seen[place]}. Say --aggregator "
+                f"{seen[place]}; who logs in there is its ssh = in devices.toml."
+            )
+        if place in seen:
+            raise ConfigError(
+                f"{machine.name} and {seen[place]} are both at {place}; `edvit deploy` "
                 "starts one worker a machine. Give one device both, by submodels = [...]."
             )
-        seen[machine.ssh] = machine.name
-        other = certificates.setdefault(machine.certificate_name, machine.name)
+        seen[place] = machine.name
+        # folders of some disks, and containers, are told apart by letters of one case
+        other = certificates.setdefault(machine.certificate_name.lower(), machine.name)
         if other != machine.name:
             raise ConfigError(
                 f"{machine.name!r} and {other!r} would have the same name in their certificates, "

@@ -12,6 +12,7 @@ from edvit_tf.operate.deploy.commands import Command
 from edvit_tf.operate.deploy.on_device import REFUSED
 
 _CANNOT_CONNECT = 255  # ssh's own code
+_TOO_LONG = 124  # of `timeout`, which ends a command there
 _WORDS = 600  # of what a command said, that are told
 
 
@@ -133,7 +134,13 @@ def why(host: str, program: str, code: int, said: str) -> str:
             told = sentence.format(host=host, name=name)
             return f"{told}. ({first.strip()[:200]})"
     if code == REFUSED:
-        return words
+        # flock itself says nothing
+        return words or (
+            "another `edvit deploy` is at work there, or what is left of one that was broken off; "
+            "that ends by itself. Run the same command again then."
+        )
+    if code == _TOO_LONG:
+        return f"not done in its time. Look what keeps it: ssh {host}. {words}"
     if code == _CANNOT_CONNECT and program in ("ssh", "scp"):
         return f"the connection failed: {words}. Try: ssh {host}"
     return f"{program} ended with {code}: {words}"

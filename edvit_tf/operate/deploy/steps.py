@@ -153,7 +153,7 @@ class Target:
         if unit == WORKER:
             host = self.machine.hosts[0]
             listen = bracketed("::" if ":" in host else "0.0.0.0", port)
-            words = [self.python, "-m", "edvit_tf.device", f"{self.store}/current"]
+            words = [self.python, "-P", "-m", "edvit_tf.device", f"{self.store}/current"]
             words += _chosen(self.machine.sub_models)
             return [
                 *words,
@@ -164,7 +164,7 @@ class Target:
                 *pages,
             ]
 
-        words = [self.python, "-m", "edvit_tf.cli", "serve", f"{self.hub_store}/current"]
+        words = [self.python, "-P", "-m", "edvit_tf.cli", "serve", f"{self.hub_store}/current"]
         words += ["--devices", self.devices, "--listen", self.settings.listen]
         if self.settings.min_submodels is not None:
             words += ["--min-submodels", str(self.settings.min_submodels)]
@@ -242,7 +242,7 @@ def check(target: Target, seen: dict, changed: bool) -> list[Command]:
     key = target.key()
     if not target.machine.sub_models or (not changed and _noted(seen, "check") == key):
         return []
-    words = [target.python, "-m", "edvit_tf.device", f"{target.store}/current"]
+    words = [target.python, "-P", "-m", "edvit_tf.device", f"{target.store}/current"]
     words += [*_chosen(target.machine.sub_models), "--check"]
     words += ["--identity", next(iter(target.identities))]
     return [commands.as_root(target.ssh, words, 900), _note(target, {"check": key})]
@@ -253,7 +253,7 @@ def tune(target: Target, seen: dict) -> list[Command]:
     key = target.tune_key()
     if not (target.machine.sub_models and target.settings.tune) or _noted(seen, "tune") == key:
         return []
-    words = ["env", f"EDVIT_CACHE={CACHE}", target.python, "-m", "edvit_tf.device"]
+    words = ["env", f"EDVIT_CACHE={CACHE}", target.python, "-P", "-m", "edvit_tf.device"]
     words += [f"{target.store}/current", *_chosen(target.machine.sub_models), "--tune"]
     return [commands.as_root(target.ssh, words, 1800), _note(target, {"tune": key})]
 

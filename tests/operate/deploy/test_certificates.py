@@ -42,6 +42,15 @@ def test_one_that_does_not_do_is_moved_aside_and_renewed(tmp_path, issued, words
     assert make_certificates(tmp_path, [PI]) == []
 
 
+def test_one_stays_where_the_authority_cannot_sign_another(tmp_path):
+    make_certificates(tmp_path, [PI])
+    (tmp_path / "ca.key").rename(tmp_path.with_name("ca.key elsewhere"))
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match="holds no authority"):
+        make_certificates(tmp_path, [Wanted("worker", "pi-0", ("10.0.0.8",))])
+    assert content(tmp_path) == before and len(list(tmp_path.iterdir())) == 2
+
+
 def test_an_address_is_known_however_it_is_written(tmp_path):
     wanted = [Wanted("worker", "pi-0", ("FD00:0::0001", "10.0.0.7", "pi-0.local"))]
     assert len(make_certificates(tmp_path / "fleet", wanted)) == 2

@@ -1,13 +1,19 @@
 """What each machine is given, by what was seen of it; every word quoted for the other shell."""
 
+import argparse
+import dataclasses
 import json
 import shlex
+import subprocess
+import time
 
 import pytest
 
+from edvit_tf.cli.deploy import _next
 from edvit_tf.errors import ConfigError
-from edvit_tf.operate.deploy import steps
+from edvit_tf.operate.deploy import commands, steps
 from edvit_tf.operate.deploy.commands import AGENT, Ssh, copies
+from edvit_tf.operate.deploy.session import why
 from edvit_tf.operate.deploy.steps import AGGREGATOR, STEPS, WORKER
 from tests.support.commands import run_command
 from tests.support.deploy_fleet import devices_toml, seen_of, small_wheel, targets
@@ -63,7 +69,7 @@ def test_the_units_are_those_of_the_roles(fleet):
     hub, other = fleet
     assert hub.units == (WORKER, AGGREGATOR) and other.units == (WORKER,)
     words = hub.unit_words(AGGREGATOR)
-    assert words[1:5] == ["-m", "edvit_tf.cli", "serve", f"{hub.hub_store}/current"]
+    assert words[1:6] == ["-P", "-m", "edvit_tf.cli", "serve", f"{hub.hub_store}/current"]
     assert other.unit_words(WORKER)[-6:] == [
         "0.0.0.0:8003",
         "--identity",
@@ -78,7 +84,7 @@ def test_the_units_are_those_of_the_roles(fleet):
                 from edvit_tf.cli.main import _parser
             else:
                 from edvit_tf.device.__main__ import _parser
-            given = target.unit_words(unit)[3:]
+            given = target.unit_words(unit)[4:]
             assert _parser().parse_args(given).print_unit
 
 
@@ -88,11 +94,13 @@ def test_every_word_arrives_as_it_was(tiny_bundle, tmp_path, prefix):
     rows = {"pi-0": {"host": "a", "submodels": [0, 1], "aggregator": True}}
     (target,) = targets(tiny_bundle, devices_toml(tmp_path, rows), prefix=prefix)
     for command in [steps.look(target), *steps.units(target)[1:]]:
-        sudo, flag, python, dash, _, asked = shlex.split(command.words[-1])
-        assert (sudo, flag, python, dash) == ("sudo", "-n", "python3", "-")
+        words = shlex.split(command.words[-1])
+        # nothing in the home of who logs in is imported by root
+        assert words[:2] == ["sudo", "-n"] and words[-5:-2] == ["python3", "-I", "-"]
+        asked = words[-1]
         assert prefix in json.dumps(json.loads(asked), ensure_ascii=False).replace('\\"', '"')
     check, _ = steps.check(target, {}, True)
-    assert shlex.split(check.words[-1])[2] == target.python
+    assert [target.python, "-P", "-m"] == shlex.split(check.words[-1])[9:12]
     scripts = [*steps.identity(target, {}), steps.package(target, {}, True)[-1]]
     for command in scripts:
         script = shlex.split(command.words[-1])[-1]
@@ -108,7 +116,39 @@ def test_nothing_asks_and_nothing_waits_for_ever(fleet):
         for command in every:
             assert 0 < command.seconds <= 1800 and "BatchMode=yes" in command.text()
             if command.words[0] == "ssh" and "sudo" in command.words[-1]:
-                assert command.words[-1].startswith("sudo -n ")
+                assert command.words[-1].startswith(f"sudo -n timeout {command.seconds:g} flock -n")
+
+
+def test_what_is_broken_off_is_not_met_by_the_next(tmp_path, monkeypatch):
+    """By the real flock and timeout: a second command waits for none, and none runs for ever."""
+    monkeypatch.setattr(commands, "_LOCK", str(tmp_path / "lock"))
+    ssh = Ssh("root@pi")
+    held = tmp_path / "held"
+    script = f"touch {held}; sleep 60"
+    text = commands.as_root(ssh, ["sh", "-c", script], 2).words[-1]
+    with subprocess.Popen(["sh", "-c", text]) as first:
+        while not held.exists():
+            time.sleep(0.02)
+        second = commands.as_root(ssh, ["true"], 60).words[-1]
+        code = subprocess.run(["sh", "-c", second], check=False).returncode
+        assert "another `edvit deploy` is at work there" in why("pi", "ssh", code, "")
+        assert "not done in its time" in why("pi", "ssh", first.wait(30), "")
+
+
+@pytest.mark.parametrize("rsync", [True, False])
+def test_an_address_of_ipv6_is_in_brackets_where_files_are_copied(tmp_path, rsync):
+    copied = copies(Ssh("me@fd00::7"), [tmp_path / "a"], "folder", 60, rsync)[-1]
+    assert copied.words[-1] == "me@[fd00::7]:folder/"
+    assert copies(Ssh("fd00::7"), [tmp_path], "a", 60, rsync)[-1].words[-1] == "[fd00::7]:a/"
+    assert commands.as_root(Ssh("me@fd00::7"), ["true"], 60).words[-2] == "me@fd00::7"
+
+
+def test_the_question_that_is_told_has_an_address_that_can_be_asked(fleet, tmp_path):
+    hub, other = fleet
+    machine = dataclasses.replace(hub.machine, hosts=("fd00::7",))
+    args = argparse.Namespace(listen="0.0.0.0:8000", bundle="x")
+    told = _next(args, tmp_path, [dataclasses.replace(hub, machine=machine), other])
+    assert "--server '[fd00::7]:8000'" in told
 
 
 def test_root_needs_no_sudo_and_without_rsync_scp_does(tmp_path):
@@ -165,6 +205,17 @@ def test_a_dry_run_prints_every_step_and_makes_no_key(tiny_bundle, tmp_path):
         ),
         (
             {
+                "x": {"host": "A", "ssh": "one@pi", "submodels": [0]},
+                "y": {"host": "b", "ssh": "two@Pi", "submodels": [1]},
+            },
+            "are both at pi",
+        ),
+        (
+            {"Pi": {"host": "a", "submodels": [0]}, "pi": {"host": "b", "submodels": [1]}},
+            "same name in their certificates",
+        ),
+        (
+            {
                 "x": {"host": "a", "submodels": [0], "aggregator": True},
                 "y": {"host": "b", "submodels": [1], "aggregator": True},
             },
@@ -176,3 +227,16 @@ def test_a_list_that_cannot_be_deployed_says_why(tiny_bundle, tmp_path, rows, wo
     devices, wheel = devices_toml(tmp_path, rows), small_wheel(tmp_path)
     code, _, err = run_command(["deploy", tiny_bundle, devices, "--wheel", wheel, "--dry-run"])
     assert code == ConfigError.exit_code and words in err
+
+
+@pytest.mark.parametrize(
+    "name, aggregator, words",
+    [
+        ("pi-0", "me@Pi-0.local", "Say --aggregator pi-0;"),
+        ("hub", "me@desk", "a device is named 'hub'"),
+    ],
+)
+def test_an_aggregator_is_no_device_a_second_time(tiny_bundle, tmp_path, name, aggregator, words):
+    devices = devices_toml(tmp_path, {name: {"host": "pi-0.local", "submodels": [0, 1]}})
+    with pytest.raises(ConfigError, match=words):
+        targets(tiny_bundle, devices, aggregator)
