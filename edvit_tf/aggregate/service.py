@@ -36,6 +36,7 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
+from edvit_tf.errors import ConfigError
 
 if TYPE_CHECKING:
     from edvit_tf.aggregate.http.rest import Rest
@@ -110,9 +111,16 @@ class AggregatorService(BaseService):
         return [link.keep_watch(self.devices_changed) for link in self.fanout.links]
 
     def serve_http(self, host: str, port: int) -> HttpSide:
+        """Raises OSError if it cannot listen, ConfigError without what HTTPS or a login needs."""
         try:
             from edvit_tf.aggregate.http.port import open_live_port
         except ModuleNotFoundError as error:
+            if self.http.https or self.http.token is not None:
+                option = "--https" if self.http.https else "--login-token"
+                raise ConfigError(
+                    f"{option} needs uvicorn and starlette ({error}). Run, in a clone of edvit_tf: "
+                    "pip install '.[aggregator]'."
+                ) from error
             # a machine that has [device] alone can be an aggregator too
             log("http", "warning", pages="/metrics and /healthz alone", reason=f"{error}")
             return super().serve_http(host, port)

@@ -27,6 +27,7 @@ from edvit_tf.aggregate.http.bodies import (
     message_json,
 )
 from edvit_tf.device.rpc import messages
+from edvit_tf.device.rpc.admission import pause_seconds
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import Call, call_handler
 from edvit_tf.device.rpc.http_server import JSON
@@ -36,6 +37,7 @@ _MODEL = f"{PREFIX}/models/{{model}}"
 _CHARACTERS = 24  # of a number in JSON, its comma included
 _MARGIN_BYTES = 64 << 10
 _MOST_JSON_BYTES = 1 << 20  # of what is not numbers: a file in base64, say
+_MOST_PAUSE_SECONDS = 5.0  # it is of the time that a body has to come
 _STATUSES = {
     "OK": 200,
     "INVALID_ARGUMENT": 400,
@@ -195,7 +197,8 @@ class Rest:
         wanted = Wanted()
 
         async def receive() -> bytes:
-            # in this port's loop, the way of large JSON too: the other one answers others meanwhile
+            # In this port's loop. What large JSON takes of the interpreter the other one lacks too,
+            # so that who sends it in vain waits (`_message`).
             nonlocal wanted
             data, wanted = await self._message(request, context)
             return data
@@ -230,12 +233,21 @@ class Rest:
 
         most = self._most_json_bytes if ends is None else self._most_bytes
         if ends is not None and ends > self._most_json_bytes:
+            context.status = 413
             raise messages.wrong(JSON_ENDS, ends, f"at most {self._most_json_bytes}")
         body = await _body(request, context, most, is_json=ends is None)
         path = request.path_params
-        return infer_message(
-            body, ends, path["model"], path.get("version", ""), self._service.model_input.name
-        )
+        only_input = self._service.model_input.name
+        started = time.thread_time()
+        try:
+            return infer_message(body, ends, path["model"], path.get("version", ""), only_input)
+        except messages.WireError as error:
+            # it waits without its body, as a call of gRPC that is refused
+            del body
+            refusal = error.without_frames()
+            pause = pause_seconds(self._service.room, time.thread_time() - started)
+            await asyncio.sleep(min(_MOST_PAUSE_SECONDS, pause))
+            raise refusal from None
 
     def _wrong_model(self, path: dict[str, str]) -> Response | None:
         """What is told of a model that there is not, as any other path that there is not."""
