@@ -1,7 +1,7 @@
 """The connections of the HTTP port: few, and none that does nothing for long.
 
 uvicorn waits for ever for a request that does not come whole. Here one that is awaited for
-`WAIT_SECONDS` ends its connection, and so does an answer that takes `ANSWER_SECONDS`; a stream of
+`WAIT_SECONDS` ends its connection, and so does an answer that takes too long; a stream of
 events is no such answer, and has limits of its own. One connection more than the most ends the
 oldest idle one of the address that has the most of them; a body that is not whole is idle too, and
 where none is idle, they are all looked at.
@@ -17,13 +17,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 256
 WAIT_SECONDS = 5.0
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 30.0  # of an answer, where a fleet's deadline is shorter
 LARGEST_HEAD_BYTES = 16 << 10
 STREAM = "edvit_stream"  # in a scope's state: this answer has no end of its own
 
 
 class Connection(H11Protocol):
     """One connection, with what its certificate says of the peer."""
+
+    def __init__(self, *args, answer_seconds: float = ANSWER_SECONDS, **kwargs) -> None:
+        """`answer_seconds`: what an answer may take; the rest is uvicorn's."""
+        super().__init__(*args, **kwargs)
+        self._answer_seconds = answer_seconds
 
     app_state: dict[str, Any]  # uvicorn's, of the server's start
     since = 0.0  # when it began to wait, or to answer
@@ -54,7 +59,18 @@ class Connection(H11Protocol):
             self.since = now
         if not self.waits and STREAM in self.cycle.scope["state"]:
             return False
-        return now - self.since > (WAIT_SECONDS if self.waits else ANSWER_SECONDS)
+        return now - self.since > (WAIT_SECONDS if self.waits else self._answer_seconds)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open: a peer that says no more may wait for an answer.
+
+        Over TLS none can, and an open page has no end: there it is how a reader goes.
+        """
+        answering = not self.is_idle and STREAM not in self.cycle.scope["state"]
+        if not answering or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False
+        return True
 
 
 def _names_of(transport: asyncio.BaseTransport) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 
 from edvit_tf.aggregate.http.access import Access
 from edvit_tf.aggregate.http.app import make_app
+from edvit_tf.aggregate.http.connections import ANSWER_SECONDS
 from edvit_tf.aggregate.http.events import Events
 from edvit_tf.aggregate.http.feed import Feed
 from edvit_tf.aggregate.http.options import HttpOptions
@@ -12,7 +13,10 @@ from edvit_tf.aggregate.http.server import HttpServer
 from edvit_tf.aggregate.seen import Seen
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import INFER
+from edvit_tf.device.rpc.limits import RECEIVE_SECONDS
 from edvit_tf.device.rpc.ports import is_loopback
+
+_MARGIN_SECONDS = 5.0
 
 
 def open_live_port(
@@ -31,4 +35,9 @@ def open_live_port(
     app = make_app(service.routes(), rest, Events(feed), access, service.accepted_roles)
     own = service.own if options.https else None
 
-    return HttpServer(app, host, port, own, feed.run), rest
+    return HttpServer(app, host, port, own, feed.run, answer_seconds(service)), rest
+
+
+def answer_seconds(service: BaseService) -> float:
+    """What an answer may take: a body that comes late, and the longest deadline."""
+    return max(ANSWER_SECONDS, RECEIVE_SECONDS + service.deadline_seconds + _MARGIN_SECONDS)

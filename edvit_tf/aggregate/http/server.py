@@ -13,7 +13,12 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from edvit_tf.aggregate.http.connections import LARGEST_HEAD_BYTES, Connection, end_late
+from edvit_tf.aggregate.http.connections import (
+    ANSWER_SECONDS,
+    LARGEST_HEAD_BYTES,
+    Connection,
+    end_late,
+)
 from edvit_tf.device.rpc import tls
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
 
@@ -35,9 +40,11 @@ class HttpServer:
         port: int,
         own: tls.Identity | None,
         beside: Callable[[], Coroutine[Any, Any, None]],
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         """`own`: HTTPS with this certificate; a client may show one, which is checked. `beside`
-        goes on in the same event loop until the server ends.
+        goes on in the same event loop until the server ends. An answer that takes more than
+        `answer_seconds` is cut.
         """
         self._beside = beside
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -51,7 +58,7 @@ class HttpServer:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=functools.partial(Connection, answer_seconds=answer_seconds),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             backlog=_TAKEN_AT_ONCE,

@@ -5,10 +5,12 @@ import contextlib
 import select
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from edvit_tf.aggregate.http import connections, server
+from edvit_tf.aggregate.http.port import answer_seconds
 from edvit_tf.aggregate.http.server import HttpServer
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
@@ -25,13 +27,13 @@ async def app(scope, receive, send) -> None:
 
 
 @contextlib.contextmanager
-def serving(answering=app, host: str = "127.0.0.1", own=None):
+def serving(answering=app, host: str = "127.0.0.1", own=None, **options):
     """The address of a server of this process."""
 
     async def nothing() -> None:
         await asyncio.Event().wait()
 
-    opened = HttpServer(answering, host, 0, own, nothing)
+    opened = HttpServer(answering, host, 0, own, nothing, **options)
     try:
         yield opened.server_address[:2]
     finally:
@@ -107,3 +109,27 @@ def test_all_addresses_are_those_of_ipv4_too():
     with serving(host="::") as (_, port):
         assert asked(("127.0.0.1", port)).endswith(b"ok")
         assert asked(("::1", port)).endswith(b"ok")
+
+
+async def late(scope, receive, send) -> None:
+    """An answer that takes more than the other end of the line may have said."""
+    await asyncio.sleep(0.3)
+    await app(scope, receive, send)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_peer_that_says_no_more_is_answered(version):
+    with serving(late) as address:
+        head = b"GET / HTTP/" + version + b"\r\n"
+        assert b"ok" in asked(address, head, end=True)
+
+
+def test_an_answer_may_take_as_long_as_the_fleets_deadline():
+    assert answer_seconds(SimpleNamespace(deadline_seconds=1.0)) == 30
+    assert answer_seconds(SimpleNamespace(deadline_seconds=60.0)) == 75
+
+    async def never(scope, receive, send) -> None:
+        await asyncio.sleep(60)
+
+    with serving(never, answer_seconds=0.1) as address:
+        assert asked(address) == b""
