@@ -1,15 +1,18 @@
 """The table of paths of the aggregator's HTTP port, and who is let in to each."""
 
 import asyncio
+import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edvit_tf.aggregate.http.access import COOKIE, Access, Refusal
 from edvit_tf.aggregate.http.events import Events
@@ -17,8 +20,10 @@ from edvit_tf.aggregate.http.files import page_files
 from edvit_tf.aggregate.http.rest import HttpContext, Peer, Rest
 from edvit_tf.device.rpc.callers import caller_of
 from edvit_tf.device.rpc.http_server import Routes, answer
+from edvit_tf.device.rpc.jsonlog import log_seldom
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+_LOGGED_CHARACTERS = 200  # of a path
 _MOST_LOGIN_BYTES = 1024
 _LOGIN_SECONDS = 5.0
 _WRONG_SECONDS = 0.5  # that a wrong token takes
@@ -26,7 +31,7 @@ _WRONG_SECONDS = 0.5  # that a wrong token takes
 
 def make_app(
     pages: Routes, rest: Rest, events: Events, access: Access, accepted_roles: Sequence[str]
-) -> Starlette:
+) -> ASGIApp:
     """`pages` are those of every server, which are open to all. Who looks must have one of the
     roles, or be a user of this machine.
     """
@@ -58,7 +63,30 @@ def make_app(
     def not_found(request: Request, error: Exception) -> Response:
         return PlainTextResponse(f"there are {' and '.join(pages)} and / and /v2\n", 404)
 
-    return Starlette(routes=routes, exception_handlers={404: not_found})
+    app = Starlette(routes=routes, exception_handlers={404: not_found, Exception: _failed})
+    return _by_path(app)
+
+
+def _by_path(app: ASGIApp) -> ASGIApp:
+    """The app, for targets that are whole addresses too: a proxy sends them so."""
+
+    async def shortened(scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith("/"):
+            with contextlib.suppress(ValueError):  # such as "http://[", which is no path of ours
+                raw = urlsplit(scope["raw_path"].decode("ascii")).path or "/"
+                # a copy with the same state: the connection looks into that
+                scope = {**scope, "path": unquote(raw), "raw_path": raw.encode("ascii")}
+        await app(scope, receive, send)
+
+    return shortened
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A fault of ours: this request's alone, and in the log."""
+    path = request.url.path[:_LOGGED_CHARACTERS]
+    text = "".join(traceback.format_exception(error))
+    log_seldom("failed", f"http {type(error).__name__}", path=path, traceback=text)
+    return PlainTextResponse("failed inside the server; its log says how\n", 500)
 
 
 def _page(pages: Routes, path: str) -> Endpoint:
@@ -126,11 +154,16 @@ async def _login(access: Access, request: Request) -> Response:
         return PlainTextResponse(f"{foreign.text}\n", foreign.status)
 
     body = b""
-    async with asyncio.timeout(_LOGIN_SECONDS):
-        async for part in request.stream():
-            body += part
-            if len(body) > _MOST_LOGIN_BYTES:
-                return PlainTextResponse("a token is shorter\n", 413)
+    try:
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_LOGIN_BYTES:
+                    return PlainTextResponse("a token is shorter\n", 413)
+    except TimeoutError:
+        return PlainTextResponse(f"no token came within {_LOGIN_SECONDS:.0f} s\n", 408)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
 
     given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
     cookie = access.login(given.strip())

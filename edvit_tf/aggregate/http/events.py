@@ -6,6 +6,7 @@ ended. Pages are shared fairly between those who look, as calls are: one name ha
 """
 
 import asyncio
+import traceback
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from edvit_tf.aggregate.http.connections import STREAM
 from edvit_tf.aggregate.http.feed import Feed, encoded
 from edvit_tf.device.rpc.callers import Caller
+from edvit_tf.device.rpc.jsonlog import log_seldom
 from edvit_tf.device.rpc.shares import Shares
 
 MOST_PAGES = 128
@@ -70,7 +72,8 @@ class _Stream(Response):
             self._over()
             for task in (gone, writing):
                 task.cancel()
-            await asyncio.gather(gone, writing, return_exceptions=True)
+            for ended in await asyncio.gather(gone, writing, return_exceptions=True):
+                _log_fault(ended)
 
     def _tell(self, parts: list[bytes]) -> None:
         self._ticks += 1
@@ -92,6 +95,13 @@ class _Stream(Response):
             behind, self._ticks = self._ticks > _PENDING, 0
             parts, self._waiting = self._waiting, []
             data = encoded(self._feed.everything()) if behind else b"".join(parts)
+
+
+def _log_fault(ended: object) -> None:
+    """A slow line and a page that is closed are no faults of ours."""
+    if isinstance(ended, Exception) and not isinstance(ended, OSError):
+        text = "".join(traceback.format_exception(ended))
+        log_seldom("failed", "stream", path="/live/events", traceback=text)
 
 
 async def _gone(receive: Receive) -> None:

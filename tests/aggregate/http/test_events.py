@@ -21,6 +21,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
+from edvit_tf.device.rpc.jsonlog import flush
 from tests.support.aggregator_process import aggregator, infer, wait_ready
 from tests.support.fleet_process import get, health, places
 from tests.support.worker_process import wait_for
@@ -155,6 +156,20 @@ def test_a_page_behind_a_slow_line_holds_little_and_is_ended(monkeypatch):
         assert pages._shares.used == 0 and not feed.listeners and scope["state"] == {}
 
     asyncio.run(check())
+
+
+def test_a_stream_that_fails_says_so_in_the_log(capsys):
+    class Broken(FakeFeed):
+        def everything(self):
+            raise KeyError("of ours")
+
+    async def nothing(message=None):
+        await asyncio.sleep(0 if message else 60)
+
+    stream = events.Events(Broken()).stream(Caller("", "me", "me:1"))
+    asyncio.run(stream({"state": {}}, nothing, nothing))
+    flush()
+    assert "KeyError: 'of ours'" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

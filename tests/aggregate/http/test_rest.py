@@ -220,6 +220,7 @@ def test_bad_headers_and_paths_are_told_in_words(fleet):
         status, answer = post(fleet, request(), **headers)
         assert status in (400, 415) and words in answer["error"]
 
+    assert ask(fleet, "GET", "http://hub:9000/healthz")[0] == 200  # as a proxy asks
     for path, expected in (
         ("/v2/models/other/infer", 404),
         ("/v2/models/edvit/versions/2/infer", 400),
