@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edvit_tf.reproduce.asked import Asked
-from edvit_tf.reproduce.paper import Paper, Said
+from edvit_tf.reproduce.paper import Paper, Reason, Said
 
 AGREES = "agrees"
 DIFFERS = "differs"
@@ -22,6 +22,9 @@ OPTIONS = {
     "latency-from": "--latency-from FILE.json",
     "not-quick": "leave --quick out",
 }
+
+# A ViT-Base of few classes, or of other patches, has nearly the weights of one of a thousand.
+BASE_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,19 @@ def _reasons(paper: Paper, said: Said, result: Mapping, asked: Asked) -> list[st
     for name in names:
         reason = paper.reasons[name]
         waiting = [one for one in reason.lifted_by if one not in asked.given]
-        if reason.lifted_by and not waiting:
+        if reason.lifted_by and not waiting and _has_base(reason, result):
             continue
         options = " and ".join(OPTIONS[one] for one in waiting)
         found.append(f"{reason.text} ({options})" if options else reason.text)
     return found
+
+
+def _has_base(reason: Reason, result: Mapping) -> bool:
+    """Whether ours was cut from a base as large as the reason asks for."""
+    if reason.base_millions is None:
+        return True
+    off = result.get("base_params", 0) / 1e6 / reason.base_millions - 1
+    return abs(off) < BASE_WITHIN
 
 
 def _judged(said: Said, ours: float) -> tuple[str, str]:
@@ -127,8 +138,8 @@ def _judged(said: Said, ours: float) -> tuple[str, str]:
     share = abs(off / said.value)
     told = f"{100 * off / said.value:+.1f} %".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
-    if said.bound == "over" and ours > said.value:
-        return AGREES, "Over it."
+    if said.bound == "over":
+        return (AGREES, "Over it.") if ours > said.value else (DIFFERS, f"{told}: not over it.")
     if share <= said.within + 1e-9:
         if not off:
             return AGREES, "The same."

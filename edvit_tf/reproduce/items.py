@@ -3,7 +3,7 @@ ITEM:KEY, and says of what they are.
 
 An item's result is plain JSON: `figures` (number, or a few words), `data`, `base`, `seeds`,
 `command`; and may have `commands` (of keys that begin so, up to a dot), `missing` (key: why it is
-not there), `synthetic`, `trained`, `html`.
+not there), `base_params`, `synthetic`, `trained`, `html`.
 """
 
 from collections.abc import Callable
@@ -74,6 +74,7 @@ def _about(rows: list[dict]) -> dict:
     return {
         "data": data_said(first),
         "base": base_said(first),
+        "base_params": first["base_params"],
         "seeds": sorted({row["seed"] for row in rows}),
         "command": first["command"],
         "synthetic": any(row["synthetic"] for row in rows),

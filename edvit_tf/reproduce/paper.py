@@ -47,10 +47,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why two figures cannot be compared, until all of `lifted_by` are given."""
+    """Why two figures cannot be compared, until all of `lifted_by` are given, and the base has about
+    `base_millions` of weights (None: any).
+    """
 
     text: str
     lifted_by: tuple[str, ...]
+    base_millions: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def read_paper() -> Paper:
 def paper_of(content: dict[str, Any]) -> Paper:
     """The content of such a file as types; ConfigError names the entry that is wrong."""
     reasons = {
-        name: Reason(entry["text"], tuple(entry["lifted_by"]))
+        name: Reason(entry["text"], tuple(entry["lifted_by"]), entry.get("base_millions"))
         for name, entry in content["reasons"].items()
     }
     said = [

@@ -1,6 +1,7 @@
 """paper.yaml holds together, and what follows from configurations comes out as the paper has it."""
 
 import copy
+import dataclasses
 from importlib import resources
 from pathlib import Path
 
@@ -60,8 +61,12 @@ def test_all_that_follows_from_configurations_agrees_but_the_number_of_trials(ex
         for name, row in rows.items()
         if row.said.item in exact_results and row.said.kind == "number"
     }
-    assert {name for name, state in judged.items() if state != AGREES} == {"trials"}
+    # what we took from the paper ourselves agrees with nothing
+    given = {name for name, row in rows.items() if "given" in row.said.reasons}
+    assert {name for name, state in judged.items() if state != AGREES} == {"trials", *given}
     assert judged["trials"] == DIFFERS and len(judged) == 58
+    assert {judged[name] for name in given} == {NOT_COMPARABLE}
+    assert {"budget-base", "e2-budget", "e3-small-memory"} <= given and len(given) == 10
     assert f"{rows['macs-n10'].ours:.2f}" == "0.48"
     assert f"{rows['mib-n10'].ours:.2f}" == "9.55"  # the paper's 9.60
     assert f"{rows['mib-ratio'].ours:.2f}" == "34.27"
@@ -90,9 +95,32 @@ def test_a_reason_holds_until_what_is_missing_is_given():
     row = row_of(figures_of(86.0))
     assert row.state == NOT_COMPARABLE and "ImageNet" in row.why and "--base WEIGHTS" in row.why
     assert "--full" in row_of(figures_of(86.0), base="w").why
-    full = row_of(figures_of(86.0), base="w", mode="full")
-    assert full.state == AGREES and "-1.1 %" in full.why  # 86.94 in the paper
-    assert row_of(figures_of(80.0), base="w", mode="full").state == DIFFERS
+    small = row_of(figures_of(86.0, base_params=22_000_000), base="w", mode="full")
+    assert "ImageNet" in small.why
+    full = row_of(figures_of(86.0, base_params=85_800_000), base="w", mode="full")
+    # which data there are no option says
+    assert "ImageNet" not in full.why and "whole data set" in full.why
+    assert full.state == NOT_COMPARABLE
+
+
+def test_two_numbers_that_can_be_compared_are_judged():
+    paper = read_paper()
+    said = dataclasses.replace(next(one for one in paper.said if one.id == "fused-n5"), reasons=())
+    paper = dataclasses.replace(paper, said=(said,))
+    (row,) = compare(paper, figures_of(86.0), ASKED)
+    assert row.state == AGREES and "-1.1 %" in row.why  # 86.94 in the paper
+    (row,) = compare(paper, figures_of(80.0), ASKED)
+    assert row.state == DIFFERS
+
+    over = dataclasses.replace(said, bound="over", value=84.0)
+    paper = dataclasses.replace(paper, said=(over,))
+    for ours, state, words in (
+        (84.1, AGREES, "Over it."),
+        (84.0, DIFFERS, "0.0 %: not over it."),
+        (82.4, DIFFERS, "-1.9 %: not over it."),
+    ):
+        (row,) = compare(paper, figures_of(ours), ASKED)
+        assert (row.state, row.why) == (state, words)
 
 
 def test_a_quick_run_and_a_stand_in_compare_with_nothing():
