@@ -160,6 +160,11 @@ def _dry_run(args, asked, items, missing_data) -> int:
     seen: set[str] = set()
     lines, told = [], []
     for item in items:
+        option = item.waits_for(asked)
+        if option:
+            lines.append(f"{item.name}: {item.title}, left out without {option}")
+            told.append({"item": item.name, "seconds": 0.0, "commands": [], "lacks": option})
+            continue
         runs = [run for run in item.runs(asked) if run.name not in seen]
         seen |= {run.name for run in runs}
         estimate = item.seconds[asked.mode] * (len(asked.seeds) if runs else 1)

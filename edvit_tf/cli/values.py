@@ -15,12 +15,12 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def naturals(text: str) -> tuple[int, ...]:
-    """ "0,1" -> (0, 1), each 0 or more."""
+    """ "0,1" -> (0, 1), each 0 or more, and once: two runs of one seed are one trial."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write e.g. 3,2")
 
-    return tuple(int(part) for part in parts)
+    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def user_path(text: str) -> Path:

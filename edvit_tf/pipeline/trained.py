@@ -92,7 +92,10 @@ class Bundle:
                 path = Path("the text")
                 return rule.spec.from_file(file.encode("utf-8", "surrogateescape"), rule.files)
             if not os.path.isfile(path):  # Path.is_file raises at too long a name
-                raise InputError("there is no such file")
+                advice = ""
+                if rule.spec.is_text and isinstance(file, str):
+                    advice = ". Put a space into a text, or name a file that is there"
+                raise InputError(f"there is no such file{advice}")
             if rule.spec.is_sound:
                 return decoded_windows(path, rule.spec)
             return rule.spec.from_file(path, rule.files)

@@ -39,7 +39,7 @@ class Asked:
         return frozenset(name for name, is_given in found.items() if is_given)
 
     def to_dict(self) -> dict:
-        """What the stored stages belong to: another value of these is another run."""
+        """Plain JSON."""
         return {
             "mode": self.mode,
             "data": None if self.data is None else str(self.data),

@@ -1,6 +1,6 @@
 """Figures that follow from configurations alone: exact, in no time, on any machine.
 
-Each function returns an item's result: `figures` by key, and of what they are (`items.Item`).
+Each function returns an item's result: `figures` by key, and of what they are (items.py).
 """
 
 import os

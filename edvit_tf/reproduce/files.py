@@ -34,8 +34,9 @@ def latency(asked: Asked) -> dict:
 
     counts, runs, turns = SIZES[asked.mode]
     rows = speedups(timed(against_n(bases([MODEL]), counts), runs=runs, turns=turns))
-    runtime, whole = _first_runtime(rows[0])
-    part = rows[-1]["measured"][runtime]
+    whole, part = (row["measured"] for row in (rows[0], rows[-1]))
+    runtime = _first_runtime(whole, part)
+    whole, part = whole[runtime], part[runtime]
     figures = {
         "ratio": part["speedup"],
         "ms_base": whole["median_ms"],
@@ -59,15 +60,17 @@ def latency(asked: Asked) -> dict:
     }
 
 
-def _first_runtime(row: dict) -> tuple[str, dict]:
-    """The first runtime that the unsplit model ran in, and its figures."""
-    for runtime, figures in row["measured"].items():
-        if "median_ms" in figures:
-            return runtime, figures
-    failures = "; ".join(f"{name}: {one['failure']}" for name, one in row["measured"].items())
+def _first_runtime(whole: dict, part: dict) -> str:
+    """The first runtime that both the unsplit model and the sub-model ran in."""
+    failures = []
+    for runtime in whole:
+        failed = [one[runtime]["failure"] for one in (whole, part) if "failure" in one[runtime]]
+        if not failed:
+            return runtime
+        failures.append(f"{runtime}: {failed[0]}")
     raise ExportError(
-        f"the file of {MODEL} did not run ({failures}). Install another TFLite runtime, or leave "
-        "figures 3 to 5 out."
+        f"the files of {MODEL} did not both run ({'; '.join(failures)}). Install another TFLite "
+        "runtime, or leave figures 3 to 5 out."
     )
 
 

@@ -47,8 +47,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why two figures cannot be compared, until all of `lifted_by` are given, and the base has about
-    `base_millions` of weights (None: any).
+    """Why two figures cannot be compared, until all of `lifted_by` are given, and the base has
+    about `base_millions` of weights (None: any).
     """
 
     text: str

@@ -63,6 +63,7 @@ def test_texts_and_their_files_are_answered_alike(trained, tmp_path):
         ("gone.txt", "gone.txt: there is no such file"),
         (tmp_path / "gone", "gone: there is no such file"),
         ("a\0b", "the text: a zero byte"),
+        ("and/or", "and/or: there is no such file. Put a space into a text, or name a file that"),
         ("\u16a0", "the text: a text of 1 characters of which the vocabulary knows no piece"),
         ("w " * (1 << 20), "the text: .*expected at most 1048576"),
     ):

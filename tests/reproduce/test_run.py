@@ -4,11 +4,12 @@ copy a finished bundle.
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from edvit_tf.reproduce.compare import NOT_COMPARABLE, NOT_RUN, STATES
+from edvit_tf.reproduce.compare import MISSING, NOT_COMPARABLE, NOT_RUN, STATES
 from edvit_tf.reproduce.paper import read_paper
 from edvit_tf.reproduce.run import FIGURES, PAGE
 from tests.support.commands import run_command
@@ -138,7 +139,7 @@ def test_a_dry_run_says_what_would_be_run_in_order_and_writes_nothing(tmp_path):
         (["--section", "Z"], 3, "nothing to run for section Z"),
         (["--table", "4", "--data", "{tmp}/none"], 4, "none is no folder"),
         (["--table", "2", "--data", "{tmp}"], 4, "has no cifar10"),
-        (["--table", "2", "--quick", "--data", "{tmp}"], 4, "has no cifar10"),
+        (["--table", "2", "--quick", "--data", "{tmp}"], 4, "has none of caltech256, cifar10"),
         (["--table", "2"], 4, "no folder of data sets was named"),
         (["--table", "4", "--quick", "--full"], 2, "not allowed with argument"),
         (["--figure", "4", "--quick", "--latency-from", "{tmp}/none.json"], 3, "median_base_ms"),
@@ -157,6 +158,62 @@ def test_what_cannot_be_done_is_said(words, code, message, tmp_path):
     ended, _, err = run_command(["reproduce", *given])
     assert ended == code and message in err, err
     assert (tmp_path / "theirs" / "letter.txt").is_file()
+
+
+def test_a_quick_run_makes_up_what_a_folder_of_data_sets_lacks(tmp_path):
+    write_mnist(tmp_path / "mnist")
+    words = ("reproduce", "--quick", "--table", "5", "--data", tmp_path, "--dry-run")
+    code, told, err = run_command(words)
+    assert code == 0 and "SYNTHETIC stand-ins for newsgroups" in told, err
+
+
+def test_figures_of_other_things_are_not_gone_on_with(tmp_path, monkeypatch):
+    from edvit_tf.reproduce import run
+
+    data, seconds = tmp_path / "data", tmp_path / "pi.json"
+    data.mkdir()
+    seconds.write_text("{}")
+    words = ["reproduce", "--quick", "--section", "E.2", "--data", data, "--out", tmp_path / "out"]
+    words += ["--latency-from", seconds]
+    assert run_command(words)[0] == 0
+
+    def refused(*more) -> str:
+        code, _, err = run_command([*words, *more])
+        assert code == 6, err
+        return err
+
+    assert "recipes: " in refused("--recipes", tmp_path)
+    seconds.write_text("{ }")
+    assert "latency_from_sha256: " in refused()
+    seconds.write_text("{}")
+    write_mnist(data / "mnist")
+    assert "data_sets: " in refused()
+    shutil.rmtree(data / "mnist")
+    monkeypatch.setattr(run, "__version__", "0.0.1")
+    assert "version: " in refused()
+    monkeypatch.undo()
+    assert run_command(words)[0] == 0
+
+
+def test_texts_wait_for_a_pretrained_bert(tmp_path):
+    """Its recipe's rates are of one; from scratch hours would show nothing."""
+    words = ["reproduce", "--table", "5", "--out", tmp_path / "out"]
+    code, told, err = run_command([*words, "--dry-run"])
+    assert code == 0 and "left out without --text-base WEIGHTS" in told, err
+    code, _, err = run_command(words)
+    assert code == 0, err
+    rows = {row["id"]: row for row in json.loads((tmp_path / "out" / FIGURES).read_text())["rows"]}
+    for name in ("newsgroups-texts", "table-5-values"):
+        assert rows[name]["state"] == MISSING and "--text-base WEIGHTS" in rows[name]["why"]
+    code, _, err = run_command([*words, "--text-base", "weights", "--dry-run"])
+    assert code == 4 and "newsgroups are needed" in err
+
+
+def test_a_seed_that_is_named_twice_is_one_trial(tmp_path):
+    words = ["reproduce", "--section", "E.2", "--seeds", "0,0", "--out", tmp_path / "out"]
+    assert run_command(words)[0] == 0
+    rows = json.loads((tmp_path / "out" / FIGURES).read_text())["rows"]
+    assert next(row for row in rows if row["id"] == "trials")["ours"] == 1
 
 
 def test_another_runs_folder_is_emptied_when_told_to(tmp_path):
