@@ -47,12 +47,14 @@ def unit(options: AggregatorOptions) -> str:
         command += ["--login-token", f"%d/{_TOKEN}"]
         secrets[_TOKEN] = options.login_token
 
+    devices = devices_word(options)
     parts = UnitParts(
         description=f"edvit_tf aggregator (of {absolute(options.bundle)})",
         command=command,
         permanent=permanent(EXIT_CODES),
         memory_bytes=_BASE_BYTES + fusion_bytes + held + sent,
         memory_why=f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more",
+        reads=[Path(devices)] if devices.endswith(".toml") else [],
         secrets=secrets,
     )
     return systemd_unit(options, parts)

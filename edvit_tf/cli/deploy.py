@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -110,12 +109,9 @@ def _deploy(args) -> int:
     certs = args.certs or args.devices.absolute().parent / "fleet"
     if not args.dry_run:
         return _deployed(args, certs)
-    # no key is made by a dry run: those it needs are thrown away
+    # no key is made or copied by a dry run: those it needs are thrown away
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / certs.name
-        if certs.is_dir():
-            shutil.copytree(certs, copy)
-        return _deployed(args, copy)
+        return _deployed(args, Path(folder) / certs.name)
 
 
 def _deployed(args, certs: Path) -> int:
@@ -138,8 +134,8 @@ def _deployed(args, certs: Path) -> int:
     made = make_certificates(certs, wanted_by(fleet))
     if not args.dry_run:
         for line in made:
-            print(line, file=sys.stderr)
-    wheel = build_wheel() if args.wheel is None else read_wheel(args.wheel)
+            _say(line)
+    wheel = build_wheel(_say) if args.wheel is None else read_wheel(args.wheel)
     settings = Settings(
         bundle=bundle,
         devices=args.devices,
@@ -161,6 +157,10 @@ def _deployed(args, certs: Path) -> int:
             print(line)
         return 0
     return _run(args, certs, targets)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _containers(args, fleet, certs: Path) -> str:

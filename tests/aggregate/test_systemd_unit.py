@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from edvit_tf.aggregate import systemd_unit
+from edvit_tf.aggregate.server import AggregatorOptions
 from tests.support.commands import run_command
 
 SERVE = ("--listen", "0.0.0.0:8000", "--identity", "/etc/edvit hub", "--print-unit")
@@ -47,6 +49,17 @@ def test_the_unit_is_hardened_and_starts_this_aggregator(tiny_bundle, tmp_path):
         command = ["systemd-analyze", "verify", "--man=no", file]
         checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert checked.returncode == 0 and str(file) not in checked.stderr, checked.stderr
+
+
+def test_devices_in_a_home_are_seen(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(systemd_unit, "fleet_devices", lambda text: ())
+    options = AggregatorOptions(
+        bundle=tiny_bundle,
+        listen="127.0.0.1:8000",
+        identity=None,
+        devices="/home/me/devices.toml",
+    )
+    assert "\nProtectHome=read-only\n" in systemd_unit.unit(options)
 
 
 @pytest.mark.parametrize(

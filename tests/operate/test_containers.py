@@ -23,8 +23,8 @@ def printed(tiny_bundle, tmp_path):
     rows = {"Pi 0": {"host": "a", "submodels": [0]}, "pi-1": {"host": "b", "submodels": [0, 1]}}
     devices = devices_toml(tmp_path, rows)
 
-    def get(kind):
-        command = ["deploy", tiny_bundle, devices, f"--print-{kind}", "--min-submodels", "1"]
+    def get(kind, *more):
+        command = ["deploy", tiny_bundle, devices, f"--print-{kind}", "--min-submodels", "1", *more]
         code, out, err = run_command(command)
         assert code == 0, err
         assert not (tmp_path / "fleet").exists()
@@ -55,6 +55,8 @@ def test_compose_starts_workers_and_an_aggregator_that_asks_them(printed):
         )
         mounted = [volume.split(":")[1] for volume in service["volumes"]]
         assert mounted == ["/bundle", "/identity"] and service["read_only"] is True
+        # also after a reboot, which is no failure
+        assert service["restart"] == "unless-stopped"
 
 
 def test_k3s_has_a_deployment_and_a_service_for_each_server(printed):
@@ -85,8 +87,18 @@ def test_kserve_serves_the_aggregator_by_grpc(printed):
     check_pod(predictor, 8000)
 
 
+@pytest.mark.parametrize("aggregator, node", [("pi-1", "pi-1"), ("me@desk", "desk"), (None, None)])
+def test_the_hub_runs_where_its_bundle_is(printed, aggregator, node):
+    more = [] if aggregator is None else ["--aggregator", aggregator]
+    selector = None if node is None else {"kubernetes.io/hostname": node}
+    assert printed("k3s", *more)[-2]["spec"]["template"]["spec"].get("nodeSelector") == selector
+    assert printed("kserve", *more)[0]["spec"]["predictor"].get("nodeSelector") == selector
+
+
 def check_pod(pod, port):
     (container,) = pod["containers"]
+    # `latest` would be asked of a registry, which does not have it
+    assert container["imagePullPolicy"] == "IfNotPresent"
     asked = parsed(container["args"])
     assert asked.listen == f"0.0.0.0:{port}" and container["ports"][0]["containerPort"] == port
     pages = int(asked.metrics.rpartition(":")[2])

@@ -79,6 +79,7 @@ class UnitParts:
     memory_bytes: int
     memory_why: str
     keeps_cache: bool = False  # a folder of its own that it may write
+    reads: Sequence[Path] = ()  # what it opens itself, beside its bundle
     secrets: Mapping[str, Path] = field(default_factory=dict)  # read by root, found as %d/NAME
 
 
@@ -88,7 +89,8 @@ def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
     # a clone is not on Python's path; and ProtectHome=yes would hide what lies in a home
     installed = "site-packages" in package.parts
     folder = absolute(options.bundle)
-    seen = (folder, folder.resolve(), Path(sys.executable), package)
+    seen = [folder, folder.resolve(), Path(sys.executable), package]
+    seen += [path for given in parts.reads for path in (given.absolute(), given.resolve())]
     at_home = any(str(path).startswith(("/home/", "/root/")) for path in seen)
 
     environment = ["EDVIT_CACHE=%C/edvit_tf"] if parts.keeps_cache else []

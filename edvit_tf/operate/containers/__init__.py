@@ -32,22 +32,24 @@ def compose(fleet: Iterable[Machine], bundle: str, certificates: str, least: int
 
 def k3s(fleet: Iterable[Machine], least: int | None) -> str:
     """Manifests: a Deployment and a Service for each server. A worker runs on the node that its
-    device is, by the label kubernetes.io/hostname, and so does its bundle: /opt/edvit-bundle. An
-    identity is a secret: kubectl create secret generic edvit-worker-NAME --from-file=FOLDER.
+    device is, by the label kubernetes.io/hostname, and so does its bundle: /opt/edvit-bundle. The
+    hub runs on that of the aggregator's machine, where the fleet has one. An identity is a secret:
+    kubectl create secret generic edvit-worker-NAME --from-file=FOLDER.
     """
     documents: list[dict] = []
+    fleet = tuple(fleet)
     workers = _workers(fleet)
     for name, machine in workers.items():
         secret = f"edvit-{name}"
-        node = {"kubernetes.io/hostname": machine.name}
-        documents += _server(name, worker_words(machine), PORT, secret, node)
+        documents += _server(name, worker_words(machine), PORT, secret, _node(machine.name))
     words = hub_words(_addresses(workers), least)
-    documents += _server("hub", words, HUB_PORT, "edvit-aggregator-hub", {})
+    documents += _server("hub", words, HUB_PORT, "edvit-aggregator-hub", _hub_node(fleet))
     return "---\n".join(map(_yaml, documents))
 
 
 def kserve(fleet: Iterable[Machine], least: int | None) -> str:
     """An InferenceService of the aggregator; its workers are those of `k3s`."""
+    fleet = tuple(fleet)
     words = hub_words(_addresses(_workers(fleet)), least)
     pod = _pod("kserve-container", words, HUB_PORT, "edvit-aggregator-hub")
     # KServe takes the one port that it is to send requests to, by its protocol's name
@@ -60,7 +62,7 @@ def kserve(fleet: Iterable[Machine], least: int | None) -> str:
                 "name": "edvit",
                 "annotations": {"serving.kserve.io/deploymentMode": "RawDeployment"},
             },
-            "spec": {"predictor": {"minReplicas": 1, "maxReplicas": 1, **pod}},
+            "spec": {"predictor": {"minReplicas": 1, "maxReplicas": 1, **pod, **_hub_node(fleet)}},
         }
     )
 
@@ -86,6 +88,18 @@ def _serving(port: int) -> list[str]:
 def _workers(fleet: Iterable[Machine]) -> dict[str, Machine]:
     workers = [machine for machine in fleet if machine.sub_models]
     return {container_host(machine): machine for machine in workers}
+
+
+def _node(name: str) -> dict[str, Any]:
+    return {"nodeSelector": {"kubernetes.io/hostname": name}}
+
+
+def _hub_node(fleet: Iterable[Machine]) -> dict[str, Any]:
+    """The node of the aggregator's machine, which has the bundle; {} where the fleet has none."""
+    for machine in fleet:
+        if machine.aggregator:
+            return _node(machine.name if machine.sub_models else machine.hosts[0])
+    return {}
 
 
 def _label(name: str) -> str:
@@ -119,7 +133,8 @@ def _service(words: list[str], port: int, identity: str, bundle: str) -> dict[st
         },
         # whose key it is: an identity's files are its owner's alone
         "user": "${EDVIT_UID:-1000}",
-        "restart": "on-failure",
+        # on-failure would not start it again after a reboot
+        "restart": "unless-stopped",
         "read_only": True,
         "tmpfs": ["/tmp", "/cache:mode=1777"],
         "cap_drop": ["ALL"],
@@ -128,12 +143,10 @@ def _service(words: list[str], port: int, identity: str, bundle: str) -> dict[st
 
 
 def _server(
-    name: str, words: list[str], port: int, secret: str, node: dict[str, str]
+    name: str, words: list[str], port: int, secret: str, node: dict[str, Any]
 ) -> list[dict[str, Any]]:
     labels = {"app": "edvit", "server": name}
-    pod = _pod(name, words, port, secret)
-    if node:
-        pod["nodeSelector"] = node
+    pod = {**_pod(name, words, port, secret), **node}
     return [
         {
             "apiVersion": "apps/v1",
@@ -163,6 +176,8 @@ def _pod(name: str, words: list[str], port: int, secret: str) -> dict[str, Any]:
     container = {
         "name": name,
         "image": IMAGE,
+        # it is brought to each node, and in no registry
+        "imagePullPolicy": "IfNotPresent",
         "args": words,
         "ports": [{"name": "grpc", "containerPort": port}],
         "startupProbe": {"tcpSocket": {"port": port}, "periodSeconds": 2, "failureThreshold": 90},

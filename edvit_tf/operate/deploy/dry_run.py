@@ -12,6 +12,7 @@ from edvit_tf.operate.deploy.steps import AGGREGATOR, WORKER, Target
 def dry_run(targets: Sequence[Target]) -> Iterator[str]:
     """Lines of shell: a comment for each step, then its commands."""
     yield f"# on_device.py is {steps.commands.AGENT}"
+    yield "# certificates, and digests of them, are made for this list alone"
     for target in targets:
         for step, commands in _steps(target):
             if commands:

@@ -10,6 +10,7 @@ from edvit_tf.operate.deploy.steps import STEPS
 
 RUNNING, DONE, SAME, FAILED, LEFT, NONE = "...", "done", "same", "FAILED", "left", "-"
 _WIDTH = 9
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
 class Table:
@@ -54,6 +55,8 @@ class Table:
             return
         lines = self.text().splitlines()
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        self._stream.write(up + "".join(f"\x1b[2K{line}\n" for line in lines))
+        drawn = "".join(f"\x1b[2K{line}\n" for line in lines)
+        # a row that wraps would take two lines of a narrow terminal, and the next redraw miss one
+        self._stream.write(f"{_NO_WRAP}{up}{drawn}{_WRAP}")
         self._stream.flush()
         self._drawn = len(lines)

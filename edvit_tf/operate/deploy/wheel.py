@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def read_wheel(file: Path) -> Wheel:
     return Wheel(file, digest_of(files))
 
 
-def build_wheel() -> Wheel:
+def build_wheel(say: Callable[[str], None]) -> Wheel:
     """A wheel of the clone that this package is imported from, kept in the user's cache for as long
-    as the sources do not change. Raises PushFailed.
+    as the sources do not change. `say` gets a sentence where one is built. Raises PushFailed.
     """
     root = Path(__file__).resolve().parents[3]
     if not (root / "setup.py").is_file():
@@ -58,6 +59,7 @@ def build_wheel() -> Wheel:
     if there:
         return read_wheel(there[0])
 
+    say(f"Building a wheel of {root}; it is kept in {kept.parent}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="build-") as folder:
         # what setuptools leaves beside the sources would end up in later wheels
@@ -75,15 +77,21 @@ def build_wheel() -> Wheel:
 
 def _build(source: Path, out: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(out), str(source)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_BUILD_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_BUILD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PushFailed(
+            f"the wheel of edvit_tf is not built after {_BUILD_SECONDS} s; pip fetches what builds "
+            "it. Is this machine online? Or give one: --wheel FILE."
+        ) from error
     if done.returncode != 0:
         raise PushFailed(
             f"the wheel of edvit_tf cannot be built: {done.stdout.strip()[-500:]}\nMend that, or "

@@ -4,6 +4,7 @@ restarts when, and when nothing does.
 
 import io
 import json
+import re
 import shlex
 
 import pytest
@@ -231,6 +232,13 @@ def test_what_a_device_alone_has_is_said(fleet, tiny_bundle):
     machines.unreachable = {"c"}
     go()
     assert "One device alone has submodel-01" in said[0]
+
+
+def test_a_row_takes_one_line_of_a_narrow_terminal():
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    Table(["a"], stream).begin("a", "reach")
+    assert re.fullmatch(r"\x1b\[\?7l(.|\n)+\n\x1b\[\?7h", stream.getvalue())
 
 
 def targets_digest(bundle):

@@ -4,14 +4,15 @@ import argparse
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import time
 
 import pytest
 
 from edvit_tf.cli.deploy import _next
-from edvit_tf.errors import ConfigError
-from edvit_tf.operate.deploy import commands, steps
+from edvit_tf.errors import ConfigError, PushFailed
+from edvit_tf.operate.deploy import commands, steps, wheel
 from edvit_tf.operate.deploy.commands import AGENT, Ssh, copies
 from edvit_tf.operate.deploy.session import why
 from edvit_tf.operate.deploy.steps import AGGREGATOR, STEPS, WORKER
@@ -163,6 +164,26 @@ def test_root_needs_no_sudo_and_without_rsync_scp_does(tmp_path):
         "-F",
         str(tmp_path / "my config"),
     ]
+
+
+def test_a_dry_run_copies_no_key(tiny_bundle, tmp_path, monkeypatch):
+    """The authority's key lies in one place alone, whatever its folder has."""
+    devices = devices_toml(tmp_path, {"a": {"host": "a", "submodels": [0, 1]}})
+    copied = []
+    monkeypatch.setattr(shutil, "copytree", lambda *words, **more: copied.append(words))
+    (tmp_path / "fleet").mkdir()
+    given = ["--wheel", small_wheel(tmp_path), "--dry-run"]
+    code, _, err = run_command(["deploy", tiny_bundle, devices, *given])
+    assert (code, copied, list((tmp_path / "fleet").iterdir())) == (0, [], []), err
+
+
+def test_a_wheel_that_takes_too_long_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(wheel, "_BUILD_SECONDS", 0.01)
+    said = []
+    with pytest.raises(PushFailed, match=r"not built after 0\.01 s.*--wheel FILE"):
+        wheel.build_wheel(said.append)
+    assert "Building a wheel" in said[0] and not list(tmp_path.rglob("*.whl"))
 
 
 def test_a_dry_run_prints_every_step_and_makes_no_key(tiny_bundle, tmp_path):
