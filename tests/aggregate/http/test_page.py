@@ -194,6 +194,44 @@ def test_a_preview_that_is_no_base64_leaves_the_page_whole(fleet, chromium):
         assert drawn == 1 and complaints == []
 
 
+# A microphone of two samples at a time, and a resampler that takes longer than they do.
+MICROPHONE = """async () => {
+    const track = {addEventListener() {}};
+    const stream = {getAudioTracks: () => [track], getTracks: () => []};
+    const devices = {getUserMedia: async () => stream};
+    Object.defineProperty(navigator, "mediaDevices", {value: devices});
+    let port;
+    window.AudioContext = class {
+        sampleRate = 8;
+        audioWorklet = {addModule: async () => {}};
+        createMediaStreamSource() { return {connect() {}}; }
+    };
+    window.AudioWorkletNode = class { port = port = {}; };
+    window.OfflineAudioContext = class {
+        createBuffer() { return {copyToChannel: (samples) => { this.samples = samples.slice(); }}; }
+        createBufferSource() { return {connect() {}, start() {}}; }
+        async startRendering() {
+            await new Promise((done) => setTimeout(done, 50));
+            return {getChannelData: () => this.samples};
+        }
+    };
+    const {listenTo} = await import("/live/sound.js");
+    const windows = [];
+    const heard = (_, samples) => windows.push([...samples]);
+    await listenTo({window_samples: 4, sample_rate_hz: 8}, heard, () => {});
+    for (let i = 0; i < 12; i += 2) port.onmessage({data: new Float32Array([i, i + 1])});
+    await new Promise((done) => setTimeout(done, 500));
+    return windows;
+}"""
+
+
+def test_what_is_heard_while_a_window_is_resampled_is_neither_lost_nor_repeated(fleet, chromium):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints):
+        assert page.evaluate(MICROPHONE) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        assert complaints == []
+
+
 def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
     """Whatever an aggregator tells: here one that tells hostile texts."""
     _, one, _ = fleet

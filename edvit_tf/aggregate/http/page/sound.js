@@ -49,8 +49,10 @@ export async function listenTo(about, heard, ended) {
     more.set(data, held.length);
     held = more;
     if (held.length < size) return;
-    const window = await resampled(held.subarray(0, size), context.sampleRate, about);
+    // before anything is waited for: more is heard meanwhile
+    const part = held.slice(0, size);
     held = held.slice(size);
+    const window = await resampled(part, context.sampleRate, about);
     heard(wav(window, about.sample_rate_hz), window);
   };
   stream.getAudioTracks()[0].addEventListener("ended", ended);
