@@ -8,7 +8,9 @@ compare its models, or two bundles of one split, recording by recording.
 """
 
 import hashlib
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,11 @@ from edvit_tf.training.recordings import per_recording
 
 FILE = "predictions.npz"
 FUSED = "fused"
+# What numpy and zipfile raise on files that are none.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 class Predictions:
@@ -72,7 +79,7 @@ def stored_probabilities(folder: Path, name: str) -> tuple[np.ndarray, np.ndarra
     try:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
             found = stored[f"{name}_probabilities"], stored["labels"], stored["recordings"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise BundleError(
             f"{file} has no answers of {name} that can be read ({error}). Copy the bundle again; "
             "of a version up to 0.3.0 run the recipe again."
@@ -99,7 +106,7 @@ def stored_top1(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
                 if key.endswith(ending)
             }
             labels = stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise BundleError(f"{file} cannot be read ({error}). Copy the bundle again.") from error
 
     if any(one.shape != labels.shape for one in named.values()):

@@ -6,7 +6,6 @@ their places in the split, and `figures`: JSON of what was measured.
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,12 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from edvit_tf.device.errors import BundleError
+from edvit_tf.device.model.array_file import read_npz
 from edvit_tf.report.figures import note, panels, short, table
 
 FILE = "tsne.npz"
 SIDE = 320  # of a panel
 EDGE = 8
 _NAMED = 20  # classes that a legend names
+# What other content raises than `embedding` expects; of a file that is no .npz it is a ValueError.
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 def read_embedding(folder: Path) -> dict | None:
@@ -30,21 +32,30 @@ def read_embedding(folder: Path) -> dict | None:
     if not file.is_file():
         return None
     try:
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            found = json.loads(str(stored["figures"]))
-            found["point_labels"] = stored["labels"]
-            for panel in found["panels"]:
-                panel["points"] = stored[panel["key"]]
-                if panel["points"].shape != (len(found["point_labels"]), 2):
-                    raise ValueError(f"{panel['key']} has not two coordinates for each label")
-            # all that the section shows is read here, and not when half of the page is made
-            embedding(found)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        stored = read_npz(file)
+        found = json.loads(str(stored["figures"]))
+        found["point_labels"] = _checked_labels(stored["labels"], len(found["labels"]))
+        for panel in found["panels"]:
+            panel["points"] = stored[panel["key"]]
+            if panel["points"].shape != (len(found["point_labels"]), 2):
+                raise ValueError(f"{panel['key']} has not two coordinates for each label")
+        # all that the section shows is read here, and not when half of the page is made
+        embedding(found)
+    except _DAMAGED as error:
         raise BundleError(
             f"{file} cannot be read ({error}). Delete it, or make it anew: edvit study tsne "
             "BUNDLE --store."
         ) from error
     return found
+
+
+def _checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """ValueError for labels that name no class."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError("its labels are no list of whole numbers")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"a label is none of its {classes} classes")
+    return labels
 
 
 def embedding(found: dict) -> str:

@@ -1,5 +1,6 @@
 """What studies show: a table for a terminal, and a page of its own in the reports' style."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from html import escape
@@ -51,6 +52,9 @@ def check_new(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} is a folder; give the name of a file in it.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Pass --overwrite to replace it, or another name.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OutputError(f"{path}: {above} is no folder that can be written to. Name another.")
 
 
 def write(path: Path, text: str) -> None:

@@ -317,15 +317,18 @@ def own_against_rest(features: Features, labels: np.ndarray) -> tuple[float | No
 
 
 def store(found: dict, path: Path) -> None:
-    """Coordinates, labels and figures as tsne.npz, or under another name."""
+    """Coordinates, labels and figures as tsne.npz or by another name, and the folders above it."""
     arrays = {one["key"]: one["points"].astype(np.float32) for one in found["panels"]}
-    np.savez_compressed(
-        path,
-        labels=found["point_labels"],
-        recordings=found["recordings"],
-        figures=np.array(json.dumps(figures(found))),
-        **arrays,
-    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # numpy adds a suffix to a name, and would write over a file that nobody looked for
+    with open(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            labels=found["point_labels"],
+            recordings=found["recordings"],
+            figures=np.array(json.dumps(figures(found))),
+            **arrays,
+        )
 
 
 def figures(found: dict) -> dict:

@@ -2,11 +2,14 @@
 out by hand and by scipy; the three states; predictions.npz.
 """
 
+import zipfile
+
 import numpy as np
 import pytest
 
+from edvit_tf.device.errors import BundleError
 from edvit_tf.evaluation.paired import mcnemar, paired, paired_interval
-from edvit_tf.evaluation.predictions import Predictions
+from edvit_tf.evaluation.predictions import Predictions, stored_probabilities, stored_top1
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE, Comparison
 
 
@@ -88,3 +91,23 @@ def test_answers_are_stored_by_recording(tmp_path):
     predictions.store(tmp_path, None)  # a split whose ids follow a rule
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as stored:
         assert "ids" not in stored.files and stored["recordings"].tolist() == [4, 7, 9]
+
+
+def test_a_damaged_file_of_answers_is_one_error(tmp_path):
+    header = b"\x93NUMPY\x01\x00\x10\x00" + b"{'descr': (((((("
+    with zipfile.ZipFile(tmp_path / "predictions.npz", "w") as archive:
+        for name in ("labels", "fused_top1", "fused_probabilities"):
+            archive.writestr(f"{name}.npy", header)
+    with pytest.raises(BundleError, match="predictions.npz cannot be read"):
+        stored_top1(tmp_path)
+    with pytest.raises(BundleError, match="predictions.npz has no answers of fused"):
+        stored_probabilities(tmp_path, "fused")
+
+    # compressed bytes that are none
+    np.savez_compressed(tmp_path / "predictions.npz", labels=np.arange(1000))
+    whole = bytearray((tmp_path / "predictions.npz").read_bytes())
+    start = whole.index(b"labels.npy") + len("labels.npy") + 20
+    whole[start : start + 40] = b"\xff" * 40
+    (tmp_path / "predictions.npz").write_bytes(whole)
+    with pytest.raises(BundleError, match="predictions.npz cannot be read"):
+        stored_top1(tmp_path)

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 from edvit_tf.cli.main import main
 from edvit_tf.device.errors import BundleError
+from edvit_tf.errors import OutputError
 from edvit_tf.report.embedding import embedding, points, read_embedding
+from edvit_tf.study.page import check_new
 from edvit_tf.study.tsne import (
     Features,
     drawn,
@@ -17,6 +20,7 @@ from edvit_tf.study.tsne import (
     panel,
     silhouette,
     standardised,
+    store,
 )
 
 
@@ -133,6 +137,71 @@ def test_a_damaged_store_is_one_error(stored, tmp_path, capsys):
     np.savez(folder / "tsne.npz", labels=np.zeros(3, int), figures=np.array(json.dumps({})))
     assert main(["report", str(folder)]) != 0
     assert "tsne.npz cannot be read" in capsys.readouterr().err
+
+
+def found_of_one_panel() -> dict:
+    """What a study of 400 samples may find."""
+    one = {"key": "fused", "title": "fused", "width": 4, "knn": 0.9, "silhouette": 0.1, "auc": 0.9}
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    return {
+        "labels": ["a", "b"],
+        "notes": ["how"],
+        "panels": [one | {"auc_of": "all", "points": points}],
+        "point_labels": np.arange(400) % 2,
+        "recordings": np.arange(400),
+    }
+
+
+def test_a_store_of_other_content_is_the_same_error(tmp_path):
+    folder = tmp_path
+    store(found_of_one_panel(), folder / "tsne.npz")
+    assert read_embedding(folder)["labels"] == ["a", "b"]
+    with np.load(folder / "tsne.npz") as npz:
+        arrays = dict(npz)
+
+    def refused(said: str, **more) -> None:
+        np.savez_compressed(folder / "tsne.npz", **(arrays | more))
+        with pytest.raises(BundleError, match=f"tsne.npz cannot be read.*{said}.*Delete it"):
+            read_embedding(folder)
+
+    labels = arrays["labels"]
+    refused("a label is none of its 2 classes", labels=labels + 1)
+    refused("a label is none of its 2 classes", labels=labels - 1)
+    refused("no list of whole numbers", labels=labels / 2)
+    figures = json.loads(str(arrays["figures"]))
+    for wrong in ({"labels": [1, 2]}, {"panels": [1]}, {"panels": 1}, {"notes": [1]}):
+        refused("", figures=np.array(json.dumps(figures | wrong)))
+
+    # the compressed bytes of the first array, and the header of one that is not compressed
+    np.savez_compressed(folder / "tsne.npz", **arrays)
+    whole = bytearray((folder / "tsne.npz").read_bytes())
+    start = whole.index(b"labels.npy") + len("labels.npy") + 20
+    whole[start : start + 40] = b"\xff" * 40
+    (folder / "tsne.npz").write_bytes(whole)
+    with pytest.raises(BundleError, match="tsne.npz cannot be read"):
+        read_embedding(folder)
+    with zipfile.ZipFile(folder / "tsne.npz", "w") as archive:
+        archive.writestr("labels.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"{'descr': ((((((")
+    with pytest.raises(BundleError, match="tsne.npz cannot be read"):
+        read_embedding(folder)
+
+
+def test_coordinates_go_to_the_very_name(tmp_path):
+    found = found_of_one_panel()
+    (tmp_path / "coords.npz").write_text("another's")
+    store(found, tmp_path / "coords")
+    store(found, tmp_path / "new" / "folder" / "coords")
+    assert (tmp_path / "coords.npz").read_text() == "another's"
+    for path in (tmp_path / "coords", tmp_path / "new" / "folder" / "coords"):
+        with np.load(path) as npz:
+            assert set(npz) >= {"labels", "recordings", "figures", "fused"}
+
+
+def test_a_place_that_takes_no_file_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is no folder that can be written to"):
+        check_new(tmp_path / "file" / "coords.npz", overwrite=True)
+    check_new(tmp_path / "new" / "coords.npz", overwrite=False)
 
 
 def test_bad_input_is_one_error_each(smoke_bundle, tmp_path, capsys):
