@@ -78,7 +78,7 @@ def test_a_file_that_does_not_load_is_refused_at_export(smoke_bundle, monkeypatc
         ExportError,
         match="does not run in tflite-runtime: .*cannot load. Take another version",
     ):
-        writer._check_flavours(smoke_bundle, entry, {}, {})
+        writer._check_flavours(smoke_bundle, entry, {}, {}, {})
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_copies_beside_a_fleet_have_their_row_everywhere(tmp_path):
     text = page_of(tmp_path, manifest, results)
     assert "2 copies of that one, a view each" in text and "copies, views, test" in text
     rows = [sweep_row(tmp_path)]
-    assert rows[0]["models"]["copies"]["accuracy"] == 0.65 and "65.0 %" in sweep_text(rows)
+    assert rows[0]["models"]["copies"]["accuracy"] == 0.65 and "65.0 %" in sweep_text(rows, 400)
 
     # of another version, or without the single model: no row
     for change in ({"copies": None}, {"copies": {"views": [], "test": []}}, {"single": None}):
@@ -360,7 +360,7 @@ def every_reader(folder: Path, manifest: dict, results: dict) -> str:
     found = advice(manifest_from_dict(manifest), read, folder)
     json.dumps(finite_json(advice_json(found)), allow_nan=False)
     row = sweep_row(folder)
-    swept = sweep_text([row]) + sweep_page("x", [row], "x")
+    swept = sweep_text([row], 400) + sweep_page("x", [row], "x")
     return "\n".join(
         [page, swept, advice_text(found, read), results_table(read), stages_table(read)]
     )

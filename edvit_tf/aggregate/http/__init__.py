@@ -10,3 +10,6 @@ loop of its own, so that no page delays an answer) and `port.py` (all of it, ope
 uvicorn and starlette carry it, an extra of the aggregator; without them the port has /metrics and
 /healthz alone, by the small server of a worker.
 """
+
+# before any module here imports grpc: it sets how gRPC resolves names
+import edvit_tf.device.rpc  # noqa: F401

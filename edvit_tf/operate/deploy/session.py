@@ -16,7 +16,7 @@ _TOO_LONG = 124  # of `timeout`, which ends a command there
 _WORDS = 600  # of what a command said, that are told
 
 
-class StepFailed(Exception):
+class StepFailed(PushFailed):
     """A step of a machine failed; the message says why, and the next thing to do."""
 
 
