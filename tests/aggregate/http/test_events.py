@@ -22,8 +22,9 @@ from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
 from edvit_tf.device.rpc.jsonlog import flush
-from tests.support.aggregator_process import aggregator, infer, wait_ready
-from tests.support.fleet_process import get, health, places
+from tests.support.aggregator_process import aggregator, infer
+from tests.support.fleet_process import get
+from tests.support.watched_fleet import watched_fleet
 from tests.support.worker_process import wait_for
 
 X = np.zeros((1, 16, 16, 1), np.uint8)
@@ -176,22 +177,8 @@ def test_a_stream_that_fails_says_so_in_the_log(capsys):
 def fleet(tiny_bundle, tmp_path_factory):
     """(places, aggregator, channel): each sub-model at a place of its own, one may be missing."""
     folder = tmp_path_factory.mktemp("events")
-    with (
-        places(tiny_bundle, folder, [[0], [1]]) as made,
-        aggregator(
-            tiny_bundle,
-            folder,
-            [place.address for place in made],
-            "--metrics",
-            "127.0.0.1:0",
-            "--min-submodels",
-            "1",
-        ) as one,
-        one.channel() as channel,
-    ):
-        wait_ready(channel)
-        wait_for(lambda: [d["state"] for d in health(one)["devices"]] == ["ready"] * 2)
-        yield made, one, channel
+    with watched_fleet(tiny_bundle, folder, [[0], [1]]) as fleet:
+        yield fleet
 
 
 class Page:

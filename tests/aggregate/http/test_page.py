@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.support import browser
-from tests.support.aggregator_process import aggregator, infer, wait_ready
-from tests.support.fleet_process import health, places
-from tests.support.worker_process import wait_for
+from tests.support.aggregator_process import aggregator, infer
+from tests.support.watched_fleet import watched_fleet
 
 WHY = browser.missing()
 pytestmark = [
@@ -32,21 +31,8 @@ HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>\u202e'
 def fleet(five_bundle, tmp_path_factory):
     """(places, aggregator): five devices, one sub-model each."""
     folder = tmp_path_factory.mktemp("page")
-    with (
-        places(five_bundle, folder, [[j] for j in range(5)]) as made,
-        aggregator(
-            five_bundle,
-            folder,
-            [place.address for place in made],
-            "--metrics",
-            "127.0.0.1:0",
-            "--min-submodels",
-            "1",
-        ) as one,
-        one.channel() as channel,
-    ):
-        wait_ready(channel)
-        wait_for(lambda: [d["state"] for d in health(one)["devices"]] == ["ready"] * 5)
+    hosted = [[j] for j in range(5)]
+    with watched_fleet(five_bundle, folder, hosted) as (made, one, channel):
         # the first encoded file loads the decoders, on a busy machine for longer than a deadline
         for j, place in enumerate(made):
             with place.worker.channel() as device, contextlib.suppress(grpc.RpcError):
