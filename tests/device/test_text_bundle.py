@@ -16,7 +16,7 @@ from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.text import MAX_TEXT_BYTES
 from edvit_tf.device.rpc import tensors
 from tests.support import tiny_bert
-from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
+from tests.support.aggregator_process import aggregator, all_ready, fused, infer, wait_ready
 from tests.support.commands import rewrite_manifest, run_command, run_device
 from tests.support.worker_process import ask, wait_for, worker
 
@@ -134,7 +134,7 @@ def test_texts_are_answered_without_a_device_that_is_down(bundle, tmp_path):
         least = ("--min-submodels", "1")
         hub = stack.enter_context(aggregator(bundle, tmp_path, addresses, *least))
         channel = stack.enter_context(hub.channel())
-        wait_ready(channel)
+        wait_for(lambda: all_ready(hub, 2))  # one is enough for an answer, and these are of both
 
         outputs, said, _ = infer(channel, TEXT.encode(), name="text")
         assert said["degraded"] is False
