@@ -224,8 +224,8 @@ def metrics() -> str:
     """The metrics of workers and aggregators, each with its help."""
     places = {
         "both": ("device/rpc/base_service.py", "device/rpc/metrics.py"),
-        "worker": ("device/worker/service.py",),
-        "aggregator": ("aggregate/service.py",),
+        "worker": ("device/worker/service.py", "device/worker/power_watch.py"),
+        "aggregator": ("aggregate/service.py", "aggregate/conditions.py"),
     }
     lines = ["| metric | of | what it says |", "|---|---|---|"]
     for owner, files in places.items():

@@ -29,6 +29,7 @@ from edvit_tf.aggregate.probe import Probe, Seen
 from edvit_tf.aggregate.reply import Expected, Reply, checked_reply
 from edvit_tf.aggregate.request_parts import size_bytes
 from edvit_tf.device.rpc import messages, tls
+from edvit_tf.device.rpc.condition import Condition
 from edvit_tf.device.rpc.jsonlog import log
 
 PROBE_SECONDS = 1.0
@@ -102,6 +103,11 @@ class Link:
     def state(self) -> str:
         """One of STATES."""
         return self.seen.state
+
+    @property
+    def condition(self) -> Condition:
+        """How the device is; nothing is known of one that is away."""
+        return self.probe.condition if self.seen.state == "ready" else Condition()
 
     def hosts(self, name: str) -> bool:
         """Whether this device can be asked for a sub-model now."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 
-from edvit_tf.aggregate import breaker
+from edvit_tf.aggregate import breaker, conditions
 from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fusion import Fusion, measured_losses
 from edvit_tf.aggregate.http.options import HttpOptions
@@ -360,6 +360,7 @@ class AggregatorService(BaseService):
                 "Second copies sent to replicas of slow devices.",
                 [({}, self.fanout.budget.sent)],
             ),
+            *conditions.gauges(self.fanout.links),
         ]
 
     def _available(self, name: str) -> bool:
@@ -381,4 +382,5 @@ def _link_health(link: Link) -> dict:
         "hosts": sorted(link.seen.models),
         "silent_seconds": round(link.silent_seconds(), 3),
         "in_flight_bytes": link.in_flight_bytes,
+        **conditions.health(link.condition),
     }

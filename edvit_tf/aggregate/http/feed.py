@@ -13,6 +13,7 @@ from edvit_tf.aggregate.http.history import History
 from edvit_tf.aggregate.seen import Answer, Seen
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
+from edvit_tf.device.rpc.condition import HOT_C
 from edvit_tf.device.rpc.jsonlog import log_seldom
 
 TICK_SECONDS = 0.25
@@ -168,6 +169,7 @@ def alerts(fleet: Mapping[str, Any], lately: Mapping[str, int]) -> list[str]:
         elif device["breaker"] != "closed":
             reason = device["breaker_reason"]
             found.append(f"{name} is left alone: its breaker is {device['breaker']} ({reason}).")
+        found += _warm(device)
     for name, available in fleet["submodels"].items():
         if not available:
             found.append(f"No device answers for {name}.")
@@ -178,6 +180,17 @@ def alerts(fleet: Mapping[str, Any], lately: Mapping[str, int]) -> list[str]:
         found.append(f"{share:.0f} % of the answers of the last minute lack a sub-model.")
     if lately["refused"]:
         found.append(f"{lately['refused']} requests of the last minute had no answer.")
+    return found
+
+
+def _warm(device: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a device's condition."""
+    name, degrees, held = device["device"], device.get("temperature_c"), device.get("throttled")
+    found = []
+    if degrees is not None and degrees >= HOT_C:
+        found.append(f"{name} is hot: {degrees:.0f} °C; a heat sink or a fan keeps its clock.")
+    if held:
+        found.append(f"{name} is held back by its board: {', '.join(held)}.")
     return found
 
 

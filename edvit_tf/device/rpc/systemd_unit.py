@@ -44,7 +44,7 @@ DynamicUser=yes
 ProtectHome={home}
 PrivateTmp=yes
 PrivateDevices=yes
-ProtectClock=yes
+{nodes}ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -81,6 +81,7 @@ class UnitParts:
     keeps_cache: bool = False  # a folder of its own that it may write
     reads: Sequence[Path] = ()  # what it opens itself, beside its bundle
     secrets: Mapping[str, Path] = field(default_factory=dict)  # read by root, found as %d/NAME
+    nodes: Mapping[Path, str] = field(default_factory=dict)  # of /dev that it opens, with why
 
 
 def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
@@ -109,6 +110,7 @@ def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
         memory_mib=parts.memory_bytes >> 20,
         cache="CacheDirectory=edvit_tf\n" if parts.keeps_cache else "",
         home="read-only" if at_home else "yes",
+        nodes="".join(_node(path, why) for path, why in parts.nodes.items()),
     )
 
 
@@ -162,6 +164,11 @@ def absolute(bundle: Path) -> Path:
 def package_parent() -> Path:
     """The folder that Python has to look into for this package."""
     return Path(__file__).resolve().parents[3]
+
+
+def _node(path: Path, why: str) -> str:
+    """A node of /dev beside the few that PrivateDevices leaves, by the group that owns it."""
+    return f"# {why}\nBindPaths={path}\nDeviceAllow={path} rw\nSupplementaryGroups={path.group()}\n"
 
 
 def _credentials(identity: Path | None, secrets: Mapping[str, Path]) -> str:

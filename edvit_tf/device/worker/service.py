@@ -4,7 +4,7 @@ sub-models that it has loaded.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import grpc
 import numpy as np
@@ -27,6 +27,7 @@ from edvit_tf.device.rpc.request_input import (
     seconds_left,
 )
 from edvit_tf.device.worker.loaded_models import LoadedModel
+from edvit_tf.device.worker.power_watch import PowerWatch
 
 PLATFORM = "edvit_tf_tflite"
 
@@ -59,6 +60,7 @@ class WorkerService(BaseService):
         self.models = {loaded.name: loaded for loaded in models}
         self.runtime = models[0].model.runtime  # the same for all
         self.instance = os.urandom(8).hex()
+        self.power = PowerWatch()
         # What each answer says of its view: made here, once, and left out where there is none.
         self._views = {
             loaded.name: {} if loaded.view == AS_IT_IS else {messages.VIEW: str(loaded.view)}
@@ -84,6 +86,9 @@ class WorkerService(BaseService):
             "stuck_seconds": self.stuck_seconds,
             "resident_bytes": resident(),
         }
+
+    def background(self) -> list[Coroutine]:
+        return [self.power.run()]
 
     async def model_metadata(self, request, context):
         loaded = self.models[requested_model("name", request.name, request.version, self.names)]
@@ -113,6 +118,7 @@ class WorkerService(BaseService):
                 messages.STREAMS: "1",
                 messages.INSTANCE: self.instance,
                 messages.VIEW: str(loaded.view),
+                **self.power.properties,
             }
         )
 
@@ -187,6 +193,7 @@ class WorkerService(BaseService):
                 "Running mean of a model's service time, which the queue reckons with.",
                 service_seconds,
             ),
+            *self.power.gauges(),
         ]
 
 

@@ -2,7 +2,9 @@
 models need.
 """
 
+import shutil
 import sys
+from pathlib import Path
 
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
@@ -14,9 +16,11 @@ from edvit_tf.device.rpc.limits import held_bytes
 from edvit_tf.device.rpc.ports import listening_address
 from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.systemd_unit import UnitParts, absolute, server_words, systemd_unit
+from edvit_tf.device.worker.power import has_firmware_file
 from edvit_tf.device.worker.server import WorkerOptions, served_indices
 
 _BASE_BYTES = 96 << 20  # the process without models
+_MAILBOX = Path("/dev/vcio")  # of a Pi's firmware
 
 
 def unit(options: WorkerOptions) -> str:
@@ -48,8 +52,18 @@ def unit(options: WorkerOptions) -> str:
         memory_bytes=memory_bytes,
         memory_why=memory_why,
         keeps_cache=True,
+        nodes=_nodes(),
     )
     return systemd_unit(options, parts)
+
+
+def _nodes() -> dict[Path, str]:
+    """The firmware's mailbox, where it takes vcgencmd to hear of throttling: a file of the kernel
+    that says the same is readable as it is.
+    """
+    if not _MAILBOX.exists() or has_firmware_file() or shutil.which("vcgencmd") is None:
+        return {}
+    return {_MAILBOX: "vcgencmd asks the firmware through it whether the board is throttled"}
 
 
 def _model_bytes(bundle: Bundle, indices: list[int], flavour: str | None) -> int:

@@ -218,6 +218,33 @@ def test_what_is_heard_while_a_window_is_resampled_is_neither_lost_nor_repeated(
         assert complaints == []
 
 
+def tell(page, told: dict) -> None:
+    """The page is told this, in the place of what the aggregator says."""
+    body = f"event: everything\ndata: {json.dumps(told)}\n\n"
+    page.route(
+        "**/live/events",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+    )
+    page.reload()
+
+
+def test_a_hot_device_is_marked_and_one_that_does_not_tell_says_nothing(fleet, chromium):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints):
+        page.wait_for_selector("#devices li.good >> nth=4")
+        told = page.evaluate("fetch('/live/state').then((answer) => answer.json())")
+        known = [(80.0, []), (79.9, []), (41.0, ["under-voltage", "throttled"]), (None, None)]
+        for device, (degrees, held) in zip(told["fleet"]["devices"], known, strict=False):
+            device.update(temperature_c=degrees, throttled=held)
+        tell(page, {**told, "rows": []})
+        page.wait_for_selector("[data-condition]")
+        cards = page.locator("#devices li").all()
+        lines = [card.locator("[data-condition]").all_inner_texts() for card in cards[:4]]
+        assert lines == [["80 °C, hot"], ["80 °C"], ["41 °C · under-voltage, throttled"], []]
+        marked = [card.locator(".alert").count() for card in cards[:4]]
+        assert marked == [1, 0, 1, 0] and complaints == []
+
+
 def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
     """Whatever an aggregator tells: here one that tells hostile texts."""
     _, one, _ = fleet
@@ -231,6 +258,8 @@ def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
         "hosts": [HOSTILE],
         "in_flight_bytes": 0,
         "last_ms": 1.0,
+        "temperature_c": 91.0,
+        "throttled": [HOSTILE],
     }
     answer = {
         "number": 1,
@@ -260,13 +289,8 @@ def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
         "answers": [answer],
         "rows": [],
     }
-    body = f"event: everything\ndata: {json.dumps(told)}\n\n"
     with opened(chromium, one) as (page, complaints):
-        page.route(
-            "**/live/events",
-            lambda route: route.fulfill(body=body, content_type="text/event-stream"),
-        )
-        page.reload()
+        tell(page, told)
         page.wait_for_selector("#alerts li")
         page.wait_for_timeout(300)
         assert page.locator("script").count() == 2 and "dialog" not in complaints

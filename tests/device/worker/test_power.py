@@ -9,9 +9,15 @@ import pytest
 
 from edvit_tf.device.model.image import DECODING_BYTES
 from edvit_tf.device.rpc import limits
-from edvit_tf.device.worker.power import power, problems
+from edvit_tf.device.rpc.condition import REASONS as ALL_REASONS
+from edvit_tf.device.worker.power import power, problems, read_power
+from edvit_tf.device.worker.power_watch import PowerWatch
+from edvit_tf.device.worker.server import WorkerOptions
+from edvit_tf.device.worker.systemd_unit import unit
 from tests.support.commands import ROOT, run_device, run_python
 from tests.support.worker_process import wait_for
+
+REASONS = set(ALL_REASONS)
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def test_the_kernel_s_alarm(tmp_path, no_vcgencmd):
     assert power(tmp_path)["now"] == ["under-voltage"]
 
 
-def test_vcgencmd_is_asked_first(tmp_path, monkeypatch):
+def test_vcgencmd_is_asked_where_the_kernel_has_no_file(tmp_path, monkeypatch):
     program = tmp_path / "bin" / "vcgencmd"
     put(tmp_path, "bin/vcgencmd", "#!/bin/sh\necho throttled=0x4\n")
     program.chmod(0o755)
@@ -68,6 +74,63 @@ def test_vcgencmd_is_asked_first(tmp_path, monkeypatch):
         "since_boot": [],
         "source": "vcgencmd",
     }
+
+
+def test_no_program_is_started_where_the_kernel_has_a_file(tmp_path):
+    put(tmp_path, "devices/platform/soc/soc:firmware/get_throttled", "0\n")
+    read = read_power(tmp_path, "/does/not/exist/vcgencmd")
+    assert read.source == "firmware" and not any(read.now.values()) and set(read.now) == REASONS
+
+
+def test_what_the_kernel_s_driver_does_not_tell_is_absent(tmp_path):
+    put(tmp_path, "class/hwmon/hwmon2/name", "rpi_volt\n")
+    put(tmp_path, "class/hwmon/hwmon2/in0_lcrit_alarm", "0\n")
+    read = read_power(tmp_path)
+    assert (read.now, read.since_boot, read.source) == ({"under-voltage": False}, {}, "rpi_volt")
+
+    put(tmp_path, "class/hwmon/hwmon2/in0_lcrit_alarm", "\n")
+    assert read_power(tmp_path) == ((), {}, {}, None)
+
+
+def test_a_zone_has_its_type_and_what_is_no_temperature_is_none(tmp_path):
+    zones = {"cpu-thermal": "48312", "off": "", "broken": "-274000", "odd": "1" * 10**5}
+    for place, (kind, text) in enumerate(zones.items()):
+        put(tmp_path, f"class/thermal/thermal_zone{place}/type", f"{kind}\n")
+        put(tmp_path, f"class/thermal/thermal_zone{place}/temp", f"{text}\n")
+    assert read_power(tmp_path).zones == (("thermal_zone0", "cpu-thermal", 48.312),)
+
+
+def test_a_vcgencmd_that_says_nothing_is_not_started_for_ever(tmp_path, monkeypatch):
+    put(tmp_path, "vcgencmd", f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexit 1\n")
+    (tmp_path / "vcgencmd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("edvit_tf.device.worker.power.SYSTEM", tmp_path)
+    watch = PowerWatch()
+    for _ in range(9):
+        watch._look()
+    assert (tmp_path / "asked").read_text().count("asked") == 3 and watch.properties == {}
+
+
+def test_the_unit_gives_vcgencmd_its_node_where_it_takes_one(tiny_bundle, tmp_path, monkeypatch):
+    options = WorkerOptions(
+        bundle=tiny_bundle,
+        listen="127.0.0.1:8001",
+        identity=None,
+        sub_models=[0],
+    )
+    node = tmp_path / "vcio"
+    node.touch()
+    module = "edvit_tf.device.worker.systemd_unit"
+    monkeypatch.setattr(f"{module}._MAILBOX", node)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    lines = [f"DeviceAllow={node} rw", f"BindPaths={node}", f"SupplementaryGroups={node.group()}"]
+    assert set(lines) < set(unit(options).splitlines())
+
+    # the kernel's file says the same, and a unit may read it
+    monkeypatch.setattr(f"{module}.has_firmware_file", lambda: True)
+    text = unit(options)
+    assert "vcio" not in text and "DeviceAllow" not in text
+    assert not any(line.startswith("InaccessiblePaths=") for line in text.splitlines())
 
 
 def test_check_fails_with_the_reason_while_the_voltage_is_low(tiny_bundle, tmp_path):

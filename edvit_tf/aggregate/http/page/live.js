@@ -6,6 +6,7 @@ import {answerItem, clear, element, put} from "./elements.js";
 const MOST_ANSWERS = 30;
 const QUIET_MS = 3000;  // the aggregator tells something each second
 const POLL_MS = 5000;
+const HOT_C = 80;  // from here on a Pi lowers its clock
 const byId = (id) => document.getElementById(id);
 
 let about = null;
@@ -58,9 +59,25 @@ function deviceItem(device) {
     top,
     element("div", where.filter(Boolean).join(" · "), "small"),
     element("div", device.hosts.length ? `hosts ${device.hosts.join(", ")}` : "hosts nothing"),
+    ...conditionOf(device),
     element("div", `${last} · ${bytes(device.in_flight_bytes)} in flight · breaker ${device.breaker}`, "small"),
   );
   return item;
+}
+
+// Nothing where the device tells nothing.
+function conditionOf(device) {
+  const said = [];
+  const hot = device.temperature_c >= HOT_C;
+  const held = (device.throttled ?? []).length > 0;
+  if (typeof device.temperature_c === "number") {
+    said.push(`${device.temperature_c.toFixed(0)} °C${hot ? ", hot" : ""}`);
+  }
+  if (held) said.push(device.throttled.join(", "));
+  if (!said.length) return [];
+  const line = element("div", said.join(" · "), hot || held ? "alert" : "small");
+  line.dataset.condition = hot || held ? "bad" : "good";
+  return [line];
 }
 
 function submodelItem(each, fleet) {
