@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from edvit_tf.cli.bench_load import add_load
 from edvit_tf.cli.bench_sizes import add_nets, add_paper
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import counts, names, natural, positive, share, user_path
@@ -11,7 +12,7 @@ from edvit_tf.cli.values import counts, names, natural, positive, share, user_pa
 
 def add_bench(commands) -> None:
     """Adds `bench plan`, `bench scores`, `bench training`, `bench latency`, `bench fleet`,
-    `bench views`, `bench nets` and `bench paper` to those of `edvit`.
+    `bench load`, `bench views`, `bench nets` and `bench paper` to those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")
@@ -20,6 +21,7 @@ def add_bench(commands) -> None:
     _add_training(benches)
     _add_latency(benches)
     _add_fleet(benches)
+    add_load(benches)
     _add_views(benches)
     add_nets(benches)
     add_paper(benches)

@@ -104,7 +104,7 @@ def _predict(args) -> int:
     own = None if args.insecure else tls.identity(args.identity)
     _make_printable()
 
-    client = Client(_address(args.server), own, args.timeout_ms / 1e3)
+    client = Client(server_address(args.server), own, args.timeout_ms / 1e3)
     try:
         # Windows are cut here by its rule, so it has to be the bundle that is served.
         if bundle is not None:
@@ -169,8 +169,8 @@ def _make_printable() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _address(server: str) -> str:
-    """HOST:PORT of --server, as gRPC takes it. Raises ConfigError."""
+def server_address(server: str, option: str = "--server") -> str:
+    """HOST:PORT of an aggregator, as gRPC takes it. Raises ConfigError, which names `option`."""
     from edvit_tf.device.errors import AddressError
     from edvit_tf.device.rpc.ports import bracketed, split_address
     from edvit_tf.errors import ConfigError
@@ -184,7 +184,7 @@ def _address(server: str) -> str:
     plain = "/" not in host and (":" not in host or server.startswith("["))
     if not (host and port and plain):
         raise ConfigError(
-            f"--server is {server!r}; it must be HOST:PORT, the host without http://, an address "
+            f"{option} is {server!r}; it must be HOST:PORT, the host without http://, an address "
             "of IPv6 in brackets. Write for instance hub.local:8000, or [::1]:8000."
         )
 
