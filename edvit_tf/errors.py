@@ -24,6 +24,7 @@ class HostExit(ExitCode):
     PUSH = 23, "a bundle could not be brought to a device"
     TRAINING = 24, "a fit went astray: its loss is no number"
     HUB = 26, "the hub did not answer or refused, or what it has cannot be used"
+    SOURCE = 27, "a camera, a microphone or a folder that is watched is not there"
 
 
 EXIT_CODES: tuple[ExitCode, ...] = tuple(sorted((*DeviceExit, *HostExit)))
@@ -113,6 +114,12 @@ class HubError(EdvitError):
     """The Hugging Face hub did not answer, refused, or has something that cannot be used."""
 
     exit_code = HostExit.HUB
+
+
+class SourceError(EdvitError):
+    """A camera, a microphone or a folder is not there, or nothing more can come from it."""
+
+    exit_code = HostExit.SOURCE
 
 
 class ServerEnded(EdvitError):

@@ -18,6 +18,10 @@ from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError, RequestFailed
 
 
+class BundleChanged(RequestFailed):
+    """An aggregator serves another bundle than at the start of a connection."""
+
+
 class Client:
     """A connection to an aggregator."""
 
@@ -40,21 +44,22 @@ class Client:
             raise _explained(error, server, own, timeout_seconds) from error
 
         self.input = metadata.inputs[0]  # name, datatype, shape (1, H, W, C)
-        self.bundle_digest = metadata.properties.get("bundle_digest", "")
+        self.properties = dict(metadata.properties)
+        self.bundle_digest = self.properties.get("bundle_digest", "")
 
     def ask(self, value: np.ndarray | bytes) -> dict:
         """{"label", "probability", "probabilities": array (classes,), "parameters"} for one input
         or encoded file.
 
-        Raises RequestFailed with the aggregator's words, and when it has another bundle than at the
-        start.
+        Raises RequestFailed with the aggregator's words, BundleChanged when it has another bundle
+        than at the start.
         """
         response = self._call("ModelInfer", tensors.infer_request(MODEL, {self.input.name: value}))
         found: dict[str, Any] = tensors.arrays(response)
         said = tensors.parameters(response)
         digest = str(said["bundle_digest"])
         if digest != self.bundle_digest:
-            raise RequestFailed(
+            raise BundleChanged(
                 f"{self._server} serves the bundle {digest[:12]} now, and "
                 f"{self.bundle_digest[:12]} when this began. Begin again."
             )

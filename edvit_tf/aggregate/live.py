@@ -11,7 +11,7 @@ from edvit_tf.aggregate.client import Client
 from edvit_tf.errors import RequestFailed
 
 # The fleet is busy, or parts of it are away; other refusals would meet every input.
-_PASSING = (
+PASSING = (
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "RESOURCE_EXHAUSTED",
@@ -40,7 +40,7 @@ class LiveStream:
             try:
                 answer = self._client.ask(value)
             except RequestFailed as error:
-                if error.status not in _PASSING:
+                if error.status not in PASSING:
                     raise
                 # once, and not for each input: a restart takes many
                 if self._missed == 0:

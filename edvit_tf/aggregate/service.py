@@ -3,6 +3,7 @@ that names it.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
@@ -160,6 +161,8 @@ class AggregatorService(BaseService):
         response.properties.update(
             bundle_digest=self.bundle.digest, submodels=str(len(self.bundle.sub_models))
         )
+        response.properties[messages.INPUT_SPEC] = json.dumps(self.model_input.spec.to_dict())
+        response.properties[messages.LABELS] = json.dumps(self.bundle.labels)
 
         return response
 

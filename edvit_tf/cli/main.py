@@ -21,6 +21,7 @@ from edvit_tf.cli.reproduce import add_reproduce
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
+from edvit_tf.cli.watch import add_watch
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
 from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add_certs(commands)
     add_up(commands)
     add_fleet(commands)
+    add_watch(commands)
     add_deploy(commands)
     add_bundles(commands)
     add_hub(commands)

@@ -97,7 +97,7 @@ def _predict(args) -> int:
 
     _check_predict(args)
     if args.server is None:
-        _take_running(args)
+        take_running(args)
 
     bundle = None if args.bundle is None else open_bundle(args.bundle)
     sound = _sound(bundle, args.hop) if args.stream == "pcm" else None
@@ -133,7 +133,7 @@ def _given(arguments: list[str], client) -> list[GivenFile]:
         raise ConfigError(f"{error}.") from error
 
 
-def _take_running(args) -> None:
+def take_running(args) -> None:
     """Sets --server, --insecure and --bundle to those of the `edvit up` that runs here.
 
     Raises RequestFailed if there is none, ConfigError if there are several.

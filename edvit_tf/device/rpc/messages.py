@@ -40,6 +40,10 @@ INSTANCE = "instance"
 # (`model/view.py`). Answers leave out "as it is"; a worker that does not say it has no view, or is
 # older than views.
 VIEW = "view"
+# Properties of a fleet's metadata, as JSON: its input (`InputSpec.to_dict`), and its classes in the
+# order of the probabilities. A client of an endless stream has no bundle to read them from.
+INPUT_SPEC = "input_spec"
+LABELS = "labels"
 # HealthCheckResponse.status, an enum: an int32 on the wire.
 SERVING = 1
 NOT_SERVING = 2

@@ -1,0 +1,39 @@
+"""What a source gives: one frame, window or file, and what is called a source."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+Value = np.ndarray | bytes  # an input (1, H, W, C), or an encoded file
+
+
+@dataclass(frozen=True)
+class Item:
+    """One frame, window or file.
+
+    `values()` makes what the hub is asked for, once it is this one's turn: most frames of a fast
+    camera are never asked for. Several values are windows of one recording: the mean counts.
+    """
+
+    name: str  # "frame 12", "3.500 s", "door.jpg"
+    values: Callable[[], list[Value]]
+    fields: dict[str, Any] = field(default_factory=dict)  # of its answer, for programs
+
+
+class Source(Protocol):
+    """Gives items until it ends, or is told to stop."""
+
+    unit: str  # of what it gives, "frames"
+    # Nothing is lost at the source: it waits for the fleet, and asks again where that was away.
+    keeps: bool
+
+    def run(
+        self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
+    ) -> None:
+        """Calls `give` for each item until that is False; `say` takes a line for people.
+
+        Raises EdvitError where there is no such source, or nothing more can come from it.
+        """

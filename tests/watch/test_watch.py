@@ -1,0 +1,271 @@
+"""`edvit watch` against a real hub: what is asked, what is told, and how it ends."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.aggregator_process import aggregator, all_ready, wait_ready
+from tests.support.commands import ROOT, run_command
+from tests.support.fleet_process import Place
+from tests.support.forked import DEVICE, Forked
+from tests.support.worker_process import wait_for, worker
+
+RNG = np.random.default_rng(5)
+
+
+def picture(path: Path, size: int = 16) -> Path:
+    """A whole picture, which appears at once, as by a rename."""
+    from PIL import Image
+
+    new = path.with_name(f".{path.name}")
+    Image.fromarray(RNG.integers(0, 256, (size, size), np.uint8)).save(new, "PNG")
+    new.replace(path)
+    return path
+
+
+class Watching:
+    """A running `edvit watch --json`."""
+
+    def __init__(self, folder: Path, *arguments: str | Path, **options) -> None:
+        self.out, self.err = folder / "watch.out", folder / "watch.err"
+        command = [sys.executable, "-m", "edvit_tf.cli", "watch", *map(str, arguments), "--json"]
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = Forked(
+                command, modules=DEVICE, cwd=ROOT, **{"stdout": out, "stderr": err, **options}
+            )
+
+    def events(self, kind: str) -> list[dict]:
+        lines = self.out.read_text().splitlines(keepends=True)
+        told = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event for event in told if event["event"] == kind]
+
+    def wait(self, kind: str, count: int) -> list[dict]:
+        """The events of a kind once there are so many."""
+
+        def enough():
+            found = self.events(kind)
+            assert len(found) >= count or self.process.poll() is None, self.err.read_text()
+            return found if len(found) >= count else None
+
+        return wait_for(enough, 60)
+
+    def end(self, number: int = signal.SIGTERM) -> dict:
+        """Its summary, once it has ended well by a signal."""
+        self.process.send_signal(number)
+        assert self.process.wait(60) == 0, self.err.read_text()
+        return self.events("summary")[0]
+
+
+@contextlib.contextmanager
+def watching(folder: Path, *arguments: str | Path, **options):
+    one = Watching(folder, *arguments, **options)
+    try:
+        one.wait("watching", 1)
+        yield one
+    finally:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_bundle, tmp_path_factory):
+    """An aggregator with its only worker."""
+    folder = tmp_path_factory.mktemp("fleet")
+    with (
+        worker(tiny_bundle, folder) as device,
+        aggregator(tiny_bundle, folder, [device.address]) as one,
+        one.channel() as channel,
+    ):
+        wait_ready(channel)
+        yield one
+
+
+def words(one: Watching) -> list[str]:
+    return [event["words"] for event in one.events("notice")]
+
+
+def test_a_folder_s_files_are_asked_once_as_they_come_and_a_broken_one_is_said(hub, tmp_path):
+    folder = tmp_path / "frames"
+    (folder / "inner").mkdir(parents=True)
+    picture(folder / "old.png")
+    with watching(tmp_path, hub.address, "--insecure", "--folder", folder, "--existing") as one:
+        assert one.wait("answer", 1)[0]["source"] == "old.png"
+        (folder / "broken.png").write_bytes(b"\x89PNG, and no more")
+        (folder / ".hidden.png").write_bytes(b"nothing")
+        one.wait("notice", 1)
+        picture(folder / "inner" / "new.png")
+        one.wait("answer", 2)
+        picture(folder / "old.png")  # written anew
+        told = one.wait("answer", 3)
+        summary = one.end()
+
+    assert [event["source"] for event in told] == ["old.png", "inner/new.png", "old.png"]
+    assert sum(told[0]["probabilities"]) == pytest.approx(1, abs=1e-3)
+    assert len(words(one)) == 1 and words(one)[0].startswith("broken.png is refused, going on")
+    counts = [summary[name] for name in ("asked", "answered", "failed", "dropped", "degraded")]
+    assert counts == [4, 3, 1, 0, 0]
+
+
+def test_it_ends_after_so_many_answers_and_without_older_files_by_default(hub, tmp_path):
+    for place in range(5):
+        picture(tmp_path / f"{place}.png")
+    arguments = ["watch", hub.address, "--insecure", "--folder", tmp_path]
+    code, out, err = run_command([*arguments, "--existing", "--count", "3", "--in-flight", "1"])
+    assert code == 0 and len(out.splitlines()) == 3
+    assert out.startswith("0.png: ") and "3 answered" in err and "files in " in err
+
+    code, out, err = run_command([*arguments, "--for", "0.8"])
+    assert (code, out) == (0, "") and "0 asked, 0 answered" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_summary(hub, tmp_path, number):
+    with watching(tmp_path, hub.address, "--insecure", "--folder", tmp_path) as one:
+        assert one.end(number)["unit"] == "files"
+
+
+def test_a_hub_that_restarts_is_waited_for_and_no_file_is_lost(tiny_bundle, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    with worker(tiny_bundle, tmp_path) as device:
+        with aggregator(tiny_bundle, tmp_path, [device.address]) as first:
+            wait_for(lambda: all_ready(first, 1))
+            one = Watching(tmp_path, first.address, "--insecure", "--folder", folder)
+            one.wait("watching", 1)
+            picture(folder / "a.png")
+            one.wait("answer", 1)
+            first.stop(signal.SIGKILL)
+        try:
+            picture(folder / "b.png")
+            one.wait("notice", 1)
+            listen = ["--listen", first.address]
+            with aggregator(tiny_bundle, tmp_path, [device.address], "--insecure", *listen):
+                told = one.wait("answer", 2)
+                one.wait("notice", 2)
+                summary = one.end()
+        finally:
+            one.process.kill()
+            one.process.wait()
+
+    assert [event["source"] for event in told] == ["a.png", "b.png"]
+    assert words(one)[0].startswith("no answer from b.png on, going on: ")
+    assert words(one)[1].startswith("answers again at b.png, after ")
+    assert len(words(one)) == 2 and (summary["answered"], summary["failed"]) == (2, 0)
+
+
+def test_a_full_disk_under_standard_output_is_said_once_and_the_stream_goes_on(hub, tmp_path):
+    for place in range(4):
+        picture(tmp_path / f"{place}.png")
+    command = [sys.executable, "-m", "edvit_tf.cli", "watch", hub.address, "--insecure"]
+    with open("/dev/full", "wb") as full:
+        process = Forked(
+            [*command, "--folder", str(tmp_path), "--existing", "--count", "4"],
+            modules=DEVICE,
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+        err = process.communicate(timeout=60)[1].decode()
+    assert err.count("going on without it") == 1
+    assert "4 answered" in err and "4 lines found no room" in err
+
+
+def test_a_reader_that_leaves_ends_it_quietly(hub, tmp_path):
+    picture(tmp_path / "a.png")
+    command = [sys.executable, "-m", "edvit_tf.cli", "watch", hub.address, "--insecure"]
+    with Forked(
+        [*command, "--folder", str(tmp_path), "--existing"],
+        modules=DEVICE,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        err = process.stderr.read().decode()
+        assert process.wait(60) == 141
+    assert "Traceback" not in err
+
+
+def test_what_cannot_be_watched_is_one_error(hub, tmp_path):
+    def code_and_words(*arguments):
+        code, _, err = run_command(["watch", *arguments])
+        return code, err
+
+    code, err = code_and_words(hub.address, "--insecure", "--folder", tmp_path / "none")
+    assert code == 27 and "is no folder" in err
+    code, err = code_and_words("127.0.0.1:1", "--insecure", "--folder", tmp_path)
+    assert code == 19 and "127.0.0.1:1" in err
+    code, err = code_and_words("http://x:1", "--insecure", "--folder", tmp_path)
+    assert code == 3 and "HUB is 'http://x:1'" in err
+    assert code_and_words("h:1", "--folder", tmp_path)[0] == 2
+    assert code_and_words("h:1", "--insecure")[0] == 2
+    assert code_and_words("--insecure", "--folder", tmp_path)[0] == 3
+
+
+def test_a_hub_with_another_bundle_is_gone_on_with(bundles, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    address = None
+    one = None
+    try:
+        for bundle, count in zip(bundles, (1, 2), strict=True):
+            with worker(bundle, tmp_path) as device:
+                listen = [] if address is None else ["--listen", address]
+                with aggregator(
+                    bundle, tmp_path, [device.address], "--insecure", *listen
+                ) as serving:
+                    wait_for(lambda serving=serving: all_ready(serving, 1))
+                    address = serving.address
+                    if one is None:
+                        one = Watching(tmp_path, address, "--insecure", "--folder", folder)
+                        one.wait("watching", 1)
+                    picture(folder / f"{count}.png")
+                    told = one.wait("answer", count)
+        one.end()
+    finally:
+        one.process.kill()
+        one.process.wait()
+    assert told[0]["label"] in {"ant", "bee", "cat", "dog"}
+    assert told[1]["label"] in {"eel", "fox", "gnu", "hen"}
+    assert any("serves the bundle" in line for line in words(one))
+
+
+def test_a_device_that_is_killed_and_back_leaves_degraded_answers_between(tiny_bundle, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    kept = Place(tiny_bundle, tmp_path, [0]).start()
+    killed = Place(tiny_bundle, tmp_path, [1]).start()
+    addresses = [kept.address, killed.address]
+    try:
+        with (
+            aggregator(
+                tiny_bundle, tmp_path, addresses, "--insecure", "--min-submodels", "1"
+            ) as hub,
+            watching(tmp_path, hub.address, "--insecure", "--folder", folder) as one,
+        ):
+            wait_for(lambda: all_ready(hub, 2))
+            count = 0
+
+            def next_answer(is_degraded: bool):
+                nonlocal count
+                count += 1
+                picture(folder / f"{count}.png")
+                answer = one.wait("answer", count)[count - 1]
+                return answer["parameters"]["degraded"] is is_degraded
+
+            wait_for(lambda: next_answer(False), 60)
+            killed.end()
+            wait_for(lambda: next_answer(True), 60)
+            killed.start()
+            wait_for(lambda: next_answer(False), 60)
+            summary = one.end()
+    finally:
+        kept.close()
+        killed.close()
+    assert summary["answered"] == count and 0 < summary["degraded"] < count
