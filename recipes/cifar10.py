@@ -3,7 +3,8 @@
 Command:    python recipes/cifar10.py --data-dir DIR
             (cifar-10-batches-py/; without it: Keras's download)
 Fleet:      copies of one model with views, unless --fleet says otherwise
-Time:       a quarter of an hour of one core of an AMD EPYC (AVX-512) on the sample below; 2.0 GB
+Time:       29 minutes summed over the stages on the sample below, one core of an AMD EPYC (AVX-512)
+            that other runs shared; 1.3 GB
 Accuracy:   test split, .tflite files, seed 0 (500 images: +-4 points): fleet and one model of a
             device's size 45.8 % (no second view was worth a device); base 46.8; a linear classifier
             on pooled pixels 37.2 %, 8.6 points below the fleet (95 % 3.1 to 14.0, McNemar p =
