@@ -77,6 +77,7 @@ TEST = [
     *TUNE,
     "pyyaml>=6",  # reads what `edvit deploy --print-compose` prints
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
+    "grafana-foundation-sdk",  # Grafana's own classes, which read the dashboard
 ]
 # the independent implementation that the pretrained loaders are compared with; only tests need it
 REFERENCE = [

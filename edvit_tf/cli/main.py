@@ -16,6 +16,7 @@ from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.deploy import add_deploy
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.hub import add_hub
+from edvit_tf.cli.monitoring import add_monitoring
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.reproduce import add_reproduce
 from edvit_tf.cli.study import add_study, add_sweep
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fleet(commands)
     add_watch(commands)
     add_deploy(commands)
+    add_monitoring(commands)
     add_bundles(commands)
     add_hub(commands)
 

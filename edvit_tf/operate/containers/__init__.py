@@ -3,11 +3,10 @@ YAML of the same workers and aggregator, with their health pages as probes. `Doc
 image.
 """
 
-import json
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from edvit_tf.operate.block_yaml import yaml_text
 from edvit_tf.operate.deploy.machines import Machine
 
 IMAGE = "edvit"
@@ -27,7 +26,7 @@ def compose(fleet: Iterable[Machine], bundle: str, certificates: str, least: int
     hub = _service(hub_words(_addresses(services), least), HUB_PORT, _hub(certificates), bundle)
     hub["ports"] = [f"{HUB_PORT}:{HUB_PORT}"]
     hub["depends_on"] = list(services)
-    return _yaml({"services": {**services, "hub": hub}})
+    return yaml_text({"services": {**services, "hub": hub}})
 
 
 def k3s(fleet: Iterable[Machine], least: int | None) -> str:
@@ -44,7 +43,7 @@ def k3s(fleet: Iterable[Machine], least: int | None) -> str:
         documents += _server(name, worker_words(machine), PORT, secret, _node(machine.name))
     words = hub_words(_addresses(workers), least)
     documents += _server("hub", words, HUB_PORT, "edvit-aggregator-hub", _hub_node(fleet))
-    return "---\n".join(map(_yaml, documents))
+    return "---\n".join(map(yaml_text, documents))
 
 
 def kserve(fleet: Iterable[Machine], least: int | None) -> str:
@@ -54,7 +53,7 @@ def kserve(fleet: Iterable[Machine], least: int | None) -> str:
     pod = _pod("kserve-container", words, HUB_PORT, "edvit-aggregator-hub")
     # KServe takes the one port that it is to send requests to, by its protocol's name
     pod["containers"][0]["ports"] = [{"name": "h2c", "containerPort": HUB_PORT}]
-    return _yaml(
+    return yaml_text(
         {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
@@ -206,34 +205,3 @@ def _pod(name: str, words: list[str], port: int, secret: str) -> dict[str, Any]:
             {"name": "cache", "emptyDir": {}},
         ],
     }
-
-
-def _yaml(value: Any) -> str:
-    """What JSON is, YAML is too: block style for people, each leaf as JSON."""
-    return "\n".join(_lines(value, "")) + "\n"
-
-
-def _lines(value: Any, indent: str) -> list[str]:
-    if isinstance(value, dict) and value:
-        lines = []
-        for key, inner in value.items():
-            if isinstance(inner, dict | list) and inner and not _is_short(inner):
-                lines += [f"{indent}{_key(key)}:", *_lines(inner, indent + "  ")]
-            else:
-                lines.append(f"{indent}{_key(key)}: {json.dumps(inner)}")
-        return lines
-    if isinstance(value, list) and value and not _is_short(value):
-        lines = []
-        for inner in value:
-            first, *rest = _lines(inner, indent + "  ")
-            lines += [f"{indent}- {first.strip()}", *rest]
-        return lines
-    return [f"{indent}{json.dumps(value)}"]
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]+", key) else json.dumps(key)
-
-
-def _is_short(value: Any) -> bool:
-    return len(json.dumps(value)) < 60
