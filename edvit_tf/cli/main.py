@@ -19,6 +19,7 @@ from edvit_tf.cli.hub import add_hub
 from edvit_tf.cli.monitoring import add_monitoring
 from edvit_tf.cli.plan import add_plan
 from edvit_tf.cli.reproduce import add_reproduce
+from edvit_tf.cli.status import add_status
 from edvit_tf.cli.study import add_study, add_sweep
 from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fleet(commands)
     add_watch(commands)
     add_deploy(commands)
+    add_status(commands)
     add_monitoring(commands)
     add_bundles(commands)
     add_hub(commands)

@@ -30,10 +30,11 @@ class Running:
     server: str  # HOST:PORT of its aggregator
     bundle: str  # its folder, an absolute path
     bundle_digest: str
+    metrics: str = ""  # HOST:PORT of its aggregator's HTTP port
 
 
 @contextlib.contextmanager
-def announced(server: str, bundle: Path, digest: str) -> Iterator[None]:
+def announced(server: str, bundle: Path, digest: str, metrics: str = "") -> Iterator[None]:
     """Within the block this process is found as a fleet. Raises OutputError."""
     pid = os.getpid()
     started = started_at(pid)
@@ -41,7 +42,7 @@ def announced(server: str, bundle: Path, digest: str) -> Iterator[None]:
         yield
         return
 
-    told = Running(pid, started, server, str(bundle.absolute()), digest)
+    told = Running(pid, started, server, str(bundle.absolute()), digest, metrics)
     file = runtime_folder() / f"{_PREFIX}{pid}.json"
     try:
         # whole, or not there

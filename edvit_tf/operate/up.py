@@ -72,7 +72,9 @@ def up(
         if not _begin(fleet, told, tell):
             return DeviceExit.DONE
 
-        stack.enter_context(announced(fleet.aggregator.address, bundle.path, bundle.digest))
+        hub = fleet.aggregator
+        pages = (hub.serving or {}).get("metrics") or ""
+        stack.enter_context(announced(hub.address, bundle.path, bundle.digest, pages))
         is_up(fleet)
         attend(servers, told, tell, until=lambda: False)
         tell("stopping")

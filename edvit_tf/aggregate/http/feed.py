@@ -100,6 +100,7 @@ class Feed:
                 "fleet": self.fleet(),
                 "answers": self._kept,
                 "rows": rows if with_history else rows[-1:],
+                "minutes": self.history.minutes(),
             },
         )
 

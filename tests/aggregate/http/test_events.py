@@ -58,6 +58,24 @@ def test_a_row_a_second_says_what_was_answered_and_how_fast():
     assert history.lately(60) == {"answered": 4, "degraded": 1, "refused": 2}
 
 
+def test_the_last_minutes_have_their_quantiles_to_a_few_percent():
+    seen, history = Seen(), History()
+    assert history.minutes()["p50_ms"] is None
+    # half a second of each number: what came first is forgotten
+    for second in range(400):
+        for ms in np.geomspace(0.5, 500, 40):
+            noted(seen, ms=float(ms) if second >= 90 else 1e4)
+        history.add(seen.take(), second, 0)
+    history.add([], 400, 0)
+    said = history.minutes()
+    exact = np.quantile(2 * np.geomspace(0.5, 500, 40), [0.5, 0.95], method="inverted_cdf")
+    assert np.allclose([said["p50_ms"], said["p95_ms"]], exact, rtol=0.03)
+    assert (said["seconds"], said["answered"]) == (300, 300 * 40)
+
+    noted(seen, ms=0.0)
+    history.add(seen.take(), 401, 0)  # a clock that stands still is no fault
+
+
 def test_what_is_kept_does_not_grow():
     seen, history = Seen(), History()
     for second in range(1000):
