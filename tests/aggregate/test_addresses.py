@@ -6,7 +6,6 @@ import gc
 import signal
 import socket
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from edvit_tf.device.errors import AddressError
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.errors import ConfigError
-from tests.support.aggregator_process import aggregator, all_ready, infer
+from tests.support.aggregator_process import aggregator, all_ready, device_states, infer
 from tests.support.fake_device import fake_device, good
 from tests.support.fleet_process import health
 from tests.support.worker_process import wait_for, worker
@@ -26,14 +25,14 @@ from tests.support.worker_process import wait_for, worker
 X = np.random.default_rng(1).integers(0, 256, (1, 16, 16, 1), np.uint8)
 METRICS = ("--metrics", "127.0.0.1:0")
 
-# As a name server that is away: some names take 20 s to fail.
+# As a name server that is away: some names take two minutes to fail.
 SLOW_NAMES = """
 import socket, time
 known = socket.getaddrinfo
 
 def slow(host, *more, **options):
     if str(host).startswith("gone-"):
-        time.sleep(20)
+        time.sleep(120)
         raise socket.gaierror(-2, "Name or service not known")
     return known(host, *more, **options)
 
@@ -96,7 +95,7 @@ def test_a_device_is_asked_for_what_was_placed_there_alone(tiny_bundle, tmp_path
         more = ("--min-submodels", "1", *METRICS)
         one = stack.enter_context(aggregator(tiny_bundle, tmp_path, [str(file)], *more))
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: len(one.events("device")) == 2)
+        wait_for(lambda: device_states(one) == {"pi-0": "ready", "pi-1": "not-serving"})
         for _ in range(4):
             said = infer(channel, X)[1]
             assert said["missing"] == "submodel-01" and said["submodel-00.device"] == "pi-0"
@@ -145,15 +144,13 @@ def test_names_that_do_not_resolve_hold_up_neither_a_device_nor_the_end(tiny_bun
             aggregator(tiny_bundle, tmp_path, addresses, *METRICS, prelude=SLOW_NAMES)
         )
         ready = wait_for(
-            lambda: [e for e in one.events("device") if e["device"] == device.address], 8
+            lambda: [e for e in one.events("device") if e["device"] == device.address], 60
         )
         assert ready[0]["state"] == "ready"
-        wait_for(lambda: [row["state"] for row in health(one)["devices"]].count("down") == 12, 8)
+        wait_for(lambda: [row["state"] for row in health(one)["devices"]].count("down") == 12, 60)
 
-        # 20 s before
-        started = time.monotonic()
-        assert one.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - started < 8
+        # before it waited for the names
+        assert one.stop(signal.SIGTERM, 60) == 0
 
 
 def test_a_call_that_blocks_is_given_up_and_not_repeated():

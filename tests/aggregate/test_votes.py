@@ -232,7 +232,7 @@ def test_numbers_that_no_input_gives_are_not_fused(ranged_bundle, tmp_path, valu
             np.testing.assert_array_equal(outputs["probabilities"][0], right)
 
         # it answers an input of the aggregator's own as wrongly
-        wait_for(lambda: one.events("breaker"), 5)
+        wait_for(lambda: one.events("breaker"))
         assert [event["reason"] for event in one.events("breaker")] == ["wrong answer"]
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from tests.support.commands import ROOT
 from tests.support.doc_blocks import PAGES, Block, blocks
+from tests.support.ports import free_port
 
 AT_ONCE = [page for page in PAGES if any(b.is_run and not b.is_slow for b in blocks(page))]
 SLOW = [page for page in PAGES if any(b.is_slow for b in blocks(page))]
@@ -134,9 +134,3 @@ def environment(folder: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EDVIT_", "HF_", "XDG_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "HOME": str(folder / "home"), "TMPDIR": str(folder), "PATH": path}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

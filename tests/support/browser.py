@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,27 @@ class Opened:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser without a window; a root user's runs without the sandbox, which it refuses."""
+    """A browser without a window."""
+    with browsers() as launch:
+        yield launch()
+
+
+@contextlib.contextmanager
+def browsers() -> Iterator[Callable[..., Any]]:
+    """`launch(*arguments)` starts a browser without a window, with these arguments of Chromium; a
+    root user's runs without the sandbox, which it refuses.
+    """
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable(), args=arguments)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with sync_playwright() as started, contextlib.ExitStack() as stack:
+
+        def launch(*arguments: str) -> Any:
+            given = [*arguments, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+            browser = started.chromium.launch(executable_path=executable(), args=given)
+            stack.callback(browser.close)
+            return browser
+
+        yield launch
 
 
 @contextlib.contextmanager

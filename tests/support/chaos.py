@@ -18,6 +18,7 @@ from tests.support import chaos_peers
 from tests.support.chaos_lies import LIES
 from tests.support.commands import ROOT
 from tests.support.fleet_process import Place
+from tests.support.ports import free_port
 
 BACK_SECONDS = (
     30.0  # a device that is not back so long after the end of its fault has not recovered
@@ -248,8 +249,6 @@ def _until_back(is_back: Callable[[float], bool]) -> _Back:
 @contextlib.contextmanager
 def lines(targets: Sequence[str]) -> Iterator[tuple[Proxy, list[str]]]:
     """(proxy, the addresses at which the targets are reached through it)."""
-    from tests.support.fleet_process import free_port
-
     ports = [free_port() for _ in targets]
     proxy = Proxy(
         [

@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
+from tests.support.ports import free_port
 from tests.support.worker_process import Worker, worker
 
 _CONTROLLED = """
@@ -74,7 +74,7 @@ class Place:
     def send(self, number: int) -> None:
         self.worker.process.send_signal(number)
 
-    def end(self, number: int = signal.SIGKILL, timeout: float = 20) -> int:
+    def end(self, number: int = signal.SIGKILL, timeout: float = 60) -> int:
         """Ends the worker with a signal; returns its exit code."""
         code = self.worker.stop(number, timeout)
         self.close()
@@ -101,17 +101,10 @@ def places(
             place.close()
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
-
-
 def get(one: Worker, path: str) -> str:
     """What a server's metrics port answers, whatever the status."""
     try:
-        with urllib.request.urlopen(f"http://{one.serving['metrics']}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{one.serving['metrics']}{path}", timeout=30) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.read().decode()

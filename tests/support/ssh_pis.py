@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import fake_systemctl
+from tests.support.ports import free_port
 
 OWN = {"opt": "/opt", "units": "/etc/systemd/system", "cache": "/var/cache"}
 POLICY = Path("/usr/sbin/policy-rc.d")  # 101: a package's scripts may start nothing
@@ -120,7 +121,7 @@ def make_pis(folder: Path, count: int) -> tuple[list[Pi], Path]:
     )
     pis, known, config = [], [], []
     for number in range(count):
-        pi = Pi(f"pi-{number}", folder / f"pi-{number}", free_port(), free_port())
+        pi = Pi(f"pi-{number}", folder / f"pi-{number}", free_port(1000), free_port())
         _furnish(pi, packages, folder)
         pis.append(pi)
         key = (pi.folder / "host_key.pub").read_text()
@@ -189,15 +190,3 @@ def _nothing_starts() -> Iterator[None]:
         yield
     finally:
         POLICY.unlink()
-
-
-def free_port() -> int:
-    """A port that is free, as is the one a thousand above it."""
-    for _ in range(1000):
-        with socket.socket() as one, socket.socket() as two, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port < 64000:
-                two.bind(("127.0.0.1", port + 1000))
-                return port
-    raise AssertionError("no free ports")

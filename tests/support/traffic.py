@@ -5,6 +5,7 @@ process answers.
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -53,8 +54,11 @@ class Traffic:
         pause_seconds: float = 0.0,
         own: tls.Identity | None = None,
         deadline_seconds: float = GIVEN_UP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pictures` (n, 1, H, W, C), `wanted` of `fleet_process.oracle`."""
+        """`pictures` (n, 1, H, W, C), `wanted` of `fleet_process.oracle`; `clock` says how long
+        requests take.
+        """
         self.pictures, self.wanted, self.rows = pictures, wanted, []
         self._address, self._own, self._pause, self._deadline = (
             address,
@@ -62,6 +66,7 @@ class Traffic:
             pause_seconds,
             deadline_seconds,
         )
+        self._clock = clock
         self._stop, self._number = threading.Event(), itertools.count()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
@@ -97,13 +102,13 @@ class Traffic:
                 self._stop.wait(self._pause)
 
     def _asked(self, channel: grpc.Channel, place: int) -> Row:
-        started = time.monotonic()
+        started, begun = time.monotonic(), self._clock()
         try:
             outputs, said, _ = infer(channel, self.pictures[place], timeout=self._deadline)
         except grpc.RpcError as error:
             return Row(
                 started,
-                time.monotonic() - started,
+                self._clock() - begun,
                 place,
                 error.code().name,
                 None,
@@ -111,7 +116,7 @@ class Traffic:
                 {},
                 error.details(),
             )
-        seconds, missing = time.monotonic() - started, missing_of(said)
+        seconds, missing = self._clock() - begun, missing_of(said)
         right = np.array_equal(outputs["probabilities"][0], self.wanted[missing][place]) and said[
             "degraded"
         ] == bool(missing)

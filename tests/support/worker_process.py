@@ -31,6 +31,21 @@ def slow_run(self, **arrays):
 runtime.Model.run = slow_run
 """  # a prelude
 
+GATED = """
+import pathlib, threading, time
+from edvit_tf.device.model import runtime
+run = runtime.Model.run
+
+def gated_run(self, **arrays):
+    if threading.current_thread().name.startswith("submodel"):  # a request, not the warm-up
+        time.sleep({seconds})
+        while pathlib.Path({file!r}).exists():
+            time.sleep(0.005)
+    return run(self, **arrays)
+
+runtime.Model.run = gated_run
+"""  # a prelude: no request ends while there is this file; what waits behind it can be told
+
 
 @dataclass
 class Worker:
@@ -61,7 +76,7 @@ class Worker:
             int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")
         )
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         """Sends a signal; returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout)
@@ -121,12 +136,12 @@ def server(command: list[str], folder: Path, **environment: str) -> Iterator[Wor
             assert process.poll() is None, f"ended with {process.returncode}: {log.read_text()}"
             return [line for line in log_lines(log) if line["event"] == "serving"]
 
-        yield Worker(process, log, wait_for(serving, 60)[0])
+        yield Worker(process, log, wait_for(serving, 120)[0])
     finally:
         process.kill()
         process.wait()
 
 
-def ask(channel: grpc.Channel, request, timeout: float | None = 10):
+def ask(channel: grpc.Channel, request, timeout: float | None = 30):
     """The ModelInferResponse to a request (message or bytes)."""
     return messages.stub(channel, "ModelInfer")(request, timeout=timeout)

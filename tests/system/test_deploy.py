@@ -17,7 +17,9 @@ from edvit_tf.device.rpc import tls
 from edvit_tf.errors import RequestFailed
 from tests.support.commands import run_device
 from tests.support.deploy_fleet import devices_toml
-from tests.support.ssh_pis import free_port, make_pis
+from tests.support.machine_clock import machine_seconds
+from tests.support.ports import free_port
+from tests.support.ssh_pis import make_pis
 
 pytestmark = pytest.mark.network
 
@@ -34,7 +36,7 @@ class Fleet:
         }
         rows["pi-0"]["aggregator"] = True
         self.devices = devices_toml(folder, rows)
-        self.server = f"127.0.0.1:{free_port()}"
+        self.server = f"127.0.0.1:{free_port(1000)}"
 
     def deploy(self, *more, bundle=None):
         """Its exit code, what it printed as JSON, and its errors."""
@@ -153,12 +155,12 @@ def test_what_machines_have_wrong_is_said_of_each(fleet, tmp_path):
     third.stop()
     third.start(disk="2m")
     try:
-        began = time.monotonic()
+        began = machine_seconds()
         code, told, _ = fleet.deploy()
     finally:
         known.write_text(kept)
         sudo.write_text(program)
-    assert code == 23 and time.monotonic() - began < 60
+    assert code == 23 and machine_seconds() - began < 60
     assert "ssh-keygen -R pi-0" in told["failed"]["pi-0"]
     assert "NOPASSWD" in told["failed"]["pi-1"]
     assert "the disk is full" in told["failed"]["pi-2"], told["failed"]["pi-2"]

@@ -39,7 +39,7 @@ def fleet(tiny_bundle, tmp_path_factory):
             arguments = ("--identity", str(ids["pi"]), "--submodel", j)
             device = worker(tiny_bundle, folder, *arguments, prelude=SLOW.format(seconds=0.04))
             addresses.append(stack.enter_context(device).address)
-        identity = ("--identity", str(ids["hub"]))
+        identity = ("--identity", str(ids["hub"]), "--deadline-ms", "1000")
         one = stack.enter_context(aggregator(tiny_bundle, folder, addresses, *identity))
         wait_for(lambda: all_ready(one, 2))
         yield one, {name: tls.identity(path) for name, path in ids.items()}

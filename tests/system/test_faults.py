@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.aggregator_process import aggregator, infer, wait_ready
 from tests.support.fleet_process import health, healthy, metric, oracle, places, states
+from tests.support.machine_clock import machine_seconds
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
 
@@ -93,7 +94,9 @@ def test_two_of_five_are_killed_under_load(five, tmp_path):
             "--deadline-ms",
             "2000",
         ) as (one, _, devices),
-        Traffic(one.address, PICTURES, wanted, pause_seconds=0.01) as traffic,
+        Traffic(
+            one.address, PICTURES, wanted, pause_seconds=0.01, clock=machine_seconds
+        ) as traffic,
     ):
         time.sleep(1)
         warm = time.monotonic()
@@ -104,12 +107,13 @@ def test_two_of_five_are_killed_under_load(five, tmp_path):
         time.sleep(2)
         before = [row for row in traffic.since(warm) if row.started < killed - 0.1]
         after = traffic.since(killed + 0.1)
-        wait_for(lambda: metric(one, "edvit_device_state", state="down") == 2, 5)
+        wait_for(lambda: metric(one, "edvit_device_state", state="down") == 2)
         for device in devices[:2]:
             device.start()
-        back = time.monotonic()
-        wait_for(lambda: any(row.whole for row in traffic.since(back)), 5)
-        wait_for(lambda: healthy(one, 5), 5)
+        back, by_machine = time.monotonic(), machine_seconds()
+        wait_for(lambda: any(row.whole for row in traffic.since(back)))
+        assert machine_seconds() - by_machine < 5
+        wait_for(lambda: healthy(one, 5))
         assert metric(one, "edvit_device_returns_total") == 2
         settled = time.monotonic()
         time.sleep(0.5)
@@ -132,9 +136,9 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     one, channel, devices = pair
 
     def timed():
-        started = time.perf_counter()
+        started = machine_seconds()
         said = infer(channel, PICTURES[0])[1]
-        return time.perf_counter() - started, said
+        return machine_seconds() - started, said
 
     usual = np.median([timed()[0] for _ in range(50)])
     devices[1].send(signal.SIGSTOP)
@@ -149,14 +153,14 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     assert (
         sent[:3] == [0, 1, 2] and len(sent) <= 6
     )  # three, then the breaker's trials: nothing is sent to it otherwise
-    slow = [seconds for seconds, _ in rows if seconds > 0.15]
+    slow = [rows[n][0] for n in sent]  # trials may be among them
     rest = np.median([seconds for seconds, _ in rows[4:]])
     print(
         f"\nsilent device: {len(slow)} requests took {max(slow):.3f} s at most, then "
         f"{1e3 * rest:.2f} ms; usual "
         f"{1e3 * usual:.2f} ms"
     )
-    assert 1 <= len(slow) <= 6 and max(slow) <= 0.33 + BUSY  # trials may be among them
+    assert max(slow) <= 0.33 + BUSY
     assert rest < usual + 0.02
     assert rows[-1][1]["submodel-01.missing"].startswith(devices[1].address)
     opened = [event for event in one.events("breaker") if event["state"] == "open"]
@@ -168,10 +172,10 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     assert metric(one, "edvit_breaker_state", state="open") == 1
     assert metric(one, "edvit_degraded_answers_total") >= len(rows)
     assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
-    wait_for(lambda: (devices[1].address, "down", "open") in states(one), 5)
+    wait_for(lambda: (devices[1].address, "down", "open") in states(one))
     assert health(one)["status"] == "SERVING" and one.events("degraded")
     devices[1].send(signal.SIGCONT)
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
     assert metric(one, "edvit_breaker_state", state="closed") == 2
 
 
@@ -185,16 +189,16 @@ def test_a_slow_device_is_left_out_at_the_deadline_and_asked_again_later(pair):
     rows = []
     end = time.monotonic() + 3
     while time.monotonic() < end:
-        started = time.monotonic()
+        started = machine_seconds()
         said = infer(channel, PICTURES[0])[1]
-        rows.append((time.monotonic() - started, said["missing"]))
-    assert {missing for _, missing in rows} == {"submodel-01"}
+        rows.append((machine_seconds() - started, said))
+    assert {said["missing"] for _, said in rows} == {"submodel-01"}
     assert max(seconds for seconds, _ in rows) <= 0.33 + BUSY
-    slow = sum(seconds > 0.15 for seconds, _ in rows)
+    slow = sum(said["submodel-01.missing"].endswith(" deadline") for _, said in rows)
     assert 2 <= slow <= 6 and len(rows) > 20  # its own queue refuses some at once, trials are few
     assert metric(one, "edvit_device_state", state="ready") == 2
     devices[1].slow(0)
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
 
 
 def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
@@ -202,16 +206,16 @@ def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
     begun = metric(devices[1].worker, "process_start_time_seconds")
     returns = metric(one, "edvit_device_returns_total", device=devices[1].address)
     devices[1].slow(1000)
-    started = time.monotonic()
+    started = machine_seconds()
     said = infer(channel, PICTURES[0])[1]
-    assert said["missing"] == "submodel-01" and time.monotonic() - started < 0.33 + BUSY
-    assert devices[1].worker.process.wait(10) == 18
+    assert said["missing"] == "submodel-01" and machine_seconds() - started < 0.33 + BUSY
+    assert devices[1].worker.process.wait(60) == 18
     assert devices[1].worker.events("stuck")[0]["model"] == "submodel-01"
     devices[1].slow(0)
     devices[1].close()
     wait_for(lambda: metric(one, "edvit_device_state", device=devices[1].address, state="down"))
     devices[1].start()
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
     assert (
         metric(devices[1].worker, "process_start_time_seconds") > begun + 1
     )  # an operator sees the restart
@@ -228,7 +232,7 @@ def test_a_rolling_restart_of_replicas_fails_no_request(replicas, tiny_bundle):
             assert device.end(signal.SIGTERM) == 0
             time.sleep(1)
             device.start()
-            wait_for(lambda: healthy(one, 2), 10)
+            wait_for(lambda: healthy(one, 2), 60)
         time.sleep(0.5)
     print(f"\nrolling restart: {len(traffic.rows)} requests")
     assert len(traffic.rows) > 200 and traffic.wrong() == []
@@ -240,17 +244,17 @@ def test_a_replica_is_asked_when_the_first_device_is_slow_and_not_for_every_requ
     for _ in range(2):
         for x in PICTURES:
             infer(channel, x)
-    before, asked, times = (
+    before, asked, answered = (
         metric(one, "edvit_hedges_total"),
         metric(one, "edvit_device_seconds_count"),
         [],
     )
     devices[0].slow(0.5)
     for _ in range(16):  # every other one starts at the slow device
-        started = time.monotonic()
-        assert infer(channel, PICTURES[0])[1]["missing"] == ""
-        times.append(time.monotonic() - started)
-    assert sum(seconds < 0.4 for seconds in times) > 8
+        said = infer(channel, PICTURES[0])[1]
+        assert said["missing"] == ""
+        answered.append(said["submodel-00.device"])
+    assert answered.count(devices[1].address) > 8
     devices[0].slow(0)
     copies = metric(one, "edvit_hedges_total") - before
     asked = metric(one, "edvit_device_seconds_count") - asked
@@ -270,7 +274,8 @@ def test_a_hasty_client_opens_no_breaker(pair):
             infer(channel, PICTURES[0], timeout=0.15)
     for device in devices:
         device.slow(0)
-    assert infer(channel, PICTURES[0])[1]["missing"] == "" and len(one.events("breaker")) == before
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
+    assert len(one.events("breaker")) == before
 
 
 def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle, tmp_path, pair):
@@ -291,14 +296,14 @@ def test_a_stuck_fusion_keeps_nobody_waiting_and_ends_the_aggregator(tiny_bundle
         one.channel() as channel,
     ):
         wait_ready(channel)
-        started = time.monotonic()
+        started = machine_seconds()
         with pytest.raises(grpc.RpcError) as error:
             infer(channel, PICTURES[0])
         assert (
             error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            and time.monotonic() - started < 1
+            and machine_seconds() - started < 1
         )
-        assert one.process.wait(10) == 18 and one.events("stuck")[0]["model"] == "fusion"
+        assert one.process.wait(60) == 18 and one.events("stuck")[0]["model"] == "fusion"
 
 
 def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_hangs(pair):
@@ -315,4 +320,4 @@ def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_
     rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]
     devices[1].slow(0)
     assert any("breaker" in why for why in rows), rows
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)
+    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")

@@ -18,7 +18,7 @@ import pytest
 
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
-from tests.support.aggregator_process import aggregator, fused, infer
+from tests.support.aggregator_process import PATIENT_PROBES, aggregator, all_ready, fused, infer
 from tests.support.commands import ROOT
 from tests.support.worker_process import log_lines, wait_for, worker
 
@@ -99,6 +99,7 @@ def fleet(bundle, folder, identities, shim, offset, hub_offset=0):
                 [one.address],
                 "--identity",
                 str(identities["aggregator"]),
+                prelude=PATIENT_PROBES,
                 LD_PRELOAD=shim,
                 EDVIT_CLOCK_FILE=str(folder / "hub"),
             )
@@ -113,9 +114,8 @@ def test_a_day_off_changes_nothing(tiny_bundle, tmp_path, identities, shim, days
         one,
         channel,
     ):
-        wait_for(lambda: hub.events("device"))
+        wait_for(lambda: all_ready(hub, 1))
         assert is_off(one, days * DAY) and is_off(hub, hub_days * DAY)
-        assert hub.events("device")[0]["state"] == "ready", hub.events("device")
         answered_whole(channel, fused(tiny_bundle, X))
 
 
@@ -148,7 +148,7 @@ def test_a_clock_that_is_set_while_requests_run_changes_nothing(
 
 def answered_whole(channel, wanted) -> None:
     for _ in range(5):
-        outputs, said, _ = infer(channel, X, timeout=5)
+        outputs, said, _ = infer(channel, X)
         assert not said["degraded"]
         np.testing.assert_array_equal(outputs["probabilities"], wanted)
 

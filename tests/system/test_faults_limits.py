@@ -22,7 +22,9 @@ from edvit_tf.device.rpc import tensors, tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.support.commands import run_python
-from tests.support.fleet_process import free_port, healthy, missing_of, places
+from tests.support.fleet_process import healthy, missing_of, places
+from tests.support.machine_clock import machine_seconds
+from tests.support.ports import free_port
 from tests.support.worker_process import Worker, ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 77, np.uint8)
@@ -45,7 +47,7 @@ def test_without_descriptors_it_goes_on_with_those_it_knows(tiny_bundle, tmp_pat
                 host, port = address.split(":")
                 for _ in range(count):
                     strangers.enter_context(socket.create_connection((host, int(port)), 5))
-                wait_for(lambda: one.open_files() >= limit, 10)
+                wait_for(lambda: one.open_files() >= limit)
             used = processor_seconds(one)
             for _ in range(20):
                 np.testing.assert_array_equal(
@@ -59,9 +61,9 @@ def test_without_descriptors_it_goes_on_with_those_it_knows(tiny_bundle, tmp_pat
 
             def answered():
                 with contextlib.suppress(grpc.RpcError):
-                    return ask(fresh, request, timeout=2)
+                    return ask(fresh, request, timeout=10)
 
-            wait_for(answered, 15)
+            wait_for(answered, 60)
         assert one.stop(signal.SIGTERM) == 0
 
 
@@ -76,7 +78,7 @@ def clients_until_refused(one: Worker, own: tls.Identity, strangers: contextlib.
             )
         )  # a connection of its own
         try:
-            infer(channel, PICTURE, timeout=3)
+            infer(channel, PICTURE, timeout=6)
         except grpc.RpcError as error:
             assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             return count
@@ -135,11 +137,11 @@ def test_an_aggregator_without_descriptors_goes_on_and_loses_nothing(tiny_bundle
             host, port = one.serving["metrics"].split(":")
             for _ in range(4):
                 strangers.enter_context(socket.create_connection((host, int(port)), 5))
-            wait_for(lambda: one.open_files() >= files + 6, 10)
+            wait_for(lambda: one.open_files() >= files + 6)
             used = processor_seconds(one)
             assert all(asked(()) for _ in range(20))
             devices[1].end(signal.SIGKILL)
-            wait_for(lambda: asked((1,)), 5)
+            wait_for(lambda: asked((1,)))
             devices[1].start()
             end = time.monotonic() + 2
             while time.monotonic() < end:
@@ -148,11 +150,11 @@ def test_an_aggregator_without_descriptors_goes_on_and_loses_nothing(tiny_bundle
                 )  # it can make no connection to the device, perhaps; what it answers is right
                 time.sleep(0.02)
             assert one.process.poll() is None and processor_seconds(one) - used < 3  # no loop
-        wait_for(lambda: asked(()), 15)
-        wait_for(lambda: healthy(one, 2), 15)
+        wait_for(lambda: asked(()), 60)
+        wait_for(lambda: healthy(one, 2), 60)
         with grpc.secure_channel(one.address, tls.channel_credentials(own)) as fresh:
             np.testing.assert_array_equal(infer(fresh, PICTURE)[0]["probabilities"], wanted[()])
-        wait_for(lambda: one.open_files() <= files + 2, 15)
+        wait_for(lambda: one.open_files() <= files + 2, 60)
         assert all(
             event["reason"].isprintable() for event in one.events("device")
         )  # gRPC's words have rubbish behind
@@ -279,13 +281,13 @@ def test_memory_taken_from_a_running_worker_costs_requests_and_not_their_truth(
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
         large = np.zeros((1, 16, 16, 1), np.uint8)
         for _ in range(30):
-            started = time.monotonic()
+            started = machine_seconds()
             said = infer(channel, large)[1]
-            assert time.monotonic() - started < 0.55 + BUSY
+            assert machine_seconds() - started < 0.55 + BUSY
             assert said["degraded"] == (said["missing"] != "")
         with devices[0].worker.channel() as direct, contextlib.suppress(grpc.RpcError):
             got = tensors.arrays(
-                ask(direct, tensors.infer_request("submodel-00", {"image": PICTURE}), timeout=5)
+                ask(direct, tensors.infer_request("submodel-00", {"image": PICTURE}), timeout=30)
             )
             np.testing.assert_array_equal(got["features"], expected["features"])
         assert process.poll() is None or process.returncode != 0
@@ -302,19 +304,21 @@ def test_memory_taken_from_a_running_aggregator_ends_it_or_not_and_nothing_is_lo
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(places(tiny_bundle, tmp_path, [[0], [1]]))
         addresses = [device.address for device in devices]
-        one = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses))
+        one = stack.enter_context(
+            aggregator(tiny_bundle, tmp_path, addresses, "--deadline-ms", "1000")
+        )
         channel = stack.enter_context(one.channel())
         wait_ready(channel)
         resource.prlimit(one.process.pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
         for value in (
             [PICTURE] * 20 + [b"x" * 6_000_000] * 3 + [PICTURE] * 5
         ):  # the large ones take more than is left
-            started = time.monotonic()
+            started = machine_seconds()
             with contextlib.suppress(grpc.RpcError):
                 outputs, said, _ = infer(channel, value)
                 assert not said["degraded"]
                 np.testing.assert_array_equal(outputs["probabilities"], wanted)
-            assert time.monotonic() - started < 1.1 + BUSY
+            assert machine_seconds() - started < 1.1 + BUSY
         assert one.process.poll() is None or one.process.returncode != 0
         second = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses))
         with second.channel() as channel:

@@ -10,8 +10,9 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.support.aggregator_process import aggregator, infer, wait_ready
-from tests.support.fleet_process import free_port, missing_of, oracle, places
+from tests.support.aggregator_process import aggregator, all_ready, infer, wait_ready
+from tests.support.fleet_process import missing_of, oracle, places
+from tests.support.ports import free_port
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
 
@@ -44,14 +45,14 @@ def test_a_late_answer_never_becomes_that_of_the_next_frame(tiny_bundle, tmp_pat
                 "--min-submodels",
                 "1",
                 "--deadline-ms",
-                "300",
+                "600",
             )
         )
         channel = stack.enter_context(one.channel())
-        wait_for(lambda: len(one.events("device")) == 2)
+        wait_for(lambda: all_ready(one, 2))
         found = []
         for frame in range(48):
-            devices[1].slow(0.4 if frame % 4 == 1 else 0.0)
+            devices[1].slow(0.7 if frame % 4 == 1 else 0.0)
             outputs, said, _ = infer(channel, PICTURES[frame % 24])
             missing = missing_of(said)
             np.testing.assert_array_equal(outputs["probabilities"][0], wanted[missing][frame % 24])
@@ -83,7 +84,7 @@ def test_an_aggregator_that_starts_again_answers_only_its_own_requests(
     either.
     """
     listen = f"127.0.0.1:{free_port()}"
-    options = ("--listen", listen, "--min-submodels", "1", "--deadline-ms", "2000")
+    options = ("--listen", listen, "--min-submodels", "1")
     addresses = [d.address for d in devices]
     for device in devices:
         device.slow(0.1)
@@ -91,17 +92,15 @@ def test_an_aggregator_that_starts_again_answers_only_its_own_requests(
         first = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, *options))
         with first.channel() as channel:
             wait_ready(channel)
-        wait_for(lambda: len(first.events("device")) == 2)  # one is enough to be ready
-        traffic = stack.enter_context(
-            Traffic(listen, PICTURES, wanted, clients=4, deadline_seconds=5)
-        )
+        wait_for(lambda: all_ready(first, 2))  # one is enough to be ready
+        traffic = stack.enter_context(Traffic(listen, PICTURES, wanted, clients=4))
         time.sleep(1)
         killed = time.monotonic()
         first.stop(signal.SIGKILL)
         second = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, *options))
         back = time.monotonic()
         assert second.address == first.address
-        wait_for(lambda: sum(row.whole for row in traffic.since(back)) > 10, 15)
+        wait_for(lambda: sum(row.whole for row in traffic.since(back)) > 10, 60)
     for device in devices:
         device.slow(0.0)
     assert traffic.wrong() == []

@@ -9,7 +9,7 @@ import pytest
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.device.model.bundle import open_bundle
-from tests.support.aggregator_process import aggregator, all_ready, fused, infer
+from tests.support.aggregator_process import aggregator, all_ready, device_states, fused, infer
 from tests.support.fake_device import fake_device, good
 from tests.support.fleet_process import health, metric
 from tests.support.worker_process import wait_for, worker
@@ -92,8 +92,8 @@ def test_a_worker_that_does_not_know_views_is_never_asked(copies_bundle, tmp_pat
         fake_device("submodel-00", bundle.digest, answer) as old,
         aggregator(copies_bundle, tmp_path, [old]) as hub,
     ):
-        (told,) = wait_for(lambda: hub.events("device"))
-        assert told["state"] == "wrong-view"
+        wait_for(lambda: device_states(hub) == {old: "wrong-view"})
+        told = hub.events("device")[-1]
         assert "sees an input 'as it is', and 'down 2, right -1' is wanted" in told["reason"]
         assert asked == []
 

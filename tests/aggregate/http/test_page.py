@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.support import browser
 from tests.support.aggregator_process import aggregator, infer
+from tests.support.live_page import opened
+from tests.support.machine_clock import machine_seconds
 from tests.support.watched_fleet import watched_fleet
 
 WHY = browser.missing()
@@ -44,21 +46,6 @@ def fleet(five_bundle, tmp_path_factory):
 def chromium():
     with browser.chromium() as started:
         yield started
-
-
-@contextlib.contextmanager
-def opened(chromium, one, width=1280, scheme="light"):
-    """(page, what it complained of)."""
-    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    complaints = []
-    page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
-    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
-    try:
-        page.goto(f"http://{one.serving['metrics']}/")
-        yield page, complaints
-    finally:
-        page.close()
 
 
 def picture(name: str) -> dict:
@@ -130,22 +117,26 @@ def test_a_device_that_is_killed_and_returns_shows_within_two_seconds(fleet, chr
     with opened(chromium, one) as (page, complaints), asking(one, 20):
         card = f'li[data-device="{gone.address}"]'
         page.wait_for_selector(f"{card}.good")
-        started = time.monotonic()
+        started = machine_seconds()
         gone.end(signal.SIGKILL)
-        page.wait_for_selector(f'{card}.bad[data-state="down"]', timeout=2000)
-        assert time.monotonic() - started < 2
+        page.wait_for_selector(f'{card}.bad[data-state="down"]')
+        assert machine_seconds() - started < 2
         page.wait_for_selector("#alerts li")
         page.wait_for_selector("#answers .alert:has-text('without submodel-02')")
         gone.start()
-        page.wait_for_selector(f"{card}.good", timeout=2000)
+        started = machine_seconds()
+        page.wait_for_selector(f"{card}.good")
+        assert machine_seconds() - started < 2
 
         # one that stands still, as behind a pulled plug
         gone.send(signal.SIGSTOP)
         try:
-            page.wait_for_selector(f"{card}.bad", timeout=2000)
+            started = machine_seconds()
+            page.wait_for_selector(f"{card}.bad")
         finally:
             gone.send(signal.SIGCONT)
-        page.wait_for_selector(f"{card}.good", timeout=2000)
+        page.wait_for_selector(f"{card}.good")
+        assert machine_seconds() - started < 4
         assert complaints == []
 
 
@@ -330,4 +321,4 @@ def test_a_page_says_when_the_aggregator_is_gone(five_bundle, fleet, chromium, t
     ):
         page.wait_for_selector("#devices li >> nth=4")
         one.stop(signal.SIGKILL)
-        page.wait_for_selector("#line:has-text('no word')", timeout=8000)
+        page.wait_for_selector("#line:has-text('no word')")

@@ -10,7 +10,6 @@ import io
 import json
 import socket
 import ssl
-import time
 
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, fused, infer, wait_ready
 from tests.support.fleet_process import metric
-from tests.support.worker_process import log_lines, worker
+from tests.support.machine_clock import machine_seconds
+from tests.support.worker_process import log_lines, wait_for, worker
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (1, 16, 16, 1), np.uint8)
@@ -63,7 +63,7 @@ def png(x: np.ndarray) -> bytes:
 
 def ask(one, method: str, path: str, body=None, **headers: str):
     """(status, headers, body) over HTTP."""
-    connection = http.client.HTTPConnection(one.serving["metrics"], timeout=10)
+    connection = http.client.HTTPConnection(one.serving["metrics"], timeout=60)
     with contextlib.closing(connection):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named, encode_chunked="transfer-encoding" in named)
@@ -249,7 +249,7 @@ def test_a_body_that_is_too_large_is_refused_unread(fleet):
 
 def _claims(one, size: int, **headers: str) -> tuple[int, dict]:
     """The answer to a head that promises so many bytes, of which none comes."""
-    connection = http.client.HTTPConnection(one.serving["metrics"], timeout=10)
+    connection = http.client.HTTPConnection(one.serving["metrics"], timeout=60)
     with contextlib.closing(connection):
         connection.putrequest("POST", INFER)
         connection.putheader("Content-Length", str(size))
@@ -261,10 +261,10 @@ def _claims(one, size: int, **headers: str) -> tuple[int, dict]:
 
 
 def test_a_body_that_does_not_come_is_waited_for_for_a_while(fleet):
-    started = time.monotonic()
+    started = machine_seconds()
     status, answer = _claims(fleet, 1000)
     assert status == 504 and "got none that is whole within" in answer["error"]
-    assert time.monotonic() - started < 5
+    assert machine_seconds() - started < 5
     assert post(fleet, request())[0] == 200
 
 
@@ -281,10 +281,7 @@ def test_heads_that_do_not_come_whole_hold_nothing_for_long(fleet):
             slow.append(one)
         assert ask(fleet, "GET", "/healthz")[0] == 200
         assert post(fleet, request())[0] == 200
-        ends = time.monotonic() + 10
-        while fleet.open_files() > before + 20 and time.monotonic() < ends:
-            time.sleep(0.1)
-        assert fleet.open_files() <= before + 20
+        wait_for(lambda: fleet.open_files() <= before + 20)
 
 
 def test_many_at_once_are_answered_or_told_that_they_are_too_many(fleet, right):
@@ -297,7 +294,7 @@ def test_many_at_once_are_answered_or_told_that_they_are_too_many(fleet, right):
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         statuses = list(pool.map(one_of_them, range(200)))
     assert statuses.count(200) > 0 and set(statuses) <= {200, 429, 503}
-    assert metric(fleet, "edvit_in_flight") == 0
+    wait_for(lambda: metric(fleet, "edvit_in_flight") == 0)
 
 
 def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
@@ -335,7 +332,7 @@ def test_the_roles_of_grpc_hold_over_https(tiny_bundle, tmp_path, right):
             if role is not None:
                 context.load_cert_chain(ids[role] / "cert.pem", ids[role] / "key.pem")
             connection = http.client.HTTPSConnection(
-                one.serving["metrics"], timeout=10, context=context
+                one.serving["metrics"], timeout=60, context=context
             )
             with contextlib.closing(connection):
                 method = "POST" if path in (INFER, "/login") else "GET"

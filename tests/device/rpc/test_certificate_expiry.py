@@ -135,7 +135,7 @@ def test_both_servers_say_at_their_start_when_it_ends(
             if level is None:
                 assert not one.events("certificate")
                 continue
-            wait_for(lambda one=one: one.events("certificate"), 5)
+            wait_for(lambda one=one: one.events("certificate"))
             event = one.events("certificate")[0]
             assert (event["level"], event["reason"]) == (
                 level,
@@ -152,7 +152,7 @@ def test_the_line_comes_again_each_day(tiny_bundle, tmp_path, authority):
     )
     with both(tiny_bundle, tmp_path, authority, 10, prelude) as servers:
         for one in servers:
-            wait_for(lambda one=one: len(one.events("certificate")) >= 4, 10)
+            wait_for(lambda one=one: len(one.events("certificate")) >= 4)
             assert {event["days_left"] for event in one.events("certificate")} == {10.0}
         assert [one.stop() for one in reversed(servers)] == [0, 0]
 

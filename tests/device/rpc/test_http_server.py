@@ -13,6 +13,7 @@ import pytest
 from edvit_tf.device.rpc import http_connections
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.http_server import PLAIN, Page, serve_http
+from tests.support.machine_clock import machine_seconds
 
 
 class Service(BaseService):
@@ -160,7 +161,7 @@ def test_slow_connections_take_few_descriptors_and_a_scrape_comes_through(served
         def are_few() -> bool:
             return taken() <= most + 2 and threading.active_count() < most + 20
 
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while not are_few() and time.monotonic() < end:
             time.sleep(0.02)
         assert taken() <= most + 2
@@ -173,12 +174,12 @@ def test_a_connection_ends_when_its_time_is_over_however_often_it_says_something
 ):
     monkeypatch.setattr(http_connections, "MOST_SECONDS", 0.5)
     with socket.create_connection(served[1], 5) as drip:
-        started = time.monotonic()
+        started, end = machine_seconds(), time.monotonic() + 60
         with pytest.raises(OSError):
-            while time.monotonic() - started < 10:
+            while time.monotonic() < end:
                 drip.sendall(b"G")
                 time.sleep(0.05)
-    assert time.monotonic() - started < 5
+    assert machine_seconds() - started < 5
 
 
 def test_who_has_one_connection_keeps_it_while_another_opens_many():

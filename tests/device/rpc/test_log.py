@@ -19,6 +19,7 @@ import pytest
 
 from edvit_tf.device.rpc import jsonlog, messages, tensors
 from tests.support.commands import ROOT
+from tests.support.machine_clock import machine_seconds
 from tests.support.worker_process import ask, wait_for
 
 REQUEST = tensors.infer_request("submodel-00", {"image": np.zeros((1, 16, 16, 1), np.uint8)})
@@ -99,11 +100,11 @@ def test_what_nobody_reads_is_dropped_and_counted_and_said_later(monkeypatch):
 def test_the_end_waits_no_longer_than_a_second(monkeypatch, blocking):
     with standard_error(monkeypatch) as stderr:
         os.set_blocking(sys.stderr.fileno(), blocking)
-        started = time.monotonic()
+        started, by_machine = time.monotonic(), machine_seconds()
         with jsonlog.written_aside():
             for _ in range(10):
                 jsonlog.log("event", text="x" * 1000)
-        assert 0.5 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.5 and machine_seconds() - by_machine < 5
         lines = [json.loads(stderr.readline()) for _ in range(10)]
         assert {line["event"] for line in lines} == {"event"}
 
@@ -131,7 +132,7 @@ def test_a_server_whose_standard_error_stands_still_answers_and_ends(tiny_bundle
 
             def dropped():
                 url = f"http://{serving['metrics']}/metrics"
-                with urllib.request.urlopen(url, timeout=5) as answer:
+                with urllib.request.urlopen(url, timeout=30) as answer:
                     text = answer.read().decode()
                 rows = [line for line in text.splitlines() if line.startswith("edvit_log_lines")]
                 return int(float(rows[0].split()[1]))
@@ -140,12 +141,12 @@ def test_a_server_whose_standard_error_stands_still_answers_and_ends(tiny_bundle
                 unknown = messages.new("ModelMetadataRequest", name="q" * 60)
                 for _ in range(1200):
                     with contextlib.suppress(grpc.RpcError):
-                        messages.stub(channel, "ModelMetadata")(unknown, timeout=5)
+                        messages.stub(channel, "ModelMetadata")(unknown, timeout=30)
                 assert wait_for(dropped) > 100
-                assert ask(channel, REQUEST, timeout=5).raw_output_contents
+                assert ask(channel, REQUEST, timeout=30).raw_output_contents
 
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import time
 import tracemalloc
 import zipfile
 
@@ -26,6 +25,7 @@ from edvit_tf.device.model.tune import choice
 from edvit_tf.device.update import store as versions
 from tests.support.commands import rewrite_manifest, run_device
 from tests.support.damaged import listed
+from tests.support.machine_clock import machine_seconds
 from tests.support.update_store import digests, run
 
 
@@ -112,10 +112,10 @@ def test_a_manifest_is_refused_with_one_line_and_at_once(store, bundles, hostile
     damage(hostile)
     before = digests(store)
 
-    started = time.monotonic()
+    started = machine_seconds()
     code = run(store, "install", hostile)
     # five seconds are far above what it takes, and far below what 10,000 trials take
-    assert time.monotonic() - started < 5 or words is None
+    assert machine_seconds() - started < 5 or words is None
     err = capsys.readouterr().err
     if words is None:
         assert code in (0, 7) and "Traceback" not in err

@@ -5,7 +5,6 @@ ask nothing.
 import contextlib
 import ssl
 import threading
-import time
 
 import grpc
 import numpy as np
@@ -14,9 +13,10 @@ import pytest
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.operate import certs
 from tests.support.bombs import BOMBS
-from tests.support.fleet_process import get
+from tests.support.fleet_process import get, metric
 from tests.support.half_calls import HalfCalls
-from tests.support.worker_process import SLOW, ask, wait_for, worker
+from tests.support.machine_clock import machine_seconds
+from tests.support.worker_process import GATED, ask, wait_for, worker
 
 NAME = "submodel-00"
 REQUEST = tensors.infer_request(NAME, {"image": np.zeros((1, 16, 16, 1), np.uint8)})
@@ -73,14 +73,14 @@ def test_a_certificate_that_may_ask_nothing_holds_nothing(secure, identities):
         secure.channel(identities["stolen"]) as stolen,
         secure.channel(identities["polite"]) as channel,
     ):
-        started = time.monotonic()
+        started = machine_seconds()
         calls = hold(stolen, "ModelInfer", 150) + hold(stolen, "Check", 150)
         calls += [
             messages.stub(stolen, "Watch")(messages.new("HealthCheckRequest")) for _ in range(20)
         ]
         codes = {call.code() for call in calls}  # each waits for its end
         assert codes == {grpc.StatusCode.PERMISSION_DENIED}
-        assert time.monotonic() - started < 20
+        assert machine_seconds() - started < 20
         assert ask(channel, REQUEST).raw_output_contents
 
     assert counted(secure, "ModelInfer", "PERMISSION_DENIED") == 150
@@ -217,11 +217,12 @@ def test_a_message_that_holds_too_much_is_refused(secure, identities, name):
 
 @pytest.fixture(scope="module")
 def slow(tiny_bundle, identities, tmp_path_factory):
-    """A worker that takes 20 ms a request."""
+    """(a worker that takes 20 ms a request, a file with which no request ends)."""
     arguments = ("--identity", str(identities["pi"].cert.parent), "--metrics", "127.0.0.1:0")
-    prelude = SLOW.format(seconds=0.02)
-    with worker(tiny_bundle, tmp_path_factory.mktemp("slow"), *arguments, prelude=prelude) as one:
-        yield one
+    folder = tmp_path_factory.mktemp("slow")
+    prelude = GATED.format(seconds=0.02, file=str(folder / "gate"))
+    with worker(tiny_bundle, folder, *arguments, prelude=prelude) as one:
+        yield one, folder / "gate"
 
 
 def send(channel, count: int, **parameters) -> list[grpc.Future]:
@@ -229,48 +230,62 @@ def send(channel, count: int, **parameters) -> list[grpc.Future]:
     asked = tensors.infer_request(
         NAME, {"image": np.zeros((1, 16, 16, 1), np.uint8)}, parameters=parameters
     )
-    return [call.future(asked, timeout=20) for _ in range(count)]
+    return [call.future(asked, timeout=60) for _ in range(count)]
 
 
-def waiting(one) -> bool:
-    return f'edvit_queue_depth{{model="{NAME}"}} 5' in get(one, "/metrics")
+def wait_until_queued(one, count: int) -> None:
+    wait_for(lambda: metric(one, "edvit_queue_depth", model=NAME) == count)
 
 
 @pytest.mark.parametrize("by_an_aggregator", [False, True])
 def test_a_greedy_client_does_not_keep_a_polite_one_waiting(slow, identities, by_an_aggregator):
-    """64 requests in flight, over a second's work, against one at a time; directly, or by an
-    aggregator that names its clients.
+    """64 requests wait before five of another; directly, or by an aggregator that names its
+    clients.
     """
+    one, gate = slow
     names = ("hub", "hub") if by_an_aggregator else ("greedy", "polite")
     said = ({"client": "client/greedy 1"}, {"client": "client/polite 1"})
+    ended = []
     with (
-        slow.channel(identities[names[0]]) as greedy,
-        slow.channel(identities[names[1]]) as polite,
+        one.channel(identities[names[0]]) as greedy,
+        one.channel(identities[names[1]]) as polite,
     ):
+        gate.touch()
         many = send(greedy, 64, **(said[0] if by_an_aggregator else {}))
-        wait_for(lambda: waiting(slow))
-        for _ in range(5):
-            (one,) = send(polite, 1, **(said[1] if by_an_aggregator else {}))
-            assert one.result(20).raw_output_contents
+        wait_until_queued(one, 63)  # and one has begun
+        few = send(polite, 5, **(said[1] if by_an_aggregator else {}))
+        wait_until_queued(one, 68)
+        for call in (*many, *few):
+            call.add_done_callback(ended.append)
+        gate.unlink()
+        assert all(call.result(60).raw_output_contents for call in (*many, *few))
 
-        # it was served between them, and all of them are answered too
-        assert sum(call.done() for call in many) < 50
-        assert all(call.result(20).raw_output_contents for call in many)
+        # they were served between the others
+        wait_for(lambda: len(ended) == 69)
+        assert max(ended.index(call) for call in few) < 50
 
 
 def test_what_a_client_says_of_itself_gives_it_no_turns(slow, identities):
     """Only an aggregator is believed whom it asks for."""
+    one, gate = slow
+    ended = []
     with (
-        slow.channel(identities["greedy"]) as greedy,
-        slow.channel(identities["polite"]) as polite,
+        one.channel(identities["greedy"]) as greedy,
+        one.channel(identities["polite"]) as polite,
     ):
+        gate.touch()
         many = []
         for i in range(60):
             many += send(greedy, 1, client=f"client/{i} 1")
-        wait_for(lambda: waiting(slow))
-        (one,) = send(polite, 1)
-        assert one.result(20).raw_output_contents
-        assert sum(call.done() for call in many) < 50
+        wait_until_queued(one, 59)
+        (call,) = send(polite, 1)
+        wait_until_queued(one, 60)
+        for each in (*many, call):
+            each.add_done_callback(ended.append)
+        gate.unlink()
+        assert call.result(60).raw_output_contents
+        wait_for(lambda: len(ended) == 61)
+        assert ended.index(call) < 50
 
 
 def test_a_call_without_any_message_is_told_so(secure, identities):

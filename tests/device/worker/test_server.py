@@ -20,7 +20,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors
 from tests.support.commands import ROOT, run_device, run_python
-from tests.support.worker_process import SLOW, ask, log_lines, wait_for, worker
+from tests.support.worker_process import GATED, ask, log_lines, wait_for, worker
 
 RNG = np.random.default_rng(5)
 PICTURE = RNG.integers(0, 256, (1, 16, 16, 1), np.uint8)
@@ -192,9 +192,11 @@ def test_sigterm_drains_what_is_in_flight(tiny_bundle, tmp_path):
     """A request that is being computed is answered; the health watchers hear; the exit code is
     0.
     """
-    arguments = ("--insecure", "--metrics", "127.0.0.1:0")
+    arguments, gate = ("--insecure", "--metrics", "127.0.0.1:0"), tmp_path / "gate"
+    gate.touch()
+    slow = GATED.format(seconds=0, file=str(gate))
     with (
-        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=1)) as one,
+        worker(tiny_bundle, tmp_path, *arguments, prelude=slow) as one,
         one.channel() as channel,
     ):
         health, answers = [], []
@@ -214,11 +216,12 @@ def test_sigterm_drains_what_is_in_flight(tiny_bundle, tmp_path):
         one.process.send_signal(signal.SIGTERM)
         wait_for(lambda: one.events("draining"))
         assert one.events("draining")[0]["in_flight"] == 2
-        asking.join(20)
-        watcher.join(20)
-        assert one.process.wait(20) == 0
+        gate.unlink()
+        asking.join(60)
+        watcher.join(60)
+        assert one.process.wait(60) == 0
         assert len(answers) == 1 and set(tensors.arrays(answers[0])) == {"features", "logits"}
-        assert set(tensors.arrays(second.result(1))) == {"features", "logits"}
+        assert set(tensors.arrays(second.result(30))) == {"features", "logits"}
         assert health == [messages.SERVING, messages.NOT_SERVING]
         assert one.events("stopped")
 
@@ -313,7 +316,7 @@ def test_sigterm_while_it_is_still_checking(tiny_bundle, tmp_path):
     try:
         wait_for(lambda: list((tmp_path / "tmp").glob("edvit-*")))
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert '"serving"' not in (tmp_path / "log").read_text() and not list(
             (tmp_path / "tmp").iterdir()
         )

@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import queue
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -26,8 +25,10 @@ from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.executor import Executor
 from edvit_tf.operate import certs
 from tests.support.fake_device import fake_device, good
-from tests.support.fleet_process import get
-from tests.support.worker_process import SLOW, ask, wait_for, worker
+from tests.support.fleet_process import get, metric
+from tests.support.machine_clock import machine_seconds
+from tests.support.ports import free_port
+from tests.support.worker_process import GATED, SLOW, ask, wait_for, worker
 
 RNG = np.random.default_rng(3)
 NAME = "submodel-00"
@@ -157,25 +158,33 @@ def test_a_flood_is_answered_to_the_last_request(running):
 
 
 def test_the_queue_follows_timeouts_and_what_is_taken_back_is_not_run(tiny_bundle, tmp_path):
-    arguments = ("--insecure", "--metrics", "127.0.0.1:0")
+    arguments, gate = ("--insecure", "--metrics", "127.0.0.1:0"), tmp_path / "gate"
+    gate.touch()
+    slow = GATED.format(seconds=0, file=str(gate))
     with (
-        worker(tiny_bundle, tmp_path, *arguments, prelude=SLOW.format(seconds=0.5)) as one,
+        worker(tiny_bundle, tmp_path, *arguments, prelude=slow) as one,
         one.channel() as channel,
         stream(channel) as (put, call),
     ):
         put(request("learns"))  # how long it takes
+        time.sleep(2)
+        gate.unlink()
         assert next(call).infer_response.id == "learns"
+        gate.touch()
         put(request("first"))
         wait_for(lambda: "edvit_in_flight 1" in get(one, "/metrics"))
         put(request("taken back"))
-        put(request("hasty", timeout=300_000))
+        put(request("hasty", timeout=600_000))
         put(request("patient"))
         put(messages.new("ModelInferRequest", model_name=NAME, id="unknown"))
         taken_back = messages.new("ModelInferRequest", model_name=NAME, id="taken back")
         tensors.set_parameters(taken_back, {"cancel": True})
         put(taken_back)
         put(None)
-        answers = by_id(call)
+        refused = [next(call) for _ in range(2)]
+        wait_for(lambda: metric(one, "edvit_requests_total", code="CANCELLED") == 1)
+        gate.unlink()
+        answers = by_id([*refused, *call])
         counted = get(one, "/metrics")
     assert {name: status(a) for name, a in answers.items()} == {
         "first": "OK",
@@ -207,7 +216,7 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
         put(request("in flight"))
         put(messages.new("ModelInferRequest", model_name="other", id="read"))
         assert next(call).infer_response.id == "read"  # so what came before it was too
-        started = time.monotonic()
+        started = machine_seconds()
         one.process.send_signal(signal.SIGTERM)
         wait_for(lambda: one.events("draining"))
         put(request("too late"))
@@ -218,9 +227,9 @@ def test_sigterm_answers_what_a_stream_has_asked_and_ends_idle_ones(tiny_bundle,
         }
         assert next(iter(answers)) == "too late"  # at once
         assert not list(idle) and idle.code() is grpc.StatusCode.OK
-        assert one.process.wait(20) == 0
+        assert one.process.wait(60) == 0
         assert "Traceback" not in one.log_file.read_text()
-        assert time.monotonic() - started < 10  # no grace of 60 s for a stream that nobody ends
+        assert machine_seconds() - started < 10  # no grace of 60 s for a stream that nobody ends
 
 
 def test_a_peer_that_does_not_read_fills_no_memory(running):
@@ -324,7 +333,7 @@ def test_a_stream_needs_a_role(tiny_bundle, tmp_path):
                 assert call.code() is code
 
 
-async def outcome(stream: DeviceStream, request_id: str, seconds: float = 5.0):
+async def outcome(stream: DeviceStream, request_id: str, seconds: float = 30.0):
     """The id of the answer, or the code of the error."""
     shared = messages.serialise(
         tensors.infer_request("", {"image": picture()}, request_id=request_id)
@@ -343,11 +352,11 @@ def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_no
             stream = DeviceStream(channel)
             assert await outcome(stream, "before") == "before"
             one.process.send_signal(signal.SIGSTOP)
-            started = time.monotonic()
+            started = machine_seconds()
             late = await asyncio.gather(*(outcome(stream, f"late {i}", 0.3) for i in range(200)))
             assert (
                 set(late) == {grpc.StatusCode.DEADLINE_EXCEEDED}
-                and time.monotonic() - started < 1.5
+                and machine_seconds() - started < 1.5
             )
             one.process.send_signal(signal.SIGCONT)
             assert await asyncio.gather(*(outcome(stream, f"after {i}") for i in range(5))) == [
@@ -360,9 +369,7 @@ def test_a_silent_device_costs_no_more_than_the_deadline_and_late_answers_are_no
 
 
 def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_bundle, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
 
     async def talk():
         options = [
@@ -382,12 +389,12 @@ def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_b
                 asked = [asyncio.ensure_future(outcome(stream, str(i), 30)) for i in range(3)]
                 await asyncio.sleep(0.3)
                 one.process.kill()
-                started = time.monotonic()
+                started = machine_seconds()
                 assert set(await asyncio.gather(*asked)) == {grpc.StatusCode.UNAVAILABLE}
                 assert await outcome(stream, "nobody there") == grpc.StatusCode.UNAVAILABLE
-                assert time.monotonic() - started < 5
+                assert machine_seconds() - started < 5
             with worker(tiny_bundle, tmp_path, "--insecure", "--listen", address):
-                end = time.monotonic() + 10
+                end = time.monotonic() + 60
                 while (got := await outcome(stream, "again")) != "again":
                     assert got is grpc.StatusCode.UNAVAILABLE and time.monotonic() < end
                     await asyncio.sleep(0.05)
@@ -401,11 +408,11 @@ def test_a_device_that_ends_the_stream_is_down_and_not_waited_for():
 
     async def talk(address):
         async with grpc.aio.insecure_channel(address) as channel:
-            stream, started = DeviceStream(channel), time.monotonic()
+            stream, started = DeviceStream(channel), machine_seconds()
             for request_id in ("good", "ends", "good"):
                 expected = grpc.StatusCode.UNAVAILABLE if request_id == "ends" else "good"
                 assert await outcome(stream, request_id, 20) == expected
-            assert time.monotonic() - started < 10
+            assert machine_seconds() - started < 10
             stream.close()
 
     with fake_device(NAME, "d", lambda asked: answers[asked.id](asked), streams=True) as address:

@@ -38,7 +38,7 @@ def issued(authority, role, name, **options) -> tls.Identity:
 
 def refusal(one, identity) -> grpc.RpcError:
     with one.channel(identity) as channel, pytest.raises(grpc.RpcError) as error:
-        ask(channel, REQUEST, timeout=5)
+        ask(channel, REQUEST, timeout=30)
     return error.value
 
 
@@ -52,7 +52,7 @@ def test_aggregators_and_clients_are_answered(secured, authority, role):
     own = issued(authority, role, f"good-{role}")
     with secured.channel(own) as channel:
         assert tensors.arrays(ask(channel, REQUEST))["logits"].shape == (1, 3)
-    assert tls.peer_of(own, *host_and_port(secured), 5) == ("worker", "pi-0")
+    assert tls.peer_of(own, *host_and_port(secured), 30) == ("worker", "pi-0")
 
 
 def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority):
@@ -64,7 +64,7 @@ def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority)
         in error.details()
     )
     with secured.channel(own) as channel, pytest.raises(grpc.RpcError) as health:
-        list(messages.stub(channel, "Watch")(b"", timeout=5))
+        list(messages.stub(channel, "Watch")(b"", timeout=30))
     assert health.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -95,14 +95,14 @@ def test_strangers_are_refused_and_named_as_such(secured, authority, tmp_path):
     for name, identity in strangers(authority, tmp_path).items():
         assert refusal(secured, identity).code() is grpc.StatusCode.UNAVAILABLE, name
         with pytest.raises(tls.AuthFailed, match="certificate"):
-            tls.peer_of(identity, *host_and_port(secured), 5)
+            tls.peer_of(identity, *host_and_port(secured), 30)
     assert refusal(secured, None).code() is grpc.StatusCode.UNAVAILABLE  # plaintext
     only_ca = grpc.ssl_channel_credentials((authority / "ca.pem").read_bytes())
     with (
         grpc.secure_channel(secured.address, only_ca) as channel,
         pytest.raises(grpc.RpcError) as none,
     ):
-        ask(channel, REQUEST, timeout=5)
+        ask(channel, REQUEST, timeout=30)
     assert none.value.code() is grpc.StatusCode.UNAVAILABLE
     with secured.channel(own) as channel:
         assert ask(channel, REQUEST).raw_output_contents
@@ -123,11 +123,11 @@ def test_who_is_not_there_is_down_not_refused(authority, tiny_bundle, tmp_path):
     own = issued(authority, "aggregator", "looking")
     with worker(tiny_bundle, tmp_path) as plain:
         with pytest.raises(tls.AuthFailed, match="WRONG_VERSION_NUMBER"):
-            tls.peer_of(own, *host_and_port(plain), 5)
+            tls.peer_of(own, *host_and_port(plain), 30)
         address = host_and_port(plain)
         plain.stop()
         with pytest.raises(ConnectionRefusedError):
-            tls.peer_of(own, *address, 5)
+            tls.peer_of(own, *address, 30)
 
 
 def test_the_reason_that_grpc_does_not_tell(secured, authority, tiny_bundle, tmp_path):
@@ -135,16 +135,18 @@ def test_the_reason_that_grpc_does_not_tell(secured, authority, tiny_bundle, tmp
     good = issued(authority, "client", "wondering")
     expired = issued(authority, "client", "late", days=-1)
     there = host_and_port(secured)
-    assert tls.why_refused(good, *there, 5) is None
-    assert "by this machine's clock: certificate has expired" in tls.why_refused(expired, *there, 5)
-    assert "speaks TLS, and this side does not" in tls.why_refused(None, *there, 5)
+    assert tls.why_refused(good, *there, 30) is None
+    assert "by this machine's clock: certificate has expired" in tls.why_refused(
+        expired, *there, 30
+    )
+    assert "speaks TLS, and this side does not" in tls.why_refused(None, *there, 30)
 
     with worker(tiny_bundle, tmp_path) as plain:
         there = host_and_port(plain)
-        assert tls.why_refused(None, *there, 5) is None
-        assert "answers without TLS" in tls.why_refused(good, *there, 5)
+        assert tls.why_refused(None, *there, 30) is None
+        assert "answers without TLS" in tls.why_refused(good, *there, 30)
     for own in (good, None):
-        assert tls.why_refused(own, *there, 5) is None  # nobody is there now
+        assert tls.why_refused(own, *there, 30) is None  # nobody is there now
 
 
 @pytest.mark.parametrize(
