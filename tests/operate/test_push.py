@@ -2,7 +2,6 @@
 command here.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,37 +9,16 @@ from pathlib import Path
 import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
-from tests.support.commands import ROOT, run_host
+from tests.support.commands import run_host
 from tests.support.damaged import swapped
+from tests.support.ssh_stand_in import device_home, needs_rsync, push
 from tests.support.update_store import changed_byte, digests
-
-SSH = """#!/bin/sh
-# The only host is "pi", whose home is $PI_HOME.
-if [ "$1" != pi ]; then echo "ssh: Could not resolve hostname $1" >&2; exit 255; fi
-shift
-cd "$PI_HOME" && exec sh -c "$*"
-"""
-needs_rsync = pytest.mark.skipif(
-    shutil.which("rsync") is None, reason="rsync is not installed here"
-)
 
 
 @pytest.fixture
 def pi(tmp_path, monkeypatch) -> Path:
     """Home of the device; `ssh` on PATH leads there."""
-    home, programs = tmp_path / "home", tmp_path / "bin"
-    home.mkdir()
-    programs.mkdir()
-    (programs / "ssh").write_text(SSH)
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PI_HOME", str(home))
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return home
-
-
-def push(bundle, device, *arguments, python=sys.executable):
-    return run_host("-m", "edvit_tf.cli", "push", bundle, device, "--python", python, *arguments)
+    return device_home(tmp_path, monkeypatch)
 
 
 @needs_rsync

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.aggregator_process import fused
+from tests.support.aggregator_process import fused, infer, outputs
 from tests.support.commands import run_command, run_device
 from tests.support.damaged import swapped
+from tests.support.ssh_stand_in import device_home, needs_rsync, push
 from tests.support.up_process import Up
-from tests.support.worker_process import wait_for
+from tests.support.worker_process import wait_for, worker
 
 PIXELS = np.random.default_rng(4).integers(0, 256, (28, 28), np.uint8)
 
@@ -78,3 +79,30 @@ def test_a_file_of_another_sub_model_is_wrong(bundle, tmp_path):
     swapped(own)
     done = run_device("-m", "edvit_tf.device", own, "--check")
     assert done.returncode == 1 and done.stdout.count("  WRONG") == 1, done.stdout
+
+
+@needs_rsync
+def test_what_is_pushed_to_a_device_answers_there(bundle, tmp_path, monkeypatch):
+    device_home(tmp_path, monkeypatch)
+    store = tmp_path / "a store"
+    done = push(bundle, f"pi:{store}", "--submodel", "1")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (store / "current").iterdir()}
+    assert {"manifest.json", "submodel-01.tflite"} <= names and "submodel-00.tflite" not in names
+
+    x = PIXELS.reshape(1, 28, 28, 1)
+    expected = outputs(bundle / "submodel-01.tflite", {"image": x})["features"]
+    with (
+        worker(store / "current", tmp_path, "--insecure", "--submodel", "1") as one,
+        one.channel() as channel,
+    ):
+        answer, _, _ = infer(channel, x, model="submodel-01")
+        np.testing.assert_allclose(answer["features"], expected, atol=1e-5)
+
+    # what answers otherwise than it should is refused there, and the old version goes on
+    current = (store / "current").resolve()
+    other = shutil.copytree(bundle, tmp_path / "other")
+    swapped(other)
+    done = push(other, f"pi:{store}", "--submodel", "0")
+    assert done.returncode == 16 and "golden input" in done.stderr, done.stderr
+    assert (store / "current").resolve() == current

@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.operate.running import runtime_folder
+from tests.support import tiny_bert
+from tests.support.aggregator_process import fused
 from tests.support.commands import ROOT, run_command
 from tests.support.up_process import Up
 from tests.support.worker_process import wait_for
@@ -111,6 +115,36 @@ def test_fleets_side_by_side_are_found_mended_and_leave_nobody(
         for one in made.values():
             one.process.kill()
             one.process.wait()
+
+
+@needs_proc
+def test_a_fleet_for_texts_is_asked_by_a_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    bundle = tiny_bert.write_bundle(tmp_path / "texts")
+    up = Up(bundle, tmp_path / "up")
+    try:
+        pids = up.pids()
+        (tmp_path / "x.txt").write_text("w1 and w2", encoding="utf-16")
+        code, out, err = run_command(["predict", "--json", "w1 and w2", tmp_path / "x.txt"])
+        assert code == 0, err
+        expected = fused(bundle, bundle_input(open_bundle(bundle)).from_file(b"w1 and w2"))[0]
+        for line in out.splitlines():
+            np.testing.assert_allclose(json.loads(line)["probabilities"], expected, rtol=1e-5)
+        assert out.count("\n") == 2
+
+        # of several what is no text is named, and the others are answered
+        given = ["", "w3", "\u16a0", tmp_path / "gone.txt"]
+        code, out, err = run_command(["predict", "--json", *given])
+        assert code == 19, err
+        assert [json.loads(line)["file"] for line in out.splitlines()] == ["w3"]
+        assert "knows no piece" in err and "gone.txt" in err
+        assert "3 of 4 files have no answer" in err
+
+        os.kill(up.process.pid, signal.SIGINT)
+        assert up.process.wait(120) == 0 and gone(pids)
+    finally:
+        up.process.kill()
+        up.process.wait()
 
 
 def test_what_cannot_be_started_is_refused_at_once(tiny_bundle, tmp_path):
