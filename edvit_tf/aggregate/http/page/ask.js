@@ -14,8 +14,8 @@ let stopMicrophone = null;
 export function setUp(found) {
   about = found;
   const sound = about.sample_rate_hz !== null;
-  byId("camera").hidden = about.modality !== "image" || !navigator.mediaDevices;
-  byId("microphone").hidden = !sound || !navigator.mediaDevices;
+  byId("camera").hidden = about.modality !== "image";
+  byId("microphone").hidden = !sound;
   byId("text-form").hidden = !about.is_text;
   byId("drop-label").textContent = `Drop a ${about.item} here, or choose one`;
 }
@@ -130,6 +130,8 @@ async function toggle(source) {
   const running = source === "camera" ? stopCamera : stopMicrophone;
   if (running) return running();
   clear(byId("asked"));
+  if (!navigator.mediaDevices) return say(whyNone(source));
+  button.disabled = true;  // until it is known whether it may be used: a second click starts no second one
   try {
     const stop = await (source === "camera" ? watchCamera() : hearMicrophone());
     button.setAttribute("aria-pressed", "true");
@@ -143,17 +145,37 @@ async function toggle(source) {
     else stopMicrophone = ended;
   } catch (error) {
     say(`The ${source} cannot be used: ${error.message}. Is it there, and allowed for this page?`);
+  } finally {
+    button.disabled = false;
   }
+}
+
+// Browsers keep sources from pages that others on the way could have changed.
+function whyNone(source) {
+  if (window.isSecureContext) return `This browser gives no page a ${source}.`;
+  return `A browser gives a ${source} to a page over https:// alone, or to one of its own machine: `
+    + "start the aggregator with --https, or open this page on the aggregator's machine as http://localhost.";
 }
 
 // The latest picture, when the one before is answered: never a queue.
 async function watchCamera() {
   const stream = await navigator.mediaDevices.getUserMedia({video: {width: {ideal: MOST_SIDE}}});
   const video = byId("video");
+  let goesOn = true;
+  const stop = () => {
+    goesOn = false;
+    stream.getTracks().forEach((track) => track.stop());
+    video.srcObject = null;
+    video.hidden = true;
+  };
   video.srcObject = stream;
   video.hidden = false;
-  await video.play();
-  let goesOn = true;
+  try {
+    await video.play();
+  } catch (error) {
+    stop();  // the lamp of a camera that nobody sees goes out
+    throw error;
+  }
   stream.getVideoTracks()[0].addEventListener("ended", () => stopCamera?.());
   (async () => {
     while (goesOn) {
@@ -164,12 +186,7 @@ async function watchCamera() {
       await new Promise((done) => setTimeout(done, PAUSE_MS));
     }
   })();
-  return () => {
-    goesOn = false;
-    stream.getTracks().forEach((track) => track.stop());
-    video.srcObject = null;
-    video.hidden = true;
-  };
+  return stop;
 }
 
 async function hearMicrophone() {

@@ -39,7 +39,16 @@ function mono(buffer) {
 export async function listenTo(about, heard, ended) {
   const stream = await navigator.mediaDevices.getUserMedia({audio: {channelCount: 1}});
   const context = new AudioContext();
-  await context.audioWorklet.addModule("live/recorder.js");
+  const stop = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    context.close();
+  };
+  try {
+    await context.audioWorklet.addModule("live/recorder.js");
+  } catch (error) {
+    stop();  // or it would go on listening for nobody
+    throw error;
+  }
   const recorder = new AudioWorkletNode(context, "recorder", {numberOfOutputs: 0});
   const size = Math.ceil(about.window_samples * context.sampleRate / about.sample_rate_hz);
   let held = new Float32Array(0);
@@ -57,10 +66,7 @@ export async function listenTo(about, heard, ended) {
   };
   stream.getAudioTracks()[0].addEventListener("ended", ended);
   context.createMediaStreamSource(stream).connect(recorder);
-  return () => {
-    stream.getTracks().forEach((track) => track.stop());
-    context.close();
-  };
+  return stop;
 }
 
 async function resampled(samples, rate, about) {
