@@ -65,6 +65,14 @@ TUNE = [
 HUB = [
     "huggingface-hub>=0.30,<3",  # `edvit hub push|pull`, where there is no [host]
 ]
+WATCH = [  # `edvit watch`; each is asked for only by the source or the action that needs it
+    "av>=14",  # --camera: decodes video, files and streams, with FFmpeg inside its wheels
+    "pillow>=10",  # frames as JPEG, where that is smaller
+    "sounddevice>=0.5",  # --microphone, by PortAudio
+    "soxr>=0.3.7",  # resamples its sound
+    "soundfile>=0.12",  # recordings other than 16-bit WAV
+    "paho-mqtt>=2,<3",  # --mqtt
+]
 TEST = [
     "pytest>=8",  # the tests
     "pytest-xdist>=3.6",  # a process of tests for each core
@@ -133,6 +141,7 @@ setup(
         "device": DEVICE,
         "signed": SIGNED,
         "aggregator": AGGREGATOR,
+        "watch": WATCH,
         "tune": TUNE,
         "hub": HUB,
         "test": TEST,

@@ -4,6 +4,7 @@ stop.
 
 import argparse
 import os
+import sys
 
 from edvit_tf.cli.predict import add_identity, server_address, take_running
 from edvit_tf.cli.values import positive, user_path
@@ -66,6 +67,36 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="files as they come into it, once they are whole; none is dropped",
     )
+    sources.add_argument(
+        "--camera",
+        metavar="CAMERA",
+        help="0 (/dev/video0), pi (a Pi's own), rtsp://..., or a video file",
+    )
+    sources.add_argument(
+        "--microphone",
+        nargs="?",
+        const="",
+        metavar="DEVICE",
+        help="a number or a name (default: the machine's choice), a recording, or - for standard "
+        "input: a WAV file as it is written, or raw signed 16-bit little-endian mono",
+    )
+    group.add_argument(
+        "--hop",
+        type=positive_number,
+        metavar="SECONDS",
+        help="with --microphone: from one window's start to the next one's (default: a window)",
+    )
+    group.add_argument(
+        "--input-rate",
+        type=positive,
+        metavar="HZ",
+        help="of raw sound (default: what the models take)",
+    )
+    group.add_argument(
+        "--fast",
+        action="store_true",
+        help="a file or a pipe goes as fast as the fleet answers, and nothing of it is dropped",
+    )
     group.add_argument(
         "--existing", action="store_true", help="with --folder: also the files that are there"
     )
@@ -118,10 +149,70 @@ def _check(args) -> None:
         )
     if args.existing and args.folder is None:
         raise ConfigError("--existing goes with --folder DIR; a stream has no older files.")
+    if args.hop and args.microphone is None:
+        raise ConfigError("--hop goes with --microphone; give that too, or leave it out.")
+    if args.input_rate and args.microphone != "-":
+        raise ConfigError("--input-rate goes with --microphone -; everything else says its own.")
+    if args.fast and args.folder is not None:
+        raise ConfigError("--fast goes with a file of --camera or --microphone, or with a pipe.")
 
 
 def _source(args, hub):
     """What is watched. Raises SourceError, and ConfigError where the fleet takes other things."""
+    from edvit_tf.watch.camera import Camera
     from edvit_tf.watch.folder import Folder
 
-    return Folder(args.folder, hub.spec, lambda data: [data], args.existing)
+    spec = hub.spec
+    if args.folder is not None:
+        return Folder(args.folder, spec, _cut(spec), args.existing)
+    if args.camera is not None:
+        _check_kind("--camera", "pictures", spec.is_picture, spec)
+        return Camera(from_environment(args.camera, "--camera"), spec, args.fast)
+    _check_kind("--microphone", "sound", spec.is_sound, spec)
+    return _microphone(args, spec)
+
+
+def _microphone(args, spec):
+    from edvit_tf.aggregate.framing import hop_samples
+    from edvit_tf.watch.microphone import Microphone
+
+    return Microphone(
+        args.microphone,
+        spec,
+        hop_samples(spec, args.hop),
+        fast=args.fast,
+        pipe=sys.stdin.buffer if args.microphone == "-" else None,
+        pipe_rate=args.input_rate or spec.sample_rate_hz,
+    )
+
+
+def _cut(spec):
+    """How a folder's file becomes what is asked."""
+    from edvit_tf.watch.windows import cut_recording
+
+    return (lambda data: cut_recording(data, spec)) if spec.is_sound else (lambda data: [data])
+
+
+def _check_kind(option: str, gives: str, fits: bool, spec) -> None:
+    """Raises ConfigError."""
+    from edvit_tf.errors import ConfigError
+
+    if not fits:
+        raise ConfigError(
+            f"{option} gives {gives}, and this fleet takes {spec.item}s. Ask another fleet, or "
+            "watch a --folder of such files."
+        )
+
+
+def from_environment(text: str, option: str) -> str:
+    """The value of an option, or with env:NAME what that variable holds: a password in it shows in
+    no list of processes. Raises ConfigError.
+    """
+    from edvit_tf.errors import ConfigError
+
+    if not text.startswith("env:"):
+        return text
+    value = os.environ.get(text.removeprefix("env:"), "")
+    if not value:
+        raise ConfigError(f"{option} is {text}, and that variable is not set. Export it before.")
+    return value

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edvit_tf.watch.windows import wav_bytes
 from tests.support.aggregator_process import aggregator, all_ready, wait_ready
 from tests.support.commands import ROOT, run_command
 from tests.support.fleet_process import Place
@@ -17,6 +18,7 @@ from tests.support.forked import DEVICE, Forked
 from tests.support.worker_process import wait_for, worker
 
 RNG = np.random.default_rng(5)
+PATIENT = ("--timeout-ms", "30000")
 
 
 def picture(path: Path, size: int = 16) -> Path:
@@ -34,7 +36,8 @@ class Watching:
 
     def __init__(self, folder: Path, *arguments: str | Path, **options) -> None:
         self.out, self.err = folder / "watch.out", folder / "watch.err"
-        command = [sys.executable, "-m", "edvit_tf.cli", "watch", *map(str, arguments), "--json"]
+        command = [sys.executable, "-m", "edvit_tf.cli", "watch", *map(str, arguments), *PATIENT]
+        command.append("--json")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = Forked(
                 command, modules=DEVICE, cwd=ROOT, **{"stdout": out, "stderr": err, **options}
@@ -107,7 +110,8 @@ def test_a_folder_s_files_are_asked_once_as_they_come_and_a_broken_one_is_said(h
 
     assert [event["source"] for event in told] == ["old.png", "inner/new.png", "old.png"]
     assert sum(told[0]["probabilities"]) == pytest.approx(1, abs=1e-3)
-    assert len(words(one)) == 1 and words(one)[0].startswith("broken.png is refused, going on")
+    refused = [line for line in words(one) if "is refused" in line]
+    assert len(refused) == 1 and refused[0].startswith("broken.png is refused, going on")
     counts = [summary[name] for name in ("asked", "answered", "failed", "dropped", "degraded")]
     assert counts == [4, 3, 1, 0, 0]
 
@@ -154,9 +158,10 @@ def test_a_hub_that_restarts_is_waited_for_and_no_file_is_lost(tiny_bundle, tmp_
             one.process.wait()
 
     assert [event["source"] for event in told] == ["a.png", "b.png"]
-    assert words(one)[0].startswith("no answer from b.png on, going on: ")
-    assert words(one)[1].startswith("answers again at b.png, after ")
-    assert len(words(one)) == 2 and (summary["answered"], summary["failed"]) == (2, 0)
+    of_b = [line for line in words(one) if "b.png" in line]
+    assert of_b[0].startswith("no answer from b.png on, going on: ")
+    assert of_b[1].startswith("answers again at b.png, after ")
+    assert len(of_b) == 2 and (summary["answered"], summary["failed"]) == (2, 0)
 
 
 def test_a_full_disk_under_standard_output_is_said_once_and_the_stream_goes_on(hub, tmp_path):
@@ -234,6 +239,62 @@ def test_a_hub_with_another_bundle_is_gone_on_with(bundles, tmp_path):
     assert told[0]["label"] in {"ant", "bee", "cat", "dog"}
     assert told[1]["label"] in {"eel", "fox", "gnu", "hen"}
     assert any("serves the bundle" in line for line in words(one))
+
+
+def test_of_a_video_at_its_own_rate_the_newest_frame_is_asked(hub, tmp_path):
+    av = pytest.importorskip("av")
+    file = tmp_path / "door.mp4"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(30):
+            noise = RNG.integers(0, 256, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+
+    arguments = ["watch", hub.address, "--insecure", *PATIENT, "--json", "--camera", file]
+    for rate, fast in ((["--rate", "5"], []), ([], ["--fast"])):
+        code, out, err = run_command([*arguments, *rate, *fast])
+        assert code == 0, err
+        events = [json.loads(line) for line in out.splitlines()]
+        frames = [event["frame"] for event in events if event["event"] == "answer"]
+        summary = events[-1]
+        assert summary["unit"] == "frames"
+        assert summary["asked"] == summary["answered"] + summary["failed"]
+        assert summary["asked"] + summary["dropped"] == 30 and len(frames) == summary["answered"]
+        assert frames == sorted(frames)
+        # five a second of one second; or all
+        assert frames == list(range(30)) if fast else len(frames) < 30
+
+
+def test_a_pipe_of_sound_is_asked_window_by_window(tiny_mel_bundle, tmp_path):
+    seconds, rate = 2, 8000
+    samples = RNG.uniform(-1, 1, seconds * rate)
+    with (
+        worker(tiny_mel_bundle, tmp_path) as device,
+        aggregator(tiny_mel_bundle, tmp_path, [device.address]) as sound_hub,
+        sound_hub.channel() as channel,
+    ):
+        wait_ready(channel)
+        arguments = ["--insecure", "--microphone", "-", "--fast", "--hop", "0.25"]
+        with watching(tmp_path, sound_hub.address, *arguments, stdin=subprocess.PIPE) as one:
+            one.process.stdin.write(wav_bytes(samples, rate))
+            one.process.stdin.close()
+            assert one.process.wait(60) == 0, one.err.read_text()
+            told = one.events("answer")
+
+        assert [event["start_seconds"] for event in told] == [0.25 * place for place in range(7)]
+        assert [event["windows"] for event in told] == [1] * 7
+
+        # the same as `predict` says of the same window in a file
+        (tmp_path / "first.wav").write_bytes(wav_bytes(samples[: rate // 2], rate))
+        server = ["--server", sound_hub.address, "--insecure"]
+        code, out, err = run_command(["predict", *server, "--json", tmp_path / "first.wav"])
+        assert code == 0, err
+        assert json.loads(out)["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-6)
+
+        code, _, err = run_command(["watch", sound_hub.address, "--insecure", "--camera", "0"])
+        assert code == 3 and "--camera gives pictures, and this fleet takes recordings" in err
 
 
 def test_a_device_that_is_killed_and_back_leaves_degraded_answers_between(tiny_bundle, tmp_path):

@@ -1,0 +1,111 @@
+"""Sound: of a microphone, a pipe, or a file in the place of one; in windows that slide."""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from edvit_tf.device.errors import InputError
+from edvit_tf.device.model.decode_sound import decode_audio
+from edvit_tf.device.model.sound import MelSpec
+from edvit_tf.errors import SourceError
+from edvit_tf.watch.item import Item
+from edvit_tf.watch.recorder import opened_recorder
+from edvit_tf.watch.reopening import kept_open
+from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound, piped
+from edvit_tf.watch.windows import resampled, sliding, wav_bytes
+
+_Window = tuple[int, np.ndarray]  # start in samples, (n,)
+_SILENT_SECONDS = 5.0
+
+
+class Microphone:
+    """Windows of the sound of `where`: "" (the machine's own choice), a device's number or name, a
+    recording, which is played at its own rate, or "-", `pipe`. With `fast` these two wait for the
+    fleet, and no window is dropped.
+    """
+
+    unit = "windows"
+
+    def __init__(
+        self, where: str, spec: MelSpec, hop: int, *, fast: bool, pipe: BinaryIO, pipe_rate: int
+    ) -> None:
+        self.name = f"--microphone {where}".strip()
+        self._where, self._spec, self._hop = where, spec, hop
+        self._pipe, self._pipe_rate = pipe, pipe_rate
+        self._is_file = bool(where) and where != "-" and Path(where).is_file()
+        self.keeps = fast
+        if fast and not (self._is_file or where == "-"):
+            raise SourceError(f"--fast goes with a file or a pipe; {self.name} has its own pace.")
+        self._silent = 0  # windows of nothing but zeros, in a row
+
+    def run(
+        self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
+    ) -> None:
+        """Until the end of its sound, or `stop`."""
+        rate = self._spec.sample_rate_hz
+        for start, samples in self._windows(stop, say):
+            self._listen(samples, say)
+            values = functools.partial(_values, samples, rate)
+            seconds = start / rate
+            if not give(Item(f"{seconds:.3f} s", values, {"start_seconds": seconds})):
+                return
+
+    def _windows(self, stop: threading.Event, say: Callable[[str], None]) -> Iterator[_Window]:
+        if self._where == "-":
+            return self._cut(piped(self._pipe, self._pipe_rate))
+        if self._is_file:
+            return self._cut(self._played(stop))
+        return kept_open(self.name, self._recorded, stop, say)
+
+    def _cut(self, sound: Sound) -> Iterator[_Window]:
+        blocks = resampled(sound.blocks, sound.rate, self._spec.sample_rate_hz)
+        return sliding(blocks, self._spec.window_samples, self._hop)
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[Iterator[_Window]]:
+        with opened_recorder(self._where) as sound:
+            yield self._cut(sound)
+
+    def _played(self, stop: threading.Event) -> Sound:
+        """A recording in blocks, each when its last sample would have been there."""
+        try:
+            samples, rate = decode_audio(Path(self._where).read_bytes())
+        except (InputError, OSError) as error:
+            raise SourceError(f"{self.name}: {error}") from error
+
+        def blocks() -> Iterator[np.ndarray]:
+            started = time.monotonic()
+            size = max(1, round(BLOCK_SECONDS * rate))
+            for place in range(0, len(samples), size):
+                block = samples[place : place + size]
+                if not self.keeps:
+                    due = started + (place + len(block)) / rate
+                    stop.wait(max(0.0, due - time.monotonic()))
+                if stop.is_set():
+                    return
+                yield block
+
+        return Sound(rate, blocks())
+
+    def _listen(self, samples: np.ndarray, say: Callable[[str], None]) -> None:
+        """Nothing but zeros for seconds is no quiet room; said once, and once when it is over."""
+        rate = self._spec.sample_rate_hz
+        enough = max(1, round(_SILENT_SECONDS * rate / self._hop))
+        if not samples.any():
+            self._silent += 1
+            if self._silent == enough:
+                say(f"{self.name} gives nothing but zeros: is it muted? Going on.")
+            return
+        if self._silent >= enough:
+            say(f"{self.name} gives sound again.")
+        self._silent = 0
+
+
+def _values(samples: np.ndarray, rate: int) -> list[np.ndarray | bytes]:
+    return [wav_bytes(samples, rate)]

@@ -1,0 +1,72 @@
+"""A microphone of this machine, by sounddevice (PortAudio), at the rate that it likes best."""
+
+import contextlib
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from edvit_tf.device.model.decode_sound import mono
+from edvit_tf.errors import SourceError
+from edvit_tf.watch.reopening import SourceLost
+from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
+from edvit_tf.watch.video import needed
+
+_MOST_BLOCKS = 200  # that wait: 10 s
+_SILENT_SECONDS = 5.0  # without a block: it is gone, though nobody says so
+
+
+@contextlib.contextmanager
+def opened_recorder(where: str) -> Iterator[Sound]:
+    """The sound of a device by number or name, or of the machine's choice ("").
+
+    Raises SourceError without PortAudio, SourceLost where the device is not there, or stops.
+    """
+    device = int(where) if where.isdecimal() else where or None
+    sounddevice = _sounddevice()
+    blocks: queue.Queue[np.ndarray] = queue.Queue(_MOST_BLOCKS)
+
+    def heard(data: np.ndarray, frames: int, at: Any, status: Any) -> None:
+        # PortAudio's thread: it must never wait
+        with contextlib.suppress(queue.Full):
+            blocks.put_nowait(data.copy())
+
+    try:
+        rate = round(sounddevice.query_devices(device, "input")["default_samplerate"])
+        stream = sounddevice.InputStream(
+            device=device,
+            samplerate=rate,
+            blocksize=round(BLOCK_SECONDS * rate),
+            dtype="float32",
+            callback=heard,
+        )
+        with stream:
+            yield Sound(rate, _blocks(blocks, stream))
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise SourceLost(f"no sound can be recorded: {error}.") from error
+
+
+def _blocks(blocks: queue.Queue[np.ndarray], stream: Any) -> Iterator[np.ndarray]:
+    while True:
+        try:
+            block = blocks.get(timeout=_SILENT_SECONDS)  # (n, channels)
+        except queue.Empty:
+            state = "is still" if stream.active else "is not"
+            raise SourceLost(
+                f"nothing came for {_SILENT_SECONDS:g} s; its stream {state} open."
+            ) from None
+        yield mono(block)
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise needed("sounddevice", "--microphone") from error
+    except OSError as error:
+        raise SourceError(
+            f"--microphone: {error}. Run: sudo apt install libportaudio2, or pipe the sound of "
+            "`arecord` into --microphone -."
+        ) from error
+    return sounddevice

@@ -1,0 +1,242 @@
+"""Sound as it comes: its rates, its windows, its pipes."""
+
+import io
+import os
+import sys
+import threading
+import types
+import wave
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edvit_tf.aggregate.framing import pcm_windows
+from edvit_tf.device.model.decode_sound import decode_audio
+from edvit_tf.errors import SourceError
+from edvit_tf.watch import recorder
+from edvit_tf.watch.microphone import Microphone
+from edvit_tf.watch.sound_pipe import piped
+from edvit_tf.watch.windows import cut_recording, resampled, sliding, wav_bytes
+from tests.support.made_bundle import MEL
+
+RNG = np.random.default_rng(6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(total=st.integers(1, 70), window=st.integers(1, 20), hop=st.integers(1, 20), cut=st.data())
+def test_windows_are_those_of_a_raw_stream_however_the_sound_comes(total, window, hop, cut):
+    hop = min(hop, window)
+    samples = np.arange(1, total + 1, dtype=np.float32) / 32768
+    raw = np.arange(1, total + 1, dtype="<i2").tobytes()
+    expected = list(pcm_windows(io.BytesIO(raw), window, hop))
+
+    places = sorted(cut.draw(st.lists(st.integers(0, total), max_size=5)))
+    found = list(sliding(np.split(samples, places), window, hop))
+
+    assert [start for start, _ in found] == [start for start, _ in expected]
+    for (_, one), (_, other) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_rate_becomes_the_bundle_s_with_the_same_tone():
+    pytest.importorskip("soxr")
+    seconds = np.arange(44100) / 44100
+    tone = np.sin(2 * np.pi * 440 * seconds).astype(np.float32)
+    found = np.concatenate(list(resampled(np.array_split(tone, 7), 44100, 8000)))
+    assert abs(len(found) - 8000) <= 2
+    spectrum = np.abs(np.fft.rfft(found[:8000]))
+    assert spectrum.argmax() == 440 and found.std() == pytest.approx(tone.std(), rel=0.02)
+
+
+def test_a_wav_file_holds_what_was_heard():
+    samples = RNG.uniform(-1, 1, 4000).astype(np.float32)
+    decoded, rate = decode_audio(wav_bytes(samples, 8000))
+    assert rate == 8000
+    np.testing.assert_allclose(decoded, samples, atol=1 / 32768)
+    loud, _ = decode_audio(wav_bytes(np.array([2.0, -2.0]), 8000))  # cut, and not turned round
+    np.testing.assert_allclose(loud, [1, -1], atol=1e-4)
+
+
+def test_a_recording_of_a_folder_is_cut_into_windows_of_the_bundle_s_rate():
+    pytest.importorskip("soxr")
+    values = cut_recording(wav_bytes(RNG.uniform(-1, 1, 3 * 8000), 16000), MEL)
+    assert [decode_audio(value)[0].size for value in values] == [4000, 4000, 4000]
+
+
+def wav(width: int, channels: int, rate: int, frames: bytes) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(frames)
+    return file.getvalue()
+
+
+def from_pipe(data: bytes, raw_rate: int = 8000) -> tuple[int, np.ndarray]:
+    """(rate, samples) of what comes through a real pipe, some bytes at a time."""
+    reading, writing = os.pipe()
+
+    def write():
+        with open(writing, "wb", buffering=0) as file:
+            for place in range(0, len(data), 777):
+                file.write(data[place : place + 777])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with open(reading, "rb") as file:
+        sound = piped(file, raw_rate)
+        samples = np.concatenate(list(sound.blocks))
+    thread.join()
+    return sound.rate, samples
+
+
+def test_a_pipe_brings_raw_sound_or_a_wav_file_of_any_width():
+    expected = RNG.uniform(-0.9, 0.9, 3000)
+    rate, raw = from_pipe((expected * 32768).astype("<i2").tobytes() + b"\1", 11025)
+    assert rate == 11025  # and half a sample at its end is no sample
+    np.testing.assert_allclose(raw, expected, atol=1 / 30000)
+
+    wide = (expected * 2**31).astype("<i4")
+    three = wide.astype("<i4").view("u1").reshape(-1, 4)[:, 1:].tobytes()
+    one = np.rint(expected * 128 + 128).astype("u1").tobytes()
+    two = np.repeat((expected * 32768).astype("<i2"), 2).tobytes()  # of two channels
+    for width, channels, frames in (
+        (4, 1, wide.tobytes()),
+        (3, 1, three),
+        (1, 1, one),
+        (2, 2, two),
+    ):
+        rate, samples = from_pipe(wav(width, channels, 22050, frames))
+        assert rate == 22050 and len(samples) == 3000
+        np.testing.assert_allclose(samples, expected, atol=0.01 if width == 1 else 1e-4)
+
+
+def test_a_wav_file_that_is_still_written_has_no_length():
+    data = wav(2, 1, 8000, (np.ones(3000) * 8192).astype("<i2").tobytes())
+    unknown = data[:4] + b"\xff" * 4 + data[8:40] + b"\xff" * 4 + data[44:]
+    rate, samples = from_pipe(unknown)
+    assert rate == 8000 and len(samples) == 3000 and samples.mean() == 0.25
+
+
+@pytest.mark.parametrize(
+    "data, said", [(b"", "without a sample"), (b"RIFFxxxxAVI ", "no WAV file of whole numbers")]
+)
+def test_a_pipe_without_sound_is_one_error(data, said):
+    with pytest.raises(SourceError, match=said):
+        from_pipe(data)
+
+
+# ---- a microphone, by a sounddevice that is made up: no test machine has one
+
+
+class Made:
+    """sounddevice: sessions of blocks that its microphone gives, or an error."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, sessions: list) -> None:
+        self.sessions = sessions
+        self.active = False
+
+    def query_devices(self, device, kind):
+        if isinstance(self.sessions[0], str):
+            raise Made.PortAudioError(self.sessions.pop(0))
+        return {"default_samplerate": 16000.0}
+
+    def InputStream(self, callback, **settings):
+        assert settings["samplerate"] == 16000
+        return _Stream(self.sessions.pop(0), callback)
+
+
+class _Stream:
+    active = False
+
+    def __init__(self, blocks, callback) -> None:
+        self._blocks, self._callback = blocks, callback
+
+    def __enter__(self):
+        for block in self._blocks:
+            self._callback(np.asarray(block, np.float32), len(block), None, None)
+
+    def __exit__(self, *_):
+        return False
+
+
+def heard(monkeypatch, sessions, count: int) -> tuple[list, list[str]]:
+    pytest.importorskip("soxr")
+    made = Made(sessions)
+    monkeypatch.setitem(sys.modules, "sounddevice", made)
+    monkeypatch.setattr(recorder, "_SILENT_SECONDS", 0.01)
+    monkeypatch.setattr("edvit_tf.watch.reopening._FIRST_SECONDS", 0.01)
+    given_items, words = [], []
+    stop = threading.Event()
+
+    def give(item) -> bool:
+        given_items.append(item)
+        return len(given_items) < count
+
+    one = Microphone("USB", MEL, 4000, fast=False, pipe=None, pipe_rate=8000)
+    one.run(give, stop, words.append)
+    return given_items, words
+
+
+def test_a_microphone_of_another_rate_that_goes_away_is_opened_again(monkeypatch):
+    second = RNG.uniform(-1, 1, (17000, 2))
+    items, words = heard(monkeypatch, [[second], "no such device", [second]], 4)
+    assert [item.name for item in items] == ["0.000 s", "0.500 s"] * 2
+    assert decode_audio(items[0].values()[0])[0].size == 4000
+    assert len(words) == 2
+    assert words[0].startswith("--microphone USB went away, going on: nothing came")
+    assert words[1] == "--microphone USB is back."
+
+
+def test_a_microphone_that_is_not_there_is_one_error(monkeypatch):
+    with pytest.raises(SourceError, match="--microphone USB: no sound can be recorded: no such"):
+        heard(monkeypatch, ["no such device"], 1)
+
+
+def test_a_microphone_that_is_muted_is_said_once_and_when_it_is_over(monkeypatch):
+    silence, noise = np.zeros((96000, 1)), RNG.uniform(-1, 1, (33000, 1))
+    items, words = heard(monkeypatch, [[silence, noise]], 14)
+    assert len(items) == 14
+    assert [line.split(" gives ")[1] for line in words] == [
+        "nothing but zeros: is it muted? Going on.",
+        "sound again.",
+    ]
+
+
+def test_without_portaudio_it_says_what_to_install(monkeypatch):
+    def load(*_):
+        raise OSError("PortAudio library not found")
+
+    found = types.SimpleNamespace(find_spec=load)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [found, *sys.meta_path])
+    one = Microphone("", MEL, 4000, fast=False, pipe=None, pipe_rate=8000)
+    with pytest.raises(SourceError, match="apt install libportaudio2"):
+        one.run(lambda item: True, threading.Event(), print)
+
+
+def test_a_recording_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path, monkeypatch):
+    file = tmp_path / "sound.wav"
+    file.write_bytes(wav_bytes(RNG.uniform(-1, 1, 12000), 8000))
+    waits = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return False
+
+    for fast in (False, True):
+        items: list = []
+        one = Microphone(str(file), MEL, 2000, fast=fast, pipe=None, pipe_rate=8000)
+        one.run(lambda item, items=items: items.append(item) or True, Stop(), print)
+        assert [item.fields["start_seconds"] for item in items] == [0, 0.25, 0.5, 0.75, 1]
+        assert bool(waits) is not fast
+        # nobody really waited: each wait is for what is left of its 1.5 s
+        assert fast or max(waits) == pytest.approx(1.5, abs=0.5)
+        waits.clear()
