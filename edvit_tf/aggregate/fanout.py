@@ -54,10 +54,11 @@ class Fanout:
         links: Sequence[Link],
         expected: Sequence[Expected],
         deadline_seconds: float,
+        budget: Budget | None = None,
     ) -> None:
         self.links = links
         self.expected = {each.name: each for each in expected}
-        self.budget = Budget()
+        self.budget = budget or Budget()
         self._patient_seconds = _PATIENT_SHARE * deadline_seconds
         self._process = os.urandom(6).hex()
         self._count = itertools.count()

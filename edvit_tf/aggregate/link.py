@@ -71,8 +71,9 @@ class Link:
         expected: Sequence[Expected],
     ) -> None:
         self.device = device
+        self.made_of = device, own, digest
         self.seen = Seen("unknown", "not asked yet")
-        self._fleet = fleet
+        self.fleet = fleet
         self._light = light
         self._own_count = itertools.count()  # of requests of our own
         self._expected = {each.name: each for each in expected}
@@ -286,7 +287,7 @@ class Link:
         """The name of an earlier device of the list that is the same process, under another
         address.
         """
-        for other in self._fleet:
+        for other in self.fleet:
             if other is self or not self.probe.instance:
                 return None
             if other.probe.is_same(self.probe) and other.state == "ready":

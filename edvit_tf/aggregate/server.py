@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from edvit_tf.aggregate.change import Reading
 from edvit_tf.aggregate.devices import fleet_devices
-from edvit_tf.aggregate.fanout import Fanout
+from edvit_tf.aggregate.fleet import checked_parts, least_of, make_fleet
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.access import read_token
 from edvit_tf.aggregate.http.options import HttpOptions
-from edvit_tf.aggregate.link import Link
-from edvit_tf.aggregate.pins import Pins
-from edvit_tf.aggregate.reply import expected_answers
-from edvit_tf.aggregate.request_parts import request_parts
 from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
@@ -52,35 +47,18 @@ def serve(options: AggregatorOptions) -> int:
     check_descriptors(peers=len(devices))
 
     bundle = open_bundle(options.bundle)
-    least = least_sub_models(options, len(bundle.sub_models))
-
     model_input = bundle_input(bundle)
-    fusion = Fusion(bundle)
+    least_of(options.min_submodels, len(bundle.sub_models))
+    parts = checked_parts(bundle, model_input, devices, options.min_submodels, own, Fusion(bundle))
     deadline_seconds = options.deadline_ms / 1e3
-
-    # what each device may be asked for, and what its answers must be
-    pins = Pins(bundle.sub_models)
-    for device in devices:
-        pins.check(device)
-    expected = expected_answers(bundle)
-    zeros = np.zeros(model_input.shape, model_input.dtype)
-    light = request_parts(model_input.name, zeros)
 
     def make_service() -> AggregatorService:
         # in the loop, to which the channels belong
-        links: list[Link] = []
-        for device in devices:
-            links.append(Link(device, bundle.digest, pins, own, light, links, expected))
-        fanout = Fanout(links, expected, deadline_seconds)
         return AggregatorService(
-            bundle,
-            model_input,
-            fanout,
-            fusion,
-            min_submodels=least,
+            make_fleet(parts, deadline_seconds),
             deadline_seconds=deadline_seconds,
-            own=own,
             http=http,
+            reading=Reading(options.bundle, options.devices, options.min_submodels),
         )
 
     return lifecycle.run(options, address, make_service)
@@ -95,13 +73,3 @@ def _http_options(options: AggregatorOptions) -> HttpOptions:
 
     token = None if options.login_token is None else read_token(options.login_token)
     return HttpOptions(token, options.https)
-
-
-def least_sub_models(options: AggregatorOptions, count: int) -> int:
-    """With how many of a bundle's `count` sub-models a request is answered. Raises ConfigError."""
-    least = count if options.min_submodels is None else options.min_submodels
-    if not 1 <= least <= count:
-        raise ConfigError(
-            f"--min-submodels is {least}; the bundle has {count} sub-models. Give 1 to {count}."
-        )
-    return least

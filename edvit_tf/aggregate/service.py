@@ -11,27 +11,22 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 
-from edvit_tf.aggregate import breaker, conditions
+from edvit_tf.aggregate import change, told
 from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
-from edvit_tf.aggregate.fusion import Fusion, measured_losses
+from edvit_tf.aggregate.fleet import Fleet, Watches
+from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.options import HttpOptions
-from edvit_tf.aggregate.link import Link
-from edvit_tf.aggregate.outgoing import Outgoing
-from edvit_tf.aggregate.probe import STATES
 from edvit_tf.aggregate.reply import Reply, device_ms
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
 from edvit_tf.aggregate.seen import Seen, preview_of
-from edvit_tf.device.model.bundle import Bundle
-from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc import messages, tensors, tls
-from edvit_tf.device.rpc.base_service import BaseService, package_version
+from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
 from edvit_tf.device.rpc.http_server import HttpSide
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
-from edvit_tf.device.rpc.metrics import Gauge, Sample
+from edvit_tf.device.rpc.metrics import Gauge
 from edvit_tf.device.rpc.request_input import (
     decoded,
-    message_limit,
     request_input,
     requested_model,
     requested_outputs,
@@ -40,7 +35,10 @@ from edvit_tf.device.rpc.request_input import (
 from edvit_tf.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edvit_tf.aggregate.change import Reading
+    from edvit_tf.aggregate.http.feed import Feed
     from edvit_tf.aggregate.http.rest import Rest
+    from edvit_tf.aggregate.http.server import HttpServer
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
@@ -67,39 +65,50 @@ class AggregatorService(BaseService):
 
     def __init__(
         self,
-        bundle: Bundle,
-        model_input: BundleInput,
-        fanout: Fanout,
-        fusion: Fusion,
+        fleet: Fleet,
         *,
-        min_submodels: int,
         deadline_seconds: float,
-        own: tls.Identity | None,
         http: HttpOptions = HttpOptions(),  # noqa: B008 (frozen)
+        reading: "Reading | None" = None,
     ) -> None:
+        """`reading` is what may be read again while it runs."""
         super().__init__(
-            bundle,
-            model_input,
+            fleet.parts.bundle,
+            fleet.parts.model_input,
             [MODEL],
-            [fusion.executor],
+            [fleet.parts.fusion.executor],
             deadline_seconds=deadline_seconds,
             stuck_seconds=STUCK_SECONDS,
-            own=own,
+            own=fleet.parts.own,
             serving=False,
         )
         self.http = http
+        self.reading = reading
+        self.fleet = fleet
+        self.watches = Watches(self.devices_changed)
+        self.leaving: set[asyncio.Task[None]] = set()  # of fleets that were changed for another
+        self.port: HttpServer | None = None  # of HTTP, while there are more than two pages
         self.rest: Rest | None = None  # while its port is open
+        self.feed: Feed | None = None  # what its page is told
         self.seen: Seen | None = None  # what was answered lately, while there is a page for it
-        self.fanout = fanout
-        self.fusion = fusion
-        self.min_submodels = min_submodels
-        self.losses = measured_losses(bundle)
-        self.outgoing = Outgoing(len(bundle.sub_models), message_limit(model_input))
         self.crowd = 0.0  # requests that were in flight together lately
         self.crowd_at = 0.0  # time.monotonic() of that
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
+
+    @property
+    def fanout(self) -> Fanout:
+        """Of requests that begin now."""
+        return self.fleet.fanout
+
+    @property
+    def fusion(self) -> Fusion:
+        return self.fleet.parts.fusion
+
+    @property
+    def min_submodels(self) -> int:
+        return self.fleet.parts.least
 
     def description(self) -> dict:
         devices = [link.device for link in self.fanout.links]
@@ -109,7 +118,37 @@ class AggregatorService(BaseService):
         }
 
     def background(self) -> list[Coroutine]:
-        return [link.keep_watch(self.devices_changed) for link in self.fanout.links]
+        self.watches.begin(self.fleet.links)
+        return [self.watches.failure()]
+
+    async def renew(self, own: tls.Identity) -> str | None:
+        why = await change.renew(self, own)
+        if why is None:
+            await super().renew(own)
+            if self.port is not None and self.http.https:
+                self.port.present(own)
+        return why
+
+    async def reload(self) -> None:
+        if self.reading is not None:
+            await change.reload(self, self.reading)
+
+    def put(self, fleet: Fleet) -> None:
+        """Requests that begin now are answered by another fleet, of which all links are watched;
+        those that began before end with theirs.
+        """
+        before, self.fleet = self.fleet, fleet
+        self.bundle = fleet.parts.bundle
+        self.executors[fleet.parts.fusion.executor.name] = fleet.parts.fusion.executor
+        for link in fleet.links:
+            link.fleet = fleet.links
+        if self.feed is not None:
+            self.feed.show(self.bundle, self.model_input)
+
+        task = asyncio.create_task(change.left(before, fleet, self.watches))
+        self.leaving.add(task)
+        task.add_done_callback(self.leaving.discard)
+        self.devices_changed()
 
     def serve_http(self, host: str, port: int) -> HttpSide:
         """Raises OSError if it cannot listen, ConfigError without what HTTPS or a login needs."""
@@ -127,15 +166,17 @@ class AggregatorService(BaseService):
             return super().serve_http(host, port)
 
         self.seen = Seen()
-        opened, self.rest = open_live_port(self, self.seen, self.http, host, port)
-        return opened
+        self.port, self.rest, self.feed = open_live_port(self, self.seen, self.http, host, port)
+        return self.port
 
     async def drain(self, seconds: float) -> None:
         if self.rest is not None:
             await self.rest.drain(seconds)
 
     async def close(self) -> None:
-        await asyncio.gather(*(link.close() for link in self.fanout.links))
+        for task in self.leaving:
+            task.cancel()
+        await self.watches.close()
 
     def devices_changed(self) -> None:
         """Serving while enough sub-models can be asked."""
@@ -183,17 +224,19 @@ class AggregatorService(BaseService):
         request.ClearField("inputs")
 
         left = seconds_left(request, context, self.deadline_seconds)
-        until = now + left - self._reserve(left, now)
+        with self.fleet.held() as fleet:  # to the end: another may take its place meanwhile
+            until = now + left - self._reserve(left, now)
 
-        caller = caller_of(context)
-        replies, missing = await self._ask_devices(value, until, caller)
-        if len(replies) < self.min_submodels:
-            raise self._too_few(replies, missing, own_time=left < self.deadline_seconds)
+            caller = caller_of(context)
+            replies, missing = await self._ask_devices(fleet, value, until, caller)
+            if len(replies) < fleet.parts.least:
+                hasty = left < self.deadline_seconds
+                raise self._too_few(fleet, replies, missing, own_time=hasty)
 
-        # with what time is left; the fusion's own queue refuses what is too late
-        features = {name: reply.features for name, reply in replies.items()}
-        left_now = now + left - time.monotonic()
-        done = await self.fusion.executor.submit(features, left_now, caller)
+            # with what time is left; the fusion's own queue refuses what is too late
+            features = {name: reply.features for name, reply in replies.items()}
+            left_now = now + left - time.monotonic()
+            done = await fleet.parts.fusion.executor.submit(features, left_now, caller)
         probabilities = done.value  # (1, classes)
         if not np.isfinite(probabilities).all():
             raise messages.WireError(
@@ -206,9 +249,9 @@ class AggregatorService(BaseService):
             self.degraded += 1
             log_seldom("degraded", f"degraded {','.join(missing)}", missing=missing)
 
-        label = self.bundle.labels[int(probabilities[0].argmax())]
+        label = fleet.parts.bundle.labels[int(probabilities[0].argmax())]
         outputs = {"probabilities": probabilities, "label": [label]}
-        parameters = self._parameters(replies, missing)
+        parameters = self._parameters(fleet, replies, missing)
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
         if self.seen is not None:
@@ -236,18 +279,18 @@ class AggregatorService(BaseService):
         return min(left / 4, reserve)
 
     async def _ask_devices(
-        self, value: np.ndarray | bytes, until: float, caller: Caller
+        self, fleet: Fleet, value: np.ndarray | bytes, until: float, caller: Caller
     ) -> tuple[dict[str, Reply], dict[str, str]]:
         """As `Fanout.ask`, within the caller's share of what goes out."""
         # the devices share their time between clients, so they hear for whom they are asked
         parts = request_parts(self.model_input.name, value, for_whom(caller))
         heavy = isinstance(value, bytes)
         seconds = until - time.monotonic()
-        async with self.outgoing.held(caller, size_bytes(parts), seconds):
-            return await self.fanout.ask(parts, heavy, until, self.min_submodels)
+        async with fleet.outgoing.held(caller, size_bytes(parts), seconds):
+            return await fleet.fanout.ask(parts, heavy, until, fleet.parts.least)
 
     def _too_few(
-        self, replies: dict[str, Reply], missing: dict[str, str], own_time: bool
+        self, fleet: Fleet, replies: dict[str, Reply], missing: dict[str, str], own_time: bool
     ) -> messages.WireError:
         """`own_time`: the client gave the request less than the fleet's deadline."""
         code = grpc.StatusCode.UNAVAILABLE
@@ -258,25 +301,25 @@ class AggregatorService(BaseService):
 
         reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
         return messages.WireError(
-            f"sub-models: got {len(replies)} of {len(self.bundle.sub_models)}; expected at least "
-            f"{self.min_submodels}. Missing: {reasons[:_REASONS]}.",
+            f"sub-models: got {len(replies)} of {len(fleet.parts.bundle.sub_models)}; expected at "
+            f"least {fleet.parts.least}. Missing: {reasons[:_REASONS]}.",
             code,
         )
 
-    def _parameters(self, replies: dict[str, Reply], missing: dict[str, str]) -> dict:
+    def _parameters(self, fleet: Fleet, replies: dict[str, Reply], missing: dict[str, str]) -> dict:
         """What is said beside the outputs: what is missing, what that costs, and where the time
         went, which is counted too.
         """
         said: dict[str, tensors.Parameter] = {
             "degraded": bool(missing),
             "missing": ",".join(missing),
-            "bundle_digest": self.bundle.digest,
+            "bundle_digest": fleet.parts.bundle.digest,
         }
         for name, why in missing.items():
             said[f"{name}.missing"] = why
 
         # measured for some sets of missing ones alone
-        accuracy = self.losses.get(frozenset(missing))
+        accuracy = fleet.losses.get(frozenset(missing))
         if accuracy is not None:
             said["expected_accuracy"] = accuracy
 
@@ -295,95 +338,8 @@ class AggregatorService(BaseService):
     # What is shown by HTTP.
 
     def health(self) -> dict:
-        return {
-            **super().health(),
-            "bundle_digest": self.bundle.digest,
-            "min_submodels": self.min_submodels,
-            "submodels": {name: self._available(name) for name in self.fanout.expected},
-            "views": {name: each.view for name, each in self.fanout.expected.items()},
-            "devices": [_link_health(link) for link in self.fanout.links],
-        }
+        return {**super().health(), **told.health(self.fleet)}
 
     def gauges(self) -> list[Gauge]:
-        info = {
-            "version": package_version(),
-            "bundle": self.bundle.path.name,
-            "bundle_digest": self.bundle.digest,
-        }
-        available: list[Sample] = []
-        for name in self.fanout.expected:
-            available.append(({"model": name}, self._available(name)))
-
-        views: list[Sample] = []
-        for name, each in self.fanout.expected.items():
-            views.append(({"model": name, "view": each.view}, 1))
-
-        states: list[Sample] = []
-        breakers: list[Sample] = []
-        failures: list[Sample] = []
-        returns: list[Sample] = []
-
-        for link in self.fanout.links:
-            device, address = link.device.name, link.device.address
-            for state in STATES:
-                labels = {"device": device, "address": address, "state": state}
-                states.append((labels, link.state == state))
-
-            for state in breaker.STATES:
-                breakers.append(({"device": device, "state": state}, link.breaker.state == state))
-
-            # a copy: this is another thread
-            for reason, n in link.failures.copy().items():
-                failures.append(({"device": device, "reason": reason}, n))
-
-            returns.append(({"device": device}, link.returns))
-
-        return [
-            Gauge("edvit_aggregator_info", "What answers here.", [(info, 1)]),
-            *super().gauges(),
-            Gauge(
-                "edvit_degraded_answers_total",
-                "Answers without some sub-models, since the start.",
-                [({}, self.degraded)],
-            ),
-            Gauge("edvit_submodel_available", "1 while a device can be asked for it.", available),
-            Gauge("edvit_submodel_view", "How it is to see an input.", views),
-            Gauge("edvit_device_state", "1 for the state that a device is in.", states),
-            Gauge(
-                "edvit_breaker_state", "1 for the state that a device's breaker is in.", breakers
-            ),
-            Gauge(
-                "edvit_device_failures_total",
-                "Requests that a device did not answer, by reason.",
-                failures,
-            ),
-            Gauge("edvit_device_returns_total", "Times that a device was ready again.", returns),
-            Gauge(
-                "edvit_hedges_total",
-                "Second copies sent to replicas of slow devices.",
-                [({}, self.fanout.budget.sent)],
-            ),
-            *conditions.gauges(self.fanout.links),
-        ]
-
-    def _available(self, name: str) -> bool:
-        """Whether a device can be asked for a sub-model, and answered lately."""
-        return any(
-            link.hosts(name) and link.breaker.state == "closed" for link in self.fanout.links
-        )
-
-
-def _link_health(link: Link) -> dict:
-    closed = link.breaker.state == "closed"
-    return {
-        "device": link.device.name,
-        "address": link.device.address,
-        "state": link.state,
-        "reason": link.seen.reason,
-        "breaker": link.breaker.state,
-        "breaker_reason": "" if closed else link.breaker.reason,
-        "hosts": sorted(link.seen.models),
-        "silent_seconds": round(link.silent_seconds(), 3),
-        "in_flight_bytes": link.in_flight_bytes,
-        **conditions.health(link.condition),
-    }
+        first, *rest = told.gauges(self.fleet, self.degraded)
+        return [first, *super().gauges(), *rest]

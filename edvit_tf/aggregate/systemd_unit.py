@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from edvit_tf.aggregate.devices import fleet_devices
+from edvit_tf.aggregate.fleet import least_of
 from edvit_tf.aggregate.outgoing import Outgoing
-from edvit_tf.aggregate.server import AggregatorOptions, least_sub_models
+from edvit_tf.aggregate.server import AggregatorOptions
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
@@ -30,7 +31,7 @@ def unit(options: AggregatorOptions) -> str:
     listening_address(options)
     fleet_devices(options.devices)
     bundle = open_bundle(options.bundle)
-    least = least_sub_models(options, len(bundle.sub_models))
+    least = least_of(options.min_submodels, len(bundle.sub_models))
 
     limit = message_limit(bundle_input(bundle))
     fusion_bytes = needed_memory(verified_path(bundle, bundle.fusion.file).stat().st_size)
@@ -54,6 +55,7 @@ def unit(options: AggregatorOptions) -> str:
         permanent=permanent(EXIT_CODES),
         memory_bytes=_BASE_BYTES + fusion_bytes + held + sent,
         memory_why=f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more",
+        reloads=True,
         reads=[Path(devices)] if devices.endswith(".toml") else [],
         secrets=secrets,
     )

@@ -55,11 +55,13 @@ class Traffic:
         own: tls.Identity | None = None,
         deadline_seconds: float = GIVEN_UP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        also: dict[frozenset[int], np.ndarray] | None = None,
     ) -> None:
         """`pictures` (n, 1, H, W, C), `wanted` of `fleet_process.oracle`; `clock` says how long
-        requests take.
+        requests take; an answer of `also`, of another bundle, is right too.
         """
         self.pictures, self.wanted, self.rows = pictures, wanted, []
+        self._right = (wanted,) if also is None else (wanted, also)
         self._address, self._own, self._pause, self._deadline = (
             address,
             own,
@@ -117,7 +119,8 @@ class Traffic:
                 error.details(),
             )
         seconds, missing = self._clock() - begun, missing_of(said)
-        right = np.array_equal(outputs["probabilities"][0], self.wanted[missing][place]) and said[
+        got = outputs["probabilities"][0]
+        right = any(np.array_equal(got, each[missing][place]) for each in self._right) and said[
             "degraded"
         ] == bool(missing)
         device_ms = {

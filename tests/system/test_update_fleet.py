@@ -3,49 +3,20 @@ fails or is mixed.
 """
 
 import contextlib
-import shutil
 import signal
 import time
 
 import numpy as np
 
-from edvit_tf.device.model.bundle import open_bundle, sha256
-from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.update import commands as update
 from tests.support.aggregator_process import aggregator, wait_ready
-from tests.support.commands import rewrite_manifest
+from tests.support.exchanged import exchanged
 from tests.support.fleet_process import healthy, metric, oracle, places
 from tests.support.traffic import Traffic
 from tests.support.worker_process import wait_for
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (8, 1, 16, 16, 1), np.uint8)
-FILES = ("submodel-00.tflite", "submodel-01.tflite", "golden.npz")
-
-
-def exchanged(bundle, folder):
-    """A bundle that answers otherwise: its sub-models have changed places, golden answers and
-    all.
-    """
-    new = shutil.copytree(bundle, folder)
-    for name, source in zip(FILES, (FILES[1], FILES[0]), strict=False):
-        shutil.copy(bundle / source, new / name)
-    with np.load(bundle / "golden.npz") as file:
-        golden = dict(file)
-    for part in ("features", "logits"):
-        names = f"submodel-00.{part}", f"submodel-01.{part}"
-        golden |= dict(zip(names, [golden[name] for name in reversed(names)], strict=True))
-    features = np.concatenate([golden[f"submodel-0{j}.features"] for j in (0, 1)], axis=1)
-    inputs = {"features": features, "present": np.ones((1, 2), np.float32)}
-    golden["fusion.probabilities"] = run_model(new / "fusion.tflite", inputs)[0]["probabilities"]
-    np.savez(new / "golden.npz", **golden)
-    rewrite_manifest(
-        new,
-        lambda m: [
-            m["files"][name].update(bytes=(new / name).stat().st_size, sha256=sha256(new / name))
-            for name in FILES
-        ],
-    )
-    return new
 
 
 def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):

@@ -42,8 +42,7 @@ class Feed:
         health: Callable[[], dict],
         refused: Callable[[], int],
     ) -> None:
-        self._labels = bundle.labels
-        self._about = about(bundle, model_input)
+        self.show(bundle, model_input)
         self._seen = seen
         self._health = health
         self._refused = refused
@@ -51,6 +50,14 @@ class Feed:
         self._kept: list[dict] = []
         self._fleet: dict = {}
         self._listeners: set[Callable[[list[bytes]], None]] = set()
+
+    def show(self, bundle: Bundle, model_input: BundleInput) -> None:
+        """From now on this bundle; pages that are open are told so with the next tick. Called in
+        another thread, too.
+        """
+        self._labels = bundle.labels
+        self._about = about(bundle, model_input)
+        self._is_new = True
 
     def listen(self, tell: Callable[[list[bytes]], None]) -> None:
         """From now on `tell` hears of each tick's events."""
@@ -85,6 +92,9 @@ class Feed:
         if fleet != self._fleet:
             self._fleet = fleet
             events.append(("fleet", fleet))
+        if self._is_new:
+            self._is_new = False
+            events.append(self.everything())
         if row is not None:
             # also the sign that the aggregator lives
             events.append(("second", row))
@@ -137,7 +147,7 @@ class Feed:
 
 
 def about(bundle: Bundle, model_input: BundleInput) -> dict:
-    """What does not change while an aggregator runs."""
+    """What changes with the bundle alone."""
     spec = model_input.spec
     return {
         "bundle": bundle.path.name,

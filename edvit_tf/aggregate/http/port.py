@@ -21,7 +21,7 @@ _MARGIN_SECONDS = 5.0
 
 def open_live_port(
     service: BaseService, seen: Seen, options: HttpOptions, host: str, port: int
-) -> tuple[HttpServer, Rest]:
+) -> tuple[HttpServer, Rest, Feed]:
     """The port, open, in the event loop of the service. Raises OSError if it cannot listen."""
     feed = Feed(
         service.bundle,
@@ -35,7 +35,8 @@ def open_live_port(
     app = make_app(service.routes(), rest, Events(feed), access, service.accepted_roles)
     own = service.own if options.https else None
 
-    return HttpServer(app, host, port, own, feed.run, answer_seconds(service)), rest
+    server = HttpServer(app, host, port, own, feed.run, answer_seconds(service))
+    return server, rest, feed
 
 
 def answer_seconds(service: BaseService) -> float:

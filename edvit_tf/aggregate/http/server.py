@@ -72,8 +72,17 @@ class HttpServer:
             **_https(own),
         )
         self._server = uvicorn.Server(config)
+        self._newer: ssl.SSLContext | None = None  # of a certificate that was read later
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
+
+    def present(self, own: tls.Identity) -> None:
+        """From now on handshakes are made with this certificate. Raises OSError, ssl.SSLError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(own.cert, own.key)
+        context.load_verify_locations(own.ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        self._newer = context
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -82,6 +91,9 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_of_loop)
         if self._server.config.is_ssl:
+            self._server.config.load()
+            assert self._server.config.ssl is not None
+            self._server.config.ssl.sni_callback = self._choose
             # uvicorn has no option for it, and asyncio waits for a minute
             hasty = functools.partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_SECONDS)
             loop.create_server = hasty  # type: ignore[method-assign]
@@ -95,6 +107,11 @@ class HttpServer:
         await self._server.serve(sockets=[self._socket])
         for task in tasks:
             task.cancel()
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """In each handshake, whether it names this server or not."""
+        if self._newer is not None:
+            connection.context = self._newer
 
     async def _listen(self) -> None:
         """More may wait than are taken at once."""

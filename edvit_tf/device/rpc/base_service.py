@@ -104,6 +104,15 @@ class BaseService:
         """What goes on beside the requests until the server stops; none ends by itself."""
         return []
 
+    async def renew(self, own: tls.Identity) -> str | None:
+        """Takes another identity for what is to come, or says why not."""
+        self.own = own
+        self.certificate_ends = tls.expiry(own)
+        return None
+
+    async def reload(self) -> None:
+        """Reads again what may change while it runs, beside the identity."""
+
     async def drain(self, seconds: float) -> None:
         """Waits, so long at most, for what was asked otherwise than by gRPC."""
 

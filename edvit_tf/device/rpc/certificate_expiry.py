@@ -1,8 +1,7 @@
 """When this machine's certificate ends, for those who must issue the next one in time: log,
 metrics, /healthz, --check.
 
-A server presents the certificate that it read at its start, so that one counts; a new file needs a
-restart.
+The one counts that is presented: a server takes a new file within seconds (`reload.py`).
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from edvit_tf.device.rpc.jsonlog import log
 WARN_DAYS = 30
 _DAY_SECONDS = 86_400.0
 _REMIND_SECONDS = _DAY_SECONDS
-_ADVICE = "issue it again (edvit certs issue), copy it here, restart"
+_ADVICE = "issue it again (edvit certs issue), copy it here"
 
 
 def state(ends: float | None) -> dict | None:

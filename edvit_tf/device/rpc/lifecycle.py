@@ -19,6 +19,7 @@ from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.jsonlog import log, written_aside
 from edvit_tf.device.rpc.ports import bracketed, listening_address, open_http, open_port
 from edvit_tf.device.rpc.process_limits import keep_giving_back
+from edvit_tf.device.rpc.reload import keep_reloading
 from edvit_tf.device.rpc.request_input import message_limit
 from edvit_tf.device.rpc.watchdog import leave, watch
 
@@ -85,14 +86,19 @@ async def _run(
     # in the loop: what it makes (events, channels) belongs to it
     service = make_service()
     own = service.own
-    credentials = None if own is None else tls.server_credentials(own)
+    presented = None if own is None else tls.Presented(own)
+    credentials = None if presented is None else presented.credentials()
     server, port = open_port(service, address, credentials, message_limit(service.model_input))
     http = open_http(options.metrics, service)
 
     # from here on a signal drains; before, it ended the process
-    told_to_stop = signals.told_to_stop()
+    told_to_read = asyncio.Event()
+    told_to_stop = signals.told_to_stop(told_to_read.set)
     end_watch = _watch_executors(service)
-    reminder = asyncio.create_task(certificate_expiry.remind(own, service.certificate_ends))
+    reminder = _Reminder(service)
+    reloading = asyncio.create_task(
+        keep_reloading(service, presented, told_to_read, reminder.begin_again)
+    )
     giving_back = asyncio.create_task(keep_giving_back())
     await server.start()
     log(
@@ -123,10 +129,10 @@ async def _run(
         executor.close()
 
     # Nobody waits any more: what is left is closed.
-    for task in (stopping, reminder, giving_back, *background):
+    for task in (stopping, reminder.task, reloading, giving_back, *background):
         task.cancel()
 
-    await asyncio.gather(*background, return_exceptions=True)
+    await asyncio.gather(reloading, *background, return_exceptions=True)
     await service.close()
     if http is not None:
         await asyncio.to_thread(http.shutdown)
@@ -140,6 +146,23 @@ async def _run(
     return 0
 
 
+class _Reminder:
+    """The task that says when the certificate ends, of the one that is presented now."""
+
+    def __init__(self, service: BaseService) -> None:
+        self._service = service
+        self.task = self._begun()
+
+    def begin_again(self) -> None:
+        """With another certificate."""
+        self.task.cancel()
+        self.task = self._begun()
+
+    def _begun(self) -> asyncio.Task[None]:
+        ends = self._service.certificate_ends
+        return asyncio.create_task(certificate_expiry.remind(self._service.own, ends))
+
+
 def _watch_executors(service: BaseService) -> Callable[[], None]:
     """Starts the watchdog; returns what ends it."""
     loop = asyncio.get_running_loop()
@@ -148,4 +171,5 @@ def _watch_executors(service: BaseService) -> Callable[[], None]:
         loop.call_soon_threadsafe(service.availability.stop)
 
     on_stuck = functools.partial(leave, tell=not_serving)
-    return watch(list(service.executors.values()), service.stuck_seconds, on_stuck)
+    # a view of what is there at each look: an executor may be replaced
+    return watch(service.executors.values(), service.stuck_seconds, on_stuck)

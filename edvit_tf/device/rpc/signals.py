@@ -1,15 +1,14 @@
-"""What a server does on a signal: SIGTERM and SIGINT drain it, SIGHUP does nothing.
+"""What a server does on a signal: SIGTERM and SIGINT drain it, SIGHUP has it read its files again.
 
 SIGHUP ends a process that does not handle it, and systemd takes that end for a wanted one: the unit
-would stay down. Yet people send it to servers for other reasons (rotated logs, new settings), so it
-is written to the log and no more. From a terminal it means that the terminal was closed, and drains
-as well.
+would stay down. From a terminal it means that the terminal was closed, and drains as well.
 """
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from edvit_tf.device.rpc.jsonlog import log
@@ -23,8 +22,15 @@ def while_starting() -> None:
         signal.signal(signal.SIGHUP, _end if os.isatty(0) else _ignore)
 
 
-def told_to_stop() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT, and by SIGHUP where a terminal was closed."""
+def told_to_stop(read_again: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, and by SIGHUP where a terminal was closed; any other SIGHUP calls
+    `read_again`.
+    """
+
+    def hang_up() -> None:
+        log("hangup", reason="SIGHUP: what can be read again while this server runs is")
+        read_again()
+
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -32,7 +38,7 @@ def told_to_stop() -> asyncio.Event:
 
     if _hang_up_matters():
         # judged now: afterwards the terminal is gone
-        loop.add_signal_handler(signal.SIGHUP, told.set if os.isatty(0) else _say_it_is_ignored)
+        loop.add_signal_handler(signal.SIGHUP, told.set if os.isatty(0) else hang_up)
 
     return told
 
@@ -48,12 +54,3 @@ def _end(*_) -> NoReturn:
 
 def _ignore(*_) -> None:
     pass
-
-
-def _say_it_is_ignored() -> None:
-    log(
-        "hangup",
-        "warning",
-        reason="SIGHUP is not for this server; it goes on as before",
-        advice="restart it for a new certificate or a new bundle; SIGTERM ends it",
-    )

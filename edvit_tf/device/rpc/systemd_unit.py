@@ -25,7 +25,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=exec
 ExecStart={command}
-Environment={environment}
+{reload}Environment={environment}
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus={permanent}
@@ -78,6 +78,7 @@ class UnitParts:
     permanent: Iterable[ExitCode]  # after which a restart would meet the same
     memory_bytes: int
     memory_why: str
+    reloads: bool = False  # on SIGHUP, more than keys: those are handed over at a start
     keeps_cache: bool = False  # a folder of its own that it may write
     reads: Sequence[Path] = ()  # what it opens itself, beside its bundle
     secrets: Mapping[str, Path] = field(default_factory=dict)  # read by root, found as %d/NAME
@@ -102,6 +103,7 @@ def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
     return _UNIT.format(
         description=parts.description.replace("%", "%%"),
         command=" ".join(_quoted(part) for part in parts.command),
+        reload="ExecReload=/bin/kill -HUP $MAINPID\n" if parts.reloads else "",
         environment=" ".join(environment),
         permanent=" ".join(str(int(code)) for code in parts.permanent),
         stop_seconds=round(options.deadline_ms / 1e3) + 5,

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from edvit_tf.device.errors import DeviceError, IdentityError
 
 ROLES = ("worker", "aggregator", "client")
 _SCHEME = "edvit://"
+_FILES = ("ca.pem", "cert.pem", "key.pem")
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name.
 _NO_CHECK_TIME = 0x200000
 # How OpenSSL calls what is no TLS.
@@ -38,12 +39,17 @@ class AuthFailed(DeviceError):
 @dataclass(frozen=True)
 class Identity:
     """The files that say who this machine is: the CA that it trusts, its certificate, its private
-    key (all PEM).
+    key (all PEM), and what they held when they were read.
+
+    Files may be replaced while a server runs: until new ones were found to be good, it goes on with
+    what it has read.
     """
 
     ca: Path
     cert: Path
     key: Path
+    pems: tuple[bytes, bytes, bytes] = field(repr=False)  # of the three
+    context: ssl.SSLContext = field(repr=False, compare=False)  # of a client, for `peer_of`
 
 
 def identity(folder: str | Path) -> Identity:
@@ -54,35 +60,44 @@ def identity(folder: str | Path) -> Identity:
     credentials to a service.
     """
     folder = Path(folder)
-    found = Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-    for file in (found.ca, found.cert, found.key):
-        try:
-            with open(file, "rb"):
-                status = os.stat(file)
-        except OSError as error:
-            raise IdentityError(
-                f"{file} cannot be read ({error.strerror}); an identity is ca.pem, cert.pem and "
-                "key.pem. Make one with `edvit certs issue` and copy its folder here."
-            ) from error
+    ca, cert, key = (folder / name for name in _FILES)
+    pems = pems_of(folder)
 
-    # the key, which was the last
+    status = os.stat(key)
     mode = stat.S_IMODE(status.st_mode)
     given_by_root = status.st_uid == 0 and os.geteuid() != 0
     if mode & (0o007 if given_by_root else 0o077):
         raise IdentityError(
-            f"{found.key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
-            f"{found.key} (and issue it again if the file was ever copied about)."
+            f"{key} has mode {mode:04o}; others can read this private key. Run: chmod 600 "
+            f"{key} (and issue it again if the file was ever copied about)."
         )
 
     try:
-        client_context(found)
+        context = _client_context(ca, cert, key)
     except (ssl.SSLError, ValueError) as error:
         raise IdentityError(
             f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, "
             "and the key the certificate's. Copy the folder again, or issue it again."
         ) from error
 
-    return found
+    # read twice: between the two somebody may have begun to copy other files here
+    if pems_of(folder) != pems:
+        raise IdentityError(f"{folder} was changed while it was read. Try again.")
+    return Identity(ca, cert, key, pems, context)
+
+
+def pems_of(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """What the three files of an identity hold. Raises IdentityError."""
+    found = []
+    for name in _FILES:
+        try:
+            found.append((folder / name).read_bytes())
+        except OSError as error:
+            raise IdentityError(
+                f"{folder / name} cannot be read ({error.strerror}); an identity is ca.pem, "
+                "cert.pem and key.pem. Make one with `edvit certs issue` and copy its folder here."
+            ) from error
+    return found[0], found[1], found[2]
 
 
 def doubts(own: Identity) -> str | None:
@@ -190,22 +205,42 @@ def _handshake(
     return client, server
 
 
-def server_credentials(own: Identity) -> grpc.ServerCredentials:
-    """For a server's `add_secure_port`: only peers with a certificate of this CA are let in."""
-    return grpc.ssl_server_credentials(
-        [(own.key.read_bytes(), own.cert.read_bytes())],
-        own.ca.read_bytes(),
-        require_client_auth=True,
-    )
+class Presented:
+    """The identity that a server presents now. Connections keep that of their handshake."""
+
+    def __init__(self, own: Identity) -> None:
+        self._own = self._told = own
+
+    def put(self, own: Identity) -> None:
+        """From now on handshakes are made with this one."""
+        self._own = own
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a server's `add_secure_port`: only peers with a certificate of this CA are let in."""
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._own), self._newer, require_client_authentication=True
+        )
+
+    def _newer(self) -> grpc.ServerCertificateConfiguration | None:
+        """None where gRPC has it already; called before each handshake, in a thread of gRPC."""
+        own = self._own
+        if own is self._told:
+            return None
+        self._told = own
+        return _configuration(own)
+
+
+def _configuration(own: Identity) -> grpc.ServerCertificateConfiguration:
+    ca, cert, key = own.pems
+    return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
 
 
 def channel_credentials(own: Identity) -> grpc.ChannelCredentials:
     """For `grpc.secure_channel`; gRPC checks the peer's host name or address against its
     certificate.
     """
-    return grpc.ssl_channel_credentials(
-        own.ca.read_bytes(), own.key.read_bytes(), own.cert.read_bytes()
-    )
+    ca, cert, key = own.pems
+    return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def role_of(names: list[str]) -> tuple[str, str] | None:
@@ -237,8 +272,12 @@ def client_context(own: Identity) -> ssl.SSLContext:
     """The standard library's context of a client with this identity, speaking HTTP/2 as gRPC
     does.
     """
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(own.ca))
-    context.load_cert_chain(own.cert, own.key)
+    return _client_context(own.ca, own.cert, own.key)
+
+
+def _client_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
+    context.load_cert_chain(cert, key)
     context.set_alpn_protocols(["h2"])
     return context
 
@@ -253,7 +292,7 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
     """
     with socket.create_connection((host, port), timeout_seconds) as plain:
         try:
-            with client_context(own).wrap_socket(plain, server_hostname=host) as secured:
+            with own.context.wrap_socket(plain, server_hostname=host) as secured:
                 # In TLS 1.3 the server judges our certificate after our side is done. It is the
                 # first to speak in HTTP/2: a byte says that we are in, an alert or an end that we
                 # are not.

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from edvit_tf.device.errors import DeviceExit
 from edvit_tf.device.rpc.executor import Executor
@@ -28,10 +28,10 @@ _TIMER = 6
 
 
 def watch(
-    executors: Sequence[Executor], stuck_seconds: float, on_stuck: Callable[[str, str], None]
+    executors: Collection[Executor], stuck_seconds: float, on_stuck: Callable[[str, str], None]
 ) -> Callable[[], None]:
     """Starts the watch; returns what ends it. `on_stuck(name, stacks)` is called once, in the
-    watching thread.
+    watching thread. `executors` may change meanwhile.
     """
     ended = threading.Event()
 
@@ -39,16 +39,16 @@ def watch(
         faulthandler.dump_traceback_later(_TIMER * stuck_seconds, exit=True)
 
     def look() -> None:
-        turns = {executor: executor.turns for executor in executors}
-        looks = dict.fromkeys(executors, 0)  # that found the same work running
+        turns = {executor: executor.turns for executor in list(executors)}
+        looks = dict.fromkeys(turns, 0)  # that found the same work running
         while not ended.wait(stuck_seconds / _LOOKS):
             wind_up()
-            for executor in executors:
+            for executor in list(executors):
                 now = executor.turns
                 # odd: it is running; the same number as before: the same work
-                same = now == turns[executor] and now % 2 == 1
+                same = now == turns.get(executor) and now % 2 == 1
                 turns[executor] = now
-                looks[executor] = looks[executor] + 1 if same else 0
+                looks[executor] = looks.get(executor, 0) + 1 if same else 0
                 if looks[executor] > _LOOKS:
                     on_stuck(executor.name, _stacks())
                     return
