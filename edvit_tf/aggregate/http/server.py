@@ -19,6 +19,7 @@ from edvit_tf.aggregate.http.connections import (
     Connection,
     end_late,
 )
+from edvit_tf.aggregate.http.handshakes import Handshakes
 from edvit_tf.device.rpc import tls
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
 
@@ -26,7 +27,7 @@ _BACKLOG = 128  # connections that are not taken yet
 # Taken at once. Where no descriptor is left, Python 3.11 tries so often in vain each second, and
 # tells each.
 _TAKEN_AT_ONCE = 8
-_HANDSHAKE_SECONDS = 5.0  # of TLS; until its end a connection is none that is counted
+_HANDSHAKE_SECONDS = 5.0  # of TLS; until its end `handshakes.py` counts a connection
 _LAST_SECONDS = 1  # for what is being answered when the server ends
 
 
@@ -94,9 +95,8 @@ class HttpServer:
             self._server.config.load()
             assert self._server.config.ssl is not None
             self._server.config.ssl.sni_callback = self._choose
-            # uvicorn has no option for it, and asyncio waits for a minute
-            hasty = functools.partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_SECONDS)
-            loop.create_server = hasty  # type: ignore[method-assign]
+            # uvicorn has no option for it: asyncio waits for a minute, for any number of them
+            loop.create_server = _taken_by_handshake  # type: ignore[assignment, method-assign]
         tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(end_late(self._server.server_state.connections)),
@@ -125,6 +125,17 @@ class HttpServer:
 
     def server_close(self) -> None:
         self._socket.close()
+
+
+async def _taken_by_handshake(
+    protocol: Callable[[], asyncio.Protocol],
+    *,
+    sock: socket.socket,
+    ssl: ssl.SSLContext,
+    **_: Any,
+) -> Handshakes:
+    """In the place of a loop's `create_server`, as uvicorn calls it."""
+    return Handshakes(sock, protocol, ssl, _HANDSHAKE_SECONDS)
 
 
 def _log_of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
 import threading
 from types import SimpleNamespace
 
 import pytest
 
-from edvit_tf.aggregate.http import connections, server
+from edvit_tf.aggregate.http import connections, handshakes, server
 from edvit_tf.aggregate.http.port import answer_seconds
 from edvit_tf.aggregate.http.server import HttpServer
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
+from tests.support.worker_process import wait_for
 
 LENGTH = b"content-length: 10\r\n"
 
@@ -102,6 +104,85 @@ def test_a_handshake_that_does_not_come_is_ended(monkeypatch, tmp_path):
     with serving(own=own) as address, socket.create_connection(address, 10) as silent:
         silent.settimeout(10)
         assert silent.recv(1) == b""
+
+
+@pytest.fixture
+def secured(tmp_path):
+    """(the address of a server with HTTPS, the context of a client that knows its authority)."""
+    authority = certs.init(tmp_path / "ca")
+    own = tls.identity(certs.issue(authority, "aggregator", "me", ["127.0.0.1"]))
+    with serving(own=own) as address:
+        yield address, ssl.create_default_context(cafile=str(own.ca))
+
+
+def asked_securely(address, context: ssl.SSLContext) -> bytes:
+    with (
+        socket.create_connection(address, 30) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as one,
+    ):
+        one.sendall(b"GET / HTTP/1.0\r\nhost: here\r\n\r\n")
+        return b"".join(iter(lambda: one.recv(4096), b""))
+
+
+def open_ones(held: list[socket.socket]) -> int:
+    """How many of them the server has not ended."""
+    poll = select.poll()  # descriptors may be above the 1,024 of select
+    for one in held:
+        poll.register(one, select.POLLIN)
+    return len(held) - len(poll.poll(0))
+
+
+def test_silent_sockets_leave_room_for_a_handshake(secured, monkeypatch):
+    """Each took a descriptor and a TLS object for five seconds, in any number."""
+    monkeypatch.setattr(server, "_HANDSHAKE_SECONDS", 600.0)
+    address, context = secured
+    with contextlib.ExitStack() as stack:
+        silent = []
+        for _ in range(500):
+            silent.append(stack.enter_context(socket.create_connection(address, 30)))
+            if len(silent) % 100 == 0:
+                assert asked_securely(address, context).endswith(b"ok")
+        wait_for(lambda: open_ones(silent) <= handshakes.MOST_OF_ONE, 60)
+        # those that came last are still waited for
+        assert open_ones(silent[-10:]) == 10
+        assert asked_securely(address, context).endswith(b"ok")
+
+
+def test_one_address_leaves_the_others_their_room():
+    """The oldest of the greediest goes, and of a full address its own."""
+    ended: list[str] = []
+
+    class Pending(handshakes.Handshakes):
+        def __init__(self) -> None:
+            self._pending = {}
+
+        def _end_oldest(self, address: str) -> None:
+            one = next(each for each, of in self._pending.items() if of == address)
+            ended.append(one)
+            del self._pending[one]
+
+        def comes(self, name: str, address: str) -> None:
+            self._make_room(address)
+            self._pending[name] = address
+
+    pending = Pending()
+    for n in range(handshakes.MOST_OF_ONE + 2):
+        pending.comes(f"a{n}", "a")
+    assert ended == ["a0", "a1"]
+    left = handshakes.MOST_HANDSHAKES - handshakes.MOST_OF_ONE
+    for n in range(left):
+        pending.comes(f"{n}", f"peer {n}")
+    assert ended == ["a0", "a1"]
+    pending.comes("new", "new")
+    assert ended == ["a0", "a1", "a2"], "the greediest, not the new one"
+
+
+def test_what_speaks_no_tls_is_ended_and_the_port_goes_on(secured):
+    address, context = secured
+    with socket.create_connection(address, 30) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert len(plain.recv(100)) < 100  # an alert of TLS, or an end
+    assert asked_securely(address, context).endswith(b"ok")
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no sockets of both IP versions")
