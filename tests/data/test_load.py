@@ -28,6 +28,7 @@ from tests.support.data_files import (
     write_omniglot,
     write_speech,
 )
+from tests.support.ports import free_port
 
 SMALL = {"image_size": (16, 16), "window_seconds": 0.1}
 REAL = os.environ.get("EDVIT_DATA")
@@ -99,11 +100,8 @@ def test_missing_data_names_the_places(monkeypatch, tmp_path):
 
 
 def test_an_unreachable_server_is_noticed_soon():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # the real function: the fixture has replaced the module's
-    reason = REAL_UNREACHABLE(f"http://127.0.0.1:{port}/mnist.npz")
+    reason = REAL_UNREACHABLE(f"http://127.0.0.1:{free_port()}/mnist.npz")
     assert "refused" in reason
 
 

@@ -15,6 +15,7 @@ from tests.support.aggregator_process import aggregator, all_ready, wait_ready
 from tests.support.commands import ROOT, run_command
 from tests.support.fleet_process import Place
 from tests.support.forked import DEVICE, Forked
+from tests.support.ports import free_port
 from tests.support.worker_process import wait_for, worker
 
 RNG = np.random.default_rng(5)
@@ -138,7 +139,8 @@ def test_a_hub_that_restarts_is_waited_for_and_no_file_is_lost(tiny_bundle, tmp_
     folder = tmp_path / "frames"
     folder.mkdir()
     with worker(tiny_bundle, tmp_path) as device:
-        with aggregator(tiny_bundle, tmp_path, [device.address]) as first:
+        listen = ["--listen", f"127.0.0.1:{free_port()}"]
+        with aggregator(tiny_bundle, tmp_path, [device.address], "--insecure", *listen) as first:
             wait_for(lambda: all_ready(first, 1))
             one = Watching(tmp_path, first.address, "--insecure", "--folder", folder)
             one.wait("watching", 1)
@@ -148,7 +150,6 @@ def test_a_hub_that_restarts_is_waited_for_and_no_file_is_lost(tiny_bundle, tmp_
         try:
             picture(folder / "b.png")
             one.wait("notice", 1)
-            listen = ["--listen", first.address]
             with aggregator(tiny_bundle, tmp_path, [device.address], "--insecure", *listen):
                 told = one.wait("answer", 2)
                 one.wait("notice", 2)

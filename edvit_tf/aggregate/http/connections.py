@@ -19,7 +19,7 @@ MOST_CONNECTIONS = 256
 WAIT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0  # of an answer, where a fleet's deadline is shorter
 LARGEST_HEAD_BYTES = 16 << 10
-STREAM = "edvit_stream"  # in a scope's state: this answer has no end of its own
+STREAM = "edvit_stream"  # in a scope's state: whether this answer without an end goes on
 
 
 class Connection(H11Protocol):
@@ -58,7 +58,8 @@ class Connection(H11Protocol):
             self._seen = self.cycle, self.waits
             self.since = now
         if not self.waits and STREAM in self.cycle.scope["state"]:
-            return False
+            # one that is over is closed once its peer has taken what was sent: perhaps never
+            return not self.cycle.scope["state"][STREAM]
         return now - self.since > (WAIT_SECONDS if self.waits else self._answer_seconds)
 
     def eof_received(self) -> bool:  # type: ignore[override]

@@ -66,8 +66,8 @@ class _Stream(Response):
         try:
             await asyncio.wait([gone, writing], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # its connection is closed by uvicorn, since the answer has no end
-            del scope["state"][STREAM]
+            # its connection is ended: the answer has no end of its own
+            scope["state"][STREAM] = False
             self._feed.forget(self._tell)
             self._over()
             for task in (gone, writing):

@@ -7,6 +7,7 @@ import http.client
 import json
 import signal
 import socket
+import threading
 import time
 
 import grpc
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.aggregate.http import events
+from edvit_tf.aggregate.http.connections import STREAM
 from edvit_tf.aggregate.http.feed import Feed, alerts, encoded
 from edvit_tf.aggregate.http.history import History
 from edvit_tf.aggregate.seen import MOST_NOTED, MOST_PREVIEW, Seen
@@ -22,7 +24,7 @@ from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import Caller
 from edvit_tf.device.rpc.jsonlog import flush
-from tests.support.aggregator_process import aggregator, infer
+from tests.support.aggregator_process import aggregator, all_ready, infer
 from tests.support.fleet_process import get
 from tests.support.machine_clock import machine_seconds
 from tests.support.watched_fleet import watched_fleet
@@ -173,7 +175,8 @@ def test_a_page_behind_a_slow_line_holds_little_and_is_ended(monkeypatch):
             tell([b"x" * 1000])
         assert sum(map(len, stream._waiting)) <= 16_000
         await asyncio.wait_for(running, 30)
-        assert pages._shares.used == 0 and not feed.listeners and scope["state"] == {}
+        assert pages._shares.used == 0 and not feed.listeners
+        assert scope["state"] == {STREAM: False}
 
     asyncio.run(check())
 
@@ -341,6 +344,56 @@ def test_five_hundred_pages_are_too_many_and_nobody_else_notices(fleet):
     wait_for(lambda: one.open_files() <= before + 5, 60)
     with contextlib.closing(Page(one)) as page:
         assert page.status == 200
+
+
+def test_a_page_that_reads_nothing_is_ended_and_the_others_hear_all(fleet, tiny_bundle, tmp_path):
+    """Behind a line that stands still: what is on its way to it stays small."""
+    hasty = (
+        "from edvit_tf.aggregate.http import events, feed, port\n"
+        "events.SEND_SECONDS, feed.TICK_SECONDS = 1.0, 0.02\n"
+        "port.ANSWER_SECONDS = 1000.0  # it is not what an answer may take that ends it"
+    )
+    large = "data:image/png;base64," + "A" * (MOST_PREVIEW - 24)
+    request = tensors.infer_request("edvit", {"image": X}, parameters={"preview": large})
+    addresses = [place.address for place in fleet[0]]
+    heard = []
+
+    def hear(page):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed at the end
+            heard.extend(len(said["shown"]) for name, said in page if name == "answers")
+
+    with (
+        aggregator(
+            tiny_bundle, tmp_path, addresses, "--metrics", "127.0.0.1:0", prelude=hasty
+        ) as one,
+        one.channel() as channel,
+        socket.socket() as slow,
+    ):
+        wait_for(lambda: all_ready(one, 2))
+        other = Page(one)
+        hearing = threading.Thread(target=hear, args=(other,))
+        hearing.start()
+        infer(channel, X)
+        before, files = one.resident_bytes(), one.open_files()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = one.serving["metrics"].split(":")
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /live/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        wait_for(lambda: one.open_files() > files)
+
+        def ended() -> bool:
+            messages.stub(channel, "ModelInfer")(request, timeout=30)
+            return one.open_files() <= files
+
+        wait_for(ended, 120)
+        assert one.resident_bytes() - before < 32 << 20
+        told = len(heard)
+        infer(channel, X)
+        wait_for(lambda: len(heard) > told)
+        one.stop(signal.SIGTERM)
+        hearing.join(60)
+        other.close()
+        assert not one.events("failed")
 
 
 def test_the_page_forbids_what_is_not_its_own(fleet):

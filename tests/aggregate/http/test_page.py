@@ -17,6 +17,7 @@ from tests.support.aggregator_process import aggregator, infer
 from tests.support.live_page import opened
 from tests.support.machine_clock import machine_seconds
 from tests.support.watched_fleet import watched_fleet
+from tests.support.worker_process import wait_for
 
 WHY = browser.missing()
 pytestmark = [
@@ -290,13 +291,23 @@ def test_no_label_and_no_reason_runs_a_script(fleet, chromium):
         assert [each for each in complaints if "alert" in each] == []
 
 
-def test_a_browser_without_event_streams_asks_again_and_again(fleet, chromium):
-    _, one, _ = fleet
+@pytest.mark.parametrize(
+    "lacks, line",
+    [("EventSource", "every 5 s: this browser has no event streams"), ("WebSocket", "live")],
+)
+def test_a_browser_that_lacks_a_way_to_hear_shows_the_fleet_all_the_same(
+    fleet, chromium, lacks, line
+):
+    _, one, channel = fleet
     page = chromium.new_page()
-    page.add_init_script("delete window.EventSource")
+    page.add_init_script(f"delete window.{lacks}")
     page.goto(f"http://{one.serving['metrics']}/")
     page.wait_for_selector("#devices li.good >> nth=4")
-    page.wait_for_selector("#line:has-text('every 5 s')")
+    page.wait_for_selector(f"#line:text-is('{line}')")
+    # and goes on: the next answer is shown too
+    before = page.locator("#answers li .small").all_inner_texts()
+    infer(channel, X)
+    wait_for(lambda: page.locator("#answers li .small").all_inner_texts() != before)
     page.close()
 
 
