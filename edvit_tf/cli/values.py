@@ -100,3 +100,14 @@ def indices(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a list of sub-models; write numbers, e.g. 0,3"
         ) from None
+
+
+def number_from_0(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more, e.g. 2.5")
+    return value

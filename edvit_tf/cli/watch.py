@@ -8,6 +8,7 @@ import sys
 
 from edvit_tf.cli.predict import add_identity, server_address, take_running
 from edvit_tf.cli.values import positive, user_path
+from edvit_tf.cli.watch_actions import actions_of, add_actions, from_environment, rules_of
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit
 
@@ -28,6 +29,7 @@ def add_watch(commands) -> None:
     )
     add_identity(parser, "no TLS", required=False)
     _add_sources(parser)
+    add_actions(parser)
 
     parser.add_argument(
         "--in-flight",
@@ -112,13 +114,19 @@ def _watch(args) -> int:
     from edvit_tf.watch.watch import WatchOptions, watch
 
     _check(args)
+    rules = rules_of(args)
     _find_hub(args)
     own = None if args.insecure else tls.identity(args.identity)
     hub = Hub(server_address(args.server, "HUB"), own, args.timeout_ms / 1e3)
     try:
+        printed = Printed(args.json)
         source = _source(args, hub)
+        actions = None
+        if rules is not None:
+            hub.need([rule.label for rule in rules])
+            actions = actions_of(args, rules, printed)
         options = WatchOptions(args.in_flight, args.rate, args.seconds, args.count)
-        watch(hub, source, options, Printed(args.json))
+        watch(hub, source, options, printed, actions)
     finally:
         hub.close()
     return DeviceExit.DONE
@@ -202,17 +210,3 @@ def _check_kind(option: str, gives: str, fits: bool, spec) -> None:
             f"{option} gives {gives}, and this fleet takes {spec.item}s. Ask another fleet, or "
             "watch a --folder of such files."
         )
-
-
-def from_environment(text: str, option: str) -> str:
-    """The value of an option, or with env:NAME what that variable holds: a password in it shows in
-    no list of processes. Raises ConfigError.
-    """
-    from edvit_tf.errors import ConfigError
-
-    if not text.startswith("env:"):
-        return text
-    value = os.environ.get(text.removeprefix("env:"), "")
-    if not value:
-        raise ConfigError(f"{option} is {text}, and that variable is not set. Export it before.")
-    return value

@@ -40,6 +40,14 @@ class Printed:
         with self._lock:
             self._print(_answer_event(item, answer) if self._as_json else _line(item, answer))
 
+    def seen(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            if self._as_json:
+                self._print(json.dumps(event))
+            else:
+                source, label = printable(event["source"]), printable(event["label"])
+                self._print(f"{source}: SEEN {label} {event['probability']:.3f}")
+
     def summary(self, summary: dict[str, Any]) -> None:
         if self.lost:
             summary = {**summary, "lines_lost": self.lost}
@@ -86,6 +94,8 @@ def _summary_line(summary: dict[str, Any]) -> str:
     parts.append(f"{summary['failed']} failed")
     per_second = f"{summary['answers_per_second']:.2f} answers/s"
     lost = f"; {summary['lines_lost']} lines found no room" if "lines_lost" in summary else ""
+    for action in summary.get("actions", ()):
+        lost += f"; {action['action']}: {action['sent']} sent, {action['lost']} not"
     return (
         f"{summary['unit']} in {summary['seconds']:.1f} s: {', '.join(parts)}; {per_second}{lost}."
     )

@@ -4,5 +4,10 @@ Read `item.py` (what is asked), `newest.py` (the one that waits; what it replace
 `hub.py` (what the fleet takes, and its answers), `outage.py` (the fleet is away, and back),
 `asking.py` (a few requests in flight, answers in order), and `watch.py` (all of it, to its end).
 
+Sources: `folder.py`; `camera.py` with `video.py`, `pi_camera.py` and `pictures.py`; `microphone.py`
+with `recorder.py`, `sound_pipe.py` and `windows.py`; `reopening.py` (one that goes away). What is
+done with answers: `rules.py`, `actions.py`, `outbox.py` (a thread that sends), and where to:
+`mqtt.py`, `webhook.py`, `program.py`.
+
 The invariant: what is asked is new. No queue grows, whatever is slow or away.
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edvit_tf.errors import RequestFailed
+from edvit_tf.watch.actions import Actions
 from edvit_tf.watch.asking import Asking
 from edvit_tf.watch.hub import Hub
 from edvit_tf.watch.item import Item, Source
@@ -66,7 +67,9 @@ class _End:
                 return
 
 
-def watch(hub: Hub, source: Source, options: WatchOptions, told: Told) -> None:
+def watch(
+    hub: Hub, source: Source, options: WatchOptions, told: Told, actions: Actions | None = None
+) -> None:
     """Asks until the source or its time is over, or SIGINT or SIGTERM comes; ends with a summary.
 
     Raises what ended the source or the asking, and RequestFailed where the fleet was away when the
@@ -74,10 +77,16 @@ def watch(hub: Hub, source: Source, options: WatchOptions, told: Told) -> None:
     """
     end = _End()
     newest = Newest()
+
+    def answered(item: Item, answer: dict[str, Any]) -> None:
+        told.answer(item, answer)
+        if actions is not None:
+            actions.answered(item, answer)
+
     asking = Asking(
         hub,
         newest,
-        told.answer,
+        answered,
         end,
         told.say,
         in_flight=options.in_flight,
@@ -107,7 +116,10 @@ def watch(hub: Hub, source: Source, options: WatchOptions, told: Told) -> None:
         asking.stop(_LAST_SECONDS)
         reading.join(_LAST_SECONDS)
 
-    told.summary(_summary(asking, newest, source, seconds))
+    summary = _summary(asking, newest, source, seconds)
+    if actions is not None:
+        summary["actions"] = actions.finish()
+    told.summary(summary)
     if end.error is not None:
         raise end.error
     if asking.outage.error is not None and not end.signalled:

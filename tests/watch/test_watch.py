@@ -1,11 +1,9 @@
 """`edvit watch` against a real hub: what is asked, what is told, and how it ends."""
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,65 +14,10 @@ from tests.support.commands import ROOT, run_command
 from tests.support.fleet_process import Place
 from tests.support.forked import DEVICE, Forked
 from tests.support.ports import free_port
+from tests.support.watch_process import PATIENT, Watching, picture, watching
 from tests.support.worker_process import wait_for, worker
 
 RNG = np.random.default_rng(5)
-PATIENT = ("--timeout-ms", "30000")
-
-
-def picture(path: Path, size: int = 16) -> Path:
-    """A whole picture, which appears at once, as by a rename."""
-    from PIL import Image
-
-    new = path.with_name(f".{path.name}")
-    Image.fromarray(RNG.integers(0, 256, (size, size), np.uint8)).save(new, "PNG")
-    new.replace(path)
-    return path
-
-
-class Watching:
-    """A running `edvit watch --json`."""
-
-    def __init__(self, folder: Path, *arguments: str | Path, **options) -> None:
-        self.out, self.err = folder / "watch.out", folder / "watch.err"
-        command = [sys.executable, "-m", "edvit_tf.cli", "watch", *map(str, arguments), *PATIENT]
-        command.append("--json")
-        with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = Forked(
-                command, modules=DEVICE, cwd=ROOT, **{"stdout": out, "stderr": err, **options}
-            )
-
-    def events(self, kind: str) -> list[dict]:
-        lines = self.out.read_text().splitlines(keepends=True)
-        told = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [event for event in told if event["event"] == kind]
-
-    def wait(self, kind: str, count: int) -> list[dict]:
-        """The events of a kind once there are so many."""
-
-        def enough():
-            found = self.events(kind)
-            assert len(found) >= count or self.process.poll() is None, self.err.read_text()
-            return found if len(found) >= count else None
-
-        return wait_for(enough, 60)
-
-    def end(self, number: int = signal.SIGTERM) -> dict:
-        """Its summary, once it has ended well by a signal."""
-        self.process.send_signal(number)
-        assert self.process.wait(60) == 0, self.err.read_text()
-        return self.events("summary")[0]
-
-
-@contextlib.contextmanager
-def watching(folder: Path, *arguments: str | Path, **options):
-    one = Watching(folder, *arguments, **options)
-    try:
-        one.wait("watching", 1)
-        yield one
-    finally:
-        one.process.kill()
-        one.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -217,22 +160,21 @@ def test_what_cannot_be_watched_is_one_error(hub, tmp_path):
 def test_a_hub_with_another_bundle_is_gone_on_with(bundles, tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
-    address = None
+    address = f"127.0.0.1:{free_port()}"
+    listen = ["--listen", address]
     one = None
     try:
         for bundle, count in zip(bundles, (1, 2), strict=True):
-            with worker(bundle, tmp_path) as device:
-                listen = [] if address is None else ["--listen", address]
-                with aggregator(
-                    bundle, tmp_path, [device.address], "--insecure", *listen
-                ) as serving:
-                    wait_for(lambda serving=serving: all_ready(serving, 1))
-                    address = serving.address
-                    if one is None:
-                        one = Watching(tmp_path, address, "--insecure", "--folder", folder)
-                        one.wait("watching", 1)
-                    picture(folder / f"{count}.png")
-                    told = one.wait("answer", count)
+            with (
+                worker(bundle, tmp_path) as device,
+                aggregator(bundle, tmp_path, [device.address], "--insecure", *listen) as serving,
+            ):
+                wait_for(lambda serving=serving: all_ready(serving, 1))
+                if one is None:
+                    one = Watching(tmp_path, address, "--insecure", "--folder", folder)
+                    one.wait("watching", 1)
+                picture(folder / f"{count}.png")
+                told = one.wait("answer", count)
         one.end()
     finally:
         one.process.kill()

@@ -1,0 +1,99 @@
+"""What is sent out, from a thread of its own: a stream never waits for a broker."""
+
+import collections
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+_MOST_WAITING = 100  # messages; then the oldest is given up
+_FIRST_SECONDS = 0.5  # before it is tried again
+_MOST_SECONDS = 15.0
+
+Send = Callable[[bytes], None]
+
+
+class SendFailed(Exception):
+    """It did not go out; it may do so later."""
+
+
+class SendRefused(Exception):
+    """It did not go out, and never will."""
+
+
+class Outbox:
+    """Messages on their way to one place; `name` has no password in it."""
+
+    def __init__(self, name: str, send: Send, say: Callable[[str], None]) -> None:
+        self.name = name
+        self._send, self._say = send, say
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[bytes] = collections.deque()
+        self._is_sending = self._is_ending = self._is_away = False
+        self.sent = 0
+        self.lost = 0  # refused, or given up
+        self._thread = threading.Thread(target=self._run, name=f"outbox {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Never waits."""
+        with self._changed:
+            self._waiting.append(json.dumps(event).encode())
+            if len(self._waiting) > _MOST_WAITING:
+                self._waiting.popleft()
+                self.lost += 1
+            self._changed.notify_all()
+
+    def finish(self, until: float) -> dict[str, Any]:
+        """Waits to that time.monotonic() at most, gives up the rest; what became of all."""
+        with self._changed:
+            left = max(0.0, until - time.monotonic())
+            self._changed.wait_for(lambda: not self._waiting and not self._is_sending, left)
+            self._is_ending = True
+            self.lost += len(self._waiting) + self._is_sending
+            self._waiting.clear()
+            self._changed.notify_all()
+            return {"action": self.name, "sent": self.sent, "lost": self.lost}
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_ending)
+                if self._is_ending:
+                    return
+                message = self._waiting.popleft()
+                self._is_sending = True
+            is_sent = self._deliver(message)
+            with self._changed:
+                if self._is_ending:  # it was counted as lost already
+                    return
+                self._is_sending = False
+                self.sent += is_sent
+                self.lost += not is_sent
+                self._changed.notify_all()
+
+    def _deliver(self, message: bytes) -> bool:
+        """Tries until it is sent or refused, or all is over; whether it was sent."""
+        pause = _FIRST_SECONDS
+        while True:
+            try:
+                self._send(message)
+            except SendRefused as error:
+                self._say(f"{self.name}: not sent, going on: {error}")
+                return False
+            except SendFailed as error:
+                # once, and not for each try: a broker may be away for an hour
+                if not self._is_away:
+                    self._say(f"{self.name}: cannot be sent now, going on: {error}")
+                self._is_away = True
+            else:
+                if self._is_away:
+                    self._say(f"{self.name}: sent again.")
+                self._is_away = False
+                return True
+
+            with self._changed:
+                if self._changed.wait_for(lambda: self._is_ending, pause):
+                    return False
+            pause = min(_MOST_SECONDS, 2 * pause)

@@ -1,0 +1,309 @@
+"""What is told of, and how it goes out: real servers, a real broker, programs."""
+
+import contextlib
+import http.server
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+
+from edvit_tf.errors import ConfigError
+from edvit_tf.watch import outbox, rules
+from edvit_tf.watch.item import Item
+from edvit_tf.watch.mqtt import mqtt
+from edvit_tf.watch.outbox import Outbox, SendFailed, SendRefused
+from edvit_tf.watch.program import program
+from edvit_tf.watch.rules import Rule, Rules, rule
+from edvit_tf.watch.webhook import webhook
+from tests.support.aggregator_process import aggregator, wait_ready
+from tests.support.commands import run_command
+from tests.support.ports import free_port
+from tests.support.watch_process import picture, watching
+from tests.support.worker_process import wait_for, worker
+
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+
+
+def answer(*probabilities: float) -> dict:
+    return {
+        "labels": ["cat", "guinea pig"],
+        "probabilities": np.array(probabilities),
+        "parameters": {"degraded": False, "missing": ""},
+    }
+
+
+def test_a_rule_is_a_label_and_a_number():
+    assert rule("guinea pig>0.8") == Rule("guinea pig", 0.8)
+    assert rule("a>b > .5") == Rule("a>b", 0.5)
+    for text in ("cat", ">0.5", "cat>", "cat>1", "cat>-1", "cat>nan", "cat<0.5"):
+        with pytest.raises(ConfigError, match="it must be LABEL>NUMBER"):
+            rule(text)
+
+
+def test_a_rule_tells_at_most_once_in_its_time(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(rules, "time", types.SimpleNamespace(monotonic=lambda: now))
+    watched = Rules([Rule("cat", 0.8), Rule("guinea pig", 0.5)], cooldown=10)
+    item = Item("frame 3", list, {"frame": 3})
+
+    def seen(*probabilities: float) -> list[str]:
+        return [event["rule"] for event in watched.seen(item, answer(*probabilities))]
+
+    assert seen(0.8, 0.2) == []  # above, and not at
+    assert seen(0.9, 0.1) == ["cat>0.8"]
+    now += 9.9
+    assert seen(0.9, 0.6) == ["guinea pig>0.5"]  # each has its own time
+    now += 0.1
+    [event] = watched.seen(item, answer(0.95, 0.05))
+    assert (event["label"], event["probability"], event["frame"]) == ("cat", 0.95, 3)
+
+
+# ---- the thread that sends
+
+
+def test_what_waits_is_bounded_and_what_was_not_sent_is_counted():
+    going, held = threading.Event(), threading.Event()
+    sent = []
+
+    def send(message: bytes) -> None:
+        held.set()
+        going.wait(60)
+        sent.append(json.loads(message)["n"])
+
+    box = Outbox("--webhook x", send, print)
+    box.put({"n": 0})
+    assert held.wait(60)
+    for number in range(1, 151):
+        box.put({"n": number})
+    going.set()
+    assert box.finish(time.monotonic() + 60) == {"action": "--webhook x", "sent": 101, "lost": 50}
+    assert sent == [0, *range(51, 151)]  # the newest
+
+
+def test_what_fails_is_tried_again_and_said_once(monkeypatch):
+    monkeypatch.setattr(outbox, "_FIRST_SECONDS", 0.001)
+    ends = iter([SendFailed("down."), SendFailed("down."), None, None, SendRefused("404."), None])
+    words = []
+
+    def send(message: bytes) -> None:
+        if (end := next(ends)) is not None:
+            raise end
+
+    box = Outbox("--mqtt x", send, words.append)
+    for number in range(4):
+        box.put({"n": number})
+    assert box.finish(time.monotonic() + 60) == {"action": "--mqtt x", "sent": 3, "lost": 1}
+    assert words == [
+        "--mqtt x: cannot be sent now, going on: down.",
+        "--mqtt x: sent again.",
+        "--mqtt x: not sent, going on: 404.",
+    ]
+
+
+def test_an_end_does_not_wait_for_a_broker_that_stays_away():
+    def send(message: bytes) -> None:
+        raise SendFailed("down.")
+
+    box = Outbox("--mqtt x", send, lambda words: None)
+    for number in range(3):
+        box.put({"n": number})
+    assert box.finish(time.monotonic() + 0.05)["lost"] == 3
+
+
+# ---- where it goes
+
+
+class _Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append((json.loads(body), dict(self.headers)))
+        self.send_response(self.server.codes.pop(0) if self.server.codes else 200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def hook(*codes: int):
+    """A server that answers POST with these codes, then with 200: it, and its HOST:PORT."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hook) as server:
+        server.codes, server.bodies = list(codes), []
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server, f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def test_a_webhook_gets_json_and_a_login(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with hook(503, 404, 200) as (server, host):
+        send = webhook(f"http://me:p%40ss@{host}/cats?x=1")
+        with pytest.raises(SendFailed, match="503"):
+            send(b'{"n": 1}')
+        with pytest.raises(SendRefused, match="404"):
+            send(b'{"n": 2}')
+        send(b'{"n": 3}')
+    assert [body["n"] for body, _ in server.bodies] == [1, 2, 3]
+    headers = server.bodies[0][1]
+    assert headers["Authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
+    assert headers["Content-Type"] == "application/json"
+    with pytest.raises(SendFailed):
+        send(b"{}")  # nobody listens any more
+    for url in ("ftp://x/y", "http://", "file:///etc/passwd"):
+        with pytest.raises(ConfigError, match="it must be http://HOST/PATH"):
+            webhook(url)
+
+
+def test_a_program_gets_the_event_and_a_failing_one_is_said(tmp_path):
+    file = tmp_path / "a file.json"
+    code = f"import sys; open({str(file)!r}, 'w').write(sys.stdin.read())"
+    program(f'{sys.executable} -c "{code}"')(b'{"n": 1}')
+    assert json.loads(file.read_text()) == {"n": 1}
+
+    failing = program("sh -c 'echo No space left on device >&2; exit 3'")
+    with pytest.raises(SendRefused, match="sh ended with 3: No space left on device"):
+        failing(b"{}")
+    program("true")(b"x" * 1_000_000)  # which reads nothing of it
+    for command in ("no-such-program secret", "", "sh -c 'x"):
+        with pytest.raises(ConfigError) as caught:
+            program(command)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://host", "mqtt://host/", "http://host/t", "mqtt://host/a/#", "mqtt://h:x/t"]
+)
+def test_what_is_no_broker_is_one_error(url):
+    with pytest.raises(ConfigError, match="it must be mqtt://HOST/TOPIC"):
+        mqtt(url)
+
+
+# ---- a whole stream, with a real broker that is away for a while
+
+
+@contextlib.contextmanager
+def broker(folder, port: int):
+    """mosquitto; what it holds for absent subscribers outlives it."""
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+        f"persistence_location {folder}/\nuser root\n"
+    )
+    with open(folder / "mosquitto.log", "ab") as log:
+        process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
+
+    def listens():
+        assert process.poll() is None, (folder / "mosquitto.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+            return True
+
+    try:
+        wait_for(listens, 60)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)  # it writes what it holds
+        process.wait(60)
+
+
+@contextlib.contextmanager
+def subscriber(port: int):
+    """Messages of home/door; a session that a broker keeps."""
+    from paho.mqtt import client as paho
+
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "edvit-test", clean_session=False)
+    messages, subscribed = [], threading.Event()
+    client.on_connect = lambda *_: client.subscribe("home/door", qos=1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _, __, message: messages.append(json.loads(message.payload))
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        assert subscribed.wait(60)
+        yield messages
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def said(one, words: str) -> list[str]:
+    return [event["words"] for event in one.events("notice") if words in event["words"]]
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    with (
+        worker(tiny_bundle, folder) as device,
+        aggregator(tiny_bundle, folder, [device.address]) as one,
+        one.channel() as channel,
+    ):
+        wait_ready(channel)
+        yield one
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto: apt-get install mosquitto")
+def test_a_broker_that_is_away_gets_its_messages_later_and_nothing_waits_for_it(hub, tmp_path):
+    pytest.importorskip("paho.mqtt")
+    port = free_port()
+    folder, frames, told = (tmp_path / name for name in ("broker", "frames", "told.json"))
+    folder.mkdir()
+    frames.mkdir()
+    with broker(folder, port), subscriber(port):
+        pass  # from here on the broker keeps what comes for it
+    code = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    arguments = ["--on", "ant>0", "--cooldown", "0", "--mqtt", f"mqtt://127.0.0.1:{port}/home/door"]
+    arguments += ["--exec", f'{sys.executable} -c "{code}"']
+
+    with (
+        hook() as (server, host),
+        watching(
+            tmp_path,
+            *(hub.address, "--insecure", "--folder", frames, *arguments),
+            *("--webhook", f"http://me:secret@{host}/"),
+        ) as one,
+    ):
+        for number in range(2):
+            picture(frames / f"{number}.png")
+            one.wait("seen", number + 1)
+        # the others had theirs, while the broker was away
+        wait_for(lambda: len(server.bodies) == 2, 60)
+        wait_for(lambda: told.exists() and len(told.read_text().splitlines()) == 2, 60)
+        wait_for(lambda: said(one, "cannot be sent now"), 60)
+        with broker(folder, port), subscriber(port) as messages:
+            wait_for(lambda: len(messages) == 2, 60)
+            wait_for(lambda: said(one, "sent again"), 60)
+            summary = one.end()
+
+    assert [message["source"] for message in messages] == ["0.png", "1.png"]
+    assert messages == [body for body, _ in server.bodies]
+    assert [action["sent"] for action in summary["actions"]] == [2, 2, 2]
+    assert sum(action["lost"] for action in summary["actions"]) == 0
+    assert len(said(one, "cannot be sent now")) == len(said(one, "sent again")) == 1
+    assert "secret" not in one.out.read_text() + one.err.read_text()
+
+
+def test_actions_that_cannot_be_are_one_error_before_anything_is_asked(hub, tmp_path, monkeypatch):
+    def words(*arguments: str) -> str:
+        given = ["watch", hub.address, "--insecure", "--folder", tmp_path, *arguments]
+        code, _, err = run_command(given)
+        assert code == 3
+        return err
+
+    assert "'cow'; " in words("--on", "cow>0.5") and "ant, bee, cat, dog" in words(
+        "--on", "cow>0.5"
+    )
+    assert "go with --on" in words("--exec", "true")
+    monkeypatch.delenv("EDVIT_HOOK", raising=False)
+    assert "that variable is not set" in words("--on", "ant>0", "--webhook", "env:EDVIT_HOOK")
+    monkeypatch.setenv("EDVIT_HOOK", "ftp://me:secret@host")
+    assert "secret" not in words("--on", "ant>0", "--webhook", "env:EDVIT_HOOK")
