@@ -31,6 +31,8 @@ class Hub:
         self._client = self._connect()
         self._renewing = threading.Lock()
         self._needed: tuple[str, ...] = ()
+        # of bundles before: another thread may still be about to ask by one
+        self._former: list[Client] = []
         try:
             self.spec, self.labels = _described(self._client, server)
         except RequestFailed:
@@ -67,7 +69,8 @@ class Hub:
 
     def close(self) -> None:
         """Ends the connection; whoever waits for an answer gets RequestFailed."""
-        self._client.close()
+        for client in (self._client, *self._former):
+            client.close()
 
     def _renew(self, old: Client, say: Callable[[str], None]) -> None:
         """Another connection, for another bundle; once, though several threads met it."""
@@ -86,7 +89,7 @@ class Hub:
                 client.close()
                 raise
             self._client, self.labels = client, labels
-            old.close()
+            self._former.append(old)
             say(f"{self.server} serves the bundle {client.bundle_digest[:12]} now, going on.")
             self.need(self._needed)
 

@@ -22,6 +22,7 @@ from edvit_tf.watch.windows import resampled, sliding, wav_bytes
 
 _Window = tuple[int, np.ndarray]  # start in samples, (n,)
 _SILENT_SECONDS = 5.0
+_RECORDINGS = (".wav", ".flac", ".au")
 
 
 class Microphone:
@@ -40,6 +41,9 @@ class Microphone:
         self._pipe, self._pipe_rate = pipe, pipe_rate
         self._is_file = bool(where) and where != "-" and Path(where).is_file()
         self.keeps = fast
+        # no device is called so
+        if not self._is_file and ("/" in where or where.lower().endswith(_RECORDINGS)):
+            raise SourceError(f"{self.name} is no file. Give a recording, a device, or -.")
         if fast and not (self._is_file or where == "-"):
             raise SourceError(f"--fast goes with a file or a pipe; {self.name} has its own pace.")
         self._silent = 0  # windows of nothing but zeros, in a row

@@ -1,6 +1,7 @@
 """What is told of, and how it goes out: real servers, a real broker, programs."""
 
 import contextlib
+import gc
 import http.server
 import json
 import shutil
@@ -11,11 +12,13 @@ import sys
 import threading
 import time
 import types
+import warnings
 
 import numpy as np
 import pytest
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.operate import certs
 from edvit_tf.watch import outbox, rules
 from edvit_tf.watch.item import Item
 from edvit_tf.watch.mqtt import mqtt
@@ -30,6 +33,8 @@ from tests.support.watch_process import picture, watching
 from tests.support.worker_process import wait_for, worker
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+
+MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd")
 
 
 def answer(*probabilities: float) -> dict:
@@ -192,13 +197,12 @@ def test_what_is_no_broker_is_one_error(url):
 
 
 @contextlib.contextmanager
-def broker(folder, port: int):
+def broker(folder, port: int, *more: str):
     """mosquitto; what it holds for absent subscribers outlives it."""
     config = folder / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-        f"persistence_location {folder}/\nuser root\n"
-    )
+    lines = [f"listener {port} 127.0.0.1", *(more or ("allow_anonymous true",))]
+    lines += ["persistence true", f"persistence_location {folder}/", "user root", ""]
+    config.write_text("\n".join(lines))
     with open(folder / "mosquitto.log", "ab") as log:
         process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
 
@@ -290,6 +294,40 @@ def test_a_broker_that_is_away_gets_its_messages_later_and_nothing_waits_for_it(
     assert sum(action["lost"] for action in summary["actions"]) == 0
     assert len(said(one, "cannot be sent now")) == len(said(one, "sent again")) == 1
     assert "secret" not in one.out.read_text() + one.err.read_text()
+
+
+def why_failed(send) -> str:
+    """The words of a failure within TLS; paho leaves its socket to the collector of garbage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            send(b"{}")
+        except SendFailed as error:
+            words = str(error)
+        gc.collect()
+    return words
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto: apt-get install mosquitto")
+def test_a_broker_with_a_certificate_and_a_password(tmp_path, monkeypatch):
+    pytest.importorskip("paho.mqtt")
+    own = certs.issue(certs.init(tmp_path / "ca"), "aggregator", "broker", ["127.0.0.1"])
+    passwords = tmp_path / "passwords"
+    command = [MOSQUITTO_PASSWD, "-b", "-c", str(passwords), "door", "p@ss/word"]
+    subprocess.run(command, check=True, capture_output=True)
+    port = free_port()
+    lines = [f"password_file {passwords}", "allow_anonymous false"]
+    lines += [f"certfile {own}/cert.pem", f"keyfile {own}/key.pem"]
+
+    right = mqtt(f"mqtts://door:p%40ss%2Fword@127.0.0.1:{port}/home/door")
+    with broker(tmp_path, port, *lines):
+        # nobody here knows that authority yet
+        assert "CERTIFICATE_VERIFY_FAILED" in why_failed(right)
+        monkeypatch.setenv("SSL_CERT_FILE", str(own / "ca.pem"))
+        right(b"{}")
+        with pytest.raises(SendFailed, match="refuses: Not authorized") as caught:
+            mqtt(f"mqtts://door:wrong@127.0.0.1:{port}/home/door")(b"{}")
+        assert "wrong" not in str(caught.value)
 
 
 def test_actions_that_cannot_be_are_one_error_before_anything_is_asked(hub, tmp_path, monkeypatch):

@@ -199,6 +199,12 @@ def test_a_microphone_that_is_not_there_is_one_error(monkeypatch):
         heard(monkeypatch, ["no such device"], 1)
 
 
+def test_a_recording_that_is_not_there_is_no_microphone():
+    for where in ("none.wav", "recordings/none"):
+        with pytest.raises(SourceError, match="is no file. Give a recording"):
+            Microphone(where, MEL, 4000, fast=False, pipe=None, pipe_rate=8000)
+
+
 def test_a_microphone_that_is_muted_is_said_once_and_when_it_is_over(monkeypatch):
     silence, noise = np.zeros((96000, 1)), RNG.uniform(-1, 1, (33000, 1))
     items, words = heard(monkeypatch, [[silence, noise]], 14)
