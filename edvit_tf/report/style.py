@@ -81,7 +81,12 @@ svg .own{stroke:var(--average);fill:none;opacity:.8}
 svg .fit{stroke:var(--fused);fill:none;stroke-width:2}
 svg.matrix{width:auto;max-width:none}
 pre{background:var(--band);padding:.8rem 1rem;overflow-x:auto;font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
-@media(max-width:40rem){.top li{grid-template-columns:1fr}th:first-child,td:first-child{white-space:normal;min-width:7rem}}
+@media(max-width:40rem){.top li{grid-template-columns:1fr}th:first-child,td:first-child{white-space:normal;min-width:7rem}
+.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.stack,.stack tbody{display:block}
+.stack tr{display:grid;grid-template-columns:repeat(3,1fr);gap:.35rem .8rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
+.stack td,.stack td.w{display:block;position:static;padding:0;border:0;text-align:left;white-space:normal;min-width:0;overflow-wrap:anywhere}
+.stack td:first-child,.stack td:nth-child(n+5){grid-column:1/-1}.stack td:first-child{font-weight:600}.stack small{font-weight:400}.stack td.none{display:none}
+.stack td:not(:first-child)::before{content:attr(data-name);display:block;color:var(--soft);font-size:.78rem}}
 @media print{body{font-size:11px}main{max-width:none;padding:0}nav{display:none}
 .wide{overflow:visible}h2,h3{break-after:avoid}
 th,td{padding:.2rem .35rem;white-space:normal}tr{break-inside:avoid}

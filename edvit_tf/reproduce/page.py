@@ -51,7 +51,7 @@ def page(
     """
     parts = []
     for place, own in _by_place(paper, rows, first).items():
-        parts.append(f"<section><h2>{escape(place)}</h2>{_table(own)}</section>")
+        parts.append(f"<section><h2>{escape(place)}</h2>{_table(place, own)}</section>")
 
     return finished(f"""{page_head(TITLE)}{_banners(results, asked)}
 <h1>{escape(TITLE)}</h1>
@@ -108,14 +108,15 @@ def _by_place(paper: Paper, rows: Sequence[Row], first: Sequence[str]) -> dict[s
     return {title: own for title, own in found.items() if own}
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """Every row of a place."""
+def _table(place: str, rows: Sequence[Row]) -> str:
+    """Every row of a place; on a narrow screen the cells of a row stand below each other."""
     head = "".join(
         f'<th class="{"t" if i in (0, 3, 4, 5) else ""}">{name}</th>' for i, name in enumerate(HEAD)
     )
     lines = "".join(_line(row) for row in rows)
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(HEAD[0])}"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(place)}">'
+        f'<table class="stack">'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
@@ -130,7 +131,12 @@ def _line(row: Row) -> str:
         ("t w", escape(row.why)),
         ("t w", _about(row.about)),
     ]
-    made = "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells)
+    made = "".join(
+        f'<td class="{kind} none">{text}</td>'
+        if name == HEAD[-1] and text == "-"
+        else f'<td class="{kind}" data-name="{name}">{text}</td>'
+        for name, (kind, text) in zip(HEAD, cells, strict=True)
+    )
     return f'<tr id="{escape(said.id)}">{made}</tr>'
 
 
@@ -171,7 +177,8 @@ def _drawn(results: Mapping[str, dict], titles: Mapping[str, str]) -> str:
     found = []
     for name, result in results.items():
         if result.get("html"):
-            found.append(f"<section><h2>{escape(titles[name])}</h2>{result['html']}</section>")
+            title = titles[name][:1].upper() + titles[name][1:]
+            found.append(f"<section><h2>{escape(title)}</h2>{result['html']}</section>")
     return "".join(found)
 
 

@@ -237,7 +237,7 @@ def against_n_html(rows: Sequence[dict], runs: Sequence[dict] = ()) -> list[tupl
 
     if _is_measured(rows):
         head, *body = _measured_grid(rows)
-        figures = panels(_measured_charts(split)) + table(head, body, text=(0, 2))
+        figures = _drawn(_measured_charts(split), split) + table(head, body, text=(0, 2))
         sections.append(("Latency and memory, measured", figures + note(_how(rows))))
 
     charts = [
@@ -246,10 +246,14 @@ def against_n_html(rows: Sequence[dict], runs: Sequence[dict] = ()) -> list[tupl
         curves("MiB of all files", series(split, "total_bytes", 2**20)),
     ]
     head, *body = _planned_grid(rows)
-    sections.append(
-        ("Sizes and MACs, planned", panels(charts) + table(head, body, text=(0, 3)) + note(NOTES))
-    )
+    figures = _drawn(charts, split) + table(head, body, text=(0, 3)) + note(NOTES)
+    sections.append(("Sizes and MACs, planned", figures))
     return sections
+
+
+def _drawn(charts: Sequence[str], rows: Sequence[dict]) -> str:
+    """The charts; none of a single N, of which each would be a dot, and the table says it."""
+    return panels(charts) if len({row["devices"] for row in rows}) > 1 else ""
 
 
 def _measured_charts(rows: Sequence[dict]) -> list[str]:

@@ -76,6 +76,11 @@ def test_tables_and_page_of_what_was_measured(measured):
     assert "<h1>a &lt;title&gt;</h1>" in html
 
 
+def test_of_a_single_n_there_is_the_table_and_no_picture_of_a_dot():
+    html = page("x", against_n_html(against_n(SMOKE, (2,))))
+    assert "<svg" not in html and html.count("vit_smoke") == 2
+
+
 def test_failed_and_endless_figures_are_told_and_not_drawn(measured):
     first, *others = measured
     wrong = {
