@@ -272,7 +272,14 @@ def test_a_login_token_shows_all(tiny_bundle, tmp_path, fleet):
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "edvit_tf.cli", "status", *words]
+    """In a process that hears an interrupt: what a shell starts in its background ignores it, and
+    so would all that is started there.
+    """
+    code = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from edvit_tf.cli.main import main\nraise SystemExit(main(sys.argv[1:]))"
+    )
+    return [sys.executable, "-c", code, "status", *words]
 
 
 def test_a_pipe_gets_a_line_each_time_until_the_interrupt(fleet):
@@ -282,8 +289,8 @@ def test_a_pipe_gets_a_line_each_time_until_the_interrupt(fleet):
     try:
         assert all(len(json.loads(process.stdout.readline())["devices"]) == 2 for _ in range(3))
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.wait(60) == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
     finally:
         process.kill()
         process.stdout.close()
