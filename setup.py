@@ -28,6 +28,10 @@ DEVICE = [
 SIGNED = [
     "cryptography>=42",  # checks the signatures of bundles, on devices whose store asks for them
 ]
+DISCOVER = [
+    "zeroconf>=0.130",  # `--announce` of workers, and `edvit discover`
+    "ifaddr>=0.2",  # the addresses that are announced; zeroconf brings it anyway
+]
 AGGREGATOR = [
     *DEVICE,  # the fusion is a .tflite file as well
     "cryptography>=42",  # `edvit certs`
@@ -83,6 +87,7 @@ TEST = [
     "types-protobuf>=5",  # those of protobuf, for it
     "tritonclient[grpc,http]>=2.60",  # the client that nobody here wrote, against all servers
     *TUNE,
+    *DISCOVER,
     "pyyaml>=6",  # reads what `edvit deploy --print-compose` prints
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
     "grafana-foundation-sdk",  # Grafana's own classes, which read the dashboard
@@ -140,6 +145,7 @@ setup(
         "host": HOST,
         "device": DEVICE,
         "signed": SIGNED,
+        "discover": DISCOVER,
         "aggregator": AGGREGATOR,
         "watch": WATCH,
         "tune": TUNE,

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edvit_tf"
 ALLOWED = {*sys.stdlib_module_names, "numpy", "tflite_runtime", "ai_edge_litert", "grpc"}
 ALLOWED_PREFIXES = ("google.protobuf", "edvit_tf.device")
-# optional, with a message where they are missing: decoders, and what checks signatures
-INSIDE_FUNCTIONS = {"PIL", "soundfile", "cryptography"}
+# optional, with a message where they are missing: decoders, what checks signatures, and what
+# announces a worker
+INSIDE_FUNCTIONS = {"PIL", "soundfile", "cryptography", "zeroconf", "ifaddr"}
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_cv", "librosa", "matplotlib", "scipy")
 
 

@@ -14,6 +14,7 @@ from edvit_tf.cli.bench import add_bench
 from edvit_tf.cli.bundles import add_bundles
 from edvit_tf.cli.certs import add_certs
 from edvit_tf.cli.deploy import add_deploy
+from edvit_tf.cli.discover import add_discover
 from edvit_tf.cli.fleet import add_fleet
 from edvit_tf.cli.hub import add_hub
 from edvit_tf.cli.monitoring import add_monitoring
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fleet(commands)
     add_watch(commands)
     add_deploy(commands)
+    add_discover(commands)
     add_status(commands)
     add_monitoring(commands)
     add_bundles(commands)

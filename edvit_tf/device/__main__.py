@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         "at least 10)",
     )
     worker.add_argument(
+        "--announce",
+        action="store_true",
+        help="on the local network, for `edvit discover` (needs the [discover] extra)",
+    )
+    worker.add_argument(
         "--print-unit", action="store_true", help="print a systemd unit for this worker and end"
     )
 
@@ -159,6 +164,7 @@ def _refuse_what_does_not_go_together(
         "--insecure": args.insecure,
         "--metrics": args.metrics,
         "--stuck-seconds": args.stuck_seconds,
+        "--announce": args.announce,
         "--print-unit": args.print_unit,
     }
     given = [name for name, value in worker_only.items() if value]
@@ -189,6 +195,7 @@ def _listen(args) -> int:
         deadline_ms=args.deadline_ms,
         stuck_seconds=args.stuck_seconds,
         flavour=args.flavour,
+        announce=args.announce,
     )
     if args.print_unit:
         # for this command alone: a worker that serves does not need it

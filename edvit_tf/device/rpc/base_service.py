@@ -63,6 +63,7 @@ class BaseService:
 
     title = "edvit_tf"
     accepted_roles: tuple[str, ...] = ()  # of peers, where TLS says who they are
+    address = ""  # HOST:PORT, once it listens
 
     def __init__(
         self,

@@ -89,6 +89,7 @@ async def _run(
     presented = None if own is None else tls.Presented(own)
     credentials = None if presented is None else presented.credentials()
     server, port = open_port(service, address, credentials, message_limit(service.model_input))
+    service.address = f"{address.rpartition(':')[0]}:{port}"
     http = open_http(options.metrics, service)
 
     # from here on a signal drains; before, it ended the process
@@ -103,7 +104,7 @@ async def _run(
     await server.start()
     log(
         "serving",
-        address=f"{address.rpartition(':')[0]}:{port}",
+        address=service.address,
         pid=os.getpid(),
         version=package_version(),
         tls=own is not None,

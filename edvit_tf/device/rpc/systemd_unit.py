@@ -53,7 +53,7 @@ ProtectKernelTunables=yes
 ProtectProc=invisible
 NoNewPrivileges=yes
 CapabilityBoundingSet=
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX{netlink}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -82,6 +82,7 @@ class UnitParts:
     keeps_cache: bool = False  # a folder of its own that it may write
     reads: Sequence[Path] = ()  # what it opens itself, beside its bundle
     secrets: Mapping[str, Path] = field(default_factory=dict)  # read by root, found as %d/NAME
+    lists_addresses: bool = False  # of this machine, by netlink
     nodes: Mapping[Path, str] = field(default_factory=dict)  # of /dev that it opens, with why
 
 
@@ -112,6 +113,7 @@ def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
         memory_mib=parts.memory_bytes >> 20,
         cache="CacheDirectory=edvit_tf\n" if parts.keeps_cache else "",
         home="read-only" if at_home else "yes",
+        netlink=" AF_NETLINK" if parts.lists_addresses else "",
         nodes="".join(_node(path, why) for path, why in parts.nodes.items()),
     )
 

@@ -10,6 +10,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.jsonlog import log, written_aside
+from edvit_tf.device.worker.announce import check_zeroconf
 from edvit_tf.device.worker.loaded_models import load_models
 from edvit_tf.device.worker.service import WorkerService
 
@@ -25,6 +26,7 @@ class WorkerOptions(lifecycle.ServerOptions):
     flavour: str | None = None  # None: the fastest
     deadline_ms: float = 10_000.0
     stuck_seconds: float | None = None  # None: 20 times what an invoke takes, at least 10
+    announce: bool = False  # on the local network
 
 
 @written_aside()
@@ -34,6 +36,8 @@ def serve(options: WorkerOptions) -> int:
     """
     signals.while_starting()
     address, own = lifecycle.address_and_identity(options, "worker")
+    if options.announce:
+        check_zeroconf()
     bundle = open_bundle(options.bundle)
     model_input = bundle_input(bundle)
     indices = served_indices(options, len(bundle.sub_models))
@@ -54,6 +58,7 @@ def serve(options: WorkerOptions) -> int:
             deadline_seconds=options.deadline_ms / 1e3,
             stuck_seconds=stuck_seconds,
             own=own,
+            announces=options.announce,
         )
 
     return lifecycle.run(options, address, make_service)

@@ -4,7 +4,7 @@ sub-models that it has loaded.
 
 import os
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -13,7 +13,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.model.memory import resident
 from edvit_tf.device.model.view import AS_IT_IS
-from edvit_tf.device.rpc import messages, tensors, tls
+from edvit_tf.device.rpc import announcement, messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.callers import caller_of, client_of
 from edvit_tf.device.rpc.executor import Executor
@@ -26,6 +26,7 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
+from edvit_tf.device.worker.announce import Announcement
 from edvit_tf.device.worker.loaded_models import LoadedModel
 from edvit_tf.device.worker.power_watch import PowerWatch
 
@@ -47,6 +48,7 @@ class WorkerService(BaseService):
         deadline_seconds: float,
         stuck_seconds: float,
         own: tls.Identity | None,
+        announces: bool = False,
     ) -> None:
         super().__init__(
             bundle,
@@ -61,6 +63,8 @@ class WorkerService(BaseService):
         self.runtime = models[0].model.runtime  # the same for all
         self.instance = os.urandom(8).hex()
         self.power = PowerWatch()
+        self._announces = announces
+        self._announcement: Announcement | None = None  # once it listens
         # What each answer says of its view: made here, once, and left out where there is none.
         self._views = {
             loaded.name: {} if loaded.view == AS_IT_IS else {messages.VIEW: str(loaded.view)}
@@ -88,7 +92,20 @@ class WorkerService(BaseService):
         }
 
     def background(self) -> list[Coroutine]:
-        return [self.power.run()]
+        if not self._announces:
+            return [self.power.run()]
+        self._announcement = Announcement(self.address, self._announced())
+        return [self.power.run(), self._announcement.run()]
+
+    def _announced(self) -> Mapping[str, str]:
+        indices = [loaded.index for loaded in self.models.values()]
+        return announcement.properties(self.bundle.digest, indices, self.own)
+
+    async def renew(self, own: tls.Identity) -> str | None:
+        why = await super().renew(own)
+        if self._announcement is not None:
+            self._announcement.say(self._announced())
+        return why
 
     async def model_metadata(self, request, context):
         loaded = self.models[requested_model("name", request.name, request.version, self.names)]

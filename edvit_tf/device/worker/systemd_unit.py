@@ -53,6 +53,8 @@ def unit(options: WorkerOptions) -> str:
         memory_why=memory_why,
         keeps_cache=True,
         nodes=_nodes(),
+        # the addresses of this machine are asked of the kernel
+        lists_addresses=options.announce,
     )
     return systemd_unit(options, parts)
 
@@ -89,5 +91,8 @@ def _command(options: WorkerOptions, indices: list[int]) -> list[str]:
         parts += ["--flavour", options.flavour]
     if options.stuck_seconds is not None:
         parts += ["--stuck-seconds", f"{options.stuck_seconds:g}"]
+
+    if options.announce:
+        parts.append("--announce")
 
     return [*parts, "--deadline-ms", f"{options.deadline_ms:g}"]
