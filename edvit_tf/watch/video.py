@@ -46,7 +46,9 @@ def opened_video(where: str) -> Iterator[Iterator[Frame]]:
         with av.open(file, timeout=(_OPEN_SECONDS, _READ_SECONDS), **options) as container:
             if not container.streams.video:
                 raise SourceLost(f"{shown} has no pictures in it.")
-            yield _frames(av, container)
+            # several frames at once is the faster way, and the one that shows a live one late
+            is_live = bool(options) or "://" in where
+            yield _frames(av, container, "SLICE" if is_live else "AUTO")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         words = str(error).replace(file, shown)
         raise SourceLost(f"it cannot be opened, or read further: {words}.") from error
@@ -66,10 +68,10 @@ def _as_ffmpeg(where: str) -> tuple[str, dict[str, Any]]:
     return where, {}
 
 
-def _frames(av: Any, container: Any) -> Iterator[Frame]:
+def _frames(av: Any, container: Any, threads: str) -> Iterator[Frame]:
     """Those that can be decoded; a damaged one is left out."""
     stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
+    stream.thread_type = threads
     for packet in container.demux(stream):
         try:
             decoded = packet.decode()

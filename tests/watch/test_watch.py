@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.watch.hub import Hub
 from edvit_tf.watch.windows import wav_bytes
 from tests.support.aggregator_process import aggregator, all_ready, wait_ready
 from tests.support.commands import ROOT, run_command
@@ -31,6 +33,16 @@ def hub(tiny_bundle, tmp_path_factory):
     ):
         wait_ready(channel)
         yield one
+
+
+def test_a_hub_says_what_its_bundle_takes_and_tells_apart(hub, tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    asked = Hub(hub.address, None, 30.0)
+    try:
+        assert asked.labels == bundle.labels
+        assert asked.spec.to_dict() == dict(bundle.input.spec)
+    finally:
+        asked.close()
 
 
 def words(one: Watching) -> list[str]:
