@@ -59,6 +59,9 @@ async def drive(
         left = row.intended - run.now()
         if left > 0:
             await sleep(left)
+        else:
+            # behind: those before are sent first, so that `sent` is when they were
+            await asyncio.sleep(0)
         run.arrives(row)
 
     await run.ends()

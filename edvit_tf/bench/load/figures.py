@@ -3,6 +3,7 @@ and up to which rate the fleet carried it.
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,15 +15,22 @@ _LATE_SECONDS = 0.005  # behind its time that a request may be sent by the gener
 _LATE_SHARE = 0.01
 CARRIED_SHARE = 0.99  # of requests that have an answer
 CARRIED_TIMES = 3.0  # what p99 may be of that at the lowest rate
+# By which share more may arrive than are answered: a queue of them grows without end.
+_GROWTH_SHARE = 0.05
 
 
-def figures(rows: Sequence[Row], rate: float, seconds: float) -> dict:
+def figures(sent: Sequence[Row], rate: float, seconds: float, warm_up_seconds: float = 0.0) -> dict:
     """{"rate", "requests", "answered" (degraded ones too), "degraded", "failed": {code: requests},
-    "answered_per_second", "latency_ms": from the moment at which each was to be sent, {"p50", ...,
-    "max"} of those that were answered, "sent_latency_ms": the same from the moment at which it was
-    sent, "waited_for_place": requests, "late": requests that the generator came to more than 5 ms
-    behind their time, "late_ms": {"p50", ..., "max"} of all, "is_generator_s": bool}
+    "answered_per_second": answers that came while it was measured, whenever they were asked for,
+    "growth_ms": see `growth`, "latency_ms": from the moment at which each was to be sent, {"p50",
+    ..., "max"} of those that were answered, "sent_latency_ms": the same from the moment at which it
+    was sent, "waited_for_place": requests, "late": requests that the generator came to more than
+    5 ms behind their time, "late_ms": {"p50", ..., "max"} of all, "is_generator_s": bool} of all
+    that was `sent`, to warm up too.
     """
+    rows = [row for row in sent if row.intended >= warm_up_seconds]
+    over = warm_up_seconds + seconds
+    came = sum(row.answered and warm_up_seconds <= row.done < over for row in sent)
     answered = [row for row in rows if row.answered]
     failed = Counter(row.code for row in rows if not row.answered)
     behind = [row.turn - row.intended for row in rows]
@@ -33,7 +41,8 @@ def figures(rows: Sequence[Row], rate: float, seconds: float) -> dict:
         "answered": len(answered),
         "degraded": sum(row.code == DEGRADED for row in rows),
         "failed": dict(sorted(failed.items())),
-        "answered_per_second": len(answered) / seconds,
+        "answered_per_second": came / seconds,
+        "growth_ms": 1e3 * growth(answered),
         "latency_ms": spread([row.done - row.intended for row in answered]),
         "sent_latency_ms": spread(
             [row.done - row.sent for row in answered if row.sent is not None]
@@ -45,8 +54,21 @@ def figures(rows: Sequence[Row], rate: float, seconds: float) -> dict:
     }
 
 
+def growth(answered: Sequence[Row]) -> float:
+    """How many seconds longer an answer took in the last third of them than in the first, by their
+    medians: about as much longer as the queue became.
+    """
+    third = len(answered) // 3
+    if not third:
+        return 0.0
+    took = [row.done - row.intended for row in answered]
+    return statistics.median(took[-third:]) - statistics.median(took[:third])
+
+
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Milliseconds by percentile, each a value that was measured (nearest rank); {} of none."""
+    """Milliseconds by percentile, each a value that was measured (nearest rank); {} of none. One
+    that `is_told` does not hold of is the maximum.
+    """
     if not len(seconds):
         return {}
     in_order = sorted(seconds)
@@ -58,12 +80,17 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
     return {**found, "max": 1e3 * in_order[-1]}
 
 
-def knee(rates: Sequence[dict]) -> dict | None:
+def is_told(percentile: float, count: int) -> bool:
+    """Whether so many values have one that lies above their percentile: 1,000 have for p99.9."""
+    return count * round(1000 - 10 * percentile) >= 1000
+
+
+def knee(rates: Sequence[dict], seconds: float) -> dict | None:
     """{"carried": the highest rate up to which each was carried, or None, "not_carried": the next
     one, or None, "why": why it was not} of the figures of several rates; None of a single one.
 
-    A rate is carried where 99 of 100 requests are answered, p99 is at most 3 times that at the
-    lowest rate, and the generator kept up.
+    A rate is carried where 99 of 100 requests are answered, no queue of them grew in these
+    `seconds`, p99 is at most 3 times that at the lowest rate, and the generator kept up.
     """
     if len(rates) < 2:
         return None
@@ -71,7 +98,7 @@ def knee(rates: Sequence[dict]) -> dict | None:
     in_order = sorted(rates, key=lambda each: each["rate"])
     carried = None
     for each in in_order:
-        why = why_not_carried(each, in_order[0])
+        why = why_not_carried(each, in_order[0], seconds)
         if why is not None:
             return {"carried": carried, "not_carried": each["rate"], "why": why}
         carried = each["rate"]
@@ -79,12 +106,18 @@ def knee(rates: Sequence[dict]) -> dict | None:
     return {"carried": carried, "not_carried": None, "why": None}
 
 
-def why_not_carried(found: dict, lowest: dict) -> str | None:
+def why_not_carried(found: dict, lowest: dict, seconds: float) -> str | None:
     """None where a rate was carried."""
     if found["is_generator_s"]:
         return "the generator was late"
     if found["answered"] < CARRIED_SHARE * found["requests"]:
         return f"{found['answered']} of {found['requests']} were answered"
+    # from the middle of the first third to that of the last
+    if found["growth_ms"] > 1e3 * _GROWTH_SHARE * seconds * 2 / 3:
+        return (
+            f"an answer took {found['growth_ms']:.0f} ms longer at the end than at the beginning: "
+            "more arrive than are answered"
+        )
 
     p99, least = found["latency_ms"]["p99"], lowest["latency_ms"]["p99"]
     if p99 > CARRIED_TIMES * least:
@@ -123,6 +156,8 @@ def _line(row: dict) -> str:
     line += f"{failed:>7}{row['late']:>6}"
     for name, value in row["latency_ms"].items():
         told = f"{value:.1f} ({row['sent_latency_ms'][name]:.1f})"
+        if name != "max" and not is_told(float(name[1:]), row["answered"]):
+            told = "-"
         line += f"{told:>16}"
     return line
 
@@ -157,7 +192,10 @@ def _knee_text(found: dict) -> str:
     if found["not_carried"] is None:
         return f"knee: none found; {found['carried']:g} a second is carried"
     if found["carried"] is None:
-        return f"knee: below {found['not_carried']:g} a second ({found['why']})"
+        return (
+            f"knee: below {found['not_carried']:g} a second, the lowest rate ({found['why']}); "
+            "give a lower one in --rates"
+        )
     return (
         f"knee: {found['carried']:g} a second is carried, {found['not_carried']:g} is not "
         f"({found['why']})"

@@ -1,6 +1,7 @@
 """`edvit bench load`: rates one after the other, each from an empty line."""
 
 import asyncio
+import math
 import selectors
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 
 from edvit_tf.aggregate.client import Client
 from edvit_tf.bench.load.arrivals import arrivals
-from edvit_tf.bench.load.drive import Row, drive
+from edvit_tf.bench.load.drive import drive
 from edvit_tf.bench.load.figures import figures, knee
 from edvit_tf.bench.load.perf_analyzer import perf_analyzer
 from edvit_tf.bench.load.target import Target, made_input, requests
@@ -17,6 +18,7 @@ from edvit_tf.device.rpc import tls
 from edvit_tf.errors import ConfigError, RequestFailed
 
 MOST_REQUESTS = 2_000_000  # of a rate: each is remembered
+_FEW_REQUESTS = 10  # of a rate that had none, in the time that is advised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +46,10 @@ def bench_load(
     input that is made.
 
     Raises RequestFailed where it is not there, does not take an input, or answers nothing at all;
-    ConfigError for more than can be remembered.
+    ConfigError for more than can be remembered, or for a rate without a request.
     """
     for rate in options.rates:
-        count = rate * (options.seconds + options.warm_up_seconds)
-        if count > MOST_REQUESTS:
-            raise ConfigError(
-                f"{rate:g} a second make {count:.0f} requests; {MOST_REQUESTS} can be remembered. "
-                "Give fewer --seconds."
-            )
+        _check_count(rate, options)
 
     client = Client(server, own, options.timeout_ms / 1e3)
     try:
@@ -67,7 +64,7 @@ def bench_load(
         rows = runner.run(_rates(server, own, options, bodies))
 
     if not any(row["answered"] for row in rows):
-        failed = ", ".join(rows[0]["failed"])
+        failed = ", ".join(sorted(set().union(*(row["failed"] for row in rows))))
         raise RequestFailed(f"none of the requests was answered ({failed}). See the hub's log.")
     return {
         "server": server,
@@ -80,11 +77,25 @@ def bench_load(
         "connections": options.connections,
         "timeout_ms": options.timeout_ms,
         "rates": rows,
-        "knee": knee(rows),
+        "knee": knee(rows, options.seconds),
         "perf_analyzer": perf_analyzer(
             server, own, options.rates, options.seconds, options.poisson
         ),
     }
+
+
+def _check_count(rate: float, options: LoadOptions) -> None:
+    count = rate * (options.seconds + options.warm_up_seconds)
+    if count > MOST_REQUESTS:
+        raise ConfigError(
+            f"{rate:g} a second make {count:.0f} requests; {MOST_REQUESTS} can be remembered. "
+            "Give fewer --seconds."
+        )
+    if not (_moments(rate, options) >= options.warm_up_seconds).any():
+        raise ConfigError(
+            f"{rate:g} a second for {options.seconds:g} s make no request, and each rate must have "
+            f"one. Give --seconds {math.ceil(_FEW_REQUESTS / rate)}."
+        )
 
 
 def _fine_loop() -> asyncio.AbstractEventLoop:
@@ -97,25 +108,23 @@ async def _rates(
     found = []
     async with Target(server, own, options.connections, bodies) as target:
         for rate in options.rates:
-            rows = await _rate(target, options, rate)
-            found.append(figures(rows, rate, options.seconds))
+            sent = await drive(
+                _moments(rate, options),
+                target.send,
+                most_in_flight=options.most_in_flight,
+                timeout_seconds=options.timeout_ms / 1e3,
+            )
+            found.append(figures(sent, rate, options.seconds, options.warm_up_seconds))
     return found
 
 
-async def _rate(target: Target, options: LoadOptions, rate: float) -> list[Row]:
-    """The requests of one rate that count."""
-    moments = arrivals(
+def _moments(rate: float, options: LoadOptions) -> np.ndarray:
+    """When the requests of one rate arrive, those to warm up too."""
+    return arrivals(
         rate,
         options.warm_up_seconds + options.seconds,
         options.seed if options.poisson else None,
     )
-    rows = await drive(
-        moments,
-        target.send,
-        most_in_flight=options.most_in_flight,
-        timeout_seconds=options.timeout_ms / 1e3,
-    )
-    return [row for row in rows if row.intended >= options.warm_up_seconds]
 
 
 def _told(inputs: Sequence[np.ndarray | bytes], made: bool) -> str:

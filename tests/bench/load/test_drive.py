@@ -136,3 +136,20 @@ def test_a_fault_of_the_sender_is_no_figure():
 
     with pytest.raises(ZeroDivisionError):
         driven([0.0, 0.1], broken)
+
+
+def test_a_generator_that_is_behind_sends_before_it_goes_on():
+    """`sent` is when a request was, also where none of those before had to be waited for."""
+    clock, begun = Clock(), []
+
+    async def send(place, left):
+        begun.append(clock.now - 1000.0)
+        clock.now += 0.1  # the event loop is busy
+        return OK
+
+    async def whole():
+        options = {"most_in_flight": 9, "timeout_seconds": 9, "clock": clock, "sleep": clock.sleep}
+        return await drive([0.0, 0.0, 0.0], send, **options)
+
+    rows = asyncio.run(whole())
+    assert [row.sent for row in rows] == pytest.approx([0.0, 0.1, 0.2]) == begun

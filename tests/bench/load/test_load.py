@@ -129,6 +129,14 @@ def test_answers_without_a_sub_model_are_told_apart(fleet):
     wait_for(lambda: health(hub)["devices"][1]["state"] == "ready", 60)
 
 
+def test_a_rate_without_a_request_is_refused_before_any_is_sent():
+    words = ["bench", "load", "127.0.0.1:1", "--insecure", "--seconds", "5", "--constant"]
+    for rates in (["--rates", "0.05,10"], ["--rate", "0.05"]):
+        code, _, err = run_command([*words, *rates])
+        assert code == 3, err
+        assert "0.05 a second for 5 s make no request" in err and "--seconds 200" in err
+
+
 # ---- a server that stands still
 
 
