@@ -16,6 +16,9 @@ from edvit_tf.watch.item import Item, Value
 
 LOOK_SECONDS = 0.5  # from one look to the next; a file is whole that has not changed in between
 _OF_A_LOOK = 4  # times that a look takes: of a huge folder, or a slow disk, there are fewer
+_MOST_GONE = 100_000  # files that are no longer there and still known
+# A recording is cut here, so it may be longer than what a hub takes; it is decoded in memory.
+_LARGEST_RECORDING_BYTES = 128 << 20
 
 
 class _State(NamedTuple):
@@ -53,7 +56,9 @@ class Folder:
             started = time.monotonic()
             try:
                 now = dict(_files(self.path))
+                seconds = time.monotonic() - started  # of the look; `give` waits for the fleet
             except OSError as error:  # unmounted, renamed
+                seconds = time.monotonic() - started
                 if not is_away:
                     say(f"{self.path} cannot be looked at, going on: {error}")
                 is_away = True
@@ -65,10 +70,19 @@ class Folder:
                     self._known[name] = now[name]
                     if not give(self._item(name)):
                         return
-                # what is gone is forgotten: the folder of a camera lives for years
-                self._known = {name: self._known[name] for name in self._known if name in now}
+                self._forget(now)
                 before = now
-            stop.wait(max(LOOK_SECONDS, _OF_A_LOOK * (time.monotonic() - started)))
+            stop.wait(max(LOOK_SECONDS, _OF_A_LOOK * seconds))
+
+    def _forget(self, now: dict[str, _State]) -> None:
+        """What is gone is forgotten late: the folder of a camera lives for years, but a disk that
+        is unmounted for a while comes back with the same files, and so does a folder within it.
+        """
+        if not now:  # perhaps a mount point without its disk; then nothing is added either
+            return
+        gone = [name for name in self._known if name not in now]
+        for name in gone[: max(0, len(gone) - _MOST_GONE)]:
+            del self._known[name]
 
     def _whole(self, now: dict[str, _State], before: dict[str, _State]) -> list[str]:
         """Names of files that are new and did not change since the last look, the oldest first."""
@@ -84,12 +98,10 @@ class Folder:
 
     def _read(self, name: str) -> bytes:
         data_path = self.path / name
-        most = self._spec.largest_file_bytes
-        # a recording is cut here, and may be as long as it likes
-        if not self._spec.is_sound and data_path.is_file() and data_path.stat().st_size > most:
+        most = _LARGEST_RECORDING_BYTES if self._spec.is_sound else self._spec.largest_file_bytes
+        if data_path.is_file() and (size := data_path.stat().st_size) > most:
             raise InputError(
-                f"it has {data_path.stat().st_size} bytes; a {self._spec.item} may have {most}. "
-                "Make it smaller."
+                f"it has {size} bytes; a {self._spec.item} may have {most}. Make it smaller."
             )
         return file_bytes(data_path)
 
