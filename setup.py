@@ -66,6 +66,10 @@ HOST = [
 TUNE = [
     "optuna>=4,<6",  # `edvit train --tune`: proposes settings, ends bad trials early
 ]
+TRACES = [  # `edvit serve --traces`; without it a trace is passed on to the workers and logged
+    "opentelemetry-sdk>=1.27,<2",  # makes spans, samples, and sends them in a thread of its own
+    "opentelemetry-exporter-otlp-proto-http>=1.27,<2",  # to a collector, over HTTP
+]
 HUB = [
     "huggingface-hub>=0.30,<3",  # `edvit hub push|pull`, where there is no [host]
 ]
@@ -88,6 +92,7 @@ TEST = [
     "tritonclient[grpc,http]>=2.60",  # the client that nobody here wrote, against all servers
     *TUNE,
     *DISCOVER,
+    *TRACES,
     "pyyaml>=6",  # reads what `edvit deploy --print-compose` prints
     "prometheus-client>=0.20",  # reads the metrics as Prometheus does
     "grafana-foundation-sdk",  # Grafana's own classes, which read the dashboard
@@ -149,6 +154,7 @@ setup(
         "aggregator": AGGREGATOR,
         "watch": WATCH,
         "tune": TUNE,
+        "traces": TRACES,
         "hub": HUB,
         "test": TEST,
         "reference": REFERENCE,

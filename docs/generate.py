@@ -225,7 +225,7 @@ def metrics() -> str:
     places = {
         "both": ("device/rpc/base_service.py", "device/rpc/metrics.py"),
         "worker": ("device/worker/service.py", "device/worker/power_watch.py"),
-        "aggregator": ("aggregate/told.py", "aggregate/conditions.py"),
+        "aggregator": ("aggregate/told.py", "aggregate/conditions.py", "aggregate/traces.py"),
     }
     lines = ["| metric | of | what it says |", "|---|---|---|"]
     for owner, files in places.items():

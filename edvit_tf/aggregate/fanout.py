@@ -14,6 +14,7 @@ import grpc
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Asked, Link
+from edvit_tf.aggregate.recording import Recording
 from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, WrongView, checked_reply
 from edvit_tf.aggregate.votes import Doubt, Votes
 from edvit_tf.device.rpc import messages
@@ -44,6 +45,7 @@ class _Request:
     heavy: bool  # an encoded file, which may take any time to decode
     turn: int  # of the replicas
     votes: Votes
+    recording: Recording | None  # where it is traced
 
 
 class Fanout:
@@ -79,7 +81,12 @@ class Fanout:
         return ", ".join(states) or "no device hosts it"
 
     async def ask(
-        self, parts: tuple[bytes, ...], heavy: bool, until: float, least: int = 0
+        self,
+        parts: tuple[bytes, ...],
+        heavy: bool,
+        until: float,
+        least: int = 0,
+        recording: Recording | None = None,
     ) -> tuple[dict[str, Reply], dict[str, str]]:
         """({sub-model: Reply}, {missing sub-model: why}) at `until` (time.monotonic()) at the
         latest.
@@ -100,6 +107,7 @@ class Fanout:
             heavy=heavy,
             turn=turn,
             votes=Votes(len(self.expected), least),
+            recording=recording,
         )
 
         # Until all are there, too many are missing, or the time is over.
@@ -152,7 +160,7 @@ class Fanout:
         if not able:
             return self.why_missing(name)
         if len(able) == 1:
-            return await self._attempt(able[0], name, request, 1)
+            return await self._attempt(able[0], name, request, 1, 1)
 
         first = request.turn % len(able)
         in_turn = able[first:] + able[:first]
@@ -160,7 +168,8 @@ class Fanout:
         for place, link in enumerate(in_turn):
             # when its turn comes: an equal share of what is left, and all of it for the last
             shares = len(able) - place
-            attempts.append(functools.partial(self._attempt, link, name, request, shares))
+            attempt = functools.partial(self._attempt, link, name, request, shares, place + 1)
+            attempts.append(attempt)
 
         return await first_good(
             attempts,
@@ -170,6 +179,25 @@ class Fanout:
         )
 
     async def _attempt(
+        self, link: Link, name: str, request: _Request, shares: int, number: int
+    ) -> Reply | Doubt | str:
+        """As `_asked`; noted where the request is traced. `number` counts the attempts."""
+        if request.recording is None:
+            return await self._asked(link, name, request, shares)
+
+        part = request.recording.call(name, link.device.name, number)
+        outcome: Reply | Doubt | str = "cancelled"
+        try:
+            outcome = await self._asked(link, name, request, shares)
+            return outcome
+        finally:
+            if isinstance(outcome, Reply):
+                part.reply = outcome
+                part.ends(outcome="answered")
+            else:
+                part.ends(outcome=outcome if isinstance(outcome, str) else "doubted")
+
+    async def _asked(
         self, link: Link, name: str, request: _Request, shares: int
     ) -> Reply | Doubt | str:
         """One device's checked answer, or why there is none; it gets its share of the time left."""

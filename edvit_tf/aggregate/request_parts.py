@@ -11,16 +11,21 @@ import numpy as np
 
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.callers import CLIENT
+from edvit_tf.device.rpc.traceparent import TRACEPARENT
 
 # ModelInferRequest.raw_input_contents: field 7, of wire type 2 (length, then bytes)
 _RAW_CONTENTS = 7 << 3 | 2
 
 
-def request_parts(name: str, value: np.ndarray | bytes, client: str = "") -> tuple[bytes, ...]:
+def request_parts(
+    name: str, value: np.ndarray | bytes, client: str = "", trace: str = ""
+) -> tuple[bytes, ...]:
     """A ModelInferRequest of one input, without the model's name and an id; `client` says for whom
-    it is (`callers.py`).
+    it is (`callers.py`), `trace` to which trace it belongs (`traceparent.py`).
     """
     said: dict[str, tensors.Parameter] = {CLIENT: client} if client else {}
+    if trace:
+        said[TRACEPARENT] = trace
     if isinstance(value, np.ndarray):
         message = tensors.infer_request("", {name: value}, parameters=said)
         return (messages.serialise(message),)

@@ -10,6 +10,7 @@ from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.access import read_token
 from edvit_tf.aggregate.http.options import HttpOptions
 from edvit_tf.aggregate.service import AggregatorService
+from edvit_tf.aggregate.traces import make_traces
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import lifecycle, signals
@@ -27,6 +28,7 @@ class AggregatorOptions(lifecycle.ServerOptions):
     min_submodels: int | None = None  # None: all
     deadline_ms: float = 1000.0
     login_token: Path | None = None  # of the HTTP port
+    traces: str | None = None  # the address of an OpenTelemetry collector
     https: bool = False  # on the HTTP port, with the identity
 
 
@@ -42,6 +44,7 @@ def serve(options: AggregatorOptions) -> int:
     devices = fleet_devices(options.devices)
 
     http = _http_options(options)
+    traces = make_traces(options.traces)
 
     # one connection a device, besides those of clients
     check_descriptors(peers=len(devices))
@@ -58,6 +61,7 @@ def serve(options: AggregatorOptions) -> int:
             make_fleet(parts, deadline_seconds),
             deadline_seconds=deadline_seconds,
             http=http,
+            traces=traces,
             reading=Reading(options.bundle, options.devices, options.min_submodels),
         )
 

@@ -3,6 +3,7 @@ that names it.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Coroutine
@@ -16,9 +17,11 @@ from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
 from edvit_tf.aggregate.fleet import Fleet, Watches
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.options import HttpOptions
+from edvit_tf.aggregate.recording import Recording, part_of
 from edvit_tf.aggregate.reply import Reply, device_ms
 from edvit_tf.aggregate.request_parts import request_parts, size_bytes
 from edvit_tf.aggregate.seen import Seen, preview_of
+from edvit_tf.aggregate.traces import Traces
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
@@ -32,6 +35,7 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
+from edvit_tf.device.rpc.traceparent import Trace, fields, trace_of
 from edvit_tf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,8 +74,11 @@ class AggregatorService(BaseService):
         deadline_seconds: float,
         http: HttpOptions = HttpOptions(),  # noqa: B008 (frozen)
         reading: "Reading | None" = None,
+        traces: Traces | None = None,
     ) -> None:
-        """`reading` is what may be read again while it runs."""
+        """`reading` is what may be read again while it runs; `traces` are of requests, where they
+        are wanted.
+        """
         super().__init__(
             fleet.parts.bundle,
             fleet.parts.model_input,
@@ -84,6 +91,7 @@ class AggregatorService(BaseService):
         )
         self.http = http
         self.reading = reading
+        self.traces = traces
         self.fleet = fleet
         self.watches = Watches(self.devices_changed)
         self.leaving: set[asyncio.Task[None]] = set()  # of fleets that were changed for another
@@ -177,6 +185,8 @@ class AggregatorService(BaseService):
         for task in self.leaving:
             task.cancel()
         await self.watches.close()
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
 
     def devices_changed(self) -> None:
         """Serving while enough sub-models can be asked."""
@@ -208,6 +218,17 @@ class AggregatorService(BaseService):
         return response
 
     async def model_infer(self, request, context):
+        trace = trace_of(request, context)
+        recording = None if self.traces is None else self.traces.begin(trace)
+        if recording is None:
+            return await self._answer(request, context, trace, None)
+
+        assert self.traces is not None
+        with recording.whole(self.traces.take):
+            return await self._answer(request, context, recording.here, recording)
+
+    async def _answer(self, request, context, trace: Trace | None, recording: Recording | None):
+        """As `model_infer`; `trace` is what the devices hear of."""
         started = time.perf_counter()
         now = time.monotonic()
 
@@ -217,7 +238,8 @@ class AggregatorService(BaseService):
         value = request_input(tensors.arrays(request), self.model_input)
         if isinstance(value, bytes) and self.model_input.spec.is_prepared_once:
             # in a thread: a text may be long
-            value = await asyncio.to_thread(decoded, value, self.model_input)
+            with part_of(recording, "decode"):
+                value = await asyncio.to_thread(decoded, value, self.model_input)
         preview = "" if self.seen is None else preview_of(request)
         # the input was copied out: a large one is not to be held twice
         request.ClearField("raw_input_contents")
@@ -228,7 +250,10 @@ class AggregatorService(BaseService):
             until = now + left - self._reserve(left, now)
 
             caller = caller_of(context)
-            replies, missing = await self._ask_devices(fleet, value, until, caller)
+            told_of = "" if trace is None else str(trace)
+            parts = request_parts(self.model_input.name, value, for_whom(caller), told_of)
+            heavy = isinstance(value, bytes)
+            replies, missing = await _ask_devices(fleet, parts, heavy, until, caller, recording)
             if len(replies) < fleet.parts.least:
                 hasty = left < self.deadline_seconds
                 raise self._too_few(fleet, replies, missing, own_time=hasty)
@@ -236,7 +261,8 @@ class AggregatorService(BaseService):
             # with what time is left; the fusion's own queue refuses what is too late
             features = {name: reply.features for name, reply in replies.items()}
             left_now = now + left - time.monotonic()
-            done = await fleet.parts.fusion.executor.submit(features, left_now, caller)
+            with part_of(recording, "fuse"):
+                done = await fleet.parts.fusion.executor.submit(features, left_now, caller)
         probabilities = done.value  # (1, classes)
         if not np.isfinite(probabilities).all():
             raise messages.WireError(
@@ -247,11 +273,14 @@ class AggregatorService(BaseService):
 
         if missing:
             self.degraded += 1
-            log_seldom("degraded", f"degraded {','.join(missing)}", missing=missing)
+            said = fields(trace)
+            log_seldom("degraded", f"degraded {','.join(missing)}", missing=missing, **said)
 
         label = fleet.parts.bundle.labels[int(probabilities[0].argmax())]
         outputs = {"probabilities": probabilities, "label": [label]}
         parameters = self._parameters(fleet, replies, missing)
+        if recording is not None:
+            recording.said |= {"degraded": bool(missing), "missing": ",".join(missing)}
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
         if self.seen is not None:
@@ -277,17 +306,6 @@ class AggregatorService(BaseService):
 
         # of a short deadline it must not take more than a quarter
         return min(left / 4, reserve)
-
-    async def _ask_devices(
-        self, fleet: Fleet, value: np.ndarray | bytes, until: float, caller: Caller
-    ) -> tuple[dict[str, Reply], dict[str, str]]:
-        """As `Fanout.ask`, within the caller's share of what goes out."""
-        # the devices share their time between clients, so they hear for whom they are asked
-        parts = request_parts(self.model_input.name, value, for_whom(caller))
-        heavy = isinstance(value, bytes)
-        seconds = until - time.monotonic()
-        async with fleet.outgoing.held(caller, size_bytes(parts), seconds):
-            return await fleet.fanout.ask(parts, heavy, until, fleet.parts.least)
 
     def _too_few(
         self, fleet: Fleet, replies: dict[str, Reply], missing: dict[str, str], own_time: bool
@@ -342,4 +360,22 @@ class AggregatorService(BaseService):
 
     def gauges(self) -> list[Gauge]:
         first, *rest = told.gauges(self.fleet, self.degraded)
-        return [first, *super().gauges(), *rest]
+        lost = [] if self.traces is None else self.traces.gauges()
+        return [first, *super().gauges(), *rest, *lost]
+
+
+async def _ask_devices(
+    fleet: Fleet,
+    parts: tuple[bytes, ...],
+    heavy: bool,
+    until: float,
+    caller: Caller,
+    recording: Recording | None,
+) -> tuple[dict[str, Reply], dict[str, str]]:
+    """As `Fanout.ask`, within the caller's share of what goes out."""
+    seconds = until - time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        with part_of(recording, "queue"):
+            held = fleet.outgoing.held(caller, size_bytes(parts), seconds)
+            await stack.enter_async_context(held)
+        return await fleet.fanout.ask(parts, heavy, until, fleet.parts.least, recording)

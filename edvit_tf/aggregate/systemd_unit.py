@@ -9,6 +9,7 @@ from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.aggregate.fleet import least_of
 from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.server import AggregatorOptions
+from edvit_tf.aggregate.traces import checked_url
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
@@ -41,6 +42,8 @@ def unit(options: AggregatorOptions) -> str:
     command = [sys.executable, "-m", "edvit_tf.cli", "serve", str(absolute(options.bundle))]
     command += ["--devices", devices_word(options), *server_words(options)]
     command += ["--min-submodels", str(least), "--deadline-ms", f"{options.deadline_ms:g}"]
+    if options.traces is not None:
+        command += ["--traces", checked_url(options.traces)]
     secrets = {}
     if options.https:
         command.append("--https")

@@ -69,6 +69,13 @@ def _add_serve(commands) -> None:
     )
 
     serve.add_argument(
+        "--traces",
+        metavar="URL",
+        help="of an OpenTelemetry collector (OTLP over HTTP), e.g. http://collector.local:4318 "
+        "(default: as OTEL_EXPORTER_OTLP_ENDPOINT says, else no traces)",
+    )
+
+    serve.add_argument(
         "--print-unit", action="store_true", help="print a systemd unit for it and end"
     )
 
@@ -125,6 +132,7 @@ def _served(args) -> int:
         metrics=args.metrics,
         login_token=args.login_token,
         https=args.https,
+        traces=args.traces,
     )
     return _printed_unit(options) if args.print_unit else serve(options)
 

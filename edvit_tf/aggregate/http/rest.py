@@ -11,7 +11,7 @@ configuration, its statistics and the index.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -31,6 +31,7 @@ from edvit_tf.device.rpc.admission import pause_seconds
 from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.handlers import Call, call_handler
 from edvit_tf.device.rpc.http_server import JSON
+from edvit_tf.device.rpc.traceparent import TRACEPARENT
 
 PREFIX = "/v2"
 _MODEL = f"{PREFIX}/models/{{model}}"
@@ -65,12 +66,15 @@ class Peer(NamedTuple):
 class HttpContext:
     """What a handler of a gRPC call asks of its context, for a request over HTTP."""
 
-    def __init__(self, peer: Peer, read: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self, peer: Peer, read: Callable[[], Awaitable[bytes]], traceparents: Sequence[str] = ()
+    ) -> None:
         self.code = grpc.StatusCode.OK
         self.details = ""
         self.status: int | None = None  # of HTTP, where the code says less
         self._peer = peer
         self._read = read
+        self._traceparents = traceparents
 
     def peer(self) -> str:
         """As gRPC writes it, so that shares are the same over both."""
@@ -80,6 +84,10 @@ class HttpContext:
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return {"x509_subject_alternative_name": [name.encode() for name in self._peer.names]}
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        """Of the headers, what calls are asked for."""
+        return [(TRACEPARENT, value) for value in self._traceparents]
 
     def time_remaining(self) -> None:
         """HTTP knows no deadline; a request's parameter `timeout` does."""
@@ -259,7 +267,8 @@ class Rest:
 
     def _context(self, request: Request, read: Callable[[], Awaitable[bytes]]) -> HttpContext:
         host, port = request.client or ("", 0)
-        return HttpContext(Peer(request.state.names, host, port), read)
+        traceparents = request.headers.getlist(TRACEPARENT)
+        return HttpContext(Peer(request.state.names, host, port), read, traceparents)
 
     async def _call(
         self, method: str, request: Request, read: Callable[[], Awaitable[bytes]]

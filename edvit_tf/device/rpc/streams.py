@@ -171,7 +171,7 @@ class _Stream:
     async def _answer(self, request, size_bytes: int, key: _Key) -> None:
         service = self.service
         with Tally(service, INFER, self.caller) as tally:
-            tally.begins(request)
+            tally.begins(request, self.context)
             call = _refuse if service.availability.over else service.model_infer
             waiting = service.room.waiting
             with waiting.held(payer(waiting, request, self.caller, size_bytes), size_bytes):
