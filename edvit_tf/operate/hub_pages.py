@@ -13,7 +13,10 @@ from edvit_tf.device.errors import AddressError
 from edvit_tf.device.rpc import tls
 from edvit_tf.device.rpc.ports import bracketed, split_address
 from edvit_tf.errors import ConfigError, RequestFailed
+from edvit_tf.operate.hub_form import is_health, is_state
+from edvit_tf.operate.status_text import cut, shown
 
+_WORDS = 300  # characters of another side's words that are shown
 _MOST_BYTES = 8 << 20  # of a page: a fleet of a thousand devices has half a MiB
 _NOTHING_LATELY = {"answered": 0, "degraded": 0, "refused": 0}
 
@@ -37,16 +40,17 @@ def fleet_status(hub: Hub) -> dict[str, Any]:
     host, port = _checked(hub.address)
     status, said = _get(hub, host, port, "/live/state")
     if status == 200:
+        if not is_state(said):
+            raise _no_hub(hub)
         return _told(hub, said["fleet"], said["about"], said.get("minutes"), None)
 
     # who may not look at inputs and answers may see this
-    less = said.strip() if status in (401, 403) else "it has no live page"
+    less = "it has no live page"
+    if status in (401, 403):
+        less = _words(said.strip() if isinstance(said, str) else f"HTTP {status}")
     status, said = _get(hub, host, port, "/healthz")
-    if status not in (200, 503) or not isinstance(said, dict) or "devices" not in said:
-        raise RequestFailed(
-            f"{hub.address} is no HTTP port of an aggregator. Give the address of its --metrics; a "
-            "worker has a page of its own."
-        )
+    if status not in (200, 503) or not is_health(said):
+        raise _no_hub(hub)
     fleet = {
         "serving": said["status"] == "SERVING",
         "submodels": said["submodels"],
@@ -54,6 +58,18 @@ def fleet_status(hub: Hub) -> dict[str, Any]:
     }
     fleet["alerts"] = alerts(fleet, _NOTHING_LATELY)
     return _told(hub, fleet, None, None, less)
+
+
+def _no_hub(hub: Hub) -> RequestFailed:
+    return RequestFailed(
+        f"{hub.address} is no HTTP port of an aggregator. Give the address of its --metrics; a "
+        "worker has a page of its own."
+    )
+
+
+def _words(text: str) -> str:
+    """What another side said, fit for a terminal: anybody may have that port."""
+    return cut(shown(text[:_WORDS]), _WORDS)
 
 
 def _told(hub: Hub, fleet: dict, about: dict | None, minutes: dict | None, less: str | None):
@@ -67,7 +83,7 @@ def _told(hub: Hub, fleet: dict, about: dict | None, minutes: dict | None, less:
 
 
 def _as_in_feed(device: dict) -> dict:
-    silent = device.get("silent_seconds", 0.0) >= SILENT_SECONDS
+    silent = (device.get("silent_seconds") or 0.0) >= SILENT_SECONDS
     state = "silent" if silent and device["state"] == "ready" else device["state"]
     return {**device, "state": state, "last_ms": None}
 
@@ -105,8 +121,8 @@ def _get(hub: Hub, host: str, port: int, path: str) -> tuple[int, Any]:
         return answer.status, text
     try:
         return answer.status, json.loads(text)
-    except ValueError as error:
-        raise RequestFailed(f"{hub.address}{path} is no JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestFailed(f"{hub.address}{path} is no JSON ({_words(str(error))}).") from error
 
 
 def _connection(hub: Hub, host: str, port: int) -> http.client.HTTPConnection:
@@ -119,7 +135,7 @@ def _connection(hub: Hub, host: str, port: int) -> http.client.HTTPConnection:
 
 def _why(hub: Hub, error: Exception) -> str:
     """Why a request had no answer, with what to do."""
-    reason = str(error) or type(error).__name__
+    reason = _words(str(error) or type(error).__name__)
     if hub.own is None and isinstance(error, http.client.HTTPException | ConnectionResetError):
         return (
             f"{hub.address} does not speak HTTP ({reason}). Give the address of the aggregator's "
@@ -127,8 +143,8 @@ def _why(hub: Hub, error: Exception) -> str:
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"{hub.address} shows a certificate that is refused ({error.verify_message}). Give the "
-            "identity of its fleet, and the name or address that is in it."
+            f"{hub.address} shows a certificate that is refused ({_words(error.verify_message)}). "
+            "Give the identity of its fleet, and the name or address that is in it."
         )
     if isinstance(error, ssl.SSLError):
         return (

@@ -221,6 +221,83 @@ def test_a_server_that_says_something_else_is_no_hub(body):
         assert code == 19 and ("no HTTP port of an aggregator" in err or "is no JSON" in err)
 
 
+def of_server(answers: dict[bytes, bytes]) -> tuple[int, str, str]:
+    """What `edvit status` says of a server that gives these answers, each by its path."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        asked = connection.recv(4096)
+                        said = next((say for path, say in answers.items() if path in asked), b"")
+                        connection.sendall(said)
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            return status(f"127.0.0.1:{server.getsockname()[1]}", "--insecure")
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # the thread ends
+
+
+def page(body: bytes, kind: bytes = b"application/json", code: bytes = b"200 OK") -> bytes:
+    head = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    return head % (code, kind, len(body)) + body
+
+
+FEED = {
+    "about": {"bundle": "tiny", "digest": "abc"},
+    "fleet": {key: SAID[key] for key in ("serving", "submodels", "alerts")},
+    "minutes": None,
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page(b"<html>", b"text/html"),
+        page(b'{"a": 1}'),
+        page(b"[" * 100_000),
+        page(b'{"fleet": [], "about": {}}'),
+        page(json.dumps({**FEED, "fleet": {**FEED["fleet"], "devices": [{}]}}).encode()),
+        page(
+            json.dumps(
+                {**FEED, "fleet": {**FEED["fleet"], "devices": [{**DEVICE, "last_ms": 10**400}]}}
+            ).encode()
+        ),
+    ],
+)
+def test_another_server_s_live_state_is_no_hub_s(answer):
+    code, out, err = of_server({b"/live/state": answer})
+    assert code == 19 and out == "", err
+    assert "no HTTP port of an aggregator" in err or "is no JSON" in err
+
+
+def test_the_words_of_another_server_move_no_cursor():
+    device = {**DEVICE, "reason": "", "breaker_reason": ""}
+    health = {"status": "SERVING", "submodels": {}, "devices": [device]}
+    healthz = page(json.dumps(health).encode())
+    hostile = b"\x1b]0;pwned\x07\x1b[2J hi"
+    said = [
+        of_server({b"/live/state": hostile + b"\r\n\r\n"}),
+        of_server(
+            {
+                b"/live/state": page(hostile * 9999, b"text/plain", b"401 No"),
+                b"/healthz": healthz,
+            }
+        ),
+    ]
+    for _, out, err in said:
+        assert "\\x1b]0;pwned" in err and len(err) < 1000, err
+        assert (out + err).replace("\n", "").isprintable()
+
+    # a gateway refuses in JSON
+    refusal = page(b'{"message": "no"}', code=b"403 No")
+    code, out, err = of_server({b"/live/state": refusal, b"/healthz": healthz})
+    assert code == 0 and "1 of 1 devices ready" in out and "not shown: HTTP 403" in err
+
+
 def test_tls_and_login_are_asked_for_in_words(tiny_bundle, tmp_path, fleet):
     authority = certs.init(tmp_path / "ca")
     ids = {
