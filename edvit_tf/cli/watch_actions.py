@@ -54,26 +54,26 @@ def rules_of(args):
 def actions_of(args, rules, printed):
     """What is done with events, all of it ready. Raises ConfigError."""
     from edvit_tf.watch.actions import Actions
+    from edvit_tf.watch.address import shown_address
     from edvit_tf.watch.mqtt import mqtt
     from edvit_tf.watch.outbox import Outbox
-    from edvit_tf.watch.program import program
+    from edvit_tf.watch.program import Program
     from edvit_tf.watch.rules import Rules
-    from edvit_tf.watch.video import without_password
     from edvit_tf.watch.webhook import webhook
 
-    sends = []
-    for option, make, given in (
-        ("--mqtt", mqtt, args.mqtt),
-        ("--webhook", webhook, args.webhook),
-        ("--exec", program, args.exec),
-    ):
-        for text in given:
-            value = from_environment(text, option)
-            # a command may have a password anywhere
-            shown = value.split()[0] if option == "--exec" else without_password(value)
-            sends.append((f"{option} {shown}", make(value)))
+    # all are read before the first thread starts
+    addresses = [
+        (f"{option} {shown_address(value)}", make(value))
+        for option, make, given in (
+            ("--mqtt", mqtt, args.mqtt),
+            ("--webhook", webhook, args.webhook),
+        )
+        for value in (from_environment(text, option) for text in given)
+    ]
+    programs = [Program(from_environment(text, "--exec")) for text in args.exec]
 
-    outboxes = [Outbox(name, send, printed.say) for name, send in sends]
+    outboxes = [Outbox(name, send, printed.say) for name, send in addresses]
+    outboxes += [Outbox(f"--exec {one.name}", one, printed.say, one.end) for one in programs]
     return Actions(Rules(rules, args.cooldown), printed.seen, outboxes)
 
 

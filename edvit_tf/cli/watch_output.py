@@ -27,7 +27,7 @@ class Printed:
             if self._as_json:
                 self._print(_event("notice", words=words))
             else:
-                print(words, file=sys.stderr, flush=True)
+                print(printable(words), file=sys.stderr, flush=True)
 
     def watching(self, unit: str) -> None:
         with self._lock:
@@ -83,7 +83,7 @@ def _answer_event(item, answer: dict[str, Any]) -> str:
 
 def _line(item, answer: dict[str, Any]) -> str:
     said = answer["parameters"]
-    degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
+    degraded = f"  DEGRADED, without {printable(said['missing'])}" if said["degraded"] else ""
     label = printable(answer["label"])
     milliseconds = f"  [{said['total_ms']:.1f} ms]" if "total_ms" in said else ""
     return f"{printable(item.name)}: {label} {answer['probability']:.3f}{degraded}{milliseconds}"

@@ -5,8 +5,8 @@ import urllib.parse
 from typing import Any
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.watch.address import address_parts, shown_address
 from edvit_tf.watch.outbox import Send, SendFailed
-from edvit_tf.watch.video import without_password
 
 _SECONDS = 10.0  # for a connection, and for a message's receipt
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -63,16 +63,16 @@ def _published(client: Any, host: str, port: int, topic: str, message: bytes) ->
 def _parts(url: str) -> tuple[str, int, str, tuple[str, str | None] | None, bool]:
     """(host, port, topic, (user, password), whether by TLS). Raises ConfigError."""
     try:
-        parts = urllib.parse.urlsplit(url)
+        parts = address_parts(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:  # a port that is no number
+    except ValueError:  # no host, or a port that is no number
         parts, port = urllib.parse.urlsplit(""), 0
     topic = urllib.parse.unquote(parts.path.removeprefix("/"))
     # these two begin other parts of an address; in a password they are %3F and %23
     is_plain = not (set(url) & set("?#") or set(topic) & set("+#"))
     if parts.scheme not in _PORTS or not parts.hostname or not topic or not is_plain:
         raise ConfigError(
-            f"--mqtt is {without_password(url)!r}; it must be mqtt://HOST/TOPIC or "
+            f"--mqtt is {shown_address(url)!r}; it must be mqtt://HOST/TOPIC or "
             "mqtts://USER:PASSWORD@HOST:PORT/TOPIC, the topic without + and #; what "
             "is no letter or digit of a password as %23."
         )

@@ -1,6 +1,7 @@
 """What is sent out, from a thread of its own: a stream never waits for a broker."""
 
 import collections
+import contextlib
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 _MOST_WAITING = 100  # messages; then the oldest is given up
 _FIRST_SECONDS = 0.5  # before it is tried again
 _MOST_SECONDS = 15.0
+_END_SECONDS = 3.0  # for what was ended on its way
 
 Send = Callable[[bytes], None]
 
@@ -23,11 +25,19 @@ class SendRefused(Exception):
 
 
 class Outbox:
-    """Messages on their way to one place; `name` has no password in it."""
+    """Messages on their way to one place; `name` has no password in it. `end` stops a
+    `send` that would outlive the stream.
+    """
 
-    def __init__(self, name: str, send: Send, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        send: Send,
+        say: Callable[[str], None],
+        end: Callable[[], None] | None = None,
+    ) -> None:
         self.name = name
-        self._send, self._say = send, say
+        self._send, self._say, self._end = send, say, end
         self._changed = threading.Condition()
         self._waiting: collections.deque[bytes] = collections.deque()
         self._is_sending = self._is_ending = self._is_away = False
@@ -52,9 +62,14 @@ class Outbox:
             self._changed.wait_for(lambda: not self._waiting and not self._is_sending, left)
             self._is_ending = True
             self.lost += len(self._waiting) + self._is_sending
+            was_sending = self._is_sending
             self._waiting.clear()
             self._changed.notify_all()
-            return {"action": self.name, "sent": self.sent, "lost": self.lost}
+            ended = {"action": self.name, "sent": self.sent, "lost": self.lost}
+        if was_sending and self._end is not None:
+            self._end()
+            self._thread.join(_END_SECONDS)
+        return ended
 
     def _run(self) -> None:
         while True:
@@ -80,16 +95,19 @@ class Outbox:
             try:
                 self._send(message)
             except SendRefused as error:
-                self._say(f"{self.name}: not sent, going on: {error}")
+                self._tell(f"{self.name}: not sent, going on: {error}")
                 return False
             except SendFailed as error:
                 # once, and not for each try: a broker may be away for an hour
                 if not self._is_away:
-                    self._say(f"{self.name}: cannot be sent now, going on: {error}")
+                    self._tell(f"{self.name}: cannot be sent now, going on: {error}")
                 self._is_away = True
+            except Exception as error:  # noqa: BLE001 (those behind it would be lost with the thread)
+                self._tell(f"{self.name}: not sent, going on: {type(error).__name__}")
+                return False
             else:
                 if self._is_away:
-                    self._say(f"{self.name}: sent again.")
+                    self._tell(f"{self.name}: sent again.")
                 self._is_away = False
                 return True
 
@@ -97,3 +115,8 @@ class Outbox:
                 if self._changed.wait_for(lambda: self._is_ending, pause):
                     return False
             pause = min(_MOST_SECONDS, 2 * pause)
+
+    def _tell(self, words: str) -> None:
+        # where nothing more can be printed, what is sent still goes out
+        with contextlib.suppress(OSError, ValueError):
+            self._say(words)

@@ -1,7 +1,6 @@
 """Frames by PyAV: of a video file, a stream of the network, or a camera of this machine."""
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edvit_tf.errors import SourceError
+from edvit_tf.watch.address import shown_address
 from edvit_tf.watch.reopening import SourceLost
 
 _OPEN_SECONDS, _READ_SECONDS = 10.0, 10.0  # that a stream may be silent
@@ -29,7 +29,7 @@ def needed(package: str, why: str) -> SourceError:
 
 def without_password(where: str) -> str:
     """An address as it may be shown."""
-    return re.sub(r"(?<=://)[^/]*@", "***@", where)
+    return shown_address(where) if "://" in where else where
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ def _as_ffmpeg(where: str) -> tuple[str, dict[str, Any]]:
         if sys.platform == "darwin":
             return where, {"format": "avfoundation"}
         return f"/dev/video{where}", {"format": "v4l2"}
-    if where.startswith("/dev/video"):
+    if where.startswith("/dev/"):
         return where, {"format": "v4l2"}
     if where.startswith(("rtsp://", "rtsps://")):
         # by TCP: lost packets of UDP are grey stripes. And nothing is held back

@@ -1,25 +1,36 @@
 """A message as a POST of JSON."""
 
 import base64
+import contextlib
+import functools
 import http.client
+import socket
+import ssl
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.watch.address import address_parts, shown_address
 from edvit_tf.watch.outbox import Send, SendFailed, SendRefused
-from edvit_tf.watch.video import without_password
 
-_SECONDS = 10.0
+_SECONDS = 10.0  # for a connection, and then for the answer
 _LATER = (408, 425, 429)  # of the client's mistakes those that time mends
 
 
 def webhook(url: str) -> Send:
     """Sends to an address, http:// or https://, with a login in it or not. Raises ConfigError."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = address_parts(url)
+        why = "" if parts.scheme in ("http", "https") else "that is no scheme of it"
+    except ValueError as error:
+        why = str(error)
+    if why:
         raise ConfigError(
-            f"--webhook is {without_password(url)!r}; it must be http://HOST/PATH or "
+            f"--webhook is {shown_address(url)!r} ({why}); it must be http://HOST/PATH or "
             "https://HOST/PATH."
         )
     headers = {"Content-Type": "application/json"}
@@ -32,11 +43,14 @@ def webhook(url: str) -> Send:
     def send(message: bytes) -> None:
         request = urllib.request.Request(target, message, headers)
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-                answer.read()
+            # what it answers beside the code is nobody's concern, and may be without end
+            with _opener() as opener, opener.open(request, timeout=_SECONDS):
+                pass
         except urllib.error.HTTPError as error:
             with error:
                 words = f"it answered {error.code} {error.reason}."
+            if 300 <= error.code < 400:
+                words += " It is sent to no other address: give the one that it leads to."
             if error.code < 500 and error.code not in _LATER:
                 raise SendRefused(words) from error
             raise SendFailed(words) from error
@@ -44,3 +58,68 @@ def webhook(url: str) -> Send:
             raise SendFailed(f"{error}.") from error
 
     return send
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET without its body, and take the login to a stranger."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class _Plain(http.client.HTTPConnection):
+    def __init__(self, timers: list[threading.Timer], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._timers = timers
+
+    def connect(self) -> None:
+        super().connect()
+        self._timers.append(_shut_later(self.sock))
+
+
+class _Secret(http.client.HTTPSConnection):
+    def __init__(self, timers: list[threading.Timer], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._timers = timers
+
+    def connect(self) -> None:
+        super().connect()
+        self._timers.append(_shut_later(self.sock))
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Both schemes, by connections that end in time."""
+
+    def __init__(self, timers: list[threading.Timer]) -> None:
+        super().__init__()
+        self._timers = timers
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_Plain, self._timers), request)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        secret = functools.partial(_Secret, self._timers)
+        return self.do_open(secret, request, context=ssl.create_default_context())
+
+
+@contextlib.contextmanager
+def _opener() -> Iterator[urllib.request.OpenerDirector]:
+    timers: list[threading.Timer] = []
+    try:
+        yield urllib.request.build_opener(_Stay, _Handler(timers))
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _shut_later(connected: socket.socket) -> threading.Timer:
+    """The timeout of a socket is each read's own: a byte a second would go on for ever."""
+
+    def shut() -> None:
+        with contextlib.suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_SECONDS, shut)
+    timer.daemon = True
+    timer.start()
+    return timer

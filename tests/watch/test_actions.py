@@ -4,6 +4,7 @@ import contextlib
 import gc
 import http.server
 import json
+import os
 import shutil
 import signal
 import socket
@@ -13,17 +14,22 @@ import threading
 import time
 import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edvit_tf.cli.watch_output import Printed
 from edvit_tf.errors import ConfigError
 from edvit_tf.operate import certs
 from edvit_tf.watch import outbox, rules
+from edvit_tf.watch import program as program_module
+from edvit_tf.watch import webhook as webhook_module
+from edvit_tf.watch.address import shown_address
 from edvit_tf.watch.item import Item
 from edvit_tf.watch.mqtt import mqtt
 from edvit_tf.watch.outbox import Outbox, SendFailed, SendRefused
-from edvit_tf.watch.program import program
+from edvit_tf.watch.program import Program
 from edvit_tf.watch.rules import Rule, Rules, rule
 from edvit_tf.watch.webhook import webhook
 from tests.support.aggregator_process import aggregator, wait_ready
@@ -123,6 +129,51 @@ def test_an_end_does_not_wait_for_a_broker_that_stays_away():
     assert box.finish(time.monotonic() + 0.05)["lost"] == 3
 
 
+def test_what_nobody_expected_loses_its_message_and_no_other():
+    ends = iter([UnicodeError("secret"), None])
+    sent = []
+
+    def send(message: bytes) -> None:
+        if (end := next(ends)) is not None:
+            raise end
+        sent.append(message)
+
+    def say(words: str) -> None:
+        said.append(words)
+        raise BrokenPipeError  # nobody reads them any more
+
+    said: list[str] = []
+    box = Outbox("--webhook x", send, say)
+    box.put({"n": 0})
+    box.put({"n": 1})
+    assert box.finish(time.monotonic() + 60) == {"action": "--webhook x", "sent": 1, "lost": 1}
+    assert sent == [b'{"n": 1}'] and said == ["--webhook x: not sent, going on: UnicodeError"]
+
+
+@pytest.mark.parametrize(
+    "address, shown",
+    [
+        ("https://hooks.chat.com/services/T/B/SECRET", "https://hooks.chat.com/***"),
+        ("http://me:pa/SECRET@host/x", "http://***"),
+        ("rtsp://me:SEC@RET@host:554/door", "rtsp://host:554/***"),
+        ("http://host?user=a&pwd=SECRET", "http://host/***"),
+        ("mqtt://host/", "mqtt://host/"),
+        ("me:SECRET@host", "***"),
+    ],
+)
+def test_of_an_address_the_scheme_and_the_host_are_shown(address, shown):
+    assert shown_address(address) == shown
+
+
+def test_words_of_others_cannot_steer_a_terminal(capsys):
+    printed = Printed(False)
+    printed.say("it answered 500 \x1b[2J")
+    said = {"degraded": True, "missing": "a\x1b[2J"}
+    printed.answer(Item("b", list, {}), {"label": "cat", "probability": 1.0, "parameters": said})
+    out, err = capsys.readouterr()
+    assert "\\x1b[2J" in out and "\\x1b[2J" in err and "\x1b" not in out + err
+
+
 # ---- where it goes
 
 
@@ -138,9 +189,9 @@ class _Hook(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def hook(*codes: int):
+def hook(*codes: int, handler: type = _Hook):
     """A server that answers POST with these codes, then with 200: it, and its HOST:PORT."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hook) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.codes, server.bodies = list(codes), []
         threading.Thread(target=server.serve_forever).start()
         try:
@@ -164,29 +215,139 @@ def test_a_webhook_gets_json_and_a_login(monkeypatch):
     assert headers["Content-Type"] == "application/json"
     with pytest.raises(SendFailed):
         send(b"{}")  # nobody listens any more
-    for url in ("ftp://x/y", "http://", "file:///etc/passwd"):
-        with pytest.raises(ConfigError, match="it must be http://HOST/PATH"):
-            webhook(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://x/y", "http://", "file:///etc/passwd", "http://[::1/x", "http://host:abc/", "x/y"),
+        *("http://host/a b", "http://host/\u00fc", "http://a..b/", "http://host/a\n"),
+    ],
+)
+def test_what_is_no_address_of_a_webhook_is_one_error(url):
+    with pytest.raises(ConfigError, match="it must be http://HOST/PATH"):
+        webhook(url)
+
+
+class _Redirect(_Hook):
+    def do_POST(self):
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(302)
+        self.send_header("Location", self.server.elsewhere)
+        self.end_headers()
+
+
+def test_a_webhook_takes_its_login_to_no_other_address(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with hook() as (stranger, other), hook(handler=_Redirect) as (server, host):
+        server.elsewhere = f"http://{other}/there"
+        stranger.RequestHandlerClass.do_GET = lambda self: self.server.bodies.append("GET")
+        try:
+            with pytest.raises(SendRefused, match="302 .* no other address"):
+                webhook(f"http://me:secret@{host}/")(b"{}")
+        finally:
+            del stranger.RequestHandlerClass.do_GET
+    assert server.bodies == [b"{}"] and stranger.bodies == []
+
+
+class _Endless(_Hook):
+    """Never ends its headers, or its body."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/body":
+            self.send_response(200)
+            self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"X" if self.path == "/head" else b"x" * 65536)
+                if self.path == "/head":
+                    time.sleep(0.01)
+
+
+def test_a_webhook_that_answers_without_end_is_not_heard_out(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with hook(handler=_Endless) as (_, host):
+        webhook(f"http://{host}/body")(b"{}")
+        monkeypatch.setattr(webhook_module, "_SECONDS", 0.3)
+        with pytest.raises(SendFailed):
+            webhook(f"http://{host}/head")(b"{}")
 
 
 def test_a_program_gets_the_event_and_a_failing_one_is_said(tmp_path):
     file = tmp_path / "a file.json"
     code = f"import sys; open({str(file)!r}, 'w').write(sys.stdin.read())"
-    program(f'{sys.executable} -c "{code}"')(b'{"n": 1}')
+    Program(f'{sys.executable} -c "{code}"')(b'{"n": 1}')
     assert json.loads(file.read_text()) == {"n": 1}
 
-    failing = program("sh -c 'echo No space left on device >&2; exit 3'")
+    failing = Program("sh -c 'echo No space left on device >&2; exit 3'")
     with pytest.raises(SendRefused, match="sh ended with 3: No space left on device"):
         failing(b"{}")
-    program("true")(b"x" * 1_000_000)  # which reads nothing of it
+    Program("true")(b"x" * 1_000_000)  # which reads nothing of it
     for command in ("no-such-program secret", "", "sh -c 'x"):
         with pytest.raises(ConfigError) as caught:
-            program(command)
+            Program(command)
         assert "secret" not in str(caught.value)
 
 
+def ends(process_id: int) -> bool:
+    """Whether it is gone, or is nobody's child that only waits to be reaped."""
+    try:
+        return "Z" in Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path, monkeypatch):
+    child = tmp_path / "child"
+    one = Program(f"sh -c 'sleep 600 & echo $! > {child}; : secret; wait'")
+    monkeypatch.setattr(program_module, "_SECONDS", 1.0)
+    # a machine that stands still starts no child within the second
+    while not (child.exists() and child.read_text().strip()):
+        with pytest.raises(SendRefused, match="sh did not end within 1 s") as caught:
+            one(b"{}")
+    assert "secret" not in str(caught.value)
+    wait_for(lambda: ends(int(child.read_text())), 60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_program_that_runs_is_ended_with_the_stream(tmp_path):
+    child = tmp_path / "child"
+    one = Program(f"sh -c 'sleep 600 & echo $! > {child}; wait'")
+    words: list[str] = []
+    box = Outbox("--exec sh", one, words.append, one.end)
+    box.put({"n": 0})
+    wait_for(lambda: child.exists() and child.read_text().strip(), 60)
+    assert box.finish(time.monotonic())["lost"] == 1
+    wait_for(lambda: ends(int(child.read_text())), 60)
+    wait_for(lambda: words == ["--exec sh: not sent, going on: sh was ended with the stream."], 60)
+
+
+def test_a_program_s_child_in_the_background_is_not_waited_for(tmp_path):
+    child = tmp_path / "child"
+    Program(f"sh -c 'sleep 600 & echo $! > {child}'")(b"{}")
+    number = int(child.read_text())
+    os.kill(number, 0)  # it runs on
+    os.kill(number, signal.SIGKILL)
+
+
+def test_a_program_that_says_too_much_is_ended(monkeypatch):
+    monkeypatch.setattr(program_module, "_MOST_BYTES", 1 << 16)
+    with pytest.raises(SendRefused, match="sh said more than"):
+        Program("sh -c 'exec yes >&2'")(b"{}")
+
+
 @pytest.mark.parametrize(
-    "url", ["mqtt://host", "mqtt://host/", "http://host/t", "mqtt://host/a/#", "mqtt://h:x/t"]
+    "url",
+    [
+        "mqtt://a..b/t",
+        "mqtt://host",
+        "mqtt://host/",
+        "http://host/t",
+        "mqtt://host/a/#",
+        "mqtt://h:x/t",
+    ],
 )
 def test_what_is_no_broker_is_one_error(url):
     with pytest.raises(ConfigError, match="it must be mqtt://HOST/TOPIC"):
@@ -343,5 +504,6 @@ def test_actions_that_cannot_be_are_one_error_before_anything_is_asked(hub, tmp_
     assert "go with --on" in words("--exec", "true")
     monkeypatch.delenv("EDVIT_HOOK", raising=False)
     assert "that variable is not set" in words("--on", "ant>0", "--webhook", "env:EDVIT_HOOK")
+    assert "no such program" in words("--on", "ant>0", "--exec", "")
     monkeypatch.setenv("EDVIT_HOOK", "ftp://me:secret@host")
     assert "secret" not in words("--on", "ant>0", "--webhook", "env:EDVIT_HOOK")

@@ -95,7 +95,7 @@ def test_what_is_no_camera_and_no_video_is_one_error(tmp_path):
         assert "secret" not in str(caught.value)
     with pytest.raises(SourceError, match="has its own pace"):
         Camera("0", SPEC, fast=True)
-    assert without_password("rtsp://me:p@w@host/x") == "rtsp://***@host/x"
+    assert without_password("rtsp://me:p@w@host/x") == "rtsp://host/***"
     assert _as_ffmpeg("0")[1]["format"] in ("v4l2", "avfoundation")
 
 
