@@ -44,12 +44,16 @@ CASES = {
         f"{2 * DAY}x10",
         f"{40 * DAY}x10",
     ),
-    "EdvitDeviceNotReady": (f'edvit_device_state{{{HUB},device="a",state="down"}}', "1x10", "0x10"),
+    "EdvitDeviceNotReady": (
+        f'edvit_device_state{{{HUB},device="a",state="ready"}}',
+        "0x10",
+        "1x10",
+    ),
     "EdvitSubmodelUnavailable": (f'edvit_submodel_available{{{HUB},model="m"}}', "0x10", "1x10"),
     "EdvitBreakerOpen": (
-        f'edvit_breaker_state{{{HUB},device="a",state="open"}}',
-        "1x10",
+        f'edvit_breaker_state{{{HUB},device="a",state="closed"}}',
         "0x10",
+        "1x10",
     ),
     "EdvitDeviceHot": (
         f'edvit_device_temperature_celsius{{{HUB},device="a"}}',
@@ -180,6 +184,74 @@ def test_each_alert_fires_for_its_fault_and_for_none_else(tmp_path):
     told = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
     (tmp_path / "tests.yml").write_text(json.dumps(told))
     assert "SUCCESS" in promtool("test", "rules", tmp_path / "tests.yml")
+
+
+# What comes and goes by turns, a state at a time; the alert of it goes on, or there is none.
+TURNS = {
+    "EdvitBreakerOpen": (
+        {
+            f'edvit_breaker_state{{{HUB},device="a",state="closed"}}': "0x20",
+            f'edvit_breaker_state{{{HUB},device="a",state="open"}}': "1 0 1 0 1 0 1 0 1 0 1 0 1",
+            f'edvit_breaker_state{{{HUB},device="a",state="half-open"}}': "0 1 0 1 0 1 0 1 0 1 0 1",
+        },
+        True,
+    ),
+    "EdvitDeviceNotReady": (
+        {
+            f'edvit_device_state{{{HUB},device="a",state="ready"}}': "0x20",
+            f'edvit_device_state{{{HUB},device="a",state="down"}}': "1 0 1 0 1 0 1 0 1 0 1 0 1",
+            f'edvit_device_state{{{HUB},device="a",state="auth"}}': "0 1 0 1 0 1 0 1 0 1 0 1 0",
+        },
+        True,
+    ),
+    "EdvitRefused": (
+        {
+            f'edvit_requests_total{{{HUB},method="ModelInfer",code="{code}"}}': "0+50x20"
+            for code in ("INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND")
+        },
+        False,
+    ),
+}
+
+
+@needs_prometheus
+def test_an_alert_does_not_flap_with_its_states_nor_fire_for_a_client_s_faults(tmp_path):
+    (tmp_path / "rules.yml").write_text(rules_text(Limits()))
+    tests = []
+    for name, (series, fires) in TURNS.items():
+        rows = [{"series": key, "values": text} for key, text in {**BESIDE, **series}.items()]
+        asked = [
+            {
+                "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}})',
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+            }
+            for minute in (5, 6, 7, 8, 9)
+        ]
+        tests.append(
+            {"interval": "1m", "input_series": rows, "promql_expr_test": asked, "name": name}
+        )
+    told = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(json.dumps(told))
+    assert "SUCCESS" in promtool("test", "rules", tmp_path / "tests.yml")
+
+
+def test_two_hubs_have_lines_of_their_own():
+    """A time series of each panel says whose it is."""
+    for panel in json.loads(dashboard_text())["panels"]:
+        for target in panel["targets"]:
+            if panel["type"] == "timeseries":
+                assert "{{instance}}" in target["legendFormat"], panel["title"]
+                sums = re.findall(r"sum by \(([^)]*)\)", target["expr"])
+                assert all("instance" in labels for labels in sums), panel["title"]
+
+
+def test_a_page_beyond_the_last_port_is_told():
+    words = ["monitoring", "scrape", "hub:9000", "--devices"]
+    code, _, err = run_command([*words, "pi:65000"])
+    assert code == 3 and "pi:65000" in err and "port 66000" in err and "64535 or below" in err
+    code, out, err = run_command([*words, "pi:64535"])
+    assert code == 0 and "pi:65535" in out, err
 
 
 @needs_prometheus

@@ -91,9 +91,11 @@ class Handshakes:
 
     async def _shake(self, one: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        # whoever speaks no TLS, or no more, is nobody
-        with contextlib.suppress(OSError):
-            await loop.connect_accepted_socket(
-                self._protocol, one, ssl=self._context, ssl_handshake_timeout=self._seconds
-            )
-        self._pending.pop(one, None)
+        try:
+            # whoever speaks no TLS, or no more, is nobody
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(
+                    self._protocol, one, ssl=self._context, ssl_handshake_timeout=self._seconds
+                )
+        finally:
+            self._pending.pop(one, None)

@@ -5,7 +5,9 @@ for a sensor, nor for a program that is started to ask the firmware.
 import asyncio
 import shutil
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 from edvit_tf.device.rpc.condition import Condition, said, throttled_samples
@@ -14,21 +16,38 @@ from edvit_tf.device.rpc.metrics import Gauge, Sample
 from edvit_tf.device.worker import power
 
 READ_SECONDS = 5.0
-_TRIES = 3  # of vcgencmd, in a row without a word
+_TRIES = 3  # of vcgencmd, in a row without a word; then it is left alone for a while
+_AGAIN_SECONDS = 120.0
+# A reading is no word of now after so long: a sensor may hang, and vcgencmd takes its 5 s.
+_STALE_SECONDS = 30.0
+_UNKNOWN = power.Power((), {}, {}, None)
 
 
 class PowerWatch:
-    """What was read last. `read`, `condition` and `properties` are replaced as a whole, so that any
-    thread may look at them.
+    """What was read last, and nothing where that is long ago. Any thread may look at it: a reading
+    and its moment are replaced as a whole.
     """
 
-    def __init__(self) -> None:
-        self.read = power.Power((), {}, {}, None)
-        self.condition = Condition()
-        self.properties: dict[str, str] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = (_UNKNOWN, clock())
         self._over = threading.Event()
         self._program = shutil.which("vcgencmd")
         self._silent = 0
+        self._asks_from = 0.0  # by the clock, when vcgencmd may be asked again
+
+    @property
+    def read(self) -> power.Power:
+        read, moment = self._last
+        return read if self._clock() - moment <= _STALE_SECONDS else _UNKNOWN
+
+    @property
+    def condition(self) -> Condition:
+        return self.read.condition()
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return said(self.condition)
 
     async def run(self) -> NoReturn:
         """Reads until cancelled."""
@@ -49,13 +68,14 @@ class PowerWatch:
             self._over.wait(READ_SECONDS)
 
     def _look(self) -> None:
-        read = power.read_power(power.SYSTEM, self._program)
-        self._silent = 0 if read.source == "vcgencmd" else self._silent + 1
-        if self._silent == _TRIES:
-            self._program = None  # not needed, or not allowed here: it is not started again
-        self.read = read
-        self.condition = read.condition()
-        self.properties = said(self.condition)
+        asks = self._clock() >= self._asks_from
+        read = power.read_power(power.SYSTEM, self._program if asks else None)
+        if asks:
+            self._silent = 0 if read.source == "vcgencmd" else self._silent + 1
+        if self._silent >= _TRIES:
+            # not needed, not allowed here, or the board has too much to do just now
+            self._silent, self._asks_from = 0, self._clock() + _AGAIN_SECONDS
+        self._last = (read, self._clock())
 
     def gauges(self) -> list[Gauge]:
         zones: list[Sample] = []

@@ -63,16 +63,16 @@ PANELS = (
         "Seconds of an answer",
         "timeseries",
         (
-            (P95_SECONDS.replace("0.95", "0.5"), "p50"),
-            (P95_SECONDS, "p95"),
-            (P95_SECONDS.replace("0.95", "0.99"), "p99"),
+            (P95_SECONDS.replace("0.95", "0.5"), "{{instance}} p50"),
+            (P95_SECONDS, "{{instance}} p95"),
+            (P95_SECONDS.replace("0.95", "0.99"), "{{instance}} p99"),
         ),
         "s",
     ),
     Panel(
         "Degraded and refused",
         "timeseries",
-        ((DEGRADED_SHARE, "degraded"), (REFUSED_SHARE, "refused")),
+        ((DEGRADED_SHARE, "{{instance}} degraded"), (REFUSED_SHARE, "{{instance}} refused")),
         "percentunit",
     ),
     Panel(
@@ -80,9 +80,9 @@ PANELS = (
         "timeseries",
         (
             (
-                "histogram_quantile(0.95, sum by (le, device) "
+                "histogram_quantile(0.95, sum by (instance, le, device) "
                 "(rate(edvit_device_seconds_bucket[5m])))",
-                "{{device}}",
+                "{{instance}} {{device}}",
             ),
         ),
         "s",
@@ -90,32 +90,32 @@ PANELS = (
     Panel(
         "Devices that are not ready",
         "timeseries",
-        (('edvit_device_state{state!="ready"} == 1', "{{device}} {{state}}"),),
+        (('edvit_device_state{state!="ready"} == 1', "{{instance}} {{device}} {{state}}"),),
     ),
     Panel(
         "Open breakers",
         "timeseries",
-        (('edvit_breaker_state{state!="closed"} == 1', "{{device}} {{state}}"),),
+        (('edvit_breaker_state{state!="closed"} == 1', "{{instance}} {{device}} {{state}}"),),
     ),
     Panel(
         "Temperature",
         "timeseries",
-        (("edvit_device_temperature_celsius", "{{device}}"),),
+        (("edvit_device_temperature_celsius", "{{instance}} {{device}}"),),
         "celsius",
         bad_from=HOT_C,
     ),
     Panel(
         "Held back by the board",
         "timeseries",
-        (('edvit_device_throttled{when="now"}', "{{device}} {{reason}}"),),
+        (('edvit_device_throttled{when="now"}', "{{instance}} {{device}} {{reason}}"),),
     ),
     Panel(
         "Requests that a device did not answer, a second",
         "timeseries",
         (
             (
-                "sum by (device, reason) (rate(edvit_device_failures_total[5m]))",
-                "{{device}} {{reason}}",
+                "sum by (instance, device, reason) (rate(edvit_device_failures_total[5m]))",
+                "{{instance}} {{device}} {{reason}}",
             ),
         ),
         "ops",

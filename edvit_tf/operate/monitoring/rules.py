@@ -15,9 +15,12 @@ DEGRADED_SHARE = (
     f"sum {_BY_HUB} (rate(edvit_degraded_answers_total[5m])) / "
     f'sum {_BY_HUB} (rate(edvit_request_seconds_count{{model="edvit"}}[5m]))'
 )
+# What the fleet owes an answer to and has none: a request that is no good, or of somebody who may
+# not ask, is its client's fault.
+_FLEET_S = "UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL|UNKNOWN|DATA_LOSS|ABORTED"
 REFUSED_SHARE = (
     f'sum {_BY_HUB} (rate(edvit_requests_total{{job="{HUB_JOB}",method="ModelInfer",'
-    'code!~"OK|CANCELLED"}[5m])) / '
+    f'code=~"{_FLEET_S}"}}[5m])) / '
     f'sum {_BY_HUB} (rate(edvit_requests_total{{job="{HUB_JOB}",method="ModelInfer"}}[5m]))'
 )
 P95_SECONDS = (
@@ -93,10 +96,11 @@ def _of_devices(limits: Limits) -> list[dict[str, Any]]:
     return [
         _rule(
             "EdvitDeviceNotReady",
-            'edvit_device_state{state!="ready"} == 1',
+            # by what it is not: from "down" to "auth" it is the same alert, which goes on
+            'edvit_device_state{state="ready"} == 0',
             limits.lasts,
             "warning",
-            "{{ $labels.device }} ({{ $labels.address }}) is {{ $labels.state }}",
+            "{{ $labels.device }} ({{ $labels.address }}) is not ready; edvit status says why",
         ),
         _rule(
             "EdvitSubmodelUnavailable",
@@ -107,7 +111,8 @@ def _of_devices(limits: Limits) -> list[dict[str, Any]]:
         ),
         _rule(
             "EdvitBreakerOpen",
-            'edvit_breaker_state{state="open"} == 1',
+            # a trial makes it half-open for a while, and must not end the alert
+            'edvit_breaker_state{state="closed"} == 0',
             limits.lasts,
             "warning",
             "{{ $labels.device }} is left alone: it answers probes, but not requests",

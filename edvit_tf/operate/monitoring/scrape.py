@@ -6,12 +6,14 @@ from typing import Any
 
 from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.device.rpc.ports import bracketed, split_address
+from edvit_tf.errors import ConfigError
 from edvit_tf.operate.block_yaml import yaml_text
 from edvit_tf.operate.deploy.steps import METRICS_ABOVE
 from edvit_tf.operate.monitoring import HUB_JOB, WORKER_JOB
 
 RULES_FILE = "edvit-rules.yml"
 _INTERVAL = "15s"
+_LAST_PORT = 65535
 
 
 def scrape_text(hub: str, devices: str | None, identity: Path | None) -> str:
@@ -34,10 +36,18 @@ def scrape_text(hub: str, devices: str | None, identity: Path | None) -> str:
 
 
 def worker_pages(devices: str) -> list[str]:
-    """Where the pages of the workers of a --devices are."""
+    """Where the pages of the workers of a --devices are. Raises ConfigError where that is no
+    port.
+    """
     found = []
     for device in fleet_devices(devices):
         host, port = split_address(device.address)
+        if port + METRICS_ABOVE > _LAST_PORT:
+            raise ConfigError(
+                f"{device.address}: its page would be at port {port + METRICS_ABOVE}, "
+                f"{METRICS_ABOVE} above its own, and {_LAST_PORT} is the last. Have that worker "
+                f"listen at {_LAST_PORT - METRICS_ABOVE} or below."
+            )
         found.append(bracketed(host, port + METRICS_ABOVE))
     return found
 

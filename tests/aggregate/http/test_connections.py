@@ -177,6 +177,28 @@ def test_one_address_leaves_the_others_their_room():
     assert ended == ["a0", "a1", "a2"], "the greediest, not the new one"
 
 
+def test_a_handshake_that_goes_wrong_in_any_way_is_counted_no_longer():
+    class Broken(handshakes.Handshakes):
+        def __init__(self) -> None:
+            self._pending = {}
+            self._context, self._seconds = ssl.create_default_context(), 1.0
+
+        def _protocol(self):
+            raise ZeroDivisionError
+
+    async def shaken() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            broken = Broken()
+            broken._pending[ours] = "a"
+            with contextlib.suppress(ZeroDivisionError):
+                await broken._shake(ours)
+            assert broken._pending == {}
+
+    asyncio.run(shaken())
+
+
 def test_what_speaks_no_tls_is_ended_and_the_port_goes_on(secured):
     address, context = secured
     with socket.create_connection(address, 30) as plain:

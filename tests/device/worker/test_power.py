@@ -100,15 +100,48 @@ def test_a_zone_has_its_type_and_what_is_no_temperature_is_none(tmp_path):
     assert read_power(tmp_path).zones == (("thermal_zone0", "cpu-thermal", 48.312),)
 
 
-def test_a_vcgencmd_that_says_nothing_is_not_started_for_ever(tmp_path, monkeypatch):
+def silent_vcgencmd(tmp_path, monkeypatch):
+    """A PowerWatch whose vcgencmd says nothing, and its clock, [seconds]."""
     put(tmp_path, "vcgencmd", f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexit 1\n")
     (tmp_path / "vcgencmd").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("edvit_tf.device.worker.power.SYSTEM", tmp_path)
-    watch = PowerWatch()
+    now = [1000.0]
+    return PowerWatch(lambda: now[0]), now
+
+
+def test_a_vcgencmd_that_says_nothing_is_not_started_for_ever(tmp_path, monkeypatch):
+    watch, _ = silent_vcgencmd(tmp_path, monkeypatch)
     for _ in range(9):
         watch._look()
     assert (tmp_path / "asked").read_text().count("asked") == 3 and watch.properties == {}
+
+
+def test_a_vcgencmd_that_was_silent_under_load_is_asked_again(tmp_path, monkeypatch):
+    watch, now = silent_vcgencmd(tmp_path, monkeypatch)
+    for _ in range(9):
+        watch._look()
+    put(tmp_path, "vcgencmd", "#!/bin/sh\necho throttled=0x4\n")
+    watch._look()
+    assert watch.condition.reasons() == []
+    now[0] += 300
+    watch._look()
+    assert watch.condition.reasons() == ["throttled"] and watch.gauges()[1].samples
+
+
+def test_what_was_read_long_ago_is_not_the_present(tmp_path, monkeypatch, no_vcgencmd):
+    """As of a sensor that hangs: nothing is read after it."""
+    monkeypatch.setattr("edvit_tf.device.worker.power.SYSTEM", tmp_path)
+    put(tmp_path, "devices/platform/soc/soc:firmware/get_throttled", "4\n")
+    put(tmp_path, "class/thermal/thermal_zone0/temp", "48312\n")
+    now = [1000.0]
+    watch = PowerWatch(lambda: now[0])
+    watch._look()
+    now[0] += 12  # two readings are due
+    assert watch.condition.temperature_c == 48.312 and watch.properties
+    now[0] += 60
+    assert watch.condition == ((None, {}, {})) and watch.properties == {}
+    assert [list(gauge.samples) for gauge in watch.gauges()] == [[], []]
 
 
 def test_the_unit_gives_vcgencmd_its_node_where_it_takes_one(tiny_bundle, tmp_path, monkeypatch):
