@@ -45,14 +45,14 @@ def test_a_late_answer_never_becomes_that_of_the_next_frame(tiny_bundle, tmp_pat
                 "--min-submodels",
                 "1",
                 "--deadline-ms",
-                "600",
+                "1500",
             )
         )
         channel = stack.enter_context(one.channel())
         wait_for(lambda: all_ready(one, 2))
         found = []
         for frame in range(48):
-            devices[1].slow(0.7 if frame % 4 == 1 else 0.0)
+            devices[1].slow(1.6 if frame % 6 == 1 else 0.0)
             outputs, said, _ = infer(channel, PICTURES[frame % 24])
             missing = missing_of(said)
             np.testing.assert_array_equal(outputs["probabilities"][0], wanted[missing][frame % 24])

@@ -46,16 +46,16 @@ def send(channel, timeout):
 
 
 def test_the_queue_follows_the_deadline(tiny_bundle, tmp_path):
-    """0.3 s of service and 1 s of deadline: three or so are answered, the others are refused at
+    """0.6 s of service and 2.2 s of deadline: three or so are answered, the others are refused at
     once.
     """
     with (
-        worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=0.3)) as one,
+        worker(tiny_bundle, tmp_path, prelude=SLOW.format(seconds=0.6)) as one,
         one.channel() as channel,
     ):
         for _ in range(8):  # the estimate learns from each
             ask(channel, REQUEST)
-        calls, ended = [send(channel, 1.0) for _ in range(12)], []
+        calls, ended = [send(channel, 2.2) for _ in range(12)], []
         for call in calls:
             call.add_done_callback(ended.append)
         wait_for(lambda: len(ended) == 12)
