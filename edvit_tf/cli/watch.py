@@ -43,7 +43,8 @@ def add_watch(commands) -> None:
         "--rate",
         type=positive_number,
         metavar="N",
-        help="requests a second at most (default: as many as the fleet answers)",
+        help="frames, windows or files a second at most, one that is asked for again counted each "
+        "time (default: as many as the fleet answers)",
     )
     parser.add_argument(
         "--for",

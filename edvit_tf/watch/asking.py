@@ -1,9 +1,13 @@
-"""A few requests in flight, each for the newest item; answers go out in the order of the items."""
+"""A few requests in flight, each for the newest item; answers go out in the order of the items.
+
+One that hangs holds back a few behind it, and no more than these are asked meanwhile. One that the
+fleet does not answer, while it answers others, comes when it comes.
+"""
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edvit_tf.device.errors import DecoderMissing, InputError
@@ -17,7 +21,13 @@ from edvit_tf.watch.outage import Outage
 _OF_THE_FILE = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 # What may be the file's fault: one that no model survives must not hold up those behind it.
 _PERHAPS_OF_THE_FILE = ("INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
+_LOOK_SECONDS = 0.2  # between looks for the end
 _MOST_TRIES = 5
+# The same for what is a fleet's fault, as long as others are answered between the tries.
+_MOST_TRIES_BESIDE_OTHERS = 20
+# After so many, while others were answered, an item gives up its place in the order.
+_TRIES_IN_ORDER = 3
+_AHEAD = 2  # times `in_flight`: so far the asking goes ahead of the item whose answer is next
 
 
 @dataclass
@@ -28,6 +38,30 @@ class Counts:
     answered: int = 0
     degraded: int = 0  # of the answered: without some sub-models
     failed: int = 0  # no answer, or unusable
+
+
+class _Tries:
+    """How often one item failed, and whether the fleet answered others meanwhile."""
+
+    def __init__(self, answers: int) -> None:
+        self._first = self._last = answers  # of the fleet, to all items
+        self.count = 0
+        self._of_the_file = 0
+        self._beside_others = 0
+
+    def failed(self, status: str | None, answers: int) -> None:
+        self.count += 1
+        self._of_the_file += status in _PERHAPS_OF_THE_FILE
+        self._beside_others += answers > self._last
+        self._last = answers
+
+    @property
+    def are_enough(self) -> bool:
+        return self._of_the_file >= _MOST_TRIES or self._beside_others >= _MOST_TRIES_BESIDE_OTHERS
+
+    @property
+    def leaves_order(self) -> bool:
+        return self.count >= _TRIES_IN_ORDER and self._last > self._first
 
 
 class Asking:
@@ -52,14 +86,19 @@ class Asking:
         self.outage = Outage(say)
         self._hub, self._newest = hub, newest
         self._answered, self._ended, self._say = answered, ended, say
-        self._pause = 0.0 if rate is None else 1 / rate  # seconds from one request to the next
+        # seconds from one request to the next
+        self._pause = 0.0 if rate is None else min(1 / rate, threading.TIMEOUT_MAX / 1e3)
         self._keeps, self._count = keeps, count
 
         self._stop = threading.Event()
+        self._taking = threading.Lock()
+        self._taken = 0
+        self._most_ahead = _AHEAD * in_flight
         self._pacing = threading.Lock()
         self._next_at = 0.0  # time.monotonic()
-        self._ordering = threading.Lock()
-        self._finished: dict[int, tuple[Item, dict[str, Any] | None]] = {}
+        self._ordering = threading.Condition()
+        # None: nothing goes out at this place
+        self._finished: dict[int, tuple[Item, dict[str, Any] | None] | None] = {}
         self._next = 0  # number of the item whose answer goes out next
         self._threads = [
             threading.Thread(target=self._run, name=f"asking-{place}", daemon=True)
@@ -79,14 +118,17 @@ class Asking:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._hub.close()
+        until = time.monotonic() + seconds  # of all together: one may print what nobody reads
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         error = None
         try:
             while (taken := self._take()) is not None:
-                self._finish(*taken, self._asked(taken[1]))
+                number, item = taken
+                answer = self._asked(number, item)
+                self._finish(number, replace(item, values=list), answer)  # a frame may be large
         except Exception as raised:  # noqa: BLE001 (a thread's: it goes to the one that waits)
             error = raised
 
@@ -97,51 +139,98 @@ class Asking:
             self._ended(error)
 
     def _take(self) -> tuple[int, Item] | None:
-        """The newest item once its time has come."""
-        with self._pacing:
-            if self._stop.wait(max(0.0, self._next_at - time.monotonic())):
-                return None
+        """The newest item once its time has come, and those before it are not far behind."""
+        with self._taking:
+            while not self._has_room():
+                if self._stop.is_set():
+                    return None
+            while (left := self._next_at - time.monotonic()) > 0:
+                if self._stop.wait(left):
+                    return None
             taken = self._newest.take()
-            self._next_at = time.monotonic() + self._pause
-            return None if self._stop.is_set() else taken
+            if taken is None or not self._has_turn():
+                return None
+            self._taken += 1
+            return taken
 
-    def _asked(self, item: Item) -> dict[str, Any] | None:
+    def _has_room(self) -> bool:
+        """Whether one more may be asked; waits a little for that."""
+        with self._ordering:
+            return self._ordering.wait_for(
+                lambda: self._taken - self._next < self._most_ahead, _LOOK_SECONDS
+            )
+
+    def _has_turn(self) -> bool:
+        """Waits for a request's turn by --rate; False when all ends."""
+        with self._pacing:
+            at = max(time.monotonic(), self._next_at)
+            self._next_at = at + self._pause
+        return not self._stop.wait(max(0.0, at - time.monotonic()))
+
+    def _asked(self, number: int, item: Item) -> dict[str, Any] | None:
         """Its answer; None where it has none, which has been said then."""
         with self._ordering:
             self.counts.asked += 1
-        tries = 0  # that may have failed for its own sake
-        while True:
-            asked_at = time.monotonic()
-            try:
-                answer = self._hub.ask(item.values(), self._say)
-            except (InputError, DecoderMissing) as error:
-                self._say(f"{item.name} cannot be used, going on: {error}")
-                return None
-            except RequestFailed as error:
-                if self._stop.is_set():  # it was given up
-                    return None
-                if self._keeps and error.status in _OF_THE_FILE:
-                    self._say(f"{item.name} is refused, going on: {error}")
-                    return None
-                tries += error.status in _PERHAPS_OF_THE_FILE
-                if tries == _MOST_TRIES:
-                    self._say(f"{item.name} had no answer {tries} times, going on: {error}")
-                    return None
-                # what is kept at its source is asked for again; elsewhere something newer is there
-                if self._stop.wait(self.outage.missed(item.name, error)) or not self._keeps:
-                    return None
-            else:
-                self.outage.answered(item.name, asked_at)
-                return answer
+        tries = _Tries(self.outage.answers)
+        try:
+            values = item.values()
+            while True:
+                asked_at = time.monotonic()
+                try:
+                    answer = self._hub.ask(values, self._say)
+                except RequestFailed as error:
+                    if not self._goes_on(item, error, tries):
+                        return None
+                    if tries.leaves_order:
+                        self._leave_order(number)
+                else:
+                    self.outage.answered(item.name, asked_at)
+                    return answer
+        except (InputError, DecoderMissing) as error:
+            self._say(f"{item.name} cannot be used, going on: {error}")
+            return None
+
+    def _goes_on(self, item: Item, error: RequestFailed, tries: "_Tries") -> bool:
+        """Whether an item without an answer is asked for again, once it is time for that.
+
+        Raises the error where it would meet every item.
+        """
+        if self._stop.is_set():  # it was given up
+            return False
+        if self._keeps and error.status in _OF_THE_FILE:
+            self._say(f"{item.name} is refused, going on: {error}")
+            return False
+        tries.failed(error.status, self.outage.answers)
+        if tries.are_enough:
+            self._say(f"{item.name} had no answer {tries.count} times, going on: {error}")
+            return False
+        pause = self.outage.missed(item.name, error, tries.count)
+        # what is kept at its source is asked for again; elsewhere something newer is there
+        return not self._stop.wait(pause) and self._keeps and self._has_turn()
+
+    def _leave_order(self, number: int) -> None:
+        """Those behind an item go out before it, and it goes out when it is there."""
+        with self._ordering:
+            if number >= self._next and number not in self._finished:
+                self._finished[number] = None
+                self._hand_out()
 
     def _finish(self, number: int, item: Item, answer: dict[str, Any] | None) -> None:
         """Hands out what is finished, as far as nothing before it is still in flight."""
         with self._ordering:
-            self._finished[number] = item, answer
-            while self._next in self._finished:
-                item, answer = self._finished.pop(self._next)
-                self._next += 1
+            if number < self._next or number in self._finished:  # it left the order
                 self._count_one(item, answer)
+                return
+            self._finished[number] = item, answer
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._next in self._finished:
+            finished = self._finished.pop(self._next)
+            self._next += 1
+            self._ordering.notify_all()
+            if finished is not None:
+                self._count_one(*finished)
 
     def _count_one(self, item: Item, answer: dict[str, Any] | None) -> None:
         counts = self.counts

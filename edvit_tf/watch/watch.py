@@ -79,9 +79,10 @@ def watch(
     newest = Newest()
 
     def answered(item: Item, answer: dict[str, Any]) -> None:
-        told.answer(item, answer)
+        # first: whoever reads what is printed may take as long as he likes
         if actions is not None:
             actions.answered(item, answer)
+        told.answer(item, answer)
 
     asking = Asking(
         hub,
