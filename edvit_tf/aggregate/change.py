@@ -7,6 +7,7 @@ by it. Where it could answer less than it must, the old one stays, and the log s
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,20 +41,40 @@ class Reading:
 
 
 async def renew(service: "AggregatorService", own: tls.Identity) -> str | None:
-    """The same devices by connections with another identity, or why not: all that could be asked
-    before can be asked by it.
+    """The same devices by connections with another identity, or why not: each device that could be
+    asked before can be asked by it. It is tried again (`reload.py`).
     """
     before = service.fleet
-    able = set(before.fanout.available())
     fleet = await _looked_at(service, replace(before.parts, own=own))
-    lost = able - set(fleet.fanout.available())
-    if not lost:
+    why = _why_not(before, fleet)
+    if why is None:
         service.put(fleet)
-        return None
+    else:
+        await _dropped(service, fleet)
+    return why
 
-    await _dropped(service, fleet)
-    states = "; ".join(f"{name}: {fleet.fanout.why_missing(name)}" for name in sorted(lost))
-    return f"with it the devices of {states}. Both sides need certificates of one authority."
+
+def _why_not(before: Fleet, fleet: Fleet) -> str | None:
+    """`fleet` is of the same devices, with another identity."""
+    lost = [
+        f"{new.device.name} is {new.state} ({new.seen.reason})"
+        for old, new in zip(before.links, fleet.links, strict=True)
+        # one that refuses the old one as well says nothing against the new one
+        if (old.state == "ready" or new.state == "auth") and new.state not in ("ready", old.state)
+    ]
+    if lost:
+        return f"with it {'; '.join(lost)}. Both sides need certificates of one authority."
+
+    # nobody there to say whether another authority is theirs
+    own, new_own = before.parts.own, fleet.parts.own
+    same_trust = own is not None and new_own is not None and own.pems[0] == new_own.pems[0]
+    answers = any(link.state not in ("unknown", "down") for link in fleet.links)
+    if not (same_trust or answers):
+        return (
+            "its ca.pem is another one, and no device can be asked whether it accepts that. It is "
+            "tried again until one answers."
+        )
+    return None
 
 
 async def reload(service: "AggregatorService", reading: Reading) -> None:
@@ -68,28 +89,50 @@ async def reload(service: "AggregatorService", reading: Reading) -> None:
         parts = await asyncio.to_thread(_with_bundle, before, bundle, devices, reading, refused)
     if parts is not before:
         fleet = await _looked_at(service, parts)
-        able = fleet.fanout.available()
-        if len(able) >= parts.least:
+        if _is_enough(fleet):
             service.put(fleet)
         else:
-            missing = [name for name in fleet.fanout.expected if name not in able]
-            states = "; ".join(f"{name}: {fleet.fanout.why_missing(name)}" for name in missing)
             refused["bundle"] = (
-                f"devices hold {len(able)} of the {len(parts.bundle.sub_models)} sub-models of "
-                f"{parts.bundle.digest[:12]}, and {parts.least} are needed: {states}. Install it "
-                "on the devices first."
+                f"devices hold {_too_few(fleet)} of {parts.bundle.digest[:12]}, {_needed(fleet)}. "
+                "Install it on the devices first."
             )
             await _dropped(service, fleet)
 
     # beside the bundle that stays
     if service.fleet.parts.devices != devices:
         try:
-            parts = await _with_devices(service.fleet.parts, devices)
-            service.put(await _looked_at(service, parts))
+            fleet = await _looked_at(service, _with_devices(service.fleet.parts, devices))
         except (EdvitError, DeviceError) as error:
             refused["devices"] = str(error)
+        else:
+            # a file that is half written, or names a wrong host, must not end what answers
+            if _is_enough(fleet) or not _is_enough(service.fleet):
+                service.put(fleet)
+            else:
+                refused["devices"] = (
+                    f"its devices hold {_too_few(fleet)}, {_needed(fleet)}. Mend the file, or "
+                    "start these workers first."
+                )
+                await _dropped(service, fleet)
 
     _tell(before, service.fleet.parts, refused)
+
+
+def _is_enough(fleet: Fleet) -> bool:
+    """Whether requests can be answered by it."""
+    return len(fleet.fanout.available()) >= fleet.parts.least
+
+
+def _too_few(fleet: Fleet) -> str:
+    return f"{len(fleet.fanout.available())} of the {len(fleet.fanout.expected)} sub-models"
+
+
+def _needed(fleet: Fleet) -> str:
+    """How many are, and which are not there."""
+    able = fleet.fanout.available()
+    missing = [name for name in fleet.fanout.expected if name not in able]
+    states = "; ".join(f"{name}: {fleet.fanout.why_missing(name)}" for name in missing)
+    return f"and {fleet.parts.least} are needed: {states}"
 
 
 def _tell(before: FleetParts, now: FleetParts, refused: dict[str, str]) -> None:
@@ -152,7 +195,7 @@ def _with_bundle(
         return before
 
 
-async def _with_devices(before: FleetParts, devices: tuple[Device, ...]) -> FleetParts:
+def _with_devices(before: FleetParts, devices: tuple[Device, ...]) -> FleetParts:
     """Raises ConfigError, DescriptorsShort."""
     check_descriptors(peers=len(before.devices) + len(devices))
     return checked_parts(
@@ -177,8 +220,15 @@ async def _dropped(service: "AggregatorService", fleet: Fleet) -> None:
         fleet.parts.fusion.executor.close()
 
 
-async def left(before: Fleet, now: Fleet, watches: Watches) -> None:
-    """Ends what of a fleet is not needed any more, when its last request is answered."""
+async def left(
+    before: Fleet, now: Fleet, watches: Watches, earlier: Collection[asyncio.Task[None]]
+) -> None:
+    """Ends what of a fleet is not needed any more, when its last request is answered, and the last
+    one of those before it, whose `left` are `earlier`: they may ask by its links, and fuse by its
+    fusion.
+    """
+    if earlier:
+        await asyncio.wait(earlier)
     while before.in_flight:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     await watches.end(link for link in before.links if link not in now.links)

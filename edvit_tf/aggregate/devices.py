@@ -4,6 +4,7 @@ port in each.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edvit_tf.device.errors import AddressError
 from edvit_tf.device.rpc.ports import bracketed, split_address
@@ -57,15 +58,12 @@ def fleet_devices(text: str) -> tuple[Device, ...]:
 
 
 def _from_file(path: Path) -> tuple[Device, ...]:
-    import tomllib
+    from edvit_tf.planning.devices import load_tables
 
-    from edvit_tf.planning.devices import load_devices
-
-    load_devices(path)  # names, keys and limits are checked by the one who owns the form
     found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8-sig"))["device"]:
-        host = entry.get("host")
-        port = entry.get("port", PORT)
+    for _, entry in load_tables(path):  # checked by the one who owns the form
+        host: Any = entry.get("host")
+        port: Any = entry.get("port", PORT)
         has_host = isinstance(host, str) and host != ""
         has_port = isinstance(port, int) and not isinstance(port, bool)
         if not (has_host and has_port):

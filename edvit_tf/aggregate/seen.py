@@ -9,7 +9,7 @@ import collections
 import itertools
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ class Answer(NamedTuple):
         str, tuple[str, float]
     ]  # by sub-model: its device, milliseconds there and back
     preview: str
+    labels: Sequence[str]  # of the bundle that answered: another may be served by now
 
 
 class Seen:
@@ -54,6 +55,7 @@ class Seen:
         missing: Mapping[str, str],
         devices: Mapping[str, tuple[str, float]],
         preview: str,
+        labels: Sequence[str],
     ) -> None:
         """`probabilities` (1, classes)."""
         one = probabilities[0]
@@ -67,6 +69,7 @@ class Seen:
                 missing,
                 devices,
                 preview,
+                labels,
             )
         )
 

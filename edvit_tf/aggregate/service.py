@@ -153,7 +153,7 @@ class AggregatorService(BaseService):
         if self.feed is not None:
             self.feed.show(self.bundle, self.model_input)
 
-        task = asyncio.create_task(change.left(before, fleet, self.watches))
+        task = asyncio.create_task(change.left(before, fleet, self.watches, [*self.leaving]))
         self.leaving.add(task)
         task.add_done_callback(self.leaving.discard)
         self.devices_changed()
@@ -276,7 +276,8 @@ class AggregatorService(BaseService):
             said = fields(trace)
             log_seldom("degraded", f"degraded {','.join(missing)}", missing=missing, **said)
 
-        label = fleet.parts.bundle.labels[int(probabilities[0].argmax())]
+        labels = fleet.parts.bundle.manifest.labels
+        label = labels[int(probabilities[0].argmax())]
         outputs = {"probabilities": probabilities, "label": [label]}
         parameters = self._parameters(fleet, replies, missing)
         if recording is not None:
@@ -284,7 +285,9 @@ class AggregatorService(BaseService):
         seconds = time.perf_counter() - started
         self.metrics.observe("request", MODEL, seconds)
         if self.seen is not None:
-            self.seen.note(probabilities, 1e3 * seconds, missing, device_ms(replies), preview)
+            self.seen.note(
+                probabilities, 1e3 * seconds, missing, device_ms(replies), preview, labels
+            )
 
         return tensors.infer_response(
             MODEL,

@@ -35,7 +35,15 @@ def parse_size(text: str) -> int:
 
 
 def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
-    """The devices of a devices.toml file, in its order (form: at the head of this module).
+    """The devices of a devices.toml file, in its order (form: at the head of this module). Raises
+    ConfigError as `load_tables`.
+    """
+    return tuple(spec for spec, _ in load_tables(path))
+
+
+def load_tables(path: str | Path) -> list[tuple[DeviceSpec, dict]]:
+    """Each device with its table, for the keys that a plan does not read; from one reading of the
+    file, which may be written to.
 
     Raises ConfigError if the file is missing or no TOML, has no [[device]], an unknown key, a value
     of a wrong type or two devices of one name; the message says which device.
@@ -77,7 +85,7 @@ def load_devices(path: str | Path) -> tuple[DeviceSpec, ...]:
             f"Devices file {str(path)!r} names {quoted} more than once; each device needs a name "
             "of its own. Rename one of them."
         )
-    return tuple(specs)
+    return list(zip(specs, entries, strict=True))
 
 
 def _device(entry: dict, where: str) -> DeviceSpec:

@@ -55,7 +55,6 @@ class Feed:
         """From now on this bundle; pages that are open are told so with the next tick. Called in
         another thread, too.
         """
-        self._labels = bundle.labels
         self._about = about(bundle, model_input)
         self._is_new = True
 
@@ -137,8 +136,8 @@ class Feed:
         return {
             "number": answer.number,
             "at": round(answer.at, 3),
-            "label": self._labels[answer.label],
-            "top": [[self._labels[i], round(float(answer.probabilities[i]), 4)] for i in order],
+            "label": answer.labels[answer.label],
+            "top": [[answer.labels[i], round(float(answer.probabilities[i]), 4)] for i in order],
             "total_ms": round(answer.total_ms, 2),
             "missing": dict(answer.missing),
             "devices": {name: device for name, (device, _) in answer.devices.items()},

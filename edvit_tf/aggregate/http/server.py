@@ -73,17 +73,14 @@ class HttpServer:
             **_https(own),
         )
         self._server = uvicorn.Server(config)
-        self._newer: ssl.SSLContext | None = None  # of a certificate that was read later
+        # what gRPC presents too, whatever the files hold when uvicorn reads them
+        self._presented = None if own is None else own.server
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
 
     def present(self, own: tls.Identity) -> None:
-        """From now on handshakes are made with this certificate. Raises OSError, ssl.SSLError."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(own.cert, own.key)
-        context.load_verify_locations(own.ca)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        self._newer = context
+        """From now on handshakes are made with this certificate."""
+        self._presented = own.server
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -110,8 +107,8 @@ class HttpServer:
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """In each handshake, whether it names this server or not."""
-        if self._newer is not None:
-            connection.context = self._newer
+        if self._presented is not None:
+            connection.context = self._presented
 
     async def _listen(self) -> None:
         """More may wait than are taken at once."""

@@ -84,7 +84,7 @@ class BaseService:
         self.deadline_seconds = deadline_seconds
         self.stuck_seconds = stuck_seconds
         self.own = own
-        self.certificate_ends = None if own is None else tls.expiry(own)  # Unix time
+        self.certificate_ends = None if own is None else own.ends  # Unix time
 
         self.metrics = Metrics()
         self.availability = Availability(serving)
@@ -108,7 +108,7 @@ class BaseService:
     async def renew(self, own: tls.Identity) -> str | None:
         """Takes another identity for what is to come, or says why not."""
         self.own = own
-        self.certificate_ends = tls.expiry(own)
+        self.certificate_ends = own.ends
         return None
 
     async def reload(self) -> None:

@@ -56,12 +56,11 @@ def _check_role(own: tls.Identity, role: str) -> None:
     """Raises IdentityError for a certificate with which this server would be refused by all
     others.
     """
-    names = tls.names_of(own)
     # not of its own authority: its peers may have another one, and a line in the log says it
-    if names is None:
+    if own.names is None:
         return
 
-    found = tls.role_of(names)
+    found = tls.role_of(own.names)
     if found is None or found[0] != role:
         has = "no role" if found is None else f"the role {found[0]} (of {found[1]})"
         raise IdentityError(
@@ -97,9 +96,6 @@ async def _run(
     told_to_stop = signals.told_to_stop(told_to_read.set)
     end_watch = _watch_executors(service)
     reminder = _Reminder(service)
-    reloading = asyncio.create_task(
-        keep_reloading(service, presented, told_to_read, reminder.begin_again)
-    )
     giving_back = asyncio.create_task(keep_giving_back())
     await server.start()
     log(
@@ -116,6 +112,10 @@ async def _run(
 
     # What goes on in the background has no end of its own: a task that ends has failed.
     background = [asyncio.create_task(each) for each in service.background()]
+    # after that, which a signal that came early must find begun
+    reloading = asyncio.create_task(
+        keep_reloading(service, presented, told_to_read, reminder.begin_again)
+    )
     stopping = asyncio.create_task(told_to_stop.wait())
     await asyncio.wait([stopping, *background], return_when=asyncio.FIRST_COMPLETED)
     failed = [] if stopping.done() else [task for task in background if task.done()]

@@ -9,7 +9,10 @@ half copied, are told of once, and what was read before stays.
 import asyncio
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import grpc
 
 from edvit_tf.device.errors import IdentityError
 from edvit_tf.device.rpc import tls
@@ -66,6 +69,7 @@ class _Certificate:
     async def look(self) -> None:
         """Takes what the files hold now, where that is new and good."""
         try:
+            assert self._service.own is not None
             found = await asyncio.to_thread(_newer, self._folder, self._service.own, self._role)
         except IdentityError as error:
             self._say(str(error))
@@ -90,21 +94,47 @@ class _Certificate:
             log("reload", "error", refused="certificate", reason=reason, stays="the one before")
 
 
-def _newer(folder: Path, own: tls.Identity | None, role: str | None) -> tls.Identity | None:
+def _newer(folder: Path, own: tls.Identity, role: str | None) -> tls.Identity | None:
     """None where the files are as they were. Raises IdentityError."""
-    if own is not None and tls.pems_of(folder) == own.pems:
+    if tls.pems_of(folder) == own.pems:
         return None
 
     found = tls.identity(folder)
-    if role is not None and _role(found) not in (None, role):
+    # one whose peers have another authority than its own was so from the start
+    if found.names is None and own.names is not None:
         raise IdentityError(
-            f"{found.cert} has the role {_role(found)}; this server is a {role}. Issue it one: "
-            f"edvit certs issue FLEET {role} NAME --host HOST."
+            f"{found.cert} is not of an authority in {found.ca}; the one before was. Is half of it "
+            "copied? Put all three files there, of one `edvit certs issue`."
         )
+
+    has = _role(found)
+    if found.names is not None and (has is None or role not in (None, has)):
+        said = "no role" if has is None else f"the role {has}"
+        raise IdentityError(
+            f"{found.cert} has {said}; this server is a {role or 'server'}. Issue it one: "
+            f"edvit certs issue FLEET {role or 'ROLE'} NAME --host HOST."
+        )
+    _check_grpc(found)
     return found
 
 
+def _check_grpc(found: tls.Identity) -> None:
+    """gRPC's library knows fewer kinds of keys than Python's, and of a certificate that a running
+    server is given it says to nobody that it goes on without. Raises IdentityError.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        try:
+            server.add_secure_port("127.0.0.1:0", tls.Presented(found).credentials())
+        except RuntimeError as error:
+            raise IdentityError(
+                f"gRPC does not take {found.cert}: it knows keys of RSA, Ed25519 and the "
+                "curves P-256 and P-384. Issue it with one of these."
+            ) from error
+        finally:
+            server.stop(0)
+
+
 def _role(own: tls.Identity) -> str | None:
-    names = tls.names_of(own)
-    found = None if names is None else tls.role_of(names)
+    found = None if own.names is None else tls.role_of(own.names)
     return None if found is None else found[0]

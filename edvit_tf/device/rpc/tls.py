@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ class Identity:
     key (all PEM), and what they held when they were read.
 
     Files may be replaced while a server runs: until new ones were found to be good, it goes on with
-    what it has read.
+    what it has read. So nothing but `identity` opens them: the contexts are the standard library's,
+    which loads files alone.
     """
 
     ca: Path
@@ -50,6 +52,15 @@ class Identity:
     key: Path
     pems: tuple[bytes, bytes, bytes] = field(repr=False)  # of the three
     context: ssl.SSLContext = field(repr=False, compare=False)  # of a client, for `peer_of`
+    # of a server, HTTPS's too: a client may show a certificate, which is checked
+    server: ssl.SSLContext = field(repr=False, compare=False)
+    # Subject alternative names, for `role_of`, and the Unix time at which the certificate ends, or
+    # its authority's if that is earlier: whatever the clock says now. None: not of this authority;
+    # `ends` also: not a server's.
+    names: tuple[str, ...] | None = field(compare=False)
+    ends: float | None = field(compare=False)
+    _judge: ssl.SSLContext = field(repr=False, compare=False)  # of a client that dials no name
+    _asker: ssl.SSLContext = field(repr=False, compare=False)  # of one that takes every server
 
 
 def identity(folder: str | Path) -> Identity:
@@ -73,17 +84,22 @@ def identity(folder: str | Path) -> Identity:
         )
 
     try:
-        context = _client_context(ca, cert, key)
+        own = _loaded(ca, cert, key, pems)
     except (ssl.SSLError, ValueError) as error:
         raise IdentityError(
             f"{folder} is no usable identity ({error}): ca.pem, cert.pem and key.pem must be PEM, "
             "and the key the certificate's. Copy the folder again, or issue it again."
         ) from error
 
+    except OSError as error:
+        raise IdentityError(
+            f"{folder} was changed while it was read ({error}). Try again."
+        ) from error
+
     # read twice: between the two somebody may have begun to copy other files here
     if pems_of(folder) != pems:
         raise IdentityError(f"{folder} was changed while it was read. Try again.")
-    return Identity(ca, cert, key, pems, context)
+    return own
 
 
 def pems_of(folder: Path) -> tuple[bytes, bytes, bytes]:
@@ -108,84 +124,82 @@ def doubts(own: Identity) -> str | None:
     says it and serves.
     """
     try:
-        _meet_oneself(own, client_context(own))
+        _met(own._judge, own.server)
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
 
     return None
 
 
-def expiry(own: Identity) -> float | None:
-    """Unix time at which the certificate ends, or its authority's if that is earlier, whatever the
-    clock says now.
+def _loaded(ca: Path, cert: Path, key: Path, pems: tuple[bytes, bytes, bytes]) -> Identity:
+    """Raises OSError, ssl.SSLError and ValueError for what the files are not."""
+    server, asker = _server_context(ca, cert, key), _client_context(ca, cert, key)
+    asker.check_hostname = False
+    asker.verify_mode = ssl.CERT_NONE
+    # a clock that is wrong must hide neither the names nor the date
+    any_time = _judge_context(ca)
+    any_time.verify_flags |= _NO_CHECK_TIME
+    names = _names(asker, _server_context(ca, cert, key, _NO_CHECK_TIME))
+    return Identity(
+        ca,
+        cert,
+        key,
+        pems,
+        _client_context(ca, cert, key),
+        server,
+        names,
+        _end(any_time, server),
+        _judge_context(ca),
+        asker,
+    )
 
-    None for a certificate that is not of this authority, or not a server's.
+
+def _names(asker: ssl.SSLContext, server: ssl.SSLContext) -> tuple[str, ...] | None:
+    """Of the certificate of one's own, as a server of the same authority sees it, which every
+    role's may ask as far as TLS goes.
     """
-    context = client_context(own)
-    # a clock that is wrong must not hide the date
-    context.verify_flags |= _NO_CHECK_TIME
     try:
-        certificate = _meet_oneself(own, context)
+        certificate = _asked(asker, server)
+    except ssl.SSLError:
+        return None
+
+    return tuple(value for _, value in certificate.get("subjectAltName", ()))
+
+
+def _end(judge: ssl.SSLContext, server: ssl.SSLContext) -> float | None:
+    try:
+        certificate = _met(judge, server)
     except ssl.SSLCertVerificationError:
         return None
 
     # an authority that ends sooner takes its certificates with it
     authority_ends = [
         ssl.cert_time_to_seconds(str(authority["notAfter"]))
-        for authority in context.get_ca_certs()
+        for authority in judge.get_ca_certs()
         if authority["subject"] == certificate["issuer"]
     ]
     own_end = ssl.cert_time_to_seconds(certificate["notAfter"])
 
-    return min(own_end, max(authority_ends))
+    return min(own_end, max(authority_ends, default=own_end))
 
 
-def names_of(own: Identity) -> list[str] | None:
-    """The subject alternative names of this identity's certificate, for `role_of`, whatever the
-    clock says now.
-
-    None for a certificate that is not of this authority.
-    """
-    try:
-        certificate = _call_oneself(own, _NO_CHECK_TIME)
-    except ssl.SSLError:
-        return None
-
-    return [value for _, value in certificate.get("subjectAltName", ())]
-
-
-def _call_oneself(own: Identity, flags: int = 0) -> dict[str, Any]:
-    """This identity's certificate, as `getpeercert` gives it to a server of its own, which every
-    role's certificate may ask as far as TLS goes.
+def _asked(asker: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
+    """The client's certificate, as `getpeercert` gives it to the server, which alone judges.
 
     Raises SSLCertVerificationError if the server refuses it.
     """
-    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    there.load_cert_chain(own.cert, own.key)
-    there.load_verify_locations(own.ca)
-    there.verify_mode = ssl.CERT_REQUIRED
-    there.verify_flags |= flags
-    # of the two sides only the server judges here
-    context = client_context(own)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    _, server = _handshake(context, there)
-
-    return server.getpeercert() or {}
+    _, there = _handshake(asker, server)
+    return there.getpeercert() or {}
 
 
-def _meet_oneself(own: Identity, context: ssl.SSLContext) -> dict[str, Any]:
-    """This identity's certificate, as `getpeercert` gives it to a client of its own.
+def _met(judge: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
+    """The server's certificate, as `getpeercert` gives it to the client, which shows none of its
+    own.
 
     Raises SSLCertVerificationError if the client refuses it.
     """
-    # nobody dialled a name: the authority and the dates are judged
-    context.check_hostname = False
-    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    there.load_cert_chain(own.cert, own.key)
-    client, _ = _handshake(context, there)
-
-    return client.getpeercert() or {}
+    here, _ = _handshake(judge, server)
+    return here.getpeercert() or {}
 
 
 def _handshake(
@@ -226,8 +240,9 @@ class Presented:
         own = self._own
         if own is self._told:
             return None
+        found = _configuration(own)
         self._told = own
-        return _configuration(own)
+        return found
 
 
 def _configuration(own: Identity) -> grpc.ServerCertificateConfiguration:
@@ -243,7 +258,7 @@ def channel_credentials(own: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(ca, key, cert)
 
 
-def role_of(names: list[str]) -> tuple[str, str] | None:
+def role_of(names: Sequence[str]) -> tuple[str, str] | None:
     """(role, name) from the subject alternative names of a certificate; None if there is none, or
     more than one.
     """
@@ -279,6 +294,22 @@ def _client_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
     context.load_cert_chain(cert, key)
     context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _judge_context(ca: Path) -> ssl.SSLContext:
+    """Nobody dialled a name: the authority and the dates are judged."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
+    context.check_hostname = False
+    return context
+
+
+def _server_context(ca: Path, cert: Path, key: Path, flags: int = 0) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= flags
     return context
 
 
@@ -324,7 +355,7 @@ def peer_of(own: Identity, host: str, port: int, timeout_seconds: float) -> tupl
 def _own_fault(own: Identity) -> str:
     """What may be wrong with our own certificate, which gRPC's servers refuse without a word."""
     try:
-        _call_oneself(own)
+        _asked(own._asker, own.server)
     except ssl.SSLCertVerificationError as error:
         return f"by this machine's clock: {error.verify_message}"
 

@@ -108,13 +108,12 @@ def _check_certificate(folder: Path) -> tuple[dict | None, list[str]]:
         )
 
     # nor does a server start with a certificate that its peers would refuse for its role
-    names = tls.names_of(own)
-    role = None if names is None else tls.role_of(names)
-    if names is not None and (role is None or role[0] == "client"):
+    role = None if own.names is None else tls.role_of(own.names)
+    if own.names is not None and (role is None or role[0] == "client"):
         has = "no role" if role is None else "the role client"
         wrong.append(f"{own.cert} has {has}; a server takes a worker's or an aggregator's")
 
-    return certificate_expiry.state(tls.expiry(own)), wrong
+    return certificate_expiry.state(own.ends), wrong
 
 
 def _version(package: str) -> str | None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -34,10 +35,10 @@ X = np.zeros((1, 16, 16, 1), np.uint8)
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
-def noted(seen: Seen, label: int = 0, missing=(), ms: float = 5.0) -> None:
+def noted(seen: Seen, label: int = 0, missing=(), ms: float = 5.0, labels="abcd") -> None:
     probabilities = np.eye(4, dtype=np.float32)[label : label + 1]
     why = dict.fromkeys(missing, "down")
-    seen.note(probabilities, 2 * ms, why, {"submodel-00": ("pi-0", ms)}, "")
+    seen.note(probabilities, 2 * ms, why, {"submodel-00": ("pi-0", ms)}, "", labels)
 
 
 def test_a_row_a_second_says_what_was_answered_and_how_fast():
@@ -131,6 +132,22 @@ def test_a_fault_of_one_tick_does_not_end_the_feed(tiny_bundle, monkeypatch, cap
 
     asyncio.run(check())
     assert "KeyError: 'devices'" in capsys.readouterr().err
+
+
+def test_answers_keep_the_labels_of_the_bundle_that_gave_them(tiny_bundle):
+    """Those of the last moments before another bundle, and those that end with the old fleet."""
+    bundle, seen = open_bundle(tiny_bundle), Seen()
+    health = {"status": "SERVING", "devices": [], "submodels": {}}
+    feed = Feed(bundle, bundle_input(bundle), seen, lambda: health, lambda: 0)
+    noted(seen, label=3, labels=["w", "x", "y", "z"])
+    fewer = replace(bundle, manifest=replace(bundle.manifest, labels=("one", "two")))
+    feed.show(fewer, bundle_input(bundle))
+    noted(seen, label=1, labels=("one", "two", "?", "?"))
+
+    events = dict(feed.tick(100))
+    assert [each["label"] for each in events["answers"]["shown"]] == ["z", "two"]
+    assert events["answers"]["shown"][0]["top"][0] == ["z", 1.0]
+    assert events["everything"]["about"]["labels"] == 2
 
 
 class FakeFeed:

@@ -45,16 +45,12 @@ def end_of(file) -> float:
 @pytest.mark.parametrize("days", [-2000, -1, 0, 10, 1825, 7299])
 def test_the_end_is_the_certificates_whatever_the_clock_says(authority, days):
     folder = issued(authority, days)
-    assert tls.expiry(tls.identity(folder)) == end_of(folder / "cert.pem")
+    assert tls.identity(folder).ends == end_of(folder / "cert.pem")
 
 
 def test_an_authority_that_ends_first_is_what_counts(authority):
     folder = issued(authority, 9000)
-    assert (
-        tls.expiry(tls.identity(folder))
-        == end_of(authority / "ca.pem")
-        < end_of(folder / "cert.pem")
-    )
+    assert tls.identity(folder).ends == end_of(authority / "ca.pem") < end_of(folder / "cert.pem")
 
 
 def test_another_authoritys_certificate_has_no_end_here(authority, tmp_path):
@@ -63,7 +59,7 @@ def test_another_authoritys_certificate_has_no_end_here(authority, tmp_path):
     )
     shutil.copy(authority / "ca.pem", mixed / "ca.pem")
     own = tls.identity(mixed)
-    assert tls.expiry(own) is None and tls.doubts(own) and certificate_expiry.state(None) is None
+    assert own.ends is None and tls.doubts(own) and certificate_expiry.state(None) is None
 
 
 def test_days_are_counted_by_the_clock():

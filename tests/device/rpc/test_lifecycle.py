@@ -1,6 +1,7 @@
 """The life of a server, without a model: told to stop, or ended by a fault in its background."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -12,7 +13,7 @@ import pytest
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.rpc import lifecycle
+from edvit_tf.device.rpc import lifecycle, signals
 from edvit_tf.device.rpc.base_service import BaseService
 from tests.support.commands import ROOT, run_device
 
@@ -134,23 +135,90 @@ def test_a_hangup_while_it_starts_ends_nothing_either(hangups):
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
 
 
-def test_a_closed_terminal_ends_it(hangups):
-    """A server that was started by hand does not stay behind."""
-    code = (
-        "import asyncio, os, signal\n"
-        "from edvit_tf.device.rpc import signals\n"
-        "async def main():\n"
-        "    told = signals.told_to_stop()\n"
-        "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "    await asyncio.wait_for(told.wait(), 10)\n"
-        "asyncio.run(main())\n"
-    )
+@contextlib.contextmanager
+def in_a_terminal(code: str):
+    """(a process of Python whose standard input is a terminal, how to close that)."""
     there, here = pty.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], stdin=here, cwd=ROOT, capture_output=True, timeout=60
-        )
-    finally:
-        os.close(there)
+    command = [sys.executable, "-c", "import asyncio, os, signal, sys\n" + code]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stdin=here, cwd=ROOT, **pipes) as process:
         os.close(here)
-    assert done.returncode == 0, done.stderr
+        open_ends = [there]
+
+        def close():
+            os.close(open_ends.pop())
+
+        try:
+            yield process, close
+        finally:
+            process.kill()
+            if open_ends:
+                close()
+
+
+SERVES = (
+    "from edvit_tf.device.rpc import signals\n"
+    "async def main():\n"
+    "    told = signals.told_to_stop(lambda: print('reads', flush=True))\n"
+    "    print('serves', flush=True)\n"
+    "    await told.wait()\n"
+    "    print('stops', flush=True)\n"
+    "asyncio.run(main())\n"
+)
+
+
+def test_a_terminal_that_is_closed_ends_it_and_a_signal_to_it_does_not(hangups):
+    """A server that was started by hand does not stay behind; `kill -HUP` has it read its files."""
+    with in_a_terminal(SERVES) as (process, close):
+        assert process.stdout.readline() == "serves\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout.readline() == "reads\n"
+        close()
+        process.send_signal(signal.SIGHUP)  # it is no session's leader, which the kernel tells
+        assert process.stdout.readline() == "stops\n"
+        assert process.wait(60) == 0
+
+
+def test_a_terminal_that_is_closed_while_it_starts_ends_it(hangups):
+    code = (
+        "import time\n"
+        "from edvit_tf.device.rpc import signals\n"
+        "signals.while_starting()\n"
+        "print('starts', flush=True)\n"
+        "while not signals._early:\n"
+        "    time.sleep(0.01)\n"
+        "print('goes on', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with in_a_terminal(code) as (process, close):
+        assert process.stdout.readline() == "starts\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "goes on\n"
+        close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+
+
+def test_a_hangup_while_it_starts_has_it_read_again_when_it_serves(hangups, run, capfd):
+    signals.while_starting()
+    read = asyncio.Event()
+
+    async def reload():
+        read.set()
+
+    async def stop():
+        async with asyncio.timeout(60):
+            await read.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    run.service.reload = reload
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert run(stop) == 0
+    assert sorted(line["event"] for line in events(capfd)) == [
+        "draining",
+        "hangup",
+        "serving",
+        "stopped",
+    ]

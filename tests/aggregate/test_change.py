@@ -1,0 +1,97 @@
+"""When another fleet takes the place of the one that answers, and when what it had is closed."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edvit_tf.aggregate import change
+from edvit_tf.aggregate.devices import fleet_devices
+from edvit_tf.aggregate.fleet import Fleet
+
+
+class Watches:
+    def __init__(self):
+        self.ended = []
+
+    async def end(self, links):
+        self.ended += links
+
+
+class Fusion:
+    def __init__(self):
+        self.executor, self.closed = self, False
+
+    def close(self):
+        self.closed = True
+
+
+def fleet_of(links, fusion) -> Fleet:
+    return Fleet(SimpleNamespace(fusion=fusion), SimpleNamespace(links=links), {}, None)
+
+
+def test_two_changes_in_a_row_close_nothing_that_a_request_of_the_first_uses():
+    async def check():
+        watches, stays, old = Watches(), Fusion(), Fusion()
+        first, second, third = (
+            fleet_of(["y"], old),
+            fleet_of(["y", "z"], old),
+            fleet_of(["z"], stays),
+        )
+        with first.held():
+            tasks = [asyncio.create_task(change.left(first, second, watches, []))]
+            tasks += [asyncio.create_task(change.left(second, third, watches, tasks[:]))]
+            # some looks of both
+            _, waiting = await asyncio.wait(tasks, timeout=4 * change._LOOK_AGAIN_SECONDS)
+            assert len(waiting) == 2 and watches.ended == [] and not old.closed
+        await asyncio.gather(*tasks)
+        assert watches.ended == ["y"] and old.closed and not stays.closed
+
+    asyncio.run(check())
+
+
+def identified(states: list[str], ca: bytes = b"ca") -> Fleet:
+    links = [
+        SimpleNamespace(
+            state=state, device=SimpleNamespace(name=f"pi-{i}"), seen=SimpleNamespace(reason="why")
+        )
+        for i, state in enumerate(states)
+    ]
+    own = SimpleNamespace(pems=(ca, b"cert", b"key"))
+    return Fleet(SimpleNamespace(own=own), SimpleNamespace(links=links), {}, None)
+
+
+@pytest.mark.parametrize(
+    "before, now, ca, words",
+    [
+        (["ready", "ready"], ["ready", "ready"], b"other", None),
+        # its replica answers for the same sub-model
+        (["ready", "ready"], ["ready", "auth"], b"ca", "with it pi-1 is auth (why)"),
+        (["ready", "ready"], ["ready", "unknown"], b"ca", "with it pi-1 is unknown (why)"),
+        (["ready", "down"], ["ready", "auth"], b"ca", "with it pi-1 is auth (why)"),
+        (["ready", "down"], ["ready", "down"], b"ca", None),
+        # the certificate before has expired: nothing is lost
+        (["auth", "auth"], ["ready", "auth"], b"ca", None),
+        (["down", "down"], ["down", "unknown"], b"other", "no device can be asked"),
+        (["down", "down"], ["down", "unknown"], b"ca", None),
+    ],
+)
+def test_a_certificate_is_taken_where_each_device_that_answers_accepts_it(before, now, ca, words):
+    why = change._why_not(identified(before), identified(now, ca))
+    assert why is None if words is None else words in why
+
+
+def test_a_devices_toml_that_is_written_meanwhile_is_read_once(tmp_path, monkeypatch):
+    file = tmp_path / "devices.toml"
+    file.write_text('[[device]]\nname = "pi"\nhost = "127.0.0.1"\n')
+    read_text = Path.read_text
+
+    def then_half(path, *args, **kwargs):
+        text = read_text(path, *args, **kwargs)
+        path.write_text("[[device]]\n")
+        return text
+
+    monkeypatch.setattr(Path, "read_text", then_half)
+    (device,) = fleet_devices(str(file))
+    assert device.name == "pi"
