@@ -4,6 +4,7 @@ stop.
 
 import argparse
 import os
+import re
 import sys
 
 from edvit_tf.cli.predict import add_identity, server_address, take_running
@@ -138,7 +139,14 @@ def _find_hub(args) -> None:
     from edvit_tf.errors import ConfigError
 
     if args.hub is None and (args.identity or args.insecure):
-        raise ConfigError("--identity and --insecure go with HUB, HOST:PORT; give that too.")
+        taken = ""
+        if args.microphone and re.fullmatch(r".+:\d+", args.microphone):
+            taken = (
+                f" {args.microphone!r} was taken as the DEVICE of --microphone: write HUB first."
+            )
+        raise ConfigError(
+            f"--identity and --insecure go with HUB, HOST:PORT; give that too.{taken}"
+        )
     if args.hub is not None and not (args.identity or args.insecure):
         args.wrong_usage("HUB takes one of --identity FOLDER and --insecure")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from edvit_tf.watch.pi_camera import opened_pi_camera
 from edvit_tf.watch.pictures import SPARE, Seeing, picture_value
 from edvit_tf.watch.reopening import SourceLost, kept_open
 from edvit_tf.watch.video import Frame, opened_video, without_password
+
+_MOST_SECONDS = 60.0  # from a file's frame to its next; what is more is a clock that was set
 
 
 class Camera:
@@ -49,7 +52,7 @@ class Camera:
             fields: dict[str, float] = {"frame": number}
             if frame.seconds is not None:
                 fields["seconds"] = round(frame.seconds, 3)
-            values = functools.partial(self._values, frame, seeing)
+            values = functools.partial(self._values, frame, seeing, itertools.count())
             if not give(Item(f"frame {number}", values, fields)):
                 return
 
@@ -61,13 +64,16 @@ class Camera:
 
     def _played(self, stop: threading.Event) -> Iterator[Frame]:
         """The frames of a file, each at its time. Raises SourceError."""
-        start = None  # time.monotonic() of the second 0
+        start = 0.0  # time.monotonic() of the second 0
+        last = None  # the second of the frame before
         try:
             with opened_video(self._where) as frames:
                 for frame in frames:
                     if frame.seconds is not None and not self.keeps:
                         now = time.monotonic()
-                        start = now - frame.seconds if start is None else start
+                        if last is None or not 0 <= frame.seconds - last <= _MOST_SECONDS:
+                            start = now - frame.seconds
+                        last = frame.seconds
                         stop.wait(max(0.0, start + frame.seconds - now))
                     if stop.is_set():
                         return
@@ -75,7 +81,9 @@ class Camera:
         except SourceLost as error:
             raise SourceError(f"{self.name}: {error}") from error
 
-    def _values(self, frame: Frame, seeing: Seeing) -> list[Value]:
+    def _values(self, frame: Frame, seeing: Seeing, tries: Iterator[int]) -> list[Value]:
         pixels = frame.pixels(SPARE * self._spec.height, SPARE * self._spec.width)
-        seeing.look(pixels)
+        # one that is asked for again is no second frame
+        if next(tries) == 0:
+            seeing.look(pixels)
         return [picture_value(pixels, self._spec)]

@@ -62,7 +62,7 @@ class Microphone:
 
     def _windows(self, stop: threading.Event, say: Callable[[str], None]) -> Iterator[_Window]:
         if self._where == "-":
-            return self._cut(piped(self._pipe, self._pipe_rate))
+            return self._cut(piped(self._pipe, self._pipe_rate, stop))
         if self._is_file:
             return self._cut(self._played(stop))
         return kept_open(self.name, self._recorded, stop, say)

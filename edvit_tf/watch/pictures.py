@@ -17,6 +17,7 @@ _JPEG_QUALITY = 92
 SPARE = 2
 # Of a picture, 0 to 255: less is noise of a sensor in the dark, or of a codec's one colour.
 _LEAST_SPREAD = 2.0
+_AGAIN_SPREAD = 4.0  # so much more it must be to be over: a night swings about the first
 _FROZEN_SECONDS = 10.0
 _FROZEN_FRAMES = 5
 
@@ -51,6 +52,7 @@ class Seeing:
         self._since = 0.0  # time.monotonic() of the first frame that was as the last
         self._same = 0
         self._wrong = ""  # what is, by now
+        self._is_one_colour = False
 
     def look(self, pixels: np.ndarray) -> None:
         """uint8 (H, W, 3), of each frame that is asked."""
@@ -69,7 +71,9 @@ class Seeing:
         self._same += 1
 
         colours = pixels.reshape(-1, pixels.shape[-1])  # (H * W, 3)
-        if colours.std(axis=0).max() < _LEAST_SPREAD:
+        least = _AGAIN_SPREAD if self._is_one_colour else _LEAST_SPREAD
+        self._is_one_colour = bool(colours.std(axis=0).max() < least)
+        if self._is_one_colour:
             red, green, blue = colours.mean(axis=0).round().astype(int)
             return f"shows one colour alone (red {red}, green {green}, blue {blue})"
         if self._same >= _FROZEN_FRAMES and now - self._since >= _FROZEN_SECONDS:

@@ -14,6 +14,7 @@ from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
 from edvit_tf.watch.video import needed
 
 _MOST_BLOCKS = 200  # that wait: 10 s
+_MOST_CHANNELS = 2
 _SILENT_SECONDS = 5.0  # without a block: it is gone, though nobody says so
 
 
@@ -33,10 +34,13 @@ def opened_recorder(where: str) -> Iterator[Sound]:
             blocks.put_nowait(data.copy())
 
     try:
-        rate = round(sounddevice.query_devices(device, "input")["default_samplerate"])
+        found = sounddevice.query_devices(device, "input")
+        rate = round(found["default_samplerate"])
         stream = sounddevice.InputStream(
             device=device,
             samplerate=rate,
+            # of a card with 32 inputs the mean of all is next to nothing
+            channels=min(_MOST_CHANNELS, found["max_input_channels"]),
             blocksize=round(BLOCK_SECONDS * rate),
             dtype="float32",
             callback=heard,

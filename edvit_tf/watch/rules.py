@@ -19,7 +19,8 @@ class Rule:
 
     @property
     def text(self) -> str:
-        return f"{self.label}>{self.above:g}"
+        # every digit: 0.9999999 is not 1
+        return f"{self.label}>{repr(self.above).removesuffix('.0')}"
 
 
 def rule(text: str) -> Rule:

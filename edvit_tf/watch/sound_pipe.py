@@ -1,9 +1,12 @@
 """Sound from a pipe: raw samples, or a WAV file that is still written."""
 
 import io
-import wave
+import os
+import select
+import struct
+import threading
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -11,7 +14,12 @@ from edvit_tf.device.model.decode_sound import mono
 from edvit_tf.errors import SourceError
 
 BLOCK_SECONDS = 0.05  # that are read at a time
-_WIDTHS = {1: "u1", 2: "<i2", 4: "<i4"}  # of a WAV's samples, bytes
+_LOOK_SECONDS = 0.1  # between looks whether to stop
+_WIDTHS = {1: "u1", 2: "<i2", 3: "u1", 4: "<i4"}  # of a WAV's samples, bytes
+_WHOLE_NUMBERS, _EXTENSIBLE = 1, 0xFFFE
+_MOST_FORMAT_BYTES = 4096
+# What stands behind the samples of a finished file
+_BEHIND = (b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"bext", b"cue ", b"fact", b"iXML", b"smpl", b"_PMX")
 
 
 class Sound(NamedTuple):
@@ -21,30 +29,98 @@ class Sound(NamedTuple):
     blocks: Iterator[np.ndarray]  # float32 (n,), -1..1
 
 
-def piped(pipe: BinaryIO, raw_rate: int) -> Sound:
-    """A WAV file's sound by its header, anything else as signed 16-bit little-endian mono of
-    `raw_rate`. Raises SourceError for no sound, and for a WAV that is not of whole numbers.
-    """
-    is_buffered = isinstance(pipe, io.BufferedReader)
-    reader = pipe if is_buffered else io.BufferedReader(cast(io.RawIOBase, pipe))
-    reader = cast(io.BufferedReader, reader)
-    first = reader.peek(4)[:4]
-    if not first:
-        raise SourceError(
-            "--microphone -: the pipe ended without a sample. Does the recorder before it run?"
-        )
-    if first != b"RIFF":
-        return Sound(raw_rate, _raw(reader, raw_rate))
+class _Format(NamedTuple):
+    rate: int  # Hz
+    channels: int
+    width: int  # bytes of a sample
+    length: int  # bytes of all samples, as the header has it
 
+
+def piped(pipe: BinaryIO, raw_rate: int, stop: threading.Event) -> Sound:
+    """A WAV file's sound by its header, anything else as signed 16-bit little-endian mono of
+    `raw_rate`; until its end, or `stop`. Raises SourceError for no sound, and for a WAV that is not
+    of whole numbers.
+    """
+    reader = cast(io.BufferedReader, io.BufferedReader(_Stoppable(pipe.fileno(), stop)))
+    first = reader.peek(4)[:4]
     try:
-        # its length is not known while it is written; the samples go to the pipe's end
-        sound = wave.open(reader, "rb")  # noqa: SIM115 (until the pipe ends)
-    except (wave.Error, EOFError) as error:
-        raise SourceError(
-            f"--microphone -: no WAV file of whole numbers ({error}). Record with `arecord -f "
-            "S16_LE`, or send raw samples."
-        ) from error
-    return Sound(sound.getframerate(), _wav(sound))
+        if not first:
+            raise EOFError("the pipe ended without a sample. Does the recorder before it run?")
+        if first not in (b"RIFF", b"RF64"):
+            return Sound(raw_rate, _raw(reader, raw_rate))
+        form = _format(reader)
+    except (ValueError, EOFError) as error:
+        if stop.is_set():
+            return Sound(raw_rate, iter(()))
+        raise SourceError(f"--microphone -: {error}") from error
+    return Sound(form.rate, _wav(reader, form))
+
+
+class _Stoppable(io.RawIOBase):
+    """A pipe that ends at `stop`. A read of standard input that went on beyond it would meet the
+    end of the interpreter, which then aborts.
+    """
+
+    def __init__(self, number: int, stop: threading.Event) -> None:
+        super().__init__()
+        self._number, self._stop = number, stop
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._stop.is_set():
+            # there select knows sockets alone
+            if os.name == "nt" or select.select([self._number], [], [], _LOOK_SECONDS)[0]:
+                data = os.read(self._number, len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
+        return 0
+
+
+def _format(reader: io.BufferedReader) -> _Format:
+    """Reads up to the samples. Raises ValueError, EOFError."""
+    none = (
+        "no WAV file of whole numbers ({}). Record with `arecord -f S16_LE`, or send raw samples."
+    )
+    if _exactly(reader, 12)[8:] != b"WAVE":
+        raise ValueError(none.format("not a WAVE file"))
+    fields = None
+    while True:
+        name, size = struct.unpack("<4sI", _exactly(reader, 8))
+        if name == b"data":
+            break
+        # a byte more where the size is odd
+        if name != b"fmt ":
+            _skip(reader, size + size % 2)
+            continue
+        if not 16 <= size <= _MOST_FORMAT_BYTES:
+            raise ValueError(none.format(f"a format of {size} bytes"))
+        fields = _exactly(reader, size + size % 2)
+
+    if fields is None:
+        raise ValueError(none.format("samples before their format"))
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", fields)
+    if tag == _EXTENSIBLE and len(fields) >= 26:
+        [tag] = struct.unpack_from("<H", fields, 24)
+    if tag != _WHOLE_NUMBERS:
+        raise ValueError(none.format(f"unknown format: {tag}"))
+    width = (bits + 7) // 8
+    if not channels or not rate or width not in _WIDTHS:
+        raise ValueError(none.format(f"{channels} channels of {bits} bits, {rate} Hz"))
+    return _Format(rate, channels, width, size)
+
+
+def _exactly(reader: io.BufferedReader, size: int) -> bytes:
+    data = reader.read(size)
+    if len(data) < size:
+        raise EOFError("the pipe ended within the header of a WAV file.")
+    return data
+
+
+def _skip(reader: io.BufferedReader, size: int) -> None:
+    while size:
+        size -= len(_exactly(reader, min(size, 1 << 16)))
 
 
 def _raw(reader: io.BufferedReader, rate: int) -> Iterator[np.ndarray]:
@@ -54,13 +130,22 @@ def _raw(reader: io.BufferedReader, rate: int) -> Iterator[np.ndarray]:
         yield np.frombuffer(whole, "<i2").astype(np.float32) / 32768
 
 
-def _wav(sound: wave.Wave_read) -> Iterator[np.ndarray]:
-    channels, width = sound.getnchannels(), sound.getsampwidth()
-    size = max(1, round(BLOCK_SECONDS * sound.getframerate()))
-    while data := sound.readframes(size):
-        frame = channels * width
-        whole = data[: len(data) // frame * frame]
-        yield mono(_floats(whole, width).reshape(-1, channels)).astype(np.float32)
+def _wav(reader: io.BufferedReader, form: _Format) -> Iterator[np.ndarray]:
+    """To the pipe's end: the header's length is a guess while the file is written. What is known to
+    stand behind samples ends them there too.
+    """
+    frame = form.channels * form.width
+    size = frame * max(1, round(BLOCK_SECONDS * form.rate))
+    left = form.length // frame * frame
+    while True:
+        if left == 0 and reader.peek(5)[:5].lstrip(b"\0")[:4] in _BEHIND:
+            return
+        data = reader.read(min(size, left) if left > 0 else size)
+        if not data:
+            return
+        left -= len(data)
+        if whole := data[: len(data) // frame * frame]:
+            yield mono(_floats(whole, form.width).reshape(-1, form.channels)).astype(np.float32)
 
 
 def _floats(data: bytes, width: int) -> np.ndarray:

@@ -54,6 +54,9 @@ def answer(*probabilities: float) -> dict:
 def test_a_rule_is_a_label_and_a_number():
     assert rule("guinea pig>0.8") == Rule("guinea pig", 0.8)
     assert rule("a>b > .5") == Rule("a>b", 0.5)
+    assert [rule(f"cat>{number}").text for number in ("0.9999999", "0", "0.80")] == [
+        *("cat>0.9999999", "cat>0", "cat>0.8")
+    ]
     for text in ("cat", ">0.5", "cat>", "cat>1", "cat>-1", "cat>nan", "cat<0.5"):
         with pytest.raises(ConfigError, match="it must be LABEL>NUMBER"):
             rule(text)
@@ -445,12 +448,14 @@ def test_a_broker_that_is_away_gets_its_messages_later_and_nothing_waits_for_it(
         wait_for(lambda: told.exists() and len(told.read_text().splitlines()) == 2, 60)
         wait_for(lambda: said(one, "cannot be sent now"), 60)
         with broker(folder, port), subscriber(port) as messages:
-            wait_for(lambda: len(messages) == 2, 60)
+            wait_for(lambda: len({message["source"] for message in messages}) == 2, 60)
             wait_for(lambda: said(one, "sent again"), 60)
             summary = one.end()
 
-    assert [message["source"] for message in messages] == ["0.png", "1.png"]
-    assert messages == [body for body, _ in server.bodies]
+    # at least once: after a broken connection one may come twice
+    once = list({message["source"]: message for message in messages}.values())
+    assert [message["source"] for message in once] == ["0.png", "1.png"]
+    assert once == [body for body, _ in server.bodies]
     assert [action["sent"] for action in summary["actions"]] == [2, 2, 2]
     assert sum(action["lost"] for action in summary["actions"]) == 0
     assert len(said(one, "cannot be sent now")) == len(said(one, "sent again")) == 1

@@ -1,5 +1,6 @@
 """Cameras and videos: real ones are files and streams that PyAV makes and reads."""
 
+import contextlib
 import http.server
 import io
 import sys
@@ -13,10 +14,10 @@ import pytest
 from edvit_tf.device.model.decode_picture import decode_image
 from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.errors import SourceError
-from edvit_tf.watch import pictures
+from edvit_tf.watch import camera, pictures
 from edvit_tf.watch.camera import Camera
 from edvit_tf.watch.pictures import Seeing, picture_value
-from edvit_tf.watch.video import _as_ffmpeg, _pixels_of, without_password
+from edvit_tf.watch.video import Frame, _as_ffmpeg, _pixels_of, without_password
 
 SPEC = ImageSpec(16, 16, 3)
 RNG = np.random.default_rng(7)
@@ -66,13 +67,14 @@ def taken(camera: Camera, stop=None, most: int = 10**9) -> tuple[list, list[str]
     return items, words
 
 
-def test_a_video_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path):
+def test_a_video_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(camera, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
     file = str(video(tmp_path / "door.mp4"))
     stop = Stop()
     items, words = taken(Camera(file, SPEC, fast=False), stop)
     assert len(items) == 60 and words == []
     assert items[30].fields == {"frame": 30, "seconds": 1.0}
-    assert max(stop.waits) > 0.5  # of two seconds, and nobody really waited
+    assert max(stop.waits) == pytest.approx(59 / 30)  # of a clock that stands still
 
     [value] = items[20].values()
     assert value.shape == (1, 16, 16, 3) and value.dtype == np.uint8
@@ -82,6 +84,19 @@ def test_a_video_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path):
 
     stop = Stop()
     assert len(taken(Camera(file, SPEC, fast=True), stop)[0]) == 60 and stop.waits == []
+
+
+def test_a_video_whose_clock_jumps_is_played_on(tmp_path, monkeypatch):
+    pixels = half_and_half(1)
+    seconds = [0, 0.5, 95000, 95000.5, 3, 3.5]
+    frames = [Frame(second, lambda *_: pixels) for second in seconds]
+    opened = contextlib.nullcontext(iter(frames))
+    monkeypatch.setattr(camera, "opened_video", lambda _: opened)
+    monkeypatch.setattr(camera, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
+    (tmp_path / "door.ts").write_bytes(b"")
+    stop = Stop()
+    taken(Camera(str(tmp_path / "door.ts"), SPEC, fast=False), stop)
+    assert stop.waits == [0, 0.5] * 3
 
 
 def test_what_is_no_camera_and_no_video_is_one_error(tmp_path):
@@ -97,6 +112,7 @@ def test_what_is_no_camera_and_no_video_is_one_error(tmp_path):
         Camera("0", SPEC, fast=True)
     assert without_password("rtsp://me:p@w@host/x") == "rtsp://host/***"
     assert _as_ffmpeg("0")[1]["format"] in ("v4l2", "avfoundation")
+    assert _as_ffmpeg("/dev/v4l/by-id/usb-Door-index0")[1] == {"format": "v4l2"}
 
 
 def test_a_frame_of_8k_is_scaled_down_before_it_is_looked_at():
@@ -226,6 +242,26 @@ def test_frames_that_show_nothing_are_said_once_and_when_that_is_over():
         "--camera 0 shows one colour alone (red 0, green 0, blue 0), going on.",
         "--camera 0 shows something again.",
     ]
+
+
+def test_a_night_at_the_edge_of_darkness_is_said_once():
+    words = []
+    seeing = Seeing("--camera 0", words.append)
+    for spread in RNG.uniform(1.6, 2.6, 100):
+        pixels = np.full((20, 20, 3), 30, np.uint8)
+        pixels[:10] += np.uint8(np.rint(2 * spread))  # halves: a deviation of `spread`
+        seeing.look(pixels)
+    assert len(words) == 1
+
+
+def test_a_frame_that_is_asked_for_again_is_no_second_one(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(pictures, "time", types.SimpleNamespace(monotonic=lambda: now))
+    items, words = taken(Camera(str(video(tmp_path / "door.mp4", 1)), SPEC, fast=True))
+    for _ in range(20):  # the fleet is away
+        items[0].values()
+        now += 1
+    assert words == []
 
 
 def test_a_frozen_picture_is_said_after_a_while(monkeypatch):
