@@ -1,13 +1,14 @@
 """What `edvit watch` prints: a line an answer, or an event of JSON."""
 
-import errno
 import json
 import sys
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
 from edvit_tf.cli.given_files import printable
+from edvit_tf.cli.whole_lines import WholeLines
+
+_LAST_SECONDS = 1.0  # for a summary that nobody reads
 
 
 class Printed:
@@ -15,58 +16,52 @@ class Printed:
     of it is events, a line each, on standard output.
 
     A disk that is full, where standard output goes to one, is said once, and the stream goes on.
+    Words that find no room are lost.
     """
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._lock = threading.Lock()
+        self._out, self._err = WholeLines(sys.stdout), WholeLines(sys.stderr)
         self.lost = 0  # lines that no disk had room for
 
     def say(self, words: str) -> None:
-        with self._lock:
-            if self._as_json:
-                self._print(_event("notice", words=words))
-            else:
-                print(printable(words), file=sys.stderr, flush=True)
+        if self._as_json:
+            self._print(_event("notice", words=words))
+        else:
+            self._err.write(printable(words))
 
     def watching(self, unit: str) -> None:
-        with self._lock:
-            if self._as_json:
-                self._print(_event("watching", unit=unit))
-            else:
-                print(f"watching for {unit}; Ctrl-C ends it.", file=sys.stderr, flush=True)
+        if self._as_json:
+            self._print(_event("watching", unit=unit))
+        else:
+            self._err.write(f"watching for {unit}; Ctrl-C ends it.")
 
     def answer(self, item, answer: dict[str, Any]) -> None:
-        with self._lock:
-            self._print(_answer_event(item, answer) if self._as_json else _line(item, answer))
+        self._print(_answer_event(item, answer) if self._as_json else _line(item, answer))
 
     def seen(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            if self._as_json:
-                self._print(json.dumps(event))
-            else:
-                source, label = printable(event["source"]), printable(event["label"])
-                self._print(f"{source}: SEEN {label} {event['probability']:.3f}")
+        if self._as_json:
+            self._print(json.dumps(event))
+        else:
+            source, label = printable(event["source"]), printable(event["label"])
+            self._print(f"{source}: SEEN {label} {event['probability']:.3f}")
 
     def summary(self, summary: dict[str, Any]) -> None:
+        """Ends also where nobody reads."""
         if self.lost:
             summary = {**summary, "lines_lost": self.lost}
-        with self._lock:
-            if self._as_json:
-                self._print(_event("summary", **summary))
-            else:
-                print(_summary_line(summary), file=sys.stderr, flush=True)
+        if not self._as_json:
+            self._err.write(_summary_line(summary), _LAST_SECONDS)
+            return
+        error = self._out.write(_event("summary", **summary), _LAST_SECONDS)
+        if error is not None:
+            self._err.write(f"standard output: {error}; ended without its summary.", _LAST_SECONDS)
 
     def _print(self, line: str) -> None:
-        try:
-            print(line, flush=True)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+        error = self._out.write(line)
+        if error is not None:
             if not self.lost:
-                print(
-                    f"standard output: {error}; going on without it.", file=sys.stderr, flush=True
-                )
+                self._err.write(f"standard output: {error}; going on without it.")
             self.lost += 1
 
 

@@ -2,9 +2,10 @@
 outlives restarts and new bundles.
 """
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,18 @@ from edvit_tf.errors import ConfigError, RequestFailed
 from edvit_tf.watch.item import Value
 
 _MOST_LABELS_SHOWN = 40
+# What a hub says of an array that its new bundle does not take, before it says that it has one.
+_PERHAPS_OF_ANOTHER_BUNDLE = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+
+
+class _Serving:
+    """One connection with what was said on it: threads read both at once."""
+
+    def __init__(self, client: Client, server: str) -> None:
+        self.client = client
+        self.spec, self.labels = _described(client, server)
+        self.asking = 0  # threads
+        self.is_former = False
 
 
 class Hub:
@@ -28,16 +41,17 @@ class Hub:
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         self.server = server
         self._connect: Callable[[], Client] = lambda: Client(server, own, timeout_seconds)
-        self._client = self._connect()
         self._renewing = threading.Lock()
+        self._using = threading.Lock()
         self._needed: tuple[str, ...] = ()
-        # of bundles before: another thread may still be about to ask by one
-        self._former: list[Client] = []
-        try:
-            self.spec, self.labels = _described(self._client, server)
-        except RequestFailed:
-            self.close()
-            raise
+        self._serving = self._connected()
+        # of bundles before, while another thread asks by one
+        self._former: list[_Serving] = []
+        self.spec = self._serving.spec
+
+    @property
+    def labels(self) -> list[str]:
+        return self._serving.labels
 
     def need(self, labels: Sequence[str]) -> None:
         """Raises ConfigError, with the labels that there are, for one that is none of them."""
@@ -57,40 +71,80 @@ class Hub:
         A hub that was given another bundle meanwhile is asked what that one takes. Raises
         RequestFailed, ConfigError where the stream does not suit the new bundle.
         """
-        client = self._client
-        labels = self.labels
-        try:
-            answers = [client.ask(value) for value in values]
-        except BundleChanged:
-            self._renew(client, say)
-            client, labels = self._client, self.labels
-            answers = [client.ask(value) for value in values]
-        return _together(answers, labels)
+        with self._used() as serving:
+            try:
+                return _together([serving.client.ask(value) for value in values], serving.labels)
+            except BundleChanged:
+                pass
+            except RequestFailed as error:
+                if error.status not in _PERHAPS_OF_ANOTHER_BUNDLE or not self._has_another(serving):
+                    raise
+            self._renew(serving, say)
+        with self._used() as serving:
+            return _together([serving.client.ask(value) for value in values], serving.labels)
 
     def close(self) -> None:
         """Ends the connection; whoever waits for an answer gets RequestFailed."""
-        for client in (self._client, *self._former):
+        with self._using:
+            each = [self._serving, *self._former]
+        for serving in each:
+            serving.client.close()
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[_Serving]:
+        """The connection of now, which is closed once it is a former one that nobody uses."""
+        with self._using:
+            serving = self._serving
+            serving.asking += 1
+        try:
+            yield serving
+        finally:
+            with self._using:
+                serving.asking -= 1
+                is_over = serving.is_former and serving.asking == 0
+                if is_over:
+                    self._former.remove(serving)
+            if is_over:
+                serving.client.close()
+
+    def _connected(self) -> _Serving:
+        client = self._connect()
+        try:
+            return _Serving(client, self.server)
+        except RequestFailed:
+            client.close()
+            raise
+
+    def _has_another(self, old: _Serving) -> bool:
+        """Whether the hub serves another bundle than on this connection. What else is wrong with it
+        is for the request itself to say.
+        """
+        try:
+            client = self._connect()
+        except RequestFailed:
+            return False
+        try:
+            return client.bundle_digest != old.client.bundle_digest
+        finally:
             client.close()
 
-    def _renew(self, old: Client, say: Callable[[str], None]) -> None:
+    def _renew(self, old: _Serving, say: Callable[[str], None]) -> None:
         """Another connection, for another bundle; once, though several threads met it."""
         with self._renewing:
-            if self._client is not old:
+            if self._serving is not old:
                 return
-            client = self._connect()
-            try:
-                spec, labels = _described(client, self.server)
-                if spec != self.spec:
-                    raise RequestFailed(
-                        f"{self.server} serves another bundle now, which takes other {spec.item}s "
-                        "than the one before. Begin again."
-                    )
-            except RequestFailed:
-                client.close()
-                raise
-            self._client, self.labels = client, labels
-            self._former.append(old)
-            say(f"{self.server} serves the bundle {client.bundle_digest[:12]} now, going on.")
+            new = self._connected()
+            if new.spec != self.spec:
+                new.client.close()
+                raise RequestFailed(
+                    f"{self.server} serves another bundle now, which takes other {self.spec.item}s "
+                    "than the one before. Begin again."
+                )
+            with self._using:
+                self._serving = new
+                old.is_former = True  # this thread uses it still
+                self._former.append(old)
+            say(f"{self.server} serves the bundle {new.client.bundle_digest[:12]} now, going on.")
             self.need(self._needed)
 
 

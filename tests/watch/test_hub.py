@@ -21,6 +21,8 @@ class _Server:
     def __init__(self) -> None:
         self.serve(SPEC, ["cat", "dog"])
         self.before_answer = lambda: None
+        self.clients: list[_Client] = []
+        self.takes = object  # what an input has to be
 
     def serve(self, spec, labels) -> None:
         self.said = {
@@ -29,7 +31,8 @@ class _Server:
         }
 
     def client(self, *_):
-        return _Client(self)
+        self.clients.append(_Client(self))
+        return self.clients[-1]
 
 
 class _Client:
@@ -37,12 +40,16 @@ class _Client:
 
     def __init__(self, server) -> None:
         self._server, self.properties = server, server.said
-        self.bundle_digest = "0" * 64
+        self.bundle_digest = f"{len(server.clients):064d}"
+        if server.clients and server.clients[-1].properties is server.said:
+            self.bundle_digest = server.clients[-1].bundle_digest
         self.is_closed = False
 
     def ask(self, value) -> dict:
         if self.is_closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
+        if not isinstance(value, self._server.takes):
+            raise RequestFailed("a shape that it does not take", status="INVALID_ARGUMENT")
         if self._server.said is not self.properties:
             raise BundleChanged("another bundle")
         self._server.before_answer()
@@ -86,6 +93,28 @@ def test_a_bundle_that_the_stream_does_not_suit_ends_it(server):
     server.serve(SPEC, ["eel", "fox"])
     with pytest.raises(ConfigError, match="--on names 'dog'"):
         hub.ask([b"x"], print)
+
+
+def test_of_many_bundles_one_connection_is_open(server):
+    hub = Hub("h:1", None, 1.0)
+    for number in range(5):
+        server.serve(SPEC, [f"cat {number}", f"dog {number}"])
+        assert hub.ask([b"x"], lambda words: None)["label"] == f"dog {number}"
+    assert [client.is_closed for client in server.clients] == [True] * 5 + [False]
+    hub.close()
+    assert server.clients[-1].is_closed
+
+
+def test_an_array_that_the_new_bundle_does_not_take_says_that_it_is_new(server):
+    hub = Hub("h:1", None, 1.0)
+    server.takes = bytes
+    # of the same bundle it is what it is, and the same connection goes on
+    with pytest.raises(RequestFailed, match="a shape that it does not take"):
+        hub.ask([1], print)
+    assert [client.is_closed for client in server.clients] == [False, True]
+    server.serve(ImageSpec(16, 16, 3), ["cat", "dog"])
+    with pytest.raises(RequestFailed, match="another bundle now, which takes other .* Begin again"):
+        hub.ask([1], print)
 
 
 @pytest.mark.parametrize(
