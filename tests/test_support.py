@@ -58,3 +58,9 @@ def test_the_machines_clock_is_never_faster_than_time_and_stands_still_with_the_
     # what it missed is not made up for
     wait_for(lambda: machine_seconds() > stands)
     assert machine_seconds() - stands < 0.3
+
+    # one that is dead stands still too, and nobody would see it
+    started[0].kill()
+    started[0].wait()
+    with pytest.raises(AssertionError, match="clock ended with -9"):
+        machine_seconds()

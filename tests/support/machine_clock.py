@@ -17,19 +17,22 @@ import time
 _NAP_SECONDS = 0.01
 _WORK_SECONDS = 0.001  # of the processor
 _TOLD = struct.Struct("d")
-_shown: list[mmap.mmap] = []
+_shown: list[tuple[mmap.mmap, subprocess.Popen]] = []
 
 
 def machine_seconds() -> float:
     """Now, by this clock; only differences count, and those only as upper bounds: it is never
-    faster than time.monotonic().
+    faster than time.monotonic(). Fails where the clock has ended: it would stand still, and every
+    bound would hold.
     """
     if not _shown:
         _shown.append(_started())
-    return _TOLD.unpack_from(_shown[0])[0]
+    shown, process = _shown[0]
+    assert process.poll() is None, f"the machine's clock ended with {process.returncode}"
+    return _TOLD.unpack_from(shown)[0]
 
 
-def _started() -> mmap.mmap:
+def _started() -> tuple[mmap.mmap, subprocess.Popen]:
     with tempfile.TemporaryFile() as file:
         file.write(bytes(mmap.PAGESIZE))
         file.flush()
@@ -43,7 +46,7 @@ def _started() -> mmap.mmap:
     while not _TOLD.unpack_from(shown)[0]:
         assert process.poll() is None, process.returncode
         time.sleep(_NAP_SECONDS)
-    return shown
+    return shown, process
 
 
 def _end(process: subprocess.Popen) -> None:

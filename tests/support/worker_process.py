@@ -17,6 +17,7 @@ import grpc
 
 from edvit_tf.device.rpc import messages, tls
 from tests.support.forked import DEVICE, ROOT, Forked
+from tests.support.machine_clock import machine_seconds
 
 SLOW = """
 import threading, time
@@ -96,6 +97,17 @@ def wait_for(what, timeout: float = 30):
             return value
         time.sleep(0.02)
     raise AssertionError(f"nothing after {timeout} s")
+
+
+def wait_within(what, machine_limit: float):
+    """As `wait_for`; it must be so within so many seconds of a machine that has nothing else to
+    do.
+    """
+    begun = machine_seconds()
+    value = wait_for(what, 60)
+    took = machine_seconds() - begun
+    assert took < machine_limit, took
+    return value
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tests.support.aggregator_process import aggregator, infer, wait_ready
 from tests.support.fleet_process import health, healthy, metric, oracle, places, states
 from tests.support.machine_clock import machine_seconds
 from tests.support.traffic import Traffic, distinct
-from tests.support.worker_process import wait_for
+from tests.support.worker_process import wait_for, wait_within
 
 pytestmark = pytest.mark.alone
 
@@ -107,13 +107,12 @@ def test_two_of_five_are_killed_under_load(five, tmp_path):
         time.sleep(2)
         before = [row for row in traffic.since(warm) if row.started < killed - 0.1]
         after = traffic.since(killed + 0.1)
-        wait_for(lambda: metric(one, "edvit_device_state", state="down") == 2)
+        wait_within(lambda: metric(one, "edvit_device_state", state="down") == 2, 5)
         for device in devices[:2]:
             device.start()
-        back, by_machine = time.monotonic(), machine_seconds()
-        wait_for(lambda: any(row.whole for row in traffic.since(back)))
-        assert machine_seconds() - by_machine < 5
-        wait_for(lambda: healthy(one, 5))
+        back = time.monotonic()
+        wait_within(lambda: any(row.whole for row in traffic.since(back)), 5)
+        wait_within(lambda: healthy(one, 5), 5)
         assert metric(one, "edvit_device_returns_total") == 2
         settled = time.monotonic()
         time.sleep(0.5)
@@ -154,13 +153,15 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
         sent[:3] == [0, 1, 2] and len(sent) <= 6
     )  # three, then the breaker's trials: nothing is sent to it otherwise
     slow = [rows[n][0] for n in sent]  # trials may be among them
+    # what is not sent waits for nothing; a busy machine may be slow for some
+    waited = [rows[n][0] for n in range(len(rows)) if n not in sent and rows[n][0] > 0.15]
     rest = np.median([seconds for seconds, _ in rows[4:]])
     print(
         f"\nsilent device: {len(slow)} requests took {max(slow):.3f} s at most, then "
         f"{1e3 * rest:.2f} ms; usual "
         f"{1e3 * usual:.2f} ms"
     )
-    assert max(slow) <= 0.33 + BUSY
+    assert max(slow) <= 0.33 + BUSY and len(waited) <= 3, waited
     assert rest < usual + 0.02
     assert rows[-1][1]["submodel-01.missing"].startswith(devices[1].address)
     opened = [event for event in one.events("breaker") if event["state"] == "open"]
@@ -172,10 +173,10 @@ def test_a_silent_device_costs_three_deadlines_then_nothing(pair):
     assert metric(one, "edvit_breaker_state", state="open") == 1
     assert metric(one, "edvit_degraded_answers_total") >= len(rows)
     assert metric(one, "edvit_device_seconds_count", device=devices[0].address) >= len(rows)
-    wait_for(lambda: (devices[1].address, "down", "open") in states(one))
+    wait_within(lambda: (devices[1].address, "down", "open") in states(one), 5)
     assert health(one)["status"] == "SERVING" and one.events("degraded")
     devices[1].send(signal.SIGCONT)
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
+    wait_within(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
     assert metric(one, "edvit_breaker_state", state="closed") == 2
 
 
@@ -198,7 +199,7 @@ def test_a_slow_device_is_left_out_at_the_deadline_and_asked_again_later(pair):
     assert 2 <= slow <= 6 and len(rows) > 20  # its own queue refuses some at once, trials are few
     assert metric(one, "edvit_device_state", state="ready") == 2
     devices[1].slow(0)
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
+    wait_within(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)
 
 
 def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
@@ -215,7 +216,7 @@ def test_a_stuck_inference_is_flagged_then_its_worker_ends_and_comes_back(pair):
     devices[1].close()
     wait_for(lambda: metric(one, "edvit_device_state", device=devices[1].address, state="down"))
     devices[1].start()
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
+    wait_within(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 5)
     assert (
         metric(devices[1].worker, "process_start_time_seconds") > begun + 1
     )  # an operator sees the restart
@@ -244,17 +245,18 @@ def test_a_replica_is_asked_when_the_first_device_is_slow_and_not_for_every_requ
     for _ in range(2):
         for x in PICTURES:
             infer(channel, x)
-    before, asked, answered = (
-        metric(one, "edvit_hedges_total"),
-        metric(one, "edvit_device_seconds_count"),
-        [],
-    )
+    before = metric(one, "edvit_hedges_total")
+    asked = metric(one, "edvit_device_seconds_count")
+    answered, took = [], []
     devices[0].slow(0.5)
     for _ in range(16):  # every other one starts at the slow device
+        started = machine_seconds()
         said = infer(channel, PICTURES[0])[1]
+        took.append(machine_seconds() - started)
         assert said["missing"] == ""
         answered.append(said["submodel-00.device"])
     assert answered.count(devices[1].address) > 8
+    assert sum(seconds < 0.4 for seconds in took) > 8, took
     devices[0].slow(0)
     copies = metric(one, "edvit_hedges_total") - before
     asked = metric(one, "edvit_device_seconds_count") - asked
@@ -320,4 +322,4 @@ def test_a_device_that_usually_takes_most_of_the_deadline_is_left_alone_when_it_
     rows = [infer(channel, PICTURES[0])[1]["submodel-01.missing"] for _ in range(12)]
     devices[1].slow(0)
     assert any("breaker" in why for why in rows), rows
-    wait_for(lambda: infer(channel, PICTURES[0])[1]["missing"] == "")
+    wait_within(lambda: infer(channel, PICTURES[0])[1]["missing"] == "", 10)

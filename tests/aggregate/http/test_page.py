@@ -134,10 +134,12 @@ def test_a_device_that_is_killed_and_returns_shows_within_two_seconds(fleet, chr
         try:
             started = machine_seconds()
             page.wait_for_selector(f"{card}.bad")
+            assert machine_seconds() - started < 2
         finally:
             gone.send(signal.SIGCONT)
+        started = machine_seconds()
         page.wait_for_selector(f"{card}.good")
-        assert machine_seconds() - started < 4
+        assert machine_seconds() - started < 2
         assert complaints == []
 
 
@@ -331,5 +333,7 @@ def test_a_page_says_when_the_aggregator_is_gone(five_bundle, fleet, chromium, t
         opened(chromium, one) as (page, _),
     ):
         page.wait_for_selector("#devices li >> nth=4")
+        started = machine_seconds()
         one.stop(signal.SIGKILL)
         page.wait_for_selector("#line:has-text('no word')")
+        assert machine_seconds() - started < 8
