@@ -46,6 +46,8 @@ class Microphone:
             raise SourceError(f"{self.name} is no file. Give a recording, a device, or -.")
         if fast and not (self._is_file or where == "-"):
             raise SourceError(f"--fast goes with a file or a pipe; {self.name} has its own pace.")
+        self._began: float | None = None  # time.monotonic() of a device's first sound
+        self._next_start = 0  # in samples, of its next window at the earliest
         self._silent = 0  # windows of nothing but zeros, in a row
 
     def run(
@@ -74,7 +76,17 @@ class Microphone:
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[Iterator[_Window]]:
         with opened_recorder(self._where) as sound:
-            yield self._cut(sound)
+            yield self._on_one_clock(self._cut(sound))
+
+    def _on_one_clock(self, windows: Iterator[_Window]) -> Iterator[_Window]:
+        """The time goes on while a device is away: no two windows have the same."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        away_until = round((now - self._began) * self._spec.sample_rate_hz)
+        first = max(away_until, self._next_start)
+        for start, samples in windows:
+            self._next_start = first + start + self._hop
+            yield first + start, samples
 
     def _played(self, stop: threading.Event) -> Sound:
         """A recording in blocks, each when its last sample would have been there."""

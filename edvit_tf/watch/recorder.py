@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,10 +29,15 @@ def opened_recorder(where: str) -> Iterator[Sound]:
     sounddevice = _sounddevice()
     blocks: queue.Queue[np.ndarray] = queue.Queue(_MOST_BLOCKS)
 
+    is_late = threading.Event()
+
     def heard(data: np.ndarray, frames: int, at: Any, status: Any) -> None:
         # PortAudio's thread: it must never wait
-        with contextlib.suppress(queue.Full):
-            blocks.put_nowait(data.copy())
+        try:
+            if not is_late.is_set():  # what waits hangs together
+                blocks.put_nowait(data.copy())
+        except queue.Full:
+            is_late.set()
 
     try:
         found = sounddevice.query_devices(device, "input")
@@ -46,13 +52,19 @@ def opened_recorder(where: str) -> Iterator[Sound]:
             callback=heard,
         )
         with stream:
-            yield Sound(rate, _blocks(blocks, stream))
+            yield Sound(rate, _blocks(blocks, stream, is_late))
     except (sounddevice.PortAudioError, ValueError) as error:
         raise SourceLost(f"no sound can be recorded: {error}.") from error
 
 
-def _blocks(blocks: queue.Queue[np.ndarray], stream: Any) -> Iterator[np.ndarray]:
+def _blocks(
+    blocks: queue.Queue[np.ndarray], stream: Any, is_late: threading.Event
+) -> Iterator[np.ndarray]:
     while True:
+        # what would follow is not what came next: it begins again, at the time that it is by then
+        if is_late.is_set() and blocks.empty():
+            waited = _MOST_BLOCKS * BLOCK_SECONDS
+            raise SourceLost(f"{waited:g} s of its sound waited, and more was lost.")
         try:
             block = blocks.get(timeout=_SILENT_SECONDS)  # (n, channels)
         except queue.Empty:

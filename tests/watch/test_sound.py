@@ -1,5 +1,6 @@
 """Sound as it comes: its rates, its windows, its pipes."""
 
+import contextlib
 import io
 import os
 import struct
@@ -18,6 +19,7 @@ from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
 from edvit_tf.watch import microphone, recorder
 from edvit_tf.watch.microphone import Microphone
+from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.sound_pipe import piped
 from edvit_tf.watch.windows import cut_recording, resampled, sliding, wav_bytes
 from tests.support.made_bundle import MEL
@@ -220,11 +222,64 @@ def heard(monkeypatch, sessions, count: int) -> tuple[list, list[str]]:
 def test_a_microphone_of_another_rate_that_goes_away_is_opened_again(monkeypatch):
     second = RNG.uniform(-1, 1, (17000, 2))
     items, words = heard(monkeypatch, [[second], "no such device", [second]], 4)
-    assert [item.name for item in items] == ["0.000 s", "0.500 s"] * 2
+    starts = [item.fields["start_seconds"] for item in items]
+    # the time goes on meanwhile, and within each it is that of the sound
+    assert starts[:2] == [0.0, 0.5] and starts[2] >= 1.0
+    assert starts[3] == pytest.approx(starts[2] + 0.5)
     assert decode_audio(items[0].values()[0])[0].size == 4000
     assert len(words) == 2
     assert words[0].startswith("--microphone USB went away, going on: nothing came")
     assert words[1] == "--microphone USB is back."
+
+
+def test_sound_that_nobody_takes_in_time_is_said_and_begins_again(monkeypatch):
+    monkeypatch.setattr(recorder, "_MOST_BLOCKS", 2)
+    block = RNG.uniform(-1, 1, (17000, 1))
+    items, words = heard(monkeypatch, [[block] * 3, [block]], 6)
+    assert len({item.name for item in items}) == 6
+    assert len(words) == 2 and words[1] == "--microphone USB is back."
+    assert "went away, going on: " in words[0] and "and more was lost" in words[0]
+
+
+def test_a_source_that_comes_and_goes_is_said_in_a_few_lines_and_opened_less_often(monkeypatch):
+    seconds = 0.0
+    waits: list[float] = []
+    words: list[str] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return False
+
+    def pieces(count: int):
+        nonlocal seconds
+        for number in range(count):
+            yield number
+            seconds += 1.0
+
+    clock = types.SimpleNamespace(monotonic=lambda: seconds)
+    monkeypatch.setattr("edvit_tf.watch.reopening.time", clock)
+    sessions = iter([1] * 20 + [20, 1])
+    stop = Stop()
+
+    @contextlib.contextmanager
+    def opened():
+        count = next(sessions)
+        if count == 20:
+            assert len(words) == 3 and waits[-1] == 15.0
+        yield pieces(count)
+
+    frames = kept_open("--camera x", opened, stop, words.append)
+    assert [next(frames) for _ in range(41)]
+    assert [line.partition(",")[0] for line in words] == [
+        "--camera x went away",
+        "--camera x is back.",
+        "--camera x went away again",
+        "--camera x is back.",
+        "--camera x went away",
+        "--camera x is back.",
+    ]
+    assert waits[:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0] and waits[-1] == 0.5
 
 
 def test_a_microphone_that_is_not_there_is_one_error(monkeypatch):
