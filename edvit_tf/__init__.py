@@ -23,6 +23,7 @@ On and around the devices:
     device      what a Raspberry Pi runs: standard library, numpy, one TFLite runtime, grpc; it
                 imports nothing from the rest
     aggregate   the aggregator of a fleet, and its client; no TensorFlow
+    watch       cameras, microphones and folders that ask a fleet without end, and who is told
     operate     certificates of a fleet, and bundles to its devices over ssh
     hub         pretrained bases from the Hugging Face hub, and bundles to and from it
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edvit_tf.errors import EdvitError
+
 _MOST_WAITING = 100  # messages; then the oldest is given up
 _FIRST_SECONDS = 0.5  # before it is tried again
 _MOST_SECONDS = 15.0
@@ -16,11 +18,11 @@ _END_SECONDS = 3.0  # for what was ended on its way
 Send = Callable[[bytes], None]
 
 
-class SendFailed(Exception):
+class SendFailed(EdvitError):
     """It did not go out; it may do so later."""
 
 
-class SendRefused(Exception):
+class SendRefused(EdvitError):
     """It did not go out, and never will."""
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from edvit_tf.errors import SourceError
+from edvit_tf.errors import EdvitError, SourceError
 
 _FIRST_SECONDS = 0.5  # until it is opened again
 _MOST_SECONDS = 15.0
@@ -15,7 +15,7 @@ _STEADY_SECONDS = 5.0  # that something comes, until it counts as there for good
 Piece = TypeVar("Piece")
 
 
-class SourceLost(Exception):
+class SourceLost(EdvitError):
     """It went away, or is not there; its words say what was found."""
 
 
