@@ -106,11 +106,12 @@ async def reload(service: "AggregatorService", reading: Reading) -> None:
             refused["devices"] = str(error)
         else:
             # a file that is half written, or names a wrong host, must not end what answers
-            if _is_enough(fleet) or not _is_enough(service.fleet):
+            if _answers_no_less(fleet, service.fleet):
                 service.put(fleet)
             else:
                 refused["devices"] = (
-                    f"its devices hold {_too_few(fleet)}, {_needed(fleet)}. Mend the file, or "
+                    f"its devices hold {_too_few(fleet)}, those before "
+                    f"{len(service.fleet.fanout.available())}, {_needed(fleet)}. Mend the file, or "
                     "start these workers first."
                 )
                 await _dropped(service, fleet)
@@ -121,6 +122,14 @@ async def reload(service: "AggregatorService", reading: Reading) -> None:
 def _is_enough(fleet: Fleet) -> bool:
     """Whether requests can be answered by it."""
     return len(fleet.fanout.available()) >= fleet.parts.least
+
+
+def _answers_no_less(fleet: Fleet, before: Fleet) -> bool:
+    """Whether requests can be answered by it; where they cannot by the one before either, which may
+    wait for a device that restarts, whether it is as near to that.
+    """
+    nearer = len(fleet.fanout.available()) >= len(before.fanout.available())
+    return _is_enough(fleet) or (nearer and not _is_enough(before))
 
 
 def _too_few(fleet: Fleet) -> str:

@@ -72,6 +72,13 @@ class Client:
             "parameters": said,
         }
 
+    def is_ready(self) -> bool:
+        """Whether the aggregator is there, and says that its devices can be asked."""
+        try:
+            return self._call("ServerReady", messages.new("ServerReadyRequest")).ready
+        except RequestFailed:
+            return False
+
     def check_bundle(self, bundle: Bundle) -> None:
         """Raises ConfigError unless the aggregator serves this bundle: another one has other
         windows or labels.

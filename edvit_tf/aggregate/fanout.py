@@ -14,7 +14,7 @@ import grpc
 
 from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Asked, Link
-from edvit_tf.aggregate.recording import Recording
+from edvit_tf.aggregate.recording import CANCELLED, Recording
 from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, WrongView, checked_reply
 from edvit_tf.aggregate.votes import Doubt, Votes
 from edvit_tf.device.rpc import messages
@@ -186,14 +186,13 @@ class Fanout:
             return await self._asked(link, name, request, shares)
 
         part = request.recording.call(name, link.device.name, number)
-        outcome: Reply | Doubt | str = "cancelled"
+        outcome: Reply | Doubt | str = CANCELLED
         try:
             outcome = await self._asked(link, name, request, shares)
             return outcome
         finally:
             if isinstance(outcome, Reply):
-                part.reply = outcome
-                part.ends(outcome="answered")
+                part.ends(outcome, outcome="answered")
             else:
                 part.ends(outcome=outcome if isinstance(outcome, str) else "doubted")
 

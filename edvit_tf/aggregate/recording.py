@@ -11,6 +11,8 @@ from edvit_tf.aggregate.reply import Reply
 from edvit_tf.device.rpc.messages import WireError
 from edvit_tf.device.rpc.traceparent import Trace
 
+CANCELLED = "cancelled"  # a call whose answer nobody waits for any more
+
 
 @dataclass
 class Part:
@@ -18,13 +20,18 @@ class Part:
 
     name: str
     began: int
-    ended: int | None = None  # None: it was cut off with the request
+    ended: int | None = None
     said: dict[str, str | float | bool] = field(default_factory=dict)
     reply: Reply | None = None  # of a call that was answered
 
-    def ends(self, **said: str | float | bool) -> None:
-        self.ended = time.monotonic_ns()
-        self.said.update(said)
+    def ends(self, reply: Reply | None = None, /, **said: str | float | bool) -> None:
+        """Once: a call that is cancelled may end after its request, whose parts are another
+        thread's then.
+        """
+        if self.ended is None:
+            self.ended = time.monotonic_ns()
+            self.reply = reply
+            self.said.update(said)
 
 
 class Recording:
@@ -58,6 +65,8 @@ class Recording:
             self.failed = type(error).__name__
             raise
         finally:
+            for part in self.parts:
+                part.ends(outcome=CANCELLED)
             self.ended = time.monotonic_ns()
             take(self)
 

@@ -35,7 +35,7 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
-from edvit_tf.device.rpc.traceparent import Trace, fields, trace_of
+from edvit_tf.device.rpc.traceparent import Trace, enter, fields, here
 from edvit_tf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -218,12 +218,12 @@ class AggregatorService(BaseService):
         return response
 
     async def model_infer(self, request, context):
-        trace = trace_of(request, context)
-        recording = None if self.traces is None else self.traces.begin(trace)
+        recording = None if self.traces is None else self.traces.begin(here())
         if recording is None:
-            return await self._answer(request, context, trace, None)
+            return await self._answer(request, context, here(), None)
 
         assert self.traces is not None
+        enter(recording.here)  # the log's lines of a trace that begins here name it too
         with recording.whole(self.traces.take):
             return await self._answer(request, context, recording.here, recording)
 

@@ -9,7 +9,7 @@ from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.aggregate.fleet import least_of
 from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.server import AggregatorOptions
-from edvit_tf.aggregate.traces import checked_url
+from edvit_tf.aggregate.trace_settings import checked_url
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input

@@ -5,74 +5,64 @@ collector that is slow or down costs an answer nothing, and what has no room is 
 import os
 import queue
 import threading
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from edvit_tf.aggregate.recording import Part, Recording
+from edvit_tf.aggregate.trace_settings import checked_url, names_a_collector, sizes, why_not
 from edvit_tf.device.rpc.base_service import package_version
-from edvit_tf.device.rpc.jsonlog import log
+from edvit_tf.device.rpc.jsonlog import log, log_seldom
 from edvit_tf.device.rpc.metrics import Gauge
 from edvit_tf.device.rpc.traceparent import Trace
 from edvit_tf.errors import ConfigError
 
 _WAITING = 512  # requests whose spans are not made yet
-_PATH = "/v1/traces"
 _LAST_SECONDS = 2.0  # for what is left at the end
-_ENVIRONMENT = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-
-
-def checked_url(url: str) -> str:
-    """Where spans are posted to, of a collector's address. Raises ConfigError."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
-        is_address = is_address and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise ConfigError(
-            f"--traces is {url!r}; it must be the address of a collector that speaks OTLP over "
-            "HTTP, e.g. http://collector.local:4318."
-        )
-    return url if parts.path.rstrip("/") else f"{url.rstrip('/')}{_PATH}"
+_REQUEST = "request"  # the span of the whole, which ends last
 
 
 def make_traces(url: str | None, environment: Mapping[str, str] = os.environ) -> "Traces | None":
     """None where nobody wants traces: neither `url` nor OpenTelemetry's own variables.
 
-    Raises ConfigError for a `url` that is none, or without the libraries.
+    Raises ConfigError for a `url` that is none, or where the library cannot be used.
     """
-    wanted = any(environment.get(name) for name in _ENVIRONMENT)
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        wanted = False
-    if url is None and not wanted:
+    endpoint = None if url is None else checked_url(url)
+    if url is None and not names_a_collector(environment):
+        return None
+    why = why_not(environment, is_option=url is not None)
+    if why is not None:
+        log("traces", "warning", reason=f"no traces: {why}.")
         return None
 
-    endpoint = None if url is None else checked_url(url)
     try:
-        return Traces(endpoint)
+        return Traces(endpoint, *sizes(environment))
     except ModuleNotFoundError as error:
         words = f"traces need OpenTelemetry ({error}). Run: pip install '.[traces]'."
-        if url is not None:
-            raise ConfigError(f"--traces: {words}") from error
-        # the variables may be meant for other programs of this machine
-        log("traces", "warning", reason=words)
-        return None
+    except Exception as error:  # noqa: BLE001 (the library's, of variables that it reads itself)
+        words = (
+            f"OpenTelemetry cannot do as its variables say ({type(error).__name__}: {error}). Look "
+            "at those that begin with OTEL_."
+        )
+    if url is not None:
+        raise ConfigError(f"--traces: {words}")
+    # the variables may be meant for other programs of this machine
+    log("traces", "warning", reason=f"no traces: {words}")
+    return None
 
 
 class Traces:
     """Begins recordings, and takes them when they are whole. Belongs to one event loop."""
 
-    def __init__(self, endpoint: str | None) -> None:
-        """`endpoint` None: OpenTelemetry's variables say it. Raises ModuleNotFoundError."""
+    def __init__(self, endpoint: str | None, most_spans: int, batch: int) -> None:
+        """`endpoint` None: OpenTelemetry's variables say it. `most_spans` may wait, and so many as
+        a `batch` are sent at once. Raises ModuleNotFoundError, and what the library says.
+        """
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
-        self.dropped = 0  # requests
         self._api = trace
         named = {"service.version": package_version()}
         said = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
@@ -80,17 +70,30 @@ class Traces:
             named["service.name"] = "edvit-aggregator"
         resource = Resource.create(named)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+        self._sent = _Counted(OTLPSpanExporter(endpoint), SpanExportResult.SUCCESS)
+        self._provider.add_span_processor(
+            BatchSpanProcessor(cast(Any, self._sent), most_spans, max_export_batch_size=batch)
+        )
         self._tracer = self._provider.get_tracer("edvit_tf", package_version())
 
+        # each counted by one thread alone
+        self._not_taken = 0  # requests, by the loop
+        self._not_made = 0  # requests, by the thread
+        self._made = 0  # spans, by the thread
+        self._most_spans = most_spans
         self._queue: queue.Queue[Recording | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._make, name="traces", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Requests of which spans were lost."""
+        return self._not_taken + self._not_made + self._sent.lost
+
     def begin(self, parent: Trace | None) -> Recording | None:
         """None for a request that is not to be traced, by its client's or the sampler's word."""
         span = self._tracer.start_span(
-            "request", self._context(parent), kind=self._api.SpanKind.SERVER
+            _REQUEST, self._context(parent), kind=self._api.SpanKind.SERVER
         )
         context = span.get_span_context()
         if not span.is_recording():
@@ -115,15 +118,30 @@ class Traces:
         try:
             self._queue.put_nowait(recording)
         except queue.Full:
-            self.dropped += 1
+            self._not_taken += 1
 
     def _make(self) -> None:
         """The thread."""
         while (recording := self._queue.get()) is not None:
             try:
-                self._spans(recording)
+                if self._has_room(recording):
+                    self._spans(recording)
+                else:
+                    self._lost("no room", "spans wait for a collector that is slow or away")
             except Exception as error:  # noqa: BLE001 (one request's alone)
-                log("traces", "warning", reason=f"{type(error).__name__}: {error}")
+                self._lost(type(error).__name__, f"{type(error).__name__}: {error}")
+
+    def _lost(self, key: str, reason: str) -> None:
+        self._not_made += 1
+        log_seldom("traces", f"traces {key}", reason=reason)
+
+    def _has_room(self, recording: Recording) -> bool:
+        """Whether all spans of a request may wait: the library would drop the oldest, of another
+        request, and tell nobody.
+        """
+        waiting = self._made - self._sent.taken
+        needed = 1 + sum(1 if part.reply is None else 3 for part in recording.parts)
+        return waiting + needed <= self._most_spans
 
     def _spans(self, recording: Recording) -> None:
         span: Any = recording.span
@@ -134,21 +152,25 @@ class Traces:
         span.set_attributes(recording.said)
         if recording.failed:
             span.set_status(self._api.StatusCode.ERROR, recording.failed)
-        span.end(recording.wall_ns + recording.ended)
+        self._end(span, recording.wall_ns + recording.ended)
+
+    def _end(self, span: Any, at_ns: int) -> None:
+        # what a sampler left out does not wait
+        self._made += span.get_span_context().trace_flags.sampled
+        span.end(at_ns)
 
     def _span(self, recording: Recording, part: Part, inside: Any) -> None:
         """A part's span, and of a call that was answered those of the device."""
-        said = part.said if part.ended is not None else {**part.said, "outcome": "cut off"}
-        ended = recording.ended if part.ended is None else part.ended
-        began_ns, ended_ns = recording.wall_ns + part.began, recording.wall_ns + ended
-        is_call = "device" in said
+        assert part.ended is not None
+        began_ns, ended_ns = recording.wall_ns + part.began, recording.wall_ns + part.ended
+        is_call = "device" in part.said
         kind = self._api.SpanKind.CLIENT if is_call else self._api.SpanKind.INTERNAL
         made = self._tracer.start_span(
-            part.name, inside, kind=kind, attributes=said, start_time=began_ns
+            part.name, inside, kind=kind, attributes=part.said, start_time=began_ns
         )
         if part.reply is not None:
             self._device_spans(part, made, began_ns)
-        made.end(ended_ns)
+        self._end(made, ended_ns)
 
     def _device_spans(self, part: Part, call: Any, began_ns: int) -> None:
         """By the device's own times; clocks are never compared, so what is left of the round trip
@@ -164,14 +186,14 @@ class Traces:
         ):
             ends = at + int(took_ms * 1e6)
             said = {"device": reply.device}
-            self._tracer.start_span(name, inside, attributes=said, start_time=at).end(ends)
+            self._end(self._tracer.start_span(name, inside, attributes=said, start_time=at), ends)
             at = ends
 
     def gauges(self) -> list[Gauge]:
         return [
             Gauge(
                 "edvit_traces_dropped_total",
-                "Requests whose spans had no room on their way to the collector.",
+                "Requests of which spans were lost on their way to the collector.",
                 [({}, self.dropped)],
             )
         ]
@@ -187,3 +209,33 @@ class Traces:
         ending = threading.Thread(target=last, daemon=True)
         ending.start()
         ending.join(_LAST_SECONDS)
+
+
+class _Counted:
+    """The library's exporter, which says nothing of what it loses. Called by one thread."""
+
+    def __init__(self, exporter: Any, success: object) -> None:
+        self.taken = 0  # spans that wait no longer
+        self.lost = 0  # requests of which a span did not arrive
+        self._exporter, self._success = exporter, success
+        self._is_lost = False  # a span of the request whose spans come now
+
+    def export(self, spans: Sequence[Any]) -> object:
+        self.taken += len(spans)
+        result: object = None
+        try:
+            result = self._exporter.export(spans)
+            return result
+        finally:
+            self._count(spans, result is self._success)
+
+    def _count(self, spans: Sequence[Any], arrived: bool) -> None:
+        """A request's spans come one after the other, in one batch or two."""
+        for span in spans:
+            self._is_lost |= not arrived
+            if span.name == _REQUEST:
+                self.lost += self._is_lost
+                self._is_lost = False
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()

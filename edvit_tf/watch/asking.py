@@ -23,8 +23,10 @@ _OF_THE_FILE = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 _PERHAPS_OF_THE_FILE = ("INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
 _LOOK_SECONDS = 0.2  # between looks for the end
 _MOST_TRIES = 5
-# The same for what is a fleet's fault, as long as others are answered between the tries.
+# The same for what is a fleet's fault, as long as the fleet answers others between the tries, or
+# would: an item that is too heavy for its deadline is told as devices that are away.
 _MOST_TRIES_BESIDE_OTHERS = 20
+_AS_IF_AWAY = "UNAVAILABLE"
 # After so many, while others were answered, an item gives up its place in the order.
 _TRIES_IN_ORDER = 3
 _AHEAD = 2  # times `in_flight`: so far the asking goes ahead of the item whose answer is next
@@ -41,19 +43,29 @@ class Counts:
 
 
 class _Tries:
-    """How often one item failed, and whether the fleet answered others meanwhile."""
+    """How often one item failed, and whether the fleet answered others meanwhile, or was ready."""
 
     def __init__(self, answers: int) -> None:
-        self._first = self._last = answers  # of the fleet, to all items
+        self._last = answers  # of the fleet, to all items
         self.count = 0
         self._of_the_file = 0
         self._beside_others = 0
+        self._is_alone = False
 
     def failed(self, status: str | None, answers: int) -> None:
         self.count += 1
         self._of_the_file += status in _PERHAPS_OF_THE_FILE
-        self._beside_others += answers > self._last
+        self._is_alone = answers == self._last
+        self._beside_others += not self._is_alone
         self._last = answers
+
+    @property
+    def may_hold_up(self) -> bool:
+        """Whether nobody else was answered, maybe because all that are asked fail as this one."""
+        return self._is_alone and self.count >= _TRIES_IN_ORDER
+
+    def others_would_be_answered(self) -> None:
+        self._beside_others += 1
 
     @property
     def are_enough(self) -> bool:
@@ -61,7 +73,7 @@ class _Tries:
 
     @property
     def leaves_order(self) -> bool:
-        return self.count >= _TRIES_IN_ORDER and self._last > self._first
+        return self.count >= _TRIES_IN_ORDER and self._beside_others > 0
 
 
 class Asking:
@@ -201,6 +213,8 @@ class Asking:
             self._say(f"{item.name} is refused, going on: {error}")
             return False
         tries.failed(error.status, self.outage.answers)
+        if error.status == _AS_IF_AWAY and tries.may_hold_up and self._hub.is_ready():
+            tries.others_would_be_answered()
         if tries.are_enough:
             self._say(f"{item.name} had no answer {tries.count} times, going on: {error}")
             return False

@@ -83,6 +83,11 @@ class Hub:
         with self._used() as serving:
             return _together([serving.client.ask(value) for value in values], serving.labels)
 
+    def is_ready(self) -> bool:
+        """Whether it would answer what its devices can answer, as it says itself."""
+        with self._used() as serving:
+            return serving.client.is_ready()
+
     def close(self) -> None:
         """Ends the connection; whoever waits for an answer gets RequestFailed."""
         with self._using:

@@ -95,3 +95,53 @@ def test_a_devices_toml_that_is_written_meanwhile_is_read_once(tmp_path, monkeyp
     monkeypatch.setattr(Path, "read_text", then_half)
     (device,) = fleet_devices(str(file))
     assert device.name == "pi"
+
+
+@pytest.mark.parametrize(
+    "before, now, is_taken",
+    [
+        (5, 5, True),
+        (5, 4, False),
+        # one of five restarts: a file that is no more than begun must not take the other four away
+        (4, 1, False),
+        (4, 3, False),
+        # and one that corrects an address, or adds a device, is no worse
+        (4, 4, True),
+        (0, 0, True),
+        (0, 3, True),
+        (4, 5, True),
+    ],
+)
+def test_a_devices_toml_takes_nothing_away_that_can_be_asked(monkeypatch, before, now, is_taken):
+    """Of five sub-models, all of which are needed."""
+    old, new = able_to_ask(before, "old"), able_to_ask(now, "new")
+    service = SimpleNamespace(fleet=old, put=lambda fleet: setattr(service, "fleet", fleet))
+    dropped, refused = [], {}
+
+    async def looked_at(service, parts):
+        return new
+
+    async def drop(service, fleet):
+        dropped.append(fleet)
+
+    monkeypatch.setattr(change, "_devices", lambda *_: new.parts.devices)
+    monkeypatch.setattr(change, "_bundle", lambda *_: None)
+    monkeypatch.setattr(change, "_with_devices", lambda *_: new.parts)
+    monkeypatch.setattr(change, "_looked_at", looked_at)
+    monkeypatch.setattr(change, "_dropped", drop)
+    monkeypatch.setattr(change, "_tell", lambda before, now, said: refused.update(said))
+    asyncio.run(change.reload(service, None))
+
+    assert service.fleet is (new if is_taken else old) and dropped == ([] if is_taken else [new])
+    assert list(refused) == ([] if is_taken else ["devices"])
+    if refused:
+        words = f"hold {now} of the 5 sub-models, those before {before}, and 5 are needed"
+        assert words in refused["devices"]
+
+
+def able_to_ask(count: int, devices: str) -> Fleet:
+    names = [f"submodel-0{j}" for j in range(5)]
+    fanout = SimpleNamespace(
+        available=lambda: names[:count], expected=names, why_missing=lambda name: "down", links=[]
+    )
+    return Fleet(SimpleNamespace(devices=devices, least=5), fanout, {}, None)

@@ -20,6 +20,8 @@ class Collector:
 
         self.spans: list[Any] = []
         self.services: set[str] = set()
+        self.open = threading.Event()  # while it is not, whoever posts has to wait
+        self.open.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -27,6 +29,7 @@ class Collector:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
+                outer.open.wait(60)
                 if self.path == "/v1/traces" and status == 200:
                     outer.take(ExportTraceServiceRequest.FromString(body))
                 self.send_response(status)

@@ -88,10 +88,10 @@ class Place:
 
 @contextlib.contextmanager
 def places(
-    bundle: Path, folder: Path, hosted: Sequence[Sequence[int]], *arguments: str
+    bundle: Path, folder: Path, hosted: Sequence[Sequence[int]], *arguments: str, prelude: str = ""
 ) -> Iterator[list[Place]]:
     """A place for each of `hosted`, all started, at the same time."""
-    made = [Place(bundle, folder, sub_models, *arguments) for sub_models in hosted]
+    made = [Place(bundle, folder, sub_models, *arguments, prelude=prelude) for sub_models in hosted]
     try:
         with concurrent.futures.ThreadPoolExecutor(len(made)) as pool:
             list(pool.map(Place.start, made))

@@ -20,6 +20,9 @@ from tests.support.traffic import Traffic
 from tests.support.worker_process import wait_for, worker
 
 HOSTS = ["127.0.0.1"]
+# A prelude: files are looked at when a signal says so, and never a moment before it by themselves,
+# which would say what the signal is to say.
+BY_SIGNAL = "from edvit_tf.device.rpc import reload\nreload.LOOK_SECONDS = 3600.0\n"
 PICTURES = np.random.default_rng(5).integers(0, 256, (8, 1, 16, 16, 1), np.uint8)
 
 
@@ -80,10 +83,12 @@ def test_new_certificates_count_for_new_connections_and_no_answer_is_lost(
     own = tls.identity(folders["client"])
     with contextlib.ExitStack() as stack:
         secure = ("--identity", str(folders["worker"]))
-        devices = stack.enter_context(places(tiny_bundle, tmp_path, [[0], [1]], *secure))
+        pair = places(tiny_bundle, tmp_path, [[0], [1]], *secure, prelude=BY_SIGNAL)
+        devices = stack.enter_context(pair)
         options = ["--identity", folders["aggregator"], "--metrics", "127.0.0.1:0", "--https"]
         addresses = [place.address for place in devices]
-        hub = stack.enter_context(aggregator(tiny_bundle, tmp_path, addresses, *options))
+        server = aggregator(tiny_bundle, tmp_path, addresses, *options, prelude=BY_SIGNAL)
+        hub = stack.enter_context(server)
         wait_for(lambda: all_ready(hub, 2), 60)
         asked = [hub.address, hub.serving["metrics"], *addresses]
         first = [presented(address) for address in asked]
@@ -151,7 +156,8 @@ def test_a_renewed_certificate_counts_without_a_signal(tiny_bundle, tmp_path):
 def test_a_certificate_of_another_role_is_refused(tiny_bundle, tmp_path):
     authority = certs.init(tmp_path / "ca")
     folder = issued(authority, "worker", "pi", tmp_path / "pi")
-    with worker(tiny_bundle, tmp_path, "--identity", str(folder)) as one:
+    arguments = ("--identity", str(folder))
+    with worker(tiny_bundle, tmp_path, *arguments, prelude=BY_SIGNAL) as one:
         first = presented(one.address)
         replaced(authority, folder, "client", "me", tmp_path)
         (refused,) = hangs_up(one)
@@ -202,7 +208,7 @@ def test_devices_join_and_leave_under_load(tiny_bundle, wanted, tmp_path):
             write_devices(file, b=b.address)
             said, refused = hangs_up(hub, 2)
             assert said["changed"] == [] and said["devices"] == ["b", "c"]
-            assert "1 of the 2 sub-models, and 2 are needed" in refused["reason"]
+            assert "1 of the 2 sub-models, those before 2, and 2 are needed" in refused["reason"]
             assert refused["refused"] == "devices" and refused["stays"] == "the one before"
 
             # a file that is none, one that names a device twice, and one that has gone

@@ -11,7 +11,7 @@ import pytest
 from edvit_tf.device.rpc import messages, tensors
 from tests.support.aggregator_process import aggregator, all_ready
 from tests.support.commands import run_command
-from tests.support.fleet_process import places
+from tests.support.fleet_process import metric, places
 from tests.support.worker_process import wait_for
 
 pytest.importorskip("opentelemetry.sdk", reason="the [traces] extra is not installed")
@@ -137,6 +137,21 @@ def test_a_refusal_is_in_the_trace_and_in_every_log(hub, there, devices):
         wait_for(lambda one=one: logged(one, 5), 60)
 
 
+def test_a_refusal_of_a_trace_that_begins_here_is_in_the_log_by_its_id(hub, there):
+    """By another code than the one above: the log has one line in a while of each."""
+    request = tensors.infer_request("no model of this name", {"image": PICTURE})
+    with hub.channel() as channel, pytest.raises(grpc.RpcError) as refused:
+        messages.stub(channel, "ModelInfer")(request, timeout=30)
+    code = refused.value.code().name
+
+    def found() -> list[str]:
+        return [span.trace_id.hex() for span in list(there.spans) if code in span.status.message]
+
+    wait_for(found, 60)
+    lines = [event for event in hub.events("refused") if event["code"] == code]
+    assert [line.get("trace_id") for line in lines] == found()
+
+
 def logged(one, number: int) -> bool:
     """Whether a server's log has a refusal of this trace."""
     return any(event.get("trace_id") == trace_id(number) for event in one.events("refused"))
@@ -144,18 +159,20 @@ def logged(one, number: int) -> bool:
 
 @pytest.mark.parametrize("kind", ["away", "silent", "failing"])
 def test_a_collector_that_is_no_good_costs_no_answer(tiny_bundle, devices, tmp_path, kind):
+    variables = {**OFTEN, "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     with socket.socket() as silent, collector(500) as failing:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)  # and never reads
         port = silent.getsockname()[1]
         url = {"away": "http://127.0.0.1:9", "silent": f"http://127.0.0.1:{port}"}
         addresses = [place.address for place in devices]
-        options = ["--traces", url.get(kind, failing.url)]
-        with aggregator(tiny_bundle, tmp_path, addresses, *options, **OFTEN) as one:
+        options = ["--traces", url.get(kind, failing.url), "--metrics", "127.0.0.1:0"]
+        with aggregator(tiny_bundle, tmp_path, addresses, *options, **variables) as one:
             wait_for(lambda: all_ready(one, 2), 60)
             for _ in range(20):
                 answer = ask(one)
                 assert not tensors.parameters(answer)["degraded"]
+            wait_for(lambda: metric(one, "edvit_traces_dropped_total") == 20, 60)
             assert one.stop() == 0
 
 

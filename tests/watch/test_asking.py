@@ -19,12 +19,12 @@ AWAY = RequestFailed("h:1 answered UNAVAILABLE", status="UNAVAILABLE")
 class Fleet:
     """A hub that answers what `ask` lets it, and what is told of it."""
 
-    def __init__(self, ask, *, in_flight=2, rate=None, keeps=True, count=None) -> None:
+    def __init__(self, ask, *, in_flight=2, rate=None, keeps=True, count=None, ready=False) -> None:
         self.names: list[str] = []  # in the order of the answers
         self.words: list[str] = []
         self.asked: list[int] = []
         self.ended = threading.Event()
-        self._ask = ask
+        self._ask, self._ready = ask, ready
         self.newest = Newest()
         self.asking = Asking(
             self,
@@ -43,6 +43,9 @@ class Fleet:
         self.asked.append(values[0])
         self._ask(values[0])
         return {"parameters": {"degraded": False}}
+
+    def is_ready(self) -> bool:
+        return self._ready
 
     def close(self) -> None:
         pass
@@ -99,6 +102,32 @@ def test_one_that_the_fleet_never_answers_holds_up_no_others(monkeypatch):
         fleet.asking.stop(1.0)
     assert fleet.names == [str(number) for number in range(count) if number != 3]
     assert fleet.asking.counts.failed == 1
+
+
+@pytest.mark.parametrize("heavy", [2, 7])
+def test_as_many_as_are_in_flight_that_the_fleet_never_answers_hold_up_no_others(
+    monkeypatch, heavy
+):
+    """They are too heavy for the devices' deadline: nobody else is asked while they are in flight,
+    and the hub says that it is ready.
+    """
+    monkeypatch.setattr("edvit_tf.watch.outage._FIRST_SECONDS", 0.001)
+    monkeypatch.setattr("edvit_tf.watch.outage._MOST_SECONDS", 0.002)
+
+    def ask(number: int) -> None:
+        if 3 <= number < 3 + heavy:
+            raise AWAY
+
+    fleet = Fleet(ask, ready=True)
+    try:
+        fleet.give_from_a_thread(20)
+        assert fleet.ended.wait(60)
+    finally:
+        fleet.asking.stop(1.0)
+    others = [number for number in range(20) if not 3 <= number < 3 + heavy]
+    assert sorted(map(int, fleet.names)) == others
+    assert fleet.asking.counts.failed == heavy
+    assert len([line for line in fleet.words if "had no answer 2" in line]) == heavy
 
 
 def test_while_nothing_is_answered_nothing_is_given_up(monkeypatch):

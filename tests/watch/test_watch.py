@@ -42,6 +42,7 @@ def test_a_hub_says_what_its_bundle_takes_and_tells_apart(hub, tiny_bundle):
     try:
         assert asked.labels == bundle.labels
         assert asked.spec.to_dict() == dict(bundle.input.spec)
+        assert asked.is_ready()
     finally:
         asked.close()
 

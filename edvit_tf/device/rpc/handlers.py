@@ -17,7 +17,7 @@ from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.callers import Caller, caller_of
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
 from edvit_tf.device.rpc.messages import WireError
-from edvit_tf.device.rpc.traceparent import Trace, fields, trace_of
+from edvit_tf.device.rpc.traceparent import enter, fields, here, trace_of
 
 INFER = "ModelInfer"  # how inferences are counted, those of streams too
 Call = Callable[[Any, Any], Awaitable[Any]]  # of (request, context), a method of the service
@@ -59,11 +59,10 @@ class Tally:
         self._caller = caller
         self._model = ""
         self._infers = False
-        self._trace: Trace | None = None
 
     def begins(self, request, context) -> None:
         """The request is here."""
-        self._trace = trace_of(request, context)
+        enter(trace_of(request, context))
         self._infers = self._method == INFER
         self._service.in_flight += self._infers
         # other names are no labels: peers could make metrics without end of them
@@ -72,6 +71,7 @@ class Tally:
             self._model = name
 
     def __enter__(self) -> "Tally":
+        enter(None)  # this task may have answered another one
         self._started = time.perf_counter()
         return self
 
@@ -91,8 +91,7 @@ class Tally:
         elif isinstance(error, Exception):
             # a fault of ours ends one call and is in the log, whole
             text = "".join(traceback.format_exception(error))
-            said = fields(self._trace)
-            log("failed", "error", method=self._method, traceback=text, **said)
+            log("failed", "error", method=self._method, traceback=text, **fields(here()))
             self.refusal = WireError(
                 f"{self._method} failed inside the server; its log says how.",
                 grpc.StatusCode.INTERNAL,
@@ -112,5 +111,5 @@ class Tally:
             peer=self._caller.connection,
             name=self._caller.name,
             detail=str(error),
-            **fields(self._trace),
+            **fields(here()),
         )

@@ -9,6 +9,7 @@ Source: https://www.w3.org/TR/trace-context/
 """
 
 import re
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 TRACEPARENT = "traceparent"
@@ -25,6 +26,19 @@ class Trace(NamedTuple):
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
+
+
+_here: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def enter(trace: Trace | None) -> None:
+    """From now on this is the span in which this task answers."""
+    _here.set(trace)
+
+
+def here() -> Trace | None:
+    """The span in which this task answers: its client's, or one of ours below or without that."""
+    return _here.get()
 
 
 def parsed(text: object) -> Trace | None:
