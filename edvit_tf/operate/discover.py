@@ -5,17 +5,23 @@ Nothing that is heard is trusted, and none of its text is printed: a value is of
 must have, or it is left out.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edvit_tf.device.rpc.announcement import BUNDLE, FINGERPRINT, SERVICE, SUBMODELS
+from edvit_tf.device.rpc.announcement import BUNDLE, FINGERPRINT, LABEL_DIGITS, SERVICE, SUBMODELS
 from edvit_tf.errors import ConfigError
 
-_MOST_FOUND = 512  # announcements that are looked at
+_MOST_FOUND = 512  # announcements that are proposed
+_MOST_HEARD = 8 * _MOST_FOUND  # names that are kept, of which a flood's lead nowhere
+_LAST_SECONDS = 1.0  # for all that is not known when the time is over
+_LABEL = re.compile(rf"-[0-9a-f]{{{LABEL_DIGITS}}}$")
 _FORMS = {
     BUNDLE: re.compile(r"[0-9a-f]{8,64}"),
     SUBMODELS: re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*"),
@@ -27,6 +33,9 @@ _HEAD = """\
 # says on the device itself:
 #   openssl x509 -in cert.pem -noout -fingerprint -sha256
 """
+FLOODED = (
+    f"More than {_MOST_FOUND} announcements: somebody floods this network; some may be missing."
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,15 @@ class Found:
     fingerprint: str = ""
 
 
-def discover(seconds: float, interfaces: Sequence[str] | None = None) -> list[Found]:
+@dataclass(frozen=True)
+class Heard:
+    """What was announced."""
+
+    found: list[Found]
+    is_flooded: bool = False  # more than is looked at: some may be missing
+
+
+def discover(seconds: float, interfaces: Sequence[str] | None = None) -> Heard:
     """What is announced within so many seconds, on all interfaces or on those of these addresses.
     Raises ConfigError without zeroconf, or without a network.
     """
@@ -58,13 +75,13 @@ def discover(seconds: float, interfaces: Sequence[str] | None = None) -> list[Fo
     def changed(zeroconf, service_type, name, state_change) -> None:
         if state_change is ServiceStateChange.Removed:
             heard.pop(name, None)
-        elif len(heard) < _MOST_FOUND:
+        elif len(heard) < _MOST_HEARD:
             heard[name] = None
 
     options: dict[str, Any] = {} if interfaces is None else {"interfaces": list(interfaces)}
     try:
         network = Zeroconf(**options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: no such address of IPv6
         raise ConfigError(
             f"nothing can be heard here ({error}). Look whether the network is up, and at "
             "--interface."
@@ -72,26 +89,29 @@ def discover(seconds: float, interfaces: Sequence[str] | None = None) -> list[Fo
 
     with network:
         ServiceBrowser(network, SERVICE, handlers=[changed])
-        end = time.monotonic() + seconds
-        found = []
         time.sleep(seconds)
-        for name in list(heard):
-            # most are known by now; those that are not share a second
-            left_ms = max(100.0, 1e3 * (end + 1 - time.monotonic()))
-            info = _asked(network, name, left_ms)
-            if info is not None:
-                found.append(_found(info, info.parsed_scoped_addresses(IPVersion.All)))
-    return [one for one in found if one is not None]
+        names = list(heard)
+        asked = asyncio.run_coroutine_threadsafe(_resolved(network, names), network.loop)
+        infos = asked.result()
+    found = [_found(info, info.parsed_scoped_addresses(IPVersion.All)) for info in infos]
+    return Heard([one for one in found if one is not None], len(names) > _MOST_FOUND)
 
 
-def _asked(network, name: str, left_ms: float):
-    """What is known of an announcement; None for one that cannot be read."""
-    from zeroconf import Error
+async def _resolved(network, names: Iterable[str]) -> list:
+    """The announcements of these names that can be read. Most are known by now; the others are
+    asked for at once, with one deadline.
+    """
+    from zeroconf import Error, ServiceInfo
 
-    try:
-        return network.get_service_info(SERVICE, name, timeout=round(left_ms))
-    except (Error, OSError, ValueError):
-        return None
+    known, unknown = [], []
+    for name in names:
+        with contextlib.suppress(Error, OSError, ValueError):
+            info = ServiceInfo(SERVICE, name)
+            (known if info.load_from_cache(network) else unknown).append(info)
+    known, unknown = known[:_MOST_FOUND], unknown[: _MOST_FOUND - len(known[:_MOST_FOUND])]
+    asked = (info.async_request(network, 1e3 * _LAST_SECONDS) for info in unknown)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    return known + [info for info, answer in zip(unknown, answers, strict=True) if answer is True]
 
 
 def _found(info, addresses: Iterable[str]) -> Found | None:
@@ -104,7 +124,7 @@ def _found(info, addresses: Iterable[str]) -> Found | None:
         value = (info.properties.get(key.encode()) or b"").decode("ascii", "replace")
         said[key] = value if form.fullmatch(value) else ""
     return Found(
-        _plain_name(info.name.removesuffix(SERVICE)),
+        _plain_name(_LABEL.sub("", info.name.removesuffix(f".{SERVICE}"))),
         tuple(usable),
         info.port,
         said[BUNDLE],
@@ -131,22 +151,33 @@ def _order(text: str) -> tuple[bool, bool]:
     return address.is_link_local, address.version == 6
 
 
-def proposal(found: Iterable[Found], seconds: float) -> str:
-    """A devices.toml with what was announced. Of two at one address one is an entry."""
-    entries: dict[tuple[str, int], Found] = {}
-    twins: dict[tuple[str, int], list[str]] = {}
-    for one in sorted(found, key=lambda one: (one.name, one.addresses, one.port)):
-        place = (one.addresses[0], one.port)
-        if place in entries:
-            twins.setdefault(place, []).append(one.name)
-        else:
-            entries[place] = one
+def proposal(heard: Heard, seconds: float) -> str:
+    """A devices.toml with what was announced. What differs in its name alone is one entry. Those
+    that are at one address otherwise are comments, of which somebody takes the right one.
+    """
+    names: dict[Found, list[str]] = {}
+    for one in sorted(heard.found, key=lambda one: (one.name, one.addresses, one.port)):
+        names.setdefault(replace(one, name=""), []).append(one.name)
+    at = Counter((one.addresses[0], one.port) for one in names)
 
     lines = [_HEAD.format(seconds=seconds)]
-    names: set[str] = set()
-    for place, one in entries.items():
-        lines.append(_entry(one, _free(one.name, names), twins.get(place, [])))
+    if heard.is_flooded:
+        lines[0] += f"# {FLOODED}\n"
+    taken: set[str] = set()
+    for one, (first, *twins) in names.items():
+        entry = _entry(one, _free(first, taken), twins)
+        count = at[one.addresses[0], one.port]
+        lines.append(entry if count == 1 else _commented(entry, count))
     return "\n".join(lines)
+
+
+def _commented(entry: str, count: int) -> str:
+    """One of several at an address, of which a devices.toml takes one."""
+    head = f"""\
+# {count} announcements say that they are at this address. For the one whose fingerprint the device
+# has, remove the number sign before its first four lines.
+"""
+    return head + re.sub(r"^(?=[^#\n])", "# ", entry, flags=re.MULTILINE)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -4,10 +4,13 @@ devices.toml.
 
 import contextlib
 import hashlib
+import itertools
 import signal
 import ssl
 import sys
 import threading
+import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +18,10 @@ import pytest
 
 from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.device.model.bundle import open_bundle
-from edvit_tf.device.rpc.announcement import SERVICE, ranges
+from edvit_tf.device.rpc.announcement import SERVICE
+from edvit_tf.device.worker import announce
 from edvit_tf.operate import certs
-from edvit_tf.operate.discover import Found, _found, proposal
+from edvit_tf.operate.discover import Heard, discover, proposal
 from tests.support.commands import run_command, run_host
 from tests.support.worker_process import wait_for, worker
 
@@ -105,6 +109,121 @@ def test_a_worker_says_nothing_unless_it_is_told_to(tiny_bundle, tmp_path, multi
         assert one.events("announce") and not mute.events("announce")
 
 
+@contextlib.contextmanager
+def announcing(address: str, **properties):
+    """An Announcement, in its thread as in a worker."""
+    one = announce.Announcement(address, properties)
+    thread = threading.Thread(target=one._keep)
+    thread.start()
+    try:
+        yield one
+    finally:
+        one._end.set()
+        one._news.set()
+        thread.join()
+
+
+def entries(text: str) -> dict[str, str]:
+    """Of what discover prints, each entry's text by its address. Other tests announce as well."""
+    said = {}
+    for part in text.split("[[device]]")[1:]:
+        (device,) = tomllib.loads(f"[[device]]{part}")["device"]
+        said[f"{device.get('host')}:{device.get('port')}"] = part
+    return said
+
+
+def test_two_pis_of_one_host_name_are_two_entries_each_with_its_own(monkeypatch, multicast):
+    monkeypatch.setattr(announce.socket, "gethostname", lambda: "raspberrypi")
+    monkeypatch.setattr(announce, "_where", lambda host: ([host], ["127.0.0.1"]))
+    with (
+        announcing("127.0.0.1:8001", sha256="a" * 64),
+        announcing("127.0.0.2:8001", sha256="b" * 64),
+    ):
+        places = ["127.0.0.1:8001", "127.0.0.2:8001"]
+        said = entries(heard(*(f'host = "{place[:9]}"\nport = 8001\n' for place in places)))
+        one, other = (said[place] for place in places)
+        assert "AA:AA" in one and "also at" not in one
+        assert "BB:BB" in other and "also at" not in other
+        assert 'name = "raspberrypi-8001' in one
+        # the host's own name is avahi's
+        assert not multicast.cache.entries_with_name("raspberrypi.local.")
+
+
+def test_other_addresses_are_announced_without_a_restart(monkeypatch, multicast):
+    monkeypatch.setattr(announce, "_LOOK_SECONDS", 0.2)
+    addresses = ["127.0.0.3"]
+    monkeypatch.setattr(announce, "_where", lambda host: (list(addresses), ["127.0.0.1"]))
+    with announcing("127.0.0.1:8003"):
+        heard('host = "127.0.0.3"\nport = 8003')
+        addresses[:] = ["127.0.0.4"]
+        text = heard('host = "127.0.0.4"\nport = 8003', without='host = "127.0.0.3"')
+        assert "127.0.0.3" not in entries(text)["127.0.0.4:8003"]
+
+
+def test_news_while_nothing_can_be_announced_cost_no_more_tries(monkeypatch):
+    tries = []
+
+    def fails(self) -> None:
+        tries.append(time.monotonic())
+        raise OSError("this machine has no address in a network yet")
+
+    monkeypatch.setattr(announce, "_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(announce.Announcement, "_announce", fails)
+    with announcing("0.0.0.0:8001") as one:
+        wait_for(lambda: tries)
+        one.say({"submodels": "1"})
+        wait_for(lambda: len(tries) >= 4)
+    assert all(after - before > 0.4 for before, after in itertools.pairwise(tries))
+
+
+def adapter(name: str, *addresses):
+    return SimpleNamespace(name=name, ips=[SimpleNamespace(ip=each) for each in addresses])
+
+
+@pytest.fixture
+def interfaces(tmp_path, monkeypatch):
+    """Says which there are: name -> what is under it, or "" for hardware."""
+
+    def are(**lower: str) -> None:
+        for name, below in lower.items():
+            (tmp_path / name / (f"lower_{below}" if below else "device")).mkdir(parents=True)
+        monkeypatch.setattr(announce, "_INTERFACES", tmp_path)
+
+    return are
+
+
+def test_addresses_of_containers_and_vpns_are_not_announced(interfaces, monkeypatch):
+    import ifaddr
+
+    interfaces(wlan0="", eth0="", br0="eth0", docker0="veth7", virbr0="vnet0")
+    adapters = [
+        adapter("lo", "127.0.0.1"),
+        adapter("docker0", "172.17.0.1"),
+        adapter("virbr0", "192.168.122.1"),
+        adapter("tun0", "10.8.0.2"),
+        adapter("br0", "192.168.1.20"),
+        adapter("wlan0:1", "192.168.2.20", ("fd00::2", 0, 0)),
+    ]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+    assert announce._where("0.0.0.0")[0] == ["192.168.1.20", "192.168.2.20"]
+    assert announce._where("::")[0] == ["192.168.1.20", "192.168.2.20", "fd00::2"]
+
+    # before the network is up
+    del adapters[4:]
+    with pytest.raises(OSError, match="no address"):
+        announce._where("0.0.0.0")
+
+
+def test_in_a_container_its_virtual_interface_is_announced(interfaces, monkeypatch):
+    import ifaddr
+
+    interfaces(lo="nothing", eth0="nothing")
+    monkeypatch.setattr(
+        ifaddr, "get_adapters", lambda: [adapter("lo", "127.0.0.1"), adapter("eth0", "172.17.0.5")]
+    )
+    assert announce._where("0.0.0.0")[0] == ["172.17.0.5"]
+
+
 def service(name: str, port: int, **properties):
     return zeroconf.ServiceInfo(
         SERVICE,
@@ -166,56 +285,28 @@ def test_a_hostile_announcement_is_escaped_and_hides_no_other(multicast, tmp_pat
     assert {"127.0.0.1:1", "127.0.0.1:2"} <= found
 
 
-def announced(name="pi", addresses=("10.0.0.1",), port=8001, **properties):
-    info = SimpleNamespace(
-        name=f"{name}.{SERVICE}",
-        port=port,
-        properties={key.encode(): value.encode() for key, value in properties.items()},
-    )
-    return _found(info, addresses)
+class Flood(zeroconf.ServiceBrowser):
+    """Hears hundreds of names that lead nowhere, and then the network."""
+
+    def __init__(self, network, kind, handlers) -> None:
+        added = zeroconf.ServiceStateChange.Added
+        for number in range(600):
+            handlers[0](network, kind, f"flood-{number}.{SERVICE}", added)
+        super().__init__(network, kind, handlers=handlers)
 
 
-def test_of_several_addresses_the_nearest_to_use_comes_first():
-    found = announced(addresses=["fe80::1%2", "169.254.0.9", "2001:db8::7", "10.0.0.1", "10.0.0.1"])
-    assert found.addresses == ("10.0.0.1", "2001:db8::7", "169.254.0.9", "fe80::1%2")
-    assert announced(addresses=["fe80::1%2"]).addresses == ("fe80::1%2",)
-    assert announced(addresses=["0.0.0.0", "ff02::1", "nonsense"]) is None
-    assert announced(port=0) is None
+def test_a_flood_hides_no_other_and_is_said(monkeypatch, multicast):
+    multicast.register_service(service("genuine", 4))
+    monkeypatch.setattr(zeroconf, "ServiceBrowser", Flood)
 
+    def found() -> Heard | None:
+        said = discover(2, ["127.0.0.1"])
+        return said if 4 in [one.port for one in said.found] else None
 
-def test_an_entry_of_ipv6_is_read_as_one(tmp_path):
-    (tmp_path / "devices.toml").write_text(proposal([announced(addresses=["2001:db8::7"])], 5))
-    (device,) = fleet_devices(str(tmp_path / "devices.toml"))
-    assert (device.name, device.address) == ("pi", "[2001:db8::7]:8001")
-
-
-def test_one_address_is_one_entry_and_names_are_unique(tmp_path):
-    found = [
-        Found("pi", ("10.0.0.1",), 8001),
-        Found("pi", ("10.0.0.2",), 8001),
-        Found("twin", ("10.0.0.1",), 8001),
-        Found("pi-2", ("10.0.0.3",), 8001),
-        Found(announced(name=HOSTILE).name, ("10.0.0.4",), 8001),
-        Found(announced(name="\u732b").name, ("10.0.0.5",), 8001),
-    ]
-    text = proposal(found, 5)
-    (tmp_path / "devices.toml").write_text(text)
-    devices = fleet_devices(str(tmp_path / "devices.toml"))
-    assert len(devices) == 5 and "# announced 2 times: twin too" in text
-    assert len({device.name for device in devices}) == 5
-
-
-@pytest.mark.parametrize(
-    ("indices", "text"),
-    [([], ""), ([3], "3"), ([2, 0, 1, 1, 5], "0-2,5"), ([1, 3, 4], "1,3-4")],
-)
-def test_sub_models_are_said_as_ranges(indices, text):
-    assert ranges(indices) == text
-
-
-def test_a_long_list_fits_a_record():
-    said = ranges(range(0, 2000, 2))
-    assert len(said) <= 200 and not said.endswith(",")
+    said = wait_for(found, 120)
+    assert said.is_flooded and "floods this network" in proposal(said, 2)
+    assert len(said.found) < 500  # none of those that lead nowhere
+    assert "floods" not in proposal(Heard(said.found), 2)
 
 
 def test_what_is_missing_is_said(monkeypatch, tiny_bundle):
@@ -230,11 +321,18 @@ def test_what_is_missing_is_said(monkeypatch, tiny_bundle):
         check_zeroconf()
 
 
-def test_an_interface_that_is_not_here_is_said():
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_interface_that_is_not_here_is_said(address):
     # in a process of its own: zeroconf leaves its socket to the garbage collector then
-    words = ["discover", "--seconds", "1", "--interface", "192.0.2.1"]
+    words = ["discover", "--seconds", "1", "--interface", address]
     done = run_host("-m", "edvit_tf.cli", *words)
     assert done.returncode == 3 and "--interface" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_longer_than_an_hour_is_refused():
+    code, _, err = run_command(["discover", "--seconds", "1e10"])
+    assert code == 2 and "3600 at most" in err
 
 
 def test_the_unit_of_a_worker_that_announces_itself_may_ask_for_its_addresses(tiny_bundle):
@@ -242,6 +340,6 @@ def test_the_unit_of_a_worker_that_announces_itself_may_ask_for_its_addresses(ti
     from edvit_tf.device.worker.systemd_unit import unit
 
     options = dict(bundle=tiny_bundle, listen="127.0.0.1:8001", identity=None)
-    for announce in (False, True):
-        text = unit(WorkerOptions(**options, announce=announce))
-        assert (" --announce" in text) is announce and ("AF_NETLINK" in text) is announce
+    for told in (False, True):
+        text = unit(WorkerOptions(**options, announce=told))
+        assert (" --announce" in text) is told and ("AF_NETLINK" in text) is told

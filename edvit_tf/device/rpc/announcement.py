@@ -13,6 +13,7 @@ from edvit_tf.device.rpc import tls
 SERVICE = "_edvit._tcp.local."
 BUNDLE, SUBMODELS, FINGERPRINT = "bundle", "submodels", "sha256"
 BUNDLE_DIGITS = 16  # of the digest
+LABEL_DIGITS = 8  # hexadecimal, at a name's end: no two workers have one name
 _MOST_CHARACTERS = 200  # of a value: a string of a TXT record has 255 bytes
 
 
