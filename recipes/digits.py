@@ -3,7 +3,8 @@ without a download.
 
 Command:    python recipes/digits.py
 Fleet:      copies of one model with views, unless --fleet says otherwise
-Time:       94 s of processor time (AMD EPYC, one thread), 1.0 GB; not timed on an idle machine
+Time:       98 s from git clone to the report, installation aside (two idle cores of an AMD EPYC);
+            1.0 GB
 Accuracy:   test split, .tflite files, seed 0, 449 digits (+-1 point): fused 99.1 %; base 99.3; one
             model of a device's size 99.1 %, as good; the floor, a linear classifier, 95.3 %. The
             settings were the first ones tried; the base has 99.0 % of the validation digits

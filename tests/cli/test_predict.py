@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.cli.given_files import given_files, given_texts, printable
-from tests.support.aggregator_process import aggregator, wait_ready
+from tests.support.aggregator_process import aggregator, wait_ready, with_one_device
 from tests.support.commands import ROOT, run_command
 from tests.support.forked import DEVICE, Forked
 from tests.support.worker_process import wait_for, worker
@@ -23,14 +23,8 @@ RNG = np.random.default_rng(4)
 @pytest.fixture(scope="module")
 def fleet(tiny_bundle, tmp_path_factory):
     """(aggregator, its only worker)."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with (
-        worker(tiny_bundle, folder) as device,
-        aggregator(tiny_bundle, folder, [device.address]) as hub,
-        hub.channel() as channel,
-    ):
-        wait_ready(channel)
-        yield hub, device
+    with with_one_device(tiny_bundle, tmp_path_factory.mktemp("fleet")) as both:
+        yield both
 
 
 @pytest.fixture

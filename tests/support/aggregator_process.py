@@ -11,7 +11,7 @@ import numpy as np
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc import messages, tensors
-from tests.support.worker_process import Worker, server, wait_for
+from tests.support.worker_process import Worker, server, wait_for, worker
 
 PATIENT_MS = "20000"
 
@@ -133,3 +133,15 @@ def device_states(one: Worker) -> dict[str, str]:
 def all_ready(one: Worker, count: int) -> bool:
     """Whether an aggregator has found so many devices, and all of them ready."""
     return list(device_states(one).values()) == ["ready"] * count
+
+
+@contextlib.contextmanager
+def with_one_device(bundle: Path, folder: Path) -> Iterator[tuple[Worker, Worker]]:
+    """(aggregator, its only worker), ready."""
+    with (
+        worker(bundle, folder) as device,
+        aggregator(bundle, folder, [device.address]) as hub,
+        hub.channel() as channel,
+    ):
+        wait_ready(channel)
+        yield hub, device

@@ -32,11 +32,11 @@ from edvit_tf.watch.outbox import Outbox, SendFailed, SendRefused
 from edvit_tf.watch.program import Program
 from edvit_tf.watch.rules import Rule, Rules, rule
 from edvit_tf.watch.webhook import webhook
-from tests.support.aggregator_process import aggregator, wait_ready
+from tests.support.aggregator_process import with_one_device
 from tests.support.commands import run_command
 from tests.support.ports import free_port
 from tests.support.watch_process import picture, watching
-from tests.support.worker_process import wait_for, worker
+from tests.support.worker_process import wait_for
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
@@ -409,13 +409,7 @@ def said(one, words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def hub(tiny_bundle, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fleet")
-    with (
-        worker(tiny_bundle, folder) as device,
-        aggregator(tiny_bundle, folder, [device.address]) as one,
-        one.channel() as channel,
-    ):
-        wait_ready(channel)
+    with with_one_device(tiny_bundle, tmp_path_factory.mktemp("fleet")) as (one, _):
         yield one
 
 

@@ -12,7 +12,7 @@ import pytest
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.watch.hub import Hub
 from edvit_tf.watch.windows import wav_bytes
-from tests.support.aggregator_process import aggregator, all_ready, wait_ready
+from tests.support.aggregator_process import aggregator, all_ready, wait_ready, with_one_device
 from tests.support.commands import ROOT, run_command
 from tests.support.fleet_process import Place
 from tests.support.forked import DEVICE, Forked
@@ -26,13 +26,7 @@ RNG = np.random.default_rng(5)
 @pytest.fixture(scope="module")
 def hub(tiny_bundle, tmp_path_factory):
     """An aggregator with its only worker."""
-    folder = tmp_path_factory.mktemp("fleet")
-    with (
-        worker(tiny_bundle, folder) as device,
-        aggregator(tiny_bundle, folder, [device.address]) as one,
-        one.channel() as channel,
-    ):
-        wait_ready(channel)
+    with with_one_device(tiny_bundle, tmp_path_factory.mktemp("fleet")) as (one, _):
         yield one
 
 
