@@ -15,7 +15,10 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.ports import split_address
+from edvit_tf.device.terminal import printable
 from edvit_tf.errors import ConfigError, RequestFailed
+
+_WORDS = 4000  # characters of a server's words that are told
 
 
 class BundleChanged(RequestFailed):
@@ -39,6 +42,8 @@ class Client:
         # what an input must be, and whose weights answer
         try:
             metadata = self._call("ModelMetadata", messages.new("ModelMetadataRequest", name=MODEL))
+            if not metadata.inputs:
+                raise self._no_aggregator("its model has no input")
         except RequestFailed as error:
             self.close()
             raise _explained(error, server, own, timeout_seconds) from error
@@ -55,22 +60,17 @@ class Client:
         than at the start.
         """
         response = self._call("ModelInfer", tensors.infer_request(MODEL, {self.input.name: value}))
-        found: dict[str, Any] = tensors.arrays(response)
-        said = tensors.parameters(response)
-        digest = str(said["bundle_digest"])
+        try:
+            answer, digest = _answer(response)
+        except (messages.WireError, LookupError, ValueError, TypeError, AttributeError) as error:
+            raise self._no_aggregator(f"its answer: {type(error).__name__}: {error}") from error
         if digest != self.bundle_digest:
             raise BundleChanged(
                 f"{self._server} serves the bundle {digest[:12]} now, and "
                 f"{self.bundle_digest[:12]} when this began. Begin again."
             )
 
-        probabilities = found["probabilities"][0]  # (classes,)
-        return {
-            "label": found["label"][0].decode(),
-            "probability": float(probabilities.max()),
-            "probabilities": probabilities,
-            "parameters": said,
-        }
+        return answer
 
     def is_ready(self) -> bool:
         """Whether the aggregator is there, and says that its devices can be asked."""
@@ -98,10 +98,40 @@ class Client:
             call = messages.stub(self._channel, method)
             return messages.checked(call(request, timeout=self._timeout))
         except grpc.RpcError as error:
+            # whoever answers there chooses these words
+            words = printable(error.details() or "", _WORDS)
             raise RequestFailed(
-                f"{self._server} answered {error.code().name}: {error.details()}",
-                status=error.code().name,
+                f"{self._server} answered {error.code().name}: {words}", status=error.code().name
             ) from error
+        except messages.WireError as error:
+            raise self._no_aggregator(str(error)) from error
+
+    def _no_aggregator(self, why: str) -> RequestFailed:
+        return RequestFailed(
+            f"{self._server} answers what no aggregator does ({printable(why, _WORDS)}). Look what "
+            "runs there, and install one version of edvit_tf here and there.",
+            status=grpc.StatusCode.UNKNOWN.name,
+        )
+
+
+def _answer(response) -> tuple[dict[str, Any], str]:
+    """An aggregator's response as `Client.ask` gives it, and the digest in it. Raises what comes of
+    reading one that is none.
+    """
+    found: dict[str, Any] = tensors.arrays(response)
+    said = tensors.parameters(response)
+    for name, value in said.items():
+        is_number = isinstance(value, int | float)
+        if (name.endswith("_ms") or name == "expected_accuracy") and not is_number:
+            raise ValueError(f"{name[:64]} is no number")
+    probabilities = found["probabilities"][0]  # (classes,)
+    answer = {
+        "label": found["label"][0].decode(),
+        "probability": float(probabilities.max()),
+        "probabilities": probabilities,
+        "parameters": {"degraded": False, "missing": "", "total_ms": 0.0, **said},
+    }
+    return answer, str(said["bundle_digest"])
 
 
 def _explained(

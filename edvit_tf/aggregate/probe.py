@@ -88,7 +88,7 @@ class Probe:
         except grpc.aio.AioRpcError as error:
             code, details = error.code(), error.details()
             if code in _REFUSING:
-                return Seen("auth", details or code.name)
+                return Seen("auth", (details or code.name)[:_WORDS])
             if code is grpc.StatusCode.UNAVAILABLE:
                 why = await self._why_plaintext_is_refused()
                 if why is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edvit_tf.cli.output import add_json
 from edvit_tf.cli.values import positive, user_path
+from edvit_tf.device.terminal import printable_lines
 
 _CONTAINERS = {
     "compose": "a compose file",
@@ -200,8 +201,9 @@ def _run(args, certs: Path, targets: list) -> int:
     table = Table([target.machine.name for target in targets])
     sentences: list[str] = []
     failed = deploy(targets, table, sentences.append)
+    # what machines said is in them, line for line
     for sentence in sentences:
-        print(sentence, file=sys.stderr)
+        print(printable_lines(sentence), file=sys.stderr)
     if args.json:
         told = {"machines": table.cells, "seconds": table.seconds, "failed": failed}
         print(json.dumps({**told, "said": sentences}, indent=1))
@@ -209,7 +211,7 @@ def _run(args, certs: Path, targets: list) -> int:
         print(table.text())
         print(_next(args, certs, targets))
     for name, why in failed.items():
-        print(f"{name}: {why}", file=sys.stderr)
+        print(printable_lines(f"{name}: {why}"), file=sys.stderr)
     if failed:
         print(
             f"error: {len(failed)} of {len(targets)} machines failed; the same command does what "

@@ -150,15 +150,3 @@ def read(file: GivenFile, most_bytes: int) -> bytes:
         return file.path.read_bytes()
     except OSError as error:
         raise _unreadable("file", error) from error
-
-
-def printable(text: str) -> str:
-    """A name for one line of a terminal: line ends and bytes that are no text are escaped."""
-    if text.isprintable():
-        return text
-    characters = []
-    for character in text:
-        escaped = character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        characters.append(character if character.isprintable() else escaped)
-
-    return "".join(characters)

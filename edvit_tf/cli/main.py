@@ -26,7 +26,7 @@ from edvit_tf.cli.train import add_train
 from edvit_tf.cli.up import add_up
 from edvit_tf.cli.watch import add_watch
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 from edvit_tf.progress.noise import native_log
 
@@ -46,14 +46,14 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.nullcontext() if shows else native_log(None):
             return flushed(args.run(args))
     except (EdvitError, DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return error.exit_code
     except BrokenPipeError:
         return reader_left()
 
     # A path that was given, as a rule: whatever opens files of ours has errors of its own.
     except OSError as error:
-        print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
+        say_error(f"{error}; mend the path or its permissions and try again.")
         return OutputError.exit_code
 
     except KeyboardInterrupt:

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from edvit_tf.cli.given_files import GivenFile, given_files, given_texts, printable, read
+from edvit_tf.cli.given_files import GivenFile, given_files, given_texts, read
 from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit, ExitCode
 from edvit_tf.device.model.text import TextSpec
+from edvit_tf.device.terminal import printable, say_error
 
 # A file that is sent as it is: more than any kind of input takes, and less than fills a memory.
 MOST_FILE_BYTES = 64 << 20
@@ -24,6 +25,7 @@ _OF_THE_FILE = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION")
 # And of itself, or of its devices: the next may do well, a few in a row say that none will.
 _OF_THE_FLEET = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED")
 _FLEET_FAILURES = 3
+_WORDS = 4000  # characters of each thing that a server says in an answer
 
 
 def add_predict(commands) -> None:
@@ -211,7 +213,7 @@ def _ask_files(client, files: list[GivenFile], bundle, as_json: bool) -> ExitCod
             if status not in (*_OF_THE_FILE, *_OF_THE_FLEET):
                 raise
 
-            print(f"error: {printable(file.name)}: {error}", file=sys.stderr, flush=True)
+            say_error(f"{printable(file.name)}: {error}")
             code = code or error.exit_code
             failed += 1
             in_a_row = in_a_row + 1 if status in _OF_THE_FLEET else 0
@@ -289,7 +291,7 @@ def _ask_stream(client, sound: tuple | None, as_json: bool) -> None:
 
     for answer in LiveStream(client).answers(_inputs(client, sound)):
         if isinstance(answer, str):
-            print(answer, file=sys.stderr, flush=True)
+            print(printable(answer), file=sys.stderr, flush=True)
         else:
             _show(answer, as_json)
 
@@ -317,19 +319,23 @@ def _show(answer: dict, as_json: bool) -> None:
         print(json.dumps(plain), flush=True)
         return
 
-    # "NAME.device" says who answered for a sub-model, "NAME.compute_ms" how long it took.
+    # "NAME.device" says who answered for a sub-model, "NAME.compute_ms" how long it took. All of it
+    # is another machine's words.
     said = answer["parameters"]
     devices = []
     for key, device in sorted(said.items()):
         name, dot, kind = key.rpartition(".")
         if dot and kind == "device":
-            devices.append(f"{name} {device} {said[f'{name}.compute_ms']:.1f} ms")
+            devices.append(f"{name} {device} {said.get(f'{name}.compute_ms', 0.0):.1f} ms")
 
-    degraded = f"  DEGRADED, without {said['missing']}" if said["degraded"] else ""
+    label = printable(answer["label"], _WORDS)
+    told = printable(", ".join(devices), _WORDS)
+    missing = printable(str(said["missing"]), _WORDS)
+    degraded = f"  DEGRADED, without {missing}" if said["degraded"] else ""
     if "expected_accuracy" in said:
         degraded += f" (then {100 * said['expected_accuracy']:.1f} % of the test data are right)"
     print(
-        f"{printable(answer['file'])}: {answer['label']} {answer['probability']:.3f}{degraded}  "
-        f"[{said['total_ms']:.1f} ms; {', '.join(devices)}]",
+        f"{printable(answer['file'])}: {label} {answer['probability']:.3f}{degraded}  "
+        f"[{said['total_ms']:.1f} ms; {told}]",
         flush=True,
     )

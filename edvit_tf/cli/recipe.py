@@ -16,7 +16,7 @@ from edvit_tf.cli.values import base_source, positive, user_path
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
-from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
 from edvit_tf.errors import EXIT_CODES, EdvitError, OutputError
 from edvit_tf.progress import tell, warn
 
@@ -46,13 +46,13 @@ def main(
         with shown(args, None if args.dry_run else log_of(out)):
             return flushed(_run(args, resolved, out))
     except (EdvitError, DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return error.exit_code
     except BrokenPipeError:
         return reader_left()
     # A path that was given, as a rule: whatever writes files of ours has errors of its own.
     except OSError as error:
-        print(f"error: {error}; mend the path or its permissions and try again.", file=sys.stderr)
+        say_error(f"{error}; mend the path or its permissions and try again.")
         return OutputError.exit_code
     except KeyboardInterrupt:
         return interrupted()

@@ -11,6 +11,7 @@ from edvit_tf.cli.predict import add_identity
 from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit
+from edvit_tf.device.terminal import say_error
 
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -124,7 +125,9 @@ def _watch(args, hub) -> int:
         try:
             said = fleet_status(hub)
         except RequestFailed as error:  # it may come back
-            print(f"{_CLEAR if redraws else ''}error: {error}", file=sys.stderr, flush=True)
+            if redraws:
+                print(_CLEAR, end="", file=sys.stderr)
+            say_error(error)
         else:
             if redraws:
                 print(_CLEAR, end="")

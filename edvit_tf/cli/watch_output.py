@@ -5,8 +5,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from edvit_tf.cli.given_files import printable
 from edvit_tf.cli.whole_lines import WholeLines
+from edvit_tf.device.terminal import printable
 
 _LAST_SECONDS = 1.0  # for a summary that nobody reads
 

@@ -30,7 +30,7 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
-from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         with ends_without_memory():
             return flushed(action(args))
     except DeviceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return error.exit_code
     except BrokenPipeError:
         return reader_left()
@@ -258,7 +258,7 @@ def _predict(args) -> int:
             answer = {**answer_file(fleet, file), "file": name}
         except (InputError, DecoderMissing) as error:
             # the others are answered all the same
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            say_error(error)
             code = code or error.exit_code
             continue
 

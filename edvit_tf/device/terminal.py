@@ -1,4 +1,4 @@
-"""Printing on a terminal that cannot show every letter, and what `--version` prints."""
+"""Printing on a terminal that cannot show every letter, and obeys some; what `--version` prints."""
 
 import argparse
 import io
@@ -33,6 +33,35 @@ def print_anything() -> None:
     given = os.environ.get("PYTHONIOENCODING", "")
     if ":" not in given:
         os.environ["PYTHONIOENCODING"] = f"{given}:backslashreplace"
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """A text for one line of a terminal: what would move its cursor, change its colours or pretend
+    to be another line is escaped, and so are bytes that are no text. Of a text that another machine
+    sent, `most` characters.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most - 1]}…"
+    if text.isprintable():
+        return text
+    characters = []
+    for character in text:
+        escaped = character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        characters.append(character if character.isprintable() else escaped)
+
+    return "".join(characters)
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, of a text whose lines stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say_error(error: BaseException | str) -> None:
+    """What every command ends with that cannot do what it was asked. It may have another machine's
+    words in it, or a file's name.
+    """
+    print(f"error: {printable_lines(str(error))}", file=sys.stderr, flush=True)
 
 
 def flushed(code: int) -> int:

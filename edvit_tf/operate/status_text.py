@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edvit_tf.device.rpc.condition import HOT_C
+from edvit_tf.device.terminal import printable
 
 _GAP = "  "
 _LEAST = 6  # letters of a column that is cut
@@ -34,10 +35,7 @@ def status_text(said: dict[str, Any], width: int, colours: bool) -> str:
 
 def shown(text: Any) -> str:
     """A text of a device or a hub: no letter of it moves the cursor, or hides another."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
-        for each in str(text)
-    )
+    return printable(str(text))
 
 
 def cut(text: str, width: int) -> str:

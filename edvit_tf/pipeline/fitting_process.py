@@ -19,6 +19,7 @@ from typing import IO
 from edvit_tf.config import RunConfig
 from edvit_tf.device.errors import DeviceError, DeviceExit
 from edvit_tf.device.model.file_lock import hold
+from edvit_tf.device.terminal import say_error
 from edvit_tf.errors import EdvitError, HostExit, OutputError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.divide import with_budget
@@ -179,7 +180,7 @@ if __name__ == "__main__":
         with native_log(inherited_log()):
             sys.exit(main(Path(sys.argv[1])))
     except (EdvitError, DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(DeviceExit.INTERRUPTED)

@@ -11,7 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from edvit_tf.cli.given_files import given_files, given_texts, printable
+from edvit_tf.cli.given_files import given_files, given_texts
+from edvit_tf.device.terminal import printable
 from tests.support.aggregator_process import aggregator, wait_ready, with_one_device
 from tests.support.commands import ROOT, run_command
 from tests.support.forked import DEVICE, Forked

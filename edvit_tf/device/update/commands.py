@@ -40,7 +40,7 @@ from edvit_tf.device.errors import (
 )
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
-from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left
+from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
 from edvit_tf.device.update.signature import checked_signature, trust
 from edvit_tf.device.update.store import (
     LINKS,
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return flushed(_run(args))
     except DeviceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return error.exit_code
     except BrokenPipeError:
         return reader_left()
