@@ -107,11 +107,12 @@ def make_fleet(parts: FleetParts, deadline_seconds: float, before: Fleet | None 
         links.append(link)
 
     budget = None if before is None else before.fanout.budget
+    limit = message_limit(parts.model_input)
     return Fleet(
         parts,
         Fanout(links, expected, deadline_seconds, budget),
         measured_losses(parts.bundle),
-        Outgoing(len(parts.bundle.sub_models), message_limit(parts.model_input)),
+        Outgoing(len(parts.bundle.sub_models), limit, None if before is None else before.outgoing),
     )
 
 

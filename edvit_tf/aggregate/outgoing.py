@@ -27,14 +27,18 @@ _COPIES = 2  # of an input, for each sub-model that it is sent to
 class Outgoing:
     """What an aggregator sends. Belongs to one event loop."""
 
-    def __init__(self, sub_models: int, largest_bytes: int) -> None:
-        """`largest_bytes` is the most that one input may have."""
+    def __init__(
+        self, sub_models: int, largest_bytes: int, before: "Outgoing | None" = None
+    ) -> None:
+        """`largest_bytes` is the most that one input may have. `before` is that of the aggregator's
+        fleet before this one: what both send has one limit.
+        """
         self._copies = _COPIES * sub_models
         # whatever a fleet's size, its largest input must go through for a lone connection
         most = max(MAX_SENT_BYTES, 3 * (self._copies * largest_bytes + 1))
-
-        self.requests = Shares("requests", MAX_REQUESTS)
-        self.sent = Shares("bytes to devices", most)
+        shared = None if before is None or before.sent.limit < most else before
+        self.requests: Shares = shared.requests if shared else Shares("requests", MAX_REQUESTS)
+        self.sent: Shares = shared.sent if shared else Shares("bytes to devices", most)
 
     @contextlib.asynccontextmanager
     async def held(self, caller: Caller, input_bytes: int, seconds: float) -> AsyncIterator[None]:

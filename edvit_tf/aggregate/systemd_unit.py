@@ -11,7 +11,7 @@ from edvit_tf.aggregate.outgoing import Outgoing
 from edvit_tf.aggregate.server import AggregatorOptions
 from edvit_tf.aggregate.trace_settings import checked_url
 from edvit_tf.device.errors import permanent
-from edvit_tf.device.model.bundle import open_bundle, verified_path
+from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.memory import needed_memory
 from edvit_tf.device.rpc.limits import held_bytes
@@ -22,6 +22,9 @@ from edvit_tf.errors import EXIT_CODES
 
 _TOKEN = "login.token"
 _BASE_BYTES = 128 << 20  # the process, and its connections to a fleet
+_PROVING_BYTES = 64 << 20  # the process in which a new bundle's fusion is tried, without the model
+# OpenTelemetry's library and the spans that wait for a collector: 18 MiB with both full
+_TRACES_BYTES = 32 << 20
 
 
 def unit(options: AggregatorOptions) -> str:
@@ -34,10 +37,7 @@ def unit(options: AggregatorOptions) -> str:
     bundle = open_bundle(options.bundle)
     least = least_of(options.min_submodels, len(bundle.sub_models))
 
-    limit = message_limit(bundle_input(bundle))
-    fusion_bytes = needed_memory(verified_path(bundle, bundle.fusion.file).stat().st_size)
-    held = held_bytes(limit)
-    sent = Outgoing(len(bundle.sub_models), limit).sent.limit
+    memory_bytes, memory_why = _memory(options, bundle)
 
     command = [sys.executable, "-m", "edvit_tf.cli", "serve", str(absolute(options.bundle))]
     command += ["--devices", devices_word(options), *server_words(options)]
@@ -56,13 +56,31 @@ def unit(options: AggregatorOptions) -> str:
         description=f"edvit_tf aggregator (of {absolute(options.bundle)})",
         command=command,
         permanent=permanent(EXIT_CODES),
-        memory_bytes=_BASE_BYTES + fusion_bytes + held + sent,
-        memory_why=f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more",
+        memory_bytes=memory_bytes,
+        memory_why=memory_why,
         reloads=True,
         reads=[Path(devices)] if devices.endswith(".toml") else [],
         secrets=secrets,
     )
     return systemd_unit(options, parts)
+
+
+def _memory(options: AggregatorOptions, bundle: Bundle) -> tuple[int, str]:
+    """(bytes that it may need, how that comes)."""
+    limit = message_limit(bundle_input(bundle))
+    fusion = needed_memory(verified_path(bundle, bundle.fusion.file).stat().st_size)
+    held = held_bytes(limit)
+    sent = Outgoing(len(bundle.sub_models), limit).sent.limit
+    # while another bundle is taken, its fusion is held beside the old one, and tried once more in a
+    # process of its own
+    reload = 2 * fusion + _PROVING_BYTES
+    traces = 0 if options.traces is None else _TRACES_BYTES
+
+    why = f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more, another "
+    why += f"bundle at a reload {reload >> 20}"
+    if traces:
+        why += f", traces {traces >> 20}"
+    return _BASE_BYTES + fusion + held + sent + reload + traces, why
 
 
 def devices_word(options: AggregatorOptions) -> str:

@@ -78,6 +78,25 @@ async def _hold(outgoing: Outgoing, caller: Caller) -> None:
         await asyncio.sleep(10)
 
 
+def test_a_reload_doubles_nothing_that_goes_out():
+    """Two fleets of one aggregator, for as long as requests of the old one are answered."""
+    caller = Caller("client", "client/me", "1")
+
+    async def talk():
+        old = Outgoing(sub_models=10, largest_bytes=8 * MIB)
+        new = Outgoing(sub_models=10, largest_bytes=8 * MIB, before=old)
+        async with old.held(caller, 8 * MIB, 1.0):
+            with pytest.raises(messages.WireError, match="bytes to devices at once"):
+                await _hold_once(new, caller)
+        await _hold_once(new, caller)
+
+        # one whose largest input would not go through has room of its own
+        larger = Outgoing(sub_models=40, largest_bytes=8 * MIB, before=old)
+        await _hold_once(larger, caller)
+
+    asyncio.run(talk())
+
+
 def test_what_has_no_room_waits_and_is_refused_at_its_deadline():
     caller = Caller("client", "client/me", "1")
 

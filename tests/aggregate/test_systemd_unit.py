@@ -1,6 +1,7 @@
 """The unit of an aggregator: hardened, with a command that starts it."""
 
 import configparser
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,7 +9,13 @@ import subprocess
 import pytest
 
 from edvit_tf.aggregate import systemd_unit
+from edvit_tf.aggregate.outgoing import MAX_SENT_BYTES
 from edvit_tf.aggregate.server import AggregatorOptions
+from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.model.memory import needed_memory
+from edvit_tf.device.rpc.limits import held_bytes
+from edvit_tf.device.rpc.request_input import message_limit
 from tests.support.commands import run_command
 
 SERVE = ("--listen", "0.0.0.0:8000", "--identity", "/etc/edvit hub", "--print-unit")
@@ -49,6 +56,23 @@ def test_the_unit_is_hardened_and_starts_this_aggregator(tiny_bundle, tmp_path):
         command = ["systemd-analyze", "verify", "--man=no", file]
         checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert checked.returncode == 0 and str(file) not in checked.stderr, checked.stderr
+
+
+def mebibytes(text: str) -> int:
+    return int(re.search(r"MemoryMax=(\d+)M", text)[1])
+
+
+def test_memory_for_a_reload_and_for_traces_is_counted(tiny_bundle, tmp_path):
+    """A second fusion, and a third in the process that tries it, beside the base of 128 MiB."""
+    plain = printed(tiny_bundle, "10.0.0.7:8001")
+    bundle = open_bundle(tiny_bundle)
+    limit = message_limit(bundle_input(bundle))
+    fusion = needed_memory((bundle.path / bundle.fusion.file).stat().st_size)
+    once = held_bytes(limit) + MAX_SENT_BYTES + fusion + (128 << 20)
+    assert mebibytes(plain) << 20 >= once + 2 * fusion + (43 << 20)  # what the trial took, measured
+
+    traced = printed(tiny_bundle, "10.0.0.7:8001", "--traces", "http://collector.local:4318")
+    assert mebibytes(traced) - mebibytes(plain) == 32 and ", traces 32\n" in traced
 
 
 def test_devices_in_a_home_are_seen(tiny_bundle, monkeypatch):

@@ -20,6 +20,7 @@ from edvit_tf.device.worker.power import has_firmware_file
 from edvit_tf.device.worker.server import WorkerOptions, served_indices
 
 _BASE_BYTES = 96 << 20  # the process without models
+_ANNOUNCE_BYTES = 16 << 20  # zeroconf and what it hears: 5 MiB alone in a network
 _MAILBOX = Path("/dev/vcio")  # of a Pi's firmware
 
 
@@ -43,6 +44,9 @@ def unit(options: WorkerOptions) -> str:
 
     memory_bytes = model_bytes + model_bytes // 4  # a quarter more
     memory_bytes += spec.decoding_bytes + message_bytes
+    if options.announce:
+        memory_bytes += _ANNOUNCE_BYTES
+        memory_why += f", the announcement {_ANNOUNCE_BYTES >> 20}"
 
     names = ", ".join(bundle.entry(index).name for index in indices)
     parts = UnitParts(

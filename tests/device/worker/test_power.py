@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import re
 import shutil
 import subprocess
 
@@ -260,6 +261,15 @@ def test_the_unit_is_hardened_and_starts_this_worker(tiny_bundle, tmp_path):
             timeout=60,
         )
         assert checked.returncode == 0 and str(file) not in checked.stderr, checked.stderr
+
+
+def test_memory_for_an_announcement_is_counted(tiny_bundle):
+    plain, told = (
+        printed(tiny_bundle, "--insecure-anywhere", "--insecure", *more)
+        for more in ([], ["--announce"])
+    )
+    plain, told = (int(re.search(r"MemoryMax=(\d+)M", text)[1]) for text in (plain, told))
+    assert told - plain == 16  # zeroconf took 5 MiB alone in a network
 
 
 def test_the_command_of_the_unit_starts_a_worker(tiny_bundle, tmp_path):
