@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from edvit_tf.aggregate.devices import Device, fleet_devices
 from edvit_tf.aggregate.fleet import Fleet, FleetParts, Watches, checked_parts, make_fleet
 from edvit_tf.aggregate.fusion import Fusion
+from edvit_tf.aggregate.link import Link
 from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # That devices are given to answer a first probe; one that is not there takes two handshakes.
 LOOK_SECONDS = 6.0
 _LOOK_AGAIN_SECONDS = 0.05
+_REMIND_SECONDS = 86_400.0  # of devices that refuse a certificate
 
 
 @dataclass(frozen=True)
@@ -41,29 +43,54 @@ class Reading:
 
 
 async def renew(service: "AggregatorService", own: tls.Identity) -> str | None:
-    """The same devices by connections with another identity, or why not: each device that could be
-    asked before can be asked by it. It is tried again (`reload.py`).
+    """The same devices by connections with another identity, or why not. A device that could be
+    asked before and cannot be by it is asked as before, and tried again by `renew_rest`.
     """
     before = service.fleet
-    fleet = await _looked_at(service, replace(before.parts, own=own))
-    why = _why_not(before, fleet)
+    fleet = await _looked_at(service, replace(before.parts, own=own, earlier={}))
+    lost = _lost(before, fleet)
+    why = _why_not(before, fleet, lost)
     if why is None:
-        service.put(fleet)
+        await _put(service, fleet, lost)
+        if lost:
+            _tell_of_lost(service, lost)
     else:
         await _dropped(service, fleet)
     return why
 
 
-def _why_not(before: Fleet, fleet: Fleet) -> str | None:
-    """`fleet` is of the same devices, with another identity."""
-    lost = [
-        f"{new.device.name} is {new.state} ({new.seen.reason})"
+async def renew_rest(service: "AggregatorService") -> None:
+    """Tries the devices again that are asked with an earlier identity."""
+    before = service.fleet
+    if not before.parts.earlier:
+        return
+
+    fleet = await _looked_at(service, replace(before.parts, earlier={}))
+    lost = _lost(before, fleet)
+    names = {device.name for device in before.parts.earlier} - {link.device.name for link in lost}
+    if names:
+        await _put(service, fleet, lost)
+        log("reload", changed=["certificate"], devices=sorted(names))
+    else:
+        await _dropped(service, fleet)
+    if lost and time.monotonic() - service.told_of_lost > _REMIND_SECONDS:
+        _tell_of_lost(service, lost)
+
+
+def _lost(before: Fleet, fleet: Fleet) -> list[Link]:
+    """Those of `fleet`, of the same devices with another identity, that lose by it."""
+    return [
+        new
         for old, new in zip(before.links, fleet.links, strict=True)
         # one that refuses the old one as well says nothing against the new one
         if (old.state == "ready" or new.state == "auth") and new.state not in ("ready", old.state)
     ]
-    if lost:
-        return f"with it {'; '.join(lost)}. Both sides need certificates of one authority."
+
+
+def _why_not(before: Fleet, fleet: Fleet, lost: list[Link]) -> str | None:
+    """Why nobody is to be asked with the identity of `fleet`."""
+    if lost and not any(link.state == "ready" for link in fleet.links):
+        return f"with it {_states(lost)}. Both sides need certificates of one authority."
 
     # nobody there to say whether another authority is theirs
     own, new_own = before.parts.own, fleet.parts.own
@@ -75,6 +102,35 @@ def _why_not(before: Fleet, fleet: Fleet) -> str | None:
             "tried again until one answers."
         )
     return None
+
+
+async def _put(service: "AggregatorService", fleet: Fleet, lost: list[Link]) -> None:
+    """`fleet` is asked from now on, but for the links that are `lost`, which stay as they were."""
+    before = service.fleet
+    devices = [link.device for link in lost]
+    earlier = {device: before.parts.identity_of(device) for device in devices}
+    if earlier:
+        parts = replace(fleet.parts, earlier=earlier)
+        service.put(make_fleet(parts, service.deadline_seconds, before, fleet.links))
+        await _dropped(service, fleet)
+    else:
+        service.put(fleet)
+
+
+def _tell_of_lost(service: "AggregatorService", lost: list[Link]) -> None:
+    service.told_of_lost = time.monotonic()
+    log(
+        "reload",
+        "error",
+        refused="certificate",
+        devices=[link.device.name for link in lost],
+        reason=f"with it {_states(lost)}. Both sides need certificates of one authority.",
+        stays="the one before, for these devices, which are tried again",
+    )
+
+
+def _states(links: list[Link]) -> str:
+    return "; ".join(f"{link.device.name} is {link.state} ({link.seen.reason})" for link in links)
 
 
 async def reload(service: "AggregatorService", reading: Reading) -> None:
@@ -196,9 +252,10 @@ def _with_bundle(
     try:
         check_descriptors(peers=len(before.devices) + len(devices))
         fusion = Fusion(bundle)
-        return checked_parts(
+        parts = checked_parts(
             bundle, bundle_input(bundle), devices, reading.least, before.own, fusion
         )
+        return replace(parts, earlier=before.earlier_of(devices))
     except (EdvitError, DeviceError, OSError) as error:
         refused["bundle"] = str(error)
         return before
@@ -207,9 +264,10 @@ def _with_bundle(
 def _with_devices(before: FleetParts, devices: tuple[Device, ...]) -> FleetParts:
     """Raises ConfigError, DescriptorsShort."""
     check_descriptors(peers=len(before.devices) + len(devices))
-    return checked_parts(
+    parts = checked_parts(
         before.bundle, before.model_input, devices, before.least, before.own, before.fusion
     )
+    return replace(parts, earlier=before.earlier_of(devices))
 
 
 async def _looked_at(service: "AggregatorService", parts: FleetParts) -> Fleet:

@@ -7,7 +7,7 @@ with its connection and its breaker.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -38,6 +38,16 @@ class FleetParts:
     least: int  # sub-models with which a request is answered
     own: tls.Identity | None
     fusion: Fusion
+    # of devices that refused `own`, the one that they take
+    earlier: Mapping[Device, tls.Identity | None] = field(default_factory=dict)
+
+    def identity_of(self, device: Device) -> tls.Identity | None:
+        """With which a device is asked."""
+        return self.earlier.get(device, self.own)
+
+    def earlier_of(self, devices: Sequence[Device]) -> dict[Device, tls.Identity | None]:
+        """`earlier` of a fleet of these devices."""
+        return {device: own for device, own in self.earlier.items() if device in devices}
 
 
 @dataclass(eq=False)
@@ -90,9 +100,16 @@ def least_of(wanted: int | None, count: int) -> int:
     return least
 
 
-def make_fleet(parts: FleetParts, deadline_seconds: float, before: Fleet | None = None) -> Fleet:
-    """In the event loop, to which the channels belong."""
-    known = {} if before is None else {link.made_of: link for link in before.links}
+def make_fleet(
+    parts: FleetParts,
+    deadline_seconds: float,
+    before: Fleet | None = None,
+    tried: Sequence[Link] = (),
+) -> Fleet:
+    """In the event loop, to which the channels belong. What is the same as in `before` or among
+    those that were `tried` is the same link.
+    """
+    known = {link.made_of: link for link in [*tried, *([] if before is None else before.links)]}
     pins = Pins(parts.bundle.sub_models)
     expected = expected_answers(parts.bundle)
     zeros = np.zeros(parts.model_input.shape, parts.model_input.dtype)
@@ -100,10 +117,12 @@ def make_fleet(parts: FleetParts, deadline_seconds: float, before: Fleet | None 
 
     links: list[Link] = []
     for device in parts.devices:
-        made_of = device, parts.own, parts.bundle.digest
+        own = parts.identity_of(device)
+        made_of = device, own, parts.bundle.digest
         link = known.get(made_of)
         if link is None:
-            link = Link(device, parts.bundle.digest, pins, parts.own, light, links, expected)
+            link = Link(device, parts.bundle.digest, pins, own, light, links, expected)
+            link.is_tried = before is not None
         links.append(link)
 
     budget = None if before is None else before.fanout.budget

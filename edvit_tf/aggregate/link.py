@@ -94,6 +94,7 @@ class Link:
         self.round_trips = RoundTrips()
         # requests without an answer, by reason
         self.failures: collections.Counter[str] = collections.Counter()
+        self.is_tried = False  # its fleet answers no request yet, and may never: nothing is told
         self.returns = 0  # times that it was ready again
         self.in_flight_bytes = 0  # of requests that are not answered
         self._probed_at: float | None = None  # time.monotonic(), while a probe is not answered
@@ -271,7 +272,7 @@ class Link:
 
             # the reason may change without a word
             if (self.seen.state, self.seen.models) != (before.state, before.models):
-                self._log_change(before)
+                self._note_change(before)
                 changed()
 
             await asyncio.sleep(PROBE_SECONDS)
@@ -295,10 +296,22 @@ class Link:
 
         return None
 
-    def _log_change(self, before: Seen) -> None:
+    def _note_change(self, before: Seen) -> None:
         if self.seen.state == "ready" and before.state not in ("ready", "unknown"):
             self.returns += 1
             self.breaker.found_again()
+        if not self.is_tried:
+            self._log_state()
+
+    def asked_from_now_on(self, fleet: Sequence["Link"]) -> None:
+        """By requests, as one of the links of `fleet`."""
+        self.fleet = fleet
+        if self.is_tried:
+            self.is_tried = False
+            if self.state != "unknown":
+                self._log_state()
+
+    def _log_state(self) -> None:
         log(
             "device",
             "info" if self.seen.state == "ready" else "warning",

@@ -101,6 +101,7 @@ class AggregatorService(BaseService):
         self.seen: Seen | None = None  # what was answered lately, while there is a page for it
         self.crowd = 0.0  # requests that were in flight together lately
         self.crowd_at = 0.0  # time.monotonic() of that
+        self.told_of_lost = 0.0  # time.monotonic(), of devices that refuse the new identity
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
@@ -137,6 +138,9 @@ class AggregatorService(BaseService):
                 self.port.present(own)
         return why
 
+    async def renew_rest(self) -> None:
+        await change.renew_rest(self)
+
     async def reload(self) -> None:
         if self.reading is not None:
             await change.reload(self, self.reading)
@@ -149,7 +153,7 @@ class AggregatorService(BaseService):
         self.bundle = fleet.parts.bundle
         self.executors[fleet.parts.fusion.executor.name] = fleet.parts.fusion.executor
         for link in fleet.links:
-            link.fleet = fleet.links
+            link.asked_from_now_on(fleet.links)
         if self.feed is not None:
             self.feed.show(self.bundle, self.model_input)
 

@@ -63,22 +63,34 @@ def identified(states: list[str], ca: bytes = b"ca") -> Fleet:
 
 
 @pytest.mark.parametrize(
-    "before, now, ca, words",
+    "before, now, ca, lost, words",
     [
-        (["ready", "ready"], ["ready", "ready"], b"other", None),
-        # its replica answers for the same sub-model
-        (["ready", "ready"], ["ready", "auth"], b"ca", "with it pi-1 is auth (why)"),
-        (["ready", "ready"], ["ready", "unknown"], b"ca", "with it pi-1 is unknown (why)"),
-        (["ready", "down"], ["ready", "auth"], b"ca", "with it pi-1 is auth (why)"),
-        (["ready", "down"], ["ready", "down"], b"ca", None),
+        (["ready", "ready"], ["ready", "ready"], b"other", [], None),
+        # its replica answers for the same sub-model; the other goes on with the new one
+        (["ready", "ready"], ["ready", "auth"], b"ca", ["pi-1"], None),
+        (["ready", "ready"], ["ready", "unknown"], b"ca", ["pi-1"], None),
+        (["ready", "down"], ["ready", "auth"], b"ca", ["pi-1"], None),
+        (["ready", "down"], ["ready", "down"], b"ca", [], None),
+        # nobody takes it
+        (
+            ["ready", "ready"],
+            ["auth", "auth"],
+            b"ca",
+            ["pi-0", "pi-1"],
+            "with it pi-0 is auth (why)",
+        ),
+        (["ready", "down"], ["auth", "down"], b"ca", ["pi-0"], "with it pi-0 is auth (why)"),
         # the certificate before has expired: nothing is lost
-        (["auth", "auth"], ["ready", "auth"], b"ca", None),
-        (["down", "down"], ["down", "unknown"], b"other", "no device can be asked"),
-        (["down", "down"], ["down", "unknown"], b"ca", None),
+        (["auth", "auth"], ["ready", "auth"], b"ca", [], None),
+        (["down", "down"], ["down", "unknown"], b"other", [], "no device can be asked"),
+        (["down", "down"], ["down", "unknown"], b"ca", [], None),
     ],
 )
-def test_a_certificate_is_taken_where_each_device_that_answers_accepts_it(before, now, ca, words):
-    why = change._why_not(identified(before), identified(now, ca))
+def test_a_certificate_is_taken_for_the_devices_that_accept_it(before, now, ca, lost, words):
+    old, new = identified(before), identified(now, ca)
+    losing = change._lost(old, new)
+    assert [link.device.name for link in losing] == lost
+    why = change._why_not(old, new, losing)
     assert why is None if words is None else words in why
 
 

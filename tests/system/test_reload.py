@@ -9,9 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from edvit_tf.aggregate.client import Client
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import tls
 from edvit_tf.device.update import commands as update
+from edvit_tf.errors import RequestFailed
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, all_ready
 from tests.support.exchanged import exchanged
@@ -133,6 +135,90 @@ def test_new_certificates_count_for_new_connections_and_no_answer_is_lost(
     lost = [row for row in traffic.rows if not row.whole]
     assert {row.code for row in lost} <= {"UNAVAILABLE"}, "of the restart alone"
     assert all(row.started + row.seconds > restart for row in lost)
+
+
+def test_a_device_that_refuses_the_new_certificate_holds_up_no_other(tiny_bundle, tmp_path):
+    """It is asked with the one before until it takes the new one. Of two authorities, one of the
+    workers knows both.
+    """
+    first, second = certs.init(tmp_path / "first"), certs.init(tmp_path / "second")
+    both = (first / "ca.pem").read_bytes() + (second / "ca.pem").read_bytes()
+    knows, other = (issued(first, "worker", name, tmp_path / name) for name in ("knows", "other"))
+    folder, client = (
+        issued(first, role, "me", tmp_path / role) for role in ("aggregator", "client")
+    )
+    for one in (knows, client):
+        (one / "ca.pem").write_bytes(both)
+
+    with contextlib.ExitStack() as stack:
+        started = [
+            worker(
+                tiny_bundle,
+                tmp_path,
+                "--submodel",
+                str(i),
+                "--identity",
+                str(own),
+                prelude=BY_SIGNAL,
+            )
+            for i, own in enumerate((knows, other))
+        ]
+        devices = [stack.enter_context(one) for one in started]
+        addresses = [one.address for one in devices]
+        options = ["--identity", folder]
+        server = aggregator(tiny_bundle, tmp_path, addresses, *options, prelude=BY_SIGNAL)
+        hub = stack.enter_context(server)
+        wait_for(lambda: all_ready(hub, 2), 60)
+        before = presented(hub.address)
+
+        replaced(second, folder, "aggregator", "me", tmp_path)
+        (folder / "ca.pem").write_bytes(both)
+        hangs_up_until(hub, "certificate")
+        assert presented(hub.address) != before
+        asked_whole(hub, client)
+
+        # still so, and nobody is lost
+        hangs_up(hub)
+        asked_whole(hub, client)
+
+        (other / "ca.pem").write_bytes(both)
+        hangs_up(devices[1])
+        assert hangs_up_until(hub, "certificate")["devices"] == [addresses[1]]
+        asked_whole(hub, client)
+
+        # told once, however often it was tried
+        said = [each for each in hub.events("reload") if "refused" in each and "devices" in each]
+        assert [each["devices"] for each in said] == [[addresses[1]]]
+        assert f"{addresses[1]} is " in said[0]["reason"] and "tried again" in said[0]["stays"]
+
+
+def hangs_up_until(one, what: str) -> dict:
+    """SIGHUP until a server says that it has changed this: on a busy machine a look at a device
+    comes to no end, and the next one does.
+    """
+    before = len(one.events("reload"))
+    for _ in range(20):
+        hangs_up(one)
+        for said in one.events("reload")[before:]:
+            if what in said.get("changed", ()):
+                return said
+    raise AssertionError(one.events("reload"))
+
+
+def asked_whole(hub, client) -> None:
+    """Waits for an answer of all sub-models."""
+
+    def is_whole() -> bool:
+        try:
+            return asking.ask(PICTURES[0])["parameters"]["missing"] == ""
+        except RequestFailed:
+            return False
+
+    asking = Client(hub.address, tls.identity(client), 30.0)
+    try:
+        wait_for(is_whole, 60)
+    finally:
+        asking.close()
 
 
 def test_a_renewed_certificate_counts_without_a_signal(tiny_bundle, tmp_path):

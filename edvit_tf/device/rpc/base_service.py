@@ -111,6 +111,9 @@ class BaseService:
         self.certificate_ends = own.ends
         return None
 
+    async def renew_rest(self) -> None:
+        """Tries again what did not take the identity of now, where that is somebody's choice."""
+
     async def reload(self) -> None:
         """Reads again what may change while it runs, beside the identity."""
 

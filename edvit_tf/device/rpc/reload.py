@@ -7,6 +7,7 @@ half copied, are told of once, and what was read before stays.
 """
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.jsonlog import log
 
 LOOK_SECONDS = 10.0
+_REMIND_SECONDS = 86_400.0  # of files that are refused
 
 
 async def keep_reloading(
@@ -65,6 +67,7 @@ class _Certificate:
         self._folder = service.own.cert.parent
         self._role = _role(service.own)
         self._refused = ""  # the words, once they were told
+        self._told = 0.0  # time.monotonic() of that
 
     async def look(self) -> None:
         """Takes what the files hold now, where that is new and good."""
@@ -76,6 +79,7 @@ class _Certificate:
             return
         if found is None:
             self._refused = ""
+            await self._service.renew_rest()
             return
 
         why = await self._service.renew(found)
@@ -89,8 +93,10 @@ class _Certificate:
         log("reload", changed=["certificate"], file=str(found.cert))
 
     def _say(self, reason: str) -> None:
-        if reason != self._refused:
-            self._refused = reason
+        # again each day: the one before comes to its end
+        now = time.monotonic()
+        if reason != self._refused or now - self._told > _REMIND_SECONDS:
+            self._refused, self._told = reason, now
             log("reload", "error", refused="certificate", reason=reason, stays="the one before")
 
 
