@@ -2,8 +2,9 @@
 in all.
 
 A socket that says nothing costs its peer nothing, and here a descriptor and a TLS object for as
-long as a handshake may take. So one more than the most ends the oldest of its own address, or,
-where there are too many in all, the oldest of the address that has the most. A handshake that goes
+long as a handshake may take. So one more than the most ends the oldest of its own address (of IPv6
+its network: a machine has 2**64 addresses), or, where there are too many in all, the oldest of the
+one that has the most. A handshake that goes
 on is through in milliseconds, so it is a silent one that goes.
 """
 
@@ -14,10 +15,13 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 
+from edvit_tf.device.rpc.http_connections import network_of
 from edvit_tf.device.rpc.jsonlog import log_seldom
 
 MOST_HANDSHAKES = 128
-MOST_OF_ONE = 32  # of an address: a browser opens six connections, a house has several
+MOST_OF_ONE = (
+    32  # of an address, of IPv6 a network: a browser opens six connections, a house has several
+)
 _WITHOUT_DESCRIPTORS_SECONDS = 1.0
 
 
@@ -38,7 +42,7 @@ class Handshakes:
         self._protocol = protocol
         self._context = context
         self._seconds = seconds
-        self._pending: dict[socket.socket, str] = {}  # its address; the oldest first
+        self._pending: dict[socket.socket, str] = {}  # its network; the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         listening.setblocking(False)
         self._begin(self._take())
@@ -69,21 +73,24 @@ class Handshakes:
                 await asyncio.sleep(_WITHOUT_DESCRIPTORS_SECONDS)
                 continue
 
-            self._make_room(address[0])
-            self._pending[one] = address[0]
+            self._enter(one, network_of(address[0]))
             self._begin(self._shake(one))
 
-    def _make_room(self, address: str) -> None:
-        """For one more of an address."""
+    def _enter(self, one: socket.socket, network: str) -> None:
+        self._make_room(network)
+        self._pending[one] = network
+
+    def _make_room(self, network: str) -> None:
+        """For one more of a network."""
         counts = Counter(self._pending.values())
-        if counts[address] >= MOST_OF_ONE:
-            self._end_oldest(address)
+        if counts[network] >= MOST_OF_ONE:
+            self._end_oldest(network)
         elif len(self._pending) >= MOST_HANDSHAKES:
             ((greediest, _),) = counts.most_common(1)
             self._end_oldest(greediest)
 
-    def _end_oldest(self, address: str) -> None:
-        one = next(each for each, of in self._pending.items() if of == address)
+    def _end_oldest(self, network: str) -> None:
+        one = next(each for each, of in self._pending.items() if of == network)
         del self._pending[one]
         # its handshake reads an end, and closes it
         with contextlib.suppress(OSError):

@@ -177,6 +177,48 @@ def test_one_address_leaves_the_others_their_room():
     assert ended == ["a0", "a1", "a2"], "the greediest, not the new one"
 
 
+def test_handshakes_of_one_machine_with_many_addresses_are_few():
+    """128 of them ended every good one, each of an address of its own."""
+
+    class Pending(handshakes.Handshakes):
+        def __init__(self, listening: socket.socket) -> None:
+            super().__init__(listening, asyncio.Protocol, ssl.create_default_context(), 5.0)
+
+        async def _shake(self, one) -> None:
+            """It says nothing."""
+
+    peers = iter([(f"2001:db8:0:7::{n:x}", n, 0, 0) for n in range(1, 60)])
+
+    async def accepted(listening):
+        for peer in peers:
+            return one_of(peer), peer
+        await asyncio.sleep(3600)
+
+    made: list[socket.socket] = []
+
+    def one_of(peer) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        made.extend((ours, theirs))
+        return ours
+
+    async def counted() -> int:
+        asyncio.get_running_loop().sock_accept = accepted
+        with socket.socket() as listening:
+            pending = Pending(listening)
+            while len(made) < 2 * 59:
+                await asyncio.sleep(0)
+            count = len(pending._pending)
+            pending.close()
+            await pending.wait_closed()
+        return count
+
+    try:
+        assert asyncio.run(counted()) == handshakes.MOST_OF_ONE
+    finally:
+        for each in made:
+            each.close()
+
+
 def test_a_handshake_that_goes_wrong_in_any_way_is_counted_no_longer():
     class Broken(handshakes.Handshakes):
         def __init__(self) -> None:

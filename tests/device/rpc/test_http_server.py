@@ -182,17 +182,27 @@ def test_a_connection_ends_when_its_time_is_over_however_often_it_says_something
     assert machine_seconds() - started < 5
 
 
-def test_who_has_one_connection_keeps_it_while_another_opens_many():
-    """By address: the oldest of the greedy one ends."""
+@pytest.mark.parametrize(
+    "one, greedy",
+    [
+        ("192.0.2.1", lambda n: "192.0.2.2"),
+        # a machine takes another address of its network for each
+        ("2001:db8:0:1::1", lambda n: f"2001:db8:0:2::{n:x}"),
+        ("::ffff:192.0.2.1", lambda n: "::ffff:192.0.2.2"),
+        ("fe80::1%eth0", lambda n: f"2001:db8::{n:x}"),
+    ],
+)
+def test_who_has_one_connection_keeps_it_while_another_opens_many(one, greedy):
+    """By address, or network of IPv6: the oldest of the greedy one ends."""
     pairs = [socket.socketpair() for _ in range(http_connections.MOST_CONNECTIONS + 20)]
     connections = http_connections.HttpConnections()
     with contextlib.ExitStack() as stack:
-        for one, other in pairs:
-            stack.enter_context(one)
-            stack.enter_context(other)
-        connections.add(pairs[0][0], "192.0.2.1")
-        for one, _ in pairs[1:]:
-            connections.add(one, "192.0.2.2")
+        for ours, theirs in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+        connections.add(pairs[0][0], one)
+        for n, (ours, _) in enumerate(pairs[1:]):
+            connections.add(ours, greedy(n))
 
         def ended(pair) -> bool:
             pair[1].setblocking(False)
