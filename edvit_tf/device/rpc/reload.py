@@ -7,6 +7,7 @@ half copied, are told of once, and what was read before stays.
 """
 
 import asyncio
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.jsonlog import log
 
 LOOK_SECONDS = 10.0
+_HANDED_OVER = (
+    "systemd hands a unit its keys over when it starts; for new ones run systemctl restart. From "
+    "its version 260 on, RefreshOnReload=credentials in the unit hands them over at a reload too."
+)
 _REMIND_SECONDS = 86_400.0  # of files that are refused
 
 
@@ -47,7 +52,7 @@ async def keep_reloading(
         # a fault of ours in here must not end what answers
         try:
             if certificate is not None:
-                await certificate.look()
+                await certificate.look(asked)
             if asked:
                 await service.reload()
         except Exception:  # noqa: BLE001
@@ -69,8 +74,8 @@ class _Certificate:
         self._refused = ""  # the words, once they were told
         self._told = 0.0  # time.monotonic() of that
 
-    async def look(self) -> None:
-        """Takes what the files hold now, where that is new and good."""
+    async def look(self, asked: bool = False) -> None:
+        """Takes what the files hold now, where that is new and good. `asked`: by a signal."""
         try:
             assert self._service.own is not None
             found = await asyncio.to_thread(_newer, self._folder, self._service.own, self._role)
@@ -79,6 +84,8 @@ class _Certificate:
             return
         if found is None:
             self._refused = ""
+            if asked and _is_handed_over(self._folder):
+                log("reload", certificate="as it was", reason=_HANDED_OVER)
             await self._service.renew_rest()
             return
 
@@ -98,6 +105,12 @@ class _Certificate:
         if reason != self._refused or now - self._told > _REMIND_SECONDS:
             self._refused, self._told = reason, now
             log("reload", "error", refused="certificate", reason=reason, stays="the one before")
+
+
+def _is_handed_over(folder: Path) -> bool:
+    """Whether systemd has put the files there, as a unit's credentials."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return credentials is not None and folder.absolute() == Path(credentials).absolute()
 
 
 def _newer(folder: Path, own: tls.Identity, role: str | None) -> tls.Identity | None:

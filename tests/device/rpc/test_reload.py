@@ -126,3 +126,23 @@ def test_what_was_read_is_presented_everywhere_whatever_is_written_meanwhile(
     assert tls._asked(service.own._asker, http._presented)
     der = tls._handshake(service.own._judge, http._presented)[0].getpeercert(True)
     assert der == x509.load_pem_x509_certificate(wanted[1]).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize("asked, is_unit_s", [(True, True), (True, False), (False, True)])
+def test_a_reload_says_that_a_unit_s_keys_are_those_of_its_start(
+    folder, monkeypatch, capsys, asked, is_unit_s
+):
+    """systemd before 260 shows a running server no other ones, whatever is copied."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder if is_unit_s else folder.parent / "run"))
+    own = tls.identity(folder)
+
+    class Service:
+        def __init__(self):
+            self.own = own
+
+        async def renew_rest(self):
+            """Nobody is left."""
+
+    certificate = reload._Certificate(Service(), tls.Presented(own), lambda: None)
+    asyncio.run(certificate.look(asked))
+    assert ("systemctl restart" in capsys.readouterr().err) == (asked and is_unit_s)
