@@ -50,6 +50,11 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)
 
 
+def may(folder: str | Path, mode: int) -> bool:
+    """Whether this process may read (os.R_OK) or enter (os.X_OK) a folder."""
+    return os.access(folder, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out; none if it is not a folder or may not be read.
 
@@ -76,6 +81,11 @@ def class_folders(place: Found, skipped: list[Skipped]) -> list[Path]:
     return sorted(found)
 
 
+def has_folders(folder: Path) -> bool:
+    """Whether folders are in it. DataError if that cannot be seen, which does not mean none."""
+    return any(_is_class_folder(entry) for entry in _entries(folder))
+
+
 def files(folder: Path) -> list[Path]:
     """Sorted, hidden ones left out (also the Thumbs.db and desktop.ini of Windows).
 
@@ -94,7 +104,7 @@ def files(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> list[os.DirEntry]:
     # its names can be read without it, and nothing can be told of what they name
-    if os.path.isdir(folder) and os.access(folder, os.R_OK) and not os.access(folder, os.X_OK):
+    if os.path.isdir(folder) and may(folder, os.R_OK) and not may(folder, os.X_OK):
         raise DataError(
             f"The folder {printable(str(folder))} can be listed and not entered. Let this user "
             "enter it (chmod u+x), or move it elsewhere."
@@ -217,7 +227,7 @@ def listing(folder: Path, limit: int = 8) -> str:
         entries = list(os.scandir(folder))
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    if not os.access(folder, os.X_OK):
+    if not may(folder, os.X_OK):
         return "it can be listed and not entered (chmod u+x)"
     if not entries:
         return "it is empty"
@@ -225,6 +235,8 @@ def listing(folder: Path, limit: int = 8) -> str:
     names = []
     for entry in sorted(entries, key=lambda entry: entry.name):
         slash = "/" if is_folder(Path(entry.path)) else ""
+        if slash and not may(entry.path, os.R_OK | os.X_OK):
+            slash = "/ (which cannot be read)"
         names.append(f"{printable(entry.name)}{slash}")
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"it holds {', '.join(names[:limit])}{more}"

@@ -26,6 +26,7 @@ from .folders import (
     class_folders,
     files,
     given_folder,
+    has_folders,
     is_folder,
     listing,
     no_picture,
@@ -188,7 +189,7 @@ def _of_folders(place: Found, skipped: list[Skipped]) -> list[OwnFile]:
 def _split_folders(place: Found, folders: Sequence[Path]) -> dict[str, Path]:
     """The folders of a split, by what they are for; none where "train" is a class of trains."""
     named = {folder: SPLIT_NAMES.get(folder.name.casefold()) for folder in folders}
-    train = [folder for folder, split in named.items() if split == "train" and subfolders(folder)]
+    train = [folder for folder, split in named.items() if split == "train" and has_folders(folder)]
     if not train:
         return {}
 

@@ -1,5 +1,6 @@
 """What people's disks hold beside and in the place of recordings: named, refused, or right."""
 
+import itertools
 import os
 import tempfile
 import unicodedata
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edvit_tf import data
+from edvit_tf.data.folder import survey
 from edvit_tf.data.names import printable
 from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
@@ -283,6 +285,32 @@ def test_what_may_not_be_read_is_named(nobody, closed):
                 load(animals)
     finally:
         path.chmod(mode)
+
+
+@pytest.mark.parametrize(
+    "mode, words", [(0o000, "cannot be read"), (0o100, "cannot be read"), (0o400, "not entered")]
+)
+def test_a_split_that_may_not_be_read_is_no_class(nobody, mode, words):
+    """It was: "The class folder test holds folders"."""
+    for split, label in itertools.product(("train", "test"), ("ant", "bee")):
+        (nobody / split / label).mkdir(parents=True)
+        (nobody / split / label / "1.png").write_bytes(b"a picture")
+    (nobody / "train").chmod(mode)
+    try:
+        with pytest.raises(DataError, match=f"/train can.*{words}"):
+            survey(nobody)
+    finally:
+        (nobody / "train").chmod(0o700)
+
+
+def test_what_may_not_be_read_is_named_where_no_data_are_found(nobody):
+    write_caltech(nobody / "mine" / "closed", {"001.ant": 4})
+    (nobody / "mine" / "closed").chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"it holds closed/ \(which cannot be read\)"):
+            load(nobody / "mine")
+    finally:
+        (nobody / "mine" / "closed").chmod(0o700)
 
 
 def test_a_folder_below_one_that_may_not_be_entered(nobody):
