@@ -140,6 +140,7 @@ setup(
     package_data={
         "edvit_tf": ["py.typed"],  # its types may be relied on
         "edvit_tf.reproduce": ["paper.yaml"],
+        "edvit_tf.planning": ["boards.toml"],
         "edvit_tf.operate.containers": ["Dockerfile"],
         # the live page; of it uPlot 1.6.32 (MIT) draws the charts: 50 KB, and no other library of
         # that size draws lines by time

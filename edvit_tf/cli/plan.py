@@ -46,6 +46,7 @@ def _plan(args) -> int:
     from edvit_tf.models import preset
     from edvit_tf.planning.fleets import planned_fleet
     from edvit_tf.planning.plan import plan_groups
+    from edvit_tf.report.planned_energy import energy_text, planned_energy
     from edvit_tf.report.planned_fleet import decided_later, fleet_text
     from edvit_tf.report.planned_ways import planned_ways, planned_ways_table
 
@@ -70,5 +71,10 @@ def _plan(args) -> int:
         "decided_later": decided_later(config, split),
         "ways": [asdict(way) for way in ways],
     }
-    show(args, result, f"{fleet_text(config, base, split)}\n\n{planned_ways_table(ways)}")
+    text = f"{fleet_text(config, base, split)}\n\n{planned_ways_table(ways)}"
+    energy = planned_energy(fleet)
+    if energy is not None:
+        result["energy"] = energy.to_dict()
+        text += f"\n\n{energy_text(energy)}"
+    show(args, result, text)
     return 0

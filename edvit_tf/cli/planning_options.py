@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from edvit_tf.cli.options import Option
 from edvit_tf.cli.values import natural, user_path
-from edvit_tf.config import ASSIGNMENTS, FLEETS, HEADS, STRATEGIES, PlanConfig
+from edvit_tf.config import ASSIGNMENTS, FLEETS, HEADS, OBJECTIVES, STRATEGIES, PlanConfig
 from edvit_tf.errors import ConfigError
+from edvit_tf.planning.boards import board_of
 from edvit_tf.planning.devices import load_devices, parse_size
 
 Config = TypeVar("Config", bound=PlanConfig)
@@ -32,6 +33,10 @@ def _spread(config: Config, given: bool) -> Config:
             "left by itself. Leave out one of them."
         )
     return config.replace(assignment="spread")
+
+
+def _board(config: Config, key: str) -> Config:
+    return config.replace(board=board_of(key).key)
 
 
 def _budget(config: Config, text: str) -> Config:
@@ -85,6 +90,21 @@ PLANNING = (
         choices=ASSIGNMENTS,
     ),
     Option("--spread", "the same as --assignment spread", is_switch=True, change=_spread),
+    Option(
+        "--objective",
+        "what Eq. 1 leaves most of on the weakest device: the paper's MACs, or joules as they are "
+        "estimated from published figures of the boards",
+        field="objective",
+        choices=OBJECTIVES,
+    ),
+    Option(
+        "--board",
+        "of each device whose table names none: tells joules; `edvit study energy --boards` lists "
+        "them",
+        field="board",
+        change=_board,
+        if_none="none",
+    ),
     Option("--replicas", "devices that hold each sub-model", field="replicas", type=int),
     Option(
         "--samples",

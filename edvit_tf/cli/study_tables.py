@@ -176,12 +176,22 @@ def _add_energy(studies) -> None:
     parser.add_argument(
         "--budget", metavar="SIZE", help="of all files of each of --models, e.g. 94MiB"
     )
+    parser.add_argument(
+        "--board",
+        help="also joules, estimated from published figures of this Raspberry Pi: "
+        "pi3b+, pi4b, pi5 or zero2w",
+    )
+    parser.add_argument(
+        "--boards", action="store_true", help="print those figures, each with its source, and end"
+    )
     add_page(parser)
     parser.set_defaults(run=_study_energy)
 
 
 def _study_energy(args) -> int:
+    from edvit_tf.planning.boards import board_of, boards
     from edvit_tf.planning.devices import parse_size
+    from edvit_tf.study.boards import boards_text
     from edvit_tf.study.energy import (
         energy_html,
         energy_of_bundle,
@@ -189,16 +199,21 @@ def _study_energy(args) -> int:
         energy_text,
     )
 
+    if args.boards:
+        show(args, [board.to_dict() for board in boards().values()], boards_text())
+        return 0
+    board = None if args.board is None else board_of(args.board).key
     check_page(args)
     presets = args.models
     if presets is None:
         presets = () if args.bundles else ("vit_base", "vgg16", "snn16", "bert_base")
-    rows = [energy_of_bundle(path) for path in args.bundles]
+    rows = [energy_of_bundle(path, board) for path in args.bundles]
     rows += energy_of_models(
         presets,
         args.devices,
         classes=args.classes,
         budget_bytes=None if args.budget is None else parse_size(args.budget),
+        board=board,
     )
     write_page(args, "What stands for energy", [("Of one question", energy_html(rows))])
     show(args, rows, energy_text(rows))

@@ -23,6 +23,7 @@ from edvit_tf.config.fits import (
 from edvit_tf.config.plans import (
     ASSIGNMENTS,
     FLEETS,
+    OBJECTIVES,
     STRATEGIES,
     DeviceSpec,
     PlanConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "HEADS",
     "INT8_MIN_VALUES",
     "MIXES",
+    "OBJECTIVES",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESIDUAL",

@@ -8,6 +8,8 @@ from edvit_tf.config.fits import PruneConfig
 STRATEGIES = ("random", "similar", "dissimilar")  # of grouping classes
 # of sub-models to devices: one a device first; the paper's Algorithm 3; the best by a solver
 ASSIGNMENTS = ("spread", "greedy", "optimal")
+# what a device spends, and has left, in Eq. 1: the paper's MACs, or an estimate in joules
+OBJECTIVES = ("macs", "joules")
 # of what a fleet is made: a class group each (the paper's); one model of all classes, each device
 # with another view of the input; members of all classes, trained on together from that model; or
 # what the run chooses once it knows that model
@@ -16,8 +18,8 @@ FLEETS = ("classes", "copies", "joint", "auto")
 
 @dataclass(frozen=True)
 class DeviceSpec(Checked):
-    """What one device offers to the plan: bytes of model files, and MACs it may spend (E_i of Eq.
-    1).
+    """What one device offers to the plan: bytes of model files, and MACs or joules it may spend
+    (E_i of Eq. 1); and what it is, for an estimate of its joules.
 
     A reserve is for memory alone: bytes kept free for others of a budget that is known. For
     compute, write less.
@@ -27,10 +29,13 @@ class DeviceSpec(Checked):
     memory_bytes: int | None = None  # None: no limit of its own
     compute_macs: int | None = None  # E_i, in MACs; None: no limit
     reserve_bytes: int = 0  # of memory_bytes, kept free
+    board: str | None = None  # of planning/boards.toml: whose watts it draws
+    macs_per_second: int | None = None  # measured; None: as published of its board
+    energy_joules: float | None = None  # E_i in joules; None: no limit
 
     def check(self) -> None:
         self._require(bool(self.name), "name", "it must not be empty")
-        for name in ("memory_bytes", "compute_macs"):
+        for name in ("memory_bytes", "compute_macs", "macs_per_second", "energy_joules"):
             value = getattr(self, name)
             self._require(
                 value is None or value > 0, name, "it must be positive, or left out for no limit"
@@ -70,6 +75,8 @@ class PlanConfig(Checked):
 
     strategy: str = "random"  # how classes are grouped, one of STRATEGIES
     assignment: str = "spread"  # of sub-models to devices, one of ASSIGNMENTS
+    objective: str = "macs"  # what the assignment leaves most of, one of OBJECTIVES
+    board: str | None = None  # of each device that names none
 
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
@@ -97,6 +104,7 @@ class PlanConfig(Checked):
 
         self._one_of("strategy", STRATEGIES)
         self._one_of("assignment", ASSIGNMENTS)
+        self._one_of("objective", OBJECTIVES)
         self._one_of("fleet", FLEETS)
 
         self._require(self.samples >= 1, "samples", "it must be at least 1")
@@ -106,9 +114,12 @@ class PlanConfig(Checked):
     @property
     def device_specs(self) -> tuple[DeviceSpec, ...]:
         """The devices, or `num_devices` equal ones without limits of their own."""
-        if self.devices is not None:
-            return self.devices
-        return tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
+        specs = self.devices
+        if specs is None:
+            specs = tuple(DeviceSpec(name=f"device-{i:02d}") for i in range(self.num_devices))
+        if self.board is None:
+            return specs
+        return tuple(spec if spec.board else spec.replace(board=self.board) for spec in specs)
 
     @property
     def group_count(self) -> int:

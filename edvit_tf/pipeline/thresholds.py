@@ -11,6 +11,7 @@ from edvit_tf.pipeline.cutting import own_rows
 from edvit_tf.pipeline.inputs import Split
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.planning.assign import place
+from edvit_tf.planning.energy import joules_of
 from edvit_tf.planning.fleets import most_kept
 from edvit_tf.planning.placement import make_problem
 from edvit_tf.planning.plan import Plan, SubModelPlan
@@ -87,8 +88,12 @@ def _check_places(split: Plan) -> None:
     """Raises PlanError where the devices have not the compute for these widths."""
     sizes = [sub.size_bytes for sub in split.sub_models]
     macs = [sub.macs for sub in split.sub_models]
+    joules = None
+    if split.objective == "joules":
+        widths = [sub.config for sub in split.sub_models]
+        joules = joules_of(widths, split.devices, split.samples)
     problem = make_problem(
-        sizes, macs, split.devices, split.samples, split.replicas, split.assignment
+        sizes, macs, split.devices, split.samples, split.replicas, split.assignment, joules
     )
     if place(problem, split.assignment) is None:
         raise PlanError(

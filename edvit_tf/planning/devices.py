@@ -5,6 +5,9 @@ name = "pi-kitchen"
 memory = "30 MB"        # bytes of model files; "28.6 MiB" or an integer of bytes; none: no limit
 reserve = "2 MB"        # of that memory, kept free; left out: 0
 compute = "0.5 GMAC"    # MACs it may spend on the planned samples; or a number; left out: no limit
+board = "pi4b"          # whose published watts it draws (boards.toml); left out: no joules
+speed = "7 GMAC"        # MACs a second that were measured; left out: as published of its board
+energy = "20 kJ"        # it may spend on the planned samples, by --objective joules alone
 host = "10.0.0.7"       # host and port are for the network part; the plan does not read them
 port = 8500
 submodels = [0, 2]      # all that an aggregator asks it for; left out: what the plan placed there
@@ -19,10 +22,15 @@ from typing import Any
 
 from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import ConfigError
+from edvit_tf.planning.boards import boards
 
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MACS = {"MAC": 1, "kMAC": 1e3, "MMAC": 1e6, "GMAC": 1e9, "TMAC": 1e12}
-_KEYS = ("name", "memory", "reserve", "compute", "host", "port", "submodels", "ssh", "aggregator")
+_MILLIJOULES = {"mJ": 1, "J": 1e3, "kJ": 1e6, "Wh": 3.6e6}
+_KEYS = (
+    *("name", "memory", "reserve", "compute", "board", "speed", "energy"),
+    *("host", "port", "submodels", "ssh", "aggregator"),
+)
 
 
 def parse_size(text: str) -> int:
@@ -114,7 +122,38 @@ def _device(entry: dict, where: str) -> DeviceSpec:
     if "submodels" in entry:
         _check_sub_models(entry["submodels"], f"{where}: submodels")
     _check_deployment(entry, where)
-    return DeviceSpec(name, memory_bytes=memory, compute_macs=compute, reserve_bytes=reserve)
+    return DeviceSpec(
+        name,
+        memory_bytes=memory,
+        compute_macs=compute,
+        reserve_bytes=reserve,
+        board=_board(entry.get("board"), f"{where}: board"),
+        macs_per_second=_limit(entry.get("speed"), _MACS, False, f"{where}: speed"),
+        energy_joules=_energy(entry.get("energy"), f"{where}: energy"),
+    )
+
+
+def _board(value: Any, where: str) -> str | None:
+    """A board of which figures are published."""
+    if value is None or (isinstance(value, str) and value in boards()):
+        return value
+    raise ConfigError(
+        f"{where} is {value!r}; those with published figures are: {', '.join(boards())}. Take the "
+        "nearest one, or leave the line out."
+    )
+
+
+def _energy(value: Any, where: str) -> float | None:
+    """Joules of a string with a unit: a bare number could be watt-hours as well."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(
+            f'{where} is {value!r}; it must be a string with a unit, such as "20 kJ" or "5 Wh".'
+        )
+    millijoules = _limit(value, _MILLIJOULES, True, where)
+    assert millijoules is not None  # there is a value
+    return millijoules / 1000
 
 
 def _check_sub_models(value: Any, where: str) -> None:

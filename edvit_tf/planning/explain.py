@@ -32,6 +32,7 @@ def certain(problem: Problem) -> str | None:
         reason = _lacking(problem, resource)
         if reason is not None:
             reasons.append(reason)
+    reasons += _energy_lacking(problem)
 
     return " ".join(reasons) or None
 
@@ -60,6 +61,10 @@ def explain(problem: Problem, method: str) -> str:
             nearest = max(lacking, key=left.__getitem__)
             parts.append(_short_on(problem.devices[nearest], resource, need, left[nearest]))
 
+    if stuck.energy is not None:
+        parts += _energy_short(problem, stuck, free)
+        needed.append("energy for it")
+
     copy = ""
     if problem.replicas > 1:
         copy = f" (copy {len(stuck.used) + 1} of {problem.replicas})"
@@ -71,6 +76,43 @@ def explain(problem: Problem, method: str) -> str:
         f"itself: {'; '.join(parts)}. Add a device with {' and '.join(needed)}, raise a limit by "
         f"what is short, or use smaller sub-models; {hint}."
     )
+
+
+def _energy_lacking(problem: Problem) -> list[str]:
+    """The sub-model that the energy of too few devices allows, if Eq. 1 takes joules."""
+    if problem.joules is None:
+        return []
+    for j in range(len(problem.sizes)):
+        spent = [problem.spent(j, i) for i in range(len(problem.devices))]
+        limits = problem.joules.limits
+        able = [i for i, limit in enumerate(limits) if limit is None or spent[i] <= limit]
+        if len(able) < problem.replicas:
+            short = [i for i in range(len(limits)) if i not in able]
+            i = min(short, key=lambda i: spent[i] - (limits[i] or 0))
+            return [
+                f"energy: sub-model {j} needs {_joules(spent[i])} on {problem.devices[i].name}, "
+                f"which may spend {_joules(limits[i] or 0)}; {len(able)} of {len(limits)} devices "
+                f"may spend enough, it needs {problem.replicas}. Raise a limit, plan fewer "
+                "--samples, or use smaller sub-models."
+            ]
+    return []
+
+
+def _energy_short(problem: Problem, stuck: Stuck, free: list[int]) -> list[str]:
+    """The free device that lacks the least energy for the sub-model without a place."""
+    assert stuck.energy is not None
+    lacks = {i: problem.spent(stuck.sub_model, i) - stuck.energy[i] for i in free}
+    nearest = min(lacks, key=lacks.__getitem__, default=None)
+    if nearest is None or lacks[nearest] <= 0:
+        return []
+    return [
+        f"energy: it needs {_joules(problem.spent(stuck.sub_model, nearest))} on "
+        f"{problem.devices[nearest].name}, which has {_joules(stuck.energy[nearest])} left"
+    ]
+
+
+def _joules(picojoules: float) -> str:
+    return f"{picojoules / 1e12:.4g} J"
 
 
 def _short_on(device: DeviceSpec, resource: _Resource, need: int, left: float) -> str:

@@ -154,15 +154,7 @@ def _holders(
     split: Plan, widths: ModelConfig, devices: Sequence[DeviceSpec]
 ) -> tuple[DeviceSpec, ...]:
     """Those of the devices that can hold a model of these widths, as many as the budget allows."""
-    size = architecture(widths).file_bytes(widths, split.flavour)
-    demand = split.samples * architecture(widths).macs(widths)
-
-    able = []
-    for device in devices:
-        has_room = device.usable_bytes is None or size <= device.usable_bytes
-        if has_room and (device.compute_macs is None or demand <= device.compute_macs):
-            able.append(device)
-
+    able = [device for device in devices if split.could_hold(device, widths)]
     if split.budget_bytes is not None:
-        able = able[: split.budget_bytes // size]
+        able = able[: split.budget_bytes // architecture(widths).file_bytes(widths, split.flavour)]
     return tuple(able)

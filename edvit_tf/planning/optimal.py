@@ -63,7 +63,7 @@ class _Model(NamedTuple):
     problem: Problem
     able: list[int]  # devices that can hold something
     cuts: list[np.ndarray]  # (num_sub, num_dev) each, 1 where not all of these may be
-    floors: list[int]  # in MACs
+    floors: list[int]  # in MACs, or picojoules
 
 
 def optimal(problem: Problem, least_only: bool = False) -> Optimum:
@@ -169,7 +169,7 @@ def _without_excess(
 
 def _solve(model: _Model, unit: float, presolve: bool, seconds: float):
     """scipy's result over x (num_sub, num_dev), row by row, then for each level r and d (a device
-    that can hold something each); MACs and bytes are in `unit` of their largest.
+    that can hold something each); what is spent and bytes are in `unit` of their largest.
     """
     try:
         from scipy import optimize, sparse
@@ -185,13 +185,18 @@ def _solve(model: _Model, unit: float, presolve: bool, seconds: float):
     num_dev = len(problem.devices)
     mac_unit = unit * max(*problem.demands, 1)
     byte_unit = unit * max(*problem.sizes, 1)
-    ceilings = np.array(energies(problem)) / mac_unit
+    # of E_i: MACs, or picojoules
+    spending, per_device = problem.demands, (1,) * num_dev
+    if problem.joules is not None:
+        spending, per_device = problem.joules.work, problem.joules.per_mac
+    energy_unit = unit * max(*spending, 1) * max(per_device)
+    ceilings = np.array(energies(problem)) / energy_unit
 
-    # coefficients of x: replicas of a sub-model, MACs on a device, bytes on a device
+    # coefficients of x: replicas of a sub-model; energy, MACs and bytes on a device
     once = sparse.kron(sparse.eye_array(num_sub), np.ones((1, num_dev)))
-    load = sparse.csr_array(
-        sparse.kron(np.array([problem.demands]) / mac_unit, sparse.eye_array(num_dev))
-    )
+    shares = sparse.diags_array(np.array(per_device) / max(per_device))
+    load = sparse.csr_array(sparse.kron(np.array([spending]) / (unit * max(*spending, 1)), shares))
+    macs = sparse.kron(np.array([problem.demands]) / mac_unit, sparse.eye_array(num_dev))
     held = sparse.kron(np.array([problem.sizes]) / byte_unit, sparse.eye_array(num_dev))
 
     # the levels' own variables stand behind x
@@ -210,6 +215,8 @@ def _solve(model: _Model, unit: float, presolve: bool, seconds: float):
         rows(load, none, -np.inf, ceilings),
         rows(held, none, -np.inf, np.array(problem.memory) / byte_unit),
     ]
+    if problem.joules is not None:
+        constraints.append(rows(macs, none, -np.inf, np.array(problem.compute) / mac_unit))
     for cut in model.cuts:
         constraints.append(rows(cut.reshape(1, -1), (1, behind), -np.inf, cut.sum() - 1))
 
@@ -223,7 +230,7 @@ def _solve(model: _Model, unit: float, presolve: bool, seconds: float):
         least = np.zeros((1, behind))
         least[0, own] = np.append(k, -np.ones(able))
         if k < levels:
-            floor = model.floors[k - 1] / mac_unit
+            floor = model.floors[k - 1] / energy_unit
             slack = 1e-7 * max(1.0, abs(floor))  # what a float may lose of it
             constraints.append(rows((1, num_sub * num_dev), least, floor - slack, np.inf))
 
@@ -271,6 +278,10 @@ def _over_limits(problem: Problem, x: np.ndarray) -> list[int]:
         held = np.flatnonzero(x[:, i])
         size = sum(problem.sizes[j] for j in held)
         demand = sum(problem.demands[j] for j in held)
-        if size > problem.memory[i] or demand > problem.compute[i]:
+        too_much = size > problem.memory[i] or demand > problem.compute[i]
+        energy = None if problem.joules is None else problem.joules.limits[i]
+        if energy is not None:
+            too_much |= sum(problem.spent(j, i) for j in held) > energy
+        if too_much:
             over.append(i)
     return over

@@ -4,7 +4,8 @@ next device) and, if asked, with empty devices first.
 
 A device with memory M_i, reserve R_i and compute E_i may hold the sub-models whose bytes sum to at
 most M_i - R_i and whose demand, samples * MACs (L of Eq. 1), sums to at most E_i. Its remaining
-energy is E_i minus that demand.
+energy is E_i minus that demand. Where Eq. 1 takes joules, E_i is in joules and what a sub-model
+spends differs from device to device; a limit in MACs holds beside it.
 """
 
 import bisect
@@ -19,6 +20,14 @@ from edvit_tf.errors import PlanError
 Placement = tuple[tuple[int, ...], ...]  # device indices per sub-model, one a replica, ascending
 
 
+class Joules(NamedTuple):
+    """What Eq. 1 takes in the place of MACs, in whole picojoules."""
+
+    work: tuple[int, ...]  # of each sub-model: samples * MACs, products of attention too
+    per_mac: tuple[int, ...]  # of each device
+    limits: tuple[int | None, ...]  # E_i of each device; None: no limit
+
+
 class Problem(NamedTuple):
     """Sub-models and devices, checked by `make_problem`; limits that are left out are infinite."""
 
@@ -26,6 +35,22 @@ class Problem(NamedTuple):
     demands: tuple[int, ...]  # samples * MACs
     devices: tuple[DeviceSpec, ...]
     replicas: int
+    joules: Joules | None = None  # None: Eq. 1 is in MACs
+
+    def spent(self, j: int, i: int) -> int:
+        """What sub-model j takes of device i's energy: MACs, or picojoules."""
+        if self.joules is None:
+            return self.demands[j]
+        return self.joules.work[j] * self.joules.per_mac[i]
+
+    def fits(self, j: int, i: int) -> bool:
+        """Whether device i could hold sub-model j alone."""
+        device = self.devices[i]
+        if self.sizes[j] > _or_unlimited(device.usable_bytes):
+            return False
+        if self.demands[j] > _or_unlimited(device.compute_macs):
+            return False
+        return self.joules is None or self.spent(j, i) <= _or_unlimited(self.joules.limits[i])
 
     @property
     def memory(self) -> list[float]:
@@ -34,7 +59,7 @@ class Problem(NamedTuple):
 
     @property
     def compute(self) -> list[float]:
-        """E_i of each device, in MACs."""
+        """The MACs that each device may spend; where Eq. 1 is in MACs, these are E_i."""
         return [_or_unlimited(device.compute_macs) for device in self.devices]
 
 
@@ -51,6 +76,7 @@ def make_problem(
     samples: int = 1,
     replicas: int = 1,
     method: str = "spread",
+    joules: Joules | None = None,
 ) -> Problem:
     """The problem of these arguments. Raises PlanError for one that is out of range."""
     devices = tuple(devices)
@@ -84,7 +110,7 @@ def make_problem(
 
     sizes = tuple(int(size) for size in sizes_bytes)
     demands = tuple(samples * int(count) for count in macs)
-    return Problem(sizes, demands, devices, replicas)
+    return Problem(sizes, demands, devices, replicas, joules)
 
 
 def _require(ok: bool, seen: str, rule: str) -> None:
@@ -93,17 +119,18 @@ def _require(ok: bool, seen: str, rule: str) -> None:
 
 
 def energies(problem: Problem) -> list[int]:
-    """E_i in MACs; a device without a limit counts as one with the largest limit, or the whole
-    demand if that is more.
+    """E_i in MACs (or picojoules); a device without a limit counts as one with the largest limit,
+    or the whole demand if that is more.
     """
-    # what a device without a limit may spend: never less than all that there is to do
-    limits = [d.compute_macs for d in problem.devices if d.compute_macs is not None]
-    free = max([problem.replicas * sum(problem.demands), *limits])
+    limits: list[int | None] = [device.compute_macs for device in problem.devices]
+    demand = sum(problem.demands)
+    if problem.joules is not None:
+        limits = list(problem.joules.limits)
+        demand = sum(problem.joules.work) * max(problem.joules.per_mac)
 
-    found = []
-    for device in problem.devices:
-        found.append(free if device.compute_macs is None else device.compute_macs)
-    return found
+    # what a device without a limit may spend: never less than all that there is to do
+    free = max([problem.replicas * demand, *(limit for limit in limits if limit is not None)])
+    return [free if limit is None else limit for limit in limits]
 
 
 def holders(problem: Problem) -> list[int]:
@@ -111,25 +138,30 @@ def holders(problem: Problem) -> list[int]:
 
     What the others have left says nothing about a placement: it is the same in each.
     """
+    # sub-models that take the same are asked about once: a thousand devices times as many
+    # sub-models would be a million questions
+    kinds = {}
+    for j, kind in enumerate(zip(problem.sizes, problem.demands, strict=True)):
+        kinds[kind if problem.joules is None else (*kind, problem.joules.work[j])] = j
+
     able = []
-    for i, (memory, compute) in enumerate(zip(problem.memory, problem.compute, strict=True)):
-        needs = zip(problem.sizes, problem.demands, strict=True)
-        if any(size <= memory and demand <= compute for size, demand in needs):
+    for i in range(len(problem.devices)):
+        if any(problem.fits(j, i) for j in kinds.values()):
             able.append(i)
     return able or list(range(len(problem.devices)))
 
 
 def remaining(problem: Problem, placement: Placement) -> list[int]:
-    """E_i - demand of the `holders` (idle ones too) under a placement, in MACs, exactly, the least
-    first.
+    """E_i - demand of the `holders` (idle ones too) under a placement, in MACs (or picojoules),
+    exactly, the least first.
 
     Of two placements the better is the one whose list is the larger: by its least, by the next
     where those are equal, and so on (lexicographic max-min).
     """
     left = energies(problem)
-    for demand, chosen in zip(problem.demands, placement, strict=True):
+    for j, chosen in enumerate(placement):
         for i in chosen:
-            left[i] -= demand
+            left[i] -= problem.spent(j, i)
     return sorted(left[i] for i in holders(problem))
 
 
@@ -147,6 +179,7 @@ class Stuck(NamedTuple):
     memory: list[float]  # bytes
     compute: list[float]  # MACs
     used: tuple[int, ...]
+    energy: list[float] | None = None  # picojoules, where Eq. 1 takes joules
 
 
 def spread(problem: Problem) -> Placement | Stuck:
@@ -175,10 +208,14 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
     memory = problem.memory
     compute = problem.compute
     placed = [0] * len(problem.devices)
+    # in MACs devices without a limit are alike; in joules one that draws more is to hold less
+    energy: list[float] = compute
+    if problem.joules is not None:
+        energy = list(energies(problem))
 
     def entry(i: int) -> tuple:  # first: empty, if asked; most energy, memory, fewest placed, order
         taken = empty_first and placed[i] > 0
-        return (taken, -compute[i], -memory[i], placed[i], i)
+        return (taken, -energy[i], -memory[i], placed[i], i)
 
     # all devices in the order in which a sub-model asks them, kept sorted as they fill
     ranked = sorted(map(entry, range(len(problem.devices))))
@@ -193,13 +230,16 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
 
         # the first that take it, one a replica
         ranks: list[int] = []  # of the devices that take it
-        for rank, (_, energy, room, _, _) in enumerate(ranked):
-            if size <= -room and demand <= -energy:
+        for rank, (_, left, room, _, i) in enumerate(ranked):
+            if size > -room or demand > compute[i]:
+                continue
+            if problem.joules is None or problem.spent(j, i) <= -left:
                 ranks.append(rank)
                 if len(ranks) == problem.replicas:
                     break
         else:
-            return Stuck(j, memory, compute, tuple(ranked[rank][-1] for rank in ranks))
+            used = tuple(ranked[rank][-1] for rank in ranks)
+            return Stuck(j, memory, compute, used, None if problem.joules is None else energy)
 
         # from the back, so that the ranks before stay right
         chosen = [ranked.pop(rank)[-1] for rank in reversed(ranks)]
@@ -208,6 +248,8 @@ def _greedy(problem: Problem, empty_first: bool) -> Placement | Stuck:
         for i in chosen:
             memory[i] -= size
             compute[i] -= demand
+            if problem.joules is not None:
+                energy[i] -= problem.spent(j, i)
             placed[i] += 1
             bisect.insort(ranked, entry(i))
 

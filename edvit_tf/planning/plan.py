@@ -13,7 +13,9 @@ from edvit_tf.config import DeviceSpec, PlanConfig
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models import ModelConfig, architecture, config_from_dict
 from edvit_tf.planning.assign import place
+from edvit_tf.planning.energy import joules_of, no_limits_in_joules
 from edvit_tf.planning.explain import certain, explain
+from edvit_tf.planning.narrow import Narrowing, Room
 from edvit_tf.planning.partition import partition
 from edvit_tf.planning.placement import Problem, make_problem
 
@@ -64,6 +66,7 @@ class Plan(Checked):
     samples: int = 1  # L of Eq. 1
     replicas: int = 1  # devices that hold each sub-model
     flavour: str = "float32"  # of the files that were counted: "float32", "float16" or "int8"
+    objective: str = "macs"  # of Eq. 1, one of OBJECTIVES
 
     @property
     def total_bytes(self) -> int:
@@ -107,13 +110,18 @@ class Plan(Checked):
         """Whether a device is idle though at least one of the sub-models fits it alone."""
         if device.name not in self.idle:
             return False
-        memory = device.usable_bytes
-        compute = device.compute_macs
-        for sub in self.sub_models:
-            fits = memory is None or sub.size_bytes <= memory
-            if fits and (compute is None or self.samples * sub.macs <= compute):
-                return True
-        return False
+        return any(self.could_hold(device, sub.config) for sub in self.sub_models)
+
+    def could_hold(self, device: DeviceSpec, widths: ModelConfig) -> bool:
+        """Whether a device has room for a model of these widths, with nothing else on it."""
+        joules = None
+        if self.objective == "joules":
+            joules = joules_of([widths], [device], self.samples)
+        cost = architecture(widths)
+        size = cost.file_bytes(widths, self.flavour)
+        return make_problem(
+            [size], [cost.macs(widths)], [device], self.samples, joules=joules
+        ).fits(0, 0)
 
     def held_by(self, device: str) -> tuple[SubModelPlan, ...]:
         """The sub-models on a device."""
@@ -150,6 +158,7 @@ def plan_groups(
         flavour=flavour,
         cut_heads=config.pruning.heads,
         start_heads=config.start_heads,
+        objective=config.objective,
     )
 
 
@@ -166,6 +175,7 @@ def plan(
     flavour: str = "float32",
     cut_heads: str = "merge",
     start_heads: int | None = None,
+    objective: str = "macs",
 ) -> Plan:
     """Widths and devices of one sub-model a class group; `strategy` is only recorded in the Plan.
 
@@ -177,62 +187,65 @@ def plan(
     in `flavour` (file_bytes of the architecture). Sub-model j is `base.pruned(k_j, |C_j| + 1)`, the
     last row being "other"; a single group has no "other" while `single_outputs`; `cut_heads` is how
     heads go (PruneConfig.heads). MACs are the paper's. Where each goes is `assignment`'s
-    (planning.assign).
+    (planning.assign), by what `objective` says that a device spends.
 
     Raises PlanError when one share each is still too much (which constraint failed, by how much,
     what would fit) and ConfigError for another flavour or `start_heads` that the base does not
     have. Source: ED-ViT, Algorithm 1.
     """
     chosen = _whole_groups(groups)
-    cost = architecture(base)
+    if objective == "macs":
+        no_limits_in_joules(devices)
 
     # a single sub-model has all classes, and no others to tell apart
     other = 1
     if len(chosen) == 1 and single_outputs:
         other = 0
 
-    kept = [starting_heads(base, len(chosen), start_heads)] * len(chosen)
-    while True:
-        # what the sub-models of these shares cost
-        configs = []
-        for k, group in zip(kept, chosen, strict=True):
-            configs.append(base.pruned(k, len(group) + other, cut_heads))
-        sizes = [cost.file_bytes(config, flavour) for config in configs]
-        macs = [cost.macs(config) for config in configs]
+    rows = [len(group) + other for group in chosen]
+    start = starting_heads(base, len(chosen), start_heads)
+    sub_models = Narrowing(base, rows, start, flavour, cut_heads)
 
-        # the budget is quick to look at; only what it allows is placed
-        problem = make_problem(sizes, macs, devices, samples, replicas, assignment)
-        within = budget_bytes is None or replicas * sum(sizes) <= budget_bytes
+    def asked() -> Problem:
+        sizes = [cost.size_bytes for cost in sub_models.costs]
+        macs = [cost.macs for cost in sub_models.costs]
+        joules = None
+        if objective == "joules":
+            joules = joules_of([cost.config for cost in sub_models.costs], devices, samples)
+        return make_problem(sizes, macs, devices, samples, replicas, assignment, joules)
+
+    asked()  # what is out of range is told before anything is tried
+    room = Room(devices, samples, replicas)
+    while True:
+        # budget and sums are quick to look at; only what they allow is placed
+        within = budget_bytes is None or replicas * sub_models.size_bytes <= budget_bytes
         placement = None
-        if within:
+        if within and not room.rules_out(sub_models):
+            problem = asked()
             placement = place(problem, assignment)
         if placement is not None:
             break
 
         # one share less of the biggest, the first of equals; a last share stays
-        prunable = [j for j, k in enumerate(kept) if k > 1]
-        if not prunable:
+        if not sub_models.narrow():
             missed = None if within else budget_bytes
-            raise PlanError(_nothing_left(base, problem, assignment, missed, flavour))
+            raise PlanError(_nothing_left(base, asked(), assignment, missed, flavour))
 
-        biggest = max(prunable, key=lambda j: (sizes[j], -j))
-        kept[biggest] -= 1
-
-    sub_models = []
-    for j, group in enumerate(chosen):
-        sub_models.append(
+    planned = []
+    for j, (group, cost) in enumerate(zip(chosen, sub_models.costs, strict=True)):
+        planned.append(
             SubModelPlan(
                 index=j,
                 classes=group,
-                kept=kept[j],
-                config=configs[j],
-                size_bytes=sizes[j],
-                macs=macs[j],
+                kept=sub_models.kept[j],
+                config=cost.config,
+                size_bytes=cost.size_bytes,
+                macs=cost.macs,
                 devices=tuple(problem.devices[i].name for i in placement[j]),
             )
         )
     return Plan(
-        sub_models=tuple(sub_models),
+        sub_models=tuple(planned),
         devices=problem.devices,
         budget_bytes=budget_bytes,
         strategy=strategy,
@@ -240,6 +253,7 @@ def plan(
         samples=samples,
         replicas=replicas,
         flavour=flavour,
+        objective=objective,
     )
 
 

@@ -46,7 +46,7 @@ def planned_ways(plan: Plan, base: ModelConfig, config: PlanConfig) -> list[Plan
     split_bytes = max(sum(sub.size_bytes for sub in own) for own in held)
 
     fits, side_by_side = _members_of_all(plan, base, kept, config)
-    base_fits = _fitting(plan, base_size, whole)
+    base_fits = sum(plan.could_hold(device, base) for device in plan.devices)
     rate = whole / macs
 
     def alike(key: str, name: str, answers: float) -> PlannedWay:
@@ -90,16 +90,6 @@ def _members_of_all(
     except PlanError:  # no device, or no budget, has room for one
         return 0, 0
     return sum(len(sub.devices) for sub in found.sub_models), found.replicas
-
-
-def _fitting(plan: Plan, size_bytes: int, macs: int) -> int:
-    """How many devices of the plan could hold a file of this size and spend these MACs."""
-    able = 0
-    for device in plan.devices:
-        has_room = device.usable_bytes is None or size_bytes <= device.usable_bytes
-        if has_room and (device.compute_macs is None or plan.samples * macs <= device.compute_macs):
-            able += 1
-    return able
 
 
 def planned_ways_table(ways: list[PlannedWay]) -> str:

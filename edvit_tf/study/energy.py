@@ -9,6 +9,8 @@ moved, of bundles and of models by their widths alone, in one table.
     answer_bytes     of the features that each sub-model sends back, float32
     moved_bytes      over the network for one question: both, of all sub-models
     total_macs       of all sub-models: what the fleet spends, not how long it takes
+    joules           of computing, all sub-models together, on devices of a board that is named:
+                     an estimate from published figures (planning/energy.py), and its range
 
 No Raspberry Pi profits from spikes that stay away: its .tflite file multiplies by zeros too, T
 times. They count on neuromorphic hardware alone.
@@ -24,9 +26,12 @@ from edvit_tf.config import DeviceSpec
 from edvit_tf.device.model.bundle import Bundle, open_bundle
 from edvit_tf.errors import ConfigError
 from edvit_tf.models import ARCHITECTURES, ModelConfig, architecture, config_from_dict, preset
+from edvit_tf.planning.boards import Range, boards
+from edvit_tf.planning.energy import spent
 from edvit_tf.planning.partition import partition
 from edvit_tf.planning.plan import plan
 from edvit_tf.report.figures import Bar, bars, note, panels, table
+from edvit_tf.report.planned_energy import LEFT_OUT, range_text
 from edvit_tf.report.results import read_results
 from edvit_tf.report.tables import LINE
 from edvit_tf.report.units import count as count_said
@@ -58,6 +63,7 @@ def energy_of_models(
     classes: int = 10,
     budget_bytes: int | None = None,
     input_shape: tuple[int, ...] | None = None,
+    board: str | None = None,
 ) -> list[dict]:
     """A row for each preset, split over so many devices by Algorithm 1 with `budget_bytes` of all
     files; `input_shape` None: INPUTS. Raises ConfigError, PlanError.
@@ -72,7 +78,7 @@ def energy_of_models(
         configs = [sub.config for sub in made.sub_models]
         held = {sub.devices[0]: sub.size_bytes for sub in made.sub_models}
         input_bytes = width * int(np.prod(base.input_shape))
-        rows.append(_row(name, configs, input_bytes, max(held.values())))
+        rows.append(_row(name, configs, input_bytes, max(held.values()), board))
     return rows
 
 
@@ -85,14 +91,14 @@ def architecture_of(name: str) -> str:
     raise ConfigError(f"there is no model preset {name!r}; the presets are: {', '.join(every)}.")
 
 
-def energy_of_bundle(path: Path) -> dict:
+def energy_of_bundle(path: Path, board: str | None = None) -> dict:
     """The row of a bundle: of its files, and with the spikes that its run counted."""
     bundle = open_bundle(path)
     configs = [config_from_dict(entry.config) for entry in bundle.sub_models]
     results = read_results(bundle.path)
     one = np.dtype(bundle.input.dtype).itemsize * int(np.prod(bundle.input.shape))
 
-    row = _row(bundle.manifest.name, configs, one, _fullest(bundle))
+    row = _row(bundle.manifest.name, configs, one, _fullest(bundle), board)
     counted = [sub.spikes for sub in results.sub_models if sub.spikes is not None]
     if counted:
         most = max(counted, key=lambda found: found.spikes)
@@ -115,7 +121,13 @@ def _fullest(bundle: Bundle) -> int:
     return max(held.values())
 
 
-def _row(name: str, configs: Sequence[ModelConfig], input_bytes: int, weights_read: int) -> dict:
+def _row(
+    name: str,
+    configs: Sequence[ModelConfig],
+    input_bytes: int,
+    weights_read: int,
+    board: str | None,
+) -> dict:
     known = architecture(configs[0])
     macs = [known.macs_full(config) for config in configs]
     answers = [FLOAT * config.feature_dim for config in configs]
@@ -133,16 +145,26 @@ def _row(name: str, configs: Sequence[ModelConfig], input_bytes: int, weights_re
         "input_bytes": input_bytes,
         "answer_bytes": max(answers),
         "moved_bytes": len(configs) * input_bytes + sum(answers),
+        "board": board,
+        "joules": _joules(configs, board),
         "ms": None,
         "accuracy": None,
     }
+
+
+def _joules(configs: Sequence[ModelConfig], board: str | None) -> dict | None:
+    """Of computing on devices of this board, one for each sub-model."""
+    each = [spent(DeviceSpec("device", board=board), [config]) for config in configs]
+    known = [one.computing_joules for one in each if one is not None]
+    return sum(known, Range(0.0, 0.0, 0.0)).to_dict() if known else None
 
 
 def _grid(rows: Sequence[Mapping]) -> list[list[str]]:
     grid = [
         [
             *("model", "N", "input", "MACs a\ndevice", "MACs of\nall", "spikes an\ninference"),
-            *("weights\nread", "input\nin", "features\nout", "moved,\nall", "ms", "accuracy\n%"),
+            *("weights\nread", "input\nin", "features\nout", "moved,\nall", "J, all"),
+            *("ms", "accuracy\n%"),
         ]
     ]
     for row in rows:
@@ -162,6 +184,7 @@ def _grid(rows: Sequence[Mapping]) -> list[list[str]]:
                 spikes,
                 *(size(row[key], 3) for key in ("weights_read", "input_bytes", "answer_bytes")),
                 size(row["moved_bytes"], 3),
+                "-" if row["joules"] is None else range_text(Range(**row["joules"])),
                 "-" if row["ms"] is None else f"{row['ms']:.2f}",
                 accuracy,
             ]
@@ -180,9 +203,15 @@ def energy_text(rows: Sequence[Mapping]) -> str:
 
 
 def _notes(rows: Sequence[Mapping]) -> str:
+    notes = NOTES
+    named = {row["board"] for row in rows} - {None}
+    if named:
+        notes = notes.replace("Proxies, not joules.", "Proxies, and joules by an estimate.")
+    for key in sorted(named):
+        notes += f" J: of computing, on a {boards()[key].name} for each sub-model. {LEFT_OUT}"
     if not any(row.get("synthetic") for row in rows):
-        return NOTES
-    return f"* SYNTHETIC stand-in: these accuracies mean nothing. {NOTES}"
+        return notes
+    return f"* SYNTHETIC stand-in: these accuracies mean nothing. {notes}"
 
 
 def _filled(grid: list[list[str]]) -> list[list[str]]:

@@ -98,3 +98,27 @@ def test_the_command_takes_bundles_and_models(smoke_bundle, tmp_path, capsys):
     assert "edvit study energy" in page.read_text()
     assert main(["study", "energy", "--budget", "12"]) == 3
     assert main(["study", "energy", str(tmp_path)]) != 0
+
+
+def test_a_board_adds_joules_of_all_devices():
+    (row,) = energy_of_models(["vit_base"], 10, board="pi4b")
+    (fast,) = energy_of_models(["vit_base"], 10, board="pi5")
+    joules = row["joules"]
+    assert joules["low"] < joules["middle"] < joules["high"]
+    # ten times 603 M MACs at 6.83 G a second, 3.4 W
+    assert joules["middle"] == pytest.approx(3.4 * row["total_macs"] / 6.8319e9, rel=1e-3)
+    assert fast["joules"]["middle"] < joules["middle"]
+    text = energy_text([row])
+    assert "J, all" in text and "on a Raspberry Pi 4 Model B for each sub-model" in text
+    (without,) = energy_of_models(["vit_base"], 10)
+    assert without["joules"] is None and "J, all" not in energy_text([without])
+
+
+def test_the_published_figures_are_printed_with_their_sources(capsys):
+    assert main(["study", "energy", "--boards"]) == 0
+    text = capsys.readouterr().out
+    assert "pi5: Raspberry Pi 5" in text and "2.8 W idle, 9.7 W loaded" in text
+    assert text.count("https://") >= 18 and "Wi-Fi: no measured rate was found" in text
+    assert main(["study", "energy", "--boards", "--json"]) == 0
+    assert [board["key"] for board in json.loads(capsys.readouterr().out)][-1] == "zero2w"
+    assert main(["study", "energy", "--board", "pi9"]) == 3

@@ -1,0 +1,76 @@
+"""Algorithm 1's loop: the shares that go are those of the definition, and a thousand devices are
+planned without looking at all of them for each share.
+"""
+
+import pytest
+
+from edvit_tf.config import DeviceSpec
+from edvit_tf.errors import PlanError
+from edvit_tf.models import architecture, preset
+from edvit_tf.planning import plan as module
+from edvit_tf.planning.narrow import Narrowing, Room
+from edvit_tf.planning.plan import plan
+
+BASE = preset("vit_base", (224, 224, 3), 30)
+
+
+def by_definition(rows, kept, steps):
+    """Shares after so many steps, each looking at every sub-model anew."""
+    kept = list(kept)
+    for _ in range(steps):
+        sizes = []
+        for k, count in zip(kept, rows, strict=True):
+            config = BASE.pruned(k, count)
+            sizes.append(architecture(config).file_bytes(config))
+        prunable = [j for j, k in enumerate(kept) if k > 1]
+        if not prunable:
+            break
+        kept[max(prunable, key=lambda j: (sizes[j], -j))] -= 1
+    return kept
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 9, 40])
+def test_a_step_takes_a_share_of_the_biggest(steps):
+    rows = [3, 5, 5, 2, 4]
+    sub_models = Narrowing(BASE, rows, 4, "float32", "merge")
+    taken = [sub_models.narrow() for _ in range(steps)]
+    assert sub_models.kept == by_definition(rows, [4] * 5, steps)
+    assert taken == [True] * min(steps, 15) + [False] * max(0, steps - 15)
+    assert sub_models.size_bytes == sum(cost.size_bytes for cost in sub_models.costs)
+    assert sub_models.macs == sum(cost.macs for cost in sub_models.costs)
+
+
+def test_what_no_device_could_hold_is_ruled_out():
+    sub_models = Narrowing(BASE, [3, 3], 2, "float32", "merge")
+    size, macs = sub_models.costs[0].size_bytes, sub_models.costs[0].macs
+
+    def ruled_out(devices, samples=1, replicas=1):
+        specs = [DeviceSpec(f"d{i}", *limits) for i, limits in enumerate(devices)]
+        return Room(specs, samples, replicas).rules_out(sub_models)
+
+    assert not ruled_out([(size, macs), (size, macs)])
+    assert not ruled_out([(None, None)])
+    assert ruled_out([(size - 1, macs), (size - 1, macs)])  # one is too big
+    assert ruled_out([(2 * size - 1, None)])  # both together are
+    assert ruled_out([(None, 2 * macs - 1)])
+    assert ruled_out([(None, 3 * macs)], samples=2)
+    # the second copy has no device that is large enough
+    assert ruled_out([(4 * size, None), (size - 1, None)], replicas=2)
+
+
+def test_a_thousand_devices_are_placed_only_where_sums_allow_it(monkeypatch):
+    """7,000 shares go before all fit: placing anew for each of them took minutes."""
+    tried = []
+    real = module.place
+    monkeypatch.setattr(module, "place", lambda *given: tried.append(1) or real(*given))
+    base = preset("vit_base", (224, 224, 3), 1000)
+    narrowest = base.pruned(1, 2)
+    most = int(1.5 * architecture(narrowest).file_bytes(narrowest))
+    devices = [DeviceSpec(f"d{i:03d}", most) for i in range(1000)]
+    made = plan(base, [(j,) for j in range(1000)], devices, start_heads=8)
+    assert {sub.kept for sub in made.sub_models} == {1} and not made.idle
+    assert len(tried) == 1
+
+    with pytest.raises(PlanError, match="all 1000 sub-models are down to 1 of 12 heads"):
+        plan(base, [(j,) for j in range(1000)], [DeviceSpec("one", most)], start_heads=8)
+    assert len(tried) == 1
