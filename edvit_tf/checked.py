@@ -5,7 +5,6 @@ configuration.
 import dataclasses
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -142,17 +141,6 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def finite_json(value: Any) -> Any:
-    """The same with null for what is no number: NaN and Infinity are Python's, not JSON's."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite_json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_json(one) for one in value]
-    return value
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from edvit_tf.cli.bench_load import add_load
 from edvit_tf.cli.bench_sizes import add_nets, add_paper
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import counts, names, natural, positive, share, user_path
+from edvit_tf.device.strict_json import finite_json
 
 
 def add_bench(commands) -> None:
@@ -303,7 +304,7 @@ def _store(path: Path, index: int, result: dict) -> None:
     from edvit_tf.report.page import write_report
 
     stored = {"submodel": open_bundle(path).entry(index).name, **result}
-    (path / "latency.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+    (path / "latency.json").write_text(json.dumps(finite_json(stored), indent=1), encoding="utf-8")
 
     print(f"stored in {path / 'latency.json'}; shown in {write_report(path)}", file=sys.stderr)
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from edvit_tf.checked import finite_json
+from edvit_tf.device.strict_json import finite_json
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from edvit_tf.cli.values import user_path
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit, ExitCode
 from edvit_tf.device.model.text import TextSpec
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.device.terminal import printable, say_error
 
 # A file that is sent as it is: more than any kind of input takes, and less than fills a memory.
@@ -316,7 +317,7 @@ def _show(answer: dict, as_json: bool) -> None:
     """One line: what was seen, what was missing, and the milliseconds of each device."""
     if as_json:
         plain = {**answer, "probabilities": [float(p) for p in answer["probabilities"]]}
-        print(json.dumps(plain), flush=True)
+        print(json.dumps(finite_json(plain)), flush=True)
         return
 
     # "NAME.device" says who answered for a sub-model, "NAME.compute_ms" how long it took. All of it

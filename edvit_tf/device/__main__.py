@@ -30,6 +30,7 @@ from edvit_tf.device.errors import (
     exit_codes_text,
 )
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
 
 
@@ -213,7 +214,7 @@ def _check(args) -> int:
     from edvit_tf.device.worker.selfcheck import check, table
 
     result = check(args.bundle, args.submodel, identity=args.identity)
-    print(json.dumps(result, indent=1) if args.json else table(result))
+    print(json.dumps(finite_json(result), indent=1) if args.json else table(result))
     return 0 if result["ok"] else 1
 
 
@@ -235,11 +236,11 @@ def _tune(args) -> int:
             tuned[first] = tune(bundle, index)
             results.append(tuned[first])
         except ModelFailed as failure:  # the others are measured, and said, all the same
-            print(f"error: {failure}", file=sys.stderr)
+            say_error(failure)
             failed = failure
 
     if results or args.json:
-        print(json.dumps(results, indent=1) if args.json else table(results))
+        print(json.dumps(finite_json(results), indent=1) if args.json else table(results))
 
     return 0 if failed is None else failed.exit_code
 
@@ -266,7 +267,7 @@ def _predict(args) -> int:
         line = f"{answer['file']}: {answer['label']} {answer['probability']:.3f}"
         if answer["missing"]:
             line += f"  (without sub-models {answer['missing']})"
-        print(json.dumps(answer) if args.json else line, flush=True)
+        print(json.dumps(finite_json(answer)) if args.json else line, flush=True)
 
     return code
 

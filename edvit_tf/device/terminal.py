@@ -1,6 +1,7 @@
 """Printing on a terminal that cannot show every letter, and obeys some; what `--version` prints."""
 
 import argparse
+import contextlib
 import io
 import os
 import platform
@@ -59,9 +60,10 @@ def printable_lines(text: str) -> str:
 
 def say_error(error: BaseException | str) -> None:
     """What every command ends with that cannot do what it was asked. It may have another machine's
-    words in it, or a file's name.
+    words in it, or a file's name. Where nobody reads it (`2>&1 | head`), the exit code says it.
     """
-    print(f"error: {printable_lines(str(error))}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr, flush=True)
 
 
 def flushed(code: int) -> int:

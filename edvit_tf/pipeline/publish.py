@@ -5,8 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-from edvit_tf.checked import differences, finite_json
+from edvit_tf.checked import differences
 from edvit_tf.device.errors import BundleError
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.device.update.store import sync
 from edvit_tf.errors import OutputError
 from edvit_tf.evaluation.mistakes import FILE as MISTAKES

@@ -8,7 +8,8 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edvit_tf.checked import differences, digest, finite_json
+from edvit_tf.checked import differences, digest
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline.store import reason
 

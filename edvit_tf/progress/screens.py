@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edvit_tf.checked import finite_json
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.progress.events import Event
 
 

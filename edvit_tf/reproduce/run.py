@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from edvit_tf import __version__
-from edvit_tf.checked import digest, finite_json
+from edvit_tf.checked import digest
 from edvit_tf.data.catalogue import is_in
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.errors import ConfigError, DataError
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.pipeline.work_folder import lock, open_stages

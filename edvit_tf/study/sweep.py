@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.checked import finite_json
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.errors import OutputError
 from edvit_tf.report.sweep import sweep_page, sweep_row
 from edvit_tf.report.sweep_csv import FILE as SWEEP_CSV

@@ -95,6 +95,28 @@ def test_a_reader_that_has_seen_enough_ends_a_command_quietly(command, tmp_path)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["edvit_tf.cli", "advise", "no bundle"],
+        ["edvit_tf.device", "no bundle", "--check"],
+        ["edvit_tf.device.update", "no store", "list"],
+    ],
+    ids=["edvit", "device", "update"],
+)
+def test_an_error_that_nobody_reads_keeps_its_exit_code(command):
+    """`edvit advise BUNDLE 2>&1 | head -0`: it was 1, a fault of ours."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        words = [sys.executable, "-m", *command]
+        unread = subprocess.run(words, cwd=ROOT, stdout=write, stderr=write).returncode
+        heard = subprocess.run(words, cwd=ROOT, capture_output=True).returncode
+    finally:
+        os.close(write)
+    assert unread == heard and heard > 1
+
+
 def test_a_service_without_standard_output_is_done_all_the_same(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     assert flushed(3) == 3

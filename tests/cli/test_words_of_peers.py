@@ -73,6 +73,16 @@ def test_an_answer_is_one_line_of_text(tmp_path):
     assert json.loads(as_json)["label"] == HOSTILE  # whole, as JSON has it
 
 
+def test_json_is_what_every_reader_takes(tmp_path):
+    """NaN is Python's: jq and JSON.parse end at it."""
+    odd = answered(probabilities=(np.nan, np.inf), total_ms=1.0, expected_accuracy=np.nan)
+    with hub(lambda request, context: odd) as address:
+        code, out, _ = predicted(address, tmp_path, "--json")
+    said = json.loads(out, parse_constant=lambda name: pytest.fail(name))
+    assert code == 0 and said["probabilities"] == [None, None]
+    assert said["parameters"]["expected_accuracy"] is None
+
+
 def test_a_label_without_end_is_cut(tmp_path):
     with hub(lambda request, context: answered("x" * LONG, total_ms=1.0)) as address:
         code, out, _ = predicted(address, tmp_path)

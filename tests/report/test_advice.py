@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edvit_tf.checked import finite_json
 from edvit_tf.cli.output import show
 from edvit_tf.device.errors import BundleError
 from edvit_tf.device.model.manifest import manifest_from_dict
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.evaluation.paired import mcnemar, paired_interval
 from edvit_tf.evaluation.predictions import Predictions
 from edvit_tf.report.advice import Advice, advice

@@ -22,6 +22,8 @@ import time
 import traceback
 from collections.abc import Iterator
 
+from edvit_tf.device.strict_json import finite_json
+
 _QUIET_SECONDS = 10.0
 # The collector may log while a line is made: of a Future whose error nobody saw, by asyncio.
 _lock = threading.RLock()
@@ -36,7 +38,8 @@ _STACK_BYTES = 256 << 10  # of the thread that writes
 def log(event: str, level: str = "info", **fields) -> None:
     """Writes {"time": UTC, "level", "event", ...fields}."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    line = json.dumps({"time": now, "level": level, "event": event, **fields}, default=str)
+    told = {"time": now, "level": level, "event": event, **finite_json(fields)}
+    line = json.dumps(told, default=str)
     writer = _writer
     if writer is not None:
         writer.put(line)

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from edvit_tf.device.strict_json import finite_json
 from edvit_tf.study.fleet.settings import AUGMENTS, TABLES, TITLES, VIEWS
 
 
@@ -74,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         trained[experiment.name], result = laboratory.run(experiment, trained)
         results.append(result)
         print(row_of(result), flush=True)
-        (args.out / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
+        (args.out / "results.json").write_text(json.dumps(finite_json(results), indent=1), "utf-8")
         laboratory.save(trained[experiment.name], args.out / f"{len(results):02d}")
     return 0
 

@@ -150,3 +150,11 @@ def test_a_server_whose_standard_error_stands_still_answers_and_ends(tiny_bundle
         finally:
             process.kill()
             process.wait()
+
+
+def test_a_line_is_json_whatever_was_measured(capsys):
+    """jq ends at the NaN of Python's json."""
+    jsonlog.log("device", times_ms=[1.5, float("nan")], degrees=float("-inf"), at=(1, None))
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+    assert (said["times_ms"], said["degrees"], said["at"]) == ([1.5, None], None, [1, None])
