@@ -49,7 +49,7 @@ DEVICES, LEAST = 5, 3
 BACK = 8  # answers in a row with a device, until it is back
 LONGEST_FAULT_SECONDS = 4.0
 STALL_SECONDS = 0.03  # shorter ones are not noted
-SAMPLE_SECONDS = 5.0  # between two looks at the memory
+SAMPLE_SECONDS = 0.5  # between two looks at the memory: peers leave each other some seconds
 
 
 def main(argv: list[str] | None = None) -> int:

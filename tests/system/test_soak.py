@@ -67,6 +67,24 @@ def test_beside_a_hostile_peer_a_tenth_may_be_refused_and_memory_may_not_grow():
     assert memory_figures(growing, 0.2)["grew"] is False and not memory_figures([], 2.0)["grew"]
 
 
+def test_what_a_hostile_peer_holds_is_no_leak_and_what_stays_is_one():
+    from tests.support.soak_figures import memory_figures
+
+    def grew(*hub):
+        return memory_figures([(each, 50) for each in hub], 2.0)["grew"]
+
+    rest, beside = [70] * 20, [95] * 80  # of a quarter; the most that was seen in an aggregator
+    calm = [*[70] * 100] * 3
+    assert not grew(*calm, *rest, *beside) and not grew(*calm, *beside, *rest)
+    assert not grew(*beside, *rest, *[70] * 100, *beside, *rest, *beside, *rest)
+
+    # 8 MiB that a peer of the third quarter left, seen although other peers come and go
+    left = [each + 8 for each in (*rest, *beside)]
+    assert grew(*[70] * 200, *left, *left)
+    # what grows with each peer, by less than the peers hold
+    assert grew(*(each + n // 20 for n, each in enumerate([*rest, *beside] * 4)))
+
+
 def test_a_short_steady_run(tiny_bundle, tmp_path):
     done = run_device(
         "-m",
