@@ -111,6 +111,11 @@ class Link:
         """How the device is; nothing is known of one that is away."""
         return self.probe.condition if self.seen.state == "ready" else Condition()
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """Unix time; None of a device that is away, or does not tell."""
+        return self.probe.certificate_ends if self.seen.state == "ready" else None
+
     def hosts(self, name: str) -> bool:
         """Whether this device can be asked for a sub-model now."""
         return self.seen.state == "ready" and name in self.seen.models

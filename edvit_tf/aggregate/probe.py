@@ -14,7 +14,7 @@ from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.aggregate.reply import Expected, WrongView
-from edvit_tf.device.rpc import condition, messages, tls
+from edvit_tf.device.rpc import certificate_expiry, condition, messages, tls
 from edvit_tf.device.rpc.jsonlog import log
 from edvit_tf.device.rpc.ports import split_address
 
@@ -61,6 +61,7 @@ class Probe:
         self.certificate: str | None = None  # the name in it, when it was seen
         self.instance = ""  # of the worker's process, if it says so
         self.condition = condition.Condition()  # as the worker says it
+        self.certificate_ends: float | None = None  # Unix time, as the worker says it
         self.streams = False  # whether the worker says that it takes requests over one stream
         self._device = device
         self._digest = digest
@@ -137,6 +138,7 @@ class Probe:
             self.streams = metadata.properties.get(messages.STREAMS) == "1"
             self.instance = metadata.properties.get(messages.INSTANCE, "")
             self.condition = condition.heard(metadata.properties)
+            self.certificate_ends = certificate_expiry.heard(metadata.properties)
 
         twin = self._is_also()
         if twin is not None:

@@ -6,6 +6,7 @@ from edvit_tf.aggregate import breaker, conditions
 from edvit_tf.aggregate.fleet import Fleet
 from edvit_tf.aggregate.link import Link
 from edvit_tf.aggregate.probe import STATES
+from edvit_tf.device.rpc import certificate_expiry
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.metrics import Gauge, Sample
 
@@ -100,4 +101,5 @@ def _link_health(link: Link) -> dict:
         "silent_seconds": round(link.silent_seconds(), 3),
         "in_flight_bytes": link.in_flight_bytes,
         **conditions.health(link.condition),
+        "certificate": certificate_expiry.state(link.certificate_ends),
     }

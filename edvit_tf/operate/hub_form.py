@@ -41,6 +41,7 @@ def with_fields(fields: Mapping[str, Form]) -> Form:
     )
 
 
+_CERTIFICATE = or_null(with_fields({"ends": is_text, "days_left": is_number, "expiring": is_flag}))
 _DEVICE = {
     "device": is_text,
     "address": is_text,
@@ -53,8 +54,13 @@ _DEVICE = {
     "last_ms": or_null(is_number),
     "temperature_c": or_null(is_number),
     "throttled": or_null(list_of(is_text)),
+    "certificate": _CERTIFICATE,
 }
-_FLEET = {"submodels": dict_of(is_flag), "devices": list_of(with_fields(_DEVICE))}
+_FLEET = {
+    "submodels": dict_of(is_flag),
+    "devices": list_of(with_fields(_DEVICE)),
+    "certificate": _CERTIFICATE,
+}
 _COUNTS = dict.fromkeys(("seconds", "answered", "degraded", "refused"), is_number)
 _MINUTES = {**_COUNTS, "p50_ms": or_null(is_number), "p95_ms": or_null(is_number)}
 

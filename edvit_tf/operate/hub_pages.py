@@ -32,8 +32,8 @@ class Hub:
 
 
 def fleet_status(hub: Hub) -> dict[str, Any]:
-    """{"hub", "serving", "submodels": {name: available}, "devices": [...], "alerts": [...],
-    "bundle", "minutes", "less": why the last two are null, or null}.
+    """{"hub", "serving", "submodels": {name: available}, "devices": [...], "certificate": of the
+    hub or null, "alerts": [...], "bundle", "minutes", "less": why the last two are null, or null}.
 
     Raises RequestFailed if no aggregator answers there, ConfigError for a wrong address.
     """
@@ -55,6 +55,7 @@ def fleet_status(hub: Hub) -> dict[str, Any]:
         "serving": said["status"] == "SERVING",
         "submodels": said["submodels"],
         "devices": [_as_in_feed(device) for device in said["devices"]],
+        "certificate": said.get("certificate"),
     }
     fleet["alerts"] = alerts(fleet, _NOTHING_LATELY)
     return _told(hub, fleet, None, None, less)
@@ -75,6 +76,7 @@ def _words(text: str) -> str:
 def _told(hub: Hub, fleet: dict, about: dict | None, minutes: dict | None, less: str | None):
     return {
         "hub": hub.address,
+        "certificate": None,  # of a hub of an earlier version
         **fleet,
         "bundle": None if about is None else {key: about[key] for key in ("bundle", "digest")},
         "minutes": minutes,

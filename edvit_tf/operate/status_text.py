@@ -7,6 +7,7 @@ from edvit_tf.device.rpc.condition import HOT_C
 from edvit_tf.device.terminal import printable
 
 _GAP = "  "
+_DAYS = "cert. days"  # until a device's certificate ends
 _LEAST = 6  # letters of a column that is cut
 _RED, _GREEN, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[0m"
 
@@ -50,6 +51,8 @@ def _hub_line(said: dict[str, Any]) -> str:
     ]
     if said["bundle"] is not None:
         words.append(f"bundle {said['bundle']['bundle']} {said['bundle']['digest']}")
+    if said.get("certificate") is not None:
+        words.append(f"certificate {said['certificate']['days_left']:.0f} days")
     return shown(" · ".join(words))
 
 
@@ -70,10 +73,12 @@ def _minutes_lines(said: dict[str, Any]) -> list[str]:
 
 def _rows(said: dict[str, Any], width: int) -> list[tuple[str, bool | None]]:
     """The table; of each row whether its device is well, of the heading None."""
-    head = ["device", "address", "state", "breaker", "last ms", "°C", "sub-models"]
+    head = ["device", "address", "state", "breaker", "last ms", "°C", _DAYS, "sub-models"]
     cells = [_cells(device) for device in said["devices"]]
     if all(row[1] == row[0] for row in cells):  # without a devices.toml the name is the address
         head, *cells = [_without(row, 1) for row in (head, *cells)]
+    if not any(device.get("certificate") for device in said["devices"]):  # without TLS
+        head, *cells = [_without(row, head.index(_DAYS)) for row in (head, *cells)]
     widths = _widths([head, *cells], width)
     rows: list[tuple[str, bool | None]] = [(_row(head, widths, width), None)]
     for device, row in zip(said["devices"], cells, strict=True):
@@ -84,6 +89,7 @@ def _rows(said: dict[str, Any], width: int) -> list[tuple[str, bool | None]]:
 def _cells(device: dict[str, Any]) -> list[str]:
     last, degrees = device["last_ms"], device.get("temperature_c")
     held = device.get("throttled") or []
+    certificate = device.get("certificate")
     warm = "-" if degrees is None else f"{degrees:.0f}"
     if held:
         warm += f" {', '.join(held)}"
@@ -94,6 +100,7 @@ def _cells(device: dict[str, Any]) -> list[str]:
         shown(device["breaker"]),
         "-" if last is None else f"{last:.1f}",
         shown(warm),
+        "-" if certificate is None else f"{certificate['days_left']:.0f}",
         shown(", ".join(device["hosts"]) or "-"),
     ]
 
@@ -102,6 +109,7 @@ def _is_well(device: dict[str, Any]) -> bool:
     degrees = device.get("temperature_c")
     hot = degrees is not None and degrees >= HOT_C
     well = device["state"] == "ready" and device["breaker"] == "closed"
+    well = well and not (device.get("certificate") or {}).get("expiring")
     return well and not hot and not device.get("throttled")
 
 

@@ -71,6 +71,24 @@ def test_a_fleet_is_a_line_a_row_for_each_device_and_its_alerts():
     ]
 
 
+def days_left(days: float) -> dict:
+    return {"ends": "2027-01-01T00:00:00+00:00", "days_left": days, "expiring": days < 30}
+
+
+def test_the_days_of_certificates_are_shown():
+    devices = [
+        {**DEVICE, "certificate": days_left(400.4)},
+        {**DEVICE, "device": "pi-1", "certificate": days_left(12.3)},
+        {**DEVICE, "device": "pi-2", "certificate": None},
+    ]
+    said = {**SAID, "devices": devices, "certificate": days_left(29.6)}
+    lines = status_text(said, 120, colours=True).splitlines()
+    assert lines[0].endswith(" · certificate 30 days\x1b[0m")
+    assert "cert. days" in lines[3]
+    assert [line.split()[6] for line in lines[4:7]] == ["400", "12", "-"]
+    assert ["\x1b[31m" in line for line in lines[4:7]] == [False, True, False]
+
+
 def test_what_is_not_known_is_a_dash():
     unknown = {**DEVICE, "last_ms": None, "temperature_c": None, "throttled": None, "hosts": []}
     said = {**SAID, "minutes": None, "bundle": None, "devices": [unknown]}
@@ -296,6 +314,36 @@ def test_the_words_of_another_server_move_no_cursor():
     refusal = page(b'{"message": "no"}', code=b"403 No")
     code, out, err = of_server({b"/live/state": refusal, b"/healthz": healthz})
     assert code == 0 and "1 of 1 devices ready" in out and "not shown: HTTP 403" in err
+
+
+def test_a_certificate_that_ends_soon_is_an_alert(tiny_bundle, tmp_path):
+    """Of the hub as of a device, which says it itself: a renewed one counts at the next probe."""
+    authority = certs.init(tmp_path / "ca")
+    soon = certs.issue(authority, "worker", "pi", ["127.0.0.1"], 10)
+    later = certs.issue(authority, "aggregator", "hub", ["127.0.0.1"], 300)
+    options = ("--identity", str(later), "--metrics", "127.0.0.1:0")
+    with (
+        worker(tiny_bundle, tmp_path, "--identity", str(soon)) as device,
+        aggregator(tiny_bundle, tmp_path, [device.address], *options) as one,
+    ):
+        wait_for(lambda: all_ready(one, 1), 60)
+        code, out, _ = status(one.serving["metrics"], "--insecure")
+    assert code == 1 and re.search(r"· certificate (299|300) days\n", out), out
+    words = (
+        rf"! The certificate of {device.address} ends in (9\.\d|10\.0) days: edvit certs issue\."
+    )
+    assert re.search(words, out) and "of this hub" not in out
+
+
+def test_a_hub_of_an_earlier_version_says_no_days():
+    health = {"status": "SERVING", "submodels": {}, "devices": [DEVICE]}
+    code, out, err = of_server(
+        {
+            b"/live/state": b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
+            b"/healthz": page(json.dumps(health).encode()),
+        }
+    )
+    assert code == 0 and "certificate" not in out and "cert. days" not in out, err
 
 
 def test_tls_and_login_are_asked_for_in_words(tiny_bundle, tmp_path, fleet):

@@ -13,6 +13,7 @@ from edvit_tf.aggregate.http.history import History
 from edvit_tf.aggregate.seen import Answer, Seen
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
+from edvit_tf.device.rpc.certificate_expiry import words
 from edvit_tf.device.rpc.condition import HOT_C
 from edvit_tf.device.rpc.jsonlog import log_seldom
 
@@ -128,6 +129,7 @@ class Feed:
             "serving": health["status"] == "SERVING",
             "submodels": health["submodels"],
             "devices": devices,
+            "certificate": health.get("certificate"),
         }
         return {**fleet, "alerts": alerts(fleet, self.history.lately(_ALERT_SECONDS))}
 
@@ -171,6 +173,7 @@ def alerts(fleet: Mapping[str, Any], lately: Mapping[str, int]) -> list[str]:
     found = []
     if not fleet["serving"]:
         found.append("Too few sub-models can be asked: requests are refused.")
+    found += words(fleet.get("certificate"), "this hub")
     for device in fleet["devices"]:
         name, state = device["device"], device["state"]
         if state != "ready":
@@ -180,6 +183,7 @@ def alerts(fleet: Mapping[str, Any], lately: Mapping[str, int]) -> list[str]:
             reason = device["breaker_reason"]
             found.append(f"{name} is left alone: its breaker is {device['breaker']} ({reason}).")
         found += _warm(device)
+        found += words(device.get("certificate"), name)
     for name, available in fleet["submodels"].items():
         if not available:
             found.append(f"No device answers for {name}.")

@@ -13,7 +13,7 @@ from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.model.memory import resident
 from edvit_tf.device.model.view import AS_IT_IS
-from edvit_tf.device.rpc import announcement, messages, tensors, tls
+from edvit_tf.device.rpc import announcement, certificate_expiry, messages, tensors, tls
 from edvit_tf.device.rpc.base_service import BaseService, package_version
 from edvit_tf.device.rpc.callers import caller_of, client_of
 from edvit_tf.device.rpc.executor import Executor
@@ -136,6 +136,7 @@ class WorkerService(BaseService):
                 messages.INSTANCE: self.instance,
                 messages.VIEW: str(loaded.view),
                 **self.power.properties,
+                **certificate_expiry.said(self.certificate_ends),
             }
         )
 

@@ -199,3 +199,22 @@ def test_check_shows_it(tiny_bundle, tmp_path, authority):
         refused.returncode == 2
         and "--identity goes with --listen, and with --check" in refused.stderr
     )
+
+
+@pytest.mark.parametrize("ends", [1.0, 1.9e9])
+def test_what_a_worker_says_of_its_certificate_is_heard(ends):
+    assert certificate_expiry.heard(certificate_expiry.said(ends)) == ends
+    assert certificate_expiry.said(None) == {}
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "1e30", "soon", "", "9" * 10**6])
+def test_what_is_no_end_of_a_certificate_is_left_out(text):
+    assert certificate_expiry.heard({certificate_expiry.PROPERTY: text}) is None
+
+
+def test_a_certificate_that_has_ended_is_said_so():
+    over = certificate_expiry.state(time.time() - 2.5 * DAY)
+    (said,) = certificate_expiry.words(over, "pi-0")
+    assert said == "The certificate of pi-0 ended 2.5 days ago: edvit certs issue."
+    assert certificate_expiry.words(certificate_expiry.state(time.time() + 31 * DAY), "pi-0") == []
+    assert certificate_expiry.words(None, "pi-0") == []
