@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli.bench_load import add_load
+from edvit_tf.cli.bench_many import add_availability, add_many
 from edvit_tf.cli.bench_sizes import add_nets, add_paper
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import counts, names, natural, positive, share, user_path
@@ -12,12 +13,15 @@ from edvit_tf.device.strict_json import finite_json
 
 
 def add_bench(commands) -> None:
-    """Adds `bench plan`, `bench scores`, `bench training`, `bench latency`, `bench fleet`,
-    `bench load`, `bench views`, `bench nets` and `bench paper` to those of `edvit`.
+    """Adds `bench plan`, `bench availability`, `bench many`, `bench scores`, `bench training`,
+    `bench latency`, `bench fleet`, `bench load`, `bench views`, `bench nets` and `bench paper` to
+    those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")
     _add_plan(benches)
+    add_availability(benches)
+    add_many(benches)
     _add_scores(benches)
     _add_training(benches)
     _add_latency(benches)
