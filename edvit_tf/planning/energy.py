@@ -54,12 +54,15 @@ def spent(device: DeviceSpec, configs: Sequence[ModelConfig]) -> Spent | None:
 
     Raises ConfigError for a board that is not known.
     """
+    macs = sum(architecture(config).macs_full(config) for config in configs)
+    return spent_on(device, macs, sum(map(moved_bytes, configs)))
+
+
+def spent_on(device: DeviceSpec, macs: int, moved: int) -> Spent | None:
+    """The same of so many MACs (all of them) and bytes over the network."""
     if device.board is None:
         return None
     board = board_of(device.board)
-    macs = sum(architecture(config).macs_full(config) for config in configs)
-    moved = sum(map(moved_bytes, configs))
-
     seconds = macs / _speed(device, board)
     network = None
     if board.wifi is not None:

@@ -2,9 +2,13 @@
 holds.
 """
 
+from edvit_tf.config import DeviceSpec
 from edvit_tf.device.model.manifest import Manifest
+from edvit_tf.planning.boards import boards
+from edvit_tf.planning.energy import spent_on
 from edvit_tf.report.compared import counted
 from edvit_tf.report.figures import note, table
+from edvit_tf.report.planned_energy import LEFT_OUT, range_text
 from edvit_tf.report.results import Results
 from edvit_tf.report.units import macs, size
 
@@ -17,6 +21,8 @@ def held(manifest: Manifest, results: Results) -> str:
         classes = results.classes_said(sub.labels)
         groups.append([sub.name, ", ".join(sub.devices), classes])
 
+    # older bundles name no boards
+    joules = any(device.get("board") in boards() for device in plan.devices)
     rows = []
     for device in plan.devices:
         # By what results.json says is on a device: the plan has limits, not files.
@@ -29,6 +35,7 @@ def held(manifest: Manifest, results: Results) -> str:
                 "none" if compute is None else macs(compute),
                 size(sum(sub.file_bytes for sub in own), 3),
                 macs(plan.samples * sum(sub.macs for sub in own)),
+                *([_joules(device, sum(sub.macs_full for sub in own))] if joules else []),
                 ", ".join(sub.name for sub in own) or "nothing",
             ]
         )
@@ -42,7 +49,8 @@ def held(manifest: Manifest, results: Results) -> str:
     if plan.budget_bytes is not None:
         budget = f"a budget of {size(plan.budget_bytes)}"
 
-    head = ["device", "limit,\nbytes", "limit,\nMACs", "files\nheld", "MACs\nheld", "holds"]
+    head = ["device", "limit,\nbytes", "limit,\nMACs", "files\nheld", "MACs\nheld"]
+    head += [*(["J a question,\ncomputing"] if joules else []), "holds"]
     # Equal devices are never left so; unequal ones may be, and nothing else says it.
     idle = [row[0] for row in rows if row[-1] == "nothing"]
     several = any(", " in row[-1] for row in rows)
@@ -52,10 +60,22 @@ def held(manifest: Manifest, results: Results) -> str:
 
     return (
         table(["sub-model", "devices", "classes"], groups, text=(0, 1, 2), wrap=2)
-        + table(head, rows, text=(0, 5), wrap=5)
+        + table(head, rows, text=(0, len(head) - 1), wrap=len(head) - 1)
         + note(
             f"Classes grouped by: {plan.strategy}; assignment: {plan.assignment}; {size(planned)} "
             f"of files were planned at most, {budget}; MACs of "
             f"{counted(plan.samples, 'sample')}.{left}"
         )
+        + (note(f"J: {LEFT_OUT}") if joules else "")
     )
+
+
+def _joules(device: dict, macs_full: int) -> str:
+    """What a device spends on a question by computing; "-" where its board is not known here."""
+    if device.get("board") not in boards():
+        return "-"
+    spec = DeviceSpec(
+        device["name"], board=device["board"], macs_per_second=device.get("macs_per_second")
+    )
+    spends = spent_on(spec, macs_full, 0)
+    return "-" if spends is None else range_text(spends.computing_joules)
