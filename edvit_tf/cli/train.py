@@ -136,7 +136,8 @@ def _train(args) -> int:
             tell(f"{prepared_table(ready)}\n")
             if args.dry_run:
                 if args.tune is not None:
-                    tell(f"tune: {args.tune:g} minutes of search would come first\n")
+                    s = "s" * (args.tune != 1)
+                    tell(f"tune: {args.tune:g} minute{s} of search would come first\n")
                 dry_run(config, ready.dataset, ready.base.source)
             else:
                 config, told = tuned(ready, out, args.tune, args.overwrite)

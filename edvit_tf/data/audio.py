@@ -16,6 +16,7 @@ import numpy as np
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio, mono, probe_audio
 from edvit_tf.device.model.sound import MEL_FILTERS, MelSpec, mel_windows, window_count
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 
 from .caches import provide_caches
@@ -163,11 +164,12 @@ def scan(
     notes = []
     for rate, n in sorted(rates.items()):
         if rate != spec.sample_rate_hz:
-            notes.append(f"{n} recordings of {rate} Hz are resampled to {spec.sample_rate_hz} Hz")
+            some = f"{counted(n, 'recording')} of {rate} Hz {are(n)}"
+            notes.append(f"{some} resampled to {spec.sample_rate_hz} Hz")
     if padded:
         notes.append(
-            f"{padded} of {len(num_windows)} recordings are shorter than the window of "
-            f"{spec.window_samples / spec.sample_rate_hz:g} s and are padded with silence"
+            f"{padded} of {counted(len(num_windows), 'recording')} {are(padded)} shorter than the "
+            f"window of {spec.window_samples / spec.sample_rate_hz:g} s and padded with silence"
         )
     return Scan(num_windows, padded, notes)
 

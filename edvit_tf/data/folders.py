@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 
 from .dataset import Skipped, report_skipped
@@ -163,7 +164,9 @@ def note_others(others: Sequence[Path], place: Found, what: str) -> list[str]:
     if not others:
         return []
     names = ", ".join(place.relative(path) for path in others[:3])
-    return [f"{len(others)} files that are no {what} are left out, e.g. {names}"]
+    verb = are(len(others))
+    files = counted(len(others), "file")
+    return [f"{files} that {verb} no {what} {verb} left out, e.g. {names}"]
 
 
 def has_file(folder: Path, suffixes: Sequence[str], contains: str = "") -> bool:

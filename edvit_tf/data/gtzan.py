@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 
 from .audio import SUFFIXES, input_files, mel_spec, reader, scan, sounds
@@ -122,7 +123,8 @@ def load_folders(found: list[Found], settings) -> Dataset:
     notes += scanned.notes
     together = len(recordings) - len({r.group for r in recordings})
     if together:
-        notes.append(f"{together} recordings repeat another one and are kept on its side")
+        repeat = counted(together, "recording repeats", "recordings repeat")
+        notes.append(f"{repeat} another one and {are(together)} kept on its side")
     check_classes(splits, GENRES, source, notes)
     if len(found) > 1:
         notes.append(f"{len(found)} folders are combined: {source}")

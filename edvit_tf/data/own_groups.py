@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import ConfigError, DataError
 
 from .contents import file_digests
@@ -164,7 +165,8 @@ def _common_texts(
                 example = example or f"{kept.key} and {file.key}"
     if repeated:
         notes.append(
-            f"{len(repeated)} texts are left out, which another group says word for word, e.g. "
+            f"{counted(len(repeated), 'text is', 'texts are')} left out, which another group says "
+            f"word for word, e.g. "
             f"{example}: one of each class is kept"
         )
     return repeated
@@ -188,14 +190,16 @@ def _join_copies(files: Sequence[OwnFile], facts: Facts, joined: _Joined, notes:
     if copies:
         count = sum(len(some) - 1 for some in copies)
         pair = f"{copies[0][0].key} and {copies[0][1].key}"
-        what = "texts" if isinstance(facts[copies[0][0].path], Text) else "files"
-        notes.append(f"{count} {what} are copies of others, e.g. {pair}; they stay on one side")
+        what = "text" if isinstance(facts[copies[0][0].path], Text) else "file"
+        copy = counted(count, f"{what} is a copy", f"{what}s are copies")
+        notes.append(f"{copy} of others, e.g. {pair}; they stay on one side")
 
     torn = [some for some in copies if len({file.label for file in some}) > 1]
     if torn:
         pair = f"{torn[0][0].key} and {torn[0][1].key}"
         notes.append(
-            f"{len(torn)} {what} are there in two classes, e.g. {pair}: none can be right on both"
+            f"{counted(len(torn), what)} {are(len(torn))} there in two classes, e.g. {pair}: none "
+            "can be right on both"
         )
 
 

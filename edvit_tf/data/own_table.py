@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 
 from .lists import AROUND, MAX_LIST_BYTES, decoded
@@ -92,7 +93,8 @@ def _file_rows(table: Path, lines: list[tuple[int, dict[str, str]]], notes: list
 
     _check_unknown(table, unknown, len(rows) + len(unknown) + repeated, notes)
     if repeated:
-        notes.append(f"{repeated} rows of {shown} name a file again and are left out")
+        rows_said = counted(repeated, f"row of {shown} names", f"rows of {shown} name")
+        notes.append(f"{rows_said} a file again and {are(repeated)} left out")
     return list(rows.values())
 
 

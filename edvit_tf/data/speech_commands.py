@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from edvit_tf.device.terminal import counted
 from edvit_tf.errors import DataError
 from edvit_tf.progress import warn
 
@@ -155,7 +156,8 @@ def _listed(place: Found, on_disk: set[str], notes: list[str]) -> dict[str, dict
     if both:
         first = listed["test"][min(both)]
         raise DataError(
-            f"{len(both)} recordings are in both lists of {place.folder}, e.g. {printable(first)}; "
+            f"{counted(len(both), 'recording is', 'recordings are')} in both lists of "
+            f"{place.folder}, e.g. {printable(first)}; "
             "one side only is honest. Correct the lists, or remove them to have the split drawn."
         )
     return listed
@@ -249,5 +251,6 @@ def _in_two_formats(recordings: list[Recording]) -> list[str]:
     if not repeated:
         return []
     return [
-        f"{len(repeated)} recordings are there in two formats and count twice, e.g. {repeated[0]}"
+        f"{counted(len(repeated), 'recording is', 'recordings are')} there in two formats, each "
+        f"counted twice, e.g. {repeated[0]}"
     ]

@@ -58,6 +58,16 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(count: int, thing: str, things: str | None = None) -> str:
+    """ "1 device", "5 devices"; `things` where that takes more than an s."""
+    return f"{count} {thing if count == 1 else things or f'{thing}s'}"
+
+
+def are(count: int) -> str:
+    """The verb behind so many."""
+    return "is" if count == 1 else "are"
+
+
 def say_error(error: BaseException | str) -> None:
     """What every command ends with that cannot do what it was asked. It may have another machine's
     words in it, or a file's name. Where nobody reads it (`2>&1 | head`), the exit code says it.

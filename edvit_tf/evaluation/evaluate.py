@@ -12,6 +12,7 @@ from edvit_tf.data.catalogue import OWN
 from edvit_tf.data.names import one_form
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.text import VOCABULARY, TextSpec
+from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 from edvit_tf.evaluation.accuracy import accuracy, confusion, per_recording
 from edvit_tf.evaluation.answers import (
@@ -110,8 +111,9 @@ def unseen(bundle: Bundle, dataset, split: str):
     parts = SPLITS if split == "all" else (split,)
     others = sum(len(kept[name]) for name in parts)
     note = (
-        f"the data are not those of the bundle: {left_out} recordings that it was trained or "
-        f"chosen on are left out, the {split} split has {others} others"
+        f"the data are not those of the bundle: "
+        f"{counted(left_out, 'recording')} that it was trained or chosen on {are(left_out)} left "
+        f"out, the {split} split has {counted(others, 'other')}"
     )
     return dataclasses.replace(dataset, splits=kept), note
 

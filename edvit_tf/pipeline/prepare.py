@@ -14,6 +14,7 @@ from edvit_tf.config import RunConfig
 from edvit_tf.data import Dataset, load_survey
 from edvit_tf.data.folder import Survey, survey
 from edvit_tf.data.own_files import TEXT
+from edvit_tf.device.terminal import counted
 from edvit_tf.errors import DataError, OutputError
 from edvit_tf.pipeline.work_folder import TUNE
 
@@ -76,7 +77,7 @@ def prepared_table(prepared: Prepared) -> str:
 
     lines = [
         f"{found.name}: {found.counted(len(found.files))} in {len(found.labels)} classes, "
-        f"{len(set(found.groups.values()))} groups; seed of the split {dataset.seed}",
+        f"{counted(len(set(found.groups.values())), 'group')}; seed of the split {dataset.seed}",
         f"  {'class':{width}}  {found.items:>10}" + "".join(f"  {split:>10}" for split in splits),
     ]
     for label, count in found.per_class.items():
@@ -108,7 +109,8 @@ def _settings(dataset: Dataset, config: RunConfig) -> list[str]:
         if fit is not None:
             augmented = "" if fit.augment == "none" else f", augmented by {fit.augment}"
             lines.append(
-                f"  {name}: {fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} at "
+                f"  {name}: {counted(fit.epochs, 'epoch')} of batches of {fit.batch_size}, "
+                f"{fit.optimizer} at "
                 f"{fit.learning_rate:g}{augmented}"
             )
     return lines

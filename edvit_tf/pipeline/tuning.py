@@ -16,6 +16,7 @@ import keras
 from edvit_tf.checked import digest
 from edvit_tf.choosing.space import Range, Space, check_tunable, space_of
 from edvit_tf.config import RunConfig
+from edvit_tf.device.terminal import counted
 from edvit_tf.errors import ConfigError, TrainingError
 from edvit_tf.evaluation.accuracy import per_recording
 from edvit_tf.evaluation.evaluate import SPLITS
@@ -100,8 +101,9 @@ class _Search:
     def go_on(self) -> None:
         """Makes trials until the time is over."""
         tell(
-            f"tune: {self.seconds / 60:g} minutes of search on validation data, of which "
-            f"{max(0.0, self.seconds - self.left) / 60:.1f} are spent in {len(self.trials)} trials"
+            f"tune: {_minutes(self.seconds / 60)} of search on validation data, of which "
+            f"{max(0.0, self.seconds - self.left) / 60:.1f} are spent in "
+            f"{counted(len(self.trials), 'trial')}"
         )
         if self.left <= 0:
             return
@@ -133,7 +135,7 @@ class _Search:
         spent = (self.seconds - self.left) / 60
         shown = "the table" if settings == table_of(self.config) else _words(settings)
         tell(
-            f"tune: trial {number} ({spent:.1f} of {self.seconds / 60:g} minutes): {shown}",
+            f"tune: trial {number} ({spent:.1f} of {_minutes(self.seconds / 60)}): {shown}",
             "trial",
             number=number,
             title="settings, searched",
@@ -161,7 +163,11 @@ class _Search:
     def _tell(self, trial: Trial) -> None:
         best = best_of(self.trials)
         found = "failed" if trial.accuracy is None else f"{100 * trial.accuracy:.1f} %"
-        ended = "" if trial.state == DONE else f", {trial.state} after {len(trial.by_epoch)} epochs"
+        ended = (
+            ""
+            if trial.state == DONE
+            else f", {trial.state} after {counted(len(trial.by_epoch), 'epoch')}"
+        )
         so_far = "" if best is None else f"; best: trial {best.number}, {100 * best.accuracy:.1f} %"
         tell(
             f"tune: trial {trial.number}: {found}{ended}{so_far}",
@@ -281,7 +287,7 @@ def _tuned(config: RunConfig, trials: list[Trial], minutes: float) -> Tuned:
     table = next((one for one in trials if one.settings == first and one.state == DONE), None)
     if best is None:
         tell(
-            f"tune: no trial has ended in {minutes:g} minutes, so the table's settings are taken; "
+            f"tune: no trial has ended in {_minutes(minutes)}, so the table's settings are taken; "
             "the same command with more minutes goes on"
         )
     else:
@@ -310,3 +316,7 @@ def _tuned(config: RunConfig, trials: list[Trial], minutes: float) -> Tuned:
         ],
     }
     return Tuned(config.replace(base_training=config.base_training.replace(**settings)), told)
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} minute{'s' * (count != 1)}"

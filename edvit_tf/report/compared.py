@@ -9,6 +9,7 @@ import statistics
 from dataclasses import dataclass, replace
 
 from edvit_tf.device.model.manifest import FusionEntry
+from edvit_tf.device.terminal import counted
 from edvit_tf.export.fusion import KINDS, Tower
 from edvit_tf.report.entries import (
     Accuracy,
@@ -256,10 +257,3 @@ def _fusion_macs(fusion: FusionEntry, results: Results) -> int:
         num_classes=len(results.labels),
         hidden_share=fusion.hidden_factor,
     ).window_macs
-
-
-def counted(count: int, thing: str) -> str:
-    """ "1 device", "5 devices"."""
-    if count == 1:
-        return f"1 {thing}"
-    return f"{count} {thing}s"

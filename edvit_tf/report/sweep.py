@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edvit_tf.device.model.bundle import open_bundle
+from edvit_tf.device.terminal import counted
 from edvit_tf.report.compared import SHORT, compare, compared
 from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.report.entries import BETTER, LEVEL, WORSE
@@ -329,9 +330,8 @@ def _over_the_seeds(rows: list[dict]) -> str:
             name += f", {way}"
         if len(budgets) > 1:
             name += f", {budget or 'no budget'}"
-        said.append(
-            f"{name}: {mean:.2f} +- {spread:.2f} % ({len(shares)} seeds){_less_single(own)}"
-        )
+        seeds = counted(len(shares), "seed")
+        said.append(f"{name}: {mean:.2f} +- {spread:.2f} % ({seeds}){_less_single(own)}")
 
     return "Fused accuracy, mean and deviation: " + "; ".join(said) + "."
 

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
+from edvit_tf.device.terminal import counted
 from edvit_tf.progress import tell
 from edvit_tf.training.finite import check_loss
 from edvit_tf.training.optimizers import learning_rate
@@ -132,7 +133,8 @@ def run_steps(
     started = time.perf_counter()
     total = train.epochs * steps
     tell(
-        f"{title}: {train.epochs} epochs of {steps} x {train.batch_size} samples, {note}",
+        f"{title}: {counted(train.epochs, 'epoch')} of {steps} x {train.batch_size} samples, "
+        f"{note}",
         "fit",
         title=title,
         epochs=train.epochs,

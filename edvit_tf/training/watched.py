@@ -4,6 +4,7 @@ import time
 
 import keras
 
+from edvit_tf.device.terminal import counted
 from edvit_tf.progress import tell
 from edvit_tf.progress.interrupts import end_if_asked
 
@@ -24,7 +25,8 @@ class Watched(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         tell(
-            f"{self.title}: {self.epochs} epochs of {self.steps} x {self.batch_size} samples",
+            f"{self.title}: {counted(self.epochs, 'epoch')} of {self.steps} x {self.batch_size} "
+            "samples",
             "fit",
             title=self.title,
             epochs=self.epochs,

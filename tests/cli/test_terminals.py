@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edvit_tf.device.terminal import flushed, print_anything
+from edvit_tf.device.terminal import are, counted, flushed, print_anything
 from tests.support.commands import ROOT, run_host, run_python
 
 DEVICES = '[[device]]\nname = "K\u00fcche \u732b"\nmemory = "200 MiB"\n'
@@ -120,3 +120,11 @@ def test_an_error_that_nobody_reads_keeps_its_exit_code(command):
 def test_a_service_without_standard_output_is_done_all_the_same(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     assert flushed(3) == 3
+
+
+@pytest.mark.parametrize(
+    "count, words", [(0, "0 classes are"), (1, "1 class is"), (2, "2 classes are")]
+)
+def test_one_thing_is_not_told_as_many(count, words):
+    assert f"{counted(count, 'class', 'classes')} {are(count)}" == words
+    assert counted(count, "device") == ("1 device" if count == 1 else f"{count} devices")

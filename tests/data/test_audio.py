@@ -125,7 +125,7 @@ def test_other_sample_rates_are_resampled(tmp_path):
     folder = write_gtzan(tmp_path, num_samples=4000)
     write_wav(folder / "genres/blues/blues.00000.wav", tone(8001, 0.01), 44_100)
     loaded = data.load("gtzan", folder, **SMALL)
-    assert any("1 recordings of 44100 Hz" in note for note in loaded.notes)
+    assert any("1 recording of 44100 Hz" in note for note in loaded.notes)
     samples = audio.load_samples(folder / "genres/blues/blues.00000.wav", 22_050)
     assert len(samples) == 4001
     np.testing.assert_allclose(samples[200:-200], tone(4001, 0.02)[200:-200], atol=5e-3)

@@ -122,7 +122,7 @@ def test_rates_and_channels_are_mixed_and_the_most_common_rate_is_kept(tmp_path)
     write_wav(folder / "bell" / "phone.wav", stereo, 44100)
     loaded = load(folder)
     assert loaded.spec.sample_rate_hz == 16000
-    assert any("1 recordings of 44100 Hz are resampled" in note for note in loaded.notes)
+    assert any("1 recording of 44100 Hz is resampled" in note for note in loaded.notes)
     where = {r.where.name: (s, r) for s in loaded.splits for r in loaded.recordings(s)}
     _, recording = where["phone.wav"]
     assert loaded.read([recording]).shape == (1, 8, 8, 1)
@@ -388,7 +388,7 @@ def test_copies_are_one_group_and_those_in_two_classes_are_named(tmp_path):
     assert groups["again.png"] == "cat/IMG 000.png" and "IMG 001.png" in groups["wrong.png"]
     assert len(set(found.groups.values())) == 16
     assert any("2 files are copies" in note for note in found.notes)
-    assert any("1 files are there in two classes" in note for note in found.notes)
+    assert any("1 file is there in two classes" in note for note in found.notes)
 
 
 def write_table(tmp_path, rows, header="file,label,group", separator=","):

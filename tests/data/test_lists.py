@@ -266,5 +266,5 @@ def test_a_recording_in_both_lists_is_refused(spoken):
     write_lists(spoken)
     with open(spoken / "validation_list.txt", "a") as file:
         file.write(f"./{listed(0)[2]}\n")
-    with pytest.raises(DataError, match=r"1 recordings are in both lists .*yes/00000014_nohash_0"):
+    with pytest.raises(DataError, match=r"1 recording is in both lists .*yes/00000014_nohash_0"):
         data.load("speech_commands", spoken, **OPTIONS)

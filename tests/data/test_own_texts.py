@@ -178,7 +178,7 @@ def test_groups_and_copies_of_a_table_stay_on_one_side(tmp_path):
     rows += [(rows[0][0].upper(), "bad", ""), (rows[1][0], "good", "")]
     found = survey(write_table(tmp_path / "own.csv", rows, ("text", "label", "group")))
     assert len(set(found.groups.values())) == 4
-    assert any("1 texts are there in two classes" in note for note in found.notes)
+    assert any("1 text is there in two classes" in note for note in found.notes)
 
 
 def test_what_many_groups_say_word_for_word_does_not_make_them_one(tmp_path):

@@ -84,7 +84,7 @@ def test_a_bundle_of_texts_is_evaluated_on_its_folder_and_on_a_table(trained, tm
     rows = [f'"{said}",{learnt.split("/")[0]}', "a new praiseful thing,praise", "no blame,blame"]
     (tmp_path / "new.csv").write_text("\n".join(["text,label", *rows]))
     found = bundle.evaluate(tmp_path / "new.csv", "all")
-    assert found["accuracy"]["recordings"] == 2 and "1 recordings that it was" in found["note"]
+    assert found["accuracy"]["recordings"] == 2 and "1 recording that it was" in found["note"]
 
 
 def bundle_train(place) -> list[str]:

@@ -16,6 +16,7 @@ from edvit_tf.device.model.bundle_input import BundleInput
 from edvit_tf.device.rpc.certificate_expiry import words
 from edvit_tf.device.rpc.condition import HOT_C
 from edvit_tf.device.rpc.jsonlog import log_seldom
+from edvit_tf.device.terminal import counted
 
 TICK_SECONDS = 0.25
 SILENT_SECONDS = 0.5  # without an answer to a probe: the device may be away
@@ -193,7 +194,7 @@ def alerts(fleet: Mapping[str, Any], lately: Mapping[str, int]) -> list[str]:
         share = 100 * degraded / answered
         found.append(f"{share:.0f} % of the answers of the last minute lack a sub-model.")
     if lately["refused"]:
-        found.append(f"{lately['refused']} requests of the last minute had no answer.")
+        found.append(f"{counted(lately['refused'], 'request')} of the last minute had no answer.")
     return found
 
 

@@ -15,6 +15,7 @@ from edvit_tf.bench.load.figures import figures, knee
 from edvit_tf.bench.load.perf_analyzer import perf_analyzer
 from edvit_tf.bench.load.target import Target, made_input, requests
 from edvit_tf.device.rpc import tls
+from edvit_tf.device.terminal import counted
 from edvit_tf.errors import ConfigError, RequestFailed
 
 MOST_REQUESTS = 2_000_000  # of a rate: each is remembered
@@ -130,5 +131,5 @@ def _moments(rate: float, options: LoadOptions) -> np.ndarray:
 def _told(inputs: Sequence[np.ndarray | bytes], made: bool) -> str:
     sizes = [len(one) if isinstance(one, bytes) else one.nbytes for one in inputs]
     told = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-    what = "an input that was made" if made else f"{len(inputs)} files in turn"
+    what = "an input that was made" if made else f"{counted(len(inputs), 'file')} in turn"
     return f"{what}, {told} bytes"

@@ -90,7 +90,7 @@ def test_files_are_sent_in_turn_and_one_that_is_none_is_told_before(fleet, tmp_p
             np.save(file, np.full((16, 16, 1), shade, np.uint8))
     rest = ["--rate", "20", "--seconds", "0.5"]
     result = loaded(hub.address, "--files", str(tmp_path / "b.png"), *rest)
-    assert result["input"].startswith("1 files in turn") and result["knee"] is None
+    assert result["input"].startswith("1 file in turn") and result["knee"] is None
     assert result["rates"][0]["failed"] == {}
 
     code, _, err = run_command(
