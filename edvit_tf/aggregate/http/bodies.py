@@ -28,7 +28,6 @@ from edvit_tf.device.rpc.message_counts import (
 
 JSON_ENDS = "inference-header-content-length"  # of a request's headers, and of an answer's
 _BASE64 = "base64"  # an input's parameter content_type, where its JSON strings are no text
-_NUMBERS = {int, float, bool}  # what a number of JSON is here
 _KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # of numbers in JSON that a type may have
 
 
@@ -136,12 +135,14 @@ def _from_json(field: str, datatype: str, data: Any, count: int, content_type: o
     if datatype == "BYTES":
         return _strings(field, data, count, content_type)
 
-    # of a text, NumPy would make an array with room for the longest one in each place
+    dtype = tensors.DTYPES[datatype]
+    # Of a text, NumPy would make an array with room for the longest one in each place; true among
+    # numbers it would take for 1.
+    allowed_types = {bool} if dtype.kind == "b" else {int, float}
     try:
-        array = np.array(data) if _types(data) <= _NUMBERS else np.array(None)
+        array = np.array(data) if _types(data) <= allowed_types else np.array(None)
     except ValueError:  # lists of different lengths
         array = np.array(None)
-    dtype = tensors.DTYPES[datatype]
     if array.dtype.kind not in _KINDS[dtype.kind]:
         raise messages.wrong(f"{field}, data", "what is no such list", f"numbers of {datatype}")
     if array.size != count:

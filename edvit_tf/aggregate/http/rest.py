@@ -26,6 +26,7 @@ from edvit_tf.aggregate.http.bodies import (
     infer_message,
     message_json,
 )
+from edvit_tf.aggregate.http.json_counts import check_json, most_json
 from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.admission import pause_seconds
 from edvit_tf.device.rpc.base_service import BaseService
@@ -117,6 +118,7 @@ class Rest:
         self._running = 0  # inferences
         self._most_bytes = service.room.message_bytes
         self._most_json_bytes = max(numbers, files) + _MARGIN_BYTES
+        self._most_json = most_json(service.model_input.shape)
 
     async def drain(self, seconds: float) -> None:
         """Waits for the inferences that are being answered, so long at most."""
@@ -248,6 +250,7 @@ class Rest:
         only_input = self._service.model_input.name
         started = time.thread_time()
         try:
+            check_json(body[:ends], self._most_json)
             return infer_message(body, ends, path["model"], path.get("version", ""), only_input)
         except messages.WireError as error:
             # it waits without its body, as a call of gRPC that is refused

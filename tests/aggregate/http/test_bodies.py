@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 
 from edvit_tf.aggregate.http.bodies import infer_message
+from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.messages import WireError
 
 NO_NUMBERS = {
@@ -29,3 +30,26 @@ def test_what_is_no_number_is_refused_without_an_array_of_it(case):
     finally:
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("UINT8", [True, 12]),
+        ("FP32", [0.5, False]),
+        ("INT64", [[1], [True]]),
+        ("BOOL", [True, 1]),
+        ("BOOL", [0.0, True]),
+    ],
+)
+def test_true_and_false_are_no_numbers_and_numbers_are_not_true_or_false(datatype, data):
+    tensor = {"name": "image", "datatype": datatype, "shape": [2], "data": data}
+    with pytest.raises(WireError, match=f"no such list; expected numbers of {datatype}"):
+        infer_message(json.dumps({"inputs": [tensor]}).encode(), None, "edvit", "", "image")
+
+
+def test_true_and_false_are_the_elements_of_bool():
+    tensor = {"name": "image", "datatype": "BOOL", "shape": [2], "data": [[True], [False]]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    data, _ = infer_message(body, None, "edvit", "", "image")
+    assert messages.parsed("ModelInferRequest", data).raw_input_contents[0] == b"\1\0"

@@ -28,11 +28,15 @@ class _Request:
         yield self._body
 
 
-def _refused(body: bytes, headers=(), used: int = 1) -> tuple[WireError, HttpContext]:
+def _refused(
+    body: bytes, headers=(), used: int = 1, shape=(1, 1 << 20)
+) -> tuple[WireError, HttpContext]:
     """What a body is told where so many calls are held."""
     service = SimpleNamespace(
         calls=dict,
-        model_input=SimpleNamespace(name="image", spec=SimpleNamespace(largest_file_bytes=0)),
+        model_input=SimpleNamespace(
+            name="image", shape=shape, spec=SimpleNamespace(largest_file_bytes=0)
+        ),
         room=SimpleNamespace(
             most_elements=1 << 20, message_bytes=1 << 20, calls=SimpleNamespace(used=used)
         ),
@@ -61,6 +65,14 @@ def test_who_sends_much_json_in_vain_waits(monkeypatch):
     monkeypatch.setattr(asyncio, "sleep", sleep)
     refusal, _ = _refused(json.dumps({"inputs": [tensor]}).encode(), used=1_000_000)
     assert "no such list" in str(refusal) and slept == [5.0]
+
+
+def test_json_of_many_lists_is_refused_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr(json, "loads", None)  # who calls it fails
+    body = b'{"inputs": [{"data": [' + b"[]," * 200_000 + b"[]]}]}"
+    for headers in ({}, {JSON_ENDS: str(len(body))}):
+        refusal, _ = _refused(body, headers, shape=(1, 28, 28, 1))
+        assert "got 200005 lists and objects" in str(refusal)
 
 
 def test_json_that_is_too_large_behind_a_header_is_413():
