@@ -18,12 +18,14 @@ from .caches import cache_folder
 # A file that was changed so shortly before it was read may be changed again without its time
 # showing it: FAT counts in steps of 2 s, most others in milliseconds.
 TOO_FRESH_NS = 2 * 10**9
+# In the place of a digest, of a file that cannot be read.
+UNREADABLE = b"unreadable"
 # Folders of data whose digests are kept, about 12 MB for the largest (100,000 recordings).
 KEPT_CACHES = 32
 
 
 def file_digests(paths: Sequence[Path]) -> list[bytes]:
-    """sha256 of each file's whole content; of one that cannot be read b"unreadable", which is told
+    """sha256 of each file's whole content; UNREADABLE of one that cannot be read, which is told
     when it is decoded.
     """
     cache = _Cache(paths)
@@ -55,7 +57,7 @@ class _Cache:
             # A file that is being written has another state by now.
             steady = _state(path) == seen
         except OSError:
-            return b"unreadable"
+            return UNREADABLE
 
         if steady and max(seen[1:3]) < now - TOO_FRESH_NS:
             self.used[str(path)] = [*seen, found.hexdigest()]

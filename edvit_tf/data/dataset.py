@@ -19,7 +19,7 @@ from edvit_tf.device.model.input_spec import Files, InputSpec
 from edvit_tf.errors import DataError
 from edvit_tf.progress import warn
 
-from .contents import file_digests
+from .contents import UNREADABLE, file_digests
 from .names import printable
 
 SPLITS = ("train", "validation", "test")
@@ -182,14 +182,14 @@ class Dataset:
 
     def file_digests(self, split: str) -> dict[str, str]:
         """Id -> the first half of the sha256 of its content, for the recordings of a split that are
-        a file each, or a text each.
+        a file each, or a text each, and can be read.
         """
         own = {r.id: r.where for r in self.recordings(split) if isinstance(r.where, Path)}
         found = dict(zip(own, file_digests(list(own.values())), strict=True))
         for one in self.recordings(split):
             if isinstance(one.where, TextRow):
                 found[one.id] = one.where.digest()
-        return {name: digest.hex()[:32] for name, digest in found.items()}
+        return {name: one.hex()[:32] for name, one in found.items() if one != UNREADABLE}
 
     def contents(self) -> str:
         """Digest of what lies behind the recordings: replaced files or rows are not taken for the

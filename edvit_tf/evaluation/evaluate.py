@@ -34,6 +34,12 @@ def materialise(dataset, split: str, folder: Path) -> tuple[Path, np.ndarray, np
     Never more than one recording in memory. What cannot be read is left out, so that the number of
     rows is known at the end: the header is written twice, of the same length.
     """
+    if not dataset.recordings(split):
+        raise DataError(
+            f"the {split} split of {dataset.name} is empty. Ask for another split, or give data "
+            "that have one."
+        )
+
     path = folder / f"{split}.npy"
     dtype = np.dtype(dataset.spec.dtype)
     labels = []
@@ -68,22 +74,21 @@ def _write_header(file, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 def unseen(bundle: Bundle, dataset, split: str):
-    """The data set and None; or, if its split is not the bundle's own, without what the bundle
+    """The data set and None; or, if the data are not the bundle's own, without what the bundle
     learnt from, and why.
 
     The split is drawn anew from the files that are there: one track more or less, and a training
-    recording could come to stand in "test". Then every recording of the bundle's train and
-    validation splits is left out.
+    recording could come to stand in "test". Then all that the bundle was trained or chosen on is
+    left out: known by its content, whatever it is called today; by its name where the content is
+    not known. Raises DataError where nothing is left of the split.
     """
     stored = json.loads(verified_path(bundle, "splits.json").read_text(encoding="utf-8"))
     changed = [name for name in SPLITS if dataset.split_ids(name) != stored[name]]
-    if not changed:
-        return dataset, None
 
     # Where ids follow a rule they are not listed: what the bundle learnt from cannot be told.
     if any(isinstance(stored[name], dict) for name in SPLITS):
         # The test split is still the very one.
-        if split == "test" and "test" not in changed:
+        if not changed or (split == "test" and "test" not in changed):
             return dataset, None
         train = stored["train"]
         rule = train.get("rule", "") if isinstance(train, dict) else ""
@@ -93,29 +98,94 @@ def unseen(bundle: Bundle, dataset, split: str):
         )
         return dataset, note
 
-    # What is in neither was never seen, whichever split it stands in today.
-    learnt = {one_form(name) for name in (*stored["train"], *stored["validation"])}
-    contents = set(stored.get(LEARNT, ()))  # bundles of before have none
-    kept = {}
-    left_out = 0
-    for name in SPLITS:
-        recordings = dataset.recordings(name)
-        digests = dataset.file_digests(name) if contents else {}
-        kept[name] = tuple(
-            one
-            for one in recordings
-            if one_form(one.id) not in learnt and digests.get(one.id) not in contents
-        )
-        left_out += len(recordings) - len(kept[name])
+    learnt = _Learnt(stored)
+    if not changed and _is_own(bundle, dataset, split, learnt):
+        return dataset, None
 
+    # What was not learnt was never seen, whichever split it stands in today.
+    kept = {}
+    for name in SPLITS:
+        digests = dataset.file_digests(name) if learnt.contents else {}
+        kept[name] = tuple(
+            one for one in dataset.recordings(name) if not learnt.has(one.id, digests.get(one.id))
+        )
+    return dataclasses.replace(dataset, splits=kept), _note(dataset, kept, split, learnt)
+
+
+class _Learnt:
+    """What a bundle was trained or chosen on."""
+
+    def __init__(self, stored: dict) -> None:
+        self.names = {one_form(name) for name in (*stored["train"], *stored["validation"])}
+        # bundles of before have none, nor have recordings that are no files
+        self.contents = set(stored.get(LEARNT, ()))
+
+    def has(self, name: str, content: str | None) -> bool:
+        """By the content, where both sides know it: a camera counts from IMG_0001 each time."""
+        if self.contents and content is not None:
+            return content in self.contents
+        return one_form(name) in self.names
+
+
+def _is_own(bundle: Bundle, dataset, split: str, learnt: _Learnt) -> bool:
+    """Whether files of the bundle's own names are its data: renumbered ones are not."""
+    if not learnt.contents:
+        return True
+    test = set(dataset.file_digests("test").values())
+    if split == "test" and not test & learnt.contents:
+        return True
+    # a published data set may hold one picture twice, on two sides
+    if _made_from(bundle) == dataset.contents():
+        return True
+
+    today = {d for name in ("train", "validation") for d in dataset.file_digests(name).values()}
+    return today == learnt.contents and not test & learnt.contents
+
+
+def _made_from(bundle: Bundle) -> str | None:
+    """The digest of all files that the bundle was made from, by its run.json; None: it does not
+    say.
+    """
+    try:
+        record = json.loads((bundle.path / "run.json").read_text(encoding="utf-8"))
+        return str(record["description"]["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _note(dataset, kept: dict, split: str, learnt: _Learnt) -> str:
+    """What was left out, and what is measured. DataError where that is nothing."""
     parts = SPLITS if split == "all" else (split,)
-    others = sum(len(kept[name]) for name in parts)
-    note = (
-        f"the data are not those of the bundle: "
+    others = [one for name in parts for one in kept[name]]
+    left_out = sum(len(dataset.recordings(name)) - len(kept[name]) for name in SPLITS)
+    told = (
         f"{counted(left_out, 'recording')} that it was trained or chosen on {are(left_out)} left "
-        f"out, the {split} split has {counted(others, 'other')}"
+        "out"
     )
-    return dataclasses.replace(dataset, splits=kept), note
+    if not others:
+        raise DataError(
+            f"the {split} split of {dataset.name} has nothing that the bundle has not learnt from: "
+            f"{told}. Give files that are new to it{_and_all(kept, split)}."
+        )
+
+    note = (
+        f"the data are not those of the bundle: {told}, the {split} split has "
+        f"{counted(len(others), 'other')}"
+    )
+    # a picture that was saved anew has another content, and is none that is new
+    namesakes = sum(one_form(one.id) in learnt.names for one in others)
+    if namesakes:
+        note += (
+            f", {namesakes} of them with the name of one that it learnt from and another content "
+            "(if they are the same ones saved anew, the accuracy is too high)"
+        )
+    return note
+
+
+def _and_all(kept: dict, split: str) -> str:
+    """The advice to ask for all splits, where other ones have something."""
+    count = sum(map(len, kept.values()))
+    return f", or ask for --split all, which has {counted(count, 'other')}" if count else ""
 
 
 def data_of(bundle: Bundle, data_dir: str | Path | None = None, all_for_test: bool = False):

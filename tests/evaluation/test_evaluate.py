@@ -15,8 +15,10 @@ from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.bundle import Bundle, sha256
 from edvit_tf.device.model.image import ImageSpec
 from edvit_tf.device.model.manifest import FileEntry
+from edvit_tf.errors import DataError
 from edvit_tf.evaluation.accuracy import accuracy, confusion
 from edvit_tf.evaluation.evaluate import SPLITS, materialise, unseen
+from edvit_tf.pipeline.steps import _learnt
 from tests.support.commands import run_host
 
 
@@ -92,6 +94,123 @@ def test_what_the_bundle_learnt_from_is_known_however_its_accents_are_stored(tmp
     files = {"splits.json": FileEntry(splits.stat().st_size, sha256(splits))}
     other, _ = unseen(Bundle(tmp_path, SimpleNamespace(files=files), ""), dataset, "test")
     assert [r.id for r in other.recordings("test")] == ["caf\u00e9/2"]
+
+
+def of_files(folder, written: dict[str, dict[str, str]]) -> Dataset:
+    """A data set of files; `written` has the content of each by its name, by split."""
+    splits = {}
+    for split in SPLITS:
+        recordings = []
+        for name, content in written.get(split, {}).items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            recordings.append(Recording(name, 0, name, 1, path))
+        splits[split] = tuple(recordings)
+    return Dataset("x", ("a",), ImageSpec(2, 2, 1), None, "x", 0, splits, read=lambda r: None)
+
+
+def made_from(folder, dataset: Dataset, has_record: bool = False) -> Bundle:
+    """A bundle, as far as it says what it learnt from."""
+    stored = {s: dataset.split_ids(s) for s in SPLITS} | _learnt(dataset)
+    folder.mkdir(exist_ok=True)
+    (folder / "splits.json").write_text(json.dumps(stored))
+    if has_record:
+        record = {"key": "k", "description": {"files": dataset.contents()}}
+        (folder / "run.json").write_text(json.dumps(record))
+    splits = folder / "splits.json"
+    files = {"splits.json": FileEntry(splits.stat().st_size, sha256(splits))}
+    return Bundle(folder, SimpleNamespace(files=files), "")
+
+
+OWN = {
+    "train": {"a/0": "zero", "a/1": "one"},
+    "validation": {"a/2": "two"},
+    "test": {"a/3": "three", "a/4": "four"},
+}
+
+
+def ids(dataset: Dataset, split: str) -> list[str]:
+    return [one.id for one in dataset.recordings(split)]
+
+
+def test_renumbered_files_are_known_by_their_content(tmp_path):
+    """One was deleted and another added: what was trained on bears a test file's name today."""
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN))
+    renumbered = OWN | {
+        "train": {"a/0": "zero", "a/1": "three"},
+        "test": {"a/3": "one", "a/4": "4"},
+    }
+    dataset = of_files(tmp_path / "today", renumbered)
+    assert all(dataset.split_ids(s) == list(OWN[s]) for s in SPLITS)
+    other, note = unseen(bundle, dataset, "test")
+    assert ids(other, "test") == ["a/4"]
+    assert "3 recordings" in note and "1 other" in note and "name" not in note
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "all"])
+@pytest.mark.parametrize("has_record", [False, True])
+def test_the_bundle_s_own_files_are_told_wherever_they_lie(tmp_path, split, has_record):
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN), has_record)
+    dataset = of_files(tmp_path / "copied", OWN)
+    assert unseen(bundle, dataset, split) == (dataset, None)
+
+
+def test_published_data_with_a_picture_on_two_sides_are_the_bundle_s_own(tmp_path):
+    twice = OWN | {"test": {"a/3": "three", "a/4": "one"}}
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", twice), has_record=True)
+    dataset = of_files(tmp_path / "copied", twice)
+    assert unseen(bundle, dataset, "test") == (dataset, None)
+
+
+def test_a_test_split_that_nothing_was_learnt_of_needs_no_note(tmp_path):
+    """Beside it a training file was saved anew."""
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN), has_record=True)
+    dataset = of_files(tmp_path / "today", OWN | {"train": {"a/0": "zero", "a/1": "one, anew"}})
+    assert unseen(bundle, dataset, "test") == (dataset, None)
+    other, note = unseen(bundle, dataset, "all")
+    assert [ids(other, s) for s in SPLITS] == [["a/1"], [], ["a/3", "a/4"]]
+    assert "1 of them with the name of one that it learnt from" in note
+
+
+def test_new_files_of_a_camera_that_counts_from_one_again_are_new(tmp_path):
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN))
+    new = {"test": {f"a/{i}": f"new {i}" for i in range(4)}}
+    other, note = unseen(bundle, of_files(tmp_path / "today", new), "all")
+    assert ids(other, "test") == ["a/0", "a/1", "a/2", "a/3"]
+    assert "0 recordings" in note and "4 others, 3 of them with the name" in note
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_only_what_was_learnt_is_refused_in_words(tmp_path, split):
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN))
+    learnt = {"test": {"b/7": "zero", "b/8": "two"}}
+    with pytest.raises(DataError, match="has not learnt from: 2 recordings .* Give files"):
+        unseen(bundle, of_files(tmp_path / "today", learnt), split)
+
+
+def test_where_the_test_split_has_nothing_new_the_others_are_named(tmp_path):
+    bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN))
+    today = {"train": {"b/1": "new"}, "test": {"b/7": "zero"}}
+    with pytest.raises(DataError, match="--split all, which has 1 other\."):
+        unseen(bundle, of_files(tmp_path / "today", today), "test")
+
+
+def test_a_file_that_cannot_be_read_is_known_by_its_name(tmp_path):
+    """What stands for its content would be that of any other such file."""
+    own = of_files(tmp_path / "own", OWN)
+    own.splits["train"][0].where.unlink()
+    bundle = made_from(tmp_path / "bundle", own)
+    dataset = of_files(tmp_path / "today", {"test": {"a/0": "0", "b/9": "9", "a/4": "four"}})
+    for one in dataset.splits["test"][:2]:
+        one.where.unlink()
+    other, _ = unseen(bundle, dataset, "test")
+    assert ids(other, "test") == ["b/9", "a/4"]
+
+
+def test_an_empty_split_is_no_matter_of_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="validation split of x is empty"):
+        materialise(of_files(tmp_path, {"test": {"a/1": "1"}}), "validation", tmp_path)
 
 
 def test_evaluate_all_splits_counts_every_recording(smoke_bundle):
