@@ -192,7 +192,7 @@ def test_only_what_was_learnt_is_refused_in_words(tmp_path, split):
 def test_where_the_test_split_has_nothing_new_the_others_are_named(tmp_path):
     bundle = made_from(tmp_path / "bundle", of_files(tmp_path / "own", OWN))
     today = {"train": {"b/1": "new"}, "test": {"b/7": "zero"}}
-    with pytest.raises(DataError, match="--split all, which has 1 other\."):
+    with pytest.raises(DataError, match=r"--split all, which has 1 other\."):
         unseen(bundle, of_files(tmp_path / "today", today), "test")
 
 
