@@ -54,11 +54,12 @@ def load_folders(found: list[Found], settings) -> Dataset:
 
     for name, x, y in (("train", train_x, train_y), ("t10k", test_x, test_y)):
         right = x.ndim == 3 and x.shape[1:] == (28, 28) and y.shape == (len(x),)
-        if not right or not len(x) or y.max() > 9:
+        right = right and x.dtype == np.uint8 and y.dtype.kind in "iu"
+        if not right or not len(x) or y.min() < 0 or y.max() > 9:
             raise DataError(
-                f"{name} images {x.shape} and labels {y.shape} in {place.folder}; (n, 28, 28) "
-                "images and n labels 0..9 are needed, n at least 1. Get complete copies of both "
-                "files."
+                f"{name} images {x.shape} {x.dtype} and labels {y.shape} {y.dtype} in "
+                f"{place.folder}; (n, 28, 28) images of uint8, 0..255, and n whole labels 0..9 are "
+                "needed, n at least 1. Get complete copies of the original files."
             )
 
     # (n, 28, 28, 1)

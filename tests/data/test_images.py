@@ -102,6 +102,30 @@ def test_mnist_npz_of_keras(tmp_path, monkeypatch):
     assert loaded.size("test") == 30 and all((x == y).all() for x, y, _ in loaded.iterate("train"))
 
 
+def test_an_mnist_npz_of_other_values_is_refused(tmp_path):
+    y = np.arange(100) % 10
+    x = np.zeros((100, 28, 28), np.uint8)
+    unlabelled = np.where(y == 3, -1, y)
+    for pixels, labels, said in [
+        (x / 255, y, "float64 and labels .* int64"),
+        (x.astype(bool), y, "bool"),
+        (x.astype(np.int64), y, "int64"),
+        (x, unlabelled, "labels 0..9"),
+        (x, y + 0.5, "labels .* float64"),
+        (x, np.where(y == 3, np.nan, y), "labels .* float64"),
+        (x, y.astype(str), "labels .* <U21"),
+    ]:
+        np.savez(
+            tmp_path / "mnist.npz", x_train=pixels, y_train=labels, x_test=x[:30], y_test=y[:30]
+        )
+        with pytest.raises(DataError, match=f"train images .*{said}"):
+            data.load("mnist", tmp_path, image_size=(28, 28))
+
+    # whole labels of any width are labels
+    np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+    assert data.load("mnist", tmp_path, image_size=(28, 28)).size("test") == 30
+
+
 def test_mnist_damage(tmp_path):
     folder = write_mnist(tmp_path / "a")
     path = folder / "train-images-idx3-ubyte.gz"
