@@ -3,6 +3,7 @@ whoever reads an answer.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,15 @@ from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
 
 _LONGEST_PATH = 4096  # bytes; a longer one names nothing
+# What nobody sees: Unicode's Default_Ignorable_Code_Point (spaces and joiners of no width, marks of
+# direction, variants, fillers). Behind a black flag tags make the flag of a region, which is seen.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e001f\U000e0080-\U000e0fff]"
+    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"
+)
+_BLANK = "\u2800"  # of Braille: no space to Unicode, and one to the eye
 
 
 def printable(name: str) -> str:
@@ -47,9 +57,21 @@ def one_form(name: str) -> str:
 
 def alike(name: str) -> str:
     """What two names share that only a computer tells apart: another composition of accents (NFC,
-    NFD), letters of another size, spaces around.
+    NFD), letters of another size, more or other spaces, characters that are not seen. "" of a name
+    that nobody sees.
     """
-    return unicodedata.normalize("NFKC", name).casefold().strip()
+    seen = _UNSEEN.sub("", name).replace(_BLANK, " ")
+    folded = unicodedata.normalize("NFKC", seen).casefold()
+    # folding takes letters apart; the dot of a large Turkish i is left behind
+    folded = unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
+    return " ".join(folded.split())
+
+
+def spelled(name: str) -> str:
+    """A name to print where it is to be told from one that looks like it: what is not seen as
+    \\u200b.
+    """
+    return _UNSEEN.sub(lambda unseen: ascii(unseen[0])[1:-1], printable(name))
 
 
 def class_labels(named: Mapping[Path, str]) -> dict[Path, str]:
@@ -60,20 +82,20 @@ def class_labels(named: Mapping[Path, str]) -> dict[Path, str]:
     """
     labels = {}
     for folder, name in named.items():
-        if not _is_line(name):
+        if not names_a_class(name):
             raise DataError(
-                f"The class folder '{printable(folder.name)}' in {printable(str(folder.parent))} "
-                "cannot give its class a name: a name is one line of UTF-8 text, without control "
-                "characters. Rename the folder (where a zip was packed on Windows: convmv -f "
-                "cp1252 -t utf8)."
+                f"The class folder '{spelled(folder.name)}' in {printable(str(folder.parent))} "
+                "cannot give its class a name: a name is one line of UTF-8 text that is seen, "
+                "without control characters. Rename the folder (where a zip was packed on Windows: "
+                "convmv -f cp1252 -t utf8)."
             )
         labels[folder] = name
     return labels
 
 
-def _is_line(name: str) -> bool:
+def names_a_class(name: str) -> bool:
     """Whether a name is a label that the bundle's manifest may hold, and is to be seen."""
-    return bool(name.strip()) and is_plain_text(name)
+    return bool(alike(name)) and is_plain_text(name)
 
 
 def check_apart(named: Mapping[Path, str]) -> None:
@@ -85,10 +107,11 @@ def check_apart(named: Mapping[Path, str]) -> None:
         other = first.setdefault(alike(name), folder)
         if other != folder:
             raise DataError(
-                f"Two class folders have one name, '{printable(other.name)}' and "
-                f"'{printable(folder.name)}' in {printable(str(folder.parent))} (small and capital "
-                "letters, spaces around, and how accents are stored make no difference). Put what "
-                "belongs to one class into one folder, or rename one of them."
+                f"Two class folders have one name, '{spelled(other.name)}' and "
+                f"'{spelled(folder.name)}' in {printable(str(folder.parent))} (small and capital "
+                "letters, spaces, how accents are stored, and what is not seen make no "
+                "difference). Put what belongs to one class into one folder, or rename one of "
+                "them."
             )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edvit_tf.device.model.manifest_checks import is_plain_text
 from edvit_tf.errors import DataError
 
 from .audio import COMPRESSED, OTHER_SOUNDS, SUFFIXES, starts_as_sound
@@ -33,7 +32,7 @@ from .folders import (
     note_others,
     subfolders,
 )
-from .names import alike, printable
+from .names import alike, names_a_class, printable, spelled
 from .own_table import Row, read_table
 
 PICTURES = "pictures"
@@ -345,16 +344,17 @@ def _check_labels(labels: Sequence[str], place: Found) -> None:
 
     seen: dict[str, str] = {}
     for label in labels:
-        if not label.strip() or not is_plain_text(label):
+        if not names_a_class(label):
             raise DataError(
-                f"{printable(label)!r} in {place.shown} cannot be the name of a class: that is one "
-                "line of UTF-8 text without control characters. Rename it."
+                f"'{spelled(label)}' in {place.shown} cannot be the name of a class: that is one "
+                "line of UTF-8 text that is seen, without control characters. Rename it."
             )
         other = seen.setdefault(alike(label), label)
         if other != label:
             raise DataError(
-                f"{place.shown} has the classes {other!r} and {label!r}, which nobody could tell "
-                "apart (letters of another size, accents, spaces). Make them one, or rename one."
+                f"{place.shown} has the classes '{spelled(other)}' and '{spelled(label)}', which "
+                "nobody could tell apart (letters of another size, accents, spaces, characters "
+                "that are not seen). Make them one, or rename one."
             )
 
 
