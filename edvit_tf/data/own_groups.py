@@ -14,6 +14,7 @@ from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import ConfigError, DataError
 
 from .contents import file_digests
+from .names import alike, one_form, spelled
 from .own_facts import Facts, Picture, Text
 from .own_files import OwnFile
 
@@ -35,20 +36,24 @@ def groups_of(
     match) is the name; or "exif:MINUTES", by which pictures are one group whose times lie no
     further apart. ConfigError for another one; DataError if it tells nothing of most files.
 
+    Names of groups that look alike are one: what was written in two ways is mostly one recording
+    session, and two of them on one side cost less than one on both.
+
     Where files are to be divided, texts that several groups hold word for word are left out but for
     one a class: what many write, such as a greeting, would make all groups one.
     """
     joined = _Joined([file.path for file in files])
-    for file in files:
-        if file.group:
-            joined.join(file.path, f"group {file.group}")
+    in_table = {file.path: file.group for file in files if file.group}
+    _join_named(in_table, "group", joined, notes)
 
     if group_by is not None:
         by_time = _EXIF.fullmatch(group_by)
         if by_time:
             told = _by_time(files, facts, float(by_time[1]), joined)
         else:
-            told = _by_name(files, _pattern(group_by), joined)
+            named = _named(files, _pattern(group_by))
+            _join_named(named, "name", joined, notes)
+            told = [file for file in files if file.path in named]
         _note_untold(files, told, group_by, notes)
 
     if is_divided:
@@ -88,7 +93,7 @@ def _pattern(group_by: str) -> re.Pattern[str]:
             "expression."
         )
     try:
-        return re.compile(group_by)
+        return re.compile(one_form(group_by))
     except re.error as error:
         raise ConfigError(
             f"--group-by {group_by!r} is no regular expression ({error}). Write for instance "
@@ -96,17 +101,33 @@ def _pattern(group_by: str) -> re.Pattern[str]:
         ) from error
 
 
-def _by_name(files: Sequence[OwnFile], pattern: re.Pattern[str], joined: _Joined) -> list[OwnFile]:
-    """Joins files of which the pattern finds the same; returns those that it finds anything of."""
-    told = []
+def _named(files: Sequence[OwnFile], pattern: re.Pattern[str]) -> dict[Path, str]:
+    """What the pattern finds in each file's path, of those that it finds anything in.
+
+    A Mac stores an accent behind its letter, where \\w ends.
+    """
+    found = {}
     for file in files:
-        match = pattern.search(file.key)
-        if match is None:
-            continue
-        name = match[1] if pattern.groups and match[1] is not None else match[0]
-        joined.join(file.path, f"name {name}")
-        told.append(file)
-    return told
+        match = pattern.search(one_form(file.key))
+        if match is not None:
+            found[file.path] = match[1] if pattern.groups and match[1] is not None else match[0]
+    return found
+
+
+def _join_named(names: dict[Path, str], what: str, joined: _Joined, notes: list[str]) -> None:
+    """Joins files whose names of a group look alike, and notes names written in several ways."""
+    written: dict[str, set[str]] = defaultdict(set)
+    for path, name in names.items():
+        joined.join(path, f"{what} {alike(name)}")
+        written[alike(name)].add(name)
+
+    several = [sorted(ways) for ways in written.values() if len(ways) > 1]
+    if several:
+        pair = " and ".join(f"'{spelled(way)}'" for way in several[0][:2])
+        notes.append(
+            f"{len(several)} names of groups are written in several ways, e.g. {pair}: each is one "
+            "group"
+        )
 
 
 def _by_time(
