@@ -23,6 +23,7 @@ from edvit_tf.device.terminal import are, counted
 from edvit_tf.errors import DataError
 
 from .lists import AROUND, MAX_LIST_BYTES, decoded
+from .named_files import named_files
 from .names import printable
 
 COLUMNS = ("file", "text", "label", "group")
@@ -69,6 +70,7 @@ def _file_rows(table: Path, lines: list[tuple[int, dict[str, str]]], notes: list
     rows: dict[str, Row] = {}  # by the real path: a file may be named in several ways
     unknown: list[str] = []
     repeated = 0
+    paths = named_files(table.parent, [fields["file"] for _, fields in lines])
 
     for line, fields in lines:
         name = fields["file"]
@@ -77,7 +79,7 @@ def _file_rows(table: Path, lines: list[tuple[int, dict[str, str]]], notes: list
             missing = "label" if name else "file"
             raise DataError(f"Line {line} of {shown} has no {missing}. {FORM} Fill it in.")
 
-        path = _file(table.parent, name)
+        path = paths[name]
         if path is None:
             unknown.append(printable(name))
             continue
@@ -197,18 +199,6 @@ def _check_columns(table: Path, columns: list[str]) -> None:
     twice = [name for name in COLUMNS if columns.count(name) > 1]
     if twice:
         raise DataError(f"{printable(table.name)} has {twice[0]!r} more than once. {FORM}")
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    """The file that a row names; None: there is none."""
-    # a table from Windows has its own slashes
-    for written in (name, name.replace("\\", "/")):
-        try:
-            if os.path.isfile(folder / written):
-                return folder / written
-        except ValueError:  # a name that no file can have
-            continue
-    return None
 
 
 def _check_unknown(table: Path, unknown: list[str], total: int, notes: list[str]) -> None:
