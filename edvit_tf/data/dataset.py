@@ -97,7 +97,8 @@ class Dataset:
     chunk: int = 1  # recordings read at once: 1 for files, more for rows in memory
     # how the ids follow from the source, where listing them all says no more
     id_rule: str | None = None
-    rows_digest: str = ""  # of the pixels and labels, where recordings are rows in memory
+    # of what no file holds and no path says: rows in memory, a vocabulary, a table's labels
+    rows_digest: str = ""
     padded: int = 0  # recordings shorter than the window
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -196,7 +197,8 @@ class Dataset:
         old ones.
 
         Of files all bytes (those that were read before are known by size, times and inode); of rows
-        all pixels and labels. A file that cannot be read is told when it is decoded.
+        all pixels and labels; of a table its labels too. A file that cannot be read is told when it
+        is decoded.
         """
         paths = []
         texts = []

@@ -8,6 +8,7 @@ from what was found.
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Survey:
     groups: dict[Path, str]
     notes: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    is_table: bool = False
 
     @property
     def name(self) -> str:
@@ -149,6 +151,7 @@ def survey(
         groups,
         tuple(notes),
         tuple(skipped),
+        own.is_table,
     )
     if is_divided:
         _check_sizes(found)
@@ -176,6 +179,21 @@ def own_dataset(found: Survey, settings) -> Dataset:
     """The data set of a survey; `settings` has image_size, seed and OPTIONS. DataError: a class
     that training lacks, a group on two sides of a split that folders give.
     """
+    made = _dataset(found, settings)
+    if not found.is_table:
+        return made
+    return replace(made, rows_digest=_with_labels(made.rows_digest, found))
+
+
+def _with_labels(rows_digest: str, found: Survey) -> str:
+    """With the label of each file of a table: its path, which the ids hold, does not say it."""
+    digest = sha256(rows_digest.encode())
+    for line in sorted(f"{file.key}\0{file.label}\n" for file in found.files):
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _dataset(found: Survey, settings) -> Dataset:
     notes = list(found.notes)
     if found.kind == TEXT:
         return _of_texts(found, settings, notes)

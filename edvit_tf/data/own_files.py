@@ -81,6 +81,7 @@ class OwnFiles:
     place: Found
     kind: str
     files: tuple[OwnFile, ...]
+    is_table: bool = False  # which says what class a file is of, whatever its path
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -122,7 +123,7 @@ def own_files(
             f"{_listed(empty)} in {place.shown} "
             f"{'holds' if len(empty) == 1 else 'hold'} no {kind}. Fill the class, or remove it."
         )
-    return OwnFiles(place, kind, tuple(chosen))
+    return OwnFiles(place, kind, tuple(chosen), is_table)
 
 
 def _of_table(table: Path, place: Found, notes: list[str]) -> list[OwnFile]:

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -417,6 +418,44 @@ def test_a_table_says_class_and_group(tmp_path, separator):
     for day in range(4):
         mine = [f"raw/{n}{i}.png" for n in ("robin", "wren") for i in (2 * day, 2 * day + 1)]
         assert len({sides[name] for name in mine}) == 1
+
+
+def key_of(loaded) -> list:
+    """What tells one run from another (`pipeline/description.py`)."""
+    ids = [loaded.split_ids(split) for split in loaded.splits]
+    return [loaded.describe(), ids, loaded.contents()]
+
+
+def test_corrected_labels_of_a_table_are_other_data(tmp_path):
+    """Two were exchanged: counts, paths and bytes are what they were."""
+    rows = [(file, label) for file, label, _ in listed(tmp_path, 8)]
+    keys = []
+    # the exchanged ones trained on, whatever the seed draws
+    for exchanged in (False, True):
+        table = write_table(tmp_path, rows, header="file,label")
+        loaded = load(table, test_fraction=0.1)
+        if not exchanged:
+            trained = {r.id for r in loaded.recordings("train")}
+            robin = next(i for i in range(8) if rows[i][0] in trained)
+            wren = next(i for i in range(8, 16) if rows[i][0] in trained)
+            rows[robin], rows[wren] = (rows[robin][0], "wren"), (rows[wren][0], "robin")
+        keys.append(key_of(loaded))
+    before, after = keys
+    assert before[:2] == after[:2] and before[2] != after[2]
+
+
+def test_the_order_of_a_table_s_rows_is_no_label(tmp_path):
+    rows = listed(tmp_path, 8)
+    one = load(write_table(tmp_path, rows)).rows_digest
+    assert load(write_table(tmp_path, rows[::-1])).rows_digest == one
+
+
+def test_folders_are_known_by_their_files_alone(tmp_path):
+    """As they always were: a run goes on after an update."""
+    loaded = load(write_pictures(tmp_path))
+    files = [r.where for recordings in loaded.splits.values() for r in recordings]
+    content = b"".join(sha256(file.read_bytes()).digest() for file in files)
+    assert loaded.contents() == sha256(content).hexdigest()
 
 
 def test_files_outside_the_folder_of_a_table_are_told_apart(tmp_path):
