@@ -19,6 +19,8 @@ from edvit_tf.device.model.sound_header import Header, read_header
 _BLOCK_FRAMES = 1 << 16  # that are decoded at a time
 # Below this part of the channels' power (30 dB) their mean has lost the sound.
 _CANCELLED = 1e-3
+# A channel of this part of the loudest one's power has the sound.
+_LOUD = 0.5
 
 
 def probe_audio(source: Source, most_frames: int | None = None) -> tuple[int, int]:
@@ -47,7 +49,7 @@ def probe_audio(source: Source, most_frames: int | None = None) -> tuple[int, in
 
 def decode_audio(source: Source) -> tuple[np.ndarray, int]:
     """WAV, AU or FLAC (path or bytes) -> (float32 mono samples (n,), -1..1; sample_rate_hz).
-    Channels are averaged; where they cancel each other out, the first is taken.
+    Channels are averaged; where they cancel each other out, one that has the sound is taken.
 
     InputError if damaged or truncated; DecoderMissing if soundfile is missing and the file is not a
     16-bit PCM WAV.
@@ -72,15 +74,18 @@ def decode_audio(source: Source) -> tuple[np.ndarray, int]:
 
 
 def mono(samples: np.ndarray) -> np.ndarray:
-    """(n, channels) -> (n,): the mean, or the first channel where they cancel each other out."""
+    """(n, channels) -> (n,): the mean; where they cancel each other out, the first of the loud
+    channels.
+    """
     if samples.shape[1] == 1:
         return samples[:, 0]
 
     mean = samples.mean(axis=1)
     # a microphone that is wired the wrong way round gives -x beside x, whose mean is silence
-    power = float(np.square(samples, dtype=np.float64).mean())
-    if float(np.square(mean, dtype=np.float64).mean()) < _CANCELLED * power:
-        return samples[:, 0]
+    powers = np.square(samples, dtype=np.float64).mean(axis=0)
+    if float(np.square(mean, dtype=np.float64).mean()) < _CANCELLED * powers.mean():
+        # the very loudest may be another in each block of a stream
+        return samples[:, int((powers >= _LOUD * powers.max()).argmax())]
     return mean
 
 

@@ -12,8 +12,11 @@ from typing import BinaryIO
 
 from edvit_tf.device.errors import InputError
 
-# PCM, float, A-law, mu-law: the frames are bytes / block. Extensible WAV says which of them it is.
-_WAV_TAGS = (1, 3, 6, 7)
+# PCM, float, A-law, mu-law: a frame is a sample of each channel. Extensible WAV says which of them
+# it is.
+_PCM = 1
+_WAV_WIDTHS = {_PCM: (1, 2, 3, 4), 3: (4, 8), 6: (1,), 7: (1,)}  # bytes a sample
+_LAWS = (6, 7)  # of eight bits, whatever the header says
 _EXTENSIBLE = 0xFFFE
 # Encoding of an AU file -> bytes a sample.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
@@ -139,16 +142,26 @@ def _wav(file: BinaryIO, offset: int, size: int) -> Header:
 
 
 def _wav_format(file: BinaryIO, length: int) -> tuple[int, int, int, bool]:
-    """(rate, channels, bytes a frame, whether they are 16-bit integers) of a fmt chunk."""
-    tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", file.read(16))
+    """(rate, channels, bytes a frame, whether they are 16-bit integers) of a fmt chunk.
+
+    The bytes a frame that stand in the header are often wrong (of stereo, in a mono file); they
+    follow from the bits of a sample, which decoders go by too.
+    """
+    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", file.read(16))
     if tag == _EXTENSIBLE and length >= 26:
         # the true tag begins the identifier behind four fields
         file.read(8)
         (tag,) = struct.unpack("<H", file.read(2))
 
-    if tag not in _WAV_TAGS or not block or not channels:
+    if tag not in _WAV_WIDTHS:
         raise InputError(f"WAV with format tag {tag}; convert it to 16-bit PCM.")
-    return rate, channels, block, tag == 1 and bits == 16 and block == 2 * channels
+    width = 1 if tag in _LAWS else (bits + 7) // 8
+    if width not in _WAV_WIDTHS[tag] or not channels:
+        raise InputError(
+            f"WAV with {bits} bits a sample (format tag {tag}) and {channels} channels, which "
+            "nothing reads; convert it to 16-bit PCM."
+        )
+    return rate, channels, width * channels, tag == _PCM and bits == 16
 
 
 def _au(head: bytes, offset: int, size: int) -> Header:

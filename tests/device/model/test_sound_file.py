@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edvit_tf.device.errors import DecoderMissing, InputError
-from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
+from edvit_tf.device.model.decode_sound import decode_audio, mono, probe_audio
 from tests.support.data_files import tone
 
 soundfile = pytest.importorskip("soundfile")
@@ -228,3 +228,48 @@ def test_channels_that_cancel_each_other_out(decoder):
     np.testing.assert_allclose(mean, (SAMPLES + other) / 2, atol=1e-4)
     silence, _ = decode_audio(bytes(wav(np.zeros((100, 2)))))
     assert not silence.any()
+
+
+@pytest.mark.parametrize("one, other", [(0, 1), (1, 2), (2, 3)])
+def test_channels_that_cancel_each_other_out_beside_silent_ones(decoder, one, other):
+    """An array of four with unused capsules: its first channel may be a silent one."""
+    channels = np.zeros((3000, 4))
+    channels[:, one], channels[:, other] = SAMPLES, -SAMPLES
+    is_the_tone(wav(channels))
+
+
+def test_one_channel_is_taken_of_all_blocks_of_a_stream():
+    """Where two are as loud but for noise, a change from x to -x would click."""
+    loud, quiet = np.stack([SAMPLES, -0.99 * SAMPLES], 1), np.stack([SAMPLES, -1.01 * SAMPLES], 1)
+    for block in (loud, quiet):
+        np.testing.assert_array_equal(mono(block), SAMPLES)
+
+
+@pytest.mark.parametrize("block", [0, 1, 3, 4, 8, 0xFFFF])
+def test_a_wrong_block_alignment_drops_no_samples(decoder, block):
+    """A slip of headers that are made by hand: stereo's value in a mono file."""
+    data = wav()
+    struct.pack_into("<H", data, 32, block)
+    is_the_tone(data)
+
+
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wrong_block_alignment_of_other_samples(subtype, channels):
+    data = encoded("WAV", np.stack([SAMPLES] * channels, 1), subtype)
+    place = data.index(b"fmt ") + 8
+    struct.pack_into("<H", data, place + 12, 5)
+    assert probe_audio(bytes(data)) == (3000, RATE)
+    samples, _ = decode_audio(bytes(data))
+    np.testing.assert_allclose(samples, SAMPLES, atol=0.02)
+
+
+@pytest.mark.parametrize("tag, bits", [(1, 0), (1, 64), (3, 16), (3, 0)])
+def test_samples_of_a_width_that_nothing_reads(decoder, tag, bits):
+    data = wav()
+    struct.pack_into("<H", data, 20, tag)
+    struct.pack_into("<H", data, 34, bits)
+    with pytest.raises(InputError, match=f"{bits} bits a sample .* convert it"):
+        probe_audio(bytes(data))
