@@ -108,7 +108,7 @@ def load_folders(found: list[Found], settings) -> Dataset:
     for track in readable:
         recordings.append(
             Recording(
-                id=track.name if copies[track.name] == 1 else track.shown,
+                id=track.path.stem if copies[track.name] == 1 else track.shown,
                 label=track.label,
                 group=repeats.get(track.name, track.name),
                 num_windows=scanned.num_windows[track.path],
@@ -149,7 +149,7 @@ class _Track:
     shown: str
     path: Path
     label: int
-    name: str  # GENRE.NNNNN
+    name: str  # GENRE.NNNNN, however many digits the file has
 
 
 def _tracks(found: list[Found], notes: list[str], skipped: list[Skipped]) -> list[_Track]:
@@ -177,8 +177,10 @@ def _tracks(found: list[Found], notes: list[str], skipped: list[Skipped]) -> lis
     tracks = []
     for label, genre in enumerate(GENRES):
         for shown, path in in_genre[genre]:
-            if re.fullmatch(rf"{genre}\.\d+", path.stem):
-                tracks.append(_Track(shown, path, label, path.stem))
+            number = re.fullmatch(rf"{genre}\.([0-9]+)", path.stem)
+            if number:
+                # blues.1 is blues.00001, and repeats are known by that
+                tracks.append(_Track(shown, path, label, f"{genre}.{int(number[1]):05d}"))
             else:
                 report_skipped(
                     skipped, shown, f"its name is not {genre}.NNNNN with {', '.join(SUFFIXES)}"

@@ -105,6 +105,26 @@ def test_gtzan_repeats_are_never_on_two_sides(tmp_path):
         assert {c["recordings"] for c in counts.values()} == {19}  # stratified
 
 
+def test_gtzan_numbers_of_any_width_are_the_same_tracks(tmp_path):
+    for genre in GENRES:
+        for n in range(6):
+            write_wav(tmp_path / f"genres/{genre}/{genre}.{n}.wav", tone(10), 22_050)
+    for number in ("21", "080", "00026"):  # copies of one another
+        write_wav(tmp_path / f"genres/classical/classical.{number}.wav", tone(10), 22_050)
+    write_wav(tmp_path / "again/genres/blues/blues.00001.wav", tone(10), 22_050)
+    for genre in GENRES[1:]:
+        write_wav(tmp_path / f"again/genres/{genre}/{genre}.00007.wav", tone(10), 22_050)
+
+    loaded = data.load("gtzan", tmp_path, **SMALL)
+    groups = {r.id: r.group for recordings in loaded.splits.values() for r in recordings}
+    copies = {groups[f"classical.{number}"] for number in ("21", "080", "00026")}
+    assert copies == {"classical.00021"}
+    assert [i for i, group in groups.items() if group == "blues.00001"] == [
+        name for name in groups if "blues" in name and name.endswith("1.wav")
+    ]
+    assert groups["blues.2"] == "blues.00002"  # what is there once keeps its name
+
+
 def test_repeat_groups_join_chains():
     groups = gtzan.repeat_groups()
     assert (
