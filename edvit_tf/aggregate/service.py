@@ -160,7 +160,16 @@ class AggregatorService(BaseService):
         task = asyncio.create_task(change.left(before, fleet, self.watches, [*self.leaving]))
         self.leaving.add(task)
         task.add_done_callback(self.leaving.discard)
+        task.add_done_callback(lambda _: self._forget(before))
         self.devices_changed()
+
+    def _forget(self, before: Fleet) -> None:
+        """The times of devices and sub-models that were there in `before`, and are no more."""
+        devices = {link.device.name for link in before.links}
+        self.metrics.forget("device", devices - {link.device.name for link in self.fleet.links})
+        for phase in ("compute", "wire"):
+            gone = set(before.fanout.expected) - set(self.fleet.fanout.expected)
+            self.metrics.forget(phase, gone)
 
     def serve_http(self, host: str, port: int) -> HttpSide:
         """Raises OSError if it cannot listen, ConfigError without what HTTPS or a login needs."""

@@ -17,7 +17,7 @@ from edvit_tf.errors import RequestFailed
 from edvit_tf.operate import certs
 from tests.support.aggregator_process import aggregator, all_ready
 from tests.support.exchanged import exchanged
-from tests.support.fleet_process import health, metric, oracle, places, states
+from tests.support.fleet_process import get, health, metric, oracle, places, states
 from tests.support.traffic import Traffic
 from tests.support.worker_process import wait_for, worker
 
@@ -284,6 +284,10 @@ def test_devices_join_and_leave_under_load(tiny_bundle, wanted, tmp_path):
             assert said["devices"] == ["b", "c"]
             a.end(signal.SIGKILL)
             answered_meanwhile(traffic)
+
+            # nothing is told of it any more, once what it was asked is over
+            assert 'device="b"' in get(hub, "/metrics")
+            wait_for(lambda: 'device="a"' not in get(hub, "/metrics"), 60)
 
             # the same worker by another name of its machine
             write_devices(file, b=b.address, c=c.address.replace("127.0.0.1", "localhost"))

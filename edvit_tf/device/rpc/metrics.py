@@ -80,6 +80,12 @@ class Metrics:
             row[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
             row[-1] += seconds
 
+    def forget(self, phase: str, models: Iterable[str]) -> None:
+        """What was observed of these, which are there no more."""
+        with self._lock:
+            for model in models:
+                self._times.pop((phase, model), None)
+
     def unanswered(self, method: str) -> int:
         """Requests of a method that were refused or failed, since the start; those that were given
         up by their client do not count.
