@@ -82,6 +82,7 @@ class UnitParts:
     keeps_cache: bool = False  # a folder of its own that it may write
     reads: Sequence[Path] = ()  # what it opens itself, beside its bundle
     secrets: Mapping[str, Path] = field(default_factory=dict)  # read by root, found as %d/NAME
+    last_seconds: int = 0  # that its end may take beside what it was asked
     lists_addresses: bool = False  # of this machine, by netlink
     nodes: Mapping[Path, str] = field(default_factory=dict)  # of /dev that it opens, with why
 
@@ -107,7 +108,7 @@ def systemd_unit(options: ServerOptions, parts: UnitParts) -> str:
         reload="ExecReload=/bin/kill -HUP $MAINPID\n" if parts.reloads else "",
         environment=" ".join(environment),
         permanent=" ".join(str(int(code)) for code in parts.permanent),
-        stop_seconds=round(options.deadline_ms / 1e3) + 5,
+        stop_seconds=round(options.deadline_ms / 1e3) + 5 + parts.last_seconds,
         credentials=_credentials(options.identity, parts.secrets),
         memory_why=parts.memory_why,
         memory_mib=parts.memory_bytes >> 20,

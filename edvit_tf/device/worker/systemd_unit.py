@@ -21,6 +21,7 @@ from edvit_tf.device.worker.server import WorkerOptions, served_indices
 
 _BASE_BYTES = 96 << 20  # the process without models
 _ANNOUNCE_BYTES = 16 << 20  # zeroconf and what it hears: 5 MiB alone in a network
+_TAKEN_BACK_SECONDS = 5  # an announcement, so that others hear that it goes
 _MAILBOX = Path("/dev/vcio")  # of a Pi's firmware
 
 
@@ -59,6 +60,7 @@ def unit(options: WorkerOptions) -> str:
         nodes=_nodes(),
         # the addresses of this machine are asked of the kernel
         lists_addresses=options.announce,
+        last_seconds=_TAKEN_BACK_SECONDS if options.announce else 0,
     )
     return systemd_unit(options, parts)
 

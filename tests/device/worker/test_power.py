@@ -11,6 +11,7 @@ import pytest
 from edvit_tf.device.model.image import DECODING_BYTES
 from edvit_tf.device.rpc import limits
 from edvit_tf.device.rpc.condition import REASONS as ALL_REASONS
+from edvit_tf.device.worker import announce
 from edvit_tf.device.worker.power import power, problems, read_power
 from edvit_tf.device.worker.power_watch import PowerWatch
 from edvit_tf.device.worker.server import WorkerOptions
@@ -263,13 +264,16 @@ def test_the_unit_is_hardened_and_starts_this_worker(tiny_bundle, tmp_path):
         assert checked.returncode == 0 and str(file) not in checked.stderr, checked.stderr
 
 
-def test_memory_for_an_announcement_is_counted(tiny_bundle):
+def test_memory_and_the_end_of_an_announcement_are_counted(tiny_bundle):
     plain, told = (
         printed(tiny_bundle, "--insecure-anywhere", "--insecure", *more)
         for more in ([], ["--announce"])
     )
-    plain, told = (int(re.search(r"MemoryMax=(\d+)M", text)[1]) for text in (plain, told))
-    assert told - plain == 16  # zeroconf took 5 MiB alone in a network
+    memory = [int(re.search(r"MemoryMax=(\d+)M", text)[1]) for text in (plain, told)]
+    assert memory[1] - memory[0] == 16  # zeroconf took 5 MiB alone in a network
+    # and the time to take it back, after what was asked before is answered
+    stop = [int(re.search(r"TimeoutStopSec=(\d+)", text)[1]) for text in (plain, told)]
+    assert stop[1] - stop[0] >= announce._LAST_SECONDS
 
 
 def test_the_command_of_the_unit_starts_a_worker(tiny_bundle, tmp_path):
