@@ -9,6 +9,7 @@ again the next time.
 """
 
 import itertools
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,8 @@ _WORDS = 300  # characters of a device's words that are passed on
 
 
 class SensorFleet:
-    """A connection to the worker of each sub-model, by the sub-model's name.
+    """A connection to the worker of each sub-model, by the sub-model's name. Threads may ask at the
+    same time.
 
         fleet = SensorFleet(open_bundle("cifar10"), {"submodel-00": "pi-0.local:8001", ...}, own)
         fleet.ask({"submodel-00": front, "submodel-01": left})["label"]
@@ -56,6 +58,7 @@ class SensorFleet:
         self._timeout = _seconds(timeout_seconds)
         self._count = itertools.count()
         self.fusion = Fusion(bundle)
+        self._fusing = threading.Lock()
 
         credentials = None if own is None else tls.channel_credentials(own)
         self._channels = {}
@@ -177,7 +180,9 @@ class SensorFleet:
             raise RequestFailed(f"No worker has answered: {reasons}", status="UNAVAILABLE")
 
         features = {name: reply.features for name, reply in replies.items()}
-        probabilities = self.fusion.answer(features)[0]  # (classes,)
+        # one at a time: an interpreter of TFLite holds a single run's tensors
+        with self._fusing:
+            probabilities = self.fusion.answer(features)[0]  # (classes,)
         said: dict[str, Any] = {"degraded": bool(missing), "missing": ",".join(missing)}
         said |= {f"{name}.missing": why for name, why in missing.items()}
         said |= {f"{name}.compute_ms": reply.compute_ms for name, reply in replies.items()}

@@ -10,6 +10,7 @@ import sys
 from edvit_tf.cli.predict import add_identity, server_address, take_running
 from edvit_tf.cli.values import positive, user_path
 from edvit_tf.cli.watch_actions import actions_of, add_actions, from_environment, rules_of
+from edvit_tf.cli.watch_sensors import check_sensors, room_of
 from edvit_tf.device.__main__ import positive as positive_number
 from edvit_tf.device.errors import DeviceExit
 
@@ -84,11 +85,25 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="a number or a name (default: the machine's choice), a recording, or - for standard "
         "input: a WAV file as it is written, or raw signed 16-bit little-endian mono",
     )
+    sources.add_argument(
+        "--sensors",
+        type=user_path,
+        metavar="FILE",
+        help="TOML of several microphones of one room, and the workers that answer for each; these "
+        "are asked, with --identity or --insecure, and no HUB",
+    )
+    group.add_argument(
+        "--bundle",
+        type=user_path,
+        metavar="FOLDER",
+        help="with --sensors: what the workers serve; their answers are fused here",
+    )
     group.add_argument(
         "--hop",
         type=positive_number,
         metavar="SECONDS",
-        help="with --microphone: from one window's start to the next one's (default: a window)",
+        help="with --microphone or --sensors: from one window's start to the next one's (default: "
+        "a window)",
     )
     group.add_argument(
         "--input-rate",
@@ -111,27 +126,37 @@ def _watch(args) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
     from edvit_tf.cli.watch_output import Printed
-    from edvit_tf.device.rpc import tls
-    from edvit_tf.watch.hub import Hub
     from edvit_tf.watch.watch import WatchOptions, watch
 
     _check(args)
     rules = rules_of(args)
+    printed = Printed(args.json)
+    fleet, source = _hub_and_source(args) if args.sensors is None else room_of(args, printed.say)
+    try:
+        actions = None
+        if rules is not None:
+            fleet.need([rule.label for rule in rules])
+            actions = actions_of(args, rules, printed)
+        options = WatchOptions(args.in_flight, args.rate, args.seconds, args.count)
+        watch(fleet, source, options, printed, actions)
+    finally:
+        fleet.close()
+    return DeviceExit.DONE
+
+
+def _hub_and_source(args):
+    """(who is asked, what is watched). Raises as `Hub` and `_source`."""
+    from edvit_tf.device.rpc import tls
+    from edvit_tf.watch.hub import Hub
+
     _find_hub(args)
     own = None if args.insecure else tls.identity(args.identity)
     hub = Hub(server_address(args.server, "HUB"), own, args.timeout_ms / 1e3)
     try:
-        printed = Printed(args.json)
-        source = _source(args, hub)
-        actions = None
-        if rules is not None:
-            hub.need([rule.label for rule in rules])
-            actions = actions_of(args, rules, printed)
-        options = WatchOptions(args.in_flight, args.rate, args.seconds, args.count)
-        watch(hub, source, options, printed, actions)
-    finally:
+        return hub, _source(args, hub)
+    except BaseException:
         hub.close()
-    return DeviceExit.DONE
+        raise
 
 
 def _find_hub(args) -> None:
@@ -164,13 +189,16 @@ def _check(args) -> None:
             f"--in-flight is {args.in_flight}; {MOST_IN_FLIGHT} are allowed. A fleet with more "
             "requests than devices answers none of them sooner."
         )
+    check_sensors(args)
     if args.existing and args.folder is None:
         raise ConfigError("--existing goes with --folder DIR; a stream has no older files.")
-    if args.hop and args.microphone is None:
-        raise ConfigError("--hop goes with --microphone; give that too, or leave it out.")
+    if args.hop and args.microphone is None and args.sensors is None:
+        raise ConfigError(
+            "--hop goes with --microphone or --sensors; give one of these, or leave it out."
+        )
     if args.input_rate and args.microphone != "-":
         raise ConfigError("--input-rate goes with --microphone -; everything else says its own.")
-    if args.fast and args.folder is not None:
+    if args.fast and (args.folder is not None or args.sensors is not None):
         raise ConfigError("--fast goes with a file of --camera or --microphone, or with a pipe.")
 
 

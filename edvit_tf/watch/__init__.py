@@ -5,9 +5,14 @@ Read `item.py` (what is asked), `newest.py` (the one that waits; what it replace
 `asking.py` (a few requests in flight, answers in order), and `watch.py` (all of it, to its end).
 
 Sources: `folder.py`; `camera.py` with `video.py`, `pi_camera.py` and `pictures.py`; `microphone.py`
-with `recorder.py`, `sound_pipe.py` and `windows.py`; `reopening.py` (one that goes away). What is
-done with answers: `rules.py`, `actions.py`, `outbox.py` (a thread that sends), and where to:
-`mqtt.py`, `webhook.py`, `program.py`.
+with `recorder.py`, `sound_pipe.py`, `sound_file.py`, `silence.py` and `windows.py`; `reopening.py`
+(one that goes away).
+
+Several microphones of one room: `room.py` (the file), `sensor_sound.py` (one of them), `moments.py`
+(windows of one moment), `sensors.py` (all of them), `workers.py` (who is asked).
+
+What is done with answers: `rules.py`, `actions.py`, `outbox.py` (a thread that sends), and where
+to: `mqtt.py`, `webhook.py`, `program.py`.
 
 The invariant: what is asked is new. No queue grows, whatever is slow or away.
 """

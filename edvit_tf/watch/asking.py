@@ -12,8 +12,7 @@ from typing import Any
 
 from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.errors import RequestFailed
-from edvit_tf.watch.hub import Hub
-from edvit_tf.watch.item import Item
+from edvit_tf.watch.item import Fleet, Item
 from edvit_tf.watch.newest import Newest
 from edvit_tf.watch.outage import Outage
 
@@ -83,7 +82,7 @@ class Asking:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: Fleet,
         newest: Newest,
         answered: Callable[[Item, dict[str, Any]], None],
         ended: Callable[[Exception | None], None],

@@ -55,14 +55,7 @@ class Hub:
 
     def need(self, labels: Sequence[str]) -> None:
         """Raises ConfigError, with the labels that there are, for one that is none of them."""
-        unknown = [label for label in labels if label not in self.labels]
-        if unknown:
-            shown = ", ".join(self.labels[:_MOST_LABELS_SHOWN])
-            more = len(self.labels) - _MOST_LABELS_SHOWN
-            raise ConfigError(
-                f"--on names {unknown[0]!r}; {self.server} tells apart {shown}"
-                f"{f' and {more} more' if more > 0 else ''}. Name one of these."
-            )
+        check_labels(labels, self.labels, self.server)
         self._needed = tuple(labels)
 
     def ask(self, values: Sequence[Value], say: Callable[[str], None]) -> dict[str, Any]:
@@ -151,6 +144,18 @@ class Hub:
                 self._former.append(old)
             say(f"{self.server} serves the bundle {new.client.bundle_digest[:12]} now, going on.")
             self.need(self._needed)
+
+
+def check_labels(named: Sequence[str], labels: Sequence[str], whose: str) -> None:
+    """Raises ConfigError, with the labels that there are, for one of --on that is none of them."""
+    unknown = [label for label in named if label not in labels]
+    if unknown:
+        shown = ", ".join(labels[:_MOST_LABELS_SHOWN])
+        more = len(labels) - _MOST_LABELS_SHOWN
+        raise ConfigError(
+            f"--on names {unknown[0]!r}; {whose} tells apart {shown}"
+            f"{f' and {more} more' if more > 0 else ''}. Name one of these."
+        )
 
 
 def _described(client: Client, server: str) -> tuple[InputSpec, list[str]]:

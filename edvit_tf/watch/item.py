@@ -1,7 +1,7 @@
 """What a source gives: one frame, window or file, and what is called a source."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,11 +15,12 @@ class Item:
     """One frame, window or file.
 
     `values()` makes what the hub is asked for, once it is this one's turn: most frames of a fast
-    camera are never asked for. Several values are windows of one recording: the mean counts.
+    camera are never asked for. Several values are windows of one recording: the mean counts. What a
+    value is, source and fleet agree on: a `Value`, or one for each sub-model.
     """
 
     name: str  # "frame 12", "3.500 s", "door.jpg"
-    values: Callable[[], list[Value]]
+    values: Callable[[], Sequence[Any]]
     fields: dict[str, Any] = field(default_factory=dict)  # of its answer, for programs
 
 
@@ -37,3 +38,19 @@ class Source(Protocol):
 
         Raises EdvitError where there is no such source, or nothing more can come from it.
         """
+
+
+class Fleet(Protocol):
+    """Answers items; threads may ask at the same time."""
+
+    def ask(self, values: Sequence[Any], say: Callable[[str], None]) -> dict[str, Any]:
+        """ "label", "probability", "probabilities", "labels", "windows" and "parameters".
+
+        Raises RequestFailed.
+        """
+
+    def is_ready(self) -> bool:
+        """Whether it would answer what its devices can answer."""
+
+    def close(self) -> None:
+        """Ends the connections; whoever waits for an answer gets RequestFailed."""

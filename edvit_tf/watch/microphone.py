@@ -10,18 +10,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edvit_tf.device.errors import InputError
-from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.device.model.sound import MelSpec
 from edvit_tf.errors import SourceError
 from edvit_tf.watch.item import Item
 from edvit_tf.watch.recorder import opened_recorder
 from edvit_tf.watch.reopening import kept_open
-from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound, piped
+from edvit_tf.watch.silence import Silence
+from edvit_tf.watch.sound_file import played
+from edvit_tf.watch.sound_pipe import Sound, piped
 from edvit_tf.watch.windows import resampled, sliding, wav_bytes
 
 _Window = tuple[int, np.ndarray]  # start in samples, (n,)
-_SILENT_SECONDS = 5.0
 _RECORDINGS = (".wav", ".flac", ".au")
 
 
@@ -48,7 +47,7 @@ class Microphone:
             raise SourceError(f"--fast goes with a file or a pipe; {self.name} has its own pace.")
         self._began: float | None = None  # time.monotonic() of a device's first sound
         self._next_start = 0  # in samples, of its next window at the earliest
-        self._silent = 0  # windows of nothing but zeros, in a row
+        self._silence = Silence(self.name, hop / spec.sample_rate_hz)
 
     def run(
         self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
@@ -56,7 +55,7 @@ class Microphone:
         """Until the end of its sound, or `stop`."""
         rate = self._spec.sample_rate_hz
         for start, samples in self._windows(stop, say):
-            self._listen(samples, say)
+            self._silence.heard(samples, say)
             values = functools.partial(_values, samples, rate)
             seconds = start / rate
             if not give(Item(f"{seconds:.3f} s", values, {"start_seconds": seconds})):
@@ -66,7 +65,7 @@ class Microphone:
         if self._where == "-":
             return self._cut(piped(self._pipe, self._pipe_rate, stop))
         if self._is_file:
-            return self._cut(self._played(stop))
+            return self._cut(played(self.name, self._where, stop, paced=not self.keeps))
         return kept_open(self.name, self._recorded, stop, say)
 
     def _cut(self, sound: Sound) -> Iterator[_Window]:
@@ -87,40 +86,6 @@ class Microphone:
         for start, samples in windows:
             self._next_start = first + start + self._hop
             yield first + start, samples
-
-    def _played(self, stop: threading.Event) -> Sound:
-        """A recording in blocks, each when its last sample would have been there."""
-        try:
-            samples, rate = decode_audio(Path(self._where).read_bytes())
-        except (InputError, OSError) as error:
-            raise SourceError(f"{self.name}: {error}") from error
-
-        def blocks() -> Iterator[np.ndarray]:
-            started = time.monotonic()
-            size = max(1, round(BLOCK_SECONDS * rate))
-            for place in range(0, len(samples), size):
-                block = samples[place : place + size]
-                if not self.keeps:
-                    due = started + (place + len(block)) / rate
-                    stop.wait(max(0.0, due - time.monotonic()))
-                if stop.is_set():
-                    return
-                yield block
-
-        return Sound(rate, blocks())
-
-    def _listen(self, samples: np.ndarray, say: Callable[[str], None]) -> None:
-        """Nothing but zeros for seconds is no quiet room; said once, and once when it is over."""
-        rate = self._spec.sample_rate_hz
-        enough = max(1, round(_SILENT_SECONDS * rate / self._hop))
-        if not samples.any():
-            self._silent += 1
-            if self._silent == enough:
-                say(f"{self.name} gives nothing but zeros: is it muted? Going on.")
-            return
-        if self._silent >= enough:
-            say(f"{self.name} gives sound again.")
-        self._silent = 0
 
 
 def _values(samples: np.ndarray, rate: int) -> list[np.ndarray | bytes]:

@@ -36,7 +36,9 @@ class _Format(NamedTuple):
     length: int  # bytes of all samples, as the header has it
 
 
-def piped(pipe: BinaryIO, raw_rate: int, stop: threading.Event) -> Sound:
+def piped(
+    pipe: BinaryIO, raw_rate: int, stop: threading.Event, name: str = "--microphone -"
+) -> Sound:
     """A WAV file's sound by its header, anything else as signed 16-bit little-endian mono of
     `raw_rate`; until its end, or `stop`. Raises SourceError for no sound, and for a WAV that is not
     of whole numbers.
@@ -52,7 +54,7 @@ def piped(pipe: BinaryIO, raw_rate: int, stop: threading.Event) -> Sound:
     except (ValueError, EOFError) as error:
         if stop.is_set():
             return Sound(raw_rate, iter(()))
-        raise SourceError(f"--microphone -: {error}") from error
+        raise SourceError(f"{name}: {error}") from error
     return Sound(form.rate, _wav(reader, form))
 
 

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from edvit_tf.errors import RequestFailed
 from edvit_tf.watch.actions import Actions
 from edvit_tf.watch.asking import Asking
-from edvit_tf.watch.hub import Hub
-from edvit_tf.watch.item import Item, Source
+from edvit_tf.watch.item import Fleet, Item, Source
 from edvit_tf.watch.newest import Newest
 
 _LOOK_SECONDS = 0.05  # between looks for a signal
@@ -68,7 +67,7 @@ class _End:
 
 
 def watch(
-    hub: Hub, source: Source, options: WatchOptions, told: Told, actions: Actions | None = None
+    hub: Fleet, source: Source, options: WatchOptions, told: Told, actions: Actions | None = None
 ) -> None:
     """Asks until the source or its time is over, or SIGINT or SIGTERM comes; ends with a summary.
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edvit_tf.aggregate.framing import pcm_windows
 from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
-from edvit_tf.watch import microphone, recorder
+from edvit_tf.watch import recorder, sound_file
 from edvit_tf.watch.microphone import Microphone
 from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.sound_pipe import piped
@@ -319,7 +319,7 @@ def test_a_recording_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path, 
     file = tmp_path / "sound.wav"
     file.write_bytes(wav_bytes(RNG.uniform(-1, 1, 12000), 8000))
     waits = []
-    monkeypatch.setattr(microphone, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(sound_file, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
 
     class Stop(threading.Event):
         def wait(self, timeout=None):

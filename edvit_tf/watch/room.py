@@ -1,0 +1,157 @@
+"""The file of `edvit watch --sensors`: the microphones of one room, and the workers that answer for
+each.
+
+tolerance_ms = 250              # that the sensors' windows may lie apart; left out: 250
+
+[[sensor]]
+name = "door"
+source = "USB Audio"            # a device, "" for the machine's choice, a recording, a pipe that
+                                # `mkfifo` made, "-", or rtsp://...; env:NAME reads that variable
+rate = 48000                    # of raw sound from a pipe, Hz; left out: what the models take
+delay_ms = 300                  # by which its sound always comes late; left out: 0
+[sensor.workers]
+submodel-00 = "pi-0.local:8001"
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edvit_tf.errors import ConfigError
+
+_KEYS = ("name", "source", "rate", "delay_ms", "workers")
+_TOLERANCE_MS = 250.0
+_MOST_MS = 10_000.0
+_MOST_RATE = 384_000
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A microphone."""
+
+    name: str
+    source: str
+    workers: Mapping[str, str]  # HOST:PORT by sub-model, checked by `SensorFleet`
+    rate: int | None = None  # Hz of raw sound
+    delay: float = 0.0  # seconds
+
+
+@dataclass(frozen=True)
+class Room:
+    """Sensors that hear the same."""
+
+    sensors: tuple[Sensor, ...]
+    tolerance: float  # seconds
+
+    @property
+    def workers(self) -> dict[str, str]:
+        """HOST:PORT of each sub-model that has a sensor."""
+        return {name: at for sensor in self.sensors for name, at in sensor.workers.items()}
+
+
+def load_room(path: Path, sub_models: Sequence[str]) -> Room:
+    """Raises ConfigError for a file that cannot be read, for what it must not hold, and for
+    sub-models that the bundle does not have or that have two sensors.
+    """
+    try:
+        # editors of Windows put a byte-order mark before the first line
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(
+            f"--sensors {path} cannot be read ({error.strerror}). Check the path."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--sensors {path} is not TOML: {error}. Mend that line.") from error
+
+    tables = content.get("sensor")
+    if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
+        raise ConfigError(
+            f"{path.name} has no [[sensor]] table. Write one for each microphone, with its name, "
+            "its source and its workers."
+        )
+    _check_keys(content, ("sensor", "tolerance_ms"), path.name)
+    sensors = [
+        _sensor(table, f"{path.name}, sensor {number}") for number, table in enumerate(tables, 1)
+    ]
+    _check_together(sensors, sub_models, path.name)
+    tolerance = _milliseconds(content, "tolerance_ms", _TOLERANCE_MS, path.name)
+    return Room(tuple(sensors), tolerance)
+
+
+def _sensor(table: dict[str, Any], where: str) -> Sensor:
+    _check_keys(table, _KEYS, where)
+    name = table.get("name")
+    if not (isinstance(name, str) and name.strip()):
+        raise ConfigError(f'{where}: name is {name!r}; it must be a text. Add name = "door".')
+    where = f"{where} ({name})"
+    source = table.get("source")
+    if not isinstance(source, str):
+        raise ConfigError(
+            f"{where}: source is {source!r}; it must be a text: a device, a recording, a pipe, or "
+            'an address. Add source = "" for the microphone of the machine\'s choice.'
+        )
+    workers = table.get("workers")
+    if not (isinstance(workers, dict) and workers):
+        raise ConfigError(
+            f"{where}: workers are {workers!r}; it must name the sub-models that hear through it. "
+            'Add [sensor.workers] and a line such as submodel-00 = "pi-0.local:8001".'
+        )
+    rate = table.get("rate")
+    is_rate = isinstance(rate, int) and not isinstance(rate, bool) and 0 < rate <= _MOST_RATE
+    if rate is not None and not is_rate:
+        raise ConfigError(
+            f"{where}: rate is {rate!r}; it must be a whole number of Hz from 1 to {_MOST_RATE}. "
+            "Write rate = 48000, or leave it out."
+        )
+    return Sensor(name, source, workers, rate, _milliseconds(table, "delay_ms", 0.0, where))
+
+
+def _check_together(sensors: Sequence[Sensor], sub_models: Sequence[str], file: str) -> None:
+    names: set[str] = set()
+    heard_by: dict[str, str] = {}
+    for sensor in sensors:
+        if sensor.name in names:
+            raise ConfigError(f"{file}: two sensors have the name {sensor.name!r}. Rename one.")
+        names.add(sensor.name)
+        for name in sensor.workers:
+            if name not in sub_models:
+                raise ConfigError(
+                    f"{file}, {sensor.name}: the bundle has no sub-model {name!r}; it has "
+                    f"{', '.join(sub_models)}. Name one of these."
+                )
+            if name in heard_by:
+                raise ConfigError(
+                    f"{file}: {name} hears through {heard_by[name]} and through {sensor.name}; a "
+                    "sub-model has one sensor. Drop it from one of the two."
+                )
+            heard_by[name] = sensor.name
+    once = [sensor.source for sensor in sensors]
+    if once.count("-") > 1:
+        raise ConfigError(
+            f"{file}: two sensors have the source '-', and there is one standard input. Make a "
+            "pipe for each with mkfifo, and give their paths."
+        )
+
+
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}. Drop it, or "
+            "mend its spelling."
+        )
+
+
+def _milliseconds(table: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    """In seconds."""
+    value = table.get(key, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and 0 <= value <= _MOST_MS):
+        raise ConfigError(
+            f"{where}: {key} is {value!r}; it must be a number from 0 to {_MOST_MS:g}. Write for "
+            f"instance {key} = 250."
+        )
+    return value / 1e3

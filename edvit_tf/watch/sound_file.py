@@ -1,0 +1,37 @@
+"""A recording in the place of a microphone."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from edvit_tf.device.errors import InputError
+from edvit_tf.device.model.decode_sound import decode_audio
+from edvit_tf.errors import SourceError
+from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
+
+
+def played(name: str, path: str | Path, stop: threading.Event, *, paced: bool) -> Sound:
+    """A recording in blocks; `paced`: each when its last sample would have been there. Raises
+    SourceError, which calls it `name`.
+    """
+    try:
+        samples, rate = decode_audio(Path(path).read_bytes())
+    except (InputError, OSError) as error:
+        raise SourceError(f"{name}: {error}") from error
+
+    def blocks() -> Iterator[np.ndarray]:
+        started = time.monotonic()
+        size = max(1, round(BLOCK_SECONDS * rate))
+        for place in range(0, len(samples), size):
+            block = samples[place : place + size]
+            if paced:
+                due = started + (place + len(block)) / rate
+                stop.wait(max(0.0, due - time.monotonic()))
+            if stop.is_set():
+                return
+            yield block
+
+    return Sound(rate, blocks())

@@ -1,0 +1,87 @@
+"""The file of --sensors: what it says, and one clear error for each mistake in it."""
+
+import pytest
+
+from edvit_tf.errors import ConfigError
+from edvit_tf.watch.room import Sensor, load_room
+
+NAMES = ("submodel-00", "submodel-01", "submodel-02")
+DOOR = """
+[[sensor]]
+name = "door"
+source = "USB"
+[sensor.workers]
+submodel-00 = "pi-0:8001"
+"""
+WINDOW = """
+[[sensor]]
+name = "window"
+source = "/run/window"
+rate = 48000
+delay_ms = 300
+[sensor.workers]
+submodel-01 = "pi-1:8001"
+submodel-02 = "pi-2:8001"
+"""
+
+
+def loaded(folder, text: str):
+    file = folder / "room.toml"
+    file.write_text(text)
+    return load_room(file, NAMES)
+
+
+def test_a_room_is_its_sensors_with_their_workers(tmp_path):
+    room = loaded(tmp_path, "\ufefftolerance_ms = 100\n" + DOOR + WINDOW)
+    assert room.tolerance == 0.1
+    assert room.sensors == (
+        Sensor("door", "USB", {"submodel-00": "pi-0:8001"}),
+        Sensor("window", "/run/window", room.sensors[1].workers, rate=48000, delay=0.3),
+    )
+    assert room.workers == dict(zip(NAMES, ("pi-0:8001", "pi-1:8001", "pi-2:8001"), strict=True))
+    assert loaded(tmp_path, DOOR).tolerance == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", r"room.toml has no \[\[sensor\]\] table"),
+        ("[sensor]\nname = 'door'", r"has no \[\[sensor\]\] table"),
+        ("sensor = [1]", r"has no \[\[sensor\]\] table"),
+        ("sensor = 1 2", "is not TOML: .*Mend that line"),
+        ("tolerance = 5\n" + DOOR, "unknown key 'tolerance'; the keys are sensor, tolerance_ms"),
+        (DOOR.replace("source", "sorce"), r"sensor 1: unknown key 'sorce'; the keys are name, so"),
+        (DOOR.replace('source = "USB"', ""), r"sensor 1 \(door\): source is None"),
+        (DOOR.replace('"USB"', "1"), "source is 1; it must be a text"),
+        (DOOR.replace('"door"', '" "'), "sensor 1: name is ' '"),
+        (DOOR.replace('name = "door"', ""), "sensor 1: name is None"),
+        (DOOR.replace('submodel-00 = "pi-0:8001"', ""), r"\(door\): workers are {}; it must name"),
+        ("[[sensor]]\nname = 'a'\nsource = ''", "workers are None; it must name the sub-models"),
+        (DOOR.replace("-00", "-7"), "door: the bundle has no sub-model 'submodel-7'; it has subm"),
+        (DOOR + WINDOW.replace("-01", "-00"), "submodel-00 hears through door and through window"),
+        (DOOR + DOOR.replace("-00", "-01"), "two sensors have the name 'door'"),
+        (
+            DOOR + WINDOW.replace("48000", "0"),
+            r"sensor 2 \(window\): rate is 0; it must be a whole",
+        ),
+        (DOOR + WINDOW.replace("48000", "true"), "rate is True"),
+        (DOOR + WINDOW.replace("300", "-1"), "delay_ms is -1; it must be a number from 0 to 10000"),
+        ("tolerance_ms = nan\n" + DOOR, "tolerance_ms is nan"),
+        ("tolerance_ms = '5'\n" + DOOR, "tolerance_ms is '5'"),
+        (
+            (DOOR + WINDOW).replace("USB", "-").replace("/run/window", "-"),
+            "two sensors have the source '-', and there is one standard input",
+        ),
+    ],
+)
+def test_each_mistake_is_one_error_that_says_what_to_do(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        loaded(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_or_no_text_is_one_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.toml cannot be read \(No such file"):
+        load_room(tmp_path / "none.toml", NAMES)
+    (tmp_path / "room.toml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_room(tmp_path / "room.toml", NAMES)
