@@ -13,6 +13,7 @@ from edvit_tf.aggregate.service import MODEL
 from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.device.model.bundle import Bundle
 from edvit_tf.device.model.bundle_input import bundle_input
+from edvit_tf.device.model.input_spec import MOST_DECODED_BYTES, file_bytes
 from edvit_tf.device.rpc import messages, tensors, tls
 from edvit_tf.device.rpc.ports import split_address
 from edvit_tf.device.terminal import printable
@@ -157,7 +158,7 @@ def predict_windows(client: Client, path: Path, bundle: Bundle) -> dict:
     """The answer for a file as the tensors that it is cut into here (the mean counts)."""
     given = bundle_input(bundle)
     try:
-        inputs = given.from_file(path)
+        inputs = given.from_file(file_bytes(path, MOST_DECODED_BYTES))
     except (InputError, DecoderMissing) as error:
         # what the aggregator would say of it
         raise RequestFailed(str(error), status="INVALID_ARGUMENT") from error

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edvit_tf.cli.values import user_path
 from edvit_tf.data.names import names_a_file
+from edvit_tf.device.errors import InputTooLarge
+from edvit_tf.device.model.input_spec import read_at_most
 from edvit_tf.errors import ConfigError, EdvitError, OutputError
 
 
@@ -141,12 +143,11 @@ def read(file: GivenFile, most_bytes: int) -> bytes:
     `most_bytes`.
     """
     try:
-        size = file.path.stat().st_size
-        if size > most_bytes:
-            raise ConfigError(
-                f"it has {size / 2**20:.0f} MiB; what is sent as it is has {most_bytes >> 20} MiB "
-                "at most. Send a smaller one, or, of sound, cut it with --bundle."
-            )
-        return file.path.read_bytes()
+        return read_at_most(file.path, most_bytes)
+    except InputTooLarge as error:
+        raise ConfigError(
+            f"it has {error.found}; what is sent as it is has {most_bytes >> 20} MiB at most. Send "
+            "a smaller one, or, of sound, cut it with --bundle."
+        ) from error
     except OSError as error:
         raise _unreadable("file", error) from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio
+from edvit_tf.device.model.input_spec import MOST_DECODED_BYTES, file_bytes
 from edvit_tf.errors import SourceError
 from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
 
@@ -18,8 +19,8 @@ def played(name: str, path: str | Path, stop: threading.Event, *, paced: bool) -
     SourceError, which calls it `name`.
     """
     try:
-        samples, rate = decode_audio(Path(path).read_bytes())
-    except (InputError, OSError) as error:
+        samples, rate = decode_audio(file_bytes(path, MOST_DECODED_BYTES))
+    except InputError as error:
         raise SourceError(f"{name}: {error}") from error
 
     def blocks() -> Iterator[np.ndarray]:

@@ -7,12 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from edvit_tf.cli.given_files import given_files, given_texts
+from edvit_tf.aggregate import client
+from edvit_tf.cli.given_files import GivenFile, given_files, given_texts, read
 from edvit_tf.device.terminal import printable
+from edvit_tf.errors import ConfigError, RequestFailed
 from tests.support.aggregator_process import aggregator, wait_ready, with_one_device
 from tests.support.commands import ROOT, run_command
 from tests.support.forked import DEVICE, Forked
@@ -163,6 +168,36 @@ def test_a_file_that_no_input_takes_is_not_sent(predict, tmp_path):
     code, lines, err = predict("--json", tmp_path)
     assert (code, names(lines)) == (3, ["one.png"])
     assert "film.mkv: it has 5120 MiB; what is sent as it is has 64 MiB at most" in err
+
+
+def test_a_file_without_an_end_is_not_read_to_it(monkeypatch):
+    """A device, as the pipe of `<(...)`, tells no size; sent as it is, and cut here."""
+    zeros = GivenFile("zero", Path("/dev/zero"))
+    with pytest.raises(ConfigError, match="it has more than 2 MiB; .* has 2 MiB at most"):
+        read(zeros, 2 << 20)
+
+    monkeypatch.setattr(client, "bundle_input", lambda bundle: SimpleNamespace(from_file=None))
+    monkeypatch.setattr(client, "MOST_DECODED_BYTES", 2 << 20)
+    with pytest.raises(RequestFailed, match="got more than 2 MiB; expected 2 MiB") as error:
+        client.predict_windows(None, zeros.path, None)
+    assert error.value.status == "INVALID_ARGUMENT"  # of this file: the others are asked for
+
+
+def test_a_large_file_is_not_decoded_for_its_windows(monkeypatch, tmp_path):
+    monkeypatch.setattr(client, "bundle_input", lambda bundle: SimpleNamespace(from_file=None))
+    with open(tmp_path / "film.png", "wb") as film:
+        film.truncate(5 << 30)
+    with pytest.raises(RequestFailed, match="got 5120 MiB; expected 512 MiB at most"):
+        client.predict_windows(None, tmp_path / "film.png", None)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    data = bytes(range(256)) * 8192  # 2 MiB: more than a pipe holds
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,), daemon=True)
+    writer.start()
+    assert read(GivenFile("pipe", tmp_path / "pipe"), 2 << 20) == data
+    writer.join()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ spec, and never which kind it is.
 """
 
 import dataclasses
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edvit_tf.device.errors import InputError
+from edvit_tf.device.errors import InputError, InputTooLarge
 
 # What a bundle holds for its kind of input, by name: of a .npy file an array, of another its bytes.
 Files = Mapping[str, Any]
 Source = str | Path | bytes  # an encoded file: its path, or what it holds
+# Of a file that is decoded as a whole, in memory: a recording of four hours at 16 kHz.
+MOST_DECODED_BYTES = 512 << 20
+_PART_BYTES = 1 << 20
 
 
 class InputSpec(ABC):
@@ -137,16 +142,39 @@ def smooth_map(
     return np.array(mean) + np.array(std) * coarse[rows][:, columns]
 
 
-def file_bytes(source: Source) -> bytes:
-    """What an encoded file holds, given by its path or already read; InputError if it cannot be
-    read.
+def file_bytes(source: Source, most_bytes: int | None = None) -> bytes:
+    """What an encoded file holds, given by its path or already read. InputError if it cannot be
+    read, InputTooLarge for more than `most_bytes`.
     """
     if isinstance(source, bytes):
         return source
     try:
+        if most_bytes is not None:
+            return read_at_most(source, most_bytes)
         return Path(source).read_bytes()
     except OSError as error:
         raise InputError(unreadable(error)) from error
+
+
+def read_at_most(path: str | Path, most_bytes: int) -> bytes:
+    """What a file holds, or a pipe to its end. Raises OSError, and InputTooLarge for more."""
+    most = f"{most_bytes / 2**20:.0f} MiB"
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size > most_bytes:
+                raise InputTooLarge(f"{status.st_size / 2**20:.0f} MiB", f"{most} at most")
+            return file.read()
+
+        # a pipe or a device does not say how much it holds, and may have no end
+        parts: list[bytes] = []
+        left = most_bytes
+        while part := file.read(_PART_BYTES):
+            left -= len(part)
+            if left < 0:
+                raise InputTooLarge(f"more than {most}", f"{most} at most")
+            parts.append(part)
+        return b"".join(parts)
 
 
 def unreadable(error: OSError) -> str:
