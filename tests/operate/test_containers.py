@@ -1,15 +1,18 @@
 """A fleet as containers: what the YAML says is what the servers offer."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edvit_tf.cli.main import _parser as edvit_parser
 from edvit_tf.device.__main__ import _parser as device_parser
+from edvit_tf.device.rpc.http_server import PLAIN, Page, serve_http
 from edvit_tf.operate import containers
 from tests.support.commands import ROOT, run_command
 from tests.support.deploy_fleet import devices_toml
@@ -57,6 +60,25 @@ def test_compose_starts_workers_and_an_aggregator_that_asks_them(printed):
         assert mounted == ["/bundle", "/identity"] and service["read_only"] is True
         # also after a reboot, which is no failure
         assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("status, code", [(200, 0), (503, 1)])
+def test_a_probe_of_compose_asks_no_proxy(printed, status, code):
+    """Where ~/.docker/config.json names proxies, each container has them in its environment."""
+    (told,) = printed("compose")
+    _, _, *probe = told["services"]["hub"]["healthcheck"]["test"]
+    server = serve_http("127.0.0.1", 0, {"/healthz": lambda: Page(status, PLAIN, "")})
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    try:
+        ask = probe[-1].replace(":9000/", f":{server.server_address[1]}/")
+        assert ask != probe[-1]
+        done = subprocess.run(
+            [sys.executable, "-c", ask], env={**os.environ, **proxies}, timeout=60
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == code
 
 
 def test_k3s_has_a_deployment_and_a_service_for_each_server(printed):

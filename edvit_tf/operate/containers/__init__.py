@@ -119,7 +119,10 @@ def _hub(certificates: str) -> str:
 
 
 def _service(words: list[str], port: int, identity: str, bundle: str) -> dict[str, Any]:
-    ask = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port + ABOVE}/healthz')"
+    # Docker may set http_proxy in every container, and a proxy has another 127.0.0.1
+    opener = "u.build_opener(u.ProxyHandler({}))"
+    page = f"http://127.0.0.1:{port + ABOVE}/healthz"
+    ask = f"import urllib.request as u; {opener}.open('{page}')"
     return {
         "image": IMAGE,
         "command": words,
