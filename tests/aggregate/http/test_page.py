@@ -174,6 +174,31 @@ def test_a_preview_that_is_no_base64_leaves_the_page_whole(fleet, chromium):
         assert drawn == 1 and complaints == []
 
 
+MONO = """async (channels) => {
+    const {mono} = await import("/live/sound.js");
+    const held = channels.map((channel) => new Float32Array(channel));
+    const getChannelData = (i) => held[i];
+    return [...mono({numberOfChannels: held.length, length: held[0].length, getChannelData})];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("channels", "heard"),
+    [
+        ([[0.5, -0.25]], [0.5, -0.25]),
+        ([[0.5, -0.25], [0.25, 0.25]], [0.375, 0]),
+        # the wrong way round: their mean is silence
+        ([[0.5, -0.25], [-0.5, 0.25]], [0.5, -0.25]),
+        ([[0, 0], [0.5, -0.25], [-0.5, 0.25]], [0.5, -0.25]),
+        ([[0, 0], [0, 0]], [0, 0]),
+    ],
+)
+def test_channels_that_cancel_each_other_out_are_no_silence(fleet, chromium, channels, heard):
+    _, one, _ = fleet
+    with opened(chromium, one) as (page, complaints):
+        assert page.evaluate(MONO, channels) == heard and complaints == []
+
+
 # A microphone of two samples at a time, and a resampler that takes longer than they do.
 MICROPHONE = """async () => {
     const track = {addEventListener() {}};

@@ -2,6 +2,8 @@
 
 const MOST_WINDOWS = 20;
 const POINTS = 64;  // of a waveform
+const CANCELLED = 1e-3;  // of the channels' power: 30 dB
+const LOUD = 0.5;  // of the loudest channel's power
 
 // [{file, name, preview}] of a recording: its windows, or the file itself where this browser cannot read it.
 export async function soundFiles(file, about) {
@@ -26,13 +28,23 @@ async function decoded(data, rate) {
   return mono(await context.decodeAudioData(data));
 }
 
-function mono(buffer) {
+// The mean of the channels; where it has lost the sound (a microphone wired the wrong way round gives
+// -x beside x), the first of the loud ones. As decode_sound.py does it on a device.
+export function mono(buffer) {
+  const channels = Array.from({length: buffer.numberOfChannels}, (_, i) => buffer.getChannelData(i));
   const mixed = new Float32Array(buffer.length);
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    const one = buffer.getChannelData(channel);
-    for (let i = 0; i < mixed.length; i++) mixed[i] += one[i] / buffer.numberOfChannels;
+  for (const one of channels) {
+    for (let i = 0; i < mixed.length; i++) mixed[i] += one[i] / channels.length;
   }
-  return mixed;
+  const powers = channels.map(power);
+  const all = powers.reduce((sum, one) => sum + one, 0) / channels.length;
+  if (power(mixed) >= CANCELLED * all) return mixed;
+  const loud = LOUD * Math.max(...powers);
+  return channels[powers.findIndex((one) => one >= loud)];
+}
+
+function power(samples) {
+  return samples.reduce((sum, one) => sum + one * one, 0) / Math.max(1, samples.length);
 }
 
 // Calls heard(file, samples) for each window of the microphone; returns what ends it.
