@@ -40,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; returns 0, or 1 with one line: the file cannot be loaded or run, or TensorFlow
     is in the process.
     """
+    # `__doc__` is None under PYTHONOPTIMIZE=2, which this process has from the one that starts it
     parser = argparse.ArgumentParser(
-        prog="edvit_tf.device.model.subprocess_main", description=__doc__.splitlines()[0]
+        prog="edvit_tf.device.model.subprocess_main", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("inputs", type=Path)
