@@ -6,7 +6,7 @@ from typing import Any
 
 from edvit_tf.errors import ConfigError
 from edvit_tf.watch.address import address_parts, shown_address
-from edvit_tf.watch.outbox import Send, SendFailed
+from edvit_tf.watch.outbox import NotTaken, Send, SendFailed
 
 _SECONDS = 10.0  # for a connection, and for a message's receipt
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -57,7 +57,7 @@ def _published(client: Any, host: str, port: int, topic: str, message: bytes) ->
     receipt = client.publish(topic, message, qos=1)
     receipt.wait_for_publish(_SECONDS)
     if not receipt.is_published():
-        raise SendFailed(f"{host}:{port} sent no receipt within {_SECONDS:g} s.")
+        raise NotTaken(f"{host}:{port} sent no receipt within {_SECONDS:g} s.")
 
 
 def _parts(url: str) -> tuple[str, int, str, tuple[str, str | None] | None, bool]:

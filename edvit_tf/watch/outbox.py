@@ -13,6 +13,8 @@ from edvit_tf.errors import EdvitError
 _MOST_WAITING = 100  # messages; then the oldest is given up
 _FIRST_SECONDS = 0.5  # before it is tried again
 _MOST_SECONDS = 15.0
+# That one message is tried where the place is there; by the pauses above, within two minutes.
+_MOST_TRIES = 12
 _END_SECONDS = 3.0  # for what was ended on its way
 
 Send = Callable[[bytes], None]
@@ -20,6 +22,10 @@ Send = Callable[[bytes], None]
 
 class SendFailed(EdvitError):
     """It did not go out; it may do so later."""
+
+
+class NotTaken(SendFailed):
+    """The place is there, and did not take it: what it fails on may be this one message."""
 
 
 class SendRefused(EdvitError):
@@ -91,8 +97,10 @@ class Outbox:
                 self._changed.notify_all()
 
     def _deliver(self, message: bytes) -> bool:
-        """Tries until it is sent or refused, or all is over; whether it was sent."""
-        pause = _FIRST_SECONDS
+        """Tries until it is sent or refused, not taken too often, or all is over; whether it was
+        sent.
+        """
+        pause, not_taken = _FIRST_SECONDS, 0
         while True:
             try:
                 self._send(message)
@@ -100,6 +108,10 @@ class Outbox:
                 self._tell(f"{self.name}: not sent, going on: {error}")
                 return False
             except SendFailed as error:
+                not_taken += isinstance(error, NotTaken)
+                if not_taken >= _MOST_TRIES:  # it would hold up those behind it for ever
+                    self._tell(f"{self.name}: not taken in {not_taken} tries, going on: {error}")
+                    return False
                 # once, and not for each try: a broker may be away for an hour
                 if not self._is_away:
                     self._tell(f"{self.name}: cannot be sent now, going on: {error}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from edvit_tf.errors import ConfigError
 from edvit_tf.watch.address import address_parts, shown_address
-from edvit_tf.watch.outbox import Send, SendFailed, SendRefused
+from edvit_tf.watch.outbox import NotTaken, Send, SendFailed, SendRefused
 
 _SECONDS = 10.0  # for a connection, and then for the answer
 _LATER = (408, 425, 429)  # of the client's mistakes those that time mends
@@ -42,9 +42,10 @@ def webhook(url: str) -> Send:
 
     def send(message: bytes) -> None:
         request = urllib.request.Request(target, message, headers)
+        timers: list[threading.Timer] = []  # of the connections that were made
         try:
             # what it answers beside the code is nobody's concern, and may be without end
-            with _opener() as opener, opener.open(request, timeout=_SECONDS):
+            with _opener(timers) as opener, opener.open(request, timeout=_SECONDS):
                 pass
         except urllib.error.HTTPError as error:
             with error:
@@ -53,9 +54,9 @@ def webhook(url: str) -> Send:
                 words += " It is sent to no other address: give the one that it leads to."
             if error.code < 500 and error.code not in _LATER:
                 raise SendRefused(words) from error
-            raise SendFailed(words) from error
+            raise NotTaken(words) from error
         except (OSError, http.client.HTTPException) as error:
-            raise SendFailed(f"{error}.") from error
+            raise (NotTaken if timers else SendFailed)(f"{error}.") from error
 
     return send
 
@@ -103,8 +104,8 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 @contextlib.contextmanager
-def _opener() -> Iterator[urllib.request.OpenerDirector]:
-    timers: list[threading.Timer] = []
+def _opener(timers: list[threading.Timer]) -> Iterator[urllib.request.OpenerDirector]:
+    """Each connection puts its timer into `timers`; they end with it."""
     try:
         yield urllib.request.build_opener(_Stay, _Handler(timers))
     finally:

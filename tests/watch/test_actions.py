@@ -28,7 +28,7 @@ from edvit_tf.watch import webhook as webhook_module
 from edvit_tf.watch.address import shown_address
 from edvit_tf.watch.item import Item
 from edvit_tf.watch.mqtt import mqtt
-from edvit_tf.watch.outbox import Outbox, SendFailed, SendRefused
+from edvit_tf.watch.outbox import NotTaken, Outbox, SendFailed, SendRefused
 from edvit_tf.watch.program import Program
 from edvit_tf.watch.rules import Rule, Rules, rule
 from edvit_tf.watch.webhook import webhook
@@ -122,6 +122,38 @@ def test_what_fails_is_tried_again_and_said_once(monkeypatch):
     ]
 
 
+def test_one_that_is_not_taken_does_not_hold_up_those_behind_it_for_ever(monkeypatch):
+    monkeypatch.setattr(outbox, "_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(outbox, "_MOST_SECONDS", 0.001)
+    monkeypatch.setenv("no_proxy", "*")
+    words = []
+    with hook(*[500] * outbox._MOST_TRIES) as (server, host):
+        box = Outbox("--webhook x", webhook(f"http://{host}/"), words.append)
+        box.put({"n": 0})
+        box.put({"n": 1})
+        assert box.finish(time.monotonic() + 60) == {"action": "--webhook x", "sent": 1, "lost": 1}
+    assert [body["n"] for body, _ in server.bodies] == [*[0] * 12, 1]
+    assert words == [
+        "--webhook x: cannot be sent now, going on: it answered 500 Internal Server Error.",
+        "--webhook x: not taken in 12 tries, going on: it answered 500 Internal Server Error.",
+        "--webhook x: sent again.",
+    ]
+
+
+def test_a_place_that_is_away_is_waited_for_however_often_it_takes(monkeypatch):
+    monkeypatch.setattr(outbox, "_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(outbox, "_MOST_SECONDS", 0.001)
+    ends = iter([SendFailed("down.")] * 50 + [NotTaken("500.")] * 3 + [None])
+
+    def send(message: bytes) -> None:
+        if (end := next(ends)) is not None:
+            raise end
+
+    box = Outbox("--mqtt x", send, lambda words: None)
+    box.put({"n": 0})
+    assert box.finish(time.monotonic() + 60) == {"action": "--mqtt x", "sent": 1, "lost": 0}
+
+
 def test_an_end_does_not_wait_for_a_broker_that_stays_away():
     def send(message: bytes) -> None:
         raise SendFailed("down.")
@@ -207,7 +239,7 @@ def test_a_webhook_gets_json_and_a_login(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with hook(503, 404, 200) as (server, host):
         send = webhook(f"http://me:p%40ss@{host}/cats?x=1")
-        with pytest.raises(SendFailed, match="503"):
+        with pytest.raises(NotTaken, match="503"):
             send(b'{"n": 1}')
         with pytest.raises(SendRefused, match="404"):
             send(b'{"n": 2}')
@@ -216,8 +248,9 @@ def test_a_webhook_gets_json_and_a_login(monkeypatch):
     headers = server.bodies[0][1]
     assert headers["Authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
     assert headers["Content-Type"] == "application/json"
-    with pytest.raises(SendFailed):
+    with pytest.raises(SendFailed) as away:
         send(b"{}")  # nobody listens any more
+    assert not isinstance(away.value, NotTaken)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +306,7 @@ def test_a_webhook_that_answers_without_end_is_not_heard_out(monkeypatch):
     with hook(handler=_Endless) as (_, host):
         webhook(f"http://{host}/body")(b"{}")
         monkeypatch.setattr(webhook_module, "_SECONDS", 0.3)
-        with pytest.raises(SendFailed):
+        with pytest.raises(NotTaken):
             webhook(f"http://{host}/head")(b"{}")
 
 
