@@ -42,7 +42,7 @@ def main(
     try:
         with before_run(args):
             resolved = _resolve(args, config, smoke, paper)
-            out = out_of(args, resolved)
+            out = out_of(args, resolved, args.data_dir)
         with shown(args, None if args.dry_run else log_of(out)):
             return flushed(_run(args, resolved, out))
     except (EdvitError, DeviceError) as error:
@@ -203,9 +203,18 @@ def _resolve(args, config: RunConfig, smoke: dict, paper: dict) -> RunConfig:
     return changed(config, (*PLANNING, *METHOD), args)
 
 
-def out_of(args, config: RunConfig) -> Path:
-    """The bundle folder. OutputError for a name that no runtime could open."""
+def out_of(args, config: RunConfig, data: Path | None) -> Path:
+    """The bundle folder of a run on the folder `data`. OutputError for one that the run would
+    refuse, or whose name no runtime could open.
+    """
+    from edvit_tf.data.catalogue import OWN
+    from edvit_tf.pipeline.places import check_makeable, check_place
+
     out = args.out or Path("exports") / config.name
+    check_place(out, data, is_own=config.data.name == OWN)
+    # a plan may be looked at from where nothing can be written, if nobody asked for it
+    if args.dry_run and args.out is not None:
+        check_makeable(out)
     _check_name(out)
     return out
 

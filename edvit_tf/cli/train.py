@@ -114,6 +114,7 @@ def add_data(group) -> None:
 
 def _train(args) -> int:
     from edvit_tf.cli.recipe import dry_run, interrupted, out_of, run_and_tell
+    from edvit_tf.pipeline.places import check_place
     from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
 
     try:
@@ -121,6 +122,8 @@ def _train(args) -> int:
             # a devices.toml with a slip is told before thousands of files are looked at
             changed(_DEFAULTS, OPTIONS, args)
             check_asked(args.folder, args.tune)
+            if args.out is not None:
+                check_place(args.out, args.folder)
             ready = prepare(
                 args.folder,
                 base=args.base,
@@ -130,7 +133,7 @@ def _train(args) -> int:
                 seed=args.seed,
             )
             config = changed(ready.config.replace(num_devices=NUM_DEVICES), OPTIONS, args)
-            out = out_of(args, config)
+            out = out_of(args, config, args.folder)
         ready = dataclasses.replace(ready, config=config)
         with shown(args, None if args.dry_run else log_of(out)):
             tell(f"{prepared_table(ready)}\n")

@@ -23,6 +23,7 @@ OTHER_IMAGES = (
 # Of files and folders that Windows and network disks put everywhere.
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("@eadir", "$recycle.bin", "lost+found", "system volume information")
+_HIDDEN = (".", "__")  # how the names begin of what is passed over
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8")
 GIT_LFS = b"version http"
 
@@ -121,12 +122,16 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 
 
 def _is_hidden(entry: os.DirEntry) -> bool:
-    return entry.name.startswith((".", "__"))
+    return entry.name.startswith(_HIDDEN)
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a folder of this name is never taken for a class: hidden, or a system's own."""
+    return name.startswith(_HIDDEN) or name.lower() in SYSTEM_FOLDERS
 
 
 def _is_class_folder(entry: os.DirEntry) -> bool:
-    hidden = _is_hidden(entry) or entry.name.lower() in SYSTEM_FOLDERS
-    return not hidden and is_folder(Path(entry.path))
+    return not is_left_out(entry.name) and is_folder(Path(entry.path))
 
 
 def _is_lost(entry: os.DirEntry) -> bool:

@@ -2,6 +2,7 @@
 
 run             the order of the stages
 stage, member   what a stage is and what it reads; what is cut and fitted
+places          where the bundle and its stages go, and where they never can
 store           finished stages on disk; work_folder: whose they are, and one process at a time
 description     what a run is made from: its key
 checks          what ends a run

@@ -138,14 +138,13 @@ def tuned(prepared: Prepared, out: Path, minutes: float | None, overwrite: bool)
 
     Raises OutputError where something else stands at `out`, before any minute is spent.
     """
-    from edvit_tf.pipeline.publish import check_replaceable, is_taken
+    from edvit_tf.pipeline.places import is_taken, resolved, work_of
     from edvit_tf.pipeline.tuning import tune
 
     if minutes is None:
         return prepared.config, None
-    out = out.expanduser().resolve()
-    work = out.with_name(f"{out.name}.work")
-    check_replaceable(out)
+    out = resolved(out)
+    work = work_of(out)
     if is_taken(out) and not overwrite and not (work / TUNE).is_dir():
         raise OutputError(
             f"{out} exists and was made without --tune. Pass --overwrite to replace it, or another "

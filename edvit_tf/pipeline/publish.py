@@ -15,6 +15,7 @@ from edvit_tf.evaluation.predictions import FILE as PREDICTIONS
 from edvit_tf.export.bundle import add_file
 from edvit_tf.hub.card import with_head
 from edvit_tf.pipeline.measure import whole_bundle
+from edvit_tf.pipeline.places import is_taken
 from edvit_tf.pipeline.store import RESULT, Stages, reason
 from edvit_tf.pipeline.work_folder import RECORD, replaced, stored_record, write_record
 from edvit_tf.progress import tell, warn
@@ -52,13 +53,6 @@ def finished(out: Path, work: Path, key: str, description: dict) -> dict:
     )
 
 
-def is_taken(out: Path) -> bool:
-    """Whether anything stands at `out` that a publication would replace: an empty folder is as good
-    as none.
-    """
-    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
-
-
 def _told(folder: Path) -> dict | None:
     """What the run was made from whose bundle or work folder this is, if it says so."""
     try:
@@ -67,22 +61,6 @@ def _told(folder: Path) -> dict | None:
         return None
 
     return record and record["description"]
-
-
-def check_replaceable(out: Path) -> None:
-    """OutputError if `out` is something else than a bundle: --overwrite replaces bundles and
-    nothing else. An empty folder is taken, unless it is where another file system is mounted.
-    """
-    if os.path.ismount(out):
-        raise OutputError(
-            f"{out} is where a file system is mounted: a bundle appears by renaming, which cannot "
-            f"take its place. Give a folder in it, such as --out {out / 'bundle'}."
-        )
-    if is_taken(out) and not (out / "manifest.json").is_file():
-        raise OutputError(
-            f"{out} exists and is no bundle (no manifest.json); it is not replaced. Take another "
-            "--out."
-        )
 
 
 def publish(stages: Stages, out: Path, results: dict) -> None:

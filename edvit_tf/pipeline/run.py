@@ -40,7 +40,8 @@ from edvit_tf.pipeline.floor import floor
 from edvit_tf.pipeline.inputs import store_inputs
 from edvit_tf.pipeline.measure import measure
 from edvit_tf.pipeline.outside import digest_of, fitting_share, outside, read_weights
-from edvit_tf.pipeline.publish import check_replaceable, finished, is_taken, publish
+from edvit_tf.pipeline.places import is_taken, resolved, work_of
+from edvit_tf.pipeline.publish import finished, publish
 from edvit_tf.pipeline.results import results_of
 from edvit_tf.pipeline.stage import OUTSIDE, Run, Stage
 from edvit_tf.pipeline.work_folder import lock, may_replace, open_stages
@@ -89,15 +90,14 @@ def run(
     runtime_name()
     check_backend()
 
-    out = Path(out).expanduser().resolve()
-    work = out.with_name(out.name + ".work")
+    out = resolved(out)
+    work = work_of(out)
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
     description = _description(config, dataset, base, jobs, shared_weights)
     key = digest(description)
 
     # An earlier start of this very run was told to replace what stands there: it goes on.
-    check_replaceable(out)
     if is_taken(out) and not overwrite and not may_replace(work, key):
         results = finished(out, work, key, description)
         kind = results.get("fleet", {}).get("kind", "classes")  # of older versions alone

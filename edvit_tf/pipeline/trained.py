@@ -141,9 +141,8 @@ def train(
     Raises the errors of `edvit_tf.pipeline.prepare.prepare` and `edvit_tf.run`; ConfigError for
     callbacks with several jobs, whose fits are in other processes.
     """
+    from edvit_tf.pipeline.places import check_place
     from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
-    from edvit_tf.pipeline.run import run
-    from edvit_tf.training.callbacks import reaching_fits
 
     if callbacks and jobs != 1:
         raise ConfigError(
@@ -152,6 +151,12 @@ def train(
         )
 
     check_asked(folder, tune)
+    if out is not None:
+        check_place(out, folder)
+    # these load TensorFlow, which takes seconds
+    from edvit_tf.pipeline.run import run
+    from edvit_tf.training.callbacks import reaching_fits
+
     chosen = _devices(devices)
     ready = prepare(folder, base=str(base), kind=kind, group_by=group_by, mirror=mirror, seed=seed)
     config = ready.config.replace(**chosen).replace(**settings)
@@ -159,6 +164,7 @@ def train(
     tell(prepared_table(ready))
 
     place = Path(out) if out is not None else Path("exports") / config.name
+    check_place(place, folder)
     with reaching_fits(callbacks):
         config, told = tuned(ready, place, tune, overwrite)
         run(

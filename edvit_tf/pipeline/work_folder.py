@@ -77,6 +77,17 @@ def replaced(folder: Path) -> None:
             write_record(folder / RECORD, record)
 
 
+def check_own(folder: Path) -> None:
+    """OutputError for a folder that no run of ours made: it is never written to or deleted."""
+    if (folder / RECORD).is_file() or not folder.is_dir():
+        return
+    # A lock file, or a search, is what a start of our own leaves.
+    if any(path.name not in (".lock", TUNE) for path in folder.iterdir()):
+        raise OutputError(
+            f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
+        )
+
+
 def open_stages(
     folder: Path, key: str, description: dict, overwrite: bool, replaces: bool = False
 ) -> Stages:
@@ -88,13 +99,7 @@ def open_stages(
     OutputError. A folder without run.json is not ours and is never deleted.
     """
     path = folder / RECORD
-    # A lock file, or a search, is what a start of our own leaves.
-    own = (".lock", TUNE)
-    if not path.is_file() and folder.is_dir() and any(p.name not in own for p in folder.iterdir()):
-        raise OutputError(
-            f"{folder} is not a work folder of ours (no run.json); move it, or take another --out."
-        )
-
+    check_own(folder)
     new = {"key": key, "description": description}
     if overwrite and replaces:
         new["replaces"] = True

@@ -16,7 +16,8 @@ from edvit_tf.cli.recipe import _parser as recipe_parser
 from edvit_tf.cli.values import user_path
 from edvit_tf.errors import OutputError
 from edvit_tf.pipeline import publish as publishing
-from edvit_tf.pipeline.publish import check_replaceable, is_taken, publish
+from edvit_tf.pipeline.places import check_replaceable, is_taken
+from edvit_tf.pipeline.publish import publish
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.pipeline.work_folder import lock, may_replace, open_stages
 from tests.support.commands import SMOKE, run_host
