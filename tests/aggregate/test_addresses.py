@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from edvit_tf.aggregate.devices import Device, fleet_devices
+from edvit_tf.aggregate.devices import Device, checked_address, fleet_devices
 from edvit_tf.aggregate.own_thread import OwnThread
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.device.errors import AddressError
@@ -44,6 +44,22 @@ socket.getaddrinfo = slow
 def test_a_port_that_is_given_twice_is_no_ipv6(text):
     with pytest.raises(AddressError, match="has a colon and is not IPv6.*port once"):
         split_address(text)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["h h", " h", "h\t", "h\n", "h\u200b", "me@h", "h/v2", "a..b", ".h", ".", "..", "h#1", "h["],
+)
+def test_what_can_never_be_a_host_is_no_device_that_is_down(host):
+    with pytest.raises(AddressError, match="is no name of a host.*HOST:PORT alone"):
+        split_address(f"{host}:8001")
+    with pytest.raises(ConfigError, match="device a: .*is no name of a host"):
+        checked_address(f"{host}:8001", "device a")
+
+
+@pytest.mark.parametrize("host", ["pi", "pi-1.local", "my_pi", "pi.example.", "größe.local", "1"])
+def test_names_of_hosts_are_addresses(host):
+    assert split_address(f"{host}:8001") == (host, 8001)
 
 
 def test_ipv6_is_an_address():

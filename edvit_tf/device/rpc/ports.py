@@ -28,6 +28,8 @@ _CONNECTIONS = (
     ("grpc.http2.bdp_probe", 0),
 )
 
+_NOT_IN_HOSTS = "@/\\?#[]"
+
 
 class Listening(Protocol):
     """What of a server's options says where it listens, and how openly."""
@@ -69,6 +71,11 @@ def split_address(text: str) -> tuple[str, int]:
             f"{text!r} is no address: its host {host_part!r} has a colon and is not IPv6. Write "
             "the port once, as HOST:PORT."
         )
+    if not _may_be_host(host_part):
+        raise AddressError(
+            f"{text!r} is no address: {host_part!r} is no name of a host, which has no spaces, "
+            f"none of {_NOT_IN_HOSTS}, and something between its dots. Write HOST:PORT alone."
+        )
 
     return host_part, int(port)
 
@@ -76,6 +83,15 @@ def split_address(text: str) -> tuple[str, int]:
 def bracketed(address: str, port: int) -> str:
     """HOST:PORT, the host of IPv6 in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _may_be_host(text: str) -> bool:
+    """Whether a name server could know it; what can never be right is no machine that is down."""
+    within = all(
+        each.isprintable() and not each.isspace() and each not in _NOT_IN_HOSTS for each in text
+    )
+    # a name from the root has a dot at its end
+    return within and all(text.removesuffix(".").split("."))
 
 
 def _is_ipv6(text: str) -> bool:
