@@ -42,8 +42,7 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
         return
 
     # Each process gets its share of the cores, or TensorFlow would take all of them in each.
-    cores = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
-    threads = str(max(1, cores // jobs))
+    threads = str(max(1, _cores() // jobs))
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
 
     members = len({name.partition(".")[0] for name in names})
@@ -80,6 +79,14 @@ def fit_in_processes(stages: Stages, jobs: int, names: Sequence[str]) -> None:
             process.stdin.close()
         for reader in readers:
             reader.join()
+
+
+def _cores() -> int:
+    """Those that TensorFlow would take, which passes over what is no number; 0 is all of them."""
+    said = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if said.isascii() and said.isdecimal() and int(said) > 0:
+        return int(said)
+    return os.cpu_count() or 1
 
 
 def _command(work: Path) -> list[str]:

@@ -145,3 +145,16 @@ def test_a_process_whose_words_nobody_takes_ends(monkeypatch):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("said", "cores"), [("3", 3), ("auto", 6), ("", 6), ("0", 6), ("2.5", 6), ("²", 6)]
+)
+def test_a_number_of_threads_that_is_none_leaves_all_cores(tmp_path, monkeypatch, said, cores):
+    stages = open_stages(tmp_path / "work", "a" * 64, {"config": {}}, overwrite=False)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", said)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    shown = "import os, sys; sys.exit(int(os.environ['TF_NUM_INTRAOP_THREADS']))"
+    monkeypatch.setattr(fitting_process, "_command", lambda work: [sys.executable, "-c", shown])
+    with pytest.raises(OutputError, match=f"ended with {cores} "):
+        fit_in_processes(stages, 1, ["submodel-00.head"])
