@@ -7,12 +7,14 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from edvit_tf.aggregate.recording import Part, Recording
 from edvit_tf.aggregate.trace_settings import checked_url, names_a_collector, sizes, why_not
 from edvit_tf.device.rpc.base_service import package_version
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
 from edvit_tf.device.rpc.metrics import Gauge
+from edvit_tf.device.rpc.ports import is_loopback
 from edvit_tf.device.rpc.traceparent import Trace
 from edvit_tf.errors import ConfigError
 
@@ -70,7 +72,8 @@ class Traces:
             named["service.name"] = "edvit-aggregator"
         resource = Resource.create(named)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._sent = _Counted(OTLPSpanExporter(endpoint), SpanExportResult.SUCCESS)
+        exporter = OTLPSpanExporter(endpoint, session=_session())
+        self._sent = _Counted(exporter, SpanExportResult.SUCCESS)
         self._provider.add_span_processor(
             BatchSpanProcessor(cast(Any, self._sent), most_spans, max_export_batch_size=batch)
         )
@@ -209,6 +212,22 @@ class Traces:
         ending = threading.Thread(target=last, daemon=True)
         ending.start()
         ending.join(_LAST_SECONDS)
+
+
+def _session() -> Any:
+    """That of the exporter's library, which asks a collector on this machine past the proxies of
+    the environment: a proxy has another 127.0.0.1.
+    """
+    import requests
+
+    class Direct(requests.Session):
+        def merge_environment_settings(self, url: Any, *others: Any) -> Any:
+            settings = super().merge_environment_settings(url, *others)
+            if is_loopback(urlsplit(url).hostname or ""):
+                settings["proxies"] = {}
+            return settings
+
+    return Direct()
 
 
 class _Counted:

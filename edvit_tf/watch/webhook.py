@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from edvit_tf.device.rpc.ports import is_loopback
 from edvit_tf.errors import ConfigError
 from edvit_tf.watch.address import address_parts, shown_address
 from edvit_tf.watch.outbox import NotTaken, Send, SendFailed, SendRefused
@@ -39,13 +40,14 @@ def webhook(url: str) -> Send:
         words = urllib.parse.unquote(login).encode()
         headers["Authorization"] = f"Basic {base64.b64encode(words).decode()}"
     target = urllib.parse.urlunsplit(parts._replace(netloc=host))
+    is_here = is_loopback(parts.hostname or "")
 
     def send(message: bytes) -> None:
         request = urllib.request.Request(target, message, headers)
         timers: list[threading.Timer] = []  # of the connections that were made
         try:
             # what it answers beside the code is nobody's concern, and may be without end
-            with _opener(timers) as opener, opener.open(request, timeout=_SECONDS):
+            with _opener(timers, is_here) as opener, opener.open(request, timeout=_SECONDS):
                 pass
         except urllib.error.HTTPError as error:
             with error:
@@ -104,10 +106,15 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 @contextlib.contextmanager
-def _opener(timers: list[threading.Timer]) -> Iterator[urllib.request.OpenerDirector]:
-    """Each connection puts its timer into `timers`; they end with it."""
+def _opener(
+    timers: list[threading.Timer], is_here: bool
+) -> Iterator[urllib.request.OpenerDirector]:
+    """Each connection puts its timer into `timers`; they end with it. What `is_here`, on this
+    machine, is asked past the proxies of the environment: a proxy has another 127.0.0.1.
+    """
+    direct = [urllib.request.ProxyHandler({})] if is_here else []
     try:
-        yield urllib.request.build_opener(_Stay, _Handler(timers))
+        yield urllib.request.build_opener(_Stay, _Handler(timers), *direct)
     finally:
         for timer in timers:
             timer.cancel()

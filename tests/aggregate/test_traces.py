@@ -57,6 +57,19 @@ def test_what_has_no_room_is_left_out_whole_and_counted(monkeypatch):
         traces.close()
 
 
+def test_a_collector_on_this_machine_is_asked_past_the_proxy(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, URL)  # where nobody listens
+    with collector() as there:
+        traces = make_traces(there.url)
+        request(traces)
+        wait_for(lambda: len(roots(there)) + traces.dropped == 1, 60)
+        assert traces.dropped == 0
+        traces.close()
+
+
 def test_what_a_collector_refuses_is_counted(monkeypatch):
     with collector(500) as there:
         traces = make_traces(there.url)

@@ -253,6 +253,18 @@ def test_a_webhook_gets_json_and_a_login(monkeypatch):
     assert not isinstance(away.value, NotTaken)
 
 
+def test_a_webhook_on_this_machine_is_asked_past_the_proxy(monkeypatch):
+    """And one elsewhere by it, as its user has said."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with hook() as (server, host), hook() as (proxy, there):
+        monkeypatch.setenv("http_proxy", f"http://{there}")
+        webhook(f"http://{host}/")(b'{"n": 1}')
+        webhook("http://elsewhere.invalid/")(b'{"n": 2}')
+    assert [body["n"] for body, _ in server.bodies] == [1]
+    assert [body["n"] for body, _ in proxy.bodies] == [2]
+
+
 @pytest.mark.parametrize(
     "url",
     [
