@@ -62,17 +62,18 @@ def actions_of(args, rules, printed):
     from edvit_tf.watch.webhook import webhook
 
     # all are read before the first thread starts
-    addresses = [
-        (f"{option} {shown_address(value)}", make(value))
-        for option, make, given in (
-            ("--mqtt", mqtt, args.mqtt),
-            ("--webhook", webhook, args.webhook),
-        )
-        for value in (from_environment(text, option) for text in given)
+    brokers = [
+        (f"--mqtt {shown_address(value)}", mqtt(value))
+        for value in (from_environment(text, "--mqtt") for text in args.mqtt)
+    ]
+    hooks = [
+        (f"--webhook {shown_address(value)}", webhook(value))
+        for value in (from_environment(text, "--webhook") for text in args.webhook)
     ]
     programs = [Program(from_environment(text, "--exec")) for text in args.exec]
 
-    outboxes = [Outbox(name, send, printed.say) for name, send in addresses]
+    outboxes = [Outbox(name, one, printed.say, check=one.check) for name, one in brokers]
+    outboxes += [Outbox(name, send, printed.say) for name, send in hooks]
     outboxes += [Outbox(f"--exec {one.name}", one, printed.say, one.end) for one in programs]
     return Actions(Rules(rules, args.cooldown), printed.seen, outboxes)
 

@@ -19,6 +19,11 @@ class Actions:
     ) -> None:
         self._rules, self._seen, self._outboxes = rules, seen, outboxes
 
+    def begin(self, ended: Callable[[Exception], None]) -> None:
+        """The stream begins; `ended` hears of a place that will never take an event."""
+        for outbox in self._outboxes:
+            outbox.begin(ended)
+
     def answered(self, item: Item, answer: dict[str, Any]) -> None:
         """Never waits."""
         for event in self._rules.seen(item, answer):

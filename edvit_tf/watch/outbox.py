@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edvit_tf.errors import EdvitError
+from edvit_tf.errors import ConfigError, EdvitError
 
 _MOST_WAITING = 100  # messages; then the oldest is given up
 _FIRST_SECONDS = 0.5  # before it is tried again
@@ -17,6 +17,7 @@ _MOST_SECONDS = 15.0
 _MOST_TRIES = 12
 _END_SECONDS = 3.0  # for what was ended on its way
 
+# Raises SendFailed, SendRefused; ConfigError for what no message and no wait would mend.
 Send = Callable[[bytes], None]
 
 
@@ -34,7 +35,8 @@ class SendRefused(EdvitError):
 
 class Outbox:
     """Messages on their way to one place; `name` has no password in it. `end` stops a
-    `send` that would outlive the stream.
+    `send` that would outlive the stream. `check` says before the first message whether the place
+    takes any; errors as `send`.
     """
 
     def __init__(
@@ -43,20 +45,32 @@ class Outbox:
         send: Send,
         say: Callable[[str], None],
         end: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._send, self._say, self._end = send, say, end
+        self._send, self._say, self._end, self._check = send, say, end, check
+        self._ended: Callable[[Exception], None] = lambda error: None
         self._changed = threading.Condition()
         self._waiting: collections.deque[bytes] = collections.deque()
-        self._is_sending = self._is_ending = self._is_away = False
+        self._is_checking = self._is_sending = self._is_ending = self._is_away = False
         self.sent = 0
         self.lost = 0  # refused, or given up
         self._thread = threading.Thread(target=self._run, name=f"outbox {name}", daemon=True)
         self._thread.start()
 
+    def begin(self, ended: Callable[[Exception], None]) -> None:
+        """The stream begins; `ended` hears of what no wait mends."""
+        with self._changed:
+            self._ended = ended
+            self._is_checking = self._check is not None
+            self._changed.notify_all()
+
     def put(self, event: dict[str, Any]) -> None:
         """Never waits."""
         with self._changed:
+            if self._is_ending:
+                self.lost += 1
+                return
             self._waiting.append(json.dumps(event).encode())
             if len(self._waiting) > _MOST_WAITING:
                 self._waiting.popleft()
@@ -80,6 +94,29 @@ class Outbox:
         return ended
 
     def _run(self) -> None:
+        try:
+            self._wait_for_begin()
+            self._send_all()
+        except ConfigError as error:
+            with self._changed:
+                if not self._is_ending:  # else they were counted as lost already
+                    self.lost += len(self._waiting) + self._is_sending
+                self._is_ending, self._is_sending = True, False
+                self._waiting.clear()
+                self._changed.notify_all()
+            self._ended(error)
+
+    def _wait_for_begin(self) -> None:
+        """Raises ConfigError where the place says that it takes no message."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_checking or self._waiting or self._is_ending)
+            if not self._is_checking or self._check is None:
+                return
+        # one that is away now may be there when the first message comes
+        with contextlib.suppress(SendFailed):
+            self._check()
+
+    def _send_all(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_ending)
@@ -98,7 +135,7 @@ class Outbox:
 
     def _deliver(self, message: bytes) -> bool:
         """Tries until it is sent or refused, not taken too often, or all is over; whether it was
-        sent.
+        sent. Raises ConfigError.
         """
         pause, not_taken = _FIRST_SECONDS, 0
         while True:
@@ -116,6 +153,8 @@ class Outbox:
                 if not self._is_away:
                     self._tell(f"{self.name}: cannot be sent now, going on: {error}")
                 self._is_away = True
+            except ConfigError:
+                raise
             except Exception as error:  # noqa: BLE001 (those behind it would be lost with the thread)
                 self._tell(f"{self.name}: not sent, going on: {type(error).__name__}")
                 return False

@@ -71,8 +71,8 @@ def watch(
 ) -> None:
     """Asks until the source or its time is over, or SIGINT or SIGTERM comes; ends with a summary.
 
-    Raises what ended the source or the asking, and RequestFailed where the fleet was away when the
-    stream ended by itself. `hub` is closed then.
+    Raises what ended the source, the asking or the actions, and RequestFailed where the fleet was
+    away when the stream ended by itself. `hub` is closed then.
     """
     end = _End()
     newest = Newest()
@@ -108,6 +108,8 @@ def watch(
     reading = threading.Thread(target=run_source, name="source", daemon=True)
     with _signals(end):
         told.watching(source.unit)
+        if actions is not None:
+            actions.begin(end)
         reading.start()
         asking.start()
         end.wait(options.seconds)

@@ -5,9 +5,11 @@ import gc
 import http.server
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -152,6 +154,36 @@ def test_a_place_that_is_away_is_waited_for_however_often_it_takes(monkeypatch):
     box = Outbox("--mqtt x", send, lambda words: None)
     box.put({"n": 0})
     assert box.finish(time.monotonic() + 60) == {"action": "--mqtt x", "sent": 1, "lost": 0}
+
+
+def test_a_place_that_will_never_take_an_event_ends_the_stream():
+    def send(message: bytes) -> None:
+        raise ConfigError("refused for good.")
+
+    errors: queue.Queue[Exception] = queue.Queue()
+    box = Outbox("--mqtt x", send, lambda words: None)
+    box.begin(errors.put)
+    for number in range(3):
+        box.put({"n": number})
+    assert str(errors.get(timeout=60)) == "refused for good."
+    box.put({"n": 3})
+    assert box.finish(time.monotonic() + 60) == {"action": "--mqtt x", "sent": 0, "lost": 4}
+
+
+def test_a_place_is_checked_before_the_first_event_and_one_that_is_away_is_not_said():
+    calls: queue.Queue[str] = queue.Queue()
+
+    def check() -> None:
+        calls.put("check")
+        raise SendFailed("down.")
+
+    words: list[str] = []
+    box = Outbox("--mqtt x", lambda message: calls.put("send"), words.append, check=check)
+    box.begin(words.append)
+    assert calls.get(timeout=60) == "check"
+    box.put({"n": 0})
+    assert calls.get(timeout=60) == "send"
+    assert box.finish(time.monotonic() + 60)["sent"] == 1 and words == []
 
 
 def test_an_end_does_not_wait_for_a_broker_that_stays_away():
@@ -402,6 +434,61 @@ def test_what_is_no_broker_is_one_error(url):
         mqtt(url)
 
 
+class _Answers(socketserver.BaseRequestHandler):
+    """A broker's answer to whoever connects."""
+
+    def handle(self):
+        self.request.recv(1024)
+        self.request.sendall(bytes((0x20, 2, 0, self.server.code)))
+        with contextlib.suppress(OSError):
+            while self.request.recv(1024):
+                pass
+
+
+@contextlib.contextmanager
+def doorkeeper(code: int):
+    """A server that answers a CONNECT of MQTT by its `code`: it, and its HOST:PORT."""
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), _Answers) as server:
+        server.code = code
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server, f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 5])
+def test_a_broker_that_refuses_for_good_is_a_mistake_of_the_address(code):
+    pytest.importorskip("paho.mqtt")
+    with doorkeeper(code) as (_, host):
+        for_good = mqtt(f"mqtt://door:secret@{host}/home/door")
+        for call in (for_good.check, lambda: for_good(b"{}")):
+            with pytest.raises(ConfigError, match="No wait mends that: give another") as caught:
+                call()
+            assert "secret" not in str(caught.value)
+
+
+def test_a_broker_that_has_admitted_us_or_is_away_is_waited_for():
+    pytest.importorskip("paho.mqtt")
+    with doorkeeper(3) as (server, host):
+        one = mqtt(f"mqtt://door:secret@{host}/home/door")
+        with pytest.raises(SendFailed, match="refuses: Server unavailable") as away:
+            one.check()
+        server.code = 0
+        one.check()
+        server.code = 5
+        with pytest.raises(NotTaken, match="refuses: Not authorized"):
+            one(b"{}")
+    assert not isinstance(away.value, NotTaken)
+    with pytest.raises(SendFailed, match="refused") as away:
+        one.check()  # nobody listens any more
+    assert not isinstance(away.value, NotTaken)
+
+
 # ---- a whole stream, with a real broker that is away for a while
 
 
@@ -530,9 +617,20 @@ def test_a_broker_with_a_certificate_and_a_password(tmp_path, monkeypatch):
         assert "CERTIFICATE_VERIFY_FAILED" in why_failed(right)
         monkeypatch.setenv("SSL_CERT_FILE", str(own / "ca.pem"))
         right(b"{}")
-        with pytest.raises(SendFailed, match="refuses: Not authorized") as caught:
+        with pytest.raises(ConfigError, match="refuses: Not authorized. No wait") as caught:
             mqtt(f"mqtts://door:wrong@127.0.0.1:{port}/home/door")(b"{}")
         assert "wrong" not in str(caught.value)
+
+
+def test_a_broker_that_does_not_admit_us_ends_the_watch(hub, tmp_path):
+    pytest.importorskip("paho.mqtt")
+    with doorkeeper(4) as (_, host):
+        arguments = ["--on", "ant>0", "--mqtt", f"mqtt://door:secret@{host}/home/door"]
+        given = ["watch", hub.address, "--insecure", "--folder", tmp_path, "--for", "120"]
+        code, out, err = run_command([*given, *arguments])
+    assert code == 3
+    assert "the broker refuses: Bad user name or password. No wait mends that" in err
+    assert "secret" not in out + err
 
 
 def test_actions_that_cannot_be_are_one_error_before_anything_is_asked(hub, tmp_path, monkeypatch):
