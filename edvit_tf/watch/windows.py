@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from edvit_tf.device.model.decode_sound import decode_audio
+from edvit_tf.device.errors import InputError
+from edvit_tf.device.model.decode_sound import decode_audio, probe_audio
 from edvit_tf.device.model.sound import MelSpec, windows
+from edvit_tf.device.model.sound_header import read_header
 from edvit_tf.watch.item import Value
 from edvit_tf.watch.video import needed
+
+# Of all channels, as they are decoded and as they are resampled: 256 MiB of float32, and what a
+# file of 128 MiB holds at 16 bits. A FLAC may hold a thousand times more.
+_MOST_SAMPLES = 64 << 20
 
 
 def resampled(blocks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
@@ -71,7 +77,10 @@ def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
 
 
 def cut_recording(data: bytes, spec: MelSpec) -> list[Value]:
-    """A recording of any length and rate -> its windows. Errors as `decode_audio`."""
+    """A recording of any rate -> its windows. Errors as `decode_audio`, and InputError, before
+    anything is decoded, for one of more samples than there is memory for.
+    """
+    _check_length(data, spec)
     samples, rate = decode_audio(data)
     samples = np.concatenate(list(resampled([samples], rate, spec.sample_rate_hz)))
     cut: list[Value] = []
@@ -79,3 +88,18 @@ def cut_recording(data: bytes, spec: MelSpec) -> list[Value]:
         window = samples[start : start + spec.window_samples]
         cut.append(wav_bytes(window, spec.sample_rate_hz))
     return cut
+
+
+def _check_length(data: bytes, spec: MelSpec) -> None:
+    """Raises InputError."""
+    header = read_header(io.BytesIO(data), len(data))
+    most_frames = min(
+        _MOST_SAMPLES // header.channels, _MOST_SAMPLES * header.rate // spec.sample_rate_hz
+    )
+    frames, _ = probe_audio(data, most_frames)
+    if frames > most_frames:
+        raise InputError(
+            f"it has more than {most_frames / header.rate:.0f} s, {header.channels} channels at "
+            f"{header.rate} Hz; those are the {_MOST_SAMPLES} samples that are decoded at most. "
+            "Cut it into shorter recordings."
+        )

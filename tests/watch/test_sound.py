@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edvit_tf.aggregate.framing import pcm_windows
+from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
 from edvit_tf.watch import recorder, sound_file
+from edvit_tf.watch import windows as windows_module
 from edvit_tf.watch.microphone import Microphone
 from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.sound_pipe import piped
@@ -66,6 +68,34 @@ def test_a_recording_of_a_folder_is_cut_into_windows_of_the_bundle_s_rate():
     pytest.importorskip("soxr")
     values = cut_recording(wav_bytes(RNG.uniform(-1, 1, 3 * 8000), 16000), MEL)
     assert [decode_audio(value)[0].size for value in values] == [4000, 4000, 4000]
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_flac_of_more_sound_than_memory_is_refused_before_it_is_decoded(monkeypatch, says):
+    soundfile = pytest.importorskip("soundfile")
+    monkeypatch.setattr(windows_module, "_MOST_SAMPLES", 200_000)
+    decoded = []
+    monkeypatch.setattr(windows_module, "decode_audio", decoded.append)
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((2_000_000, 2), np.float32), 8000, format="FLAC")
+    data = bytearray(file.getvalue())
+    assert len(data) < 20_000  # silence: a header's worth of bytes for each block
+    if not says:  # a pipe's: the last 36 bits of these eight bytes are the frames
+        [packed] = struct.unpack_from(">Q", data, 18)
+        struct.pack_into(">Q", data, 18, packed >> 36 << 36)
+    with pytest.raises(
+        InputError, match="more than 12 s, 2 channels at 8000 Hz; .* 200000 samples"
+    ):
+        cut_recording(bytes(data), MEL)
+    assert decoded == []
+
+
+def test_a_recording_that_grows_by_resampling_is_refused(monkeypatch):
+    monkeypatch.setattr(windows_module, "_MOST_SAMPLES", 200_000)
+    # 1000 samples at 1 Hz are eight millions of the bundle's
+    with pytest.raises(InputError, match="more than 25 s, 1 channels at 1 Hz"):
+        cut_recording(wav_bytes(np.zeros(1000, np.float32), 1), MEL)
+    assert len(cut_recording(wav_bytes(np.zeros(200_000, np.float32), 8000), MEL)) == 50
 
 
 def wav(width: int, channels: int, rate: int, frames: bytes) -> bytes:
