@@ -51,10 +51,15 @@ def estimate(
     """One aggregator for all devices, or a tree in which each asks at most `fan_out`.
 
     CPU and bytes are taken to grow with what is asked, which holds of five and ten workers. Raises
-    ConfigError for a fan-out below 2.
+    ConfigError for a fan-out below 2, or CPU that is no time above 0.
     """
     if fan_out is not None and fan_out < 2:
         raise ConfigError(f"fan_out is {fan_out}; it must be 2 or more, or a tree has no end.")
+    if not 0 < cpu_ms < math.inf:
+        raise ConfigError(
+            f"cpu_ms is {cpu_ms}; it must be a number of milliseconds above 0. Leave it out for "
+            f"{CPU_MS_A_WORKER:g}, as measured."
+        )
     most = devices if fan_out is None else fan_out
 
     # from the devices up: how many ask the level below

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import counts, natural, positive
+from edvit_tf.device.__main__ import positive as positive_number
 
 
 def add_availability(benches) -> None:
@@ -89,7 +90,7 @@ def add_many(benches) -> None:
     )
     parser.add_argument(
         "--cpu-ms",
-        type=float,
+        type=positive_number,
         default=CPU_MS_A_WORKER,
         help=f"of the aggregator, for each that it asks (default {CPU_MS_A_WORKER:g}, measured)",
     )

@@ -118,3 +118,13 @@ def test_ten_thousand_devices_on_paper(capsys):
     assert "on paper, nothing of this has run" in capsys.readouterr().out
     assert main(["bench", "many", "--fan-out", "1"]) == 3
     assert "fan_out is 1; it must be 2 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cpu_ms", ["0", "-1", "nan", "inf"])
+def test_cpu_that_is_no_time_is_refused_in_words(cpu_ms, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(["bench", "many", f"--cpu-ms={cpu_ms}"])
+    assert refused.value.code == 2
+    assert f"'{cpu_ms}' must be a number above 0" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cpu_ms is .*; it must be a number of milliseconds"):
+        estimate(10, cpu_ms=float(cpu_ms))
