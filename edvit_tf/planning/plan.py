@@ -2,6 +2,7 @@
 the biggest sub-model, until the budget and the devices hold.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -81,36 +82,36 @@ class Plan(Checked):
     @property
     def idle(self) -> tuple[str, ...]:
         """Devices that hold nothing, in order."""
-        return tuple(d.name for d in self.devices if not self.held_by(d.name))
+        return tuple(name for name, count in self._held().items() if not count)
 
     @property
     def warning(self) -> str:
         """What to know of a device that is idle while another holds two sub-models or more; empty
         where there is none.
         """
-        held = {device.name: len(self.held_by(device.name)) for device in self.devices}
+        held = self._held()
+        idle = [device for device in self.devices if not held[device.name]]
         fullest = max(held, key=held.__getitem__)
-        if not self.idle or held[fullest] < 2:
+        if not idle or held[fullest] < 2:
             return ""
 
         hint = "no room for any there, or none that leaves room for the others elsewhere"
-        has_room = any(self._could_hold_one(device) for device in self.devices)
+        # of a thousand sub-models few differ in their widths
+        widths = {sub.config for sub in self.sub_models}
+        has_room = any(self.could_hold(device, one) for device in idle for one in widths)
         if has_room and self.assignment == "greedy":
             hint = "so does Algorithm 3 with unequal devices; --assignment spread gives each one"
         elif has_room and self.assignment == "optimal":
             hint = (
                 "that leaves most compute where there is least; --assignment spread gives each one"
             )
-        return (
-            f"WARNING: {', '.join(self.idle)} idle while {fullest} holds {held[fullest]} "
-            f"sub-models: {hint}."
-        )
+        names = ", ".join(device.name for device in idle)
+        return f"WARNING: {names} idle while {fullest} holds {held[fullest]} sub-models: {hint}."
 
-    def _could_hold_one(self, device: DeviceSpec) -> bool:
-        """Whether a device is idle though at least one of the sub-models fits it alone."""
-        if device.name not in self.idle:
-            return False
-        return any(self.could_hold(device, sub.config) for sub in self.sub_models)
+    def _held(self) -> dict[str, int]:
+        """How many sub-models each device holds, in the order of the devices."""
+        copies = Counter(name for sub in self.sub_models for name in set(sub.devices))
+        return {device.name: copies[device.name] for device in self.devices}
 
     def could_hold(self, device: DeviceSpec, widths: ModelConfig) -> bool:
         """Whether a device has room for a model of these widths, with nothing else on it."""

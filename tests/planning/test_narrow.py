@@ -9,7 +9,7 @@ from edvit_tf.errors import PlanError
 from edvit_tf.models import architecture, preset
 from edvit_tf.planning import plan as module
 from edvit_tf.planning.narrow import Narrowing, Room
-from edvit_tf.planning.plan import plan
+from edvit_tf.planning.plan import Plan, plan
 
 BASE = preset("vit_base", (224, 224, 3), 30)
 
@@ -74,3 +74,29 @@ def test_a_thousand_devices_are_placed_only_where_sums_allow_it(monkeypatch):
     with pytest.raises(PlanError, match="all 1000 sub-models are down to 1 of 12 heads"):
         plan(base, [(j,) for j in range(1000)], [DeviceSpec("one", most)], start_heads=8)
     assert len(tried) == 1
+
+
+def test_a_warning_of_many_devices_looks_at_each_idle_one_once(monkeypatch):
+    narrow = BASE.pruned(1, 2)
+    size = architecture(narrow).file_bytes(narrow)
+    devices = [DeviceSpec(f"large-{i}", 3 * size) for i in range(15)]
+    small = [DeviceSpec(f"small-{i}", size // 2) for i in range(15)]
+    result = plan(BASE, [(j,) for j in range(30)], [*devices, *small])
+    assert result.idle == tuple(device.name for device in small)
+
+    looked = []
+    could_hold = Plan.could_hold
+
+    def counted(self, device, widths):
+        looked.append((device.name, widths))
+        return could_hold(self, device, widths)
+
+    def each(self, device):
+        raise AssertionError(f"{device}: all sub-models are gone through for one device")
+
+    monkeypatch.setattr(Plan, "could_hold", counted)
+    monkeypatch.setattr(Plan, "held_by", each)
+    warning = result.warning
+    assert "small-0, small-1" in warning and "no room for any there" in warning
+    # once for each width, of which there is one here, though there are thirty sub-models
+    assert looked == [(device.name, narrow) for device in small]
