@@ -45,8 +45,8 @@ def add_watch(commands) -> None:
         "--rate",
         type=positive_number,
         metavar="N",
-        help="frames, windows or files a second at most, one that is asked for again counted each "
-        "time (default: as many as the fleet answers)",
+        help="frames, windows or files a second at most, each window of a recording counted, and "
+        "each time that one is asked for again (default: as many as the fleet answers)",
     )
     parser.add_argument(
         "--for",

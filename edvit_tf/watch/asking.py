@@ -6,7 +6,7 @@ fleet does not answer, while it answers others, comes when it comes.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +73,26 @@ class _Tries:
     @property
     def leaves_order(self) -> bool:
         return self.count >= _TRIES_IN_ORDER and self._beside_others > 0
+
+
+class _InTurn(Sequence[Any]):
+    """Windows of one recording, each of which is given once it has its turn; the first has it."""
+
+    def __init__(self, values: Sequence[Any], has_turn: Callable[[], bool]) -> None:
+        self._values, self._has_turn = values, has_turn
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._values[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises RequestFailed where the stream ends meanwhile."""
+        for place, value in enumerate(self._values):
+            if place and not self._has_turn():
+                raise RequestFailed("the stream ended before all windows were asked.")
+            yield value
 
 
 class Asking:
@@ -184,7 +204,7 @@ class Asking:
             self.counts.asked += 1
         tries = _Tries(self.outage.answers)
         try:
-            values = item.values()
+            values = _InTurn(item.values(), self._has_turn)
             while True:
                 asked_at = time.monotonic()
                 try:

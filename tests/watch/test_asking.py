@@ -198,6 +198,40 @@ def test_a_request_again_has_its_turn_by_the_rate(monkeypatch):
     assert at[-1] - started >= 4 * 0.05 - 1e-3
 
 
+class _Recordings(Fleet):
+    """Asked for all windows of an item after each other, as a hub is."""
+
+    def ask(self, values, say) -> dict:
+        for value in values:
+            super().ask([value], say)
+        return {"parameters": {"degraded": False}}
+
+
+def test_each_window_of_a_recording_has_its_turn_by_the_rate():
+    at: list[float] = []
+    fleet = _Recordings(lambda number: at.append(time.monotonic()), rate=20)
+    started = time.monotonic()
+    try:
+        fleet.newest.put_when_free(Item("a.wav", lambda: [0, 1, 2]))
+        fleet.newest.put_when_free(Item("b.wav", lambda: [3, 4, 5]))
+        fleet.newest.end()
+        assert fleet.ended.wait(60)
+    finally:
+        fleet.asking.stop(1.0)
+    assert sorted(fleet.asked) == list(range(6)) and fleet.names == ["a.wav", "b.wav"]
+    assert at[-1] - started >= 5 * 0.05 - 1e-3
+
+
+def test_a_recording_whose_next_window_s_turn_is_far_off_does_not_hold_up_the_end():
+    fleet = _Recordings(lambda number: None, rate=1e-300)
+    try:
+        fleet.newest.put_when_free(Item("a.wav", lambda: [0, 1]))
+        wait_for(lambda: fleet.asked == [0])
+    finally:
+        fleet.asking.stop(60.0)
+    assert fleet.asking._running == 0 and fleet.asked == [0] and fleet.names == []
+
+
 def test_the_smallest_rate_is_a_long_wait_and_no_error():
     fleet = Fleet(lambda number: None, rate=1e-300)
     try:
