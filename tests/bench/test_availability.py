@@ -5,6 +5,7 @@ against the closed form; and the paper estimate for very many devices.
 import itertools
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,21 @@ def test_copies_in_one_rack_go_with_it_and_copies_apart_do_not():
     assert {row.racks for row in together} == {10}
     for units in (units_of(23, 5), units_of(23, 5, apart=True)):
         assert sorted(i for unit in units for i in unit) == list(range(23)) and len(units) == 5
+
+
+def test_two_racks_of_a_hundred_as_the_page_of_faults_counts_them():
+    rack_of = {}
+    for rack, unit in enumerate(units_of(1000, 10, apart=True)):
+        rack_of.update((int(device), rack) for device in unit)
+    # a sub-model is lost where both racks of its copies are down
+    pairs = {frozenset(rack_of[i] for i in copies) for copies in placed(1000, 2)}
+    assert {len(pair) for pair in pairs} == {2} and len(pairs) == 50
+    share = 1 - len(pairs) / math.comb(100, 2)
+    page = (Path(__file__).parents[2] / "docs/figures/faults.md").read_text(encoding="utf-8")
+    assert f"Two of a hundred leave {100 * share:.2f} % with two copies" in page
+
+    (row,) = bench_availability((1000,), (2,), (2,), trials=TRIALS, rack=10, apart=True)
+    assert near(row.all_simulated, share) and abs(row.all_simulated - share) < 0.005
 
 
 def test_the_command_prints_both_tables(capsys):
