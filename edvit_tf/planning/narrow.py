@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edvit_tf.config import DeviceSpec
 from edvit_tf.models import ModelConfig, architecture
+from edvit_tf.planning.placement import Joules
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Cost:
     config: ModelConfig
     size_bytes: int
     macs: int
+    work: int  # MACs of which joules are counted: with the products of attention
 
 
 class Narrowing:
@@ -39,6 +41,7 @@ class Narrowing:
         self.costs = [self._cost(kept, count) for count in self._rows]
         self.size_bytes = sum(cost.size_bytes for cost in self.costs)
         self.macs = sum(cost.macs for cost in self.costs)
+        self.work = sum(cost.work for cost in self.costs)
         # the biggest that have a share to lose, the first of equals first
         self._biggest = [(-c.size_bytes, j) for j, c in enumerate(self.costs) if kept > 1]
         heapq.heapify(self._biggest)
@@ -55,6 +58,7 @@ class Narrowing:
         self.costs[j] = after
         self.size_bytes += after.size_bytes - before.size_bytes
         self.macs += after.macs - before.macs
+        self.work += after.work - before.work
         if self.kept[j] > 1:
             heapq.heappush(self._biggest, (-after.size_bytes, j))
         return True
@@ -69,7 +73,8 @@ class Narrowing:
             config = self._base.pruned(kept, rows, self._cut_heads)
             cost = architecture(config)
             size = cost.file_bytes(config, self._flavour)
-            self._known[kept, rows] = Cost(config, size, cost.macs(config))
+            macs, work = cost.macs(config), cost.macs_full(config)
+            self._known[kept, rows] = Cost(config, size, macs, work)
         return self._known[kept, rows]
 
 
@@ -78,7 +83,14 @@ class Room:
     tried, for what no placement could hold.
     """
 
-    def __init__(self, devices: Sequence[DeviceSpec], samples: int, replicas: int) -> None:
+    def __init__(
+        self,
+        devices: Sequence[DeviceSpec],
+        samples: int,
+        replicas: int,
+        joules: Joules | None = None,
+    ) -> None:
+        """`joules`: limits of the devices, where Eq. 1 is in joules."""
         memory = [_or_unlimited(device.usable_bytes) for device in devices]
         compute = [_or_unlimited(device.compute_macs) for device in devices]
         self._samples = samples
@@ -88,6 +100,10 @@ class Room:
         self._each_memory = _nth(memory, replicas)
         self._each_compute = _nth(compute, replicas)
 
+        work = [math.inf] if joules is None else _work(joules)
+        self._work = sum(work)
+        self._each_work = _nth(work, replicas)
+
     def rules_out(self, sub_models: Narrowing) -> bool:
         """Whether one of them, or all together, take more than there is."""
         one = sub_models.biggest
@@ -96,11 +112,21 @@ class Room:
             or self._samples * one.macs > self._each_compute
             or self._replicas * sub_models.size_bytes > self._memory
             or self._replicas * self._samples * sub_models.macs > self._compute
+            or self._samples * one.work > self._each_work
+            or self._replicas * self._samples * sub_models.work > self._work
         )
 
 
 def _or_unlimited(limit: int | None) -> float:
     return math.inf if limit is None else limit
+
+
+def _work(joules: Joules) -> list[float]:
+    """The MACs that each device has joules for."""
+    work: list[float] = []
+    for limit, per_mac in zip(joules.limits, joules.per_mac, strict=True):
+        work.append(math.inf if limit is None else limit // per_mac)
+    return work
 
 
 def _nth(limits: Sequence[float], count: int) -> float:

@@ -215,8 +215,8 @@ def plan(
             joules = joules_of([cost.config for cost in sub_models.costs], devices, samples)
         return make_problem(sizes, macs, devices, samples, replicas, assignment, joules)
 
-    asked()  # what is out of range is told before anything is tried
-    room = Room(devices, samples, replicas)
+    # what is out of range is told here, before anything is tried
+    room = Room(devices, samples, replicas, asked().joules)
     while True:
         # budget and sums are quick to look at; only what they allow is placed
         within = budget_bytes is None or replicas * sub_models.size_bytes <= budget_bytes

@@ -8,7 +8,9 @@ from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import PlanError
 from edvit_tf.models import architecture, preset
 from edvit_tf.planning import plan as module
+from edvit_tf.planning.energy import spent
 from edvit_tf.planning.narrow import Narrowing, Room
+from edvit_tf.planning.placement import Joules
 from edvit_tf.planning.plan import Plan, plan
 
 BASE = preset("vit_base", (224, 224, 3), 30)
@@ -56,6 +58,42 @@ def test_what_no_device_could_hold_is_ruled_out():
     assert ruled_out([(None, 3 * macs)], samples=2)
     # the second copy has no device that is large enough
     assert ruled_out([(4 * size, None), (size - 1, None)], replicas=2)
+
+
+def test_what_no_device_has_joules_for_is_ruled_out():
+    sub_models = Narrowing(BASE, [3, 3], 2, "float32", "merge")
+    work = sub_models.costs[0].work
+    assert work == architecture(BASE).macs_full(sub_models.costs[0].config) == sub_models.work // 2
+
+    def ruled_out(limits, per_mac, samples=1, replicas=1):
+        specs = [DeviceSpec(f"d{i}") for i in range(len(limits))]
+        joules = Joules((work, work), per_mac, limits)
+        return Room(specs, samples, replicas, joules).rules_out(sub_models)
+
+    assert not ruled_out((5 * work, 7 * work), (5, 7))
+    assert not ruled_out((None, 1), (5, 7))
+    assert ruled_out((5 * work - 1, 7 * work - 1), (5, 7))  # one takes too much
+    assert ruled_out((10 * work - 1,), (5,))  # both together do
+    assert ruled_out((15 * work,), (5,), samples=2)
+    # the second copy has no device that may spend as much
+    assert ruled_out((20 * work, 7 * work - 1), (5, 7), replicas=2)
+    sub_models.narrow()
+    assert sub_models.work == sum(cost.work for cost in sub_models.costs) < 2 * work
+
+
+def test_limits_in_joules_are_placed_only_where_sums_allow_it(monkeypatch):
+    tried = []
+    real = module.place
+    monkeypatch.setattr(module, "place", lambda *given: tried.append(1) or real(*given))
+    narrowest = BASE.pruned(1, 2)
+    needed = spent(DeviceSpec("one", board="pi4b"), [narrowest]).computing_joules.middle
+    limits = {"board": "pi4b", "energy_joules": 1.5 * needed}
+    devices = [DeviceSpec(f"d{i}", **limits) for i in range(30)]
+    groups = [(j,) for j in range(30)]
+    made = plan(BASE, groups, devices, start_heads=8, objective="joules")
+    assert {sub.kept for sub in made.sub_models} == {1} and not made.idle
+    # of the 210 shares that go each was placed anew
+    assert len(tried) == 1
 
 
 def test_a_thousand_devices_are_placed_only_where_sums_allow_it(monkeypatch):
