@@ -2,9 +2,12 @@
 
 import contextlib
 import http.server
+import itertools
 import os
 import queue
 import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -33,6 +36,17 @@ WORKERS = {name: f"pi-{place}:8001" for place, name in enumerate(NAMES)}
 def level(value: float, seconds: float, rate: int = MEL.sample_rate_hz) -> bytes:
     """A recording of one value alone: each of its windows is the same, whenever it is cut."""
     return wav_bytes(np.full(round(seconds * rate), value), rate)
+
+
+def ticks(stop: threading.Event) -> Iterator[None]:
+    """One each 50 ms until `stop`, by the clock: those of a moment in which the machine stands
+    still follow at once, as a microphone's sound does.
+    """
+    started = time.monotonic()
+    for number in itertools.count(1):
+        if stop.wait(max(0.0, started + number * 0.05 - time.monotonic())):
+            return
+        yield
 
 
 class Heard:
@@ -68,11 +82,13 @@ class Heard:
         assert not self.thread.is_alive()
 
     def until(self, sensors: list[str]):
-        """The next item with just these sensors."""
+        """The next item with just these sensors, within a minute."""
+        end = time.monotonic() + 60
         while True:
-            item = self.items.get(timeout=60)
+            item = self.items.get(timeout=max(0.0, end - time.monotonic()))
             if item.fields["sensors"] == sensors:
                 return item
+            assert time.monotonic() < end, f"no item of {sensors}; the last has {item.fields}"
 
 
 def sensor(name: str, source, place: int, **options) -> Sensor:
@@ -114,12 +130,14 @@ class Writer:
         self._thread = threading.Thread(target=self._write, daemon=True)
 
     def _write(self) -> None:
-        with (
-            contextlib.suppress(BrokenPipeError),
-            open(self._path, "wb", buffering=0) as pipe,
-        ):
-            while not self._stop.wait(0.05):
-                pipe.write(self._block)
+        while not self._stop.is_set():
+            # the reader may just close it: it opens it again
+            with (
+                contextlib.suppress(BrokenPipeError),
+                open(self._path, "wb", buffering=0) as pipe,
+            ):
+                for _ in ticks(self._stop):
+                    pipe.write(self._block)
 
     def __enter__(self):
         self._thread.start()
@@ -144,7 +162,8 @@ def test_a_pipe_that_nobody_writes_to_is_missing_and_comes_back_by_itself(tmp_pa
                 [values] = heard.until(["a", "b"]).values()
                 assert mean_of(values[NAMES[1]]) == pytest.approx(0.25, abs=1e-3)
             heard.until(["a"])
-    assert any(words.startswith("sensor b went away, going on: ") for words in heard.words)
+        went = "sensor b went away, going on: "
+        wait_for(lambda: any(words.startswith(went) for words in heard.words), 60)
 
 
 def test_one_that_is_not_there_is_said_and_none_at_all_ends_it(tmp_path, monkeypatch):
@@ -178,8 +197,8 @@ def test_one_that_was_not_there_at_first_is_heard_later(tmp_path, monkeypatch):
     def opened(where):
         if not there.is_set():
             raise SourceLost("it is not plugged in.")
-        block = np.full(4000, 0.25, np.float32)
-        yield Sound(8000, (block for _ in iter(lambda: over.wait(0.5), True)))
+        block = np.full(400, 0.25, np.float32)
+        yield Sound(8000, (block for _ in ticks(over)))
 
     over = threading.Event()
     monkeypatch.setattr("edvit_tf.watch.sensor_sound.opened_recorder", opened)
@@ -189,6 +208,7 @@ def test_one_that_was_not_there_at_first_is_heard_later(tmp_path, monkeypatch):
         wait_for(lambda: heard.words)
         there.set()
         heard.until(["a", "b"])
+        wait_for(lambda: len(heard.words) >= 2)
         over.set()
     absent = "sensor b: it is not plugged in. Going on without sensor b."
     assert heard.words[:2] == [absent, "sensor b is there."]
