@@ -12,6 +12,9 @@ from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.device.model.input_spec import MOST_DECODED_BYTES, file_bytes
 from edvit_tf.errors import SourceError
 from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
+from edvit_tf.watch.windows import check_length
+
+_MOST_SAMPLES = MOST_DECODED_BYTES // 2  # what the largest file holds at 16 bits
 
 
 def played(name: str, path: str | Path, stop: threading.Event, *, paced: bool) -> Sound:
@@ -19,7 +22,9 @@ def played(name: str, path: str | Path, stop: threading.Event, *, paced: bool) -
     SourceError, which calls it `name`.
     """
     try:
-        samples, rate = decode_audio(file_bytes(path, MOST_DECODED_BYTES))
+        data = file_bytes(path, MOST_DECODED_BYTES)
+        check_length(data, _MOST_SAMPLES)
+        samples, rate = decode_audio(data)
     except InputError as error:
         raise SourceError(f"{name}: {error}") from error
 

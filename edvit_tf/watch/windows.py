@@ -80,7 +80,7 @@ def cut_recording(data: bytes, spec: MelSpec) -> list[Value]:
     """A recording of any rate -> its windows. Errors as `decode_audio`, and InputError, before
     anything is decoded, for one of more samples than there is memory for.
     """
-    _check_length(data, spec)
+    check_length(data, _MOST_SAMPLES, spec.sample_rate_hz)
     samples, rate = decode_audio(data)
     samples = np.concatenate(list(resampled([samples], rate, spec.sample_rate_hz)))
     cut: list[Value] = []
@@ -90,16 +90,18 @@ def cut_recording(data: bytes, spec: MelSpec) -> list[Value]:
     return cut
 
 
-def _check_length(data: bytes, spec: MelSpec) -> None:
-    """Raises InputError."""
+def check_length(data: bytes, most_samples: int, wanted: int | None = None) -> None:
+    """Raises InputError for more samples of all channels, as they are decoded, or resampled as a
+    whole to the rate `wanted`; what else is wrong as `probe_audio`.
+    """
     header = read_header(io.BytesIO(data), len(data))
-    most_frames = min(
-        _MOST_SAMPLES // header.channels, _MOST_SAMPLES * header.rate // spec.sample_rate_hz
-    )
+    most_frames = most_samples // header.channels
+    if wanted is not None:
+        most_frames = min(most_frames, most_samples * header.rate // wanted)
     frames, _ = probe_audio(data, most_frames)
     if frames > most_frames:
         raise InputError(
             f"it has more than {most_frames / header.rate:.0f} s, {header.channels} channels at "
-            f"{header.rate} Hz; those are the {_MOST_SAMPLES} samples that are decoded at most. "
+            f"{header.rate} Hz; those are the {most_samples} samples that are decoded at most. "
             "Cut it into shorter recordings."
         )

@@ -90,6 +90,18 @@ def test_a_flac_of_more_sound_than_memory_is_refused_before_it_is_decoded(monkey
     assert decoded == []
 
 
+def test_a_flac_of_more_sound_than_memory_is_not_played(monkeypatch, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    monkeypatch.setattr(sound_file, "_MOST_SAMPLES", 200_000)
+    long, short = tmp_path / "long.flac", tmp_path / "short.flac"
+    soundfile.write(long, np.zeros(200_001, np.float32), 8000)
+    soundfile.write(short, np.zeros(200_000, np.float32), 8000)
+    with pytest.raises(SourceError, match="--microphone: it has more than 25 s, 1 channels"):
+        sound_file.played("--microphone", long, threading.Event(), paced=False)
+    sound = sound_file.played("--microphone", short, threading.Event(), paced=False)
+    assert sum(len(block) for block in sound.blocks) == 200_000
+
+
 def test_a_recording_that_grows_by_resampling_is_refused(monkeypatch):
     monkeypatch.setattr(windows_module, "_MOST_SAMPLES", 200_000)
     # 1000 samples at 1 Hz are eight millions of the bundle's
