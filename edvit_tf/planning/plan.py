@@ -102,8 +102,9 @@ class Plan(Checked):
         if has_room and self.assignment == "greedy":
             hint = "so does Algorithm 3 with unequal devices; --assignment spread gives each one"
         elif has_room and self.assignment == "optimal":
+            what = "energy" if self.objective == "joules" else "compute"
             hint = (
-                "that leaves most compute where there is least; --assignment spread gives each one"
+                f"that leaves most {what} where there is least; --assignment spread gives each one"
             )
         names = ", ".join(device.name for device in idle)
         return f"WARNING: {names} idle while {fullest} holds {held[fullest]} sub-models: {hint}."

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from edvit_tf.cli.main import main
 from edvit_tf.config import DeviceSpec
 from edvit_tf.errors import ConfigError, PlanError
 from edvit_tf.models import costs, preset
+from edvit_tf.planning import optimal
 from edvit_tf.planning.assign import place
 from edvit_tf.planning.boards import Range, board_of, boards
 from edvit_tf.planning.devices import load_devices
@@ -176,7 +178,9 @@ def test_the_solver_finds_what_exhaustive_search_finds_in_joules(values):
     choices = list(itertools.combinations(range(len(problem.devices)), problem.replicas))
     placements = itertools.product(choices, repeat=len(problem.sizes))
     best = max((remaining(problem, one) for one in placements if holds(problem, one)), default=None)
-    found = place(problem, "optimal")
+    # a machine that stands still for seconds is not to end the search
+    with patch.multiple(optimal, SECONDS=600.0, LATER_SECONDS=600.0):
+        found = place(problem, "optimal")
     assert (found is None) == (best is None)
     if found is not None:
         assert holds(problem, found) and remaining(problem, found) == best
@@ -204,6 +208,16 @@ def test_a_plan_tells_joules_where_a_board_is_named(capsys):
     assert "Raspberry Pi Zero 2 W" in text and "nobody has put a meter on a Pi" in text
     assert main(["plan", "--board", "pi9"]) == 3
     assert "there is no board 'pi9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective, what", [("macs", "compute"), ("joules", "energy")])
+def test_a_warning_says_what_optimal_leaves(objective, what):
+    devices = [DeviceSpec("a", board="pi4b"), DeviceSpec("b", board="pi4b")]
+    made = plan(BASE, [(0, 1), (2, 3)], devices, objective=objective)
+    on_one = tuple(replace(sub, devices=("a",)) for sub in made.sub_models)
+    warning = replace(made, sub_models=on_one, assignment="optimal").warning
+    assert warning.startswith("WARNING: b idle while a holds 2 sub-models: that leaves most ")
+    assert f"most {what} where there is least" in warning
 
 
 def test_old_plans_are_in_macs():
