@@ -16,7 +16,7 @@ from edvit_tf.watch.item import Item
 from edvit_tf.watch.recorder import opened_recorder
 from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.silence import Silence
-from edvit_tf.watch.sound_file import played
+from edvit_tf.watch.sound_file import played, recording
 from edvit_tf.watch.sound_pipe import Sound, piped
 from edvit_tf.watch.windows import resampled, sliding, wav_bytes
 
@@ -65,7 +65,9 @@ class Microphone:
         if self._where == "-":
             return self._cut(piped(self._pipe, self._pipe_rate, stop))
         if self._is_file:
-            return self._cut(played(self.name, self._where, stop, paced=not self.keeps))
+            recorded = recording(self.name, self._where)
+            started = None if self.keeps else time.monotonic()
+            return self._cut(played(recorded, stop, started))
         return kept_open(self.name, self._recorded, stop, say)
 
     def _cut(self, sound: Sound) -> Iterator[_Window]:

@@ -16,7 +16,7 @@ from edvit_tf.watch.address import shown_address
 from edvit_tf.watch.recorder import opened_recorder
 from edvit_tf.watch.reopening import SourceLost, kept_open
 from edvit_tf.watch.room import Sensor
-from edvit_tf.watch.sound_file import played
+from edvit_tf.watch.sound_file import Recording, played, recording
 from edvit_tf.watch.sound_pipe import Sound, piped
 from edvit_tf.watch.video import needed
 from edvit_tf.watch.windows import resampled
@@ -35,6 +35,7 @@ class SensorSound:
         path = Path(source)
         self._is_pipe = bool(source) and path.exists() and stat.S_ISFIFO(path.stat().st_mode)
         self._is_file = bool(source) and path.is_file()
+        self._recording: Recording | SourceError | None = None  # of a file, until it is played
         # what ends by itself is over then; everything else comes back
         self.ends = self._is_file or source == "-"
         looks_like_a_file = "/" in source or source.lower().endswith(_RECORDINGS)
@@ -44,16 +45,30 @@ class SensorSound:
                 "made, a device, or an address."
             )
 
+    def decode(self) -> None:
+        """Before `blocks`: a recording is decoded, which may take seconds. That it cannot be is
+        raised by `blocks`.
+        """
+        if self._is_file:
+            try:
+                self._recording = recording(self.name, self._source)
+            except SourceError as error:
+                self._recording = error
+
     def blocks(
-        self, began: Callable[[], None], stop: threading.Event, say: Callable[[str], None]
+        self,
+        started: float,
+        began: Callable[[], None],
+        stop: threading.Event,
+        say: Callable[[str], None],
     ) -> Iterator[np.ndarray]:
-        """Calls `began` where sound begins, and begins anew. Raises SourceError where it is not
-        there.
+        """A recording plays from `started` on, of `time.monotonic()`. Calls `began` where sound
+        begins, and begins anew. Raises SourceError where it is not there.
         """
 
         @contextlib.contextmanager
         def opened() -> Iterator[Iterator[np.ndarray]]:
-            with self._opened(stop) as sound:
+            with self._opened(started, stop) as sound:
                 began()
                 yield resampled(sound.blocks, sound.rate, self._rate)
 
@@ -63,10 +78,16 @@ class SensorSound:
         else:
             yield from kept_open(self.name, opened, stop, say)
 
-    def _opened(self, stop: threading.Event) -> contextlib.AbstractContextManager[Sound]:
+    def _opened(
+        self, started: float, stop: threading.Event
+    ) -> contextlib.AbstractContextManager[Sound]:
         raw_rate = self._sensor.rate or self._rate
         if self._is_file:
-            return contextlib.nullcontext(played(self.name, self._source, stop, paced=True))
+            recorded, self._recording = self._recording, None
+            assert recorded is not None
+            if isinstance(recorded, SourceError):
+                raise recorded
+            return contextlib.nullcontext(played(recorded, stop, started))
         if self._source == "-":
             assert self._stdin is not None
             return contextlib.nullcontext(piped(self._stdin, raw_rate, stop, self.name))

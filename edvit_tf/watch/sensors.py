@@ -50,11 +50,19 @@ class Sensors:
         self._lock = threading.Lock()  # of `moments`, and of what follows
         self._absent: dict[str, SourceError] = {}  # those that were looked for, and never heard
         self._error: Exception | None = None
+        self._started = 0.0  # time.monotonic() of the first sample of every recording
 
     def run(
         self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
     ) -> None:
         """Until all sensors are over, or `stop`. Raises SourceError where none is there."""
+        # all before the first is played: recordings of one room are of one moment
+        for sound in self._sounds.values():
+            sound.decode()
+            if stop.is_set():
+                return
+        self._started = time.monotonic()
+
         ended = threading.Event()
         for name, sound in self._sounds.items():
             arguments = (name, sound, ended, say)
@@ -111,7 +119,7 @@ class Sensors:
             with self._lock:
                 self._moments.begin(name)
 
-        for block in sound.blocks(began, stop, say):
+        for block in sound.blocks(self._started, began, stop, say):
             with self._lock:
                 was_absent = self._absent.pop(name, None) is not None
                 self._moments.heard(name, block, time.monotonic())

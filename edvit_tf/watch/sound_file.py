@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,23 +18,34 @@ from edvit_tf.watch.windows import check_length
 _MOST_SAMPLES = MOST_DECODED_BYTES // 2  # what the largest file holds at 16 bits
 
 
-def played(name: str, path: str | Path, stop: threading.Event, *, paced: bool) -> Sound:
-    """A recording in blocks; `paced`: each when its last sample would have been there. Raises
-    SourceError, which calls it `name`.
-    """
+class Recording(NamedTuple):
+    """Sound that is all there."""
+
+    samples: np.ndarray  # float32 (n,), -1..1
+    rate: int  # Hz
+
+
+def recording(name: str, path: str | Path) -> Recording:
+    """Decodes a file, which may take seconds. Raises SourceError, which calls it `name`."""
     try:
         data = file_bytes(path, MOST_DECODED_BYTES)
         check_length(data, _MOST_SAMPLES)
-        samples, rate = decode_audio(data)
+        return Recording(*decode_audio(data))
     except InputError as error:
         raise SourceError(f"{name}: {error}") from error
 
+
+def played(recorded: Recording, stop: threading.Event, started: float | None) -> Sound:
+    """A recording in blocks, each when its last sample would have been there, had it begun at
+    `started` of `time.monotonic()`; None: as fast as they are taken.
+    """
+    samples, rate = recorded
+
     def blocks() -> Iterator[np.ndarray]:
-        started = time.monotonic()
         size = max(1, round(BLOCK_SECONDS * rate))
         for place in range(0, len(samples), size):
             block = samples[place : place + size]
-            if paced:
+            if started is not None:
                 due = started + (place + len(block)) / rate
                 stop.wait(max(0.0, due - time.monotonic()))
             if stop.is_set():

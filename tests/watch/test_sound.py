@@ -18,7 +18,7 @@ from edvit_tf.aggregate.framing import pcm_windows
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
-from edvit_tf.watch import recorder, sound_file
+from edvit_tf.watch import microphone, recorder, sound_file
 from edvit_tf.watch import windows as windows_module
 from edvit_tf.watch.microphone import Microphone
 from edvit_tf.watch.reopening import kept_open
@@ -97,9 +97,8 @@ def test_a_flac_of_more_sound_than_memory_is_not_played(monkeypatch, tmp_path):
     soundfile.write(long, np.zeros(200_001, np.float32), 8000)
     soundfile.write(short, np.zeros(200_000, np.float32), 8000)
     with pytest.raises(SourceError, match="--microphone: it has more than 25 s, 1 channels"):
-        sound_file.played("--microphone", long, threading.Event(), paced=False)
-    sound = sound_file.played("--microphone", short, threading.Event(), paced=False)
-    assert sum(len(block) for block in sound.blocks) == 200_000
+        sound_file.recording("--microphone", long)
+    assert len(sound_file.recording("--microphone", short).samples) == 200_000
 
 
 def test_a_recording_that_grows_by_resampling_is_refused(monkeypatch):
@@ -361,7 +360,8 @@ def test_a_recording_is_played_at_its_own_rate_and_a_fast_one_at_once(tmp_path, 
     file = tmp_path / "sound.wav"
     file.write_bytes(wav_bytes(RNG.uniform(-1, 1, 12000), 8000))
     waits = []
-    monkeypatch.setattr(sound_file, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
+    for module in (microphone, sound_file):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
 
     class Stop(threading.Event):
         def wait(self, timeout=None):
