@@ -68,6 +68,8 @@ def test_a_room_is_its_sensors_with_their_workers(tmp_path):
         (DOOR + WINDOW.replace("300", "-1"), "delay_ms is -1; it must be a number from 0 to 10000"),
         ("tolerance_ms = nan\n" + DOOR, "tolerance_ms is nan"),
         ("tolerance_ms = '5'\n" + DOOR, "tolerance_ms is '5'"),
+        ("tolerance_ms = 0\n" + DOOR, "tolerance_ms is 0; it must be a number from 100 to 10000"),
+        ("tolerance_ms = 99.9\n" + DOOR, "tolerance_ms is 99.9"),
         (
             (DOOR + WINDOW).replace("USB", "-").replace("/run/window", "-"),
             "two sensors have the source '-', and there is one standard input",
