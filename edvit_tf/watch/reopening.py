@@ -35,7 +35,7 @@ def kept_open(
     is_steady = True  # it has stayed since it came back
     pause = _FIRST_SECONDS
     while not stop.is_set():
-        why = "nothing more comes from it"
+        why = "nothing more comes from it."
         try:
             with opened() as pieces:
                 came_at: float | None = None
@@ -54,6 +54,8 @@ def kept_open(
         except SourceLost as error:
             why = str(error)
 
+        if stop.is_set():  # that is why it ended
+            return
         if not has_come:
             raise SourceError(f"{name}: {why}")
         if not is_away:

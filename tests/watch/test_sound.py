@@ -334,6 +334,22 @@ def test_a_recording_that_is_not_there_is_no_microphone():
             Microphone(where, MEL, 4000, fast=False, pipe=None, pipe_rate=8000)
 
 
+@pytest.mark.parametrize("has_come", [True, False])
+def test_one_that_ends_because_all_does_has_not_gone_away(has_come):
+    stop, words = threading.Event(), []
+
+    def pieces():
+        if has_come:
+            yield 0
+        stop.set()  # while the next piece is waited for
+
+    def opened():
+        return contextlib.nullcontext(pieces())
+
+    assert list(kept_open("sensor a", opened, stop, words.append)) == [0] * has_come
+    assert words == []
+
+
 def test_a_microphone_that_is_muted_is_said_once_and_when_it_is_over(monkeypatch):
     silence, noise = np.zeros((96000, 1)), RNG.uniform(-1, 1, (33000, 1))
     items, words = heard(monkeypatch, [[silence, noise]], 14)
