@@ -15,7 +15,7 @@ def room_of(args, say):
     from edvit_tf.device.model.bundle_input import bundle_input
     from edvit_tf.device.rpc import tls
     from edvit_tf.errors import ConfigError
-    from edvit_tf.watch.room import load_room
+    from edvit_tf.watch.room import check_sources, load_room
     from edvit_tf.watch.sensors import Sensors
     from edvit_tf.watch.workers import Workers
 
@@ -32,6 +32,7 @@ def room_of(args, say):
         from_environment(sensor.source, f"{args.sensors.name}: source of {sensor.name}")
         for sensor in room.sensors
     ]
+    check_sources(room.sensors, sources, args.sensors.name)
     stdin = sys.stdin.buffer if "-" in sources else None
     heard = Sensors(room, sources, spec, hop_samples(spec, args.hop), stdin)
 

@@ -15,6 +15,8 @@ submodel-00 = "pi-0.local:8001"
 """
 
 import math
+import os
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +89,35 @@ def load_room(path: Path, sub_models: Sequence[str]) -> Room:
     return Room(tuple(sensors), tolerance)
 
 
+def check_sources(sensors: Sequence[Sensor], sources: Sequence[str], file: str) -> None:
+    """Raises ConfigError for two sensors that read one pipe, of which each would get a part.
+    `sources` are what stands for each sensor's source.
+    """
+    read_by: dict[tuple[int, ...], str] = {}
+    for sensor, source in zip(sensors, sources, strict=True):
+        pipe = _pipe(source)
+        if pipe is None:
+            continue
+        if pipe in read_by:
+            raise ConfigError(
+                f"{file}: {read_by[pipe]} and {sensor.name} have one source, {source!r}, of which "
+                "each would get a part. Make a pipe for each with mkfifo, or give the workers of "
+                "both to one sensor."
+            )
+        read_by[pipe] = sensor.name
+
+
+def _pipe(source: str) -> tuple[int, ...] | None:
+    """What tells a pipe from others, by whatever path; None for what is no pipe."""
+    if source == "-":
+        return ()
+    try:
+        found = os.stat(source)
+    except (OSError, ValueError):  # a device or an address; what is not there is said elsewhere
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) else None
+
+
 def _sensor(table: dict[str, Any], where: str) -> Sensor:
     _check_keys(table, _KEYS, where)
     name = table.get("name")
@@ -134,12 +165,6 @@ def _check_together(sensors: Sequence[Sensor], sub_models: Sequence[str], file: 
                     "sub-model has one sensor. Drop it from one of the two."
                 )
             heard_by[name] = sensor.name
-    once = [sensor.source for sensor in sensors]
-    if once.count("-") > 1:
-        raise ConfigError(
-            f"{file}: two sensors have the source '-', and there is one standard input. Make a "
-            "pipe for each with mkfifo, and give their paths."
-        )
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

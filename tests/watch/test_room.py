@@ -1,9 +1,11 @@
 """The file of --sensors: what it says, and one clear error for each mistake in it."""
 
+import os
+
 import pytest
 
 from edvit_tf.errors import ConfigError
-from edvit_tf.watch.room import Sensor, load_room
+from edvit_tf.watch.room import Sensor, check_sources, load_room
 
 NAMES = ("submodel-00", "submodel-01", "submodel-02")
 DOOR = """
@@ -70,15 +72,26 @@ def test_a_room_is_its_sensors_with_their_workers(tmp_path):
         ("tolerance_ms = '5'\n" + DOOR, "tolerance_ms is '5'"),
         ("tolerance_ms = 0\n" + DOOR, "tolerance_ms is 0; it must be a number from 100 to 10000"),
         ("tolerance_ms = 99.9\n" + DOOR, "tolerance_ms is 99.9"),
-        (
-            (DOOR + WINDOW).replace("USB", "-").replace("/run/window", "-"),
-            "two sensors have the source '-', and there is one standard input",
-        ),
     ],
 )
 def test_each_mistake_is_one_error_that_says_what_to_do(tmp_path, text, words):
     with pytest.raises(ConfigError, match=words):
         loaded(tmp_path, text)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_two_sensors_that_read_one_pipe_are_one_error(tmp_path):
+    sensors = loaded(tmp_path, DOOR + WINDOW).sensors
+    one, other, link = (tmp_path / name for name in ("one", "other", "link"))
+    os.mkfifo(one)
+    os.mkfifo(other)
+    link.symlink_to(one)
+    for sources in (["-", "-"], [str(one)] * 2, [str(one), str(link)]):
+        with pytest.raises(ConfigError, match="room.toml: door and window have one source, "):
+            check_sources(sensors, sources, "room.toml")
+    recording = str(tmp_path / "room.toml")  # each reads all of it
+    for sources in (["-", str(one)], [str(one), str(other)], [recording] * 2, ["", "USB"]):
+        check_sources(sensors, sources, "room.toml")
 
 
 def test_a_file_that_is_not_there_or_no_text_is_one_error(tmp_path):

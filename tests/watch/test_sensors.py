@@ -333,7 +333,9 @@ def test_each_worker_answers_for_its_own_sensor_and_one_that_is_killed_comes_bac
     assert summary["unit"] == "windows" and 0 < summary["degraded"] < summary["answered"]
 
 
-def test_options_that_do_not_go_together_are_one_error(tiny_mel_bundle, tiny_bundle, tmp_path):
+def test_options_that_do_not_go_together_are_one_error(
+    tiny_mel_bundle, tiny_bundle, tmp_path, monkeypatch
+):
     (tmp_path / "a.wav").write_bytes(level(0.5, 1))
     file = room_file(tmp_path, [tmp_path / "a.wav"] * 2, ["pi-0:8001", "pi-0:8001"])
 
@@ -360,6 +362,10 @@ def test_options_that_do_not_go_together_are_one_error(tiny_mel_bundle, tiny_bun
     (tmp_path / "a.wav").unlink()
     code, err = code_and_words(*given)
     assert code == 27 and "is no file and no pipe" in err
+    monkeypatch.setenv("ROOM", "-")  # two texts, and one standard input
+    room_file(tmp_path, ["-", "env:ROOM"], ["pi-0:8001", "pi-1:8001"])
+    code, err = code_and_words(*given)
+    assert code == 3 and "a and b have one source, '-'" in err
 
 
 def test_a_sub_model_without_a_sensor_is_said_and_labels_are_checked(tiny_mel_bundle, tmp_path):
