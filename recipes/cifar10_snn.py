@@ -8,7 +8,8 @@ Time:       about 35 minutes of one core (AMD EPYC), by the seconds of single st
             26 s of processor time
 Base:       a spiking VGG-16 of half the width, four epochs of 7,000 pictures: a step takes five
             times that of the CNN. --profile paper has the whole net, all pictures and 70 epochs
-Accuracy:   not measured yet
+Accuracy:   test split, seed 0: fused 35.5 %, average 29.6, one model of a device's size 40.5, base
+            37.7, a linear classifier 40.8: so few pictures do not carry ten members of a class each
 Data:       to hand: of the JPEG sample 7,000 training, 990 validation, 7,000 test images
 The paper:  its Table 2 shows Split-SNN below Split-CNN on CIFAR-10 at N = 10; its values are a
             picture. EC-SNN: 85.25, 85.28, 85.11, 84.89 % of VGG-9 at 3, 5, 7, 9 devices, of all
