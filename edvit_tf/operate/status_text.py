@@ -49,10 +49,11 @@ def _hub_line(said: dict[str, Any]) -> str:
         f"{said['hub']}: {'serving' if said['serving'] else 'NOT SERVING'}",
         f"{ready} of {len(said['devices'])} devices ready",
     ]
-    if said["bundle"] is not None:
-        words.append(f"bundle {said['bundle']['bundle']} {said['bundle']['digest']}")
+    # before the bundle, whose digest is what a narrow terminal may cut off
     if said.get("certificate") is not None:
         words.append(f"certificate {said['certificate']['days_left']:.0f} days")
+    if said["bundle"] is not None:
+        words.append(f"bundle {said['bundle']['bundle']} {said['bundle']['digest']}")
     return shown(" · ".join(words))
 
 

@@ -377,5 +377,6 @@ def test_a_sub_model_without_a_sensor_is_said_and_labels_are_checked(tiny_mel_bu
     )
     given = ["watch", "--sensors", file, "--bundle", tiny_mel_bundle, "--insecure"]
     code, _, err = run_command([*given, "--on", "whale>0.5"])
-    assert code == 3 and "room.toml has no sensor for submodel-01: every answer is degraded" in err
+    assert code == 3, err
+    assert "room.toml has no sensor for submodel-01: every answer is degraded" in err
     assert "--on names 'whale'; the bundle tells apart ant, bee" in err
