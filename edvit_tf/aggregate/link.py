@@ -17,6 +17,7 @@ from typing import NamedTuple, NoReturn
 
 import grpc
 
+from edvit_tf.aggregate import probe
 from edvit_tf.aggregate.breaker import Breaker
 from edvit_tf.aggregate.channel import OPTIONS
 from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
@@ -33,6 +34,7 @@ from edvit_tf.device.rpc.condition import Condition
 from edvit_tf.device.rpc.jsonlog import log
 
 PROBE_SECONDS = 1.0
+_OVERSLEPT_SECONDS = 0.05  # beyond a probe's deadline; an idle process wakes up in a millisecond
 # Of an answer: features and logits are some thousand numbers, beside them a dozen parameters.
 LARGEST_ANSWER_BYTES = 256 << 10
 _TO_DEVICES = [*OPTIONS, ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES)]
@@ -268,7 +270,7 @@ class Link:
             before = self.seen
             started = time.monotonic()
             self._probed_at = started
-            found = await self.probe.look(first=before.state != "ready")
+            found = await self._looked(before)
             self._probed_at = None
             # a probe may come late behind requests; an answer to one of them says more
             answered_meanwhile = self._last_answer > started
@@ -281,6 +283,18 @@ class Link:
                 changed()
 
             await asyncio.sleep(PROBE_SECONDS)
+
+    async def _looked(self, before: Seen) -> Seen:
+        """What a probe finds. Where this process itself stood still until after the deadline, so
+        that an answer may have waited unread, one that was ready is looked at once more.
+        """
+        started = time.monotonic()
+        found = await self.probe.look(first=before.state != "ready")
+        overslept = time.monotonic() - started - probe.TIMEOUT_SECONDS
+        if found.state == "down" and before.state == "ready" and overslept > _OVERSLEPT_SECONDS:
+            found = await self.probe.look(first=False)
+
+        return found
 
     def silent_seconds(self) -> float:
         """For how long a probe has waited for its answer; 0 where none does. A device whose plug
