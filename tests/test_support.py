@@ -48,6 +48,7 @@ def test_the_machines_clock_is_never_faster_than_time_and_stands_still_with_the_
     wait_for(lambda: machine_seconds() > by_machine + 0.1)
     assert machine_seconds() - by_machine <= time.monotonic() - begun
 
+    still = machine_clock.Standstill()
     os.kill(started[0].pid, signal.SIGSTOP)
     state = Path(f"/proc/{started[0].pid}/stat")
     wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
@@ -58,6 +59,7 @@ def test_the_machines_clock_is_never_faster_than_time_and_stands_still_with_the_
     # what it missed is not made up for
     wait_for(lambda: machine_seconds() > stands)
     assert machine_seconds() - stands < 0.3
+    assert 0.3 < still.seconds() <= time.monotonic() - begun
 
     # one that is dead stands still too, and nobody would see it
     started[0].kill()

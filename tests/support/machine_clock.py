@@ -2,10 +2,14 @@
 the machine: where it stands still, or is shared by many, so does this clock.
 
 A process of its own sleeps and works in turn, a few milliseconds each. What it gets done in a
-second is a second of this clock on a machine that has nothing else to do, and less on any other.
+second is a second of this clock on a machine that has nothing else to do, and less on any other. It
+goes from one processor to the next: a machine whose host takes a single one away for a second goes
+on with the others, but not with what ran on that one.
 """
 
 import atexit
+import contextlib
+import itertools
 import mmap
 import os
 import struct
@@ -16,7 +20,10 @@ import time
 
 _NAP_SECONDS = 0.01
 _WORK_SECONDS = 0.001  # of the processor
-_TOLD = struct.Struct("d")
+# A nap and its work that take longer are a standstill: a task that sleeps so much is woken sooner
+# on a machine that is only busy.
+_STANDSTILL_SECONDS = 0.1
+_TOLD = struct.Struct("dd")  # this clock, and the seconds of all standstills
 _shown: list[tuple[mmap.mmap, subprocess.Popen]] = []
 
 
@@ -25,11 +32,27 @@ def machine_seconds() -> float:
     faster than time.monotonic(). Fails where the clock has ended: it would stand still, and every
     bound would hold.
     """
+    return _told()[0]
+
+
+class Standstill:
+    """For how long the machine, or one of its processors, has stood still since this was made."""
+
+    def __init__(self) -> None:
+        self._before = _told()[1]
+
+    def seconds(self) -> float:
+        """Waits a moment, as the clock may be told of it after we are."""
+        time.sleep(_STANDSTILL_SECONDS)
+        return _told()[1] - self._before
+
+
+def _told() -> tuple[float, float]:
     if not _shown:
         _shown.append(_started())
     shown, process = _shown[0]
     assert process.poll() is None, f"the machine's clock ended with {process.returncode}"
-    return _TOLD.unpack_from(shown)[0]
+    return _TOLD.unpack_from(shown)
 
 
 def _started() -> tuple[mmap.mmap, subprocess.Popen]:
@@ -62,17 +85,34 @@ def _work() -> float:
     return max(1.0, (time.monotonic() - wall) / used)
 
 
+def _processors() -> list[int | None]:
+    """Those that this process may run on; None where a system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+
+
+def _move_to(processor: int | None) -> None:
+    if processor is not None:
+        with contextlib.suppress(OSError):  # taken from this machine since
+            os.sched_setaffinity(0, {processor})
+
+
 def _run(descriptor: int) -> None:
     """Shows this clock until the process that asked for it has ended."""
     shown = mmap.mmap(descriptor, mmap.PAGESIZE)
-    parent, told = os.getppid(), 1.0
-    while os.getppid() == parent:
+    parent, told, stood = os.getppid(), 1.0, 0.0
+    for processor in itertools.cycle(_processors()):
+        if os.getppid() != parent:
+            return
+
         begun = time.monotonic()
+        _move_to(processor)
         time.sleep(_NAP_SECONDS)
         late = time.monotonic() - begun - _NAP_SECONDS
         slower = _work()
-        told += max(0.0, time.monotonic() - begun - late) / slower
-        _TOLD.pack_into(shown, 0, told)
+        took = time.monotonic() - begun
+        told += max(0.0, took - late) / slower
+        stood += took if took > _STANDSTILL_SECONDS else 0.0
+        _TOLD.pack_into(shown, 0, told, stood)
 
 
 if __name__ == "__main__":
