@@ -51,6 +51,7 @@ def fleet(bundle: Path, prelude: str = "") -> Iterator[tuple[list[Place], Worker
             "--min-submodels",
             "1",
             prelude=prelude,
+            probe_seconds=None,
         ) as one,
         one.channel() as channel,
     ):

@@ -12,9 +12,10 @@ are missing.
 
 Exit code 1 if an answer was wrong, a request took longer than the deadline and 10 %, less than
 99.9 % were answered (90 % beside a hostile peer), a device did not come back, or the aggregator's
-memory grew. Beside each late request stands how long the aggregator says that it took, and how long
-a thread here that only sleeps was kept waiting meanwhile: so long the machine had no time for the
-clients. The other processes may have stalled apart.
+memory grew. Time is that of a clock which stands still with the machine; a request whose deadline
+passed while it did is counted apart. Beside each late request stands how long the aggregator says
+that it took, and how long a thread here that only sleeps was kept waiting meanwhile: so long the
+machine had no time for the clients.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from tests.support import chaos, chaos_lies, chaos_peers
 from tests.support.aggregator_process import aggregator
 from tests.support.commands import rewrite_manifest, write_made_bundle
 from tests.support.fleet_process import Place, healthy, oracle, states
+from tests.support.machine_clock import machine_seconds
 from tests.support.soak_figures import DEADLINE_SECONDS, figures, memory_figures, text
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
@@ -100,6 +102,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
                 str(1e3 * DEADLINE_SECONDS),
                 "--metrics",
                 "127.0.0.1:0",
+                probe_seconds=None,
             )
         )
         wait_for(lambda: healthy(one, DEVICES))
@@ -112,6 +115,7 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
                 clients=clients,
                 pause_seconds=0.02,
                 own=tls.identity(ids["client"]),
+                clock=machine_seconds,
             )
         )
         time.sleep(1)

@@ -109,13 +109,13 @@ def test_a_fast_device_is_asked_alone():
 
 
 def test_the_first_good_answer_counts_and_the_other_is_cancelled():
-    assert tried([1.0, 0.0], ["A", "B"]) == ("B", [0, 1], [0], 1)
-    assert tried([0.1, 1.0], ["A", "B"]) == ("A", [0, 1], [1], 1)
+    assert tried([60.0, 0.0], ["A", "B"]) == ("B", [0, 1], [0], 1)
+    assert tried([2.0, 60.0], ["A", "B"]) == ("A", [0, 1], [1], 1)
 
 
 def test_a_bad_answer_moves_on_without_the_budget():
     assert tried([0.0, 0.0], ["a", "B"], saved=0.0) == ("B", [0, 1], [], 0)
-    assert tried([0.1, 0.0], ["A", "b"]) == (
+    assert tried([2.0, 0.0], ["A", "b"]) == (
         "A",
         [0, 1],
         [],

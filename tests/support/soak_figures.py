@@ -24,6 +24,8 @@ JUDGED_MINUTES = 2.0  # a shorter run has not seen each hostile peer
 
 
 def figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
+    lost = [row for row in rows if row.lost]
+    rows = [row for row in rows if not row.lost]
     answered = [row for row in rows if row.code == "OK"]
     crowded, calm = _by_company(rows, faults)
     hangs = [row for row in calm if row.seconds > LATE * DEADLINE_SECONDS]
@@ -34,6 +36,7 @@ def figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
     kinds = {kind: [fault for fault in faults if fault.kind == kind] for kind in every_kind}
     result = {
         "requests": len(rows),
+        "lost_by_the_machine": len(lost),
         "answered": len(answered),
         "whole": sum(row.whole for row in rows),
         "degraded": sum(bool(row.missing) for row in answered),
@@ -96,7 +99,8 @@ def _by_company(rows, faults: list[chaos.Fault]) -> tuple[list, list]:
     crowded, calm = [], []
     for row in rows:
         beside = any(
-            row.started < end and row.started + row.seconds > began for began, end in spans
+            row.started < end and max(row.ended, row.started + row.seconds) > began
+            for began, end in spans
         )
         (crowded if beside else calm).append(row)
 
@@ -140,7 +144,7 @@ def _beside(faults: list[chaos.Fault], row) -> list[str]:
     found = []
     for fault in faults:
         over = fault.started + fault.seconds + (fault.back_seconds or 0)
-        if fault.started < row.started + row.seconds and row.started < over:
+        if fault.started < max(row.ended, row.started + row.seconds) and row.started < over:
             found.append(fault.kind)
 
     return found
@@ -148,7 +152,7 @@ def _beside(faults: list[chaos.Fault], row) -> list[str]:
 
 def _stalled(stalls, row) -> float:
     """Seconds of the stalls that touch a request."""
-    end = row.started + row.seconds
+    end = max(row.ended, row.started + row.seconds)
     return sum(
         seconds for began, seconds in stalls if began < end and began + seconds > row.started
     )

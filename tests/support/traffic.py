@@ -12,8 +12,10 @@ import grpc
 import numpy as np
 
 from edvit_tf.device.rpc import tls
-from tests.support.aggregator_process import infer
+from tests.support.aggregator_process import infer, lost_by_the_machine
 from tests.support.fleet_process import missing_of
+from tests.support.machine_clock import Standstill
+from tests.support.worker_process import wait_for
 
 GIVEN_UP_SECONDS = (
     30.0  # a client of ours waits so long: an aggregator must have answered long before
@@ -33,6 +35,8 @@ class Row:
     device_ms: dict[int, float]  # by sub-model: compute, queue and wire
     words: str  # of the error
     inside_seconds: float | None = None  # as the aggregator counts; None without an answer
+    lost: bool = False  # by the machine, which stood still at the deadline
+    ended: float = 0.0  # time.monotonic()
 
     @property
     def whole(self) -> bool:
@@ -89,6 +93,11 @@ class Traffic:
         """
         return [row for row in list(self.rows) if row.started >= moment]
 
+    def wait_for_more(self, count: int) -> None:
+        """Until so many requests that are sent from now on are answered, however long it takes."""
+        now = time.monotonic()
+        wait_for(lambda: len(self.since(now)) >= count, 120)
+
     def wrong(self) -> list[Row]:
         return [row for row in list(self.rows) if not row.right]
 
@@ -104,21 +113,24 @@ class Traffic:
                 self._stop.wait(self._pause)
 
     def _asked(self, channel: grpc.Channel, place: int) -> Row:
-        started, begun = time.monotonic(), self._clock()
+        started, begun, still = time.monotonic(), self._clock(), Standstill()
         try:
             outputs, said, _ = infer(channel, self.pictures[place], timeout=self._deadline)
         except grpc.RpcError as error:
+            seconds, ended = self._clock() - begun, time.monotonic()
             return Row(
                 started,
-                self._clock() - begun,
+                seconds,
                 place,
                 error.code().name,
                 None,
                 True,
                 {},
                 error.details(),
+                lost=lost_by_the_machine(error, still),
+                ended=ended,
             )
-        seconds, missing = self._clock() - begun, missing_of(said)
+        seconds, ended, missing = self._clock() - begun, time.monotonic(), missing_of(said)
         got = outputs["probabilities"][0]
         right = any(np.array_equal(got, each[missing][place]) for each in self._right) and said[
             "degraded"
@@ -129,7 +141,16 @@ class Traffic:
             if f"submodel-{j:02d}.device" in said
         }
         return Row(
-            started, seconds, place, "OK", missing, right, device_ms, "", said["total_ms"] / 1e3
+            started,
+            seconds,
+            place,
+            "OK",
+            missing,
+            right,
+            device_ms,
+            "",
+            said["total_ms"] / 1e3,
+            ended=ended,
         )
 
 

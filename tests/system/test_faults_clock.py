@@ -18,7 +18,7 @@ import pytest
 
 from edvit_tf.device.rpc import tls
 from edvit_tf.operate import certs
-from tests.support.aggregator_process import PATIENT_PROBES, aggregator, all_ready, fused, infer
+from tests.support.aggregator_process import aggregator, all_ready, fused, infer
 from tests.support.commands import ROOT
 from tests.support.worker_process import log_lines, wait_for, worker
 
@@ -99,7 +99,6 @@ def fleet(bundle, folder, identities, shim, offset, hub_offset=0):
                 [one.address],
                 "--identity",
                 str(identities["aggregator"]),
-                prelude=PATIENT_PROBES,
                 LD_PRELOAD=shim,
                 EDVIT_CLOCK_FILE=str(folder / "hub"),
             )

@@ -270,7 +270,7 @@ def test_memory_taken_from_a_running_worker_costs_requests_and_not_their_truth(
                 tmp_path,
                 [d.address for d in devices],
                 "--deadline-ms",
-                "500",
+                "3000",
                 "--min-submodels",
                 "1",
             )
@@ -283,7 +283,7 @@ def test_memory_taken_from_a_running_worker_costs_requests_and_not_their_truth(
         for _ in range(30):
             started = machine_seconds()
             said = infer(channel, large)[1]
-            assert machine_seconds() - started < 0.55 + BUSY
+            assert machine_seconds() - started < 3.3 + BUSY
             assert said["degraded"] == (said["missing"] != "")
         with devices[0].worker.channel() as direct, contextlib.suppress(grpc.RpcError):
             got = tensors.arrays(

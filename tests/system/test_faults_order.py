@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.support.aggregator_process import aggregator, all_ready, infer, wait_ready
+from tests.support.aggregator_process import aggregator, all_ready, in_time, infer, wait_ready
 from tests.support.fleet_process import missing_of, oracle, places
 from tests.support.ports import free_port
 from tests.support.traffic import Traffic, distinct
@@ -53,7 +53,8 @@ def test_a_late_answer_never_becomes_that_of_the_next_frame(tiny_bundle, tmp_pat
         found = []
         for frame in range(48):
             devices[1].slow(1.6 if frame % 6 == 1 else 0.0)
-            outputs, said, _ = infer(channel, PICTURES[frame % 24])
+            picture = PICTURES[frame % 24]
+            outputs, said, _ = in_time(lambda picture=picture: infer(channel, picture))
             missing = missing_of(said)
             np.testing.assert_array_equal(outputs["probabilities"][0], wanted[missing][frame % 24])
             assert said["degraded"] == bool(missing)

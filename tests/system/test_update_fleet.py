@@ -4,7 +4,6 @@ fails or is mixed.
 
 import contextlib
 import signal
-import time
 
 import numpy as np
 
@@ -38,27 +37,27 @@ def test_a_rolling_update_of_replicas_fails_no_request(tiny_bundle, tmp_path):
         wait_ready(stack.enter_context(old.channel()))
         wait_for(lambda: healthy(old, 2))
         with Traffic(old.address, PICTURES, wanted, pause_seconds=0.005) as before:
-            time.sleep(0.3)
+            before.wait_for_more(20)
             assert update.main([str(store), "install", str(new_bundle)]) == 0
-            time.sleep(0.3)
+            before.wait_for_more(20)
             assert second.end(signal.SIGTERM) == 0
             second.start()
             wait_for(lambda: metric(old, "edvit_device_state", state="wrong-bundle") == 1)
             new = stack.enter_context(aggregator(store / "current", tmp_path, addresses, *metrics))
             wait_ready(stack.enter_context(new.channel()))
-            time.sleep(0.3)
+            before.wait_for_more(20)
         with Traffic(new.address, PICTURES, wanted_new, pause_seconds=0.005) as after:
-            time.sleep(0.3)
+            after.wait_for_more(20)
             assert old.stop() == 0
             assert first.end(signal.SIGTERM) == 0
             first.start()
             wait_for(lambda: healthy(new, 2))
-            time.sleep(0.3)
+            after.wait_for_more(20)
         assert (
             new.serving["bundle_digest"]
             == open_bundle(new_bundle).digest
             != old.serving["bundle_digest"]
         )
     for traffic in (before, after):
-        assert len(traffic.rows) > 50 and traffic.wrong() == []
+        assert traffic.wrong() == []
         assert [row for row in traffic.rows if not row.whole] == []

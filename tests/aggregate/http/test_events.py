@@ -367,7 +367,7 @@ def test_a_page_that_reads_nothing_is_ended_and_the_others_hear_all(fleet, tiny_
     """Behind a line that stands still: what is on its way to it stays small."""
     hasty = (
         "from edvit_tf.aggregate.http import events, feed, port\n"
-        "events.SEND_SECONDS, feed.TICK_SECONDS = 1.0, 0.02\n"
+        "events.SEND_SECONDS, feed.TICK_SECONDS = 5.0, 0.02\n"
         "port.ANSWER_SECONDS = 1000.0  # it is not what an answer may take that ends it"
     )
     large = "data:image/png;base64," + "A" * (MOST_PREVIEW - 24)

@@ -51,9 +51,18 @@ def test_who_has_one_request_waits_for_one_of_each_of_the_others():
     assert order.index("same name") == 5
 
 
-def held(executor: Executor, until: threading.Event) -> asyncio.Task:
-    """The model is busy until the event."""
-    return asyncio.ensure_future(executor.submit(until.wait, 60))
+async def held(executor: Executor, until: threading.Event) -> asyncio.Task:
+    """The model is busy, and until the event."""
+    busy = threading.Event()
+
+    def work() -> bool:
+        busy.set()
+        return until.wait(60)
+
+    task = asyncio.ensure_future(executor.submit(work, 60))
+    while not busy.is_set():
+        await asyncio.sleep(0.01)
+    return task
 
 
 def test_the_executor_serves_a_polite_caller_between_a_greedy_ones_requests():
@@ -62,8 +71,7 @@ def test_the_executor_serves_a_polite_caller_between_a_greedy_ones_requests():
     async def talk():
         executor = Executor("model", lambda work: served.append(work()), 0.001)
         free = threading.Event()
-        first = held(executor, free)
-        await asyncio.sleep(0.05)
+        first = await held(executor, free)
         greedy, polite = Caller("client", "greedy", "1"), Caller("client", "polite", "1")
         tasks = [
             asyncio.ensure_future(executor.submit(lambda i=i: i, 60, greedy)) for i in range(40)
@@ -83,8 +91,7 @@ def test_a_full_queue_has_room_for_another_caller():
     async def talk():
         executor = Executor("model", lambda work: work(), 1e-6)
         free = threading.Event()
-        first = held(executor, free)
-        await asyncio.sleep(0.05)
+        first = await held(executor, free)
         greedy, polite = Caller("client", "greedy", "1"), Caller("client", "polite", "1")
         tasks = [asyncio.ensure_future(executor.submit(lambda: 1, 60, greedy)) for _ in range(100)]
         await asyncio.sleep(0)
@@ -109,8 +116,7 @@ def test_who_is_made_too_late_by_others_is_told_so_at_once_and_not_at_the_deadli
     async def talk():
         executor = Executor("model", lambda work: work(), 10.0)
         free = threading.Event()
-        first = held(executor, free)
-        await asyncio.sleep(0.05)
+        first = await held(executor, free)
         greedy = Caller("client", "greedy", "1")
         waiting = [asyncio.ensure_future(executor.submit(lambda: "", 34, greedy)) for _ in range(2)]
         await asyncio.sleep(0)

@@ -291,7 +291,7 @@ def test_streams_that_are_open_are_limited_and_leave_room_for_others(running):
 def test_what_is_given_up_in_the_queue_holds_up_nobody():
     async def talk():
         executor = Executor("model", lambda seconds: time.sleep(seconds), 0.5)
-        running = asyncio.ensure_future(executor.submit(0.5, 5))
+        running = asyncio.ensure_future(executor.submit(0.5, 60))
         await asyncio.sleep(0.1)
         waiting = [asyncio.ensure_future(executor.submit(60, 100)) for _ in range(40)]
         await asyncio.sleep(0)
@@ -300,9 +300,8 @@ def test_what_is_given_up_in_the_queue_holds_up_nobody():
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert executor.waiting == 0 and executor.expected_wait() < 0.5
-        assert (
-            await executor.submit(0.0, 1.5)
-        ).compute_ms < 400  # refused, were the forty still counted
+        # refused, were the forty still counted: they would take 20 s
+        assert (await executor.submit(0.0, 15)).value is None
         await running
         assert executor.unfinished == 0
         executor.close()
@@ -384,9 +383,9 @@ def test_a_broken_stream_fails_at_once_and_the_next_request_opens_another(tiny_b
                 "--insecure",
                 "--listen",
                 address,
-                prelude=SLOW.format(seconds=1),
+                prelude=SLOW.format(seconds=90),
             ) as one:
-                asked = [asyncio.ensure_future(outcome(stream, str(i), 30)) for i in range(3)]
+                asked = [asyncio.ensure_future(outcome(stream, str(i), 300)) for i in range(3)]
                 await asyncio.sleep(0.3)
                 one.process.kill()
                 started = machine_seconds()

@@ -126,7 +126,7 @@ def test_what_is_broken_off_is_not_met_by_the_next(tmp_path, monkeypatch):
     ssh = Ssh("root@pi")
     held = tmp_path / "held"
     script = f"touch {held}; sleep 60"
-    text = commands.as_root(ssh, ["sh", "-c", script], 2).words[-1]
+    text = commands.as_root(ssh, ["sh", "-c", script], 8).words[-1]
     with subprocess.Popen(["sh", "-c", text]) as first:
         while not held.exists():
             time.sleep(0.02)
