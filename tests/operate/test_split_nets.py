@@ -36,10 +36,12 @@ def test_its_workers_answer_what_its_files_do_with_all_devices_and_without_one(
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     x = PIXELS.reshape(1, 28, 28, 1)
 
-    def predicted() -> dict:
+    def predicted(missing: str) -> dict | None:
+        """An answer that lacks just this, if this one does."""
         code, out, err = run_command(["predict", "--json", tmp_path / "a.png"])
-        assert code == 0, err
-        return json.loads(out)
+        assert code in (0, 19), err  # 19: a machine that stands still has none in time
+        told = json.loads(out) if code == 0 else None
+        return told if told and told["parameters"]["missing"] == missing else None
 
     def check(told: dict, missing: tuple[int, ...]) -> None:
         expected = fused(bundle, x, missing)[0]
@@ -48,15 +50,11 @@ def test_its_workers_answer_what_its_files_do_with_all_devices_and_without_one(
     up = Up(bundle, tmp_path / "up")
     try:
         pids = up.pids()
-        whole = predicted()
-        assert whole["parameters"]["missing"] == ""
-        check(whole, ())
+        check(wait_for(lambda: predicted(""), 60), ())
 
         os.kill(pids[1], signal.SIGKILL)
-        lost = wait_for(lambda: one if (one := predicted())["parameters"]["missing"] else None, 60)
-        assert lost["parameters"]["missing"] == "submodel-00"
-        check(lost, (0,))
-        wait_for(lambda: predicted()["parameters"]["missing"] == "", 120)
+        check(wait_for(lambda: predicted("submodel-00"), 60), (0,))
+        wait_for(lambda: predicted(""), 120)
     finally:
         up.process.kill()
         up.process.wait()

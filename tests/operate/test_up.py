@@ -44,10 +44,20 @@ def picture(path: Path) -> Path:
 
 
 def missing(file: Path) -> str:
-    """What `edvit predict` says is missing of its answer; it is given no address."""
+    """What `edvit predict` says is missing of its answer; it is given no address. Where there is no
+    answer, why: a fleet of `edvit up` has a deadline of a second.
+    """
     code, out, err = run_command(["predict", "--json", file])
+    if code == 19:
+        return err
     assert code == 0, err
     return json.loads(out)["parameters"]["missing"]
+
+
+def answered(*given: str | Path) -> str:
+    """What `edvit predict --json` prints where all have an answer, else ""."""
+    code, out, _ = run_command(["predict", "--json", *given])
+    return out if code == 0 else ""
 
 
 @needs_proc
@@ -72,14 +82,15 @@ def test_fleets_side_by_side_are_found_mended_and_leave_nobody(
         assert f"--server {kept['server']} --insecure   {bundles[0]}" in err
         samples = np.random.default_rng(0).normal(0, 1000, 20_000).astype("<i2").tobytes()
         predict = (sys.executable, "-m", "edvit_tf.cli", "predict")
-        heard = subprocess.run(
-            [*predict, "--stream", "pcm", "--json", "--bundle", str(tiny_mel_bundle)],
-            input=samples,
-            capture_output=True,
-            cwd=ROOT,
-            timeout=180,
-        )
-        assert heard.returncode == 0 and heard.stdout.count(b"\n") == 5, heard.stderr
+        words = [*predict, "--stream", "pcm", "--json", "--bundle", str(tiny_mel_bundle)]
+
+        def heard() -> bool:
+            options = dict(input=samples, capture_output=True, cwd=ROOT, timeout=180)
+            done = subprocess.run(words, **options)
+            return done.returncode == 0 and done.stdout.count(b"\n") == 5
+
+        # a machine that stands still costs an answer
+        wait_for(heard, 180)
 
         # whoever is killed takes the others along, and his file does not mislead
         os.kill(made["killed"].process.pid, signal.SIGKILL)
@@ -97,7 +108,7 @@ def test_fleets_side_by_side_are_found_mended_and_leave_nobody(
         assert gone(pids["damaged"])
 
         # the one that is left needs no address, and outlives a worker
-        assert missing(file) == ""
+        wait_for(lambda: missing(file) == "", 60)
         os.kill(pids["kept"][1], signal.SIGKILL)
         wait_for(lambda: missing(file) == "submodel-00", 60)
         wait_for(lambda: missing(file) == "", 120)
@@ -125,8 +136,7 @@ def test_a_fleet_for_texts_is_asked_by_a_text(tmp_path, monkeypatch):
     try:
         pids = up.pids()
         (tmp_path / "x.txt").write_text("w1 and w2", encoding="utf-16")
-        code, out, err = run_command(["predict", "--json", "w1 and w2", tmp_path / "x.txt"])
-        assert code == 0, err
+        out = wait_for(lambda: answered("w1 and w2", tmp_path / "x.txt"), 60)
         expected = fused(bundle, bundle_input(open_bundle(bundle)).from_file(b"w1 and w2"))[0]
         for line in out.splitlines():
             np.testing.assert_allclose(json.loads(line)["probabilities"], expected, rtol=1e-5)
@@ -134,7 +144,12 @@ def test_a_fleet_for_texts_is_asked_by_a_text(tmp_path, monkeypatch):
 
         # of several what is no text is named, and the others are answered
         given = ["", "w3", "\u16a0", tmp_path / "gone.txt"]
-        code, out, err = run_command(["predict", "--json", *given])
+
+        def one_answer() -> tuple[int, str, str] | None:
+            done = run_command(["predict", "--json", *given])
+            return done if done[1] else None
+
+        code, out, err = wait_for(one_answer, 60)
         assert code == 19, err
         assert [json.loads(line)["file"] for line in out.splitlines()] == ["w3"]
         assert "knows no piece" in err and "gone.txt" in err
