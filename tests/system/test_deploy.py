@@ -17,7 +17,7 @@ from edvit_tf.device.rpc import tls
 from edvit_tf.errors import RequestFailed
 from tests.support.commands import run_device
 from tests.support.deploy_fleet import devices_toml
-from tests.support.machine_clock import machine_seconds
+from tests.support.machine_clock import Standstill, machine_seconds
 from tests.support.ports import free_port
 from tests.support.ssh_pis import make_pis
 
@@ -99,22 +99,24 @@ def test_one_of_three_is_down_and_the_second_run_does_it_alone(fleet, picture):
 
 
 def test_certificates_are_renewed_and_no_answer_is_lost(fleet):
+    """But those whose deadline, a second, passes while the machine stands still."""
     shutil.rmtree(fleet.folder / "fleet" / "worker-pi-1")
     shutil.rmtree(fleet.folder / "fleet" / "worker-pi-2")
     before = [pi.pids() for pi in fleet.pis]
-    answers, failures, stop = [], [], threading.Event()
+    answers, stop = [], threading.Event()
     own = tls.identity(fleet.folder / "fleet" / "client-me")
 
     def ask():
         client = Client(fleet.server, own, 10.0)
         with contextlib.closing(client):
             while not stop.is_set():
+                still = Standstill()
                 try:
-                    answers.append(
-                        client.ask(np.zeros((1, 16, 16, 1), np.uint8))["parameters"]["degraded"]
-                    )
+                    answer = client.ask(np.zeros((1, 16, 16, 1), np.uint8))
+                    said = str(answer["parameters"]["missing"])
                 except RequestFailed as error:
-                    failures.append(error)
+                    said = repr(error)
+                answers.append("lost" if said and still.seconds() > 0 else said)
                 time.sleep(0.02)
 
     thread = threading.Thread(target=ask)
@@ -126,7 +128,7 @@ def test_certificates_are_renewed_and_no_answer_is_lost(fleet):
         thread.join(30)
     assert (code, told["failed"]) == (0, {}), err
     # each was given by both sub-models
-    assert len(answers) > 20 and not any(answers) and failures == []
+    assert answers.count("") > 20 and set(answers) <= {"", "lost"}
     after = [pi.pids() for pi in fleet.pis]
     assert after[0] == before[0] and after[1] != before[1] and after[2] != before[2]
 
