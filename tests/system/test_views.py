@@ -101,7 +101,10 @@ def test_a_worker_that_does_not_know_views_is_never_asked(copies_bundle, tmp_pat
 def test_a_worker_that_has_become_an_older_one_since_it_was_probed_is_missing(
     copies_bundle, tmp_path
 ):
-    """Each answer says its view: there is a second between two probes. Over calls and streams."""
+    """Each answer says its view: there is a second between two probes, and more here, so that none
+    comes between. Over calls and streams.
+    """
+    seldom = "from edvit_tf.aggregate import link; link.PROBE_SECONDS = 45.0"
     bundle = open_bundle(copies_bundle)
     views = [str(entry.view) for entry in bundle.sub_models]
     said_views = list(views)
@@ -118,11 +121,16 @@ def test_a_worker_that_has_become_an_older_one_since_it_was_probed_is_missing(
         device(0) as over_calls,
         device(1) as over_a_stream,
         aggregator(
-            copies_bundle, tmp_path, [over_calls, over_a_stream], "--min-submodels", "1"
+            copies_bundle,
+            tmp_path,
+            [over_calls, over_a_stream],
+            "--min-submodels",
+            "1",
+            prelude=seldom,
         ) as hub,
         hub.channel() as channel,
     ):
-        wait_for(lambda: all_ready(hub, 2))
+        wait_for(lambda: all_ready(hub, 2), 120)
         assert not infer(channel, X)[1]["degraded"]
 
         for place in range(2):
