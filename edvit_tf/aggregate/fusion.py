@@ -9,7 +9,7 @@ import numpy as np
 
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers, limit
-from edvit_tf.device.model.runtime import load
+from edvit_tf.device.model.runtime import imported_runtime, load
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.rpc.executor import Executor
 
@@ -22,11 +22,12 @@ class Fusion:
         path = verified_path(bundle, bundle.fusion.file)
         golden, expected = expected_answers(bundle, None)
         # in a process of its own first, which a spoilt file may crash
-        tried, _ = run_model(path, golden, unprivileged=True)
+        runtime = imported_runtime()
+        tried, _ = run_model(path, golden, runtime=runtime.name.split()[0], unprivileged=True)
         check_answers("fusion", path.name, limit(bundle, None, "float32"), tried, expected)
         check_widths(bundle, None, tried)
 
-        self._model = load(path)
+        self._model = load(path, runtime=runtime)
         self._widths = {
             entry.name: width for entry, width in zip(bundle.sub_models, bundle.widths, strict=True)
         }

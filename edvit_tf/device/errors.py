@@ -81,7 +81,9 @@ class BundleError(DeviceError):
 
 
 class RuntimeMissing(DeviceError):
-    """No TFLite runtime is installed, or it cannot work with the numpy beside it; or no grpcio."""
+    """No TFLite runtime is installed, or it cannot work with the numpy beside it, or with the
+    TensorFlow that was imported before it; or no grpcio.
+    """
 
     exit_code = DeviceExit.RUNTIME
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import time
 import types
 
@@ -14,6 +15,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import messages
 from edvit_tf.errors import ConfigError, RequestFailed
 from tests.support.aggregator_process import outputs
+from tests.support.commands import run_python
 from tests.support.fake_device import fake_device, good
 from tests.support.worker_process import worker
 
@@ -80,6 +82,25 @@ def test_each_worker_answers_what_its_own_sensor_saw(copies_bundle, fleet):
     # the other way round it is another scene
     swapped = {name: SEEN[other] for name, other in zip(NAMES, reversed(NAMES), strict=True)}
     assert not np.array_equal(fleet.ask(swapped)["probabilities"], answer["probabilities"])
+
+
+def test_a_process_that_has_tensorflow_asks_as_well(copies_bundle, workers, tmp_path):
+    """A notebook that has trained."""
+    np.savez(tmp_path / "seen.npz", **SEEN)
+    code = """
+import json, sys
+import numpy as np, tensorflow
+from edvit_tf.aggregate.sensors import SensorFleet
+from edvit_tf.device.model.bundle import open_bundle
+fleet = SensorFleet(open_bundle(sys.argv[1]), json.loads(sys.argv[2]), None, 10)
+print(json.dumps(fleet.ask(dict(np.load(sys.argv[3])))["probabilities"].tolist()))
+fleet.close()
+"""
+    addresses = json.dumps({name: one.address for name, one in workers.items()})
+    done = run_python("-c", code, copies_bundle, addresses, tmp_path / "seen.npz")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(told, expected(copies_bundle, SEEN), atol=1e-5)
 
 
 def test_a_sensor_may_bring_a_file(copies_bundle, fleet):

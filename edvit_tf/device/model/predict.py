@@ -9,7 +9,7 @@ import numpy as np
 from edvit_tf.device.errors import BundleError, InputError
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
 from edvit_tf.device.model.bundle_input import BundleInput, bundle_input
-from edvit_tf.device.model.runtime import Model, load
+from edvit_tf.device.model.runtime import Model, imported_runtime, load
 from edvit_tf.device.model.tune import choice
 
 
@@ -61,15 +61,16 @@ def load_fleet(path: str | Path, missing: Sequence[int] = (), flavour: str | Non
             "all sub-models are missing; an answer needs at least one. Leave fewer out."
         )
 
+    runtime = imported_runtime()
     models: list[Model | None] = []
     for index in range(len(bundle.sub_models)):
         if index in missing:
             models.append(None)
         else:
-            chosen = choice(bundle, index, flavour)
-            models.append(load(verified_path(bundle, chosen.file), chosen.threads))
+            chosen = choice(bundle, index, flavour, runtime.name)
+            models.append(load(verified_path(bundle, chosen.file), chosen.threads, runtime))
 
-    fusion = load(verified_path(bundle, bundle.fusion.file))
+    fusion = load(verified_path(bundle, bundle.fusion.file), runtime=runtime)
     return Fleet(bundle, bundle_input(bundle), tuple(models), fusion)
 
 

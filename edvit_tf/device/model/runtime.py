@@ -4,6 +4,7 @@ ai-edge-litert.
 
 import importlib.metadata
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from edvit_tf.device.model.memory import check_memory
 
 # package: module
 RUNTIMES = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}
+# the module of tflite-runtime that has the native code
+_TFLITE_LIBRARY = "tflite_runtime._pywrap_tensorflow_interpreter_wrapper"
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,46 @@ def runtime_name(runtime: str | None = None) -> str:
     return f"{name} {version}"
 
 
-def interpreter_class(runtime: str | None = None) -> type:
-    """The Interpreter of a runtime, imported. Raises RuntimeMissing as `runtime_name`, and where it
-    cannot be imported.
+def runtime_of_this_process() -> str:
+    """Name and version of the runtime that `load` takes here: as `runtime_name`, but where
+    TensorFlow was imported before tflite-runtime, as in a notebook that has trained, the other one.
+
+    Raises RuntimeMissing as `runtime_name`, and where tflite-runtime alone is installed beside
+    TensorFlow.
     """
-    package = runtime_name(runtime).split()[0]
+    name = runtime_name()
+    if not _spoilt_by_tensorflow(name):
+        return name
+
+    others = [other for other in installed_runtimes() if not _spoilt_by_tensorflow(other)]
+    # without another it is asked for all the same, for the error that says why it cannot be
+    return runtime_name(others[0] if others else None)
+
+
+def _spoilt_by_tensorflow(name: str) -> bool:
+    """Whether a runtime loads no file in this process ("vector::reserve"): tflite-runtime has
+    symbols of TensorFlow's names, and finds TensorFlow's where that was imported first.
+    """
+    if name.split()[0] != "tflite-runtime":
+        return False
+
+    # in the order in which they were imported; whoever comes first keeps its own
+    imported = [one for one in list(sys.modules) if one in ("tensorflow", _TFLITE_LIBRARY)]
+    return imported[:1] == ["tensorflow"]
+
+
+def interpreter_class(runtime: str | None = None) -> type:
+    """The Interpreter of a runtime (None: that of this process), imported. Raises RuntimeMissing as
+    `runtime_name`, where it cannot be imported, and where TensorFlow is in its way.
+    """
+    name = runtime_of_this_process() if runtime is None else runtime_name(runtime)
+    if _spoilt_by_tensorflow(name):
+        raise RuntimeMissing(
+            f"{name} loads no file in a process that has imported TensorFlow before it. Run: "
+            "pip install ai-edge-litert, which does; or load the file in a process of its own."
+        )
+
+    package = name.split()[0]
     try:
         return importlib.import_module(f"{RUNTIMES[package]}.interpreter").Interpreter
     except ImportError as error:
@@ -121,8 +159,11 @@ class Runtime:
 
 
 def imported_runtime(runtime: str | None = None) -> Runtime:
-    """`runtime` (a name of RUNTIMES; None: the first installed). Raises as `interpreter_class`."""
-    return Runtime(runtime_name(runtime), interpreter_class(runtime))
+    """`runtime` (a name of RUNTIMES; None: that of this process). Raises as
+    `interpreter_class`.
+    """
+    name = runtime_of_this_process() if runtime is None else runtime_name(runtime)
+    return Runtime(name, interpreter_class(name.split()[0]))
 
 
 def load(
@@ -131,8 +172,8 @@ def load(
     runtime: str | Runtime | None = None,
     content: bytes | None = None,
 ) -> Model:
-    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: the
-    first installed).
+    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: that
+    of this process, `runtime_of_this_process`).
 
     Of a file that this process may not open any more, its `content` is given as well. Raises
     RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on a file

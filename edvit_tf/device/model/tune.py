@@ -82,11 +82,13 @@ def candidates(
     return [Choice(name, file, threads) for name, file in fitting.items() for threads in _threads()]
 
 
-def choice(bundle: Bundle, index: int, flavour: str | None = None) -> Choice:
+def choice(
+    bundle: Bundle, index: int, flavour: str | None = None, runtime: str | None = None
+) -> Choice:
     """What was measured fastest on this device, or the first file on one thread where nothing was
-    measured yet.
+    measured yet; in `runtime`, with its version (None: the first that is installed).
     """
-    runtime = runtime_name()
+    runtime = runtime or runtime_name()
     possible = candidates(bundle, index, runtime, flavour)
     recorded = _recorded(bundle, index, runtime)
     # all flavours are on record together; here one may be asked for

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edvit_tf.device.errors import BundleError, MemoryShort, ModelFailed, RuntimeMissing, TuneError
+from edvit_tf.device.errors import BundleError, MemoryShort, ModelFailed, TuneError
 from edvit_tf.device.model import memory, tune
 from edvit_tf.device.model.bundle import open_bundle, sha256
 from edvit_tf.device.model.golden import expected_answers
 from edvit_tf.device.model.memory import check_memory
-from edvit_tf.device.model.runtime import runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, candidates, choice, fastest
 from tests.support.commands import run_device
@@ -199,13 +198,6 @@ def test_a_process_that_hangs_is_killed_or_fails_is_said(smoke_bundle, tmp_path,
         ModelFailed, match=r"ended by SIGKILL \(out of memory\?\): \(it said nothing\)"
     ):
         run_model(file, inputs)
-
-
-def test_a_runtime_that_is_not_installed_is_named():
-    with pytest.raises(
-        RuntimeMissing, match="coral is not installed; installed here: .*pip install coral"
-    ):
-        runtime_name("coral")
 
 
 def _spoilt(smoke_bundle, folder, content: bytes):
