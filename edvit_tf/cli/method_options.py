@@ -8,6 +8,7 @@ from edvit_tf.cli.options import Option
 from edvit_tf.cli.planning_options import FLEET
 from edvit_tf.cli.values import names, positive
 from edvit_tf.config import (
+    ATTENTION,
     BASELINES,
     EPOCHS,
     FLAVOURS,
@@ -131,6 +132,13 @@ METHOD = (
         "what the residual stage keeps",
         field="pruning.residual",
         choices=RESIDUAL,
+    ),
+    Option(
+        "--attention",
+        "what stays of a head that is made narrower: its dims of the highest scores, or the "
+        "directions that its products and answers need most (low rank)",
+        field="pruning.attention",
+        choices=ATTENTION,
     ),
     Option(
         "--no-repair",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.planning_options import FLEET, PLANNING
-from edvit_tf.cli.values import positive
+from edvit_tf.cli.values import positive, user_path
 from edvit_tf.config import FLAVOURS, PlanConfig, PruneConfig
 
 # merged heads have the paper's widths
@@ -36,6 +36,12 @@ def add_plan(commands) -> None:
         default="float32",
         help="of the files that are counted (default float32, which is what recipes export)",
     )
+    parser.add_argument(
+        "--latency",
+        type=user_path,
+        metavar="FILE",
+        help="of `edvit bench calibrate`: milliseconds beside the MACs, for that processor",
+    )
     add_options(parser, OPTIONS, DEFAULTS)
     add_json(parser)
     parser.set_defaults(run=_plan)
@@ -45,9 +51,11 @@ def _plan(args) -> int:
     from edvit_tf.errors import PlanError
     from edvit_tf.models import preset
     from edvit_tf.planning.fleets import planned_fleet
+    from edvit_tf.planning.latency import read_calibration
     from edvit_tf.planning.plan import plan_groups
     from edvit_tf.report.planned_energy import energy_text, planned_energy
     from edvit_tf.report.planned_fleet import decided_later, fleet_text
+    from edvit_tf.report.planned_latency import latency_text, planned_latency
     from edvit_tf.report.planned_ways import planned_ways, planned_ways_table
 
     config = changed(DEFAULTS, OPTIONS, args)
@@ -58,6 +66,7 @@ def _plan(args) -> int:
             "cost the same), or give it to a recipe."
         )
 
+    calibration = None if args.latency is None else read_calibration(args.latency)
     base = preset(args.model, (args.image_size, args.image_size, args.channels), args.classes)
 
     split = plan_groups(config, base, flavour=args.flavour)
@@ -76,5 +85,9 @@ def _plan(args) -> int:
     if energy is not None:
         result["energy"] = energy.to_dict()
         text += f"\n\n{energy_text(energy)}"
+    if calibration is not None:
+        latency = planned_latency(fleet, base, calibration)
+        result["latency"] = [one.to_dict() for one in latency]
+        text += f"\n\n{latency_text(calibration, latency)}"
     show(args, result, text)
     return 0

@@ -114,8 +114,8 @@ PLANNING = (
     ),
     Option(
         "--cut-heads",
-        "merge heads, keep them all but narrower, or keep the best whole; merge and whole give the "
-        "paper's widths",
+        "merge heads, keep them all but narrower, keep the best whole, or twice as many of them "
+        "with half of their dims; merge and whole give the paper's widths",
         field="pruning.heads",
         choices=HEADS,
         former_name="--heads",

@@ -85,10 +85,19 @@ def _add_cuts(studies) -> None:
     _add_base(parser)
     parser.add_argument(
         "--part",
-        choices=("residual", "grid", "best"),
+        choices=("residual", "grid", "heads", "best"),
         default="grid",
-        help="the residual stage alone; all three stages by every option (the default); or the "
-        "default options",
+        help="the residual stage alone; all three stages by every option (the default); by every "
+        "way of making attention narrower; or the default options",
+    )
+    parser.add_argument(
+        "--epochs", type=positive, default=1, help="of the fit after the cuts (default 1)"
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        default="adamw",
+        help="of the fit (default adamw, at a rate of 3e-5; muon: at 5e-4)",
     )
     parser.add_argument(
         "--heads", type=counts, default=(3, 2), help="heads kept, e.g. 3,2 (the default)"
@@ -116,13 +125,16 @@ def _study_cuts(args) -> int:
     from edvit_tf.study import cuts
     from edvit_tf.study.common import Rows, load_trained
 
+    fitting = cuts.FIT.replace(epochs=args.epochs)
+    if args.optimizer == "muon":
+        fitting = fitting.replace(optimizer="muon", learning_rate=5e-4)
     base = load_trained(args.base, args.data, args.data_dir, 0)
     settings = {
         "calibration": args.calibration,
         "train": args.train,
         "split": args.split,
         "held_out": args.held_out,
-        "fit": cuts.FIT.to_dict(),
+        "fit": fitting.to_dict(),
         **base.identity,
     }
     rows = Rows(args.out, settings)
@@ -136,6 +148,7 @@ def _study_cuts(args) -> int:
             test=args.held_out,
             split=args.split,
             seed=args.seed,
+            fitting=fitting,
         )
         whole = ", ".join(f"{name} {100 * share:.1f} %" for name, share in bench.whole().items())
         print(whole, flush=True)
@@ -143,7 +156,8 @@ def _study_cuts(args) -> int:
         if args.part == "residual":
             found = cuts.residual_study(bench, rows, args.heads)
         else:
-            grid = cuts.full_grid() if args.part == "grid" else cuts.best_two()
+            grids = {"grid": cuts.full_grid, "heads": cuts.heads_grid, "best": cuts.best_two}
+            grid = grids[args.part]()
             found = cuts.grid_study(bench, rows, args.heads, grid)
 
         done = []

@@ -9,6 +9,7 @@ import importlib
 from typing import Any
 
 from edvit_tf.config.fits import (
+    ATTENTION,
     AUGMENTS,
     EPOCHS,
     HEADS,
@@ -42,6 +43,7 @@ from edvit_tf.config.runs import (
 
 __all__ = [
     "ASSIGNMENTS",
+    "ATTENTION",
     "AUGMENTS",
     "BASELINES",
     "EPOCHS",

@@ -16,7 +16,8 @@ EPOCHS = ("group", "all", "fixed")  # of a class group's own fit
 # apoz: values that are not zero after ReLU, or spikes (of architectures that have them)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random", "apoz")
 RESIDUAL = ("channels", "directions", "scored_directions")
-HEADS = ("merge", "whole", "keep")
+HEADS = ("merge", "whole", "half", "keep")
+ATTENTION = ("dims", "directions")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,12 @@ class PruneConfig(Checked):
     # "channels" (the paper), "directions" (principal), "scored_directions"
     residual: str = "directions"
     rounds: int = 1  # channels go in so many rounds, scored anew before each
-    # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are)
+    # "keep" (all heads, narrower), "merge" (UP-ViT), "whole" (the best heads as they are), "half"
+    # (twice as many as whole, of half of their dims)
     heads: str = "keep"
+    # of a head that stays: its "dims" of the highest scores, or "directions" of low rank, which a
+    # BERT and merged heads do not have
+    attention: str = "dims"
 
     repair: bool = True  # least-squares repair of what follows each cut
     ridge: float = 1e-2  # of the repair, relative to the mean square of the activations
@@ -106,7 +111,12 @@ class PruneConfig(Checked):
     their_way: bool = False
 
     def check(self) -> None:
-        for name, choices in (("score", SCORES), ("residual", RESIDUAL), ("heads", HEADS)):
+        for name, choices in (
+            ("score", SCORES),
+            ("residual", RESIDUAL),
+            ("heads", HEADS),
+            ("attention", ATTENTION),
+        ):
             self._one_of(name, choices)
 
         self._require(self.rounds >= 1, "rounds", "it must be at least 1")

@@ -160,9 +160,10 @@ class RunConfig(PlanConfig):
         self._one_of("views", VIEWS)
         self._one_of("fleet_start", FLEET_STARTS)
         self._require(
-            self.fleet_start != "units" or self.pruning.heads != "whole",
+            self.fleet_start != "units" or self.pruning.heads not in ("whole", "half"),
             "fleet_start",
-            "units are dealt out within each head, which says nothing of whole heads (--cut-heads)",
+            "units are dealt out within each head, which says nothing of whole heads or halves "
+            "(--cut-heads)",
         )
         self._require(0 <= self.own_weight <= 1, "own_weight", "it must be between 0 and 1")
         self._require(

@@ -30,6 +30,9 @@ Without TensorFlow, for planning and tables:
                     MACs of a fit on so many samples, forward and backward
     size_bytes(c, flavour), file_bytes(c, flavour) -> int
                     of the weights; of the exported file, never too few
+    latency_terms(c, vector) -> {kind of work: how much}
+                    optional: what the exported file does, counted, for processors that compute
+                    `vector` floats together; without it no milliseconds are estimated
 
 A Keras model, its training, and where it comes from:
 

@@ -131,6 +131,8 @@ def _cut(
     def given(*_, **__) -> Scores:
         return scores
 
+    # what is dealt out are dims; directions are no units
+    options = options.replace(attention="dims")
     done = known.cut_stage(config, weights, stage, target, options, given, mending)
     if not options.repair:
         return done.config, done.weights

@@ -2,8 +2,8 @@
 method and heads.
 
 One model of all classes goes through the three stages at once, without training in between, and is
-then fitted for one epoch, distilling from the base. `residual_study` looks at the first stage
-alone, `grid_study` at the whole way.
+then fitted for an epoch or more, distilling from the base. `residual_study` looks at the first
+stage alone, `grid_study` at the whole way.
 """
 
 import itertools
@@ -38,12 +38,21 @@ class Bench:
     """
 
     def __init__(
-        self, base: Base, *, calibration: int, train: int, test: int, split: str, seed: int
+        self,
+        base: Base,
+        *,
+        calibration: int,
+        train: int,
+        test: int,
+        split: str,
+        seed: int,
+        fitting: TrainConfig = FIT,
     ):
         from edvit_tf.training.train import fit_head, predict, softmax
 
         self.base = base
         self.seed = seed
+        self.fitting = fitting
         self.train = draw(base, "train", train, seed)
         self.calibration = self.train.x[:calibration]
         self.held_out: Samples = draw(base, split, test, 0)
@@ -103,7 +112,7 @@ class Bench:
         return done if options.repair else replace(done, repaired=None)
 
     def fitted(self, config: ModelConfig, weights: dict) -> float:
-        """Accuracy after one epoch over the training samples, distilling from the base."""
+        """Accuracy after a fit on the training samples, distilling from the base."""
         from edvit_tf.training.train import fit
 
         def order(epoch):
@@ -114,10 +123,10 @@ class Bench:
             weights,
             self.train.x,
             self.targets,
-            FIT,
+            self.fitting,
             epoch_indices=order,
             seed=self.seed,
-            title="one epoch",
+            title="a short fit",
         )
         return self.accuracy(config, weights)
 
@@ -192,6 +201,15 @@ def full_grid() -> list[PruneConfig]:
     ]
 
 
+def heads_grid() -> list[PruneConfig]:
+    """Every way of making attention narrower, by the default scores and residual stage."""
+    ways = itertools.product(("keep", "half", "whole"), ("dims", "directions"))
+    return [
+        *(PruneConfig(heads=heads, attention=attention) for heads, attention in ways),
+        PruneConfig(heads="merge"),
+    ]
+
+
 def best_two() -> list[PruneConfig]:
     """The two rows of the full grid that come out best, s = 1/2 and 1/3 alike: measured with more
     seeds.
@@ -245,13 +263,16 @@ def _grid_table(rows: list[dict], num_heads: int) -> list[str]:
     steps.append("fit")
 
     titles = "".join(f"{step.replace('_', ' '):>18}" for step in steps)
-    lines = [f"{'all three stages':<36}{'s':>6}{titles}"]
+    lines = [f"{'all three stages':<48}{'s':>6}{titles}"]
     for row in rows:
         options = row["options"]
         repair = "repair" if options["repair"] else "no repair"
-        how = f"{options['score']}, {options['heads']}, {repair}, seed {row['seed']}"
+        heads = options["heads"]
+        if options.get("attention", "dims") != "dims":
+            heads += f" by {options['attention']}"
+        how = f"{options['score']}, {heads}, {repair}, seed {row['seed']}"
         cells = "".join(f"{_percent(row.get(step)):>18}" for step in steps)
-        lines.append(f"{how:<36}{row['kept_heads']:>3}/{num_heads:<2}{cells}")
+        lines.append(f"{how:<48}{row['kept_heads']:>3}/{num_heads:<2}{cells}")
     return lines
 
 

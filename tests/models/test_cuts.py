@@ -247,7 +247,7 @@ def test_top_keeps_the_highest_in_order():
 
 
 def test_a_choice_of_heads_that_does_not_fit_the_target_is_refused():
-    with pytest.raises(ValueError, match="'half'.*merge, whole, keep"):
-        kept_dims(CONFIG, scores_of("attention"), CONFIG.pruned(2, 4), "half")
+    with pytest.raises(ValueError, match="'third'.*merge, whole, half, keep"):
+        kept_dims(CONFIG, scores_of("attention"), CONFIG.pruned(2, 4), "third")
     with pytest.raises(ValueError, match="'keep' needs 3 of 4"):
         kept_dims(CONFIG, scores_of("attention"), CONFIG.pruned(2, 4), "keep")

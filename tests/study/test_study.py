@@ -160,6 +160,15 @@ def test_the_grid_holds_every_score_heads_and_repair():
     assert set(best_two()) <= set(full_grid())
 
 
+def test_every_way_of_narrower_attention_is_a_row_of_the_heads_grid():
+    from edvit_tf.config import ATTENTION, HEADS
+    from edvit_tf.study.cuts import heads_grid
+
+    grid = [(one.heads, one.attention) for one in heads_grid()]
+    apart = {(heads, way) for heads in HEADS if heads != "merge" for way in ATTENTION}
+    assert sorted(grid) == sorted(apart | {("merge", "dims")})
+
+
 def test_a_base_of_other_classes_is_refused(base, tmp_path):
     from edvit_tf.models.vit.presets import vit_config
     from edvit_tf.models.weights import from_weights

@@ -103,9 +103,9 @@ class BertConfig(Checked):
             )
 
         num_heads, head_dim = kept, self.head_dim
-        if heads == "keep":
-            num_heads = self.num_heads
-            head_dim = max(1, self.head_dim * kept // self.num_heads)
+        if heads in ("keep", "half"):
+            num_heads = self.num_heads if heads == "keep" else min(2 * kept, self.num_heads)
+            head_dim = max(1, self.head_dim * kept // num_heads)
         return self.replace(
             hidden_dim=max(1, round(self.hidden_dim * kept / self.num_heads)),
             num_heads=num_heads,

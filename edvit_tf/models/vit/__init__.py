@@ -8,6 +8,7 @@ Read in this order. First the model, without TensorFlow:
     config          the widths of one ViT
     presets         those that have a name
     cost            parameters, MACs and bytes of a Config
+    operator_work   the work of its operators, for an estimate of milliseconds
 
 then one block's arithmetic, which stands in five places, each for a reason of its own:
 
@@ -65,6 +66,7 @@ _NAMES = {
     "cut_stage": ("prune", "cut_stage"),
     "repair_stage": ("prune", "repair_stage"),
     "graph": ("deployed", "graph"),
+    "latency_terms": ("operator_work", "latency_terms"),
 }
 
 __all__ = list(_NAMES)

@@ -110,8 +110,9 @@ class ViTConfig(Checked):
         """The sub-model's widths: d' = s d, k heads of the same head_dim, c' = s c, with s = k / h
         (Appendix B).
 
-        With heads="keep" all h heads stay, each of s head_dim (rounded down). Raises ConfigError if
-        `kept` is not in 1..num_heads.
+        With heads="keep" all h heads stay, each of s head_dim (rounded down); with "half" 2 k of
+        them, or h if they are fewer, of as many dims in all. Raises ConfigError if `kept` is not in
+        1..num_heads.
         """
         if not 1 <= kept <= self.num_heads:
             raise ConfigError(
@@ -121,9 +122,9 @@ class ViTConfig(Checked):
 
         num_heads = kept
         head_dim = self.head_dim
-        if heads == "keep":
-            num_heads = self.num_heads
-            head_dim = max(1, self.head_dim * kept // self.num_heads)
+        if heads in ("keep", "half"):
+            num_heads = self.num_heads if heads == "keep" else min(2 * kept, self.num_heads)
+            head_dim = max(1, self.head_dim * kept // num_heads)
 
         return self.replace(
             hidden_dim=max(1, round(self.hidden_dim * kept / self.num_heads)),

@@ -59,8 +59,9 @@ def kept_dims(
 
     "merge" (UP-ViT): the old heads fall into `target.num_heads` runs; the best head_dim dims of
     each run form one head of the old head_dim. "whole": the heads with the highest sums of scores
-    stay as they are. "keep": all h heads stay, with the best `target.head_dim` dims of each
-    (`target` then has h heads). Raises ValueError where `target` does not fit the choice.
+    stay as they are. "half": the same, but of twice as many heads half of the dims. "keep": all h
+    heads stay, with the best `target.head_dim` dims of each (`target` then has h heads). Raises
+    ValueError where `target` does not fit the choice.
     """
     _check_heads(config, target, heads)
     kept = []
@@ -68,12 +69,10 @@ def kept_dims(
         # q and k go in pairs, by one score; v dims by another, and so may come from other places
         qk = np.asarray(scores[f"block_{i:02d}.qk"])
         v = np.asarray(scores[f"block_{i:02d}.v"])
-        if heads == "whole":
-            dims = _best_heads(config, qk, v, target.num_heads)
-            kept.append((dims, dims))
-            continue
-
-        groups = head_groups(config.num_heads, target.num_heads)
+        if heads == "merge":
+            groups = head_groups(config.num_heads, target.num_heads)
+        else:
+            groups = list(best_heads(config, qk, v, target.num_heads)[:, np.newaxis])
         of_each = (config.head_dim, target.head_dim)
         kept.append((top_in_heads(qk, groups, *of_each), top_in_heads(v, groups, *of_each)))
     return kept
@@ -87,6 +86,8 @@ def _check_heads(config: ViTConfig, target: ViTConfig, heads: str) -> None:
     wanted = (target.num_heads, config.head_dim)
     if heads == "keep":
         wanted = (config.num_heads, target.head_dim)
+    elif heads == "half":
+        wanted = (target.num_heads, min(target.head_dim, config.head_dim))
     found = (target.num_heads, target.head_dim)
     if found != wanted or target.num_heads > config.num_heads:
         raise ValueError(
@@ -96,9 +97,9 @@ def _check_heads(config: ViTConfig, target: ViTConfig, heads: str) -> None:
         )
 
 
-def _best_heads(config: ViTConfig, qk: np.ndarray, v: np.ndarray, count: int) -> np.ndarray:
-    """The dims (count, head_dim) of the heads with the highest scores, q/k pairs and v dims
-    counting alike.
+def best_heads(config: ViTConfig, qk: np.ndarray, v: np.ndarray, count: int) -> np.ndarray:
+    """The `count` heads with the highest scores, ascending indices; q/k pairs and v dims count
+    alike.
     """
     # of a softmax only ratios count: the shares, not the sums, are added
     share = np.zeros(config.num_heads)
@@ -106,7 +107,7 @@ def _best_heads(config: ViTConfig, qk: np.ndarray, v: np.ndarray, count: int) ->
         of_heads = part.reshape(config.num_heads, -1).sum(axis=1)
         share = share + of_heads / max(of_heads.sum(), 1e-300)
 
-    return top(share, count)[:, None] * config.head_dim + np.arange(config.head_dim)
+    return top(share, count)
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:

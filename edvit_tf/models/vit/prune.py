@@ -13,7 +13,8 @@ from edvit_tf.config import PruneConfig
 from edvit_tf.errors import ConfigError
 from edvit_tf.models.vit import rotation
 from edvit_tf.models.vit.config import ViTConfig, check_cut
-from edvit_tf.models.vit.cuts import cut, cut_attention, cut_residual, kept_dims, top
+from edvit_tf.models.vit.cuts import best_heads, cut, cut_attention, cut_residual, kept_dims, top
+from edvit_tf.models.vit.low_rank import cut_to_directions
 from edvit_tf.models.vit.queries import repair_queries
 from edvit_tf.models.vit.repair import repair
 
@@ -54,6 +55,9 @@ def cut_stage(
 
     # these two are cut by scores alone
     scores = score(config, weights)
+    if stage == "attention" and options.attention == "directions" and options.heads != "merge":
+        return _cut_head_directions(config, weights, scores, target, options, samples)
+
     if stage == "attention":
         kept = kept_dims(config, scores, target, options.heads)
         small, after = cut_attention(config, weights, kept)
@@ -68,7 +72,7 @@ def repair_stage(done: Cut, stage: str, options: PruneConfig, samples: np.ndarra
     weights = done.weights
 
     # narrower keys say less than those of the model before: first the queries make up for that
-    if done.kept is not None and options.heads == "keep":
+    if done.kept is not None and options.heads in ("keep", "half"):
         weights = repair_queries(
             done.before, (done.config, weights), done.kept, samples, options.ridge
         )
@@ -135,6 +139,34 @@ def _cut_directions(
 
     small, after, spread = rotation.cut_directions(config, folded, kept)
     return Cut(small, after, (config, folded), spread=spread.astype(np.float32))
+
+
+def _cut_head_directions(
+    config: ViTConfig,
+    weights: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
+    target: ViTConfig,
+    options: PruneConfig,
+    samples: np.ndarray,
+) -> Cut:
+    """The heads of the highest scores stay, and of each the directions that its products and its
+    answers need most.
+    """
+    heads = []
+    for i in range(config.num_layers):
+        qk, v = (np.asarray(scores[f"block_{i:02d}.{part}"]) for part in ("qk", "v"))
+        heads.append(best_heads(config, qk, v, target.num_heads))
+
+    small, after = cut_to_directions(
+        config,
+        weights,
+        heads,
+        target.head_dim,
+        samples,
+        class_weight=_class_weight(config, options),
+        ridge=options.ridge,
+    )
+    return Cut(small, after, (config, weights))
 
 
 def _widths(wide: int, narrow: int, rounds: int) -> list[int]:
