@@ -164,9 +164,9 @@ def test_a_worker_that_is_slow_keeps_no_other_one_out(copies_bundle):
 
         return fake_device(NAMES[place], bundle.digest, answer)
 
-    with device(0, 1.0) as slow, device(1, 0.1) as other:
+    with device(0, 5.0) as slow, device(1, 0.1) as other:
         addresses = dict(zip(NAMES, (slow, other), strict=True))
-        with connected(copies_bundle, addresses, timeout_seconds=0.5) as fleet:
+        with connected(copies_bundle, addresses, timeout_seconds=2.5) as fleet:
             for _ in range(2):
                 said = fleet.ask(SEEN)["parameters"]
                 assert said["missing"] == NAMES[0]

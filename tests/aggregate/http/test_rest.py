@@ -24,12 +24,12 @@ from tests.support.worker_process import log_lines, wait_for, worker
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (1, 16, 16, 1), np.uint8)
-# what is waited for in seconds is waited for in tenths
+# shorter than the product's own 5 and 10, and longer than a machine stands still
 HASTY = """
 from edvit_tf.aggregate.http import connections
 from edvit_tf.device.rpc import admission
-admission.RECEIVE_SECONDS = 1.0
-connections.WAIT_SECONDS = 1.0
+admission.RECEIVE_SECONDS = 3.0
+connections.WAIT_SECONDS = 3.0
 """
 INFER = "/v2/models/edvit/infer"
 
@@ -264,7 +264,7 @@ def test_a_body_that_does_not_come_is_waited_for_for_a_while(fleet):
     started = machine_seconds()
     status, answer = _claims(fleet, 1000)
     assert status == 504 and "got none that is whole within" in answer["error"]
-    assert machine_seconds() - started < 5
+    assert machine_seconds() - started < 8
     assert post(fleet, request())[0] == 200
 
 
