@@ -118,11 +118,12 @@ def infer(
 
 
 def lost_by_the_machine(error: grpc.RpcError, still: Standstill) -> bool:
-    """Whether a request that waits for a silent device until the deadline was late since the
-    machine stood still then: the aggregator, which would have answered without the device, finds
-    itself too late.
+    """Whether a request has no answer since the machine stood still at its deadline: the
+    aggregator, which would have answered without a silent device, finds itself too late, or all
+    devices.
     """
     late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    late = late or " deadline" in (error.details() or "")
     return late and still.seconds() > 0
 
 
