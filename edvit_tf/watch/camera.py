@@ -27,6 +27,7 @@ class Camera:
     """
 
     unit = "frames"
+    lost = 0  # drivers do not say
 
     def __init__(self, where: str, spec: ImageSpec, fast: bool) -> None:
         self.name = f"--camera {without_password(where)}"

@@ -37,6 +37,7 @@ class Folder:
 
     unit = "files"
     keeps = True
+    lost = 0  # the disk keeps them
 
     def __init__(
         self, path: Path, spec: InputSpec, cut: Callable[[bytes], list[Value]], existing: bool

@@ -31,6 +31,10 @@ class Source(Protocol):
     # Nothing is lost at the source: it waits for the fleet, and asks again where that was away.
     keeps: bool
 
+    @property
+    def lost(self) -> int:
+        """Times that its device dropped something before we had it."""
+
     def run(
         self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
     ) -> None:

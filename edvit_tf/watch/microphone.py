@@ -16,12 +16,11 @@ from edvit_tf.watch.item import Item
 from edvit_tf.watch.recorder import opened_recorder
 from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.silence import Silence
-from edvit_tf.watch.sound_file import played, recording
+from edvit_tf.watch.sound_file import RECORDINGS, played, recording
 from edvit_tf.watch.sound_pipe import Sound, piped
 from edvit_tf.watch.windows import resampled, sliding, wav_bytes
 
 _Window = tuple[int, np.ndarray]  # start in samples, (n,)
-_RECORDINGS = (".wav", ".flac", ".au")
 
 
 class Microphone:
@@ -41,10 +40,11 @@ class Microphone:
         self._is_file = bool(where) and where != "-" and Path(where).is_file()
         self.keeps = fast
         # no device is called so
-        if not self._is_file and ("/" in where or where.lower().endswith(_RECORDINGS)):
+        if not self._is_file and ("/" in where or where.lower().endswith(RECORDINGS)):
             raise SourceError(f"{self.name} is no file. Give a recording, a device, or -.")
         if fast and not (self._is_file or where == "-"):
             raise SourceError(f"--fast goes with a file or a pipe; {self.name} has its own pace.")
+        self.lost = 0
         self._began: float | None = None  # time.monotonic() of a device's first sound
         self._next_start = 0  # in samples, of its next window at the earliest
         self._silence = Silence(self.name, hop / spec.sample_rate_hz)
@@ -63,7 +63,7 @@ class Microphone:
 
     def _windows(self, stop: threading.Event, say: Callable[[str], None]) -> Iterator[_Window]:
         if self._where == "-":
-            return self._cut(piped(self._pipe, self._pipe_rate, stop))
+            return self._cut(piped(self._pipe, self._pipe_rate, stop, say))
         if self._is_file:
             recorded = recording(self.name, self._where)
             started = None if self.keeps else time.monotonic()
@@ -76,8 +76,11 @@ class Microphone:
 
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[Iterator[_Window]]:
-        with opened_recorder(self._where) as sound:
+        with opened_recorder(self._where, self._has_lost) as sound:
             yield self._on_one_clock(self._cut(sound))
+
+    def _has_lost(self) -> None:
+        self.lost += 1
 
     def _on_one_clock(self, windows: Iterator[_Window]) -> Iterator[_Window]:
         """The time goes on while a device is away: no two windows have the same."""

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,28 @@ _MOST_CHANNELS = 2
 _SILENT_SECONDS = 5.0  # without a block: it is gone, though nobody says so
 
 
+def device_of(where: str) -> int | str:
+    """What tells a device from others: PortAudio's number of it, by whichever name; what it is
+    called, where that cannot be asked.
+    """
+    called = where.strip().casefold()
+    try:
+        sounddevice = _sounddevice()
+    except SourceError:  # said where it is opened
+        return called
+    with contextlib.suppress(sounddevice.PortAudioError, ValueError):
+        return sounddevice.query_devices(_asked(where), "input").get("index", called)
+    return called
+
+
 @contextlib.contextmanager
-def opened_recorder(where: str) -> Iterator[Sound]:
-    """The sound of a device by number or name, or of the machine's choice ("").
+def opened_recorder(where: str, lost: Callable[[], None]) -> Iterator[Sound]:
+    """The sound of a device by number or name, or of the machine's choice (""). `lost` is called
+    where PortAudio says that it dropped some, by a thread of its own.
 
     Raises SourceError without PortAudio, SourceLost where the device is not there, or stops.
     """
-    device = int(where) if where.isdecimal() else where or None
+    device = _asked(where)
     sounddevice = _sounddevice()
     blocks: queue.Queue[np.ndarray] = queue.Queue(_MOST_BLOCKS)
 
@@ -33,6 +48,8 @@ def opened_recorder(where: str) -> Iterator[Sound]:
 
     def heard(data: np.ndarray, frames: int, at: Any, status: Any) -> None:
         # PortAudio's thread: it must never wait
+        if status.input_overflow:
+            lost()
         try:
             if not is_late.is_set():  # what waits hangs together
                 blocks.put_nowait(data.copy())
@@ -73,6 +90,11 @@ def _blocks(
                 f"nothing came for {_SILENT_SECONDS:g} s; its stream {state} open."
             ) from None
         yield mono(block)
+
+
+def _asked(where: str) -> int | str | None:
+    """As sounddevice takes it."""
+    return int(where) if where.isdecimal() else where or None
 
 
 def _sounddevice() -> Any:

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.watch.recorder import device_of
+from edvit_tf.watch.sound_file import RECORDINGS
 
 _KEYS = ("name", "source", "rate", "delay_ms", "workers")
 _TOLERANCE_MS = 250.0
@@ -90,8 +92,8 @@ def load_room(path: Path, sub_models: Sequence[str]) -> Room:
 
 
 def check_sources(sensors: Sequence[Sensor], sources: Sequence[str], file: str) -> None:
-    """Raises ConfigError for two sensors that read one pipe, of which each would get a part.
-    `sources` are what stands for each sensor's source.
+    """Raises ConfigError for two sensors that read one pipe, of which each would get a part, and
+    for two of one device, which is opened once. `sources` are what stands for each sensor's source.
     """
     read_by: dict[tuple[int, ...], str] = {}
     for sensor, source in zip(sensors, sources, strict=True):
@@ -105,6 +107,31 @@ def check_sources(sensors: Sequence[Sensor], sources: Sequence[str], file: str) 
                 "both to one sensor."
             )
         read_by[pipe] = sensor.name
+    _check_devices(sensors, sources, file)
+
+
+def _check_devices(sensors: Sequence[Sensor], sources: Sequence[str], file: str) -> None:
+    named = [
+        (sensor.name, source)
+        for sensor, source in zip(sensors, sources, strict=True)
+        if _is_device(source)
+    ]
+    if len(named) < 2:  # PortAudio need not be asked
+        return
+    opened_by: dict[int | str, str] = {}
+    for name, source in named:
+        first = opened_by.setdefault(device_of(source), name)
+        if first != name:
+            raise ConfigError(
+                f"{file}: {first} and {name} are one device, {source!r}. Give each a microphone of "
+                "its own, or the workers of both to one sensor."
+            )
+
+
+def _is_device(source: str) -> bool:
+    """Not standard input, nor what is, or is to be, a file, a pipe or an address."""
+    is_file = "/" in source or source.lower().endswith(RECORDINGS)
+    return source != "-" and not is_file and not (source and os.path.exists(source))
 
 
 def _pipe(source: str) -> tuple[int, ...] | None:

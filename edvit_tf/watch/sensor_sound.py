@@ -16,12 +16,11 @@ from edvit_tf.watch.address import shown_address
 from edvit_tf.watch.recorder import opened_recorder
 from edvit_tf.watch.reopening import SourceLost, kept_open
 from edvit_tf.watch.room import Sensor
-from edvit_tf.watch.sound_file import Recording, played, recording
+from edvit_tf.watch.sound_file import RECORDINGS, Recording, played, recording
 from edvit_tf.watch.sound_pipe import Sound, piped
 from edvit_tf.watch.video import needed
 from edvit_tf.watch.windows import resampled
 
-_RECORDINGS = (".wav", ".flac", ".au")
 _OPEN_SECONDS, _READ_SECONDS = 10.0, 5.0  # that an address may be silent
 
 
@@ -36,9 +35,10 @@ class SensorSound:
         self._is_pipe = bool(source) and path.exists() and stat.S_ISFIFO(path.stat().st_mode)
         self._is_file = bool(source) and path.is_file()
         self._recording: Recording | SourceError | None = None  # of a file, until it is played
+        self.lost = 0  # times that a device dropped sound
         # what ends by itself is over then; everything else comes back
         self.ends = self._is_file or source == "-"
-        looks_like_a_file = "/" in source or source.lower().endswith(_RECORDINGS)
+        looks_like_a_file = "/" in source or source.lower().endswith(RECORDINGS)
         if looks_like_a_file and not (self._is_file or self._is_pipe or self._is_address):
             raise SourceError(
                 f"{self.name}: {source} is no file and no pipe. Give a recording, what mkfifo "
@@ -68,7 +68,7 @@ class SensorSound:
 
         @contextlib.contextmanager
         def opened() -> Iterator[Iterator[np.ndarray]]:
-            with self._opened(started, stop) as sound:
+            with self._opened(started, stop, say) as sound:
                 began()
                 yield resampled(sound.blocks, sound.rate, self._rate)
 
@@ -79,7 +79,7 @@ class SensorSound:
             yield from kept_open(self.name, opened, stop, say)
 
     def _opened(
-        self, started: float, stop: threading.Event
+        self, started: float, stop: threading.Event, say: Callable[[str], None]
     ) -> contextlib.AbstractContextManager[Sound]:
         raw_rate = self._sensor.rate or self._rate
         if self._is_file:
@@ -90,17 +90,22 @@ class SensorSound:
             return contextlib.nullcontext(played(recorded, stop, started))
         if self._source == "-":
             assert self._stdin is not None
-            return contextlib.nullcontext(piped(self._stdin, raw_rate, stop, self.name))
+            return contextlib.nullcontext(piped(self._stdin, raw_rate, stop, say, self.name))
         if self._is_pipe:
-            return _opened_pipe(self._source, raw_rate, stop)
+            return _opened_pipe(self._source, raw_rate, stop, say)
         if self._is_address:
             return _opened_address(self._source)
-        return opened_recorder(self._source)
+        return opened_recorder(self._source, self._lost)
+
+    def _lost(self) -> None:
+        self.lost += 1
 
 
 @contextlib.contextmanager
-def _opened_pipe(path: str, raw_rate: int, stop: threading.Event) -> Iterator[Sound]:
-    """A named pipe. Raises SourceLost while nobody writes to it."""
+def _opened_pipe(
+    path: str, raw_rate: int, stop: threading.Event, say: Callable[[str], None]
+) -> Iterator[Sound]:
+    """A named pipe. Raises SourceLost while nobody writes to it, and where it cannot be read."""
     try:
         # without waiting for a writer, who may never come
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -108,10 +113,9 @@ def _opened_pipe(path: str, raw_rate: int, stop: threading.Event) -> Iterator[So
         raise SourceLost(f"{path} cannot be opened: {error.strerror}.") from error
     with open(number, "rb", buffering=0) as pipe:
         try:
-            sound = piped(pipe, raw_rate, stop, path)  # type: ignore[arg-type]
+            yield piped(pipe, raw_rate, stop, say, path)  # type: ignore[arg-type]
         except SourceError as error:
             raise SourceLost(str(error)) from error
-        yield sound
 
 
 @contextlib.contextmanager

@@ -52,6 +52,10 @@ class Sensors:
         self._error: Exception | None = None
         self._started = 0.0  # time.monotonic() of the first sample of every recording
 
+    @property
+    def lost(self) -> int:
+        return sum(sound.lost for sound in self._sounds.values())
+
     def run(
         self, give: Callable[[Item], bool], stop: threading.Event, say: Callable[[str], None]
     ) -> None:

@@ -15,6 +15,7 @@ from edvit_tf.errors import SourceError
 from edvit_tf.watch.sound_pipe import BLOCK_SECONDS, Sound
 from edvit_tf.watch.windows import check_length
 
+RECORDINGS = (".wav", ".flac", ".au")  # how names of them end
 _MOST_SAMPLES = MOST_DECODED_BYTES // 2  # what the largest file holds at 16 bits
 
 

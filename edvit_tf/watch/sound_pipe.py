@@ -5,7 +5,8 @@ import os
 import select
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from edvit_tf.errors import SourceError
 
 BLOCK_SECONDS = 0.05  # that are read at a time
 _LOOK_SECONDS = 0.1  # between looks whether to stop
+_QUIET_SECONDS = 5.0  # until it is said that nothing comes
 _WIDTHS = {1: "u1", 2: "<i2", 3: "u1", 4: "<i4"}  # of a WAV's samples, bytes
 _WHOLE_NUMBERS, _EXTENSIBLE = 1, 0xFFFE
 _MOST_FORMAT_BYTES = 4096
@@ -37,15 +39,21 @@ class _Format(NamedTuple):
 
 
 def piped(
-    pipe: BinaryIO, raw_rate: int, stop: threading.Event, name: str = "--microphone -"
+    pipe: BinaryIO,
+    raw_rate: int,
+    stop: threading.Event,
+    say: Callable[[str], None],
+    name: str = "--microphone -",
 ) -> Sound:
     """A WAV file's sound by its header, anything else as signed 16-bit little-endian mono of
-    `raw_rate`; until its end, or `stop`. Raises SourceError for no sound, and for a WAV that is not
-    of whole numbers.
+    `raw_rate`; until its end, or `stop`. `say` hears that nobody writes to it for seconds. Raises
+    SourceError for no sound, for a WAV that is not of whole numbers, and, from its blocks too, for
+    a pipe that cannot be read.
     """
-    reader = cast(io.BufferedReader, io.BufferedReader(_Stoppable(pipe.fileno(), stop)))
-    first = reader.peek(4)[:4]
+    raw = _Stoppable(pipe.fileno(), stop, name, say)
+    reader = cast(io.BufferedReader, io.BufferedReader(raw))
     try:
+        first = reader.peek(4)[:4]
         if not first:
             raise EOFError("the pipe ended without a sample. Does the recorder before it run?")
         if first not in (b"RIFF", b"RF64"):
@@ -63,21 +71,47 @@ class _Stoppable(io.RawIOBase):
     end of the interpreter, which then aborts.
     """
 
-    def __init__(self, number: int, stop: threading.Event) -> None:
+    def __init__(
+        self, number: int, stop: threading.Event, name: str, say: Callable[[str], None]
+    ) -> None:
         super().__init__()
         self._number, self._stop = number, stop
+        self._name, self._say = name, say
+        self._is_quiet = False  # which was said
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        began = time.monotonic()
         while not self._stop.is_set():
-            # there select knows sockets alone
-            if os.name == "nt" or select.select([self._number], [], [], _LOOK_SECONDS)[0]:
-                data = os.read(self._number, len(buffer))
+            if self._has_come():
+                data = self._read(len(buffer))
+                if data and self._is_quiet:
+                    self._is_quiet = False
+                    self._say(f"{self._name} gives sound again.")
                 buffer[: len(data)] = data
                 return len(data)
+            if not self._is_quiet and time.monotonic() - began >= _QUIET_SECONDS:
+                self._is_quiet = True
+                self._say(
+                    f"{self._name}: nothing came for {_QUIET_SECONDS:g} s. Does the recorder "
+                    "before it run? Going on."
+                )
         return 0
+
+    def _has_come(self) -> bool:
+        # there select knows sockets alone
+        return os.name == "nt" or bool(select.select([self._number], [], [], _LOOK_SECONDS)[0])
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return os.read(self._number, most)
+        except OSError as error:
+            raise SourceError(
+                f"{self._name} cannot be read further: {error.strerror}. Start the recorder before "
+                "it anew."
+            ) from error
 
 
 def _format(reader: io.BufferedReader) -> _Format:

@@ -136,7 +136,7 @@ def _summary(asking: Asking, newest: Newest, source: Source, seconds: float) -> 
         "asked": counts.asked,
         "answered": counts.answered,
         "degraded": counts.degraded,
-        "dropped": newest.dropped,
+        "dropped": newest.dropped + source.lost,
         "failed": counts.failed,
         "seconds": round(seconds, 3),
         "answers_per_second": round(counts.answered / seconds, 3) if seconds else 0.0,

@@ -29,7 +29,7 @@ class Hub:
         pass
 
 class Files:
-    unit, keeps = "files", True
+    unit, keeps, lost = "files", True, 0
     def run(self, give, stop, say):
         while give(Item("a", lambda: [1])):
             pass

@@ -1,6 +1,7 @@
 """The file of --sensors: what it says, and one clear error for each mistake in it."""
 
 import os
+import sys
 
 import pytest
 
@@ -91,6 +92,35 @@ def test_two_sensors_that_read_one_pipe_are_one_error(tmp_path):
             check_sources(sensors, sources, "room.toml")
     recording = str(tmp_path / "room.toml")  # each reads all of it
     for sources in (["-", str(one)], [str(one), str(other)], [recording] * 2, ["", "USB"]):
+        check_sources(sensors, sources, "room.toml")
+
+
+def test_two_sensors_of_one_device_are_one_error(tmp_path, monkeypatch):
+    """By its name, its number, or as the machine's choice; by names alone without PortAudio."""
+
+    class Sounddevice:
+        class PortAudioError(Exception):
+            pass
+
+        @staticmethod
+        def query_devices(device, kind):
+            if device == "gone":
+                raise ValueError("no input device matches 'gone'")
+            return {"index": {None: 3, 3: 3, "USB Audio": 3, "usb": 3}.get(device, 4)}
+
+    sensors = loaded(tmp_path, DOOR + WINDOW).sensors
+    message = "room.toml: door and window are one device, "
+    monkeypatch.setitem(sys.modules, "sounddevice", Sounddevice)
+    for sources in (["", "3"], ["USB Audio", "usb"], ["3", "USB Audio"], ["gone", "Gone "]):
+        if sources == ["gone", "Gone "]:
+            monkeypatch.setitem(sys.modules, "sounddevice", None)  # cannot be imported
+        with pytest.raises(ConfigError, match=message):
+            check_sources(sensors, sources, "room.toml")
+    check_sources(sensors, ["", "USB Audio"], "room.toml")
+
+    monkeypatch.setitem(sys.modules, "sounddevice", Sounddevice)
+    address = "rtsp://door/1"  # each asks for a stream of its own
+    for sources in (["3", "other"], ["gone", "3"], [address, address], ["-", "3"]):
         check_sources(sensors, sources, "room.toml")
 
 

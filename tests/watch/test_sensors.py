@@ -1,10 +1,12 @@
 """Several microphones of one room: their sound through losses, and a real fleet that hears them."""
 
 import contextlib
+import errno
 import http.server
 import itertools
 import os
 import queue
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.bundle_input import bundle_input
 from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
+from edvit_tf.watch import sound_pipe
 from edvit_tf.watch.reopening import SourceLost
 from edvit_tf.watch.room import Room, Sensor
 from edvit_tf.watch.sensors import Sensors
@@ -188,6 +191,33 @@ def test_a_pipe_that_nobody_writes_to_is_missing_and_comes_back_by_itself(tmp_pa
         wait_for(lambda: any(words.startswith(went) for words in heard.words), 60)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_whose_read_fails_is_said_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("edvit_tf.watch.reopening._MOST_SECONDS", 0.5)
+    (tmp_path / "a.wav").write_bytes(level(0.5, 300))
+    pipe = tmp_path / "b"
+    os.mkfifo(pipe)
+    fails = threading.Event()
+    read = os.read
+
+    def reads(number, most):
+        if fails.is_set() and stat.S_ISFIFO(os.fstat(number).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(number, most)
+
+    sensors = sensor("a", tmp_path / "a.wav", 0), sensor("b", pipe, 1, rate=8000)
+    with Heard(*sensors) as heard, Writer(pipe, 0.25):
+        heard.until(["a", "b"])
+        monkeypatch.setattr(sound_pipe.os, "read", reads)
+        fails.set()
+        heard.until(["a"])
+        went = f"sensor b went away, going on: {pipe} cannot be read further: Input/output error."
+        wait_for(lambda: any(words.startswith(went) for words in heard.words), 60)
+        fails.clear()
+        heard.until(["a", "b"])
+    assert heard.error is None
+
+
 def test_one_that_is_not_there_is_said_and_none_at_all_ends_it(tmp_path, monkeypatch):
     class Sounddevice:
         class PortAudioError(Exception):
@@ -216,7 +246,7 @@ def test_one_that_was_not_there_at_first_is_heard_later(tmp_path, monkeypatch):
     there = threading.Event()
 
     @contextlib.contextmanager
-    def opened(where):
+    def opened(where, lost):
         if not there.is_set():
             raise SourceLost("it is not plugged in.")
         block = np.full(400, 0.25, np.float32)

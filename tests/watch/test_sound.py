@@ -1,8 +1,10 @@
 """Sound as it comes: its rates, its windows, its pipes."""
 
 import contextlib
+import errno
 import io
 import os
+import queue
 import struct
 import sys
 import threading
@@ -18,11 +20,14 @@ from edvit_tf.aggregate.framing import pcm_windows
 from edvit_tf.device.errors import InputError
 from edvit_tf.device.model.decode_sound import decode_audio
 from edvit_tf.errors import SourceError
-from edvit_tf.watch import microphone, recorder, sound_file
+from edvit_tf.watch import microphone, recorder, sound_file, sound_pipe
 from edvit_tf.watch import windows as windows_module
+from edvit_tf.watch.asking import Counts
 from edvit_tf.watch.microphone import Microphone
+from edvit_tf.watch.newest import Newest
 from edvit_tf.watch.reopening import kept_open
 from edvit_tf.watch.sound_pipe import piped
+from edvit_tf.watch.watch import _summary
 from edvit_tf.watch.windows import cut_recording, resampled, sliding, wav_bytes
 from tests.support.made_bundle import MEL
 
@@ -131,7 +136,7 @@ def from_pipe(data: bytes, raw_rate: int = 8000) -> tuple[int, np.ndarray]:
     thread = threading.Thread(target=write)
     thread.start()
     with open(reading, "rb") as file:
-        sound = piped(file, raw_rate, threading.Event())
+        sound = piped(file, raw_rate, threading.Event(), print)
         samples = np.concatenate(list(sound.blocks))
     thread.join()
     return sound.rate, samples
@@ -214,8 +219,9 @@ class Made:
     class PortAudioError(Exception):
         pass
 
-    def __init__(self, sessions: list) -> None:
+    def __init__(self, sessions: list, overflows: tuple[int, ...] = ()) -> None:
         self.sessions = sessions
+        self.overflows = overflows  # blocks before which PortAudio dropped sound
         self.active = False
 
     def query_devices(self, device, kind):
@@ -225,18 +231,19 @@ class Made:
 
     def InputStream(self, callback, **settings):
         assert settings["samplerate"] == 16000 and settings["channels"] == 2
-        return _Stream(self.sessions.pop(0), callback)
+        return _Stream(self.sessions.pop(0), callback, self.overflows)
 
 
 class _Stream:
     active = False
 
-    def __init__(self, blocks, callback) -> None:
-        self._blocks, self._callback = blocks, callback
+    def __init__(self, blocks, callback, overflows) -> None:
+        self._blocks, self._callback, self._overflows = blocks, callback, overflows
 
     def __enter__(self):
-        for block in self._blocks:
-            self._callback(np.asarray(block, np.float32), len(block), None, None)
+        for number, block in enumerate(self._blocks):
+            status = types.SimpleNamespace(input_overflow=number in self._overflows)
+            self._callback(np.asarray(block, np.float32), len(block), None, status)
 
     def __exit__(self, *_):
         return False
@@ -280,6 +287,62 @@ def test_sound_that_nobody_takes_in_time_is_said_and_begins_again(monkeypatch):
     assert len({item.name for item in items}) == 6
     assert len(words) == 2 and words[1] == "--microphone USB is back."
     assert "went away, going on: " in words[0] and "and more was lost" in words[0]
+
+
+def test_sound_that_the_device_dropped_is_counted_with_what_the_fleet_could_not_take(monkeypatch):
+    pytest.importorskip("soxr")
+    block = RNG.uniform(-1, 1, (8000, 1))
+    made = Made([[block] * 4], overflows=(1, 3))
+    monkeypatch.setitem(sys.modules, "sounddevice", made)
+    one = Microphone("USB", MEL, 4000, fast=False, pipe=None, pipe_rate=8000)
+    given = []
+    one.run(lambda item: bool(given.append(item)) or len(given) < 3, threading.Event(), print)
+    assert one.lost == 2
+
+    newest = Newest()
+    for item in given:  # of three two are replaced before anybody takes them
+        newest.put(item)
+    asking = types.SimpleNamespace(counts=Counts())
+    assert _summary(asking, newest, one, 1.0)["dropped"] == 2 + 2
+
+
+def test_a_pipe_that_is_silent_is_said_once_and_when_it_is_over(monkeypatch):
+    monkeypatch.setattr(sound_pipe, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(sound_pipe, "_LOOK_SECONDS", 0.001)
+    reading, writing = os.pipe()
+    words: queue.Queue[str] = queue.Queue()
+    samples = []
+
+    def hear() -> None:
+        with open(reading, "rb") as file:
+            sound = piped(file, 8000, threading.Event(), words.put, "sensor a")
+            samples.extend(np.concatenate(list(sound.blocks)))
+
+    thread = threading.Thread(target=hear, daemon=True)
+    thread.start()
+    assert words.get(timeout=60) == (
+        "sensor a: nothing came for 0 s. Does the recorder before it run? Going on."
+    )
+    # far from a second line, for all that it is looked a thousand times a second
+    thread.join(0.1)
+    assert words.empty()
+    with open(writing, "wb", buffering=0) as file:
+        file.write(b"\0\x40")
+        assert words.get(timeout=60) == "sensor a gives sound again."
+    thread.join(60)
+    assert samples == [0.5]
+
+
+def test_a_pipe_whose_read_fails_is_one_error(monkeypatch):
+    def read(number, most):
+        raise OSError(errno.EIO, "Input/output error")
+
+    reading, writing = os.pipe()
+    with open(writing, "wb", buffering=0) as writer, open(reading, "rb") as file:
+        writer.write(b"\0\x40" * 1000)
+        monkeypatch.setattr(sound_pipe.os, "read", read)
+        with pytest.raises(SourceError, match=r"sensor a cannot be read further: Input/output err"):
+            piped(file, 8000, threading.Event(), print, "sensor a")
 
 
 def test_a_source_that_comes_and_goes_is_said_in_a_few_lines_and_opened_less_often(monkeypatch):
