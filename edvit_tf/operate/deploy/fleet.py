@@ -9,6 +9,7 @@ changed, and nothing else.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from edvit_tf.operate.deploy import session, steps
 from edvit_tf.operate.deploy.order import may_go_over, restart_order
@@ -155,7 +156,7 @@ def _restart_all(
             continue
         _restart_wave(wave, unit, table, pool)
         if hub is not None and page is not None and unit == WORKER and not changes_over:
-            _found_again(hub, wave, table, say)
+            _found_again(hub, [state for state in wave if not _moved(state, page)], table, say)
         failed = [state for state in wave if state.failure is not None]
         # who answered before, and does not now: whoever stands in for it must not go as well
         stopped = next((state for state in failed if _active(state, unit)), None)
@@ -229,6 +230,14 @@ def _changes_over(hub: _State, page: dict | None) -> bool:
         served = page["bundle_digest"]
     new_bundle = served != hub.target.settings.bundle.digest
     return new_bundle or not steps.trusts(hub.target, hub.seen)
+
+
+def _moved(state: _State, page: Mapping[str, Any]) -> bool:
+    """Whether the aggregator that runs asks a device elsewhere than the one that is to run: it does
+    not find that one before it restarts.
+    """
+    asked = page["addresses"].get(state.name)
+    return asked is not None and asked != state.target.machine.address
 
 
 def _serving(workers: Mapping[str, _State], page: dict | None) -> set[str]:

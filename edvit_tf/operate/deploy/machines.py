@@ -9,7 +9,7 @@ from pathlib import Path
 from edvit_tf.aggregate.devices import PORT, fleet_devices
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.device.model.bundle import Bundle
-from edvit_tf.device.rpc.ports import split_address
+from edvit_tf.device.rpc.ports import bracketed, split_address
 from edvit_tf.errors import ConfigError
 
 HUB = "hub"  # an aggregator's machine that is none of the devices
@@ -25,6 +25,11 @@ class Machine:
     sub_models: tuple[int, ...] = ()  # of its worker; (): it has none
     port: int = PORT  # of its worker
     aggregator: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where its worker is asked."""
+        return bracketed(self.hosts[0], self.port)
 
     @property
     def certificate_name(self) -> str:

@@ -87,7 +87,7 @@ def restart(asked):
 
 def wait(asked):
     """Waits until an aggregator finds these devices ready; {"waiting": those that are not,
-    "bundle_digest": what it serves}, None where nobody answers.
+    "addresses": where it asks each, "bundle_digest": what it serves}, None where nobody answers.
     """
     end = time.monotonic() + asked["seconds"]
     while True:
@@ -96,7 +96,9 @@ def wait(asked):
         waiting = [name for name in asked["devices"] if states.get(name) != "ready"]
         if not waiting or time.monotonic() > end:
             found = {name: states.get(name) for name in waiting}
-            return {"waiting": found, "bundle_digest": page.get("bundle_digest")}
+            addresses = {one["device"]: one.get("address") for one in page.get("devices", ())}
+            digest = page.get("bundle_digest")
+            return {"waiting": found, "addresses": addresses, "bundle_digest": digest}
         time.sleep(_POLL_SECONDS)
 
 

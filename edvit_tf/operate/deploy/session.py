@@ -14,6 +14,8 @@ from edvit_tf.operate.deploy.on_device import REFUSED
 _CANNOT_CONNECT = 255  # ssh's own code
 _TOO_LONG = 124  # of `timeout`, which ends a command there
 _WORDS = 600  # of what a command said, that are told
+# sudo's own trouble with the machine's name, which keeps it from nothing
+_NOISE = re.compile(r"sudo: unable to resolve host\b.*")
 
 
 class StepFailed(PushFailed):
@@ -73,7 +75,8 @@ _KNOWN = (
     ),
     (
         "No matching distribution found|Could not find a version|Temporary failure in name",
-        "pip found no packages. Is the machine online? Else bring them along: --wheels FOLDER",
+        "pip does not find a package. Is the machine online? Else bring all of them along: "
+        "--wheels FOLDER (docs/howto/deploy.md says how to fill it)",
     ),
 )
 
@@ -126,11 +129,13 @@ def _run(host: str, command: Command) -> str:
 
 def why(host: str, program: str, code: int, said: str) -> str:
     """A sentence on a command that failed, and the next thing to do."""
-    words = "\n".join(line for line in said.strip().splitlines() if line.strip())[-_WORDS:]
+    lines = [line for line in said.splitlines() if line.strip() and not _NOISE.match(line)]
+    said = "\n".join(lines)
+    words = said[-_WORDS:]
     for pattern, sentence in _KNOWN:
         if re.search(pattern, said):
             name = host.rpartition("@")[2]
-            first = next((line for line in said.splitlines() if re.search(pattern, line)), "")
+            first = next((line for line in lines if re.search(pattern, line)), "")
             told = sentence.format(host=host, name=name)
             return f"{told}. ({first.strip()[:200]})"
     if code == REFUSED:

@@ -35,6 +35,7 @@ class Machines:
         self.down: set[str] = set()  # as the aggregator finds them
         self.lost: set[str] = set()  # once they were restarted
         self.served = bundle  # by the aggregator that runs
+        self.at: dict[str, str] = {}  # where the aggregator that runs asks each
         self.old_authority = False
         self.noted: dict = {}
         self.asked_pages: list[str] = []
@@ -55,7 +56,7 @@ class Machines:
         if action == "await":
             self.asked_pages.append(asked["health"])
             waiting = {name: "down" for name in asked["devices"] if name in self.down}
-            return {"waiting": waiting, "bundle_digest": self.served}
+            return {"waiting": waiting, "addresses": self.at, "bundle_digest": self.served}
         assert action == "restart"
         self.log.append(f"{host} {asked['unit'].partition('.')[0].removeprefix('edvit-')}")
         if host in self.broken:
@@ -196,6 +197,24 @@ def test_who_is_not_found_again_keeps_its_stand_in_running(fleet, tiny_bundle):
     assert go() == {"b": "restart: the aggregator does not find it again"}
     assert table.cells["b"]["restart"] == "FAILED" and table.cells["c"]["restart"] == "left"
     assert "c worker" not in machines.log and "a aggregator" not in machines.log
+
+
+def test_who_got_another_address_is_found_after_the_aggregator(fleet, tiny_bundle, monkeypatch):
+    """The one that runs asks at the old one: that it finds nobody there is no failure."""
+    machines, _, said, go = fleet(targets_digest(tiny_bundle))
+    machines.at = {"a": "a:8001", "b": "old:8001", "c": "c:8001"}
+    machines.lost = {"b"}
+    found = machines.answer
+
+    def restarted(host, command):
+        told = found(host, command)
+        if machines.log and machines.log[-1] == "a aggregator":
+            machines.down, machines.at = set(), {}
+        return told
+
+    monkeypatch.setattr(session, "answer", restarted)
+    assert go() == {} and said == []
+    assert sorted(machines.log) == ["a aggregator", "a worker", "b worker", "c worker"]
 
 
 def test_nothing_goes_over_where_less_would_answer(fleet):

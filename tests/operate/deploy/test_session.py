@@ -33,6 +33,15 @@ def test_known_words_have_a_next_thing_to_do(said, words):
     assert words in told and said.splitlines()[-1][:12] in told
 
 
+def test_a_machine_that_does_not_know_its_own_name_is_not_told_to_be_offline():
+    """sudo says so before each command; it is not why one failed."""
+    noise = "sudo: unable to resolve host pi: Temporary failure in name resolution\n"
+    told = why("pi", "ssh", 1, f"{noise}edvit-worker.service is failed and does not answer\n")
+    assert told == "ssh ended with 1: edvit-worker.service is failed and does not answer"
+    missing = "ERROR: No matching distribution found for shtab"
+    assert f"({missing})" in why("pi", "ssh", 1, f"{noise}{missing}\n")
+
+
 def test_unknown_words_are_told_as_they_are():
     assert (
         why("pi", "ssh", 16, "\nerror: wrong answers\n")
