@@ -9,14 +9,15 @@ the calibration samples make of its matrices and not of the matrices themselves:
     queries and keys   M = A B^T of rank r with the least sum of (q^T (I - M) k)^2: with S_q and S_k
                        the second moments of queries and of centred keys, and U S V^T the
                        decomposition of S_q^(1/2) S_k^(1/2),
-                       A = S_q^(-1/2) U_r S_r^(1/2),  B = S_k^(-1/2) V_r S_r^(1/2)
+                       A = S_q^(-1/2) U_r S_r,  B = S_k^(-1/2) V_r
     values             N of rank r with the least sum of |z^T (I - N) W_o|^2, z what the head
                        attended to, W_o its rows of the output matrix: from the decomposition of
                        S_z^(1/2) W_o
 
 Keys count less their mean over a sample's tokens, and z less its mean, which the output's bias
-takes over. Sources: NuWa's low rank of W_q W_k^T, here weighted by activations; the theorem of
-Eckart and Young.
+takes over. Keys and values are turned by orthonormal columns, and queries and output take what else
+there is: weights of another size would in effect be trained at another rate. Sources: NuWa's low
+rank of W_q W_k^T, here weighted by activations; the theorem of Eckart and Young.
 """
 
 from collections.abc import Iterator, Mapping
@@ -100,8 +101,11 @@ def _products(
     root_q, inverse_q = _roots(queries, ridge)
     root_k, inverse_k = _roots(keys, ridge)
     left, values, right = np.linalg.svd(root_q @ root_k)
-    each = np.sqrt(values[:rank])  # half of a direction's weight on either side
-    return inverse_q @ left[:, :rank] * each, inverse_k @ right[:rank].T * each
+
+    # A B^T = (A R^T) Q^T with B = Q R: keys are turned alone, so that a fit finds them as large as
+    # they were, and the queries take the rest
+    turn, rest = np.linalg.qr(inverse_k @ right[:rank].T)
+    return inverse_q @ left[:, :rank] * values[:rank] @ rest.T, turn
 
 
 def _values(
@@ -110,7 +114,10 @@ def _values(
     """(head_dim, rank) and (rank, d): the values' turn, and the output matrix that reads it."""
     root, inverse = _roots(attended, ridge)
     left = np.linalg.svd(root @ output)[0][:, :rank]
-    return inverse @ left, left.T @ root @ output
+
+    # likewise values are turned alone, and the output matrix takes the rest
+    turn, rest = np.linalg.qr(inverse @ left)
+    return turn, rest @ left.T @ root @ output
 
 
 def _roots(moment: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
