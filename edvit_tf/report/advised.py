@@ -12,6 +12,7 @@ from edvit_tf.report.entries import LEVEL
 from edvit_tf.report.figures import note, panels, percent, points, table, wilson
 from edvit_tf.report.known import KNOWN
 from edvit_tf.report.options import Way
+from edvit_tf.report.planned_energy import LEFT_OUT, range_text
 from edvit_tf.report.results import Results
 from edvit_tf.report.tables import wrapped
 from edvit_tf.report.units import count as count_said
@@ -42,7 +43,10 @@ def advice_text(advice: Advice, results: Results) -> str:
     if advice.causes:
         lines += ["", "What limits the fleet of this bundle:"]
         lines += map(_wrapped, advice.causes)
-    text = "\n".join([*lines, "", _wrapped(_told(results))])
+    lines += ["", _wrapped(_told(results))]
+    if _has_joules(advice):
+        lines.append(_wrapped(f"J: {LEFT_OUT}"))
+    text = "\n".join(lines)
     # names and reasons are whoever's wrote results.json: none of them moves the cursor
     return "\n".join(map(printable, text.split("\n")))
 
@@ -68,6 +72,8 @@ def advice_section(advice: Advice, results: Results) -> str:
     for line in (*own, *_unmeasured(advice), *advice.causes):
         html += note(line)
     html += note(_told(results))
+    if _has_joules(advice):
+        html += note(f"J: {LEFT_OUT}")
     if results.copies is not None and len(results.copies.by_view) > 1:
         html += panels([_copies_chart(results)])
     return html + _lost_table(advice)
@@ -137,6 +143,7 @@ def _head(advice: Advice) -> list[str]:
         "95 %\ninterval",
         "less one\nmodel",
         "one\nanswer",
+        *(["J an answer,\ncomputing"] if _has_joules(advice) else []),
         "bytes a\ndevice",
         f"answers/s,\n{counted(advice.devices, 'device')}",
         *lost,
@@ -186,11 +193,21 @@ def _cells(row: Judged, advice: Advice) -> list[str]:
         f"{percent(low, count)[:-2]} to {percent(high, count)[:-2]}",
         change,
         "-" if way.latency_ms is None else milliseconds(way.latency_ms),
+        *([_joules_said(way)] if _has_joules(advice) else []),
         "-" if way.device_bytes is None else size(way.device_bytes),
         "-" if way.answers_per_second is None else count_said(way.answers_per_second, 3),
         *shares,
         _training_said(way),
     ]
+
+
+def _has_joules(advice: Advice) -> bool:
+    """Whether the plan named boards: of others nothing is known."""
+    return any(row.way.joules is not None for row in _shown(advice))
+
+
+def _joules_said(way: Way) -> str:
+    return "-" if way.joules is None else range_text(way.joules)
 
 
 def _training_said(way: Way) -> str:

@@ -2,13 +2,11 @@
 holds.
 """
 
-from edvit_tf.config import DeviceSpec
 from edvit_tf.device.model.manifest import Manifest
 from edvit_tf.planning.boards import boards
-from edvit_tf.planning.energy import spent_on
 from edvit_tf.report.compared import counted
 from edvit_tf.report.figures import note, table
-from edvit_tf.report.planned_energy import LEFT_OUT, range_text
+from edvit_tf.report.planned_energy import LEFT_OUT, computing_joules, range_text
 from edvit_tf.report.results import Results
 from edvit_tf.report.units import macs, size
 
@@ -72,10 +70,5 @@ def held(manifest: Manifest, results: Results) -> str:
 
 def _joules(device: dict, macs_full: int) -> str:
     """What a device spends on a question by computing; "-" where its board is not known here."""
-    if device.get("board") not in boards():
-        return "-"
-    spec = DeviceSpec(
-        device["name"], board=device["board"], macs_per_second=device.get("macs_per_second")
-    )
-    spends = spent_on(spec, macs_full, 0)
-    return "-" if spends is None else range_text(spends.computing_joules)
+    spends = computing_joules(device, macs_full)
+    return "-" if spends is None else range_text(spends)

@@ -6,12 +6,14 @@ A way that the run did not measure is there too, with nothing but its name.
 """
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edvit_tf.device.model.manifest import Manifest
+from edvit_tf.planning.boards import Range
 from edvit_tf.report.compared import Compared, compared, counted
 from edvit_tf.report.devices_lost import LostAt, with_devices_lost
 from edvit_tf.report.entries import Accuracy, Model
+from edvit_tf.report.planned_energy import any_of, computing_joules
 from edvit_tf.report.results import Results
 
 # The kinds of fleet, in words; a fleet of classes is what a bundle of an earlier version is.
@@ -47,6 +49,7 @@ class Way:
     devices: int = 1  # that hold one
     accuracy: Accuracy | None = None  # on the test split
     latency_ms: float | None = None  # median of one answer, without network
+    joules: Range | None = None  # of computing one answer, by published figures of its boards
     device_bytes: int | None = None
     total_bytes: int | None = None
     answers_per_second: float | None = None  # of all devices together, without network
@@ -73,7 +76,36 @@ def ways(manifest: Manifest, results: Results) -> list[Way]:
         else:
             found.append(Way(kind, KINDS[kind]))
 
-    return [*found, _base(results, rows["base"], devices)]
+    found.append(_base(results, rows["base"], devices))
+    return [replace(way, joules=_joules(way, manifest, results)) for way in found]
+
+
+def _joules(way: Way, manifest: Manifest, results: Results) -> Range | None:
+    """Of computing one answer, on all devices that it takes; None where a board is not known."""
+    if way.accuracy is None:
+        return None
+    boards = {device["name"]: device for device in manifest.plan.devices}
+    if way.key == results.fleet.kind and way.answering == len(results.sub_models):
+        total = Range(0.0, 0.0, 0.0)
+        for sub in results.sub_models:
+            # one of its replicas answers
+            own = any_of(
+                [computing_joules(boards.get(name, {}), sub.macs_full) for name in sub.devices]
+            )
+            if own is None:
+                return None
+            total = total + own
+        return total
+
+    model = results.base if way.key == "base" else results.rivals.get(_MODELS[way.key])
+    if model is None:
+        return None
+    own = any_of([computing_joules(device, model.macs_full) for device in boards.values()])
+    return None if own is None else own * way.answering
+
+
+# The model that each of them runs
+_MODELS = {"single": "single", "equal": "equal", "copies": "single"}
 
 
 def device_count(manifest: Manifest, results: Results) -> int:

@@ -1,11 +1,14 @@
 """Joules of one question to a planned fleet: estimates, with the range that their sources allow."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edvit_tf.checked import Checked
+from edvit_tf.config import DeviceSpec
 from edvit_tf.planning.boards import Range, boards
-from edvit_tf.planning.energy import Spent, spent
+from edvit_tf.planning.energy import Spent, spent, spent_on
 from edvit_tf.planning.plan import Plan
 from edvit_tf.report.tables import wrapped
 
@@ -66,6 +69,28 @@ def planned_energy(plan: Plan) -> FleetEnergy | None:
         idle_watts=_sum([one.spent.idle_watts for one in found]),
         unknown=tuple(unknown),
     )
+
+
+def computing_joules(device: Mapping[str, Any], macs_full: int) -> Range | None:
+    """What a device of a manifest's plan spends by computing so many MACs, products of attention
+    too; None where its board is not known here.
+    """
+    if device.get("board") not in boards():
+        return None
+    spec = DeviceSpec(
+        device["name"], board=device["board"], macs_per_second=device.get("macs_per_second")
+    )
+    spends = spent_on(spec, macs_full, 0)
+    return None if spends is None else spends.computing_joules
+
+
+def any_of(ranges: Sequence[Range | None]) -> Range | None:
+    """What one of several spends, whichever it is; None where one of them is not known."""
+    known = [one for one in ranges if one is not None]
+    if not known or len(known) < len(ranges):
+        return None
+    middle = statistics.median(one.middle for one in known)
+    return Range(min(one.low for one in known), middle, max(one.high for one in known))
 
 
 def _sum_known(values: Sequence[float | None]) -> float | None:

@@ -549,3 +549,35 @@ def test_a_model_whose_weights_were_given_was_trained_elsewhere():
     assert single.way.training.elsewhere and single.way.training.seconds is None
     text = advice_text(advised(manifest, results), results_from_dict(results))
     assert "elsewhere" in text
+
+
+def test_joules_stand_beside_milliseconds_where_the_plan_has_boards():
+    manifest, results = figures(0.7, 0.6)
+    without = advice_text(advised(manifest, results), results_from_dict(results))
+    assert "J an answer" not in without and "Estimates from" not in without
+
+    for device in manifest["plan"]["devices"]:
+        device |= {"board": "pi4b", "macs_per_second": 10**9}  # 3.06 to 3.7 W of computing
+    results["single"]["macs_full"] = 2 * 10**9
+    results["base"]["macs_full"] = 4 * 10**9
+    for place, sub in enumerate(results["sub_models"]):
+        sub["macs_full"] = (1 + place) * 10**9
+    found = advised(manifest, results)
+    joules = {row.way.key: row.way.joules for row in found.rows}
+    single, base, fleet = (joules[key] for key in ("single", "base", "classes"))
+    assert (single.low, single.high) == pytest.approx((2 * 3.06, 2 * 3.7))
+    assert base.middle == pytest.approx(2 * single.middle)
+    # of both sub-models
+    assert fleet.middle == pytest.approx(1.5 * single.middle)
+    # a way that was not measured
+    assert joules["joint"] is None
+
+    text = advice_text(found, results_from_dict(results))
+    assert "J an answer" in text and "6.8 (6.12-7.4)" in text and "Estimates from pub" in text
+    assert "J an answer" in advice_section(found, results_from_dict(results))
+    told = finite_json(advice_json(found))["ways"][0]["way"]["joules"]
+    assert told["middle"] == single.middle
+
+    manifest["plan"]["devices"][0]["board"] = "of a newer version"
+    joules = {row.way.key: row.way.joules for row in advised(manifest, results).rows}
+    assert set(joules.values()) == {None}
