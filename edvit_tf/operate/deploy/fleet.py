@@ -19,6 +19,10 @@ from edvit_tf.operate.deploy.table import DONE, FAILED, LEFT, NONE, SAME, Table
 
 _AT_ONCE = 32  # machines
 _LEAST_PYTHON = [3, 11]
+_PROCESSORS = ("aarch64", "x86_64")
+# What a look at a machine has, whoever wrote it
+_SEEN = {"machine": str, "bits": int, "python": list, "rsync": bool, "systemd": bool}
+_SEEN |= {"free_bytes": int, "stores": dict, "identities": dict, "units": dict, "state": dict}
 _PACKAGE_BYTES = 200 << 20  # an environment with numpy, a runtime, gRPC and pip
 _FOUND_SECONDS = 30.0  # for an aggregator to find a device that was restarted
 
@@ -90,7 +94,19 @@ def _prepare(state: _State, table: Table) -> None:
 
 
 def _look(state: _State) -> bool:
-    state.seen = session.answer(state.target.machine.ssh, steps.look(state.target))
+    seen = session.answer(state.target.machine.ssh, steps.look(state.target))
+    wrong = [name for name, kind in _SEEN.items() if not isinstance(seen.get(name), kind)]
+    if wrong:
+        raise StepFailed(
+            f"its answer has no {', '.join(wrong)}, or not as it is to be. Does python3 there "
+            f"run what it is given? Look: ssh {state.target.machine.ssh} python3 --version"
+        )
+    state.seen = seen
+    if seen["machine"] not in _PROCESSORS or seen["bits"] != 64:
+        raise StepFailed(
+            f"the system there has {seen['bits']} bits, on {seen['machine']}; the packages are "
+            "for 64 bits, on aarch64 and x86_64. Install Raspberry Pi OS (64-bit)."
+        )
     if state.seen["python"] < _LEAST_PYTHON:
         found = ".".join(map(str, state.seen["python"]))
         raise StepFailed(
@@ -108,7 +124,7 @@ def _check_room(state: _State) -> None:
     """A disk that is too full is said before anything is sent: some programs hide why they end."""
     target, seen = state.target, state.seen
     need = 0
-    if seen["package"] != target.settings.wheel.digest:
+    if seen.get("package") != target.settings.wheel.digest:
         need += _PACKAGE_BYTES
     if None in seen["stores"].values():
         names = {name for files in target.files().values() for name in files["sha256"]}

@@ -33,6 +33,8 @@ def look(asked):
     there = next(path for path in (prefix, *prefix.parents) if path.exists())
     return {
         "machine": platform.machine(),
+        # a kernel of 64 bits may run a system of 32: the kernel's name says nothing of that
+        "bits": 64 if sys.maxsize > 2**32 else 32,
         "python": list(sys.version_info[:2]),
         "venv": importlib.util.find_spec("ensurepip") is not None,
         "rsync": shutil.which("rsync") is not None,

@@ -36,7 +36,8 @@ _KNOWN = (
         "answers now, with --accept-new-hosts",
     ),
     (
-        r"Permission denied \(",
+        # not "(13)", which is of a file
+        r"Permission denied \([a-z]",
         "ssh lets nobody in without a password. Bring your key there: ssh-copy-id {host}",
     ),
     (
@@ -63,6 +64,16 @@ _KNOWN = (
         "No space left on device|Errno 28|Disk quota exceeded|MiB free; this version needs",
         "the disk is full. Make room there (ssh {host} df -h); what ran before still runs. Then "
         "run the same command again",
+    ),
+    (
+        "Read-only file system|Errno 30",
+        "its disk is read-only, as a card is that wears out, or after an error. Look: ssh {host} "
+        "sudo dmesg; then start it again, or change the card",
+    ),
+    (
+        r"(rsync|scp|mkdir|dest open).*Permission denied",
+        "the home of who logs in cannot be written. Let it (ssh {host} ls -ld . "
+        "edvit-deploy), or log in as another user: ssh = in devices.toml",
     ),
     (
         "ensurepip is not available|No module named venv",
@@ -95,8 +106,11 @@ def answer(host: str, command: Command) -> dict:
     """What an action of `on_device.py` answers. Raises StepFailed."""
     said = _run(host, command)
     try:
-        return json.loads(said.strip().splitlines()[-1])
-    except (ValueError, IndexError):
+        found = json.loads(said.strip().splitlines()[-1])
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+        return found
+    except (ValueError, IndexError, RecursionError):
         raise StepFailed(
             f"{host} answered {said[:200]!r}. A login there prints words of its own; let it print "
             f"none without a terminal (ssh {host} true shows them)."

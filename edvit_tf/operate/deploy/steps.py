@@ -287,7 +287,9 @@ def runs(seen: dict, unit: str, key: str) -> bool:
     now = seen.get("units", {}).get(unit, {})
     started = _noted(seen, f"serves {unit}")
     same = isinstance(started, dict) and started.get("key") == key
-    return same and now["active"] == "active" and started["invocation"] == now["invocation"]
+    # a file that somebody changed may lack any of it
+    invocation = started.get("invocation") if isinstance(started, dict) else None
+    return same and now.get("active") == "active" and invocation == now.get("invocation")
 
 
 def restart(target: Target, unit: str, key: str) -> Command:

@@ -21,6 +21,7 @@ ROWS = {
     "b": {"host": "b", "submodels": [1]},
     "c": {"host": "c", "submodels": [0, 1]},
 }
+HAS = {"machine": "aarch64", "bits": 64, "python": [3, 11], "systemd": True, "rsync": True}
 
 
 class Machines:
@@ -35,6 +36,7 @@ class Machines:
         self.down: set[str] = set()  # as the aggregator finds them
         self.lost: set[str] = set()  # once they were restarted
         self.served = bundle  # by the aggregator that runs
+        self.has: dict = {}  # in the place of what a look says
         self.at: dict[str, str] = {}  # where the aggregator that runs asks each
         self.old_authority = False
         self.noted: dict = {}
@@ -71,20 +73,18 @@ class Machines:
 
     def _look(self, target):
         if self.complete:
-            usual = {"python": [3, 11], "systemd": True, "rsync": True, "free_bytes": 0}
-            return {**usual, **seen_of(target)}
+            return {**HAS, "free_bytes": 0, **seen_of(target), **self.has}
         active = "active" if self.active else "inactive"
         unit = {"active": active, "invocation": "1", "sha256": "abc"}
         return {
-            "python": [3, 11],
-            "systemd": True,
-            "rsync": True,
+            **HAS,
             "free_bytes": self.free_bytes,
             "package": None,
             "stores": dict.fromkeys(target.stores, self.bundle),
             "identities": self._identities(target),
             "units": dict.fromkeys(target.units, unit),
             "state": self.noted,
+            **self.has,
         }
 
     def _identities(self, target):
@@ -197,6 +197,30 @@ def test_who_is_not_found_again_keeps_its_stand_in_running(fleet, tiny_bundle):
     assert go() == {"b": "restart: the aggregator does not find it again"}
     assert table.cells["b"]["restart"] == "FAILED" and table.cells["c"]["restart"] == "left"
     assert "c worker" not in machines.log and "a aggregator" not in machines.log
+
+
+@pytest.mark.parametrize(
+    ("has", "words"),
+    [
+        ({"machine": "armv7l", "bits": 32}, "has 32 bits, on armv7l; .*Install Raspberry Pi OS"),
+        # a kernel of 64 bits under a system of 32, as Raspberry Pi OS (32-bit) on a Pi 4
+        ({"bits": 32}, "has 32 bits, on aarch64"),
+        ({"machine": "riscv64"}, "has 64 bits, on riscv64; the packages are for"),
+        ({"python": [3, 9]}, "python3 there is 3.9; edvit_tf needs 3.11"),
+        ({"systemd": False}, "there is no systemctl"),
+        ({"python": None}, "its answer has no python, or not as it is to be"),
+        ({"free_bytes": "much", "units": []}, "its answer has no free_bytes, units"),
+    ],
+)
+def test_a_machine_that_cannot_be_one_is_said_before_anything_is_sent(fleet, has, words):
+    machines, table, _, go = fleet()
+    machines.has = has
+    failed = go()
+    assert set(failed) == set(ROWS)
+    for said in failed.values():
+        assert re.search(words, said), said
+    assert machines.commands == [] and machines.log == []
+    assert {cells["reach"] for cells in table.cells.values()} == {"FAILED"}
 
 
 def test_who_got_another_address_is_found_after_the_aggregator(fleet, tiny_bundle, monkeypatch):

@@ -23,6 +23,13 @@ from edvit_tf.operate.deploy.session import StepFailed, answer, run, why
         ("rsync: write failed: No space left on device (28)", "the disk is full"),
         ("error: /opt/x has 0.5 MiB free; this version needs 3.0 MiB", "the disk is full"),
         ("ERROR: [Errno 28] No space left", "the disk is full"),
+        (
+            'rsync: [Receiver] mkdir "/home/me/edvit-deploy" failed: Permission denied (13)',
+            "the home",
+        ),
+        ("scp: dest open 'edvit-deploy/a.whl': Permission denied", "the home of who logs in"),
+        ("mkdir: cannot create directory 'edvit-deploy': Read-only file system", "is read-only"),
+        ("OSError: [Errno 30] Read-only file system: '/opt'", "change the card"),
         ("ensurepip is not available. apt install python3.11-venv", "python3-venv"),
         ("sh: 1: python3: not found", "no python3"),
         ("ERROR: No matching distribution found for numpy", "--wheels"),
@@ -70,5 +77,6 @@ def test_one_that_never_ends_is_ended():
 
 def test_an_answer_is_the_last_line_and_nothing_else():
     assert answer("pi", python("print('welcome'); print('{\"a\": 1}')")) == {"a": 1}
-    with pytest.raises(StepFailed, match="prints words of its own"):
-        answer("pi", python("print('welcome')"))
+    for last in ("welcome", "[1]", "17", "null", "[" * 100_000):
+        with pytest.raises(StepFailed, match="prints words of its own"):
+            answer("pi", python(f"print({last!r})" if len(last) < 99 else "print('[' * 100_000)"))
