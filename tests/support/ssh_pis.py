@@ -160,16 +160,21 @@ def _packages(folder: Path) -> Path:
     return folder
 
 
-def _skip_without_what_is_needed() -> None:
+def openssh_and_rsync() -> None:
+    """Skips where they are not there and cannot be had."""
     if os.geteuid() != 0:
         pytest.skip("machines of their own need root")
-    if not sshd() and shutil.which("apt-get"):
-        with _nothing_starts():
+    if not (sshd() and shutil.which("rsync")) and shutil.which("apt-get"):
+        with nothing_starts():
             wanted = ["openssh-server", "rsync"]
             install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
             subprocess.run(install, capture_output=True, timeout=300, check=False)
     if not sshd() or not shutil.which("rsync"):
         pytest.skip("openssh-server or rsync cannot be had")
+
+
+def _skip_without_what_is_needed() -> None:
+    openssh_and_rsync()
     hidden = tuple(f"{place}/" for place in OWN.values())
     if str(Path(sys.executable).resolve()).startswith(hidden):
         pytest.skip(f"{sys.executable} lies where the machines have folders of their own")
@@ -179,7 +184,7 @@ def _skip_without_what_is_needed() -> None:
 
 
 @contextlib.contextmanager
-def _nothing_starts() -> Iterator[None]:
+def nothing_starts() -> Iterator[None]:
     """An installed package would start its server, here on port 22 of this machine."""
     if POLICY.exists():
         yield
