@@ -20,8 +20,12 @@ from tests.support.machine_clock import machine_seconds
 from tests.support.worker_process import ask, wait_for, worker
 
 PICTURE = np.full((1, 16, 16, 1), 77, np.uint8)
-DEADLINE = 0.5  # seconds, of the aggregator and of the clients
-WINDOWS = 10
+# Seconds. A device takes so long that sleeping it is most of what a request costs, and the deadline
+# is so long that what a machine standing still makes late is less than a tenth of a window.
+SERVICE = 0.1
+DEADLINE = 2.0  # of the aggregator and of the clients
+WINDOW = 6
+WINDOWS = 5
 MALFORMED = int(os.environ.get("EDVIT_MALFORMED", "4000"))
 
 
@@ -71,15 +75,15 @@ def peak(channel, request, seconds: float, clients: int = 3) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return len(done) / (max(done) - start)
+    return len(done) / (max(done) - start) if done else 1.0
 
 
-def shed(rows: list[tuple[str, float]], best: float, seconds: float) -> list[str]:
+def shed(rows: list[tuple[str, float]], best: float) -> list[str]:
     """What was not as it should be at three times the load; each line names its figure."""
     codes = collections.Counter(code for code, _ in rows)
     refused = [took for code, took in rows if code == "RESOURCE_EXHAUSTED"]
-    # what was accepted last is answered half a deadline later
-    good = codes["OK"] / (seconds + DEADLINE)
+    # what was accepted last is answered a deadline later
+    good = codes["OK"] / (WINDOW + DEADLINE)
     median = float(np.median(refused)) if refused else float("inf")
     figures = f"goodput {good:.1f}/s of {best:.1f}/s, {1e3 * median:.2f} ms, {dict(codes)}"
     print(figures)
@@ -96,9 +100,8 @@ def shed(rows: list[tuple[str, float]], best: float, seconds: float) -> list[str
 @pytest.mark.alone
 @pytest.mark.parametrize("through", ["worker", "aggregator"])
 def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp_path, through):
-    """In one of a few windows of two seconds: while the machine stands still requests expire in
-    the queue by right, and it does not in each of them. A server that lets its queue grow fails in
-    all.
+    """In one of a few windows: while the machine stands still requests expire in the queue by
+    right, and it does not for long in each of them. A server that lets its queue grow fails in all.
     """
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(places(tiny_bundle, tmp_path, [[0], [1]]))
@@ -114,7 +117,7 @@ def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp
             )
         )
         for device in devices:
-            device.slow(0.02)
+            device.slow(SERVICE)
         asked = one if through == "aggregator" else devices[0].worker
         channel = stack.enter_context(asked.channel())
         wait_for(lambda: all_ready(one, 2))
@@ -122,13 +125,14 @@ def test_at_three_times_the_load_the_surplus_is_refused_at_once(tiny_bundle, tmp
             "edvit" if through == "aggregator" else "submodel-00", {"image": PICTURE}
         )
 
-        # the most of some: where the machine stands still it is too few, and never too many
-        best = max(peak(channel, request, 0.7) for _ in range(4))
-        seconds, found, refused = 2, [], 0
+        found, refused = [], 0
         for _ in range(WINDOWS):
-            rows = offered(channel, request, 3 * best, seconds, DEADLINE)
+            # of this moment, as others may take a part of the machine from one to the next; the
+            # better of two, as it is too few where the machine stands still, and never too many
+            best = max(peak(channel, request, 1.5) for _ in range(2))
+            rows = offered(channel, request, 3 * best, WINDOW, DEADLINE)
             refused += sum(code == "RESOURCE_EXHAUSTED" for code, _ in rows)
-            found.append(shed(rows, best, seconds))
+            found.append(shed(rows, best))
             if not found[-1]:
                 break
         assert [] in found, found
