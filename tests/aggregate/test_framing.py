@@ -103,12 +103,14 @@ def command(one, *arguments) -> list[str]:
         "--server",
         one.address,
         "--insecure",
+        "--timeout-ms",
+        "60000",  # the first sound loads decoders, on a busy machine for longer than 5 s
         *map(str, arguments),
     ]
 
 
 def streamed(one, data: bytes, *arguments) -> subprocess.CompletedProcess:
-    return forked.run(command(one, *arguments), modules=DEVICE, cwd=ROOT, input=data, timeout=60)
+    return forked.run(command(one, *arguments), modules=DEVICE, cwd=ROOT, input=data, timeout=180)
 
 
 def expected(bundle, starts) -> np.ndarray:
