@@ -23,15 +23,20 @@ def script(*arguments, timeout: float = 600) -> subprocess.CompletedProcess:
         text=True,
         timeout=timeout,
         check=False,
-        env={
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            **_proxies(),
-            "PI_HOST_PYTHON": sys.executable,
-        },
+        env=environment(),
     )
     if done.returncode == CANNOT:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     return done
+
+
+def environment() -> dict[str, str]:
+    """What the script is given of ours."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        **_proxies(),
+        "PI_HOST_PYTHON": sys.executable,
+    }
 
 
 def _proxies() -> dict[str, str]:

@@ -2,7 +2,8 @@
 # A Debian arm64 userland, as on a Raspberry Pi with a 64-bit system, run by qemu-user on another machine.
 #
 #   tests/pi_rootfs.sh make DIR SUITE REQUIREMENT...   about 10 s: packages unpacked, not configured; wheels beside them
-#   tests/pi_rootfs.sh run DIR SHARE COMMAND...        runs a command in it; the host's folder SHARE appears as /share
+#   tests/pi_rootfs.sh run DIR SHARE COMMAND...        runs a command in it; the host's folder SHARE appears as /share.
+#                                                      What it writes goes to the folder $PI_DISK, where that is set
 #   tests/pi_rootfs.sh forget DIR                      takes the emulator of aarch64 programs away from this machine
 #
 # SUITE is bookworm (Python 3.11) or trixie (3.13). Needs root, apt and binfmt_misc. Exit 77: this machine cannot (the
@@ -12,7 +13,7 @@ set -euo pipefail
 
 cannot() { echo "pi_rootfs: $*" >&2; exit 77; }
 
-[[ $# -ge 2 ]] || { sed -n '2,11p' "$0"; exit 2; }
+[[ $# -ge 2 ]] || { sed -n '2,12p' "$0"; exit 2; }
 [[ $(id -u) = 0 ]] || cannot "root is needed"
 if [[ -z ${PI_NAMESPACE:-} ]]; then
     unshare --mount true 2> /dev/null || cannot "mount namespaces are not permitted"
@@ -23,6 +24,9 @@ command=$1 dir=$(readlink -m "$2")
 shift 2
 root=/proc/sys/fs/binfmt_misc entry=edvit-aarch64
 qemu=${PI_QEMU_DIR:-/opt/pi-qemu}/qemu-aarch64
+# the runtimes' libraries, what makes environments of Python, and what `edvit deploy` calls
+packages=python3-minimal,python3,libstdc++6,libatomic1,python3-venv,python3-pip-whl,python3-setuptools-whl
+packages+=,openssh-server,rsync,dash,coreutils,util-linux,tar
 mirror=$(apt-get indextargets --format '$(SITE)' 2> /dev/null | grep -v security | head -1) || true
 
 binfmt() {
@@ -64,9 +68,13 @@ make() {
     emulator
     rm -rf --one-file-system "$dir"
     mmdebstrap -q --arch=arm64 --variant=extract --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-        --include=python3-minimal,python3,libstdc++6,libatomic1 "$suite" "$dir" "$mirror" \
+        --include="$packages" "$suite" "$dir" "$mirror" \
         || cannot "no arm64 packages of $suite from apt's mirror"
-    mkdir -p "$dir"/{proc,sys/devices/system/cpu,dev,tmp,share}
+    mkdir -p "$dir"/{proc,sys/devices/system/cpu,dev,tmp,share,root,run/sshd,etc}
+    chmod 1777 "$dir/tmp"
+    # what the scripts of the packages would have written
+    printf 'root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n' > "$dir/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' > "$dir/etc/group"
     python=$(cd "$dir/usr/bin" && ls -d python3.??)
     local platforms=()
     for glibc in 17 24 26 27 28 31 34 35 36; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
@@ -78,6 +86,12 @@ make() {
 run() {
     [[ -x $dir/usr/bin/python3 ]] || cannot "$dir was not made"
     emulator
+    if [[ -n ${PI_DISK:-} ]]; then
+        mkdir -p "$PI_DISK"/{written,work,root}
+        mount -t overlay overlay "$PI_DISK/root" \
+            -o "lowerdir=$dir,upperdir=$PI_DISK/written,workdir=$PI_DISK/work" || cannot "no overlayfs"
+        dir=$PI_DISK/root
+    fi
     mount -t proc proc "$dir/proc"
     mount --bind -o ro /sys/devices/system/cpu "$dir/sys/devices/system/cpu"  # XNNPACK counts cores here
     mount --bind "$1" "$dir/share"

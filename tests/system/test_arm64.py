@@ -73,16 +73,11 @@ def share(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", params=SUITES)
-def guest(request, tmp_path_factory, share) -> Guest:
-    folder = tmp_path_factory.mktemp("pi") / request.param
-    done = script("make", folder, request.param, *SUITES[request.param])
-    assert done.returncode == 0, done.stderr
+def guest(request, pi_root, share) -> Guest:
     runtimes = tuple(
         name for name in RUNTIMES if any(r.startswith(name) for r in SUITES[request.param])
     )
-    yield Guest(folder, share, runtimes)
-    script("forget", folder)
-    shutil.rmtree(folder)
+    return Guest(pi_root(request.param), share, runtimes)
 
 
 def answers(guest: Guest, file: str, inputs: str, runtime: str) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from tests.support import made_bundle
 from tests.support.aggregator_process import fused, infer, wait_ready
 from tests.support.forked import ROOT
 from tests.support.netlab import DEVICE, HUB, NETLAB, inside, network
-from tests.support.pi_machine import SCRIPT, SUITES, script
+from tests.support.pi_machine import SCRIPT
 from tests.support.worker_process import server, wait_for
 
 pytestmark = [pytest.mark.arm64, pytest.mark.network]
@@ -64,14 +64,9 @@ def config(channels: int) -> ViTConfig:
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory) -> Path:
+def guest(pi_root) -> Path:
     """The Pi's root file system."""
-    folder = tmp_path_factory.mktemp("pi") / "root"
-    done = script("make", folder, "bookworm", *SUITES["bookworm"], "pillow", "soundfile")
-    assert done.returncode == 0, done.stderr
-    yield folder
-    script("forget", folder)
-    shutil.rmtree(folder)
+    return pi_root("bookworm")
 
 
 def encoded(kind: str) -> tuple[bytes, str]:
