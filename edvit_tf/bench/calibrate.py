@@ -109,19 +109,20 @@ def calibration(folder: Path, times: Mapping) -> tuple[Calibration, list[dict]]:
     """The calibration that `times` (of `timing.time_files`) of the files of `folder` give, and a
     row for each file held out: runtime, threads, target, config, ms and estimated_ms.
 
-    Raises ConfigError for times of other files, or of too few.
+    Raises ConfigError for a folder that lists no files, for times of other files, or of too few,
+    and for one that is no time.
     """
-    listed = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
-    by_name = {file["file"]: file for file in listed}
     groups: dict[tuple, list[tuple[ViTConfig, bool, float]]] = {}
     try:
+        listed = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
+        by_name = {file["file"]: file for file in listed}
         for row in times["rows"]:
             file = by_name[row["file"]]
             key = (row["runtime"], row["threads"], file["target"])
             config = ViTConfig.from_dict(file["config"])
-            groups.setdefault(key, []).append((config, file["held_out"], float(row["ms"])))
+            groups.setdefault(key, []).append((config, file["held_out"], _time(row)))
         processor = str(times["processor"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"these are no times of the files of {folder} ({error!r:.200}). Time them with "
             f"`python -m edvit_tf.device.model.timing {folder}`."
@@ -134,6 +135,14 @@ def calibration(folder: Path, times: Mapping) -> tuple[Calibration, list[dict]]:
         speeds.append(speed)
         judged += rows
     return Calibration(processor=processor, speeds=tuple(speeds)), judged
+
+
+def _time(row: Mapping) -> float:
+    """The milliseconds of a row. Raises ValueError unless they are above 0, and finite."""
+    ms = float(row["ms"])
+    if not 0 < ms < np.inf:
+        raise ValueError(f"{ms} ms of {row['file']} are no time")
+    return ms
 
 
 def _fitted(runtime: str, threads: int, target: str, timed: list) -> tuple[Speed, list[dict]]:

@@ -50,6 +50,9 @@ def _bench_calibrate(args) -> int:
         )
     if args.out is not None and args.out.exists():
         raise OutputError(f"{args.out} exists; remove it, or give another --out.")
+    if args.out is not None and not args.out.absolute().parent.is_dir():
+        # said before minutes of timing, not after them
+        raise OutputError(f"{args.out}: there is no folder {args.out.parent}; make it first.")
 
     if args.times is not None:
         if args.files is None:
@@ -57,11 +60,13 @@ def _bench_calibrate(args) -> int:
         found, judged = calibration(args.files, _times(args.times))
     elif args.out is None:
         write_files(args.files)
-        print(
+        show(
+            args,
+            {"files": str(args.files)},
             f"{args.files} is written. Copy it to the device, and there run\n"
             f"  python -m edvit_tf.device.model.timing {args.files.name} > times.json\n"
             "then here, with times.json copied back,\n"
-            f"  edvit bench calibrate --files {args.files} --times times.json --out FILE"
+            f"  edvit bench calibrate --files {args.files} --times times.json --out FILE",
         )
         return 0
     else:

@@ -136,7 +136,8 @@ METHOD = (
     Option(
         "--attention",
         "what stays of a head that is made narrower: its dims of the highest scores, or the "
-        "directions that its products and answers need most (low rank)",
+        "directions that its products and answers need most (low rank); of merged heads, and of a "
+        "text model's, dims whatever is said",
         field="pruning.attention",
         choices=ATTENTION,
     ),

@@ -109,7 +109,7 @@ def _add_cuts(studies) -> None:
         help="inputs of scores and repairs (default 128)",
     )
     parser.add_argument(
-        "--train", type=positive, default=5000, help="inputs of the one epoch (default 5000)"
+        "--train", type=positive, default=5000, help="inputs of the fit (default 5000)"
     )
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument(

@@ -9,6 +9,7 @@ for a quiet one: what else runs there makes all of it slower.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ class Speed(Checked):
             self._require(getattr(self, name) >= 1, name, "it must be at least 1")
         sound = all(_is_cost(value) for value in self.ms_each.values())
         self._require(sound, "ms_each", "each must be a number, 0 or more")
+        self._require(any(self.ms_each.values()), "ms_each", "one at least must be above 0")
+        for name in ("mean_error_percent", "largest_error_percent"):
+            self._require(0 <= getattr(self, name) < math.inf, name, "it must be finite, 0 or more")
 
     def milliseconds(self, config: ModelConfig) -> float | None:
         """Of one input; None for an architecture whose work nobody has counted.

@@ -93,8 +93,8 @@ def _blocks(
 
 
 def _asked(where: str) -> int | str | None:
-    """As sounddevice takes it."""
-    return int(where) if where.isdecimal() else where or None
+    """As sounddevice takes it: more digits than a C int has are no number to it, but a name."""
+    return int(where) if where.isdecimal() and len(where) < 10 else where or None
 
 
 def _sounddevice() -> Any:

@@ -54,6 +54,21 @@ def test_a_device_in_three_commands(few, tmp_path, capsys):
     assert len(told["held_out"]) == len(read_calibration(out).speeds)
 
 
+def test_an_out_that_cannot_be_written_is_said_before_anything_is_timed(
+    few, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(calibrate, "write_files", None)  # whoever calls it fails otherwise
+    out = tmp_path / "gone" / "here.json"
+    assert main(["bench", "calibrate", "--out", str(out)]) == 6
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_the_files_alone_are_told_as_json_too(few, tmp_path, capsys):
+    folder = tmp_path / "files"
+    assert main(["bench", "calibrate", "--files", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": str(folder)}
+
+
 def test_a_folder_that_holds_something_is_not_written_into(few, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="not empty"):

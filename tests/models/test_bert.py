@@ -201,6 +201,14 @@ def test_a_repair_brings_a_cut_nearer_and_leaves_alone_what_is_whole(cut):
     assert after < 0.8 * before, (before, after)
 
 
+@pytest.mark.parametrize("heads", ["keep", "half", "whole"])
+def test_attention_is_cut_to_every_choice_of_heads(heads):
+    target = CONFIG.pruned(2, 3, heads)
+    target = CONFIG.replace(num_heads=target.num_heads, head_dim=target.head_dim)
+    done = _cut("attention", target, PruneConfig(residual="channels", heads=heads))
+    assert done.config == target and np.isfinite(logits(done.config, done.weights)).all()
+
+
 def test_a_repair_towards_the_same_model_changes_nothing():
     """As after a cut of a unit that nothing reads: the least squares start from what is there."""
     done = cuts.Cut(CONFIG, dict(WEIGHTS), (CONFIG.replace(num_types=2), WEIGHTS), np.arange(24))

@@ -13,6 +13,8 @@ from edvit_tf.models.vit.cost import macs_deployed
 from edvit_tf.models.vit.operator_work import latency_terms
 from edvit_tf.planning.latency import Calibration, Speed, read_calibration
 
+NAN = float("nan")
+
 # ms of one of each kind of work, of a made-up processor
 COSTS = {
     "files": 0.05,
@@ -112,6 +114,10 @@ def test_fitted_and_held_out_widths_have_none_in_common():
         (lambda t: t["rows"].pop(0), "the fit needs all"),
         (lambda t: t["rows"][0].update(file="other.tflite"), "other.tflite"),
         (lambda t: t["rows"][0].update(ms="soon"), "soon"),
+        # of the fit, and of what is held out
+        *((lambda t, ms=ms: t["rows"][0].update(ms=ms), "no time") for ms in (0, -1.0, NAN)),
+        (lambda t: t["rows"][-1].update(ms=0), "no time"),
+        (lambda t: t["rows"][0].update(ms=10**400), "too large"),
         (lambda t: t.update(rows=3), "int"),
     ],
 )
@@ -145,7 +151,25 @@ def test_costs_below_zero_are_refused():
     with pytest.raises(ConfigError, match="ms_each"):
         made_speed(ms_each=COSTS | {"heads": -1.0})
     with pytest.raises(ConfigError, match="ms_each"):
-        made_speed(ms_each=COSTS | {"heads": float("nan")})
+        made_speed(ms_each=COSTS | {"heads": NAN})
+
+
+def test_a_processor_that_takes_no_time_or_whose_error_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="ms_each.*above 0"):
+        made_speed(ms_each=dict.fromkeys(COSTS, 0.0))
+    for error in (NAN, float("inf"), -1.0):
+        with pytest.raises(ConfigError, match="largest_error_percent.*finite"):
+            made_speed(largest_error_percent=error)
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{", "[" * 100_000])
+def test_a_folder_that_lists_no_files_is_said(tmp_path, content):
+    times = made_folder(tmp_path, [1.0] * len(probes()))
+    (tmp_path / LIST).unlink()
+    if content is not None:
+        (tmp_path / LIST).write_text(content)
+    with pytest.raises(ConfigError, match="no times of the files of"):
+        calibration(tmp_path, times)
 
 
 def test_a_calibration_without_a_kind_of_work_says_so():

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from edvit_tf.errors import ConfigError
+from edvit_tf.watch import recorder
 from edvit_tf.watch.room import Sensor, check_sources, load_room
 
 NAMES = ("submodel-00", "submodel-01", "submodel-02")
@@ -122,6 +123,12 @@ def test_two_sensors_of_one_device_are_one_error(tmp_path, monkeypatch):
     address = "rtsp://door/1"  # each asks for a stream of its own
     for sources in (["3", "other"], ["gone", "3"], [address, address], ["-", "3"]):
         check_sources(sensors, sources, "room.toml")
+
+
+def test_a_number_beyond_any_device_is_looked_for_as_a_name():
+    """PortAudio's numbers are C ints: a larger one is an OverflowError there."""
+    assert [recorder._asked(one) for one in ("", "3", "USB")] == [None, 3, "USB"]
+    assert recorder._asked("9" * 30) == "9" * 30 and recorder._asked("9" * 5000) == "9" * 5000
 
 
 def test_a_file_that_is_not_there_or_no_text_is_one_error(tmp_path):

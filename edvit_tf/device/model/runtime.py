@@ -125,7 +125,10 @@ def _spoilt_by_tensorflow(name: str) -> bool:
         return False
 
     # in the order in which they were imported; whoever comes first keeps its own
-    imported = [one for one in list(sys.modules) if one in ("tensorflow", _TFLITE_LIBRARY)]
+    imported = []
+    for one, module in list(sys.modules.items()):
+        if one in ("tensorflow", _TFLITE_LIBRARY) and module is not None:  # None: kept out
+            imported.append(one)
     return imported[:1] == ["tensorflow"]
 
 

@@ -73,7 +73,7 @@ def time_files(folder: Path, threads: tuple[int, ...], turns: int, runs: int) ->
 
     medians: list[list[float]] = [[] for _ in subjects]
     for turn in range(turns):
-        print(f"turn {turn + 1} of {turns}: {len(subjects)} times a file", file=sys.stderr)
+        print(f"turn {turn + 1} of {turns}: {len(subjects)} processes", file=sys.stderr)
         for (file, runtime, count), own in zip(subjects, medians, strict=True):
             own.append(_median_ms(folder, file, runtime, count, runs))
 

@@ -3,12 +3,14 @@ can.
 """
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edvit_tf.device.errors import RuntimeMissing
+from edvit_tf.device.model import runtime
 from edvit_tf.device.model.runtime import RUNTIMES, installed_runtimes, runtime_name
 from tests.support.commands import run_python
 
@@ -110,6 +112,22 @@ except RuntimeMissing as error:
     assert "imported TensorFlow before it" in done.stdout
     assert "pip install ai-edge-litert" in done.stdout and "process of its own" in done.stdout
     assert "flavour" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "imported, spoilt",
+    [
+        ({"tensorflow": 1}, True),
+        ({"tensorflow": 1, runtime._TFLITE_LIBRARY: 1}, True),
+        ({runtime._TFLITE_LIBRARY: 1, "tensorflow": 1}, False),
+        ({"tensorflow": None}, False),  # kept out of a process, as tests and bundlers do
+        ({}, False),
+    ],
+)
+def test_tflite_runtime_is_spoilt_by_a_tensorflow_that_came_first(monkeypatch, imported, spoilt):
+    monkeypatch.setattr(runtime, "sys", types.SimpleNamespace(modules=imported))
+    assert runtime._spoilt_by_tensorflow("tflite-runtime 2.14.0") is spoilt
+    assert runtime._spoilt_by_tensorflow("ai-edge-litert 2.1.0") is False
 
 
 def test_a_runtime_that_is_not_installed_is_named():
