@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from edvit_tf.cli.bench_calibrate import add_calibrate
+from edvit_tf.cli.bench_engines import add_engines
 from edvit_tf.cli.bench_heads import add_heads
 from edvit_tf.cli.bench_load import add_load
 from edvit_tf.cli.bench_many import add_availability, add_many
@@ -16,8 +17,8 @@ from edvit_tf.device.strict_json import finite_json
 
 def add_bench(commands) -> None:
     """Adds `bench plan`, `bench availability`, `bench many`, `bench scores`, `bench training`,
-    `bench latency`, `bench heads`, `bench calibrate`, `bench fleet`, `bench load`, `bench views`,
-    `bench nets` and `bench paper` to those of `edvit`.
+    `bench latency`, `bench engines`, `bench heads`, `bench calibrate`, `bench fleet`, `bench load`,
+    `bench views`, `bench nets` and `bench paper` to those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")
@@ -27,6 +28,7 @@ def add_bench(commands) -> None:
     _add_scores(benches)
     _add_training(benches)
     _add_latency(benches)
+    add_engines(benches)
     add_heads(benches)
     add_calibrate(benches)
     _add_fleet(benches)

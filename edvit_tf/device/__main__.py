@@ -29,6 +29,7 @@ from edvit_tf.device.errors import (
     RuntimeMissing,
     exit_codes_text,
 )
+from edvit_tf.device.model.runtime_names import COMPILED, NAMES
 from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_server
 from edvit_tf.device.strict_json import finite_json
 from edvit_tf.device.terminal import add_version, flushed, print_anything, reader_left, say_error
@@ -82,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--flavour", help="run this flavour of the files, e.g. float32 (default: the fastest)"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=NAMES,
+        help="run the files in this runtime (default: the first that is installed; "
+        f"{COMPILED} is taken only where it is named)",
     )
     parser.add_argument(
         "--submodel", type=int, action="append", help="only this sub-model (may be given again)"
@@ -144,6 +151,9 @@ def _refuse_what_does_not_go_together(
             "--flavour goes with --predict and --listen; --check and --tune run every flavour"
         )
 
+    if args.runtime and args.predict:
+        parser.error("--runtime goes with --listen, --check and --tune")
+
     if args.listen and args.json:
         parser.error("--json goes with the other actions; a worker's log is JSON anyway")
     if args.listen and bool(args.identity) == args.insecure:
@@ -196,6 +206,7 @@ def _listen(args) -> int:
         deadline_ms=args.deadline_ms,
         stuck_seconds=args.stuck_seconds,
         flavour=args.flavour,
+        runtime=args.runtime,
         announce=args.announce,
     )
     if args.print_unit:
@@ -213,7 +224,7 @@ def _listen(args) -> int:
 def _check(args) -> int:
     from edvit_tf.device.worker.selfcheck import check, table
 
-    result = check(args.bundle, args.submodel, identity=args.identity)
+    result = check(args.bundle, args.submodel, identity=args.identity, asked=args.runtime)
     print(json.dumps(finite_json(result), indent=1) if args.json else table(result))
     return 0 if result["ok"] else 1
 
@@ -233,7 +244,7 @@ def _tune(args) -> int:
             results.append(of_copy(bundle, index, tuned[first]))
             continue
         try:
-            tuned[first] = tune(bundle, index)
+            tuned[first] = tune(bundle, index, args.runtime)
             results.append(tuned[first])
         except ModelFailed as failure:  # the others are measured, and said, all the same
             say_error(failure)

@@ -13,9 +13,8 @@ import numpy as np
 
 from edvit_tf.device.errors import InputError, ModelFailed, RuntimeMissing
 from edvit_tf.device.model.memory import check_memory
+from edvit_tf.device.model.runtime_names import COMPILED, RUNTIMES, package_of
 
-# package: module
-RUNTIMES = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}
 # the module of tflite-runtime that has the native code
 _TFLITE_LIBRARY = "tflite_runtime._pywrap_tensorflow_interpreter_wrapper"
 
@@ -70,8 +69,8 @@ def installed_runtimes() -> tuple[str, ...]:
 
 
 def runtime_name(runtime: str | None = None) -> str:
-    """Name and version of the runtime that `load` takes: `runtime`, or the first of RUNTIMES that
-    is installed.
+    """Name and version of the runtime that `load` takes: `runtime` (of NAMES), or the first of
+    RUNTIMES that is installed.
 
     Raises RuntimeMissing with the command to install one, or when numpy 2 stands beside
     tflite-runtime 2.14, which imports with it and then fails when an interpreter is made.
@@ -84,13 +83,14 @@ def runtime_name(runtime: str | None = None) -> str:
         )
 
     name = runtime or installed[0]
-    if name not in installed:
+    package = package_of(name)
+    if package not in installed:
         raise RuntimeMissing(
-            f"{name} is not installed; installed here: {', '.join(installed) or 'none'}. "
-            f"Run: pip install {name}."
+            f"{package} is not installed; installed here: {', '.join(installed) or 'none'}. "
+            f"Run: pip install {package}."
         )
 
-    version = importlib.metadata.version(name)
+    version = importlib.metadata.version(package)
     if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
         raise RuntimeMissing(
             f"tflite-runtime {version} does not work with numpy {np.__version__}; it needs numpy "
@@ -143,8 +143,10 @@ def interpreter_class(runtime: str | None = None) -> type:
             "pip install ai-edge-litert, which does; or load the file in a process of its own."
         )
 
-    package = name.split()[0]
+    package = package_of(name)
     try:
+        if name.split()[0] == COMPILED:
+            return importlib.import_module("edvit_tf.device.model.compiled").CompiledInterpreter
         return importlib.import_module(f"{RUNTIMES[package]}.interpreter").Interpreter
     except ImportError as error:
         raise RuntimeMissing(
@@ -162,9 +164,7 @@ class Runtime:
 
 
 def imported_runtime(runtime: str | None = None) -> Runtime:
-    """`runtime` (a name of RUNTIMES; None: that of this process). Raises as
-    `interpreter_class`.
-    """
+    """`runtime` (of NAMES; None: that of this process). Raises as `interpreter_class`."""
     name = runtime_of_this_process() if runtime is None else runtime_name(runtime)
     return Runtime(name, interpreter_class(name.split()[0]))
 
@@ -175,8 +175,8 @@ def load(
     runtime: str | Runtime | None = None,
     content: bytes | None = None,
 ) -> Model:
-    """Loads a .tflite file and allocates its tensors, in `runtime` (a name of RUNTIMES; None: that
-    of this process, `runtime_of_this_process`).
+    """Loads a .tflite file and allocates its tensors, in `runtime` (of NAMES; None: that of this
+    process, `runtime_of_this_process`).
 
     Of a file that this process may not open any more, its `content` is given as well. Raises
     RuntimeMissing, MemoryShort before a file is loaded that has no room, or ModelFailed on a file

@@ -29,7 +29,8 @@ import numpy as np
 from edvit_tf.device.errors import DeviceError
 from edvit_tf.device.model.delegation import delegation
 from edvit_tf.device.model.memory import check_memory, peak_rss
-from edvit_tf.device.model.runtime import RUNTIMES, Model, imported_runtime, load
+from edvit_tf.device.model.runtime import Model, imported_runtime, load
+from edvit_tf.device.model.runtime_names import NAMES
 from edvit_tf.device.model.unprivileged import become_nobody, has_rights_to_give
 from edvit_tf.device.model.view import AS_IT_IS, View, view_from_dict
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--repeat", type=int, default=1, help="run all rows so often; the last answers are kept"
     )
-    parser.add_argument("--runtime", choices=RUNTIMES)
+    parser.add_argument("--runtime", choices=NAMES)
     parser.add_argument("--unprivileged", action="store_true", help="as nobody, if this is root")
     parser.add_argument("--view", type=_view, default=AS_IT_IS, help="as a manifest has it")
     args = parser.parse_args(argv)

@@ -42,8 +42,8 @@ def run_model(
 
     `inputs` is a .npy file (one input, read as a memory map there) or named arrays (n, ...), of
     which a shorter one is gone through again; all rows are run `repeat` times, the last answers are
-    kept. The model sees each of its one input by `view`, which no time counts. `runtime` is a name
-    of `edvit_tf.device.model.runtime.RUNTIMES` (None: the default). Temporary files go to the
+    kept. The model sees each of its one input by `view`, which no time counts. `runtime` is one of
+    `edvit_tf.device.model.runtime_names.NAMES` (None: the default). Temporary files go to the
     folder `scratch` (None: the system's). `unprivileged`: where this is root's process, that one
     becomes nobody before it loads the model.
 
@@ -171,8 +171,9 @@ def _run(name: str, words: list[str], timeout_seconds: float) -> None:
         _end(process)
 
     if process.returncode != 0:
-        # the last line says it, of a traceback too
-        lines = said.strip().splitlines() or ["(it said nothing)"]
+        # the last line says it, of a traceback too; after it a runtime may tell what it takes down
+        said_lines = [line for line in said.strip().splitlines() if not line.startswith("INFO:")]
+        lines = said_lines or ["(it said nothing)"]
         raise ModelFailed(
             f"the process that runs {name} {_how(process.returncode)}: {lines[-1][-500:]}"
         )

@@ -25,6 +25,7 @@ from edvit_tf.device.model.bundle import Bundle, canonical_json, verified_path
 from edvit_tf.device.model.file_lock import hold
 from edvit_tf.device.model.golden import expected_answers, limit
 from edvit_tf.device.model.runtime import runtime_name
+from edvit_tf.device.model.runtime_names import package_of
 from edvit_tf.device.model.subprocess_run import run_model
 
 # A choice with more threads must take at most this share of the time of one with fewer.
@@ -50,14 +51,14 @@ class Choice:
 def candidates(
     bundle: Bundle, index: int, runtime: str, flavour: str | None = None
 ) -> list[Choice]:
-    """Files of a sub-model that list `runtime` ("tflite-runtime 2.14.0"), by thread counts 1, 2, 4
-    ... to all cores.
+    """Files of a sub-model that list `runtime` ("tflite-runtime 2.14.0"), by thread counts 1, 2, 3,
+    4, 8 ... to all cores.
 
     Raises BundleError if there is none, or none of the flavour asked for, or if the manifest's
     `files` lacks one.
     """
     # a flavour lists packages, without versions
-    package = runtime.split()[0]
+    package = package_of(runtime)
     entry = bundle.entry(index)
     fitting = {}  # flavour -> file
     for name, listed in entry.flavours.items():
@@ -96,21 +97,21 @@ def choice(
     return fastest(measured) if measured else possible[0]
 
 
-def tune(bundle: Bundle, index: int) -> dict:
+def tune(bundle: Bundle, index: int, asked: str | None = None) -> dict:
     """Measures every candidate on the golden input, each in a process of its own, and stores the
-    medians.
+    medians; in the runtime `asked` for (of NAMES; None: the first installed).
 
     Returns {"name", "runtime", "processor", "at" (Unix time), "chosen", "measured", "failed"}, the
     choices as dictionaries. A file whose process fails, or which does not give the golden answers,
     is out. Raises ModelFailed if all are, TuneError when nothing could be stored or another process
     is tuning, BundleError as `candidates`.
     """
-    runtime = runtime_name()
+    runtime = runtime_name(asked)
     name = bundle.entry(index).name
     possible = candidates(bundle, index, runtime)
 
     with _locked() as folder:
-        measured, failures = _measure(bundle, index, possible)
+        measured, failures = _measure(bundle, index, possible, runtime)
         if not measured:
             raise ModelFailed(
                 f"no file of {name} runs on this device: {'; '.join(failures.values())}"
@@ -131,7 +132,7 @@ def tune(bundle: Bundle, index: int) -> dict:
 
 
 def _measure(
-    bundle: Bundle, index: int, possible: list[Choice]
+    bundle: Bundle, index: int, possible: list[Choice], runtime: str
 ) -> tuple[list[Choice], dict[Choice, str]]:
     """The choices with their medians, and why the others are out."""
     inputs, expected = expected_answers(bundle, index)
@@ -150,6 +151,7 @@ def _measure(
                     inputs,
                     threads=one.threads,
                     repeat=WARM_UP + RUNS,
+                    runtime=runtime.split()[0],
                     unprivileged=True,
                 )
             except ModelFailed as failure:
@@ -216,15 +218,17 @@ def _lines(file: str) -> list[str]:
 
 
 def _threads() -> list[int]:
-    """Thread counts to try: 1, 2, 4 ... and all cores."""
+    """Thread counts to try: 1 to 4, 8 ... and all cores."""
     # what this process may use: a container, or taskset, may leave less than the machine has
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
 
+    # three as well: on a board of four cores it leaves one to what brings the requests
+    few = [count for count in range(1, 4) if count < cores]
     powers = [2**i for i in range(8) if 2**i < cores]
-    return sorted({1, *powers, cores})
+    return sorted({*few, *powers, cores})
 
 
 def _folder() -> Path:

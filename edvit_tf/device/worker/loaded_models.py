@@ -17,7 +17,7 @@ from edvit_tf.device.errors import InputError, ModelFailed
 from edvit_tf.device.model.bundle import Bundle, verified_path
 from edvit_tf.device.model.golden import check_answers, check_widths, expected_answers, limit
 from edvit_tf.device.model.memory import check_memory
-from edvit_tf.device.model.runtime import Model, load
+from edvit_tf.device.model.runtime import Model, load, runtime_name
 from edvit_tf.device.model.subprocess_run import run_model
 from edvit_tf.device.model.tune import Choice, choice
 from edvit_tf.device.model.view import View
@@ -44,35 +44,41 @@ class LoadedModel:
 
 
 def load_models(
-    bundle: Bundle, indices: Sequence[int], flavour: str | None = None
+    bundle: Bundle,
+    indices: Sequence[int],
+    flavour: str | None = None,
+    runtime: str | None = None,
 ) -> list[LoadedModel]:
     """Verifies, tries in a child process, loads and warms up sub-models, with the file and threads
-    tuned here.
+    tuned here, in `runtime` (of `runtime_names.NAMES`; None: the first installed).
 
     Raises BundleError, RuntimeMissing, MemoryShort (all the models together), ModelFailed,
     WrongAnswers.
     """
     # all the files, before any is loaded: their memory is reckoned together
-    chosen = {index: choice(bundle, index, flavour) for index in indices}
+    name = runtime_name(runtime)
+    chosen = {index: choice(bundle, index, flavour, name) for index in indices}
     paths = {index: verified_path(bundle, one.file) for index, one in chosen.items()}
     check_memory(*paths.values())
-    return [_load_model(bundle, index, chosen[index], paths[index]) for index in indices]
+    return [_load_model(bundle, index, chosen[index], paths[index], runtime) for index in indices]
 
 
-def _load_model(bundle: Bundle, index: int, chosen: Choice, path: Path) -> LoadedModel:
+def _load_model(
+    bundle: Bundle, index: int, chosen: Choice, path: Path, runtime: str | None
+) -> LoadedModel:
     entry = bundle.entry(index)
     name = entry.name
     golden, expected = expected_answers(bundle, index)
     allowed = limit(bundle, index, chosen.flavour)
 
     # what crashes there does not end the worker
-    tried, _ = run_model(path, golden, threads=chosen.threads, unprivileged=True)
+    tried, _ = run_model(path, golden, threads=chosen.threads, runtime=runtime, unprivileged=True)
     check_answers(name, path.name, allowed, tried, expected)
     check_widths(bundle, index, tried)
 
     seconds = []
     try:
-        model = load(path, chosen.threads)
+        model = load(path, chosen.threads, runtime)
         answers = model.run(**golden)
         # the first run prepares more than the later ones, and so does the first view: neither is
         # timed, and the golden answers are those of the file, to what no view has changed

@@ -26,6 +26,7 @@ def check(
     sub_models: Sequence[int] | None = None,
     runs: int = 20,
     identity: Path | None = None,
+    asked: str | None = None,
 ) -> dict:
     """Runs the sub-models of a bundle (default: all, and the fusion) on its golden input, each in a
     process of its own.
@@ -33,7 +34,8 @@ def check(
     A sub-model's view has no part in its golden answers; "view" names it, and "view_ms" is the
     median of what it takes here, which its requests take beside median_ms.
 
-    Every flavour that this runtime loads is run, with the threads that were tuned for it. Per file:
+    Every flavour that the runtime loads (`asked` for, of `runtime_names.NAMES`; None: the first
+    installed) is run, with the threads that were tuned for it. Per file:
     load_ms, first_ms, median_ms and max_ms of `runs` further runs, peak_rss_bytes, golden_error
     (relative); "ok" is the verdict, "failure" says how a process ended that did not answer (it may
     have crashed; the figures are then None). "problems" are of the machine: no grpcio, throttled or
@@ -43,7 +45,7 @@ def check(
     RuntimeMissing without a runtime.
     """
     bundle = open_bundle(path)
-    runtime = runtime_name()
+    runtime = runtime_name(asked)
     rows = []
 
     for index in range(len(bundle.sub_models)) if sub_models is None else sub_models:
@@ -51,12 +53,13 @@ def check(
         # all of them: a worker may be told to take another than the fastest
         flavours = dict.fromkeys(one.flavour for one in candidates(bundle, index, runtime))
         for flavour in flavours:
-            rows.append(_check_file(bundle, index, name, choice(bundle, index, flavour), runs))
+            chosen = choice(bundle, index, flavour, runtime)
+            rows.append(_check_file(bundle, index, name, chosen, runs, asked))
 
     if sub_models is None:
         # an aggregator's; a device that is asked for its own sub-models alone has none
         fusion = Choice("float32", bundle.fusion.file, 1)
-        rows.append(_check_file(bundle, None, "fusion", fusion, runs))
+        rows.append(_check_file(bundle, None, "fusion", fusion, runs, asked))
 
     power_state = power()
     grpcio, protobuf = _version("grpcio"), _version("protobuf")
@@ -123,7 +126,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int) -> dict:
+def _check_file(
+    bundle: Bundle, index: int | None, name: str, chosen: Choice, runs: int, runtime: str | None
+) -> dict:
     """A row of the result: of a sub-model, or of the fusion (None)."""
     view = AS_IT_IS if index is None else bundle.entry(index).view
     # as it is if the process fails: every figure unknown
@@ -146,7 +151,12 @@ def _check_file(bundle: Bundle, index: int | None, name: str, chosen: Choice, ru
     file = verified_path(bundle, chosen.file)
     try:
         outputs, report = run_model(
-            file, inputs, threads=chosen.threads, repeat=runs + 1, unprivileged=True
+            file,
+            inputs,
+            threads=chosen.threads,
+            repeat=runs + 1,
+            runtime=runtime,
+            unprivileged=True,
         )
     except ModelFailed as failure:
         return {**row, "failure": str(failure)}

@@ -24,6 +24,7 @@ class WorkerOptions(lifecycle.ServerOptions):
 
     sub_models: Sequence[int] | None = None  # None: all
     flavour: str | None = None  # None: the fastest
+    runtime: str | None = None  # of runtime_names.NAMES; None: the first installed
     deadline_ms: float = 10_000.0
     stuck_seconds: float | None = None  # None: 20 times what an invoke takes, at least 10
     announce: bool = False  # on the local network
@@ -44,7 +45,7 @@ def serve(options: WorkerOptions) -> int:
     log("checking", bundle=str(bundle.path), bundle_digest=bundle.digest, submodels=indices)
 
     # the longest part: each model runs in a child process first
-    models = load_models(bundle, indices, options.flavour)
+    models = load_models(bundle, indices, options.flavour, options.runtime)
 
     # of all models alike: far above what the slowest takes is stuck
     slowest = max(model.invoke_seconds for model in models)

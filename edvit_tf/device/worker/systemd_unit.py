@@ -36,7 +36,7 @@ def unit(options: WorkerOptions) -> str:
     model_input = bundle_input(bundle)
     spec = model_input.spec
 
-    model_bytes = _model_bytes(bundle, indices, options.flavour)
+    model_bytes = _model_bytes(bundle, indices, options)
     message_bytes = held_bytes(message_limit(model_input))
     memory_why = f"the models need about {model_bytes >> 20} MiB"
     if spec.decoding_bytes:
@@ -74,13 +74,13 @@ def _nodes() -> dict[Path, str]:
     return {_MAILBOX: "vcgencmd asks the firmware through it whether the board is throttled"}
 
 
-def _model_bytes(bundle: Bundle, indices: list[int], flavour: str | None) -> int:
+def _model_bytes(bundle: Bundle, indices: list[int], options: WorkerOptions) -> int:
     """Memory of the process with these sub-models, whichever of their files is the fastest here."""
-    runtime = runtime_name()
+    runtime = runtime_name(options.runtime)
     need = _BASE_BYTES
     for index in indices:
         # tuning may choose any of them later
-        files = [one.file for one in candidates(bundle, index, runtime, flavour)]
+        files = [one.file for one in candidates(bundle, index, runtime, options.flavour)]
         largest = max(verified_path(bundle, file).stat().st_size for file in files)
         need += needed_memory(largest)
 
@@ -95,6 +95,8 @@ def _command(options: WorkerOptions, indices: list[int]) -> list[str]:
     parts += server_words(options)
     if options.flavour is not None:
         parts += ["--flavour", options.flavour]
+    if options.runtime is not None:
+        parts += ["--runtime", options.runtime]
     if options.stuck_seconds is not None:
         parts += ["--stuck-seconds", f"{options.stuck_seconds:g}"]
 

@@ -141,6 +141,40 @@ def test_more_threads_must_pay():
     assert fastest([slow, Choice("int8", "g", 1, 9.9)]).flavour == "int8"
 
 
+@pytest.mark.parametrize(
+    "cores, tried", [(1, [1]), (2, [1, 2]), (4, [1, 2, 3, 4]), (12, [1, 2, 3, 4, 8, 12])]
+)
+def test_one_to_four_threads_are_tried_then_powers_of_two_and_all_cores(monkeypatch, cores, tried):
+    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert tune._threads() == tried
+
+
+@pytest.mark.parametrize(
+    "ms, threads",
+    [
+        ({1: 10.0, 2: 6.0, 3: 5.8, 4: 7.0}, 2),  # 3 gain less than 5 %
+        ({1: 10.0, 2: 6.0, 3: 4.5, 4: 4.4}, 3),
+        ({1: 10.0, 2: 6.0, 3: 4.5, 4: 3.6}, 4),
+        ({1: 8.0, 2: 11.0, 3: 12.0, 4: 13.0}, 1),  # as tflite-runtime 2.14 on a small model
+    ],
+)
+def test_a_board_of_four_cores_keeps_what_it_measured_fastest(
+    smoke_bundle, tmp_path, monkeypatch, ms, threads
+):
+    monkeypatch.setenv("EDVIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    bundle = open_bundle(smoke_bundle)
+    _, expected = expected_answers(bundle, 0)
+
+    def measured(*_, threads, **__):
+        return expected, {"times_ms": [ms[threads]] * 40}
+
+    monkeypatch.setattr(tune, "run_model", measured)
+    result = tune.tune(bundle, 0)
+    assert {row["threads"]: row["median_ms"] for row in result["measured"]} == ms
+    assert result["chosen"]["threads"] == threads == choice(bundle, 0).threads
+
+
 def test_a_flavour_that_no_runtime_here_loads_is_named(smoke_bundle):
     bundle = open_bundle(smoke_bundle)
     with pytest.raises(BundleError, match=r"no flavour int8 for tflite-runtime; it has: float32"):
