@@ -115,6 +115,8 @@ BENCH = [  # rivals of `edvit bench latency`; each is left out where it is missi
     "openvino>=2025",  # the fastest known on x86
     "ai-edge-litert>=2.1,<3",  # the successor of tflite-runtime, beside it
     "torch>=2.6,<3",  # eager, the baseline of papers
+    # int8 and int4 files beside ours, `edvit study quantized`; Python and numpy alone
+    "ai-edge-quantizer>=0.10,<1",
 ]
 
 BROWSER = [

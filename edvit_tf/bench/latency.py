@@ -22,6 +22,7 @@ from edvit_tf.bench import rivals
 from edvit_tf.device.errors import ModelFailed
 from edvit_tf.device.model.runtime import installed_runtimes
 from edvit_tf.device.model.subprocess_run import run_model
+from edvit_tf.export.quantizer import RECIPES, check_installed, quantize
 from edvit_tf.models import architecture
 from edvit_tf.models.vit import cost
 from edvit_tf.models.vit.config import ViTConfig
@@ -61,12 +62,14 @@ def subjects(
     input_name: str = "image",
     input_dtype: str = "uint8",
     naive: bool = False,
+    quantizer: bool = False,
 ) -> list[Subject]:
     """Rows to measure; what they need is written into `folder`. Our files take
     `input_name` of `input_dtype`.
 
     `files` are .tflite files by flavour (None: both targets and int8 are exported); `against` names
-    rivals; `naive` adds Keras's own export. The first row is what others are compared with.
+    rivals; `naive` adds Keras's own export, and `quantizer` what ai-edge-quantizer makes of the
+    litert graph, where our files are exported here. The first row is what others are compared with.
     """
     from edvit_tf.export.convert import RUNTIMES
 
@@ -79,9 +82,12 @@ def subjects(
 
     if files is None:
         files = _exported(config, weights, folder, input_name, input_dtype)
+        if quantizer:
+            files |= _quantized(files["litert"], folder)
 
     runtimes = installed_runtimes()
-    loads = {**RUNTIMES, "litert": ("ai-edge-litert",)}  # the runtimes that load a graph
+    litert_alone = dict.fromkeys(("litert", *RECIPES), ("ai-edge-litert",))
+    loads = {**RUNTIMES, **litert_alone}  # the runtimes that load a graph
     rows = []
     for count in threads:
         for graph, file in files.items():
@@ -122,6 +128,15 @@ def _exported(
         files[name] = folder / f"{name}.tflite"
         graph, signature = known.graph(config, weights, input_name, dtype, target)
         convert(graph, signature, files[name], weights, flavour)
+    return files
+
+
+def _quantized(file: Path, folder: Path) -> dict[str, Path]:
+    """ai-edge-quantizer's files of one of ours, by recipe."""
+    files = {}
+    for recipe in RECIPES:
+        files[recipe] = folder / f"{recipe}.tflite"
+        quantize(file, files[recipe], recipe)
     return files
 
 
@@ -211,11 +226,12 @@ def bench_latency(
     input_name: str = "image",
     input_dtype: str = "uint8",
     naive: bool = False,
+    quantizer: bool = False,
 ) -> dict:
     """`measure` of a model in every engine that is there (`against`: these rivals), and the
     machine's sgemm rate.
 
-    Raises ConfigError for a rival that is not installed.
+    Raises ConfigError for a rival, or the quantizer, that is not installed.
     """
     from edvit_tf.errors import ConfigError
 
@@ -229,11 +245,22 @@ def bench_latency(
         )
     if against is None:
         against = known
+    if quantizer:
+        check_installed()
 
     with tempfile.TemporaryDirectory(prefix="edvit-bench-") as name:
         folder = Path(name)
         rows = subjects(
-            config, weights, folder, threads, against, files, input_name, input_dtype, naive
+            config,
+            weights,
+            folder,
+            threads,
+            against,
+            files,
+            input_name,
+            input_dtype,
+            naive,
+            quantizer,
         )
         measured = measure(rows, runs, turns)
         # What the machine can do at its best with as many threads.
@@ -252,12 +279,12 @@ def bench_latency(
 def latency_text(result: dict) -> str:
     """The result as a text table; ratios are to the first row, over turns."""
     lines = [
-        f"{'engine':<24}{'graph':<16}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}"
-        f"{'load':>8}{'first':>8}{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}"
+        f"{'engine':<24}{'graph':<22}{'thr':>4}{'median ms':>11}{'p95':>9}{'min':>9}"
+        f"{'load':>8}{'first':>8}{'bytes':>12}{'RSS MiB':>9}{'GMACs':>8}{'of sgemm':>10}"
         f"{'ratio (least-largest)':>24}"
     ]
     for row in result["rows"]:
-        head = f"{row['engine']:<24}{row['graph']:<16}{row['threads']:>4}"
+        head = f"{row['engine']:<24}{row['graph']:<22}{row['threads']:>4}"
         if "failure" in row:
             lines.append(f"{head}  FAILED: {row['failure']}")
         else:
@@ -280,6 +307,7 @@ def latency_text(result: dict) -> str:
 def _cells(row: dict, sgemm_gflops: float) -> str:
     """The figures of one row of the table."""
     # Of rivals nobody knows it.
+    size = f"{row['file_bytes']:,}" if row["file_bytes"] else "-"
     rss = f"{row['peak_rss_bytes'] / 2**20:.0f}" if row["peak_rss_bytes"] else "-"
     ratio = "-"
     if row["ratio"]:
@@ -288,7 +316,7 @@ def _cells(row: dict, sgemm_gflops: float) -> str:
 
     return (
         f"{row['median']:>11.3f}{row['p95']:>9.3f}{row['min']:>9.3f}"
-        f"{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}{rss:>9}{row['gmacs']:>8.3f}"
+        f"{row['load_ms']:>8.1f}{row['first_ms']:>8.2f}{size:>12}{rss:>9}{row['gmacs']:>8.3f}"
         f"{row['gflops'] / sgemm_gflops:>10.0%}{ratio:>24}"
     )
 

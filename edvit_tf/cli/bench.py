@@ -189,8 +189,12 @@ def _add_latency(benches) -> None:
     parser.add_argument(
         "--model",
         default="vit_base",
-        help="preset (default vit_base), 224 x 224 x 3, random weights",
+        help="preset (default vit_base), random weights",
     )
+    parser.add_argument(
+        "--image-size", type=positive, default=224, help="pixels a side, 3 channels (default 224)"
+    )
+    parser.add_argument("--patch-size", type=positive, help="default: the preset's")
     parser.add_argument("--heads", type=positive, default=2, help="heads kept (default 2)")
     parser.add_argument(
         "--cut-heads",
@@ -213,6 +217,11 @@ def _add_latency(benches) -> None:
     )
     parser.add_argument("--naive", action="store_true", help="Keras's own export beside ours")
     parser.add_argument(
+        "--quantizer",
+        action="store_true",
+        help="what ai-edge-quantizer makes of a preset, int8 and int4",
+    )
+    parser.add_argument(
         "--store",
         action="store_true",
         help="keep the figures in the bundle, as latency.json, and show them in its report",
@@ -230,6 +239,12 @@ def _bench_latency(args) -> int:
     if args.store and not is_bundle:
         raise ConfigError(
             "--store keeps figures in a bundle; none was given. Name a bundle, or use --json."
+        )
+
+    if args.quantizer and is_bundle:
+        raise ConfigError(
+            "--quantizer is for a preset or a .keras file; `edvit study quantized` measures a "
+            "bundle."
         )
 
     # One model, from wherever it comes; only a bundle brings files of its own, else they are
@@ -251,6 +266,7 @@ def _bench_latency(args) -> int:
         turns=args.turns,
         against=None if args.against is None else [n for n in args.against if n != "none"],
         naive=args.naive,
+        quantizer=args.quantizer,
         **files,
     )
 
@@ -265,7 +281,10 @@ def _random_model(args) -> tuple:
     from edvit_tf.models import preset
     from edvit_tf.models.vit.spread import spread_weights
 
-    config = preset(args.model, (224, 224, 3), 10).pruned(args.heads, 10, args.cut_heads)
+    patches = {} if args.patch_size is None else {"patch_size": args.patch_size}
+    size = args.image_size
+    config = preset(args.model, (size, size, 3), 10, **patches)
+    config = config.pruned(args.heads, 10, args.cut_heads)
 
     # As wide before GELU as in a trained model: near 0 its erf is several times faster.
     return config, spread_weights(config, args.pre_gelu)

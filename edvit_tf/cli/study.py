@@ -12,12 +12,13 @@ from edvit_tf.cli.values import counts, names, natural, naturals, positive, user
 
 
 def add_study(commands) -> None:
-    """Adds all of `study`: scores, cuts, clusters, fleet, and those of other modules."""
+    """Adds all of `study`: scores, cuts, clusters, quantized, fleet, and those of other modules."""
     parser = commands.add_parser("study", help="tables of the method, and of what it costs")
     studies = parser.add_subparsers(required=True, metavar="WHAT")
     _add_scores(studies)
     _add_cuts(studies)
     _add_clusters(studies)
+    _add_quantized(studies)
     _add_fleet(studies)
     add_tables(studies)
     add_bundle_studies(studies)
@@ -246,6 +247,31 @@ def _study_clusters(args) -> int:
         print(clusters_table(done).splitlines()[-1], file=sys.stderr, flush=True)
 
     show(args, done, clusters_table(done))
+    return 0
+
+
+def _add_quantized(studies) -> None:
+    parser = studies.add_parser(
+        "quantized", help="our int8 files beside those of ai-edge-quantizer, int8 and int4"
+    )
+    parser.add_argument("bundle", type=user_path)
+    parser.add_argument("--data-dir", type=user_path, help="of the bundle's data set")
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--turns", type=positive, default=7, help="of the times (default 7)")
+    parser.add_argument("--runs", type=positive, default=200, help="a turn (default 200)")
+    add_json(parser)
+    parser.set_defaults(run=_study_quantized)
+
+
+def _study_quantized(args) -> int:
+    from edvit_tf.device.model.bundle import open_bundle
+    from edvit_tf.evaluation.evaluate import data_of
+    from edvit_tf.study.quantized import quantized_study, quantized_table
+
+    bundle = open_bundle(args.bundle)
+    dataset = data_of(bundle, args.data_dir)
+    rows = quantized_study(bundle, dataset, split=args.split, turns=args.turns, runs=args.runs)
+    show(args, rows, quantized_table(rows))
     return 0
 
 

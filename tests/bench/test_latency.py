@@ -2,6 +2,7 @@
 own.
 """
 
+import importlib.util
 import json
 import shutil
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from edvit_tf.bench import rivals
+from edvit_tf.device.model.runtime import installed_runtimes
+from edvit_tf.export.quantizer import RECIPES
 from edvit_tf.models.vit.config import ViTConfig
+from tests.support.commands import run_command
 
 CONFIG = ViTConfig(
     (32, 24, 3),
@@ -50,6 +54,26 @@ def test_a_rival_computes_the_same_model(engine, weights, tmp_path):
     expected = np.asarray(from_weights(CONFIG, weights)(x)["logits"])[0]
     np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-4)
     assert len(found["times_ms"]) == 3 and found["engine"].startswith(engine)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ai_edge_quantizer") is None
+    or "ai-edge-litert" not in installed_runtimes(),
+    reason="needs ai-edge-quantizer and ai-edge-litert: pip install -e '.[bench]'",
+)
+def test_what_the_quantizer_makes_is_a_row_of_the_runtime_that_loads_it(weights):
+    from edvit_tf.bench.latency import bench_latency
+
+    result = bench_latency(CONFIG, weights, runs=1, turns=1, against=(), quantizer=True)
+    rows = {row["graph"]: row for row in result["rows"] if row["graph"] in RECIPES}
+    assert set(rows) == set(RECIPES)
+    assert {row["engine"].split()[0] for row in rows.values()} == {"ai-edge-litert"}
+    assert rows["dynamic_wi4_afp32"]["file_bytes"] < rows["dynamic_wi8_afp32"]["file_bytes"]
+
+
+def test_the_quantizer_is_for_what_is_exported_here(tiny_bundle):
+    code, _, err = run_command(["bench", "latency", tiny_bundle, "--quantizer"])
+    assert code == 3 and "edvit study quantized" in err
 
 
 def test_rows_alternate_and_ratios_are_to_the_first(weights):
