@@ -98,7 +98,8 @@ def _move_to(processor: int | None) -> None:
 
 def _run(descriptor: int) -> None:
     """Shows this clock until the process that asked for it has ended."""
-    shown = mmap.mmap(descriptor, mmap.PAGESIZE)
+    # each number at once: struct.pack_into puts zeros there first, which a reader may see
+    shows = memoryview(mmap.mmap(descriptor, mmap.PAGESIZE)).cast("d")
     parent, told, stood = os.getppid(), 1.0, 0.0
     for processor in itertools.cycle(_processors()):
         if os.getppid() != parent:
@@ -112,7 +113,7 @@ def _run(descriptor: int) -> None:
         took = time.monotonic() - begun
         told += max(0.0, took - late) / slower
         stood += took if took > _STANDSTILL_SECONDS else 0.0
-        _TOLD.pack_into(shown, 0, told, stood)
+        shows[0], shows[1] = told, stood
 
 
 if __name__ == "__main__":
