@@ -40,6 +40,11 @@ def test_a_soak_fails_when_answers_are_not_what_they_should_be():
     refused = Row(0.0, 0.01, 0, "UNAVAILABLE", None, True, {}, "why")
     assert failed(refused) == [] and failed(*[refused] * 3) == ["availability"]
 
+    # what a machine that stood still has lost is counted apart, and may not be much
+    lost = Row(0.0, 1.6, 0, "DEADLINE_EXCEEDED", None, True, {}, "", lost=True)
+    assert failed(*[lost] * 100) == []
+    assert failed(*[lost] * 101) == ["the machine stood still too often"]
+
 
 def test_beside_a_hostile_peer_a_tenth_may_be_refused_and_memory_may_not_grow():
     from tests.support.chaos import PEER, Fault
