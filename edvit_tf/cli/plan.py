@@ -87,7 +87,10 @@ def _plan(args) -> int:
         text += f"\n\n{energy_text(energy)}"
     if calibration is not None:
         latency = planned_latency(fleet, base, calibration)
-        result["latency"] = [one.to_dict() for one in latency]
+        result["latency"] = {
+            "processor": calibration.processor,
+            "estimates": [one.to_dict() for one in latency],
+        }
         text += f"\n\n{latency_text(calibration, latency)}"
     show(args, result, text)
     return 0

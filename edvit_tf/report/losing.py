@@ -36,7 +36,7 @@ def losing(advice: Advice, results: Results) -> str:
     return panels([curves(title, series, False, across="lost")]) + note(
         "Mean over the measured sets of so many devices, down to the worst set. One model on each "
         "device answers as before as long as one device is left. The axis of accuracies "
-        "does not start at zero."
+        "need not start at zero."
     )
 
 

@@ -47,7 +47,7 @@ def trade(results: Results, rows: list[Compared]) -> str:
     return panels(charts, "large") + note(
         f"Up and left is better. Test {results.data.noun}s, .tflite files, one thread, without "
         "network; bars: 95 % interval. Bytes and times on an axis by powers of ten. The axis of "
-        "accuracies does not start at zero."
+        "accuracies need not start at zero."
     )
 
 

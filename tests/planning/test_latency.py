@@ -183,7 +183,9 @@ def test_a_plan_shows_milliseconds_beside_macs(tmp_path, capsys):
     path.write_text(json.dumps(Calibration("a made-up Pi", (made_speed(),)).to_dict()))
 
     assert main(["plan", "--devices", "10", "--latency", str(path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["latency"][0]
+    told = json.loads(capsys.readouterr().out)["latency"]
+    assert told["processor"] == "a made-up Pi"
+    found = told["estimates"][0]
     base = preset("vit_base", (224, 224, 3), 10)
     assert found["base_ms"] == pytest.approx(made_speed().milliseconds(base))
     assert len(found["devices"]) == 10
