@@ -226,6 +226,7 @@ def metrics() -> str:
         "both": ("device/rpc/base_service.py", "device/rpc/metrics.py"),
         "worker": ("device/worker/service.py", "device/worker/power_watch.py"),
         "aggregator": ("aggregate/told.py", "aggregate/conditions.py", "aggregate/traces.py"),
+        "relay": ("aggregate/relay_service.py",),
     }
     lines = ["| metric | of | what it says |", "|---|---|---|"]
     for owner, files in places.items():

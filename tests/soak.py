@@ -1,7 +1,7 @@
 """Five workers under random faults and hostile peers: is every answer right or flagged, in time,
 and is there one?
 
-    python -m tests.soak --minutes 2 --seed 0 [--out soak.json] [--bundle FOLDER]
+    python -m tests.soak --minutes 2 --seed 0 [--tree] [--out soak.json] [--bundle FOLDER]
 
 Real workers and a real aggregator with mutual TLS, a proxy between them. At most N - min_submodels
 devices are in a fault at once, a device counting until it is in BACK answers in a row; some faults
@@ -16,6 +16,9 @@ memory grew. Time is that of a clock which stands still with the machine; a requ
 passed while it did is counted apart. Beside each late request stands how long the aggregator says
 that it took, and how long a thread here that only sleeps was kept waiting meanwhile: so long the
 machine had no time for the clients.
+
+With --tree the devices are below two relays, of three and of two, and the second relay has faults
+of its own, which count for both of its devices.
 """
 
 import argparse
@@ -30,6 +33,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +45,15 @@ from edvit_tf.operate import certs
 from tests.support import chaos, chaos_lies, chaos_peers
 from tests.support.aggregator_process import aggregator
 from tests.support.commands import rewrite_manifest, write_made_bundle
-from tests.support.fleet_process import Place, healthy, oracle, states
+from tests.support.fleet_process import Place, Rack, healthy, oracle, states
 from tests.support.machine_clock import machine_seconds
 from tests.support.soak_figures import DEADLINE_SECONDS, figures, memory_figures, text
 from tests.support.traffic import Traffic, distinct
 from tests.support.worker_process import wait_for
 
 DEVICES, LEAST = 5, 3
+RACKS = ((0, 1, 2), (3, 4))  # of a tree: the devices below each relay
+FAULTY_RACK = 1
 BACK = 8  # answers in a row with a device, until it is back
 LONGEST_FAULT_SECONDS = 4.0
 STALL_SECONDS = 0.03  # shorter ones are not noted
@@ -63,19 +69,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=int, default=3)
+    parser.add_argument("--tree", action="store_true", help="the devices are below two relays")
     parser.add_argument("--bundle", type=Path, help="with five sub-models; made if left out")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="edvit-soak-") as name:
         bundle = args.bundle or write_made_bundle(Path(name) / "five", count=DEVICES)
-        result = soak(bundle, Path(name), args.minutes * 60, args.seed, args.clients)
+        result = soak(bundle, Path(name), args.minutes * 60, args.seed, args.clients, args.tree)
     print(text(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
     return 1 if result["failed"] else 0
 
 
-def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) -> dict:
+def soak(
+    bundle: Path, folder: Path, seconds: float, seed: int, clients: int, tree: bool = False
+) -> dict:
     """Runs it and returns the figures; "failed" lists what must not be."""
     pictures = np.random.default_rng(seed).integers(0, 256, (16, 1, 16, 16, 1), np.uint8)
     bundle = _with_ranges(bundle, folder / "ranged")
@@ -89,11 +98,15 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(DEVICES))
         list(pool.map(Place.start, devices))
         proxy, addresses = stack.enter_context(chaos.lines([device.address for device in devices]))
+        racks = _racks(bundle, folder, ids, addresses) if tree else []
+        for rack in racks:
+            stack.callback(rack.close)
+            rack.start()
         one = stack.enter_context(
             aggregator(
                 bundle,
                 folder,
-                addresses,
+                [rack.address for rack in racks] or addresses,
                 "--identity",
                 str(ids["aggregator"]),
                 "--min-submodels",
@@ -105,7 +118,9 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
                 probe_seconds=None,
             )
         )
-        wait_for(lambda: healthy(one, DEVICES))
+        for rack, below in zip(racks, RACKS, strict=False):
+            wait_for(lambda rack=rack, below=below: healthy(rack.worker, len(below)))
+        wait_for(lambda: healthy(one, len(racks) or DEVICES))
         stalls = stack.enter_context(noted_stalls())
         traffic = stack.enter_context(
             Traffic(
@@ -120,24 +135,30 @@ def soak(bundle: Path, folder: Path, seconds: float, seed: int, clients: int) ->
         )
         time.sleep(1)
         before = (one.resident_bytes(), one.open_files())
-        memory = stack.enter_context(noted_memory(one, devices))
+        memory = stack.enter_context(noted_memory(one, [*devices, *racks]))
 
         def are_served(since: float) -> bool:
             latest = traffic.since(since)[-BACK:]
             return len(latest) == BACK and all(row.code == "OK" for row in latest)
 
-        def is_back(device: int, since: float) -> bool:
-            latest = traffic.since(since)[-BACK:]
-            return (
-                len(latest) == BACK
-                and all(row.missing is not None and device not in row.missing for row in latest)
-                and (addresses[device], "ready", "closed") in states(one)
-            )
+        def is_found(device: int) -> bool:
+            for rack, below in zip(racks, RACKS, strict=False):
+                if device in below:
+                    found = (addresses[device], "ready", "closed") in states(rack.worker)
+                    return found and (rack.address, "ready", "closed") in states(one)
+            return (addresses[device], "ready", "closed") in states(one)
 
-        servers = [one.address, *(device.address for device in devices)]
+        def is_back(those: tuple[int, ...], since: float) -> bool:
+            latest = traffic.since(since)[-BACK:]
+            if len(latest) < BACK or any(row.missing is None for row in latest):
+                return False
+            return not any(row.missing & set(those) for row in latest) and all(map(is_found, those))
+
+        servers = [one.address, *(place.address for place in (*devices, *racks))]
         ends = time.monotonic() + seconds
         annoying = pool.submit(_annoyances, random.Random(seed + 1), ends, ids, servers, are_served)
-        faults = _faults(random.Random(seed), ends, devices, proxy, pool, is_back)
+        suffers = Suffering(devices, racks, proxy, pool, is_back)
+        faults = _faults(random.Random(seed), ends, suffers)
         annoyances = annoying.result()
         time.sleep(1)
         settled = time.monotonic()
@@ -192,6 +213,7 @@ def _identities(folder: Path) -> dict[str, Path]:
     ]
     wanted += [("worker", f"pi-{j}", here) for j in range(DEVICES)]
     wanted += [("worker", "stolen", here)]
+    wanted += [("relay", f"rack-{j}", here) for j in range(len(RACKS))]
     return {
         name: certs.issue(folder / "ca", role, name, hosts, 10, folder / name)
         for role, name, hosts in wanted
@@ -208,6 +230,20 @@ def _places(bundle: Path, folder: Path, ids: dict[str, Path]) -> list[Place]:
         devices.append(device)
 
     return devices
+
+
+def _racks(bundle: Path, folder: Path, ids: dict[str, Path], addresses: list[str]) -> list[Rack]:
+    """A relay for each of RACKS."""
+    return [
+        Rack(
+            bundle,
+            folder,
+            [addresses[device] for device in below],
+            "--identity",
+            str(ids[f"rack-{j}"]),
+        )
+        for j, below in enumerate(RACKS)
+    ]
 
 
 def _annoyances(
@@ -229,30 +265,48 @@ def _annoyances(
     return found
 
 
-def _faults(rng: random.Random, ends: float, devices, proxy, pool, is_back) -> list[chaos.Fault]:
-    """Random faults until `ends`, at most N - LEAST at once, each kind about as often; returns when
-    all are over.
+@dataclasses.dataclass(frozen=True)
+class Suffering:
+    """What faults happen to. `is_back(devices, since)` says whether these answer again."""
+
+    devices: list[Place]
+    racks: list[Rack]
+    proxy: chaos.Proxy
+    pool: concurrent.futures.Executor
+    is_back: Callable[[tuple[int, ...], float], bool]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [*chaos.FAULTS, *(chaos.RACK_FAULTS if self.racks else ())]
+
+    def begun(self, kind: str, those: tuple[int, ...], seconds: float):
+        """The future of a fault."""
+        place = self.racks[FAULTY_RACK] if kind in chaos.RACK_FAULTS else self.devices[those[0]]
+        back = functools.partial(self.is_back, those)
+        return self.pool.submit(chaos.suffer, kind, place, self.proxy, those[0], seconds, back)
+
+
+def _faults(rng: random.Random, ends: float, suffers: Suffering) -> list[chaos.Fault]:
+    """Random faults until `ends`, at most N - LEAST devices at once, each kind about as often;
+    returns when all are over.
     """
-    running: dict[concurrent.futures.Future, int] = {}
+    running: dict[concurrent.futures.Future, tuple[int, ...]] = {}
     found, kinds = [], []
     while time.monotonic() < ends or running:
         for future in [future for future in running if future.done()]:
             running.pop(future)
             found.append(future.result())
-        if time.monotonic() < ends and len(running) < DEVICES - LEAST:
-            if not kinds:
-                kinds = rng.sample(list(chaos.FAULTS), len(chaos.FAULTS))
-            device = rng.choice([j for j in range(DEVICES) if j not in running.values()])
-            future = pool.submit(
-                chaos.suffer,
-                kinds.pop(),
-                devices[device],
-                proxy,
-                device,
-                rng.uniform(0.2, LONGEST_FAULT_SECONDS),
-                functools.partial(is_back, device),
-            )
-            running[future] = device
+        busy = {device for those in running.values() for device in those}
+        if time.monotonic() < ends and len(busy) < DEVICES - LEAST:
+            kinds = kinds or rng.sample(suffers.kinds, len(suffers.kinds))
+            if kinds[-1] not in chaos.RACK_FAULTS:
+                those = (rng.choice([j for j in range(DEVICES) if j not in busy]),)
+            else:
+                those = RACKS[FAULTY_RACK]
+            # a rack waits until all devices are there
+            if len(busy) + len(those) <= DEVICES - LEAST:
+                seconds = rng.uniform(0.2, LONGEST_FAULT_SECONDS)
+                running[suffers.begun(kinds.pop(), those, seconds)] = those
         time.sleep(rng.uniform(0.0, 0.6))
     return found
 

@@ -25,7 +25,7 @@ from edvit_tf.device.rpc.process_limits import check_descriptors
 from edvit_tf.errors import ConfigError, EdvitError
 
 if TYPE_CHECKING:
-    from edvit_tf.aggregate.service import AggregatorService
+    from edvit_tf.aggregate.fleet_service import FleetService
 
 # That devices are given to answer a first probe; one that is not there takes two handshakes.
 LOOK_SECONDS = 6.0
@@ -42,7 +42,7 @@ class Reading:
     least: int | None
 
 
-async def renew(service: "AggregatorService", own: tls.Identity) -> str | None:
+async def renew(service: "FleetService", own: tls.Identity) -> str | None:
     """The same devices by connections with another identity, or why not. A device that could be
     asked before and cannot be by it is asked as before, and tried again by `renew_rest`.
     """
@@ -59,7 +59,7 @@ async def renew(service: "AggregatorService", own: tls.Identity) -> str | None:
     return why
 
 
-async def renew_rest(service: "AggregatorService") -> None:
+async def renew_rest(service: "FleetService") -> None:
     """Tries the devices again that are asked with an earlier identity."""
     before = service.fleet
     if not before.parts.earlier:
@@ -104,7 +104,7 @@ def _why_not(before: Fleet, fleet: Fleet, lost: list[Link]) -> str | None:
     return None
 
 
-async def _put(service: "AggregatorService", fleet: Fleet, lost: list[Link]) -> None:
+async def _put(service: "FleetService", fleet: Fleet, lost: list[Link]) -> None:
     """`fleet` is asked from now on, but for the links that are `lost`, which stay as they were."""
     before = service.fleet
     devices = [link.device for link in lost]
@@ -117,7 +117,7 @@ async def _put(service: "AggregatorService", fleet: Fleet, lost: list[Link]) -> 
         service.put(fleet)
 
 
-def _tell_of_lost(service: "AggregatorService", lost: list[Link]) -> None:
+def _tell_of_lost(service: "FleetService", lost: list[Link]) -> None:
     service.told_of_lost = time.monotonic()
     log(
         "reload",
@@ -133,7 +133,7 @@ def _states(links: list[Link]) -> str:
     return "; ".join(f"{link.device.name} is {link.state} ({link.seen.reason})" for link in links)
 
 
-async def reload(service: "AggregatorService", reading: Reading) -> None:
+async def reload(service: "FleetService", reading: Reading) -> None:
     """devices.toml and the bundle. What is no good is told, and stays as it was."""
     before = service.fleet.parts
     refused: dict[str, str] = {}
@@ -251,9 +251,14 @@ def _with_bundle(
     """
     try:
         check_descriptors(peers=len(before.devices) + len(devices))
-        fusion = Fusion(bundle)
         parts = checked_parts(
-            bundle, bundle_input(bundle), devices, reading.least, before.own, fusion
+            bundle,
+            bundle_input(bundle),
+            devices,
+            reading.least,
+            before.own,
+            None if before.fusion is None else Fusion(bundle),
+            before.instance,
         )
         return replace(parts, earlier=before.earlier_of(devices))
     except (EdvitError, DeviceError, OSError) as error:
@@ -265,12 +270,18 @@ def _with_devices(before: FleetParts, devices: tuple[Device, ...]) -> FleetParts
     """Raises ConfigError, DescriptorsShort."""
     check_descriptors(peers=len(before.devices) + len(devices))
     parts = checked_parts(
-        before.bundle, before.model_input, devices, before.least, before.own, before.fusion
+        before.bundle,
+        before.model_input,
+        devices,
+        before.least,
+        before.own,
+        before.fusion,
+        before.instance,
     )
     return replace(parts, earlier=before.earlier_of(devices))
 
 
-async def _looked_at(service: "AggregatorService", parts: FleetParts) -> Fleet:
+async def _looked_at(service: "FleetService", parts: FleetParts) -> Fleet:
     """A fleet of these parts, each device of which was probed, if that is possible in time."""
     fleet = make_fleet(parts, service.deadline_seconds, service.fleet)
     service.watches.begin(fleet.links)
@@ -280,11 +291,10 @@ async def _looked_at(service: "AggregatorService", parts: FleetParts) -> Fleet:
     return fleet
 
 
-async def _dropped(service: "AggregatorService", fleet: Fleet) -> None:
+async def _dropped(service: "FleetService", fleet: Fleet) -> None:
     """It does not come to answer."""
     await service.watches.end(link for link in fleet.links if link not in service.fleet.links)
-    if fleet.parts.fusion is not service.fleet.parts.fusion:
-        fleet.parts.fusion.executor.close()
+    _close_fusion(fleet, service.fleet)
 
 
 async def left(
@@ -299,5 +309,11 @@ async def left(
     while before.in_flight:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     await watches.end(link for link in before.links if link not in now.links)
-    if before.parts.fusion is not now.parts.fusion:
-        before.parts.fusion.executor.close()
+    _close_fusion(before, now)
+
+
+def _close_fusion(leaving: Fleet, stays: Fleet) -> None:
+    """Unless the fleet that stays has the same."""
+    fusion = leaving.parts.fusion
+    if fusion is not None and fusion is not stays.parts.fusion:
+        fusion.executor.close()

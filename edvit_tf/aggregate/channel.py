@@ -12,3 +12,7 @@ OPTIONS = [
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.enable_retries", 0),
 ]
+
+# A client's: where the aggregator's name has several addresses, they are asked in turn, and one
+# that is gone is left out.
+IN_TURN = [*OPTIONS, ("grpc.lb_policy_name", "round_robin")]

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from edvit_tf.aggregate.channel import OPTIONS
+from edvit_tf.aggregate.channel import IN_TURN
 from edvit_tf.aggregate.service import MODEL
 from edvit_tf.device.errors import DecoderMissing, InputError
 from edvit_tf.device.model.bundle import Bundle
@@ -27,15 +27,15 @@ class BundleChanged(RequestFailed):
 
 
 class Client:
-    """A connection to an aggregator."""
+    """A connection to an aggregator, or to several behind one name, which are asked in turn."""
 
     def __init__(self, server: str, own: tls.Identity | None, timeout_seconds: float) -> None:
         """Raises RequestFailed if no aggregator answers there in time."""
         if own is None:
-            self._channel = grpc.insecure_channel(server, options=OPTIONS)
+            self._channel = grpc.insecure_channel(server, options=IN_TURN)
         else:
             credentials = tls.channel_credentials(own)
-            self._channel = grpc.secure_channel(server, credentials, options=OPTIONS)
+            self._channel = grpc.secure_channel(server, credentials, options=IN_TURN)
 
         self._server = server
         self._timeout = timeout_seconds

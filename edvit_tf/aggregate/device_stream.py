@@ -6,18 +6,26 @@ given up is taken back: out of what is not sent yet, or by a message to the devi
 should one come, is dropped. An answer to nobody else ends the stream. Large requests are for calls
 of their own: on a stream one that is sent slowly holds up all behind it, and one that the device
 finds too long would end all.
+
+What several sub-models of a device are asked at the same moment goes out in one message, where the
+device takes such (`device/rpc/together.py`): its input travels once.
 """
 
 import asyncio
 import contextlib
+import itertools
 import time
+from typing import NamedTuple
 
 import grpc
 
 from edvit_tf.device.rpc import messages, tensors
+from edvit_tf.device.rpc.together import MOST_CHARACTERS, ask_also
 
 LARGEST_BYTES = 256 << 10  # of a request on a stream
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened
+# Of the time left: requests for two sub-models whose deadlines differ by less have one message.
+_SAME_SHARE = 0.1
 _Key = tuple[str, str]  # sub-model, id
 # Of a stream that the device refuses; others say that it broke.
 _OWN_CODES = (
@@ -28,6 +36,21 @@ _OWN_CODES = (
 )
 
 
+class _Unsent(NamedTuple):
+    """A request that waits for its turn to be written."""
+
+    until: float  # time.monotonic()
+    request: bytes  # without the sub-model's name and the id
+    together: bool  # it may share a message
+
+    def goes_with(self, other: "_Unsent", now: float) -> bool:
+        """Whether another sub-model of the device is asked the same, until about the same time."""
+        apart = abs(self.until - other.until)
+        if not self.together or apart > _SAME_SHARE * max(0.0, other.until - now):
+            return False
+        return self.request is other.request or self.request == other.request
+
+
 class DeviceStream:
     """The stream to a device. It belongs to one event loop; the first request opens it, and the
     first after a break.
@@ -36,18 +59,40 @@ class DeviceStream:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = messages.stub(channel, "ModelStreamInfer")
         self._stream: _Call | None = None
+        self._large: dict[str, _Call] = {}  # by id: each large request has a stream of its own
 
-    async def infer(self, request: bytes, name: str, request_id: str, seconds: float):
+    async def infer(
+        self, request: bytes, name: str, request_id: str, seconds: float, together: bool = False
+    ):
         """The device's answer, a ModelInferResponse, within `seconds`. Raises grpc.aio.AioRpcError,
         and WireError when the device sends what is no answer to anything.
+
+        `together`: other sub-models that are asked the same by this id may share the message.
         """
+        if len(request) > LARGEST_BYTES:
+            return await self._infer_large(request, name, request_id, seconds)
+
         # requests on the old stream are still answered there
         if self._stream is None or self._stream.to_be_left():
             if self._stream is not None:
                 self._stream.retire()
             self._stream = _Call(self._stub())
 
-        return await self._stream.infer(request, (name, request_id), seconds)
+        return await self._stream.infer(request, (name, request_id), seconds, together)
+
+    async def _infer_large(self, request: bytes, name: str, request_id: str, seconds: float):
+        """As `infer`, over a stream that ends with the last answer to this id."""
+        call = self._large.get(request_id)
+        if call is None or call.to_be_left():
+            call = self._large[request_id] = _Call(self._stub())
+
+        try:
+            return await call.infer(request, (name, request_id), seconds, together=True)
+        finally:
+            if call.is_idle():
+                call.retire()
+                if self._large.get(request_id) is call:
+                    del self._large[request_id]
 
     def carried_nothing(self) -> bool:
         """Whether nothing has come on the present stream yet: where it broke, it may be that the
@@ -56,8 +101,9 @@ class DeviceStream:
         return self._stream is None or not self._stream.heard
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.end(_error(grpc.StatusCode.CANCELLED, "the aggregator stops"))
+        for call in (self._stream, *self._large.values()):
+            if call is not None:
+                call.end(_error(grpc.StatusCode.CANCELLED, "the aggregator stops"))
 
 
 class _Call:
@@ -71,7 +117,7 @@ class _Call:
         self.heard = False  # anything at all
 
         self._waiting: dict[_Key, asyncio.Future] = {}
-        self._unsent: dict[_Key, tuple[float, bytes]] = {}  # in turn: (until, request)
+        self._unsent: dict[_Key, _Unsent] = {}  # in turn
         self._taken_back: list[_Key] = []  # and the device is not told yet
         self._given_up = 0  # sent, and never answered
         self._silent_since: float | None = None  # time.monotonic(), since one was given up
@@ -84,11 +130,15 @@ class _Call:
         silent = since is not None and time.monotonic() - since > _SILENT_SECONDS
         return self._ended or self._stops or silent
 
-    async def infer(self, request: bytes, key: _Key, seconds: float):
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return not self._waiting
+
+    async def infer(self, request: bytes, key: _Key, seconds: float, together: bool):
         # waiting before it is sent: an answer finds its future in any case
         answer = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
-        self._unsent[key] = (time.monotonic() + seconds, request)
+        self._unsent[key] = _Unsent(time.monotonic() + seconds, request, together)
         self._to_send.set()
 
         try:
@@ -153,15 +203,33 @@ class _Call:
             tensors.set_parameters(message, {"cancel": True})
             return message.SerializeToString()
 
+        now = time.monotonic()
         key = next(iter(self._unsent))
-        until, request = self._unsent.pop(key)
-        left_us = max(1, int(1e6 * (until - time.monotonic())))
+        first = self._unsent.pop(key)
+        until, also, left = first.until, [], MOST_CHARACTERS
+        for other, unsent in self._those_of(key[1]):
+            left -= len(other[0]) + 1
+            if left >= 0 and unsent.goes_with(first, now):
+                del self._unsent[other]
+                until = min(until, unsent.until)
+                also.append(other[0])
+
+        left_us = max(1, int(1e6 * (until - now)))
         message = messages.new("ModelInferRequest", model_name=key[0], id=key[1])
         tensors.set_parameters(message, {"timeout": left_us})
+        if also:
+            ask_also(message, also)
 
         # Fields of a message may come in any order, so what is this request's own stands before
         # what all share.
-        return message.SerializeToString() + request
+        return message.SerializeToString() + first.request
+
+    def _those_of(self, request_id: str) -> list[tuple[_Key, _Unsent]]:
+        """What is next in turn, as long as it is of this id: what is asked together stands
+        together.
+        """
+        same_id = itertools.takewhile(lambda row: row[0][1] == request_id, self._unsent.items())
+        return list(same_id)
 
     async def _read(self) -> None:
         error: Exception = _error(grpc.StatusCode.UNAVAILABLE, "the device ended the stream")

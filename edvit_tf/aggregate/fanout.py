@@ -16,11 +16,13 @@ from edvit_tf.aggregate.hedge import Budget, delay_seconds, first_good
 from edvit_tf.aggregate.link import Asked, Link
 from edvit_tf.aggregate.recording import CANCELLED, Recording
 from edvit_tf.aggregate.reply import Expected, OutOfRange, Reply, WrongView, checked_reply
-from edvit_tf.aggregate.votes import Doubt, Votes
+from edvit_tf.aggregate.votes import OUT_OF_RANGE, Doubt, Votes
 from edvit_tf.device.rpc import messages
 
 _OVERLOADED = "overloaded"
 _LATE = "deadline"
+# A relay's: none of its devices answers for the sub-model, and its words say why
+MISSING_BELOW = grpc.StatusCode.ABORTED
 _REFUSED = {
     grpc.StatusCode.DEADLINE_EXCEEDED: _LATE,
     grpc.StatusCode.UNAVAILABLE: "down",
@@ -71,14 +73,21 @@ class Fanout:
 
     def why_missing(self, name: str) -> str:
         """Why no device can be asked for a sub-model: the devices' states, and their breakers'."""
+        return self.states(name) or "no device hosts it"
+
+    def states(self, name: str) -> str:
+        """Of devices that might have it and cannot be asked; "" where there is none."""
         states = []
         for link in self.links:
-            if link.state != "ready":
+            why = link.why_lacks(name)
+            if why is not None:
+                states.append(f"{link.device.name}: {why}")
+            elif link.state != "ready":
                 states.append(f"{link.device.name} {link.state}")
             elif link.hosts(name) and not link.breaker.allows():
                 states.append(f"{link.device.name} {link.breaker}")
 
-        return ", ".join(states) or "no device hosts it"
+        return ", ".join(states)
 
     async def ask(
         self,
@@ -96,14 +105,12 @@ class Fanout:
         (`request_parts.py`), `heavy` says that its input is an encoded file. Raises WireError
         INVALID_ARGUMENT when most devices say that the input cannot be used.
         """
-        # the id tells answers of this process from those to an earlier one
-        turn = next(self._count)
-        request_id = f"{self._process}-{turn}"
+        turn, request_id = self.new_id()
         request = _Request(
             request_id,
             parts,
             until,
-            hasty=until - time.monotonic() < self._patient_seconds,
+            hasty=self.is_hasty(until),
             heavy=heavy,
             turn=turn,
             votes=Votes(len(self.expected), least),
@@ -150,6 +157,49 @@ class Fanout:
                 missing[name] = str(result)
 
         return replies, missing
+
+    def is_hasty(self, until: float) -> bool:
+        """Whether a request that ends then has less time than the fleet usually has."""
+        return until - time.monotonic() < self._patient_seconds
+
+    def new_id(self) -> tuple[int, str]:
+        """(turn of the replicas, id) of a request, which tells its answers from those to others."""
+        turn = next(self._count)
+        return turn, f"{self._process}-{turn}"
+
+    async def ask_one(
+        self,
+        name: str,
+        numbered: tuple[int, str],
+        parts: tuple[bytes, ...],
+        heavy: bool,
+        hasty: bool,
+        until: float,
+    ) -> Reply | Doubt | str:
+        """As `ask`, of one sub-model of a request whose others are asked by the same `numbered`
+        (`new_id`): its Reply, a doubt, or why it is missing.
+        """
+        turn, request_id = numbered
+        request = _Request(
+            request_id,
+            parts,
+            until,
+            hasty=hasty,
+            heavy=heavy,
+            turn=turn,
+            votes=Votes(1, 0),
+            recording=None,
+        )
+        given_up = True
+        try:
+            result = await self._ask_one(name, request)
+            given_up = False
+            return result
+        finally:
+            if given_up:
+                request.votes.settle(given_up)
+            else:
+                request.votes.settle_alone()
 
     async def _ask_one(self, name: str, request: _Request) -> Reply | Doubt | str:
         """A checked answer, or why there is none. Replicas take turns; another is asked when one
@@ -207,7 +257,8 @@ class Fanout:
             return f"{link.device.name} {link.breaker}"
 
         # from here on every end is told to the link, or a trial would never be over
-        asked = link.ask(name, request.heavy, seconds if request.hasty else None)
+        hasty_seconds = seconds if request.hasty else None
+        asked = link.ask(name, request.heavy, hasty_seconds, request.id)
         started = time.perf_counter()
         ends = time.monotonic() + seconds
         device = link.device.name
@@ -221,7 +272,7 @@ class Fanout:
             return self._unanswered(link, asked, request, error)
 
         except OutOfRange as error:
-            return request.votes.doubt(link, asked, "out of range", str(error))
+            return request.votes.doubt(link, asked, OUT_OF_RANGE, str(error))
 
         except messages.WireError as error:
             why = "wrong-view" if isinstance(error, WrongView) else "wrong answer"
@@ -251,13 +302,19 @@ class Fanout:
             link.unanswered(_REFUSED[code], asked)
             return f"{device} {_REFUSED[code]}"
 
+        if code is MISSING_BELOW and link.is_relay:
+            link.missing_below(asked)
+            return f"{device}: {details}"
+
         # a decoder that is not installed there says nothing of tensors
         if code == grpc.StatusCode.FAILED_PRECONDITION and request.heavy:
             link.unanswered(code.name, asked)
             return f"{device} {code.name}: {details}"
 
         # the input's fault, or the device's: the others tell
-        return request.votes.doubt(link, asked, code.name, details)
+        # as a relay says of its device what `checked_reply` says of one of ours
+        kind = OUT_OF_RANGE if code is grpc.StatusCode.OUT_OF_RANGE else code.name
+        return request.votes.doubt(link, asked, kind, details)
 
 
 def only_late(missing: dict[str, str]) -> bool:

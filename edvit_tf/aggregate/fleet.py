@@ -37,9 +37,16 @@ class FleetParts:
     devices: tuple[Device, ...]
     least: int  # sub-models with which a request is answered
     own: tls.Identity | None
-    fusion: Fusion
+    fusion: Fusion | None  # None of a relay, which passes features on
     # of devices that refused `own`, the one that they take
     earlier: Mapping[Device, tls.Identity | None] = field(default_factory=dict)
+    instance: str = ""  # of the relay's process that asks them; "" of an aggregator
+
+    @property
+    def fused_by(self) -> Fusion:
+        """The fusion of an aggregator's fleet."""
+        assert self.fusion is not None, "a relay does not fuse"
+        return self.fusion
 
     def identity_of(self, device: Device) -> tls.Identity | None:
         """With which a device is asked."""
@@ -80,14 +87,16 @@ def checked_parts(
     devices: tuple[Device, ...],
     least: int | None,
     own: tls.Identity | None,
-    fusion: Fusion,
+    fusion: Fusion | None,
+    instance: str = "",
 ) -> FleetParts:
     """`least` None: all sub-models. Raises ConfigError."""
     count = len(bundle.sub_models)
     pins = Pins(bundle.sub_models)
     for device in devices:
         pins.check(device)
-    return FleetParts(bundle, model_input, devices, least_of(least, count), own, fusion)
+    least = least_of(least, count)
+    return FleetParts(bundle, model_input, devices, least, own, fusion, instance=instance)
 
 
 def least_of(wanted: int | None, count: int) -> int:
@@ -121,7 +130,9 @@ def make_fleet(
         made_of = device, own, parts.bundle.digest
         link = known.get(made_of)
         if link is None:
-            link = Link(device, parts.bundle.digest, pins, own, light, links, expected)
+            link = Link(
+                device, parts.bundle.digest, pins, own, light, links, expected, parts.instance
+            )
             link.is_tried = before is not None
         links.append(link)
 

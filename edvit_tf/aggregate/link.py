@@ -12,7 +12,7 @@ import collections
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import grpc
@@ -24,6 +24,7 @@ from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
 from edvit_tf.aggregate.devices import Device
 from edvit_tf.aggregate.heavy import LIGHT_SECONDS, HeavyWatch
 from edvit_tf.aggregate.hedge import RoundTrips
+from edvit_tf.aggregate.levels import Place, seen_from, why_not_below
 from edvit_tf.aggregate.own_check import OwnCheck
 from edvit_tf.aggregate.pins import Pins
 from edvit_tf.aggregate.probe import Probe, Seen
@@ -52,6 +53,7 @@ class Asked(NamedTuple):
     trial: bool  # of the breaker
     heavy: bool  # an encoded file
     hasty_seconds: float | None  # its time, where a client gave less than the fleet's deadline
+    request_id: str = ""  # the same of all sub-models of a request
 
 
 class Link:
@@ -59,7 +61,7 @@ class Link:
 
     `light` is a request that costs the device little, without a model's name (`heavy.py`). `fleet`
     is the list of all links, this one among them later. `expected` is what the answer of each
-    sub-model must be.
+    sub-model must be. `instance` is that of the relay which asks; "" of an aggregator.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Link:
         light: tuple[bytes, ...],
         fleet: Sequence["Link"],
         expected: Sequence[Expected],
+        instance: str = "",
     ) -> None:
         self.device = device
         self.made_of = device, own, digest
         self.seen = Seen("unknown", "not asked yet")
         self.fleet = fleet
+        self._instance = instance
         self._light = light
         self._own_count = itertools.count()  # of requests of our own
         self._expected = {each.name: each for each in expected}
@@ -88,7 +92,16 @@ class Link:
 
         self._infer = messages.stub(self.channel, "ModelInfer")
         self._stream = DeviceStream(self.channel)
-        self.probe = Probe(device, digest, pins, own, self._expected, self.channel, self._is_also)
+        self.probe = Probe(
+            device,
+            digest,
+            pins,
+            own,
+            self._expected,
+            self.channel,
+            self._is_also,
+            self._why_not_below,
+        )
 
         self.breaker = Breaker(self._breaker_changed)
         self.heavy = HeavyWatch(self._infer_light, self._found_stuck)
@@ -100,6 +113,7 @@ class Link:
         self.returns = 0  # times that it was ready again
         self.in_flight_bytes = 0  # of requests that are not answered
         self._probed_at: float | None = None  # time.monotonic(), while a probe is not answered
+        self._failed_id = ""  # of the last request that it has failed
         self._last_answer = 0.0  # time.monotonic()
         self._last_answers: dict[str, float] = {}  # the same, by sub-model
 
@@ -122,6 +136,20 @@ class Link:
         """Whether this device can be asked for a sub-model now."""
         return self.seen.state == "ready" and name in self.seen.models
 
+    @property
+    def is_relay(self) -> bool:
+        """Whether other devices answer for it."""
+        return self.probe.below is not None
+
+    def why_lacks(self, name: str) -> str | None:
+        """Why a relay has not a sub-model now, by its devices; None where it does not say it."""
+        return self.seen.lacking.get(name)
+
+    def below(self) -> dict[str, str]:
+        """The processes of this device and of all below it, by name."""
+        place = Place(self.device.name, self.probe.instance)
+        return seen_from(place, self.probe.below or {}, self._instance, self.state == "ready")
+
     async def infer(self, name: str, parts: tuple[bytes, ...], request_id: str, seconds: float):
         """A sub-model's answer (a message or Garbage); `parts` are the serialised request without
         the model's name and the id.
@@ -141,9 +169,11 @@ class Link:
         """As `infer`; `size` is that of the parts."""
         until = time.monotonic() + seconds
         try:
-            if self.probe.streams and size <= LARGEST_BYTES:
+            together = self.probe.together and len(self.seen.models) > 1
+            if self.probe.streams and (size <= LARGEST_BYTES or together):
                 try:
-                    return await self._stream.infer(b"".join(parts), name, request_id, seconds)
+                    request = b"".join(parts)
+                    return await self._stream.infer(request, name, request_id, seconds, together)
                 except grpc.aio.AioRpcError as error:
                     if not self._has_no_streams(error):
                         raise
@@ -170,11 +200,14 @@ class Link:
             broke and self._stream.carried_nothing()
         )
 
-    def ask(self, name: str, heavy: bool, hasty_seconds: float | None) -> Asked:
+    def ask(
+        self, name: str, heavy: bool, hasty_seconds: float | None, request_id: str = ""
+    ) -> Asked:
         """A request for a sub-model is sent, which the breaker allows."""
         if heavy:
             self.heavy.started()
-        return Asked(name, time.monotonic(), self.breaker.start(), heavy, hasty_seconds)
+        trial = self.breaker.start()
+        return Asked(name, time.monotonic(), trial, heavy, hasty_seconds, request_id)
 
     def answered(self, seconds: float, asked: Asked) -> None:
         """A request was answered well after so long."""
@@ -199,13 +232,24 @@ class Link:
         elif asked.heavy:
             self.heavy.refused()
 
-        if why in _SILENT and not excused:
+        # silent to a request for many of its sub-models, it failed one request
+        counted = bool(asked.request_id) and asked.request_id == self._failed_id
+        if why in _SILENT and not excused and (asked.trial or not counted):
+            self._failed_id = asked.request_id
             self.breaker.failed(asked.trial, why)
         elif why == "overloaded" and asked.trial:
             # it lives: that is what the trial was to find out
             self.breaker.answered()
         else:
             self.breaker.dropped(asked.trial)
+
+    def missing_below(self, asked: Asked) -> None:
+        """A relay has answered that the sub-model is missing: it lives, and so may its others."""
+        self.failures["missing below"] += 1
+        if asked.heavy:
+            self.heavy.refused()
+        self._last_answer = time.monotonic()
+        self.breaker.answered()
 
     def doubted(self, kind: str, asked: Asked, blamed: bool) -> None:
         """A request was refused, or answered doubtfully; `blamed` if that was the device's fault
@@ -215,7 +259,7 @@ class Link:
         if asked.heavy:
             self.heavy.refused()
 
-        if blamed:
+        if blamed and not self.is_relay:
             # its input may be odd all the same: the breaker moves if it fails one of ours too
             self.own_check.doubted(asked.name, asked.trial)
         elif asked.trial:
@@ -314,6 +358,12 @@ class Link:
                 return other.device.name
 
         return None
+
+    def _why_not_below(self, below: Mapping[str, str]) -> tuple[str, str] | None:
+        """As `levels.why_not_below`, of this device."""
+        level = [Place(link.device.name, link.probe.instance) for link in self.fleet]
+        here = Place(self.device.name, self.probe.instance)
+        return why_not_below(here, below, self._instance, level)
 
     def _note_change(self, before: Seen) -> None:
         if self.seen.state == "ready" and before.state not in ("ready", "unknown"):

@@ -46,18 +46,28 @@ class Outgoing:
         caller has too many already, and where the bytes have no room within `seconds`.
         """
         with self.requests.held(caller):
-            sent_bytes = self._copies * input_bytes
-            try:
-                async with asyncio.timeout(max(0.0, seconds)):
-                    await self.sent.wait(caller, sent_bytes)
-            except TimeoutError:
-                raise WireError(
-                    f"{self.sent.what} at once: got no room for {sent_bytes} more within "
-                    f"{seconds * 1e3:.0f} ms; expected it. Send less at a time.",
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                ) from None
-
-            try:
+            async with self._room(caller, self._copies * input_bytes, seconds):
                 yield
-            finally:
-                self.sent.give(caller, sent_bytes)
+
+    def held_once(
+        self, caller: Caller, input_bytes: int, seconds: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """As `held`, for what is sent to one device alone, and is no whole request."""
+        return self._room(caller, _COPIES * input_bytes, seconds)
+
+    @contextlib.asynccontextmanager
+    async def _room(self, caller: Caller, sent_bytes: int, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.sent.wait(caller, sent_bytes)
+        except TimeoutError:
+            raise WireError(
+                f"{self.sent.what} at once: got no room for {sent_bytes} more within "
+                f"{seconds * 1e3:.0f} ms; expected it. Send less at a time.",
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            ) from None
+
+        try:
+            yield
+        finally:
+            self.sent.give(caller, sent_bytes)

@@ -55,6 +55,12 @@ class Reply:
     compute_ms: float
     queue_ms: float
     wire_ms: float  # round trip without the two
+    below: str = ""  # where the device is a relay: which of its devices answered
+
+    @property
+    def path(self) -> str:
+        """The device by the names of all levels, e.g. "rack-1/pi-0"."""
+        return f"{self.device}/{self.below}" if self.below else self.device
 
 
 def device_ms(replies: Mapping[str, Reply]) -> dict[str, tuple[str, float]]:
@@ -130,7 +136,9 @@ def _checked(received, request_id: str, device: str, total_ms: float, expected: 
     else:
         _check_without_ranges(features)
 
-    return Reply(features, device, compute_ms, queue_ms, wire_ms)
+    below = said.get(messages.DEVICE, "")
+    below = below[:_WORDS] if isinstance(below, str) else ""
+    return Reply(features, device, compute_ms, queue_ms, wire_ms, below)
 
 
 def _features(arrays: dict, width: int) -> np.ndarray:

@@ -18,14 +18,17 @@ _RAW_CONTENTS = 7 << 3 | 2
 
 
 def request_parts(
-    name: str, value: np.ndarray | bytes, client: str = "", trace: str = ""
+    name: str, value: np.ndarray | bytes, client: str = "", trace: str = "", hasty: bool = False
 ) -> tuple[bytes, ...]:
     """A ModelInferRequest of one input, without the model's name and an id; `client` says for whom
-    it is (`callers.py`), `trace` to which trace it belongs (`traceparent.py`).
+    it is (`callers.py`), `trace` to which trace it belongs (`traceparent.py`), `hasty` that its
+    client is in a hurry.
     """
     said: dict[str, tensors.Parameter] = {CLIENT: client} if client else {}
     if trace:
         said[TRACEPARENT] = trace
+    if hasty:
+        said[messages.HASTY] = True
     if isinstance(value, np.ndarray):
         message = tensors.infer_request("", {name: value}, parameters=said)
         return (messages.serialise(message),)

@@ -1,5 +1,8 @@
-"""An aggregator from its command line to its port: the fusion is proved before it opens."""
+"""An aggregator, or a relay, from its command line to its port: the fusion of an aggregator is
+proved before it opens.
+"""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from edvit_tf.aggregate.fleet import checked_parts, least_of, make_fleet
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.access import read_token
 from edvit_tf.aggregate.http.options import HttpOptions
+from edvit_tf.aggregate.relay_service import RelayService
 from edvit_tf.aggregate.service import AggregatorService
 from edvit_tf.aggregate.traces import make_traces
 from edvit_tf.device.model.bundle import open_bundle
@@ -19,12 +23,25 @@ from edvit_tf.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class AggregatorOptions(lifecycle.ServerOptions):
-    """What the command line of an aggregator says. The identity is shown to clients and to
-    devices.
+class FleetOptions(lifecycle.ServerOptions):
+    """What the command line says of every server that asks devices. The identity is shown to those
+    who ask, and to the devices.
     """
 
     devices: str  # HOST:PORT,... or a devices.toml
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayOptions(FleetOptions):
+    """What the command line of a relay says."""
+
+    deadline_ms: float = 10_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregatorOptions(FleetOptions):
+    """What the command line of an aggregator says."""
+
     min_submodels: int | None = None  # None: all
     deadline_ms: float = 1000.0
     login_token: Path | None = None  # of the HTTP port
@@ -63,6 +80,32 @@ def serve(options: AggregatorOptions) -> int:
             http=http,
             traces=traces,
             reading=Reading(options.bundle, options.devices, options.min_submodels),
+        )
+
+    return lifecycle.run(options, address, make_service)
+
+
+def serve_relay(options: RelayOptions) -> int:
+    """Runs a relay until it is told to stop; returns 0. Raises ConfigError, BundleError,
+    DescriptorsShort, IdentityError, AddressError.
+    """
+    signals.while_starting()
+    address, own = lifecycle.address_and_identity(options, "relay")
+    devices = fleet_devices(options.devices)
+    check_descriptors(peers=len(devices))
+
+    bundle = open_bundle(options.bundle)
+    instance = os.urandom(8).hex()
+    # it serves as soon as one of its sub-models can be asked: those above say what they need
+    parts = checked_parts(bundle, bundle_input(bundle), devices, 1, own, None, instance)
+    deadline_seconds = options.deadline_ms / 1e3
+
+    def make_service() -> RelayService:
+        # in the loop, to which the channels belong
+        return RelayService(
+            make_fleet(parts, deadline_seconds),
+            deadline_seconds=deadline_seconds,
+            reading=Reading(options.bundle, options.devices, 1),
         )
 
     return lifecycle.run(options, address, make_service)

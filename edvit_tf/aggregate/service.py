@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 
-from edvit_tf.aggregate import change, told
-from edvit_tf.aggregate.fanout import Fanout, only_late, overloaded
-from edvit_tf.aggregate.fleet import Fleet, Watches
+from edvit_tf.aggregate import told
+from edvit_tf.aggregate.fanout import only_late, overloaded
+from edvit_tf.aggregate.fleet import Fleet
+from edvit_tf.aggregate.fleet_service import FleetService
 from edvit_tf.aggregate.fusion import Fusion
 from edvit_tf.aggregate.http.options import HttpOptions
 from edvit_tf.aggregate.recording import Recording, part_of
@@ -23,7 +23,6 @@ from edvit_tf.aggregate.request_parts import request_parts, size_bytes
 from edvit_tf.aggregate.seen import Seen, preview_of
 from edvit_tf.aggregate.traces import Traces
 from edvit_tf.device.rpc import messages, tensors, tls
-from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.callers import Caller, caller_of, for_whom
 from edvit_tf.device.rpc.http_server import HttpSide
 from edvit_tf.device.rpc.jsonlog import log, log_seldom
@@ -46,22 +45,10 @@ if TYPE_CHECKING:
 
 MODEL = "edvit"
 OUTPUTS = ("probabilities", "label")
-STUCK_SECONDS = 10.0  # of a fusion, which takes a millisecond
-# Of the deadline, for fusion and the way back: a client whose own deadline is the shorter one must
-# get the flagged answer before it gives up. With 5 ms it did not, on loopback.
-_RESERVE_SHARE = 0.05
-_RESERVE_SECONDS = 0.02
-# And for each request that may be answered at the same moment: where one device is silent, all that
-# wait for it end together. On a loaded machine 67 of them took 0.37 s.
-_TURN_SECONDS = 0.003
-# The first of a crowd is to know of those that come behind it, as after the last deadline; but a
-# crowd of a moment ago must not take time from those who come alone. By time: a request a second
-# would remember it for minutes.
-_CROWD_HALF_LIFE_SECONDS = 2.0
 _REASONS = 4000  # characters: a status of more than 8 KiB does not arrive
 
 
-class AggregatorService(BaseService):
+class AggregatorService(FleetService):
     """The model `edvit` over the devices of a fleet."""
 
     title = "edvit_tf aggregator"
@@ -80,96 +67,38 @@ class AggregatorService(BaseService):
         are wanted.
         """
         super().__init__(
-            fleet.parts.bundle,
-            fleet.parts.model_input,
+            fleet,
             [MODEL],
-            [fleet.parts.fusion.executor],
+            [fleet.parts.fused_by.executor],
             deadline_seconds=deadline_seconds,
-            stuck_seconds=STUCK_SECONDS,
-            own=fleet.parts.own,
-            serving=False,
+            reading=reading,
         )
         self.http = http
-        self.reading = reading
         self.traces = traces
-        self.fleet = fleet
-        self.watches = Watches(self.devices_changed)
-        self.leaving: set[asyncio.Task[None]] = set()  # of fleets that were changed for another
         self.port: HttpServer | None = None  # of HTTP, while there are more than two pages
         self.rest: Rest | None = None  # while its port is open
         self.feed: Feed | None = None  # what its page is told
         self.seen: Seen | None = None  # what was answered lately, while there is a page for it
-        self.crowd = 0.0  # requests that were in flight together lately
-        self.crowd_at = 0.0  # time.monotonic() of that
-        self.told_of_lost = 0.0  # time.monotonic(), of devices that refuse the new identity
         self.degraded = 0  # answers without some sub-models, since the start
 
     # Its life.
 
     @property
-    def fanout(self) -> Fanout:
-        """Of requests that begin now."""
-        return self.fleet.fanout
-
-    @property
     def fusion(self) -> Fusion:
-        return self.fleet.parts.fusion
-
-    @property
-    def min_submodels(self) -> int:
-        return self.fleet.parts.least
-
-    def description(self) -> dict:
-        devices = [link.device for link in self.fanout.links]
-        return {
-            "min_submodels": self.min_submodels,
-            "devices": {device.name: device.address for device in devices},
-        }
-
-    def background(self) -> list[Coroutine]:
-        self.watches.begin(self.fleet.links)
-        return [self.watches.failure()]
+        return self.fleet.parts.fused_by
 
     async def renew(self, own: tls.Identity) -> str | None:
-        why = await change.renew(self, own)
-        if why is None:
-            await super().renew(own)
-            if self.port is not None and self.http.https:
-                self.port.present(own)
+        why = await super().renew(own)
+        if why is None and self.port is not None and self.http.https:
+            self.port.present(own)
         return why
 
-    async def renew_rest(self) -> None:
-        await change.renew_rest(self)
-
-    async def reload(self) -> None:
-        if self.reading is not None:
-            await change.reload(self, self.reading)
-
     def put(self, fleet: Fleet) -> None:
-        """Requests that begin now are answered by another fleet, of which all links are watched;
-        those that began before end with theirs.
-        """
-        before, self.fleet = self.fleet, fleet
-        self.bundle = fleet.parts.bundle
-        self.executors[fleet.parts.fusion.executor.name] = fleet.parts.fusion.executor
-        for link in fleet.links:
-            link.asked_from_now_on(fleet.links)
+        executor = fleet.parts.fused_by.executor
+        self.executors[executor.name] = executor
+        super().put(fleet)
         if self.feed is not None:
             self.feed.show(self.bundle, self.model_input)
-
-        task = asyncio.create_task(change.left(before, fleet, self.watches, [*self.leaving]))
-        self.leaving.add(task)
-        task.add_done_callback(self.leaving.discard)
-        task.add_done_callback(lambda _: self._forget(before))
-        self.devices_changed()
-
-    def _forget(self, before: Fleet) -> None:
-        """The times of devices and sub-models that were there in `before`, and are no more."""
-        devices = {link.device.name for link in before.links}
-        self.metrics.forget("device", devices - {link.device.name for link in self.fleet.links})
-        for phase in ("compute", "wire"):
-            gone = set(before.fanout.expected) - set(self.fleet.fanout.expected)
-            self.metrics.forget(phase, gone)
 
     def serve_http(self, host: str, port: int) -> HttpSide:
         """Raises OSError if it cannot listen, ConfigError without what HTTPS or a login needs."""
@@ -195,15 +124,9 @@ class AggregatorService(BaseService):
             await self.rest.drain(seconds)
 
     async def close(self) -> None:
-        for task in self.leaving:
-            task.cancel()
-        await self.watches.close()
+        await super().close()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.close)
-
-    def devices_changed(self) -> None:
-        """Serving while enough sub-models can be asked."""
-        self.availability.put(len(self.fanout.available()) >= self.min_submodels)
 
     # The calls.
 
@@ -260,11 +183,14 @@ class AggregatorService(BaseService):
 
         left = seconds_left(request, context, self.deadline_seconds)
         with self.fleet.held() as fleet:  # to the end: another may take its place meanwhile
-            until = now + left - self._reserve(left, now)
+            own_seconds = self.fusion.seconds
+            held_back = self.reserve.seconds(left, now, self.in_flight, own_seconds)
+            until = now + left - held_back
 
             caller = caller_of(context)
             told_of = "" if trace is None else str(trace)
-            parts = request_parts(self.model_input.name, value, for_whom(caller), told_of)
+            whom, in_a_hurry = for_whom(caller), fleet.fanout.is_hasty(until)
+            parts = request_parts(self.model_input.name, value, whom, told_of, in_a_hurry)
             heavy = isinstance(value, bytes)
             replies, missing = await _ask_devices(fleet, parts, heavy, until, caller, recording)
             if len(replies) < fleet.parts.least:
@@ -275,7 +201,7 @@ class AggregatorService(BaseService):
             features = {name: reply.features for name, reply in replies.items()}
             left_now = now + left - time.monotonic()
             with part_of(recording, "fuse"):
-                done = await fleet.parts.fusion.executor.submit(features, left_now, caller)
+                done = await fleet.parts.fused_by.executor.submit(features, left_now, caller)
         probabilities = done.value  # (1, classes)
         if not np.isfinite(probabilities).all():
             raise messages.WireError(
@@ -308,20 +234,6 @@ class AggregatorService(BaseService):
             request_id=request.id,
             parameters={**parameters, "total_ms": 1e3 * seconds},
         )
-
-    def _reserve(self, left: float, now: float) -> float:
-        """Seconds of a request's time that its devices do not get: fusion, the way back, and the
-        turns of the others that are answered with it. `now` is time.monotonic().
-        """
-        fades = 0.5 ** ((now - self.crowd_at) / _CROWD_HALF_LIFE_SECONDS)
-        self.crowd = max(self.in_flight, fades * self.crowd)
-        self.crowd_at = now
-
-        reserve = max(_RESERVE_SHARE * left, _RESERVE_SECONDS) + 4 * self.fusion.seconds
-        reserve += self.crowd * _TURN_SECONDS
-
-        # of a short deadline it must not take more than a quarter
-        return min(left / 4, reserve)
 
     def _too_few(
         self, fleet: Fleet, replies: dict[str, Reply], missing: dict[str, str], own_time: bool
@@ -358,7 +270,7 @@ class AggregatorService(BaseService):
             said["expected_accuracy"] = accuracy
 
         for name, reply in replies.items():
-            said[f"{name}.device"] = reply.device
+            said[f"{name}.device"] = reply.path
             said[f"{name}.compute_ms"] = reply.compute_ms
             said[f"{name}.queue_ms"] = reply.queue_ms
             said[f"{name}.wire_ms"] = reply.wire_ms
@@ -370,9 +282,6 @@ class AggregatorService(BaseService):
         return said
 
     # What is shown by HTTP.
-
-    def health(self) -> dict:
-        return {**super().health(), **told.health(self.fleet)}
 
     def gauges(self) -> list[Gauge]:
         first, *rest = told.gauges(self.fleet, self.degraded)

@@ -1,5 +1,5 @@
-"""The systemd unit of an aggregator (`device/rpc/systemd_unit.py`): its command, and the memory
-that it needs.
+"""The systemd unit of an aggregator, and of a relay (`device/rpc/systemd_unit.py`): its command,
+and the memory that it needs.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from edvit_tf.aggregate.devices import fleet_devices
 from edvit_tf.aggregate.fleet import least_of
 from edvit_tf.aggregate.outgoing import Outgoing
-from edvit_tf.aggregate.server import AggregatorOptions
+from edvit_tf.aggregate.server import AggregatorOptions, FleetOptions, RelayOptions
 from edvit_tf.aggregate.trace_settings import checked_url
 from edvit_tf.device.errors import permanent
 from edvit_tf.device.model.bundle import Bundle, open_bundle, verified_path
@@ -83,7 +83,35 @@ def _memory(options: AggregatorOptions, bundle: Bundle) -> tuple[int, str]:
     return _BASE_BYTES + fusion + held + sent + reload + traces, why
 
 
-def devices_word(options: AggregatorOptions) -> str:
+def relay_unit(options: RelayOptions) -> str:
+    """The same for a relay."""
+    listening_address(options)
+    fleet_devices(options.devices)
+    bundle = open_bundle(options.bundle)
+
+    limit = message_limit(bundle_input(bundle))
+    held = held_bytes(limit)
+    sent = Outgoing(len(bundle.sub_models), limit).sent.limit
+    why = f"requests up to {held >> 20} MiB, what goes out to devices {sent >> 20} more"
+
+    devices = devices_word(options)
+    command = [sys.executable, "-m", "edvit_tf.cli", "relay", str(absolute(options.bundle))]
+    command += ["--devices", devices, *server_words(options)]
+    command += ["--deadline-ms", f"{options.deadline_ms:g}"]
+    parts = UnitParts(
+        description=f"edvit_tf relay (of {absolute(options.bundle)})",
+        command=command,
+        permanent=permanent(EXIT_CODES),
+        memory_bytes=_BASE_BYTES + held + sent,
+        memory_why=why,
+        reloads=True,
+        reads=[Path(devices)] if devices.endswith(".toml") else [],
+        secrets={},
+    )
+    return systemd_unit(options, parts)
+
+
+def devices_word(options: FleetOptions) -> str:
     """--devices as a unit has it: the whole path of a file, for its folder is another one."""
     given = options.devices
     return str(Path(given).absolute()) if given.endswith(".toml") else given

@@ -24,11 +24,29 @@ def health(fleet: Fleet) -> dict:
 
 def gauges(fleet: Fleet, degraded: int) -> list[Gauge]:
     """What answers here, and then the fleet; `degraded` are the answers that lacked a sub-model."""
-    info = {
+    return [
+        Gauge("edvit_aggregator_info", "What answers here.", [info(fleet)]),
+        Gauge(
+            "edvit_degraded_answers_total",
+            "Answers without some sub-models, since the start.",
+            [({}, degraded)],
+        ),
+        *of_devices(fleet),
+    ]
+
+
+def info(fleet: Fleet) -> Sample:
+    """What answers here."""
+    labels = {
         "version": package_version(),
         "bundle": fleet.parts.bundle.path.name,
         "bundle_digest": fleet.parts.bundle.digest,
     }
+    return labels, 1
+
+
+def of_devices(fleet: Fleet) -> list[Gauge]:
+    """The fleet: its sub-models, and its devices."""
     available: list[Sample] = []
     for name in fleet.fanout.expected:
         available.append(({"model": name}, _available(fleet, name)))
@@ -58,12 +76,6 @@ def gauges(fleet: Fleet, degraded: int) -> list[Gauge]:
         returns.append(({"device": device}, link.returns))
 
     return [
-        Gauge("edvit_aggregator_info", "What answers here.", [(info, 1)]),
-        Gauge(
-            "edvit_degraded_answers_total",
-            "Answers without some sub-models, since the start.",
-            [({}, degraded)],
-        ),
         Gauge("edvit_submodel_available", "1 while a device can be asked for it.", available),
         Gauge("edvit_submodel_view", "How it is to see an input.", views),
         Gauge("edvit_device_state", "1 for the state that a device is in.", states),
@@ -90,7 +102,9 @@ def _available(fleet: Fleet, name: str) -> bool:
 
 def _link_health(link: Link) -> dict:
     closed = link.breaker.state == "closed"
+    below = {} if link.probe.below is None else {"below": sorted(link.probe.below)}
     return {
+        **below,
         "device": link.device.name,
         "address": link.device.address,
         "state": link.state,

@@ -13,8 +13,9 @@ from edvit_tf.aggregate.link import Asked, Link
 from edvit_tf.aggregate.reply import Reply
 from edvit_tf.device.rpc import messages
 
+OUT_OF_RANGE = "out of range"
 # of doubts that are the client's to mend when most devices have them
-_OF_THE_INPUT = ("INVALID_ARGUMENT", "out of range")
+_OF_THE_INPUT = ("INVALID_ARGUMENT", OUT_OF_RANGE)
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,12 @@ class Doubt:
     """A refusal, or a doubtful answer, of one device."""
 
     device: str
-    kind: str  # a status' name, or "out of range"
+    kind: str  # a status' name, or OUT_OF_RANGE
     words: str  # the device's, or what of the answer is doubtful
+
+    @property
+    def is_out_of_range(self) -> bool:
+        return self.kind == OUT_OF_RANGE
 
     def __str__(self) -> str:
         return f"{self.device} {self.kind}: {self.words}"
@@ -77,6 +82,14 @@ class Votes:
         self._blamed = 0 < self._answered >= len(self._doubts) and not given_up
         for link, asked, doubt in self._held:
             link.doubted(doubt.kind, asked, blamed=self._blamed)
+
+    def settle_alone(self) -> None:
+        """The request is over, and asked for one sub-model alone, so that nobody else has voted:
+        each device that doubts is tried by an input of ours.
+        """
+        self._blamed = True
+        for link, asked, doubt in self._held:
+            link.doubted(doubt.kind, asked, blamed=True)
 
     def raise_refusal(self) -> None:
         """Raises WireError INVALID_ARGUMENT if by most devices the input cannot be used."""

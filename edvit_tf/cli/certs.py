@@ -5,6 +5,7 @@ signs bundles; `edvit sign`, which uses that.
 import argparse
 
 from edvit_tf.cli.values import user_path
+from edvit_tf.device.rpc.tls import ROLES
 
 
 def add_certs(commands) -> None:
@@ -23,7 +24,7 @@ def add_certs(commands) -> None:
         "issue", help="the identity of one machine: a folder with ca.pem, cert.pem, key.pem"
     )
     issue.add_argument("folder", type=user_path, help="of the authority")
-    issue.add_argument("role", choices=("worker", "aggregator", "client"))
+    issue.add_argument("role", choices=ROLES)
     issue.add_argument("name", help="of the machine, e.g. pi-kitchen")
     issue.add_argument(
         "--host",

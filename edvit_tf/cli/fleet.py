@@ -1,4 +1,5 @@
-"""`edvit serve`, `edvit push`: the aggregator of a fleet, and bundles for its devices.
+"""`edvit serve`, `edvit relay`, `edvit push`: the aggregator of a fleet, one that stands between it
+and some of the devices, and bundles for these.
 
 `predict.py` has the client.
 """
@@ -12,8 +13,9 @@ from edvit_tf.device.rpc.process_limits import ends_without_memory, prepare_serv
 
 
 def add_fleet(commands) -> None:
-    """Adds `serve`, `predict` and `push` to the subparsers of `edvit`."""
+    """Adds `serve`, `relay`, `predict` and `push` to the subparsers of `edvit`."""
     _add_serve(commands)
+    _add_relay(commands)
     add_predict(commands)
     _add_push(commands)
 
@@ -22,18 +24,7 @@ def _add_serve(commands) -> None:
     serve = commands.add_parser(
         "serve", help="the aggregator: asks the devices, fuses, answers clients"
     )
-    serve.add_argument("bundle", type=user_path)
-    serve.add_argument(
-        "--devices",
-        required=True,
-        help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port",
-    )
-
-    serve.add_argument("--listen", required=True, metavar="HOST:PORT")
-    add_identity(serve, "no TLS, to clients and devices; on loopback addresses only")
-    serve.add_argument(
-        "--insecure-anywhere", action="store_true", help="with --insecure: on any address"
-    )
+    _add_server(serve, "no TLS, to clients and devices; on loopback addresses only")
 
     serve.add_argument(
         "--min-submodels",
@@ -75,12 +66,43 @@ def _add_serve(commands) -> None:
         "(default: as OTEL_EXPORTER_OTLP_ENDPOINT says, else no traces)",
     )
 
-    serve.add_argument(
-        "--print-unit", action="store_true", help="print a systemd unit for it and end"
-    )
-
     # what gRPC says belongs in the log of a service
     serve.set_defaults(run=_serve, shows_native_log=True)
+
+
+def _add_relay(commands) -> None:
+    relay = commands.add_parser(
+        "relay", help="a device of an aggregator that has devices of its own, e.g. those of a rack"
+    )
+    _add_server(relay, "no TLS, to those who ask and to devices; on loopback addresses only")
+    relay.add_argument(
+        "--deadline-ms",
+        type=positive_number,
+        default=10_000.0,
+        help="of requests that bring none, and the most that one gets (default 10000)",
+    )
+    relay.add_argument(
+        "--metrics", metavar="HOST:PORT", help="HTTP: Prometheus metrics and /healthz"
+    )
+    relay.set_defaults(run=_relay, shows_native_log=True)
+
+
+def _add_server(parser, insecure: str) -> None:
+    """The options of both; `insecure` is the help of --insecure."""
+    parser.add_argument("bundle", type=user_path)
+    parser.add_argument(
+        "--devices",
+        required=True,
+        help="HOST:PORT,HOST:PORT,... or a devices.toml with host and port",
+    )
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    add_identity(parser, insecure)
+    parser.add_argument(
+        "--insecure-anywhere", action="store_true", help="with --insecure: on any address"
+    )
+    parser.add_argument(
+        "--print-unit", action="store_true", help="print a systemd unit for it and end"
+    )
 
 
 def _add_push(commands) -> None:
@@ -114,13 +136,8 @@ def _served(args) -> int:
     if not args.print_unit:
         prepare_server()  # before anything is loaded
     from edvit_tf.aggregate.server import AggregatorOptions, serve
-    from edvit_tf.errors import ConfigError
 
-    if args.insecure_anywhere and not args.insecure:
-        raise ConfigError(
-            "--insecure-anywhere is the second word after --insecure; give both, or --identity."
-        )
-
+    _check_insecure(args)
     options = AggregatorOptions(
         bundle=args.bundle,
         devices=args.devices,
@@ -137,11 +154,44 @@ def _served(args) -> int:
     return _printed_unit(options) if args.print_unit else serve(options)
 
 
+def _relay(args) -> int:
+    with ends_without_memory():
+        return _relayed(args)
+
+
+def _relayed(args) -> int:
+    if not args.print_unit:
+        prepare_server()  # before anything is loaded
+    from edvit_tf.aggregate.server import RelayOptions, serve_relay
+
+    _check_insecure(args)
+    options = RelayOptions(
+        bundle=args.bundle,
+        devices=args.devices,
+        listen=args.listen,
+        identity=args.identity,
+        insecure_anywhere=args.insecure_anywhere,
+        deadline_ms=args.deadline_ms,
+        metrics=args.metrics,
+    )
+    return _printed_unit(options) if args.print_unit else serve_relay(options)
+
+
+def _check_insecure(args) -> None:
+    from edvit_tf.errors import ConfigError
+
+    if args.insecure_anywhere and not args.insecure:
+        raise ConfigError(
+            "--insecure-anywhere is the second word after --insecure; give both, or --identity."
+        )
+
+
 def _printed_unit(options) -> int:
-    from edvit_tf.aggregate.systemd_unit import unit
+    from edvit_tf.aggregate.server import AggregatorOptions
+    from edvit_tf.aggregate.systemd_unit import relay_unit, unit
     from edvit_tf.device.rpc.systemd_unit import warn_of_unreadable
 
-    print(unit(options), end="")
+    print(unit(options) if isinstance(options, AggregatorOptions) else relay_unit(options), end="")
     files = [Path(options.devices)] if options.devices.endswith(".toml") else []
     warn_of_unreadable(options, *files)
     return 0

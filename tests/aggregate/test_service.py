@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from edvit_tf.aggregate.service import AggregatorService
+from edvit_tf.aggregate.reserve import Reserve
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.rpc import messages, tensors
 from tests.support import forked
@@ -316,11 +316,11 @@ def test_in_a_crowd_the_devices_get_less_of_the_deadline():
     """Where one of them is silent, all that wait for it are answered at the same moment, one after
     the other.
     """
-    fusion = SimpleNamespace(seconds=0.001)
-    service = SimpleNamespace(in_flight=1, crowd=0.0, crowd_at=0.0, fusion=fusion)
+    service = SimpleNamespace(in_flight=1)
+    kept = Reserve()
 
     def reserve(left: float, now: float = 100.0) -> float:
-        return AggregatorService._reserve(service, left, now)
+        return kept.seconds(left, now, service.in_flight, 0.001)
 
     alone = reserve(1.5)
     assert alone == pytest.approx(0.075 + 0.004 + 0.003)

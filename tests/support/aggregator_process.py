@@ -74,6 +74,42 @@ def aggregator(
 
     `prelude` is Python that runs in the process before its main.
     """
+    asked = ["serve", str(bundle), "--devices", ",".join(devices)]
+    with _asking(
+        asked, folder, *arguments, prelude=prelude, probe_seconds=probe_seconds, **environment
+    ) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def relay(
+    bundle: Path,
+    folder: Path,
+    devices: list[str],
+    *arguments: str,
+    listen: str = "127.0.0.1:0",
+    prelude: str = "",
+    probe_seconds: float | None = PATIENT_PROBE_SECONDS,
+) -> Iterator[Worker]:
+    """The same of a relay."""
+    asked = ["relay", str(bundle), "--devices", ",".join(devices)]
+    with _asking(
+        asked, folder, *arguments, listen=listen, prelude=prelude, probe_seconds=probe_seconds
+    ) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def _asking(
+    asked: list[str],
+    folder: Path,
+    *arguments: str,
+    listen: str = "127.0.0.1:0",
+    prelude: str = "",
+    probe_seconds: float | None,
+    **environment: str,
+) -> Iterator[Worker]:
+    """A server that asks devices, by `asked`, the first words of its command."""
     arguments = arguments if "--identity" in arguments else ("--insecure", *arguments)
     if "--deadline-ms" not in arguments:
         arguments = (*arguments, "--deadline-ms", PATIENT_MS)
@@ -90,12 +126,9 @@ def aggregator(
     command = [
         sys.executable,
         *main,
-        "serve",
-        str(bundle),
-        "--devices",
-        ",".join(devices),
+        *asked,
         "--listen",
-        "127.0.0.1:0",
+        listen,
         *map(str, arguments),
     ]
     with server(command, folder, **environment) as one:

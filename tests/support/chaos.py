@@ -172,6 +172,8 @@ FAULTS = {
     "spoil": spoil,
     **{f"lie {told}": lie(told) for told in LIES},
 }
+# Of a relay: all that is below it is away with it.
+RACK_FAULTS = {"rack kill": kill, "rack restart": restart, "rack stop": stop}
 HOSTILE = tuple(chaos_peers.KINDS)
 
 
@@ -188,7 +190,7 @@ def suffer(
     """
     started = time.monotonic()
     try:
-        trouble = FAULTS[kind](place, proxy, device, seconds)
+        trouble = (FAULTS | RACK_FAULTS)[kind](place, proxy, device, seconds)
     except Exception as error:  # noqa: BLE001 (the soak reports it and goes on)
         trouble = f"{type(error).__name__}: {error}"
 

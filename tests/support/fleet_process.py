@@ -17,6 +17,7 @@ import numpy as np
 
 from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.device.model.subprocess_run import run_model
+from tests.support.aggregator_process import relay
 from tests.support.ports import free_port
 from tests.support.worker_process import Worker, worker
 
@@ -84,6 +85,27 @@ class Place:
         if self._held is not None:
             held, self._held = self._held, None
             held.__exit__(None, None, None)
+
+
+class Rack(Place):
+    """A relay with a fixed address over the devices at these addresses."""
+
+    def __init__(self, bundle: Path, folder: Path, below: Sequence[str], *arguments: str) -> None:
+        super().__init__(bundle, folder, [])
+        self.below = list(below)
+        self.arguments = [*arguments, "--metrics", "127.0.0.1:0"]
+
+    def start(self) -> "Rack":
+        self._held = relay(
+            self.bundle,
+            self.folder,
+            self.below,
+            *self.arguments,
+            listen=self.address,
+            probe_seconds=None,
+        )
+        self.worker = self._held.__enter__()
+        return self
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def figures(rows, faults: list[chaos.Fault], end, stalls=()) -> dict:
     hangs += [row for row in crowded if row.seconds > LATE_BESIDE_PEERS * DEADLINE_SECONDS]
     wrong = [row for row in rows if not row.right]
     times = [row.seconds for row in rows]
-    every_kind = (*chaos.FAULTS, *chaos.HOSTILE)
+    every_kind = (*chaos.FAULTS, *chaos.RACK_FAULTS, *chaos.HOSTILE)
     kinds = {kind: [fault for fault in faults if fault.kind == kind] for kind in every_kind}
     result = {
         "requests": len(rows),

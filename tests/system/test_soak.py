@@ -1,4 +1,6 @@
-"""The soak and the steady run as commands, short; .ci/run calls the soak for two minutes."""
+"""The soak and the steady run as commands, short. .ci/run calls the soak for two minutes with all
+devices at the aggregator, here they are below two relays.
+"""
 
 import json
 
@@ -13,6 +15,7 @@ def test_a_short_soak(five_bundle, tmp_path):
         "0.2",
         "--seed",
         "7",
+        "--tree",
         "--bundle",
         five_bundle,
         "--out",

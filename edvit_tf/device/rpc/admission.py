@@ -16,7 +16,7 @@ import grpc
 
 from edvit_tf.device.rpc import messages
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.callers import AGGREGATOR, Caller, client_of
+from edvit_tf.device.rpc.callers import Caller, client_of
 from edvit_tf.device.rpc.limits import RECEIVE_SECONDS, Room
 from edvit_tf.device.rpc.messages import WireError
 from edvit_tf.device.rpc.shares import Shares
@@ -116,7 +116,7 @@ def payer(shares: Shares, request, caller: Caller, amount: int) -> Caller:
 
     In plaintext it is the caller's: there anybody could name one client after another.
     """
-    if caller.role != AGGREGATOR or isinstance(request, messages.Garbage):
+    if not caller.asks_for_others or isinstance(request, messages.Garbage):
         return caller
     # of methods without parameters nobody is named
     if not hasattr(request, "parameters"):

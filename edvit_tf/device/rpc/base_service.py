@@ -89,6 +89,8 @@ class BaseService:
         self.metrics = Metrics()
         self.availability = Availability(serving)
         self.in_flight = 0
+        self.stream_messages = 0  # of all streams, since the start
+        self.stream_bytes = 0
 
     @functools.cached_property
     def room(self) -> Room:
@@ -167,6 +169,16 @@ class BaseService:
                 "edvit_in_flight",
                 "Inferences that are not answered yet.",
                 [({}, self.in_flight)],
+            ),
+            Gauge(
+                "edvit_stream_messages_total",
+                "Messages received over streams; one may ask several models.",
+                [({}, self.stream_messages)],
+            ),
+            Gauge(
+                "edvit_stream_bytes_total",
+                "Bytes of these messages.",
+                [({}, self.stream_bytes)],
             ),
             Gauge(
                 "edvit_log_lines_dropped_total",

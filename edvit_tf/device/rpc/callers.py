@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from edvit_tf.device.rpc import tls
 
-AGGREGATOR = "aggregator"
+# Roles of those who ask for their clients: an aggregator, and a relay, which asks for one.
+FOR_OTHERS = ("aggregator", "relay")
 # Parameter of a request: for whom it is asked, as `for_whom` says it.
 CLIENT = "client"
 _LONGEST = 200  # characters of a name or a connection that are kept
@@ -23,6 +24,11 @@ class Caller:
     role: str  # of its certificate; "" in plaintext, or without one
     name: str  # "client/alice"; in plaintext the address
     connection: str  # gRPC's word for the peer, "ipv4:192.0.2.7:40112"
+
+    @property
+    def asks_for_others(self) -> bool:
+        """Whether its certificate says that it asks for clients of its own."""
+        return self.role in FOR_OTHERS
 
     @property
     def turn(self) -> Turn:
@@ -57,7 +63,7 @@ def client_of(request, caller: Caller) -> Caller:
     In plaintext nobody can be told from an aggregator, so everybody is believed.
     """
     # reading a map's entry would make one
-    if caller.role not in ("", AGGREGATOR) or CLIENT not in request.parameters:
+    if caller.role not in ("", *FOR_OTHERS) or CLIENT not in request.parameters:
         return caller
 
     named = request.parameters[CLIENT].string_param[: 2 * _LONGEST]

@@ -40,6 +40,11 @@ INSTANCE = "instance"
 # (`model/view.py`). Answers leave out "as it is"; a worker that does not say it has no view, or is
 # older than views.
 VIEW = "view"
+# Parameter of a relay's answer: the name of the device below it that has answered.
+DEVICE = "device"
+# Parameter of what an aggregator asks: true where its client gives less time than the fleet usually
+# has. A relay cannot tell that by the time that is left.
+HASTY = "hasty"
 # Properties of a fleet's metadata, as JSON: its input (`InputSpec.to_dict`), and its classes in the
 # order of the probabilities. A client of an endless stream has no bundle to read them from.
 INPUT_SPEC = "input_spec"

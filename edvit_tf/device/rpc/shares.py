@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from edvit_tf.device.rpc.callers import AGGREGATOR, Caller, Turn
+from edvit_tf.device.rpc.callers import Caller, Turn
 from edvit_tf.device.rpc.messages import WireError
 
 _NAME = 1  # times what is free that a name may hold
@@ -46,7 +46,7 @@ class Shares:
     def left(self, caller: Caller) -> int:
         """How much a caller may still take now."""
         free = self.limit - self.used
-        if caller.role == AGGREGATOR:
+        if caller.asks_for_others:
             free += self.reserved
 
         if self.first_for_all and not self._of_names[caller.name]:
@@ -111,7 +111,7 @@ class Shares:
         takes nothing.
         """
         # what is reserved for aggregators is kept for nobody else
-        earlier = self._waiting.values() if caller.role != AGGREGATOR else ()
+        earlier = self._waiting.values() if not caller.asks_for_others else ()
         if not any(self._is_kept_for(*each) for each in earlier) and self._fits(caller, amount):
             self._add(caller, amount)
             return
@@ -143,7 +143,7 @@ class Shares:
     def _let_in(self) -> None:
         kept = False
         for turn, (caller, amount) in list(self._waiting.items()):
-            if turn.done() or (kept and caller.role != AGGREGATOR):
+            if turn.done() or (kept and not caller.asks_for_others):
                 continue
             if self._fits(caller, amount):
                 self._add(caller, amount)

@@ -1,5 +1,5 @@
 """ModelStreamInfer (Triton's extension of the protocol): ModelInfer over one call. Many requests,
-each answered when it is done, with its id.
+each answered when it is done, with its id. One message may ask several models (`together.py`).
 
 It costs a request about 0.4 ms less than a call of its own (docs/figures/latency.md).
 """
@@ -7,15 +7,16 @@ It costs a request about 0.4 ms less than a call of its own (docs/figures/latenc
 import asyncio
 import contextlib
 import functools
+import math
 import time
 from typing import Any
 
 import grpc
 
-from edvit_tf.device.rpc import messages, tensors
+from edvit_tf.device.rpc import messages, tensors, together
 from edvit_tf.device.rpc.admission import check_role, pause_seconds, payer
 from edvit_tf.device.rpc.base_service import BaseService
-from edvit_tf.device.rpc.callers import AGGREGATOR, CLIENT, Caller, caller_of
+from edvit_tf.device.rpc.callers import CLIENT, Caller, caller_of
 from edvit_tf.device.rpc.handlers import INFER, Call, Tally
 from edvit_tf.device.rpc.messages import WireError
 
@@ -118,7 +119,7 @@ class _Stream:
 
     def _pause_seconds(self) -> float:
         """How long nothing is read now, after what was refused meanwhile."""
-        if not self._refused or self.caller.role == AGGREGATOR:
+        if not self._refused or self.caller.asks_for_others:
             return 0.0
 
         # in plaintext who names a client is taken for an aggregator, up to what reading costs
@@ -142,15 +143,26 @@ class _Stream:
 
     async def _take(self, data: bytes) -> None:
         """Takes a message up: a request is answered in a task, or an earlier one taken back."""
-        request: Any
+        self.service.stream_messages += 1
+        self.service.stream_bytes += len(data)
         started = time.thread_time()
+        requests: list[Any]
         try:
             most_elements = self.service.room.most_elements
             request = messages.parsed("ModelInferRequest", data, most_elements)
+            requests = together.each_of(request, len(self.service.names))
         except WireError as error:
-            request = messages.Garbage(str(error))
+            requests = [messages.Garbage(str(error))]
         self._took = max(self._took, time.thread_time() - started)
 
+        # what several models are asked is held once for all of them
+        size_bytes = math.ceil(len(data) / len(requests))
+        del data
+        for request in requests:
+            await self._begin(request, size_bytes)
+
+    async def _begin(self, request: Any, size_bytes: int) -> None:
+        """Begins to answer one request of one model."""
         model = getattr(request, "model_name", "")  # Garbage has none
         request_id = getattr(request, "id", "")
         key = (model[:_ID_LENGTH], request_id[:_ID_LENGTH])
@@ -161,7 +173,7 @@ class _Stream:
 
         # a peer that sends on and on is read no further, until some are answered
         await self._room.acquire()
-        task = asyncio.ensure_future(self._answer(request, len(data), key))
+        task = asyncio.ensure_future(self._answer(request, size_bytes, key))
         self.answering.add(task)
         if request_id:
             self._by_key[key] = task
@@ -209,7 +221,7 @@ class _Stream:
 
 
 def _at_once(service: BaseService, caller: Caller) -> int:
-    return _AT_ONCE * len(service.names) if caller.role == AGGREGATOR else _AT_ONCE
+    return _AT_ONCE * len(service.names) if caller.asks_for_others else _AT_ONCE
 
 
 def _names_a_client(request) -> bool:

@@ -3,9 +3,9 @@ module reads them.
 
 A certificate names its role in a URI among its subject alternative names,
 `edvit://worker/pi-kitchen`. Trust in the CA is not enough: with it alone a worker's certificate,
-taken from a stolen Pi, could ask all the others. So a worker answers aggregators and clients, an
-aggregator answers clients, and `peer_of` lets an aggregator see that what answers at a device's
-address is a worker.
+taken from a stolen Pi, could ask all the others. So a worker answers aggregators, relays and
+clients, so does a relay, an aggregator answers clients, and `peer_of` lets an aggregator see that
+what answers at a device's address is a worker or a relay.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import grpc
 
 from edvit_tf.device.errors import DeviceError, IdentityError
 
-ROLES = ("worker", "aggregator", "client")
+ROLES = ("worker", "relay", "aggregator", "client")
 _SCHEME = "edvit://"
 _FILES = ("ca.pem", "cert.pem", "key.pem")
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl.VerifyFlags does not name.

@@ -26,6 +26,7 @@ from edvit_tf.device.rpc.request_input import (
     requested_outputs,
     seconds_left,
 )
+from edvit_tf.device.rpc.together import TOGETHER
 from edvit_tf.device.worker.announce import Announcement
 from edvit_tf.device.worker.loaded_models import LoadedModel
 from edvit_tf.device.worker.power_watch import PowerWatch
@@ -37,7 +38,7 @@ class WorkerService(BaseService):
     """The sub-models, and an executor for each."""
 
     title = "edvit_tf worker"
-    accepted_roles = ("aggregator", "client")  # a client may ask one worker directly
+    accepted_roles = ("aggregator", "relay", "client")  # a client may ask one worker directly
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class WorkerService(BaseService):
                 "flavour": loaded.chosen.flavour,
                 "threads": str(loaded.chosen.threads),
                 messages.STREAMS: "1",
+                TOGETHER: "1",
                 messages.INSTANCE: self.instance,
                 messages.VIEW: str(loaded.view),
                 **self.power.properties,

@@ -60,8 +60,8 @@ def test_another_worker_s_certificate_is_refused_by_its_role(secured, authority)
     error = refusal(secured, own)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     assert (
-        "role: got worker (pi-1); expected a certificate of one of the roles aggregator, client"
-        in error.details()
+        "role: got worker (pi-1); expected a certificate of one of the roles aggregator, relay, "
+        "client" in error.details()
     )
     with secured.channel(own) as channel, pytest.raises(grpc.RpcError) as health:
         list(messages.stub(channel, "Watch")(b"", timeout=30))
