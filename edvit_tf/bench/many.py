@@ -1,9 +1,10 @@
 """What an answer of very many devices would take of an aggregator: an estimate on paper, printed
-with its arithmetic. Nothing of it has run; a tree of aggregators is not built.
+with its arithmetic. Nothing of that size has run.
 
-The constants were measured by `edvit bench fleet` (docs/figures/latency.md, "The network part"): a
-request to five workers took 3.1 ms of the aggregator's CPU, to ten 6.0 ms, with 150,528 bytes out
-to each and 200 back, over mutual TLS.
+The constants were measured by `python -m tests.tree_figures` with 100 workers
+(docs/figures/faults.md, "Many devices, flat and by a tree"): what a request takes of an
+aggregator's CPU for each worker that it asks itself, what of that is for the answer, which every
+level above has to read too, and what a device takes that is not asked, but looked at once a second.
 """
 
 import math
@@ -11,7 +12,11 @@ from dataclasses import dataclass
 
 from edvit_tf.errors import ConfigError
 
-CPU_MS_A_WORKER = 0.61  # (3.1 / 5 + 6.0 / 10) / 2
+CPU_MS_A_WORKER = 0.35  # 34.8 / 100
+ANSWER_MS = 0.24  # of these: 25.5 = 100 answers and 10 relays that are asked, at 0.35 - 0.24 each
+# Of a relay, which reads an answer and gives one: 9.37 / 10, less what asking takes.
+RELAY_ANSWER_MS = 0.83
+PROBE_MS = 0.78  # a second
 OUT_BYTES = 150_528
 BACK_BYTES = 200
 
@@ -22,10 +27,12 @@ class Level:
 
     aggregators: int
     asked: int  # by each, at most
+    answers: int  # of workers, that each of them reads
     cpu_ms: float  # of each, an answer
     bytes_out: int
     bytes_back: int
     answers_a_core: float  # a second
+    idle_ms: float  # of CPU, a second, of each: it looks at those that it asks
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,19 @@ def estimate(
     fan_out: int | None = None,
     *,
     cpu_ms: float = CPU_MS_A_WORKER,
+    answer_ms: float = ANSWER_MS,
+    relay_answer_ms: float = RELAY_ANSWER_MS,
+    probe_ms: float = PROBE_MS,
     out_bytes: int = OUT_BYTES,
     back_bytes: int = BACK_BYTES,
     link_mbit: float = 1000.0,
 ) -> Estimate:
     """One aggregator for all devices, or a tree in which each asks at most `fan_out`.
 
-    CPU and bytes are taken to grow with what is asked, which holds of five and ten workers. Raises
-    ConfigError for a fan-out below 2, or CPU that is no time above 0.
+    `answer_ms` of `cpu_ms` are spent by the topmost for each worker's answer, the rest for each
+    device that is asked; a relay spends `relay_answer_ms` for an answer. All are taken to grow with
+    their number, which holds up to 100 workers. Raises ConfigError for a fan-out below 2, CPU that
+    is no time above 0, or an answer that takes more than all.
     """
     if fan_out is not None and fan_out < 2:
         raise ConfigError(f"fan_out is {fan_out}; it must be 2 or more, or a tree has no end.")
@@ -60,6 +72,11 @@ def estimate(
             f"cpu_ms is {cpu_ms}; it must be a number of milliseconds above 0. Leave it out for "
             f"{CPU_MS_A_WORKER:g}, as measured."
         )
+    if not 0 <= answer_ms <= cpu_ms:
+        raise ConfigError(
+            f"answer_ms is {answer_ms}; it must be 0 to {cpu_ms:g}, which is cpu_ms: an answer is "
+            "a part of it."
+        )
     most = devices if fan_out is None else fan_out
 
     # from the devices up: how many ask the level below
@@ -67,9 +84,20 @@ def estimate(
     while True:
         count = math.ceil(below / most)
         asked = math.ceil(below / count)
-        spent = asked * cpu_ms
+        answers = math.ceil(devices / count)
+        each = answer_ms if count == 1 else relay_answer_ms
+        spent = asked * (cpu_ms - answer_ms) + answers * each
         levels.append(
-            Level(count, asked, spent, asked * out_bytes, asked * back_bytes, 1000 / spent)
+            Level(
+                aggregators=count,
+                asked=asked,
+                answers=answers,
+                cpu_ms=spent,
+                bytes_out=asked * out_bytes,
+                bytes_back=answers * back_bytes,
+                answers_a_core=1000 / spent,
+                idle_ms=asked * probe_ms,
+            )
         )
         if count == 1:
             break
@@ -85,18 +113,31 @@ def estimate(
     )
 
 
-def estimate_text(found: Estimate, cpu_ms: float, out_bytes: int, link_mbit: float) -> str:
+def estimate_text(
+    found: Estimate,
+    cpu_ms: float = CPU_MS_A_WORKER,
+    answer_ms: float = ANSWER_MS,
+    relay_answer_ms: float = RELAY_ANSWER_MS,
+    probe_ms: float = PROBE_MS,
+    out_bytes: int = OUT_BYTES,
+    link_mbit: float = 1000.0,
+) -> str:
     """The estimate, a line a level, with the arithmetic of each."""
+    send_ms = cpu_ms - answer_ms
     lines = [
-        f"{found.devices} devices, by {cpu_ms:g} ms of CPU and {out_bytes} bytes for each that is "
-        "asked: on paper, nothing of this has run"
+        f"{found.devices} devices, by {send_ms:.2f} ms of CPU and {out_bytes} bytes for each that "
+        f"is asked, {answer_ms:g} ms for each answer ({relay_answer_ms:g} of a relay), "
+        f"{probe_ms:g} ms a second for each that is looked at: on paper, nothing of this has run"
     ]
     for number, level in enumerate(found.levels):
+        each = relay_answer_ms if number else answer_ms
         lines.append(
             f"  level {number}: {level.aggregators} x asks {level.asked}: {level.asked} x "
-            f"{cpu_ms:g} = {level.cpu_ms:.1f} ms of CPU an answer, so {level.answers_a_core:.2f} "
-            f"answers a second and core; {level.asked} x {out_bytes} = "
-            f"{level.bytes_out / 1e6:.2f} MB out, {level.bytes_back / 1e3:.1f} kB back"
+            f"{send_ms:.2f} + {level.answers} x {each:g} = {level.cpu_ms:.1f} ms of CPU an "
+            f"answer, so {level.answers_a_core:.2f} answers a second and core; {level.asked} x "
+            f"{probe_ms:g} = {level.idle_ms:.0f} ms a second without any; {level.asked} x "
+            f"{out_bytes} = {level.bytes_out / 1e6:.2f} MB out, "
+            f"{level.bytes_back / 1e3:.1f} kB back"
         )
     busiest = max(level.bytes_out for level in found.levels)
     lines += [

@@ -75,7 +75,13 @@ def _bench_availability(args) -> int:
 
 def add_many(benches) -> None:
     """Adds `many` to the subparsers of `edvit bench`."""
-    from edvit_tf.bench.many import CPU_MS_A_WORKER, OUT_BYTES
+    from edvit_tf.bench.many import (
+        ANSWER_MS,
+        CPU_MS_A_WORKER,
+        OUT_BYTES,
+        PROBE_MS,
+        RELAY_ANSWER_MS,
+    )
 
     parser = benches.add_parser(
         "many",
@@ -95,6 +101,24 @@ def add_many(benches) -> None:
         help=f"of the aggregator, for each that it asks (default {CPU_MS_A_WORKER:g}, measured)",
     )
     parser.add_argument(
+        "--answer-ms",
+        type=positive_number,
+        default=ANSWER_MS,
+        help=f"of these, for the answer (default {ANSWER_MS:g}, measured)",
+    )
+    parser.add_argument(
+        "--relay-answer-ms",
+        type=positive_number,
+        default=RELAY_ANSWER_MS,
+        help=f"of a relay, for an answer that it passes on (default {RELAY_ANSWER_MS:g}, measured)",
+    )
+    parser.add_argument(
+        "--probe-ms",
+        type=positive_number,
+        default=PROBE_MS,
+        help=f"a second, for each that it looks at (default {PROBE_MS:g}, measured)",
+    )
+    parser.add_argument(
         "--bytes", type=positive, default=OUT_BYTES, help=f"of an input (default {OUT_BYTES})"
     )
     parser.add_argument(
@@ -107,12 +131,14 @@ def add_many(benches) -> None:
 def _bench_many(args) -> int:
     from edvit_tf.bench.many import estimate, estimate_text
 
-    found = estimate(
-        args.devices,
-        args.fan_out,
-        cpu_ms=args.cpu_ms,
-        out_bytes=args.bytes,
-        link_mbit=args.mbit,
-    )
-    show(args, asdict(found), estimate_text(found, args.cpu_ms, args.bytes, args.mbit))
+    constants = {
+        "cpu_ms": args.cpu_ms,
+        "answer_ms": args.answer_ms,
+        "relay_answer_ms": args.relay_answer_ms,
+        "probe_ms": args.probe_ms,
+        "out_bytes": args.bytes,
+        "link_mbit": args.mbit,
+    }
+    found = estimate(args.devices, args.fan_out, **constants)
+    show(args, asdict(found), estimate_text(found, **constants))
     return 0

@@ -16,7 +16,15 @@ from edvit_tf.bench.availability import (
     placed,
     units_of,
 )
-from edvit_tf.bench.many import CPU_MS_A_WORKER, OUT_BYTES, estimate, estimate_text
+from edvit_tf.bench.many import (
+    ANSWER_MS,
+    CPU_MS_A_WORKER,
+    OUT_BYTES,
+    PROBE_MS,
+    RELAY_ANSWER_MS,
+    estimate,
+    estimate_text,
+)
 from edvit_tf.cli.main import main
 from edvit_tf.errors import ConfigError
 
@@ -118,18 +126,27 @@ def test_ten_thousand_devices_on_paper(capsys):
     (level,) = flat.levels
     assert level.cpu_ms == pytest.approx(10_000 * CPU_MS_A_WORKER)
     assert flat.bytes_out == level.bytes_out == 10_000 * OUT_BYTES
-    # a tree spreads the work, and adds that of the aggregators that are asked
+    assert level.idle_ms == pytest.approx(10_000 * PROBE_MS)
+    # a tree spreads what goes out, and every answer passes all of its levels
     tree = estimate(10_000, 100)
     assert [one.aggregators for one in tree.levels] == [1, 100]
     assert [one.asked for one in tree.levels] == [100, 100]
-    assert tree.cpu_ms == pytest.approx(10_100 * CPU_MS_A_WORKER)
+    top = tree.levels[0]
+    assert top.answers == 10_000 and top.idle_ms == pytest.approx(100 * PROBE_MS)
+    send_ms = CPU_MS_A_WORKER - ANSWER_MS
+    assert top.cpu_ms == pytest.approx(100 * send_ms + 10_000 * ANSWER_MS)
+    relays = 10_000 * (send_ms + RELAY_ANSWER_MS)
+    assert tree.cpu_ms == pytest.approx(top.cpu_ms + relays)
     assert tree.bytes_out == 10_100 * OUT_BYTES
     assert tree.answers_a_link == pytest.approx(100 * flat.answers_a_link)
     # levels until one asks all; none asks more than it may
     deep = estimate(1234, 10)
     assert deep.levels[0].aggregators == 1 and all(one.asked <= 10 for one in deep.levels)
     assert [one.aggregators for one in deep.levels] == [1, 2, 13, 124]
-    assert "10000 x 0.61 = 6100.0 ms" in estimate_text(flat, CPU_MS_A_WORKER, OUT_BYTES, 1000)
+    small = {"cpu_ms": 0.75, "answer_ms": 0.5, "relay_answer_ms": 1.0}
+    arithmetic = estimate_text(estimate(10, 5, **small), **small)
+    assert "level 0: 1 x asks 2: 2 x 0.25 + 10 x 0.5 = 5.5 ms of CPU" in arithmetic
+    assert "level 1: 2 x asks 5: 5 x 0.25 + 5 x 1 = 6.2 ms of CPU" in arithmetic
     assert main(["bench", "many", "--fan-out", "100"]) == 0
     assert "on paper, nothing of this has run" in capsys.readouterr().out
     assert main(["bench", "many", "--fan-out", "1"]) == 3
@@ -144,3 +161,8 @@ def test_cpu_that_is_no_time_is_refused_in_words(cpu_ms, capsys):
     assert f"'{cpu_ms}' must be a number above 0" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="cpu_ms is .*; it must be a number of milliseconds"):
         estimate(10, cpu_ms=float(cpu_ms))
+
+
+def test_an_answer_that_takes_more_than_all_is_refused(capsys):
+    assert main(["bench", "many", "--cpu-ms", "0.5", "--answer-ms", "0.6"]) == 3
+    assert "answer_ms is 0.6; it must be 0 to 0.5" in capsys.readouterr().err
