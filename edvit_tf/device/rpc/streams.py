@@ -7,8 +7,8 @@ It costs a request about 0.4 ms less than a call of its own (docs/figures/latenc
 import asyncio
 import contextlib
 import functools
-import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from edvit_tf.device.rpc.base_service import BaseService
 from edvit_tf.device.rpc.callers import CLIENT, Caller, caller_of
 from edvit_tf.device.rpc.handlers import INFER, Call, Tally
 from edvit_tf.device.rpc.messages import WireError
+from edvit_tf.device.rpc.shares import Shares
 
 # Requests of a stream that are not answered yet; more are not read. Of an aggregator's so many for
 # each model: those of one client, which wait for one, must not keep the others from being read.
@@ -84,6 +85,32 @@ async def _stopped(service: BaseService) -> None:
         await service.availability.changed()
 
 
+class _Held:
+    """The bytes of one message. They are there until the last of its requests is over: one that is
+    refused at once gives none of them back.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._requests = 0  # that hold it now
+        self._share = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def by(self, waiting: Shares, request, caller: Caller) -> Iterator[None]:
+        """Holds it for one request. Raises WireError RESOURCE_EXHAUSTED."""
+        if not self._requests:
+            who = payer(waiting, request, caller, self._size_bytes)
+            self._share.enter_context(waiting.held(who, self._size_bytes))
+
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._share.close()
+
+
 class _Stream:
     """The requests of one ModelStreamInfer call."""
 
@@ -99,6 +126,7 @@ class _Stream:
         self._refused = False
         self._refused_its_own = False  # what it did not ask for a client
         self._took = 0.0  # seconds in which the dearest message was read
+        self._asked = 1  # models, by the message that asked most of them
 
     async def read(self) -> None:
         """Reads requests until there are no more, and answers each in a task of its own. Raises
@@ -123,10 +151,10 @@ class _Stream:
             return 0.0
 
         # in plaintext who names a client is taken for an aggregator, up to what reading costs
-        least = _PAUSE_SECONDS if self._refused_its_own else 0.0
+        least = self._asked * _PAUSE_SECONDS if self._refused_its_own else 0.0
         seconds = max(least, pause_seconds(self.service.room, self._took))
         self._refused = self._refused_its_own = False
-        self._took = 0.0
+        self._took, self._asked = 0.0, 1
 
         return seconds
 
@@ -155,13 +183,15 @@ class _Stream:
             requests = [messages.Garbage(str(error))]
         self._took = max(self._took, time.thread_time() - started)
 
+        self._asked = max(self._asked, len(requests))
+
         # what several models are asked is held once for all of them
-        size_bytes = math.ceil(len(data) / len(requests))
+        held = _Held(len(data))
         del data
         for request in requests:
-            await self._begin(request, size_bytes)
+            await self._begin(request, held)
 
-    async def _begin(self, request: Any, size_bytes: int) -> None:
+    async def _begin(self, request: Any, held: _Held) -> None:
         """Begins to answer one request of one model."""
         model = getattr(request, "model_name", "")  # Garbage has none
         request_id = getattr(request, "id", "")
@@ -173,20 +203,19 @@ class _Stream:
 
         # a peer that sends on and on is read no further, until some are answered
         await self._room.acquire()
-        task = asyncio.ensure_future(self._answer(request, size_bytes, key))
+        task = asyncio.ensure_future(self._answer(request, held, key))
         self.answering.add(task)
         if request_id:
             self._by_key[key] = task
 
         task.add_done_callback(functools.partial(self._ended, key))
 
-    async def _answer(self, request, size_bytes: int, key: _Key) -> None:
+    async def _answer(self, request, held: _Held, key: _Key) -> None:
         service = self.service
         with Tally(service, INFER, self.caller) as tally:
             tally.begins(request, self.context)
             call = _refuse if service.availability.over else service.model_infer
-            waiting = service.room.waiting
-            with waiting.held(payer(waiting, request, self.caller, size_bytes), size_bytes):
+            with held.by(service.room.waiting, request, self.caller):
                 response = await call(messages.checked(request), self.context)
 
         refusal = tally.refusal

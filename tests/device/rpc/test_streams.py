@@ -43,6 +43,36 @@ def test_a_stream_pauses_after_a_refusal_but_an_aggregator_s(caller, request_, e
     assert stream._pause_seconds() == 0
 
 
+def test_a_client_s_message_for_many_models_is_paused_after_as_that_many():
+    stream = streams._Stream(service(plaintext=False), ALICE, None)
+    stream._asked = 3
+    stream._is_refused(THEIR_OWN)
+    assert stream._pause_seconds() == pytest.approx(3 * 0.005)
+    stream._is_refused(THEIR_OWN)
+    assert stream._pause_seconds() == 0.005
+
+
+def test_a_message_for_many_models_is_held_whole_until_the_last_has_answered():
+    """One that is refused at once leaves the message where it is, as the others read it."""
+    waiting = Shares("bytes", 1000)
+    held = streams._Held(100)
+    with held.by(waiting, THEIR_OWN, ALICE):
+        with held.by(waiting, THEIR_OWN, ALICE):
+            assert waiting.used == 100
+        with pytest.raises(messages.WireError), held.by(waiting, THEIR_OWN, ALICE):
+            raise messages.wrong("model_name", "'b'", "one of a")
+        assert waiting.used == 100
+    assert waiting.used == 0
+
+    # whoever comes after the others have ended holds it again
+    with held.by(waiting, THEIR_OWN, ALICE):
+        assert waiting.used == 100
+    too_much = streams._Held(600).by(waiting, THEIR_OWN, ALICE)
+    with pytest.raises(messages.WireError, match="bytes at once"), too_much:
+        pass
+    assert waiting.used == 0
+
+
 def test_what_was_dear_to_read_is_paused_after_by_how_many_there_are():
     """Also where a client is named in plaintext. 40 of 2 ms, refused again and again, have a fifth
     of the event loop.
