@@ -49,6 +49,14 @@ def test_where_there_are_too_many_to_be_named_relays_are():
     heard = below.heard(below.said(beneath))
     assert 1000 < len(heard) <= 2000 and heard["z"] == "2"
 
+    # as many as the property may have characters, where their names are long
+    beneath = {f"{j:04d}" + "é" * 60: "1" for j in range(1500)}
+    beneath |= {"z": "2", "z/a": "3"}
+    said = below.said(beneath)
+    heard = below.heard(said)
+    assert 90_000 < len(said[below.BELOW]) <= 100_000
+    assert 200 < len(heard) < 1500 and heard["z"] == "2"
+
 
 @pytest.mark.parametrize(
     "asks, circles",

@@ -22,8 +22,13 @@ def said(below: Mapping[str, str]) -> dict[str, str]:
     """The property. Other relays come first: workers have nothing below that would matter."""
     relays = {name.rpartition("/")[0] for name in below}
     names = sorted(below, key=lambda name: (name not in relays, name))
-    text = json.dumps({name: below[name] for name in names[:_MOST]})
-    return {BELOW: text if len(text) <= _LONGEST else "{}"}
+    found, left = {}, _LONGEST - len("{}")
+    for name in names[:_MOST]:
+        left -= len(json.dumps({name: below[name]}))  # with its brackets, for a comma and a space
+        if left < 0:
+            break
+        found[name] = below[name]
+    return {BELOW: json.dumps(found)}
 
 
 def heard(properties: Mapping[str, str]) -> dict[str, str] | None:
