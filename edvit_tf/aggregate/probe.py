@@ -68,6 +68,7 @@ class Probe:
         why_not_below: Callable[[Mapping[str, str]], tuple[str, str] | None],
     ) -> None:
         self.certificate: str | None = None  # the name in it, when it was seen
+        self.role: str | None = None  # the same; None in plaintext
         self.instance = ""  # of the worker's process, if it says so
         self.condition = condition.Condition()  # as the worker says it
         self.certificate_ends: float | None = None  # Unix time, as the worker says it
@@ -174,7 +175,8 @@ class Probe:
         `usable` are the sub-models that may be asked for and are ready: of another one a worker's
         metadata say nothing.
         """
-        self.below = below.heard(properties)
+        # a worker that calls itself a relay would never be blamed for what it answers
+        self.below = None if self.role == "worker" else below.heard(properties)
         if name not in usable and self.below is None:
             return None
 
@@ -234,7 +236,7 @@ class Probe:
                 "or a relay. Issue it a worker's certificate, or a relay's."
             )
 
-        self.certificate = role[1]
+        self.role, self.certificate = role
 
     async def _call(self, method: str, **fields):
         request = messages.new(messages.METHODS[method][0], **fields)

@@ -23,7 +23,7 @@ from edvit_tf.aggregate.votes import Doubt
 from edvit_tf.device.model.view import AS_IT_IS
 from edvit_tf.device.rpc import below, certificate_expiry, messages, tensors
 from edvit_tf.device.rpc.admission import payer
-from edvit_tf.device.rpc.callers import CLIENT, caller_of, client_of, for_whom
+from edvit_tf.device.rpc.callers import Caller, caller_of, client_of, for_whom
 from edvit_tf.device.rpc.metrics import Gauge
 from edvit_tf.device.rpc.request_input import (
     request_input,
@@ -132,7 +132,7 @@ class RelayService(FleetService):
         with self.fleet.held() as fleet:  # to the end: another may take its place meanwhile
             at_once = self.in_flight / len(self.names)  # requests, of all the sub-models
             until = now + left - self.reserve.seconds(left, now, at_once, 0.0)
-            passed = self._passed(request, for_whom(client_of(request, caller)), until)
+            passed = self._passed(request, caller, until)
 
             size = size_bytes(passed.parts)
             who = payer(fleet.outgoing.sent, request, caller, 2 * size)
@@ -157,19 +157,21 @@ class RelayService(FleetService):
             },
         )
 
-    def _passed(self, request, client: str, until: float) -> _Passed:
+    def _passed(self, request, caller: Caller, until: float) -> _Passed:
         """What is passed on of a request; of one for several sub-models it is made once."""
         shared = request.shared if isinstance(request, OneOf) else {}
         if "passed" not in shared:
             value = request_input(tensors.arrays(request), self.model_input)
-            # who asks for a client says whether that is in a hurry
+            # who asks for a client says whether that is in a hurry; a client does not say it of
+            # itself, or its short deadlines would be the devices' fault
+            client = client_of(request, caller)
             hasty = tensors.parameters(request).get(messages.HASTY) is True
-            if CLIENT not in request.parameters:
+            if client is caller:
                 hasty = self.fanout.is_hasty(until)
 
             trace = here()
             told_of = "" if trace is None else str(trace)
-            parts = request_parts(self.model_input.name, value, client, told_of, hasty)
+            parts = request_parts(self.model_input.name, value, for_whom(client), told_of, hasty)
             heavy = isinstance(value, bytes)
             shared["passed"] = _Passed(self.fanout.new_id(), parts, heavy, hasty)
 
