@@ -23,6 +23,9 @@ from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.together import MOST_CHARACTERS, ask_also
 
 LARGEST_BYTES = 256 << 10  # of a request on a stream
+# Streams for larger ones, at once. A device has room for 32 of the largest messages, shared by all
+# that ask it (`device/rpc/limits.py`): it refuses more of them, where calls wait for their turn.
+MOST_LARGE = 4
 _SILENT_SECONDS = 3.0  # since a request was given up and nothing came: another stream is opened
 # Of the time left: requests for two sub-models whose deadlines differ by less have one message.
 _SAME_SHARE = 0.1
@@ -93,6 +96,10 @@ class DeviceStream:
                 call.retire()
                 if self._large.get(request_id) is call:
                     del self._large[request_id]
+
+    def has_room(self, request_id: str) -> bool:
+        """Whether a large request of this id has a stream, or may open one."""
+        return request_id in self._large or len(self._large) < MOST_LARGE
 
     def carried_nothing(self) -> bool:
         """Whether nothing has come on the present stream yet: where it broke, it may be that the

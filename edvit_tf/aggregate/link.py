@@ -170,7 +170,8 @@ class Link:
         until = time.monotonic() + seconds
         try:
             together = self.probe.together and len(self.seen.models) > 1
-            if self.probe.streams and (size <= LARGEST_BYTES or together):
+            room = size <= LARGEST_BYTES or (together and self._stream.has_room(request_id))
+            if self.probe.streams and room:
                 try:
                     request = b"".join(parts)
                     return await self._stream.infer(request, name, request_id, seconds, together)

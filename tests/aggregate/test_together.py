@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from edvit_tf.aggregate.device_stream import LARGEST_BYTES, DeviceStream
+from edvit_tf.aggregate.device_stream import LARGEST_BYTES, MOST_LARGE, DeviceStream
 from edvit_tf.aggregate.request_parts import request_parts
 from edvit_tf.device.rpc import messages, tensors
 from edvit_tf.device.rpc.together import ALSO, OneOf, each_of
@@ -49,6 +49,15 @@ class Channel:
 
     def stream_stream(self, *_, **__):
         return lambda: Call(self.log)
+
+
+class Silent(Channel):
+    """A channel whose streams never answer."""
+
+    def stream_stream(self, *_, **__):
+        call = Call(self.log)
+        call.read = asyncio.Event().wait
+        return lambda: call
 
 
 def written(*asked: tuple[str, str, bytes, float, bool]) -> list:
@@ -95,6 +104,29 @@ def test_of_a_large_request_the_one_message_has_a_stream_of_its_own_that_ends():
         "['a']",
         "cancelled",
     ]
+
+
+def test_large_requests_have_some_streams_and_the_others_calls_of_their_own():
+    """A device that has no more room for streams refuses them; calls wait for their turn."""
+
+    async def talk() -> tuple[list[bool], bool]:
+        stream = DeviceStream(Silent())
+        large = bytes(LARGEST_BYTES + 1)
+        asking, room = [], []
+        for turn in range(MOST_LARGE):
+            room.append(stream.has_room(str(turn)))
+            asking.append(asyncio.ensure_future(stream.infer(large, "a", str(turn), 60.0, True)))
+            await asyncio.sleep(0)
+        room += [stream.has_room("0"), stream.has_room("another")]
+        # one that is given up leaves its place
+        asking[0].cancel()
+        await asyncio.wait(asking[:1])
+        after = stream.has_room("another")
+        stream.close()
+        await asyncio.gather(*asking, return_exceptions=True)
+        return room, after
+
+    assert asyncio.run(talk()) == ([True] * MOST_LARGE + [True, False], True)
 
 
 def test_a_message_for_more_models_than_there_are_is_none():
