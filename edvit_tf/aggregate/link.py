@@ -252,11 +252,11 @@ class Link:
         self._last_answer = time.monotonic()
         self.breaker.answered()
 
-    def doubted(self, kind: str, asked: Asked, blamed: bool) -> None:
+    def doubted(self, kind: str, asked: Asked, blamed: bool, proved: bool = True) -> None:
         """A request was refused, or answered doubtfully; `blamed` if that was the device's fault
-        and not the input's.
+        and not the input's, `proved` if others have answered the same input.
         """
-        self.failures["wrong answer" if blamed else kind] += 1
+        self.failures["wrong answer" if blamed and proved else kind] += 1
         if asked.heavy:
             self.heavy.refused()
 

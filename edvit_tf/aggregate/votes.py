@@ -45,6 +45,7 @@ class Votes:
     _doubts: list[Doubt] = field(default_factory=list)  # one for each sub-model that has no better
     _held: list[tuple[Link, Asked, Doubt]] = field(default_factory=list)  # of replicas too
     _blamed: bool | None = None  # whether the devices that doubt are at fault; None before the end
+    _proved: bool = True  # by the answers of others
 
     def doubt(self, link: Link, asked: Asked, kind: str, words: str) -> Doubt:
         """A device's doubt; the device hears at the end what it was worth."""
@@ -53,7 +54,7 @@ class Votes:
             self._held.append((link, asked, made))
         else:
             # an attempt that was not waited for hears of its end a little later
-            link.doubted(kind, asked, blamed=self._blamed)
+            link.doubted(kind, asked, blamed=self._blamed, proved=self._proved)
 
         return made
 
@@ -87,9 +88,9 @@ class Votes:
         """The request is over, and asked for one sub-model alone, so that nobody else has voted:
         each device that doubts is tried by an input of ours.
         """
-        self._blamed = True
+        self._blamed, self._proved = True, False
         for link, asked, doubt in self._held:
-            link.doubted(doubt.kind, asked, blamed=True)
+            link.doubted(doubt.kind, asked, blamed=True, proved=False)
 
     def raise_refusal(self) -> None:
         """Raises WireError INVALID_ARGUMENT if by most devices the input cannot be used."""

@@ -102,6 +102,24 @@ def test_a_request_whose_client_went_away_blames_nobody():
     asyncio.run(talk())
 
 
+def test_a_device_that_is_tried_because_nobody_else_was_asked_has_not_answered_wrongly():
+    """A relay asks one device for one sub-model: it may well be the input. Later doubts too."""
+
+    async def talk():
+        link = Link(Device("pi", "127.0.0.1:1"), "d", Pins(()), None, (), [], [])
+        tried = []
+        link.own_check.doubted = lambda name, trial: tried.append(name)
+        votes = Votes(1, 0)
+        votes.doubt(link, link.ask("submodel-00", False, None), "INVALID_ARGUMENT", "no")
+        votes.settle_alone()
+        votes.doubt(link, link.ask("submodel-00", False, None), "INVALID_ARGUMENT", "no")
+        assert link.failures == {"INVALID_ARGUMENT": 2}
+        assert tried == ["submodel-00", "submodel-00"]
+        await link.close()
+
+    asyncio.run(talk())
+
+
 def _refusing(everything: bool):
     """A device that refuses the input of a client, or our own too."""
 
