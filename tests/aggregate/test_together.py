@@ -25,7 +25,7 @@ class Call:
 
     async def write(self, data: bytes) -> None:
         request = messages.parsed("ModelInferRequest", data)
-        each = each_of(request, 999)
+        each = each_of(request)
         self._log.append([one.model_name for one in each])
         for one in each:
             answer = messages.new("ModelStreamInferResponse")
@@ -129,23 +129,26 @@ def test_large_requests_have_some_streams_and_the_others_calls_of_their_own():
     assert asyncio.run(talk()) == ([True] * MOST_LARGE + [True, False], True)
 
 
-def test_a_message_for_more_models_than_there_are_is_none():
+def test_a_message_for_more_models_than_a_bundle_may_have_is_none():
     request = messages.new("ModelInferRequest", model_name="a", id="7")
-    assert each_of(request, 1) == [request]
+    assert each_of(request) == [request]
 
     tensors.set_parameters(request, {ALSO: "b,a,b"})
-    each = each_of(request, 3)
+    each = each_of(request)
     assert [one.model_name for one in each] == ["a", "b"]
     assert all(isinstance(one, OneOf) and one.id == "7" for one in each)
     assert each[0].shared is each[1].shared
-    with pytest.raises(messages.WireError, match="parameter 'also'.*1 models at most"):
-        each_of(request, 1)
+    tensors.set_parameters(request, {ALSO: ",".join(map(str, range(1023)))})
+    assert len(each_of(request)) == 1024
+    tensors.set_parameters(request, {ALSO: ",".join(map(str, range(1024)))})
+    with pytest.raises(messages.WireError, match="parameter 'also'.*1024 models at most"):
+        each_of(request)
     tensors.set_parameters(request, {ALSO: "," * 1_000_000})
-    assert len(each_of(request, 3)) == 3  # "a", "" and the rest, which is not walked through
+    assert len(each_of(request)) == 3  # "a", "" and the rest, which is not walked through
 
 
 def test_a_worker_answers_each_of_its_models_by_itself(tiny_bundle, tmp_path):
-    """And refuses the one that it does not have."""
+    """And refuses those that it does not have, each by itself, be they more than all of its own."""
     x = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1), np.uint8)
     with worker(tiny_bundle, tmp_path) as one, one.channel() as channel:
         asked = tensors.infer_request(
@@ -166,8 +169,9 @@ def test_a_worker_answers_each_of_its_models_by_itself(tiny_bundle, tmp_path):
                 tensors.arrays(alone[name].infer_response)["features"],
             )
 
-        tensors.set_parameters(asked, {ALSO: "submodel-77"})
+        tensors.set_parameters(asked, {ALSO: "submodel-77,submodel-78,submodel-79"})
         found = answers(channel, asked)
+        assert len(found) == 4
         assert not found[NAMES[0]].error_message
         assert "expected one of" in found["submodel-77"].error_message
 

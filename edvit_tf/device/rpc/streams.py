@@ -178,7 +178,7 @@ class _Stream:
         try:
             most_elements = self.service.room.most_elements
             request = messages.parsed("ModelInferRequest", data, most_elements)
-            requests = together.each_of(request, len(self.service.names))
+            requests = together.each_of(request)
         except WireError as error:
             requests = [messages.Garbage(str(error))]
         self._took = max(self._took, time.thread_time() - started)

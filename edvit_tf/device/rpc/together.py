@@ -8,11 +8,15 @@ such requests says so in its models' metadata; none is sent elsewhere.
 from collections.abc import Sequence
 from typing import Any
 
+from edvit_tf.device.model.manifest_checks import MAX_SUB_MODELS
 from edvit_tf.device.rpc import messages, tensors
 
 # Property of a model's metadata: "1" where a request may name several models of the server.
 TOGETHER = "together"
 ALSO = "also"  # parameter of a request: names of further models, with commas between
+# Not by what the server has: with a new devices.toml a relay may have fewer sub-models than it is
+# asked for, and is to refuse those alone.
+MOST_MODELS = MAX_SUB_MODELS
 MOST_CHARACTERS = 14_000  # of these names: a parameter has 16 KiB (`message_counts.py`)
 
 
@@ -31,17 +35,19 @@ class OneOf:
         return getattr(self._message, name)
 
 
-def each_of(request: Any, models: int) -> list[Any]:
-    """The requests that a message of a stream is, one a model, for a server of so many models.
-    Raises WireError for more of them.
+def each_of(request: Any) -> list[Any]:
+    """The requests that a message of a stream is, one a model. Raises WireError for more than
+    MOST_MODELS.
     """
     if isinstance(request, messages.Garbage) or ALSO not in request.parameters:
         return [request]
 
     also = request.parameters[ALSO].string_param
-    names = list(dict.fromkeys([request.model_name, *also.split(",", models)]))
-    if len(names) > models:
-        raise messages.wrong(f"parameter '{ALSO}'", f"{also[:64]!r}", f"{models} models at most")
+    names = list(dict.fromkeys([request.model_name, *also.split(",", MOST_MODELS)]))
+    if len(names) > MOST_MODELS:
+        raise messages.wrong(
+            f"parameter '{ALSO}'", f"{also[:64]!r}", f"{MOST_MODELS} models at most"
+        )
 
     shared: dict[str, Any] = {}
     return [OneOf(request, name, shared) for name in names]
