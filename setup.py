@@ -46,6 +46,8 @@ HOST = [
     "keras-cv==0.9.0",  # RandAugment of training (frozen upstream: last version)
     "tensorflow-model-optimization>=0.8,<0.9",  # weights on few values, in a process of its own
     "tf_keras>=2.21,<2.22",  # Keras 2, which it needs
+    # processes of `--jobs`: they load no __main__, and one that is killed is noticed at once
+    "loky>=3.4,<4",
     "rich>=13,<16",  # the bars of a run on a terminal; Keras brings it anyway
     "librosa>=0.11,<2",  # makes the mel filter bank
     "soxr>=0.3.7",  # resamples recordings; librosa brings it anyway
@@ -65,6 +67,12 @@ HOST = [
 ]
 TUNE = [
     "optuna>=4,<6",  # `edvit train --tune`: proposes settings, ends bad trials early
+]
+RAY = [
+    "ray>=2.9",  # `--ray`: members are fitted by the nodes of a cluster
+    # Ray loads it where it is there, as with [host]; newer ones are built for numpy 2, which
+    # tflite-runtime cannot have
+    "pyarrow<22; python_version < '3.12'",
 ]
 TRACES = [  # `edvit serve --traces`; without it a trace is passed on to the workers and logged
     "opentelemetry-sdk>=1.27,<2",  # makes spans, samples, and sends them in a thread of its own
@@ -157,6 +165,7 @@ setup(
         "aggregator": AGGREGATOR,
         "watch": WATCH,
         "tune": TUNE,
+        "ray": RAY,
         "traces": TRACES,
         "hub": HUB,
         "test": TEST,

@@ -7,6 +7,7 @@ Read the package in the order in which the data flows. On the host:
     checked     dataclasses that check their own types, and their JSON form
     config      what a run, its plan, its training and its pruning are asked for
     progress    what a run tells of itself, and who shows or keeps it
+    cluster     work that is done by other processes, or by the nodes of a Ray cluster
     data        recordings and pictures -> model inputs, by split
     models      what an architecture brings; vit/ has everything about a Vision Transformer
     choosing    settings of a run from somebody's own data

@@ -25,6 +25,7 @@ class HostExit(ExitCode):
     TRAINING = 24, "a fit went astray: its loss is no number"
     HUB = 26, "the hub did not answer or refused, or what it has cannot be used"
     SOURCE = 27, "a camera, a microphone or a folder that is watched is not there"
+    CLUSTER = 28, "no Ray cluster is there, or its nodes cannot do the work"
 
 
 EXIT_CODES: tuple[ExitCode, ...] = tuple(sorted((*DeviceExit, *HostExit)))
@@ -120,6 +121,12 @@ class SourceError(EdvitError):
     """A camera, a microphone or a folder is not there, or nothing more can come from it."""
 
     exit_code = HostExit.SOURCE
+
+
+class ClusterError(EdvitError):
+    """No cluster answers at the address, or its nodes cannot do the work."""
+
+    exit_code = HostExit.CLUSTER
 
 
 class ServerEnded(EdvitError):

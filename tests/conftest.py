@@ -30,7 +30,7 @@ LONGEST = (
     "pipeline/test_fusing.py",
     "pipeline/test_run.py",
     "study/test_sweep.py",
-    "pipeline/test_fitting_process.py",
+    "pipeline/test_elsewhere.py",
     "training/test_train.py",
     "training/test_randaugment.py",
     "study/test_study.py",

@@ -9,6 +9,7 @@ from edvit_tf.cli.bench_engines import add_engines
 from edvit_tf.cli.bench_heads import add_heads
 from edvit_tf.cli.bench_load import add_load
 from edvit_tf.cli.bench_many import add_availability, add_many
+from edvit_tf.cli.bench_scaling import add_scaling
 from edvit_tf.cli.bench_sizes import add_nets, add_paper
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.values import counts, names, natural, positive, share, user_path
@@ -17,7 +18,8 @@ from edvit_tf.device.strict_json import finite_json
 
 def add_bench(commands) -> None:
     """Adds `bench plan`, `bench availability`, `bench many`, `bench scores`, `bench training`,
-    `bench latency`, `bench engines`, `bench heads`, `bench calibrate`, `bench fleet`, `bench load`,
+    `bench scaling`, `bench latency`, `bench engines`, `bench heads`, `bench calibrate`,
+    `bench fleet`, `bench load`,
     `bench views`, `bench nets` and `bench paper` to those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
@@ -27,6 +29,7 @@ def add_bench(commands) -> None:
     add_many(benches)
     _add_scores(benches)
     _add_training(benches)
+    add_scaling(benches)
     _add_latency(benches)
     add_engines(benches)
     add_heads(benches)

@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
     """What is ours, and what follows the -- of a command that runs a recipe: that is for it."""
-    runs_recipe = given[:1] == ["sweep"] or given[:2] == ["study", "retraining"]
+    run_one = (["study", "retraining"], ["bench", "scaling"])
+    runs_recipe = given[:1] == ["sweep"] or given[:2] in run_one
     if runs_recipe and "--" in given:
         place = given.index("--")
         return given[:place], given[place + 1 :]

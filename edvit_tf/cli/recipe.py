@@ -8,11 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+from edvit_tf.cli.engine_options import add_engine
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
 from edvit_tf.cli.progress_options import add_progress, before_run, log_of, shown
-from edvit_tf.cli.values import base_source, positive, user_path
+from edvit_tf.cli.values import base_source, user_path
 from edvit_tf.config import DataConfig, PruneConfig, RunConfig, TrainConfig
 from edvit_tf.data.names import printable
 from edvit_tf.device.errors import DeviceError, DeviceExit, exit_codes_text
@@ -157,13 +158,7 @@ def _add_run(run, name: str) -> None:
         help="weights by name of the model of all classes of a device's size, trained elsewhere, "
         "as by python -m edvit_tf.study.fleet: in the place of its training here",
     )
-    run.add_argument(
-        "--jobs",
-        type=positive,
-        default=1,
-        help="processes that fit sub-models at once; they share out "
-        "the cores, and each takes memory of its own (default 1)",
-    )
+    add_engine(run)
     run.add_argument(
         "--out",
         type=user_path,
@@ -263,8 +258,8 @@ def run_and_tell(
     base: str | Path | None,
     tuned: dict | None = None,
 ) -> None:
-    """Runs `config` as the options --overwrite, --reuse, --shared-weights and --jobs say, and tells
-    what came out. `tuned` is what a search for settings came to.
+    """Runs `config` as the options --overwrite, --reuse, --shared-weights, --jobs and --ray say,
+    and tells what came out. `tuned` is what a search for settings came to.
     """
     from edvit_tf.pipeline.run import run
 
@@ -283,6 +278,7 @@ def run_and_tell(
         reuse=args.reuse,
         shared_weights=args.shared_weights,
         jobs=args.jobs,
+        ray=args.ray,
         tuned=tuned,
     )
 

@@ -303,6 +303,12 @@ def add_sweep(commands) -> None:
     )
     parser.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
     parser.add_argument(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="fit the members of all runs on a Ray cluster, as --ray of a recipe does; with --jobs "
+        "those of several runs at once",
+    )
+    parser.add_argument(
         "--out",
         type=user_path,
         help="folder of bundles, sweep.json and report.html; the same command goes "
@@ -329,6 +335,7 @@ def _sweep(args) -> int:
             args.jobs,
             args.strategies,
             args.budgets,
+            args.ray,
         )
     # of a file or a pipe nobody knows the width
     width = shutil.get_terminal_size((LINE, 24)).columns

@@ -3,11 +3,12 @@
 import argparse
 import dataclasses
 
+from edvit_tf.cli.engine_options import add_engine
 from edvit_tf.cli.method_options import METHOD
 from edvit_tf.cli.options import add_options, changed
 from edvit_tf.cli.planning_options import PLANNING
 from edvit_tf.cli.progress_options import add_progress, before_run, log_of, shown
-from edvit_tf.cli.values import base_source, minutes, natural, positive, user_path
+from edvit_tf.cli.values import base_source, minutes, natural, user_path
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.device.errors import DeviceExit
 from edvit_tf.progress.events import tell
@@ -69,9 +70,7 @@ def add_train(commands) -> None:
     run.add_argument(
         "--overwrite", action="store_true", help="start again: delete this run's stages and bundle"
     )
-    run.add_argument(
-        "--jobs", type=positive, default=1, help="processes that fit at once (default 1)"
-    )
+    add_engine(run)
     run.add_argument(
         "--tune",
         type=minutes,
@@ -114,6 +113,7 @@ def add_data(group) -> None:
 
 def _train(args) -> int:
     from edvit_tf.cli.recipe import dry_run, interrupted, out_of, run_and_tell
+    from edvit_tf.pipeline.elsewhere import check_engine
     from edvit_tf.pipeline.places import check_place
     from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
 
@@ -122,6 +122,8 @@ def _train(args) -> int:
             # a devices.toml with a slip is told before thousands of files are looked at
             changed(_DEFAULTS, OPTIONS, args)
             check_asked(args.folder, args.tune)
+            if not args.dry_run:
+                check_engine(args.jobs, args.ray)
             if args.out is not None:
                 check_place(args.out, args.folder)
             ready = prepare(

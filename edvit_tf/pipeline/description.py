@@ -6,9 +6,10 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from edvit_tf import __version__
 from edvit_tf.checked import differences, digest
@@ -42,19 +43,22 @@ READ_BY_MEMBERS = tuple(
     field.name for field in fields(RunConfig) if field.name not in READ_AFTER_MEMBERS
 )
 
+ENGINE = ("jobs", "ray")  # of a description: who fits members, where that is not the run itself
+
 
 def describe(
     config: RunConfig,
     dataset,
     splits: dict,
     origin: str | None,
-    jobs: int,
+    engine: Mapping[str, Any],
     shared_weights: str | None = None,
 ) -> dict:
     """All that the weights of a run depend on, as plain JSON.
 
     `splits` are the ids of each split, `origin` says where a given base comes from,
-    `shared_weights` is the digest of weights that were trained elsewhere. How accurate the result
+    `engine` what of an engine fits depend on (`elsewhere.engine_facts`), `shared_weights` is the
+    digest of weights that were trained elsewhere. How accurate the result
     is to be is left out: another requirement needs no new training.
     """
     description = {
@@ -68,9 +72,7 @@ def describe(
         **arithmetic(),
     }
 
-    # Fits of fewer threads may differ in rounding.
-    if jobs != 1:
-        description["jobs"] = jobs
+    description |= engine
     if shared_weights is not None:
         description["shared_weights"] = shared_weights
     return description | _precision(config)
@@ -146,7 +148,8 @@ def _start(description: dict, read: Sequence[str]) -> dict:
         config = RunConfig.from_dict(config).to_dict()
     config = {name: config.get(name) for name in read}
     start = {**description, "config": config}
-    start.pop("jobs", None)  # processes fit members alone
+    for name in ENGINE:  # members alone are fitted by one
+        start.pop(name, None)
     if "shared_training" not in read:
         start.pop("shared_weights", None)
     return start
@@ -202,7 +205,7 @@ def take_members(run: Run, reuse: Path | None, description: dict) -> None:
     if not earlier.has("plan") or differing(reuse, description, READ_BY_MEMBERS):
         return
     theirs = _record(reuse)["description"]
-    if theirs.get("jobs") != description.get("jobs"):
+    if any(theirs.get(name) != description.get(name) for name in ENGINE):
         return
     if earlier.result("plan")["plan"] != run.stages.result("plan")["plan"]:
         return

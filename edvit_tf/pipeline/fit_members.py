@@ -6,28 +6,27 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from edvit_tf.pipeline.cutting import stages_of
-from edvit_tf.pipeline.fitting_process import fit_in_processes
+from edvit_tf.pipeline.elsewhere import engine_of, make_elsewhere
 from edvit_tf.pipeline.member import Member
 from edvit_tf.pipeline.stage import Run, Stage
 
 
-def fit_members(run: Run, jobs: int = 1) -> None:
-    """Makes the stages of every member.
+def fit_members(run: Run, jobs: int = 1, ray: str | None = None) -> None:
+    """Makes the stages of every member: here, one after the other; by `jobs` processes at once,
+    which share the cores; or on the Ray cluster at the address `ray`.
 
-    Shared models come first, here: members need what these end with, and nothing of each other.
-    Then members are fitted by `jobs` processes at once, which share the cores (`fitting_process`),
-    or here.
+    Shared models come first, as members need what these end with, and nothing of each other. They
+    are fitted by this process too where there are `jobs`: with all cores.
     """
-    run.make(*_in_turn(run.shared))
+    opened = engine_of(jobs, ray)
+    if ray is None:
+        run.make(*_in_turn(run.shared))
 
-    if jobs > 1:
-        names = []
-        for member in run.members:
-            names += [member.stage(step) for step in member.steps]
-        fit_in_processes(run.stages, min(jobs, len(run.members)), names)
-
-    # What is there already is passed over; without processes, all of it is made here.
-    run.make(*_in_turn(run.members))
+    if opened is None:
+        run.make(*_in_turn(run.members))
+    else:
+        shared = run.shared if ray is not None else ()
+        make_elsewhere(run, (*shared, *run.members), opened)
 
 
 def _in_turn(members: Sequence[Member]) -> list[Stage]:

@@ -7,6 +7,7 @@ in `<out>.work`.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from edvit_tf.pipeline.description import (
     take_shared,
 )
 from edvit_tf.pipeline.divide import with_budget
+from edvit_tf.pipeline.elsewhere import check_engine, engine_facts
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
 from edvit_tf.pipeline.floor import floor
@@ -60,6 +62,7 @@ def run(
     overwrite: bool = False,
     reuse: Path | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     shared_weights: Path | None = None,
     tuned: dict | None = None,
 ) -> dict:
@@ -72,14 +75,15 @@ def run(
     from the same start: its inputs, base, the base's answers, and shared models of widths that both
     fleets have are taken, which come out the same; of the same fleet, fused otherwise, all fits.
     `jobs` processes fit members at once; as they have fewer threads each, their weights may differ
-    in rounding from those of one process.
+    in rounding from those of one process. `ray` is the address of a Ray cluster that fits them
+    ("auto": the one that this machine is a node of), each by one CPU.
     `shared_weights` is an .npz file that takes the place of the shared training: weights by name of
     a model of all classes, of the widths that the plan gives it. `tuned` is what a search for
     settings came to (`tuning`), for the results.
 
     Returns the results (also in results.json). Raises OutputError, PlanError, AccuracyError,
-    ExportError, ConfigError, DataError, and RuntimeMissing when there is no TFLite runtime to
-    measure with.
+    ExportError, ConfigError, DataError, ClusterError, and RuntimeMissing when there is no TFLite
+    runtime to measure with.
     """
     import tensorflow as tf
 
@@ -94,7 +98,7 @@ def run(
     work = work_of(out)
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
-    description = _description(config, dataset, base, jobs, shared_weights)
+    description = _description(config, dataset, base, engine_facts(jobs, ray), shared_weights)
     key = digest(description)
 
     # An earlier start of this very run was told to replace what stands there: it goes on.
@@ -106,6 +110,7 @@ def run(
         return results
 
     # What would fail at the end is found before the beginning.
+    check_engine(jobs, ray)
     _check(config, dataset, base, out, work, shared_weights)
     if reuse is not None:
         _check_reuse(reuse, work, overwrite, description)
@@ -115,7 +120,8 @@ def run(
         # The same seed is to give the same files.
         tf.config.experimental.enable_op_determinism()
         begun = Run(stages, config)
-        now = _make_stages(begun, dataset, base, jobs, reuse, description, shared_weights)
+        fit = partial(fit_members, jobs=jobs, ray=ray)
+        now = _make_stages(begun, dataset, base, fit, reuse, description, shared_weights)
 
         seconds = round(time.perf_counter() - started, 1)
         results = {**results_of(now, description["base"], seconds), "tuning": tuned}
@@ -127,7 +133,7 @@ def _make_stages(
     now: Run,
     dataset,
     base: Path | None,
-    jobs: int,
+    fit: Callable[[Run], None],
     reuse: Path | None,
     description: dict,
     shared_weights: Path | None,
@@ -157,7 +163,7 @@ def _make_stages(
     # What is cut and fitted, each in stages of its own (`cutting.stages_of`).
     take_shared(now, reuse, description)
     take_members(now, reuse, description)
-    fit_members(now, jobs)
+    fit(now)
 
     # The fleet, once the one model is known; and what is trained of it as one.
     make_fleet(now, dataset.spec.is_picture)
@@ -221,7 +227,7 @@ def _validated(now: Run) -> tuple[dict, dict]:
 
 
 def _description(
-    config: RunConfig, dataset, base: Path | None, jobs: int, shared_weights: Path | None
+    config: RunConfig, dataset, base: Path | None, engine: dict, shared_weights: Path | None
 ) -> dict:
     """What the run is made from (`describe`)."""
     from edvit_tf.models.sources import base_origin
@@ -229,7 +235,7 @@ def _description(
     splits = {split: dataset.split_ids(split) for split in SPLITS}
     origin = None if base is None else base_origin(base, digest(splits))
     given = None if shared_weights is None else digest_of(shared_weights)
-    return describe(config, dataset, splits, origin, jobs, given)
+    return describe(config, dataset, splits, origin, engine, given)
 
 
 def _check(

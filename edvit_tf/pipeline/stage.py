@@ -47,7 +47,7 @@ class Stage:
 @dataclass(frozen=True)
 class Run:
     """A run as its stages read it. All but the configuration comes out of finished stages, so that
-    another process can open the same run (`fitting_process`).
+    another process can open the same run (`elsewhere`).
     """
 
     stages: Stages

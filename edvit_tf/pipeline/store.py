@@ -14,7 +14,7 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,12 @@ def code_digest() -> str:
     return digest(sources)[:12]
 
 
+def cost(started: float) -> dict:
+    """What a stage gains in the process that has made it since `started` (perf_counter)."""
+    seconds = round(time.perf_counter() - started, 2)
+    return {"seconds": seconds, "peak_rss_bytes": peak_rss()}
+
+
 @dataclass(frozen=True)
 class Stages:
     """The work folder of one run. `key` digests configuration, data and version: stages of another
@@ -83,6 +89,49 @@ class Stages:
         if self.has(name):
             return self._stored(name, number)
 
+        self._check_start(name, needs)
+        self.tell_begin(name)
+        started = time.perf_counter()
+        with self._failing(name):
+            partial = self._emptied(name)
+            result = build(partial)
+            result |= cost(started)
+            self._place(name, result)
+
+        self._tell_end(name, number, result, "made")
+        return result
+
+    def begin(self, name: str, needs: Sequence[str] = ()) -> dict | None:
+        """A stage that is to be made elsewhere, begun as `run` begins one: the stored result, or
+        None where it is to be made, and `put`.
+        """
+        end_if_asked()
+        if self.has(name):
+            return self._stored(name, self.course.number(name))
+        self._check_start(name, needs)
+        return None
+
+    def put(self, name: str, files: Mapping[str, bytes], result: dict) -> None:
+        """Keeps a stage that was made elsewhere, as `run` keeps one: whole or not at all, and never
+        twice.
+        """
+        end_if_asked()
+        if self.has(name):
+            raise self.damaged(name, "it was made a second time, by somebody else")
+        with self._failing(name):
+            partial = self._emptied(name)
+            for file, content in files.items():
+                (partial / file).write_bytes(content)
+            self._place(name, result)
+        self._tell_end(name, self.course.number(name), result, "made")
+
+    def tell_begin(self, name: str) -> None:
+        """Tells that a stage is at work."""
+        number = self.course.number(name)
+        tell(kind="stage", name=name, title=title(name), number=number, total=self.course.total)
+
+    def _check_start(self, name: str, needs: Sequence[str]) -> None:
+        """OutputError where a stage is there in part, or one that it needs is not whole."""
         # A kill leaves only *.partial: a folder without its stage.json was changed by somebody.
         if (self.folder / name).exists():
             raise self.damaged(name, f"{RESULT} is missing")
@@ -91,25 +140,33 @@ class Stages:
         for needed in needs:
             self.result(needed)
 
-        # What an earlier process left half done goes.
-        partial = self.folder / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-
-        tell(kind="stage", name=name, title=title(name), number=number, total=self.course.total)
-        started = time.perf_counter()
+    @contextlib.contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        """A disk that fails ends in an OutputError that says what to do."""
         try:
-            partial.mkdir(parents=True)
-            result = build(partial)
-            result["seconds"] = round(time.perf_counter() - started, 2)
-            result["peak_rss_bytes"] = peak_rss()
-            record = {"key": self.key, "code": code_digest(), "result": result}
-            text = json.dumps(record, ensure_ascii=False)
-            (partial / RESULT).write_text(text, encoding="utf-8")
+            yield
         except OSError as error:
             raise OutputError(
-                f"stage {name} failed in {partial}: {reason(error, self.folder)} Finished stages "
-                "are kept: start the same command again, without --overwrite."
+                f"stage {name} failed in {self._partial(name)}: {reason(error, self.folder)} "
+                "Finished stages are kept: start the same command again, without --overwrite."
             ) from error
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}.partial"
+
+    def _emptied(self, name: str) -> Path:
+        """The folder that becomes a stage: what an earlier process left half done goes."""
+        partial = self._partial(name)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        return partial
+
+    def _place(self, name: str, result: dict) -> None:
+        """Makes the folder of a stage's files the stage."""
+        partial = self._partial(name)
+        record = {"key": self.key, "code": code_digest(), "result": result}
+        text = json.dumps(record, ensure_ascii=False)
+        (partial / RESULT).write_text(text, encoding="utf-8")
 
         # Every byte is on the disk before the name says so.
         for file in partial.iterdir():
@@ -119,9 +176,6 @@ class Stages:
         sync(partial)
         os.replace(partial, self.folder / name)
         sync(self.folder)
-
-        self._tell_end(name, number, result, "made")
-        return result
 
     def _tell_end(self, name: str, number: int, result: dict, how: str, more: str = "") -> None:
         total = self.course.total

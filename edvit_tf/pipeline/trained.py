@@ -126,6 +126,7 @@ def train(
     seed: int = 0,
     callbacks=(),
     jobs: int = 1,
+    ray: str | None = None,
     overwrite: bool = False,
     tune: float | None = None,
     **settings,
@@ -134,21 +135,25 @@ def train(
 
     devices: their number, or a devices.toml. out: the bundle (default exports/ and the folder's
     name). base: "auto", "scratch", a path or a name on the hub. callbacks: Keras callbacks, or a
-    function of a fit's title that gives some; they reach every Keras fit. tune: minutes in which
-    settings of the base's fit are searched on validation data. `settings` replace fields of the
-    RunConfig that was chosen, such as stage_training.
+    function of a fit's title that gives some; they reach every Keras fit. jobs: processes that fit
+    at once. ray: address of a Ray cluster that fits in their place, or "auto". tune: minutes in
+    which settings of the base's fit are searched on validation data. `settings` replace fields of
+    the RunConfig that was chosen, such as stage_training.
 
     Raises the errors of `edvit_tf.pipeline.prepare.prepare` and `edvit_tf.run`; ConfigError for
-    callbacks with several jobs, whose fits are in other processes.
+    callbacks with several jobs or `ray`, whose fits are in other processes.
     """
+    from edvit_tf.pipeline.elsewhere import check_engine
     from edvit_tf.pipeline.places import check_place
     from edvit_tf.pipeline.prepare import check_asked, prepare, prepared_table, tuned
 
-    if callbacks and jobs != 1:
+    if callbacks and (jobs != 1 or ray is not None):
+        given = f"jobs={jobs}" if ray is None else f"ray={ray!r}"
         raise ConfigError(
-            f"callbacks were given with jobs={jobs}: fits are then made by other processes, which "
-            "callbacks do not reach. Leave out jobs, or the callbacks."
+            f"callbacks were given with {given}: fits are then made by other processes, which "
+            f"callbacks do not reach. Leave out {given.partition('=')[0]}, or the callbacks."
         )
+    check_engine(jobs, ray)
 
     check_asked(folder, tune)
     if out is not None:
@@ -174,6 +179,7 @@ def train(
             base=ready.base.source,
             overwrite=overwrite,
             jobs=jobs,
+            ray=ray,
             tuned=told,
         )
     return Bundle(place)

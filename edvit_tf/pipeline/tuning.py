@@ -67,7 +67,7 @@ def tune(
     check_tunable(minutes)
     splits = {split: dataset.split_ids(split) for split in SPLITS}
     origin = None if given is None else base_origin(given, digest(splits))
-    description = describe(config, dataset, splits, origin, 1)
+    description = describe(config, dataset, splits, origin, {})
     read = description["config"]
     description["config"] = {name: read[name] for name in READ_BY_BEGINNING}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edvit_tf.device.strict_json import finite_json
 from edvit_tf.errors import OutputError
+from edvit_tf.pipeline.elsewhere import check_engine
 from edvit_tf.report.sweep import sweep_page, sweep_row
 from edvit_tf.report.sweep_csv import FILE as SWEEP_CSV
 from edvit_tf.report.sweep_csv import sweep_csv
@@ -30,6 +31,7 @@ def sweep(
     jobs: int = 1,
     strategies: Sequence[str] = (),
     budgets: Sequence[str] = (),
+    ray: str | None = None,
 ) -> list[dict]:
     """Runs `recipe` for every seed, number of devices, way to group classes and training budget
     (none given of the last two: the recipe's own), `options` being the rest of its command line;
@@ -38,8 +40,12 @@ def sweep(
 
     The first run of a seed reads the data, trains or loads the base and takes its answers; the
     others take all that from it. Of those `jobs` go on at once, with as many threads each as leaves
-    the cores shared out. Raises OutputError when a run fails: its output is in `out`/<run>.log.
+    the cores shared out. With `ray` members of all of them are fitted on the cluster at that
+    address. Raises OutputError when a run fails: its output is in `out`/<run>.log; ClusterError
+    where there is no cluster.
     """
+    if ray is not None:
+        check_engine(1, ray)
     if not recipe.is_file():
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
     out.mkdir(parents=True, exist_ok=True)
@@ -51,12 +57,12 @@ def sweep(
         # The first makes what the others of its seed take over.
         runs = [_Run(seed, count, *way) for count in devices for way in ways]
         first, *others = runs
-        _start(recipe, out, first, options, jobs)
+        _start(recipe, out, first, options, jobs, ray)
 
         # Threads are enough: each waits for a process.
         with ThreadPoolExecutor(jobs) as pool:
             started = [
-                pool.submit(_start, recipe, out, run, options, jobs, first) for run in others
+                pool.submit(_start, recipe, out, run, options, jobs, ray, first) for run in others
             ]
             # The first failure is raised here, once all have ended.
             for one in started:
@@ -69,7 +75,7 @@ def sweep(
             for seed in seeds:
                 rows.append(sweep_row(out / _Run(seed, count, *way).name))
 
-    command = _command(recipe, out, devices, seeds, strategies, budgets, options)
+    command = _command(recipe, out, devices, seeds, strategies, budgets, options, ray)
     title = f"{recipe.stem}: a sweep over the number of devices"
     (out / "sweep.json").write_text(json.dumps(finite_json(rows), indent=1), encoding="utf-8")
     (out / SWEEP_CSV).write_text(sweep_csv(rows), encoding="utf-8")
@@ -100,6 +106,7 @@ def _start(
     run: _Run,
     options: Sequence[str],
     jobs: int,
+    ray: str | None,
     first: _Run | None = None,
 ) -> None:
     """Runs the recipe, one of `jobs` at once, with what `first` has made; OutputError if it
@@ -110,10 +117,12 @@ def _start(
         words += ["--strategy", run.strategy]
     if run.budget:
         words += ["--training-budget", run.budget]
+    if ray is not None:
+        words += ["--ray", ray]
     words += options
 
     environment = {}
-    if jobs > 1:
+    if jobs > 1 and ray is None:
         # Runs that go on at once share the cores, instead of each taking all.
         threads = max(1, (os.cpu_count() or 1) // jobs)
         environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
@@ -129,6 +138,7 @@ def _command(
     strategies: Sequence[str],
     budgets: Sequence[str],
     options: Sequence[str],
+    ray: str | None,
 ) -> str:
     """The command that makes this sweep, or goes on with it, to be pasted into a shell."""
     words = ["edvit", "sweep", str(recipe), "--devices", ",".join(map(str, devices))]
@@ -137,6 +147,8 @@ def _command(
         words += ["--strategies", ",".join(strategies)]
     if budgets:
         words += ["--budgets", ",".join(budgets)]
+    if ray is not None:
+        words += ["--ray", ray]
     if options:
         words += ["--", *options]
     return shlex.join(words)

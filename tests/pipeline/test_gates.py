@@ -223,7 +223,7 @@ def key():
     dataset = SimpleNamespace(describe=lambda: {}, contents=lambda: {})
 
     def made() -> dict:
-        return description.describe(CONFIG, dataset, {}, None, 1)
+        return description.describe(CONFIG, dataset, {}, None, {})
 
     return made
 

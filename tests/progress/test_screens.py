@@ -97,3 +97,26 @@ def test_a_trial_of_a_search_has_its_words_and_a_bar():
         assert list(live.progress.tasks) == []
     said = file.getvalue()
     assert said.count("tune: trial 3: rate 1e-3") == 1 and "tune: trial 3: 91.0 %" in said
+
+
+def test_stages_at_work_elsewhere_have_a_bar_each():
+    live = Live(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None))
+    facts = {"total": None, "node": "a", "process": 1}
+    with live.shown(), listening(live):
+        for number, name in enumerate(("single.ffn", "submodel-00.ffn"), 1):
+            tell(kind="stage", name=name, title=name, number=number, **facts)
+        tell("", "fit", title="single.ffn", epochs=2, steps=5, batch_size=16, node="a")
+        tell(kind="step", title="single.ffn", done=7, total=10, node="a")
+        tell("", "fit", title="submodel-00.ffn", epochs=1, steps=3, batch_size=16, node="b")
+        tell("", "epoch", title="submodel-00.ffn", epoch=1, epochs=1, loss=None)
+        bars = {task.description: (task.completed, task.total) for task in live.progress.tasks}
+        assert bars == {"  1/? single.ffn": (7, 10), "  2/? submodel-00.ffn": (0, 3)}
+
+        # begun again, on another node
+        tell(kind="stage", name="single.ffn", title="single.ffn", number=1, **facts)
+        assert len(live.progress.tasks) == 2
+        tell("[submodel-00.ffn] 1.0 s", "stage-end", name="submodel-00.ffn")
+        assert [task.description for task in live.progress.tasks] == ["  1/? single.ffn"]
+        # the run's own stage comes next
+        tell(kind="stage", name="features", title="features", number=3, total=None)
+        assert [task.description for task in live.progress.tasks] == ["  3/? features"]

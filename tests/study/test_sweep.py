@@ -140,6 +140,29 @@ def test_a_budget_is_an_option_of_the_recipe_and_part_of_the_name(tmp_path, monk
     assert (tmp_path / "out/report.html").read_text().endswith("--budgets 4e,16e")
 
 
+def test_runs_at_once_hand_their_members_to_one_cluster(tmp_path, monkeypatch):
+    started, looked = [], []
+
+    def start(command, env, **settings):
+        started.append((command, env.get("TF_NUM_INTRAOP_THREADS")))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    monkeypatch.setattr(recipe_run.subprocess, "run", start)
+    monkeypatch.setattr(sweeping, "check_engine", lambda jobs, ray: looked.append((jobs, ray)))
+    monkeypatch.setattr(sweeping, "sweep_row", lambda folder: {"bundle": folder.name})
+    monkeypatch.setattr(sweeping, "sweep_csv", lambda rows: "")
+    monkeypatch.setattr(sweeping, "sweep_page", lambda title, rows, command: command)
+    recipe = tmp_path / "r.py"
+    recipe.touch()
+    sweeping.sweep(recipe, tmp_path / "out", (2, 3), (0,), (), 2, ray="192.0.2.1:6379")
+    assert looked == [(1, "192.0.2.1:6379")] and len(started) == 2
+    for command, threads in started:
+        assert command[command.index("--ray") + 1] == "192.0.2.1:6379"
+        assert threads == "7"  # nodes have the fits: the cores here need not be shared out
+    assert (tmp_path / "out/report.html").read_text().endswith("--ray 192.0.2.1:6379")
+
+
 def test_axes_have_round_marks_that_hold_every_value():
     assert ticks(0, 82.2) == [0, 50, 100] and ticks(0, 0.75) == pytest.approx(
         [0, 0.2, 0.4, 0.6, 0.8]

@@ -1,0 +1,163 @@
+"""What is sent to a worker, and what it does with it: a task, and the folder that the task reads.
+
+A worker that sees the folder reads it there: a process of the same machine, or a node with the same
+shared folder. A file with a word that is new for every run of an engine says that it is the same
+one, and no copy of it at the same place. Any other worker is sent the files that the task reads,
+and keeps them as long as it lives.
+"""
+
+import atexit
+import contextlib
+import importlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edvit_tf.cluster.engine import Task
+from edvit_tf.cluster.heard import Address, telling
+from edvit_tf.device.errors import DeviceError
+from edvit_tf.errors import EdvitError
+
+MARK = ".seen"  # in the folder: the word
+_KEPT = "edvit-piece-"  # folders of workers that were sent files
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A task on its way to a worker."""
+
+    task: Task
+    folder: str
+    word: str
+    ear: Address | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a task has come to: files by name, and its function's result."""
+
+    files: dict[str, bytes]
+    result: dict
+    node: str
+
+
+@dataclass(frozen=True)
+class Blind:
+    """The worker does not see the folder, or not all that the task reads: it must be sent."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error of ours: the name of its class, and its words."""
+
+    kind: str
+    words: str
+    node: str
+
+
+Fetch = Callable[[], Mapping[str, bytes]]  # the files that a task reads, once they are wanted
+
+
+@contextlib.contextmanager
+def marked(folder: Path) -> Iterator[str]:
+    """Within it the folder has the word by which workers know it."""
+    word = secrets.token_hex(16)
+    mark = folder / MARK
+    mark.write_text(word, encoding="utf-8")
+    try:
+        yield word
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
+    """Does a piece of work, in the worker. `fetch` gives what the task reads, where that was
+    sent.
+    """
+    # as the engine started it; read when TensorFlow is loaded, with the first piece
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(piece.task.resources.cpus)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    node = socket.gethostname()
+
+    read = Path(piece.folder)
+    if not _sees(read, piece):
+        if fetch is None:
+            return Blind(node)
+        read = _kept(piece, fetch)
+
+    heard = contextlib.nullcontext() if piece.ear is None else telling(piece.ear, node)
+    with heard, tempfile.TemporaryDirectory(prefix="edvit-made-") as made:
+        try:
+            result = _function(piece.task.function)(read, Path(made), **piece.task.spec)
+            files = {one.name: one.read_bytes() for one in Path(made).iterdir()}
+        except (EdvitError, DeviceError) as error:
+            words = str(error).replace(str(read), piece.folder)
+            return Failed(type(error).__name__, words, node)
+        return Made(files, result, node)
+
+
+def _function(name: str) -> Callable[..., dict]:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _sees(folder: Path, piece: Piece) -> bool:
+    """Whether the folder here is the one that is meant, with all that the task reads; another
+    machine's may come late to a shared folder.
+    """
+    try:
+        if (folder / MARK).read_text(encoding="utf-8") != piece.word:
+            return False
+    except OSError:
+        return False
+    return all((folder / name).is_file() for name in piece.task.reads)
+
+
+# The folder of this process for what it was sent, by the word of the engine: one at most.
+_folders: dict[str, Path] = {}
+
+
+@atexit.register
+def _forget() -> None:
+    """Removes what this process was sent."""
+    while _folders:
+        shutil.rmtree(_folders.popitem()[1], ignore_errors=True)
+
+
+def _kept(piece: Piece, fetch: Fetch) -> Path:
+    """A folder with the files that the task reads, as far as they are not there yet."""
+    if piece.word not in _folders:
+        _forget()
+        _remove_left()
+        prefix = f"{_KEPT}{os.getpid()}-"
+        _folders[piece.word] = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = _folders[piece.word]
+
+    if any(not (folder / name).is_file() for name in piece.task.reads):
+        for name, content in fetch().items():
+            file = folder / name
+            if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+    return folder
+
+
+def _remove_left() -> None:
+    """Removes what workers have left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_KEPT}*-*"):
+        number = folder.name[len(_KEPT) :].partition("-")[0]
+        if not number.isdecimal():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass  # another's
