@@ -155,6 +155,7 @@ def _with_a_node_killed(command: Sequence[str], nodes: Sequence[Node]) -> list[d
     ) as run:
         try:
             for line in run.stdout:
+                assert line.startswith("{"), f"this is no event: {line!r}"
                 event = json.loads(line)
                 events.append(event)
                 if event["event"] != "fit" or killed is not None or "process" not in event:
