@@ -24,7 +24,7 @@ from edvit_tf.device.errors import DeviceError
 from edvit_tf.errors import EdvitError
 
 MARK = ".seen"  # in the folder: the word
-_KEPT = "edvit-piece-"  # folders of workers that were sent files
+_KEPT = "edvit-piece-"  # folders of workers, with the number of the process
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(piece.task.resources.cpus)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     node = socket.gethostname()
+    _remove_left()
 
     read = Path(piece.folder)
     if not _sees(read, piece):
@@ -93,7 +94,7 @@ def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
         read = _kept(piece, fetch)
 
     heard = contextlib.nullcontext() if piece.ear is None else telling(piece.ear, node)
-    with heard, tempfile.TemporaryDirectory(prefix="edvit-made-") as made:
+    with heard, tempfile.TemporaryDirectory(prefix=f"{_KEPT}{os.getpid()}-") as made:
         try:
             result = _function(piece.task.function)(read, Path(made), **piece.task.spec)
             files = {one.name: one.read_bytes() for one in Path(made).iterdir()}
@@ -135,7 +136,6 @@ def _kept(piece: Piece, fetch: Fetch) -> Path:
     """A folder with the files that the task reads, as far as they are not there yet."""
     if piece.word not in _folders:
         _forget()
-        _remove_left()
         prefix = f"{_KEPT}{os.getpid()}-"
         _folders[piece.word] = Path(tempfile.mkdtemp(prefix=prefix))
     folder = _folders[piece.word]

@@ -72,12 +72,13 @@ def test_what_is_sent_is_kept_for_the_next_piece_of_the_same_run(folder):
     assert len(asked) == 2 and len(list((folder.parent / "temporary").iterdir())) == 1
 
 
-def test_what_a_killed_worker_was_sent_is_removed_by_the_next(folder):
+def test_what_a_killed_worker_has_left_is_removed_by_the_next(folder):
     gone = folder.parent / "temporary" / "edvit-piece-999999999-x"
     at_work = folder.parent / "temporary" / f"edvit-piece-{os.getpid()}-x"
     for one in (gone, at_work):
         one.mkdir()
-    do(a_piece(folder, "another machine's"), lambda: {"a/one": b"1"})
+    with marked(folder) as word:
+        do(a_piece(folder, word))
     assert at_work.is_dir() and not gone.exists()
 
 
