@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edvit_tf.cluster.nodes import Node, Nodes
 from edvit_tf.device.model.bundle import sha256
-from edvit_tf.errors import OutputError
+from edvit_tf.errors import ConfigError, OutputError
 
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
@@ -40,8 +40,14 @@ def bench_scaling(
     recipe: Path, counts: Sequence[int], options: Sequence[str], kill: bool
 ) -> list[Row]:
     """A row for the run without Ray, one for each number of nodes, and with `kill` one for the last
-    number with a node killed. Raises OutputError when a run fails.
+    number with a node killed, for which there are two at the least: the first one is the run's own.
+    Raises ConfigError for fewer; OutputError when a run fails, or no node was killed.
     """
+    if kill and counts[-1] < 2:
+        raise ConfigError(
+            f"--kill with --nodes ending in {counts[-1]}: the first node is the run's own and is "
+            "not killed. Give two or more as the last number, as in --nodes 1,2,3."
+        )
     with tempfile.TemporaryDirectory(prefix="edvit-scaling-") as folder:
         place = Path(folder)
         first = place / "without"
@@ -57,6 +63,11 @@ def bench_scaling(
                 victims = nodes.nodes[1:] if is_killed else ()
                 asked = [*own, "--ray", nodes.address]
                 found, killed = _run(asked, {"TF_NUM_INTRAOP_THREADS": ""}, victims)
+            if is_killed and killed is None:
+                raise OutputError(
+                    f"{recipe}: no node but the first one had a fit, so none was killed. Give the "
+                    "recipe more members than one node takes at once: -- --devices 3."
+                )
             rows.append(_row(count, killed, found, _shas(out) == shas))
     return rows
 

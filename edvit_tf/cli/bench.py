@@ -19,8 +19,7 @@ from edvit_tf.device.strict_json import finite_json
 def add_bench(commands) -> None:
     """Adds `bench plan`, `bench availability`, `bench many`, `bench scores`, `bench training`,
     `bench scaling`, `bench latency`, `bench engines`, `bench heads`, `bench calibrate`,
-    `bench fleet`, `bench load`,
-    `bench views`, `bench nets` and `bench paper` to those of `edvit`.
+    `bench fleet`, `bench load`, `bench views`, `bench nets` and `bench paper` to those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")

@@ -216,7 +216,10 @@ def out_of(args, config: RunConfig, data: Path | None) -> Path:
 
 def _run(args, config: RunConfig, out: Path) -> int:
     from edvit_tf.data import load
+    from edvit_tf.pipeline.elsewhere import check_engine
 
+    if not args.dry_run:
+        check_engine(args.jobs, args.ray)
     dataset = load(
         config.data.name,
         args.data_dir,

@@ -11,13 +11,16 @@ import hmac
 import io
 import json
 import os
+import re
 import secrets
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, TextIO
 
 from edvit_tf.device.strict_json import finite_json
 from edvit_tf.progress.events import Event, listening, tell
@@ -116,12 +119,19 @@ class _Mouth:
         self._connection = connection
         self._node = node
         self._lock = threading.Lock()
+        self._is_cut_off = False
 
     def hear(self, event: Event) -> None:
         facts = finite_json({**event.facts, "node": self._node, "process": os.getpid()})
         told = {"kind": event.kind, "text": event.text, "facts": facts}
-        with self._lock, contextlib.suppress(OSError):
-            self._connection.sendall(json.dumps(told, default=str).encode() + b"\n")
+        with self._lock:
+            if self._is_cut_off:
+                return
+            try:
+                self._connection.sendall(json.dumps(told, default=str).encode() + b"\n")
+            except OSError:
+                # half a line may be gone, and each further one would wait as long
+                self._is_cut_off = True
 
 
 class _Printed(io.TextIOBase):
@@ -139,6 +149,46 @@ class _Printed(io.TextIOBase):
         for line in lines:
             tell(line, self._kind)
         return len(text)
+
+
+class _AllBut:
+    """Standard output, but for what the threads of a library print: that is told."""
+
+    def __init__(self, stream: TextIO, library: str) -> None:
+        self._stream = stream
+        self._library = library
+        self._told = _Printed("note")
+        self._telling = threading.local()
+
+    def write(self, text: str) -> int:
+        # what shows an event prints in the thread that tells it
+        if not self._is_librarys() or getattr(self._telling, "is_on", False):
+            return self._stream.write(text)
+        self._telling.is_on = True
+        try:
+            return self._told.write(_COLOUR.sub("", text))
+        finally:
+            self._telling.is_on = False
+
+    def _is_librarys(self) -> bool:
+        # who called does not say it: Ray puts a function of its own in the place of print
+        target = getattr(threading.current_thread(), "_target", None)
+        return (getattr(target, "__module__", None) or "").partition(".")[0] == self._library
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextlib.contextmanager
+def prints_told(library: str) -> Iterator[None]:
+    """Within it what a library prints in threads of its own is told as a note: a screen of ours may
+    be JSON, or have bars.
+    """
+    with contextlib.redirect_stdout(_AllBut(sys.stdout, library)):
+        yield
 
 
 @contextlib.contextmanager

@@ -88,10 +88,18 @@ class Local:
 
     def _go_on(self) -> None:
         """Gives tasks that wait to processes that have none."""
+        from loky import BrokenProcessPool
+
         while self._waiting and self._idle:
             task, pool = self._waiting.popleft(), self._idle.pop()
             piece = Piece(task, str(self.folder), self._word, self._ear.address)
-            self._running[pool.submit(do, piece)] = task, pool
+            try:
+                one = pool.submit(do, piece)
+            except BrokenProcessPool:  # killed while it had nothing to do: that costs nothing
+                pool.shutdown(wait=True, kill_workers=True)
+                pool = self._pool()
+                one = pool.submit(do, piece)
+            self._running[one] = task, pool
 
     def _pool(self) -> Any:
         """One process; it is started with its first task."""

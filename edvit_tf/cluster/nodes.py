@@ -10,19 +10,29 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edvit_tf.cluster.start_node import PATIENCE_SECONDS
 from edvit_tf.errors import ClusterError
 
 STARTED = "Ray runtime started"
-GIVEN_UP = "timed out during startup"
-ATTEMPTS = 4
 STORE_BYTES = 100 << 20  # of the objects of a node; Ray has 75 MiB at the least
-START_SECONDS = 180.0
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+START_SECONDS = 2 * PATIENCE_SECONDS  # Ray ends by itself before
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "NO_COLOR": "1",  # colours would split the words that are waited for
+    # A process that is slow to start, or does not answer, has other work beside it; one that was
+    # killed refuses the connection, which is noticed with the next look.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_period_ms": "500",
+    # Ray's own 15 leaves a fit next to nothing of a machine where others work, too
+    "RAY_worker_niceness": "0",
+}
 
 
 class Node:
@@ -37,24 +47,25 @@ class Node:
         head: str | None = None,
         cpus: int = 1,
         within: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
     ) -> None:
-        place = ["--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false"]
+        place = [f"--address={head}"]
+        if head is None:
+            place = ["--head", f"--port={port}", f"--temp-dir={folder}"]
+            place += ["--include-dashboard=false", "--no-monitor"]
         command = [
             *within,
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
-            *(place if head is None else [f"--address={head}"]),
+            *(sys.executable, "-m", "edvit_tf.cluster.start_node", "--block", *place),
             *(f"--node-ip-address={host}", f"--num-cpus={cpus}"),
             f"--object-store-memory={STORE_BYTES}",
+            # any that are free: nodes of one machine have the same range otherwise
+            *("--min-worker-port=0", "--max-worker-port=0"),
         ]
         self.address = f"{host}:{port}" if head is None else head
-        # colours would split the words that are waited for
-        own = {**os.environ, **_ENVIRONMENT, **(environment or {}), "NO_COLOR": "1"}
         self._changed = threading.Condition()
-        self._begin = partial(
-            subprocess.Popen,
+        self._said: list[str] = []
+        self.process = subprocess.Popen(
             command,
-            env=own,
+            env={**os.environ, **_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,34 +73,20 @@ class Node:
             errors="replace",
             start_new_session=True,
         )
-        self._start()
-
-    def wait(self) -> None:
-        """Until the node is up. One that Ray gave up is begun again: it waits for 30 seconds, in
-        which a machine may stand still. Raises ClusterError with its last words where it does not
-        come.
-        """
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.kill()
-                self._start()
-            with self._changed:
-                end = time.monotonic() + START_SECONDS
-                # its children hold the pipe, so that its own end is not told by it
-                while not (self._is_up or self._has_ended) and time.monotonic() < end:
-                    self._changed.wait(0.5)
-                if self._is_up:
-                    return
-            if not any(GIVEN_UP in line for line in self._said):
-                break
-        last = "".join(self._said[-5:]).strip() or "it said nothing"
-        raise ClusterError(f"a Ray node does not start: {last}")
-
-    def _start(self) -> None:
-        self._said: list[str] = []
-        self.process = self._begin()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def wait(self) -> None:
+        """Until the node is up. Raises ClusterError with its last words where it does not come."""
+        end = time.monotonic() + START_SECONDS
+        with self._changed:
+            # its children hold the pipe, so that its own end is not told by it
+            while not (self._is_up or self._has_ended) and time.monotonic() < end:
+                self._changed.wait(0.5)
+            if self._is_up:
+                return
+            last = "".join(self._said[-5:]).strip() or "it said nothing"
+        raise ClusterError(f"a Ray node does not start: {last}")
 
     def processes(self) -> set[int]:
         """All processes of the node, its workers among them."""

@@ -5,15 +5,17 @@ again on another, and cost nothing else.
 import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edvit_tf.cluster.engine import Done, Losses, Resources, Task, raised
-from edvit_tf.cluster.heard import Ear
+from edvit_tf.cluster.heard import Ear, prints_told
 from edvit_tf.cluster.local import threads_asked
 from edvit_tf.cluster.piece import Blind, Failed, Piece, do, marked
 from edvit_tf.device.terminal import counted
@@ -44,9 +46,14 @@ class OnRay:
 
     def __enter__(self) -> "OnRay":
         found, own = reached(self.address)
-        self._ray = _connected(found)
-        self._stack.callback(self._ray.shutdown)
         try:
+            # nodes that come and go are printed by a thread of Ray
+            self._stack.enter_context(prints_told("ray"))
+            self._ray = _connected(found)
+            self._stack.callback(self._ray.shutdown)
+            if not found.startswith(CLIENT):
+                # as other machines see it: the address may have been this machine's inner one
+                own = self._ray.util.get_node_ip_address()
             self._word = self._stack.enter_context(marked(self.folder))
             self._ear = self._stack.enter_context(Ear(own))
             nodes = self._nodes()
@@ -226,6 +233,9 @@ def _connected(address: str) -> Any:
             "this process is connected to a Ray cluster already; a run has a connection of its "
             "own. Call ray.shutdown() before, or leave out ray=."
         )
+    # it would put a function of its own in the place of print, for bars that nobody makes here
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+    ended_by = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level="warning")
     except Exception as error:
@@ -234,6 +244,10 @@ def _connected(address: str) -> Any:
             f"--ray {address}: the cluster refuses ({' '.join(str(error).split())[:500]}). Every "
             "node needs the same Python and the same Ray as this machine."
         ) from error
+    finally:
+        # Ray would end the process with code 15, which is another's
+        if threading.current_thread() is threading.main_thread() and ended_by is not None:
+            signal.signal(signal.SIGTERM, ended_by)
     return ray
 
 

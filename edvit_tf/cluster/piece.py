@@ -17,14 +17,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from edvit_tf.cluster.engine import Task
 from edvit_tf.cluster.heard import Address, telling
 from edvit_tf.device.errors import DeviceError
+from edvit_tf.device.model.file_lock import hold
 from edvit_tf.errors import EdvitError
 
 MARK = ".seen"  # in the folder: the word
-_KEPT = "edvit-piece-"  # folders of workers, with the number of the process
+LOCK = "lock"
+_KEPT = "edvit-piece-"  # folders of workers
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
         read = _kept(piece, fetch)
 
     heard = contextlib.nullcontext() if piece.ear is None else telling(piece.ear, node)
-    with heard, tempfile.TemporaryDirectory(prefix=f"{_KEPT}{os.getpid()}-") as made:
+    with heard, tempfile.TemporaryDirectory(prefix="made-", dir=_own()) as made:
         try:
             result = _function(piece.task.function)(read, Path(made), **piece.task.spec)
             files = {one.name: one.read_bytes() for one in Path(made).iterdir()}
@@ -121,24 +124,50 @@ def _sees(folder: Path, piece: Piece) -> bool:
     return all((folder / name).is_file() for name in piece.task.reads)
 
 
-# The folder of this process for what it was sent, by the word of the engine: one at most.
-_folders: dict[str, Path] = {}
+@dataclass(frozen=True)
+class _Place:
+    """The folder of this process for what it was sent and what it makes. The lock is held until the
+    process ends, however that is, and says that the folder is in use.
+    """
+
+    folder: Path
+    lock: IO[str]
+
+
+_place: _Place | None = None
+
+
+def _own() -> Path:
+    """This process's folder."""
+    global _place
+    if _place is None:
+        folder = Path(tempfile.mkdtemp(prefix=_KEPT))
+        lock = open(folder / "new", "w")  # noqa: SIM115 (held as long as the process lives)
+        hold(lock, patience_seconds=0)
+        # nobody else finds it before it is held
+        (folder / "new").rename(folder / LOCK)
+        _place = _Place(folder, lock)
+    return _place.folder
 
 
 @atexit.register
-def _forget() -> None:
-    """Removes what this process was sent."""
-    while _folders:
-        shutil.rmtree(_folders.popitem()[1], ignore_errors=True)
+def _leave() -> None:
+    """Removes this process's folder."""
+    global _place
+    if _place is not None:
+        shutil.rmtree(_place.folder, ignore_errors=True)
+        _place.lock.close()
+        _place = None
 
 
 def _kept(piece: Piece, fetch: Fetch) -> Path:
-    """A folder with the files that the task reads, as far as they are not there yet."""
-    if piece.word not in _folders:
-        _forget()
-        prefix = f"{_KEPT}{os.getpid()}-"
-        _folders[piece.word] = Path(tempfile.mkdtemp(prefix=prefix))
-    folder = _folders[piece.word]
+    """A folder with the files that the task reads, as far as they are not there yet; those of
+    another run go.
+    """
+    folder = _own() / piece.word
+    for other in _own().iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
     if any(not (folder / name).is_file() for name in piece.task.reads):
         for name, content in fetch().items():
@@ -150,14 +179,12 @@ def _kept(piece: Piece, fetch: Fetch) -> Path:
 
 
 def _remove_left() -> None:
-    """Removes what workers have left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_KEPT}*-*"):
-        number = folder.name[len(_KEPT) :].partition("-")[0]
-        if not number.isdecimal():
+    """Removes the folders of processes that were killed. A number would not say that: containers
+    with one folder of temporary files have numbers of their own.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{_KEPT}*"):
+        if _place is not None and folder == _place.folder:
             continue
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass  # another's
+        with contextlib.suppress(OSError), open(folder / LOCK) as lock:  # BlockingIOError: in use
+            if hold(lock, patience_seconds=0):
+                shutil.rmtree(folder, ignore_errors=True)

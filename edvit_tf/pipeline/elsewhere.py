@@ -30,13 +30,13 @@ MAKE = f"{__name__}:make"
 UNREAD = frozenset({"test.npy", "base.keras"})
 
 
-def engine_of(jobs: int, ray: str | None) -> Opened | None:
-    """Who makes stages: a cluster, processes of this machine, or with None the run itself."""
-    if ray is not None:
-        from edvit_tf.cluster.on_ray import OnRay
+def engine_of(jobs: int, ray: str | None) -> Opened:
+    """Who makes stages: a cluster, or processes of this machine."""
+    if ray is None:
+        return functools.partial(Local, jobs=jobs)
+    from edvit_tf.cluster.on_ray import OnRay
 
-        return functools.partial(OnRay, address=ray)
-    return None if jobs == 1 else functools.partial(Local, jobs=jobs)
+    return functools.partial(OnRay, address=ray)
 
 
 def check_engine(jobs: int, ray: str | None) -> None:

@@ -18,7 +18,8 @@ def fit_members(run: Run, jobs: int = 1, ray: str | None = None) -> None:
     Shared models come first, as members need what these end with, and nothing of each other. They
     are fitted by this process too where there are `jobs`: with all cores.
     """
-    opened = engine_of(jobs, ray)
+    # a process without a member would only take cores from the others
+    opened = None if jobs == 1 and ray is None else engine_of(min(jobs, len(run.members)), ray)
     if ray is None:
         run.make(*_in_turn(run.shared))
 

@@ -90,7 +90,7 @@ class Stages:
             return self._stored(name, number)
 
         self._check_start(name, needs)
-        self.tell_begin(name)
+        self._tell_begin(name)
         started = time.perf_counter()
         with self._failing(name):
             partial = self._emptied(name)
@@ -115,7 +115,6 @@ class Stages:
         """Keeps a stage that was made elsewhere, as `run` keeps one: whole or not at all, and never
         twice.
         """
-        end_if_asked()
         if self.has(name):
             raise self.damaged(name, "it was made a second time, by somebody else")
         with self._failing(name):
@@ -124,8 +123,9 @@ class Stages:
                 (partial / file).write_bytes(content)
             self._place(name, result)
         self._tell_end(name, self.course.number(name), result, "made")
+        end_if_asked()
 
-    def tell_begin(self, name: str) -> None:
+    def _tell_begin(self, name: str) -> None:
         """Tells that a stage is at work."""
         number = self.course.number(name)
         tell(kind="stage", name=name, title=title(name), number=number, total=self.course.total)

@@ -15,6 +15,9 @@ Kinds of an event, and what a program finds in its facts:
 | trial-end | they were tried | number, settings, state, accuracy, nll, seconds, best (or None) |
 | result | the run has ended well | what it came to |
 | error | it has not | exit_code (None of a fault that nobody expected) |
+
+What a fit elsewhere tells (`edvit_tf.cluster`) has two facts more: node, the machine's name, and
+process, its number there.
 """
 
 import contextlib

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-FILE = "EDVIT_NATIVE_LOG"  # the file, for processes that this one starts
 _depth = 0  # of contexts that are open, one in the other
 
 
@@ -31,9 +30,6 @@ def native_log(path: Path | None) -> Iterator[None]:
         return
 
     real = os.dup(2)
-    given = os.environ.get(FILE)
-    if path is not None:
-        os.environ[FILE] = str(path)
     # an inner context finds Python's standard error apart already
     apart = contextlib.nullcontext() if _depth else _pythons_own(real)
     _depth += 1
@@ -50,9 +46,6 @@ def native_log(path: Path | None) -> Iterator[None]:
         _depth -= 1
         os.close(real)
         file.close()
-        os.environ.pop(FILE, None)
-        if given is not None:
-            os.environ[FILE] = given
 
 
 def _says_it_all(error: Exception) -> bool:
@@ -90,12 +83,6 @@ def _pythons_own(real: int) -> Iterator[None]:
         if faulted:
             faulthandler.enable(before)
         own.close()
-
-
-def inherited_log() -> Path | None:
-    """The file of the process that started this one, if it has one."""
-    given = os.environ.get(FILE)
-    return Path(given) if given else None
 
 
 def _opened(path: Path | None):

@@ -7,7 +7,7 @@ import pytest
 from edvit_tf.bench import scaling
 from edvit_tf.bench.scaling import Row, bench_scaling, rows_told, scaling_text
 from edvit_tf.cli.main import _split
-from edvit_tf.errors import OutputError
+from edvit_tf.errors import ConfigError, OutputError
 
 RECIPE = """
 import json, pathlib, sys
@@ -74,6 +74,15 @@ def test_a_row_is_of_the_parallel_part_and_a_node_dies_in_a_fit_once(recipe):
     ]
     killed = [[node.killed for node in nodes.nodes] for nodes in _Nodes.made]
     assert killed == [[False], [False, False], [False, True]]
+
+
+def test_a_node_that_cannot_be_killed_is_said(recipe, monkeypatch):
+    with pytest.raises(ConfigError, match="--kill with --nodes ending in 1: the first node is"):
+        bench_scaling(recipe, (2, 1), (), kill=True)
+    assert _Nodes.made == []
+    monkeypatch.setattr(_Node, "processes", lambda node: set())
+    with pytest.raises(OutputError, match="no node but the first one had a fit"):
+        bench_scaling(recipe, (2,), (), kill=True)
 
 
 def test_other_files_are_said(recipe):

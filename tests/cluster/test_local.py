@@ -1,8 +1,10 @@
 """Tasks by processes of this machine: their files, words and errors, and what a death costs."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -104,6 +106,38 @@ def test_a_killed_process_costs_its_own_task_alone(tmp_path):
     assert len(words) == 1 and "dies has lost its worker (its process was killed)" in words[0]
 
 
+def test_a_process_that_is_killed_while_it_has_nothing_to_do_costs_nothing(tmp_path):
+    kept = Kept()
+    with listening(kept), Local(tmp_path, 1) as engine:
+        (tmp_path / "go").touch()
+        engine.start(task("first", pieces.wait_for, until="go"))
+        process = engine.ended().result["process"]
+        os.kill(process, signal.SIGKILL)
+        wait(lambda: not is_at_work(process))
+        engine.start(task("second", pieces.wait_for, until="go"))
+        assert engine.ended().result["process"] != process
+    assert [event.text for event in kept.events if "killed" not in event.text] == []
+
+
+def interrupt_when(path: Path) -> None:
+    """Ctrl-C for this process, as soon as a file is there."""
+
+    def look() -> None:
+        wait(lambda: _number(path) is not None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def test_an_interrupt_ends_the_wait_and_the_workers(tmp_path):
+    at_work = tmp_path / "waiting-never"
+    with pytest.raises(KeyboardInterrupt), Local(tmp_path, 1) as engine:
+        engine.start(task("t", pieces.wait_for, until="never"))
+        interrupt_when(at_work)
+        engine.ended()
+    assert not is_at_work(_number(at_work))
+
+
 def test_a_task_that_always_dies_is_an_error_that_says_so(tmp_path, capfd):
     with Local(tmp_path, 1) as engine:
         engine.start(task("single.ffn", pieces.die))
@@ -127,7 +161,7 @@ def test_no_process_outlives_its_run(tmp_path):
     finally:
         run.kill()
         run.wait()
-    wait(lambda: not _is_at_work(worker))
+    wait(lambda: not is_at_work(worker))
 
 
 def _number(file: Path) -> int | None:
@@ -137,7 +171,7 @@ def _number(file: Path) -> int | None:
         return None
 
 
-def _is_at_work(number: int) -> bool:
+def is_at_work(number: int) -> bool:
     """Whether a process is there, and no zombie that nobody has asked for."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{number}/status").read_text()

@@ -5,6 +5,7 @@ one, with a node killed in the middle of a fit, and with nodes that do not see t
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from edvit_tf.cluster.nodes import Node, Nodes
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ClusterError, OutputError, TrainingError
 from edvit_tf.progress import listening
-from tests.cluster.test_local import Kept, wait
+from tests.cluster.test_local import Kept, interrupt_when, is_at_work, wait
 from tests.support import pieces
 from tests.support.commands import SMOKE, run_host
 from tests.support.forked import ROOT
@@ -41,33 +42,33 @@ def task(name: str, function, reads: tuple[str, ...] = (), resources=None, **spe
 
 
 @pytest.fixture(scope="module")
-def two_nodes():
-    with Nodes(2, free_port()) as nodes:
+def three_nodes():
+    """For all tests of this machine; the last one kills a node."""
+    with Nodes(3, free_port()) as nodes:
         yield nodes
 
 
 @pytest.fixture
-def engine(two_nodes, tmp_path, monkeypatch):
+def engine(three_nodes, tmp_path, monkeypatch):
     from edvit_tf.cluster.on_ray import OnRay
 
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     kept = Kept()
-    with listening(kept), OnRay(tmp_path, two_nodes.address) as engine:
+    with listening(kept), OnRay(tmp_path, three_nodes.address) as engine:
         engine.kept = kept
         yield engine
 
 
-def test_tasks_run_on_both_nodes_and_their_files_and_words_come_back(engine, two_nodes, tmp_path):
-    assert engine.words == "2 Ray nodes with 2 CPUs, 1 of them a fit"
-    for name in "ab":
+def test_tasks_run_on_all_nodes_and_their_files_and_words_come_back(engine, three_nodes, tmp_path):
+    assert engine.words == "3 Ray nodes with 3 CPUs, 1 of them a fit"
+    for name in "abc":
         engine.start(task(name, pieces.wait_for, until=name))
-    both = [tmp_path / f"waiting-{name}" for name in "ab"]
-    wait(lambda: all(one.is_file() and one.read_text() for one in both))
-    numbers = [int(one.read_text()) for one in both]
-    of_nodes = [node.processes() for node in two_nodes.nodes]
-    assert sorted(number in of_nodes[0] for number in numbers) == [False, True]
+    files = [tmp_path / f"waiting-{name}" for name in "abc"]
+    wait(lambda: all(one.is_file() and one.read_text() for one in files))
+    numbers = {int(one.read_text()) for one in files}
+    assert [len(node.processes() & numbers) for node in three_nodes.nodes] == [1, 1, 1]
 
-    for name in "ba":  # in the order in which they end
+    for name in "cab":  # in the order in which they end
         (tmp_path / name).touch()
         assert engine.ended().name == name
     (tmp_path / "one").write_bytes(b"1")
@@ -115,13 +116,26 @@ def test_more_memory_than_any_node_has_is_said_and_not_waited_for(engine, tmp_pa
     assert len(words) == 1 and "a fit takes about 1073741824 MiB" in words[0]
 
 
-def test_more_threads_than_any_node_has_are_refused(two_nodes, tmp_path, monkeypatch):
+def test_an_interrupt_ends_the_wait_and_the_workers(three_nodes, tmp_path):
+    from edvit_tf.cluster.on_ray import OnRay
+
+    at_work = tmp_path / "waiting-never"
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), OnRay(tmp_path, three_nodes.address) as engine:
+        assert signal.getsignal(signal.SIGTERM) == before
+        engine.start(task("t", pieces.wait_for, until="never"))
+        interrupt_when(at_work)
+        engine.ended()
+    wait(lambda: not is_at_work(int(at_work.read_text())))
+
+
+def test_more_threads_than_any_node_has_are_refused(three_nodes, tmp_path, monkeypatch):
     from edvit_tf.cluster.on_ray import OnRay
 
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     with (
         pytest.raises(ClusterError, match="take 2 CPUs, and no node has more than 1"),
-        OnRay(tmp_path, two_nodes.address),
+        OnRay(tmp_path, three_nodes.address),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -135,14 +149,13 @@ def _shas(bundle: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def without(smoke_bundle, tmp_path_factory) -> dict[str, str]:
-    """Digests of the files of the run without Ray, fitted by one thread as on a node of one CPU."""
+def without(tmp_path_factory) -> Path:
+    """The bundle of the run without Ray, fitted by one thread as on a node of one CPU."""
     out = tmp_path_factory.mktemp("without") / "out"
-    start = smoke_bundle.with_name("mnist.work")
     one = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    done = run_host(*SMOKE, "--reuse", start, "--out", out, **one)
+    done = run_host(*SMOKE, "--out", out, **one)
     assert done.returncode == 0, done.stderr
-    return _shas(out)
+    return out
 
 
 def _with_a_node_killed(command: Sequence[str], nodes: Sequence[Node]) -> list[dict]:
@@ -176,14 +189,15 @@ def _with_a_node_killed(command: Sequence[str], nodes: Sequence[Node]) -> list[d
 
 
 def test_a_node_that_is_killed_in_the_middle_of_a_fit_changes_no_file(
-    smoke_bundle, without, tmp_path
+    three_nodes, without, tmp_path
 ):
-    start, out = smoke_bundle.with_name("mnist.work"), tmp_path / "out"
-    with Nodes(3, free_port()) as nodes:
-        options = ("--reuse", start, "--ray", nodes.address, "--json", "--out", out)
-        events = _with_a_node_killed([sys.executable, *SMOKE, *options], nodes.nodes[1:])
+    out = tmp_path / "out"
+    options = ("--reuse", f"{without}.work", "--out", out)
+    asked = ("--ray", three_nodes.address, "--json")
+    command = [sys.executable, *SMOKE, *options, *asked]
+    events = _with_a_node_killed(command, three_nodes.nodes[1:])
 
-    assert _shas(out) == without and len(without) == 3
+    assert _shas(out) == _shas(without) and len(_shas(out)) == 3
     said = [event["text"] for event in events]
     assert "3 members are fitted by 3 Ray nodes with 3 CPUs, 1 of them a fit" in said
     ended = [event["name"] for event in events if event["event"] == "stage-end"]
@@ -196,10 +210,8 @@ HIDDEN = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
 
 
 @pytest.mark.network
-def test_machines_that_do_not_see_the_work_folder_are_sent_what_they_read(
-    smoke_bundle, without, tmp_path
-):
-    start, runs = smoke_bundle.with_name("mnist.work"), tmp_path / "runs"
+def test_machines_that_do_not_see_the_work_folder_are_sent_what_they_read(without, tmp_path):
+    runs = tmp_path / "runs"
     runs.mkdir()
 
     def node(name: str, host: str, **options) -> Node:
@@ -220,11 +232,11 @@ def test_machines_that_do_not_see_the_work_folder_are_sent_what_they_read(
             stack.callback(other.kill)
             other.wait()
 
-        options = ("--smoke", "--synthetic", "--reuse", start, "--out", runs / "out")
+        options = (*SMOKE[1:], "--reuse", f"{without}.work", "--out", runs / "out")
         asked = ("--ray", head.address, "--json")
         command = inside("agg", "tests.support.small_recipe", *options, *asked)
         events = _with_a_node_killed(command, others)
 
-    assert _shas(runs / "out") == without
+    assert _shas(runs / "out") == _shas(without)
     said = [event["text"] for event in events]
     assert any("does not see" in text and "files are sent to it" in text for text in said)

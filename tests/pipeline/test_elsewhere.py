@@ -17,6 +17,7 @@ from edvit_tf.config import RunConfig
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ClusterError, ConfigError, OutputError, TrainingError
 from edvit_tf.pipeline import elsewhere
+from edvit_tf.pipeline import fit_members as fitting
 from edvit_tf.pipeline.elsewhere import check_engine, engine_facts, make_elsewhere
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
@@ -122,6 +123,16 @@ def test_what_fits_depend_on_is_told_and_not_where_they_are_made(monkeypatch):
     assert engine_facts(1, "auto") == engine_facts(1, "h:1") == {"ray": {"cpus": 1}}
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     assert engine_facts(1, "auto") == {"ray": {"cpus": 3}}
+
+
+def test_there_are_no_more_processes_than_members(monkeypatch):
+    asked = []
+    monkeypatch.setattr(fitting, "engine_of", lambda jobs, ray: asked.append((jobs, ray)))
+    monkeypatch.setattr(fitting, "make_elsewhere", lambda run, members, opened: None)
+    run = SimpleNamespace(make=lambda *stages: None, shared=(), members=(1, 2, 3))
+    for jobs, ray in ((8, None), (2, None), (1, "auto")):
+        fitting.fit_members(run, jobs, ray)
+    assert asked == [(3, None), (2, None), (1, "auto")]
 
 
 # An engine that does nothing by itself
