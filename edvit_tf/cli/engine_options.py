@@ -1,4 +1,4 @@
-"""Who fits the members of a run: --jobs and --ray."""
+"""Who fits the members of a run, or of several runs at once: --jobs and --ray."""
 
 import argparse
 
@@ -20,4 +20,15 @@ def add_engine(parser: argparse._ArgumentGroup) -> None:
         metavar="auto|ADDRESS",
         help="fit members on a Ray cluster: auto, the one that this machine is a node of; or "
         "HOST:PORT, or ray://HOST:PORT (docs/howto/cluster.md; needs the extra [ray])",
+    )
+
+
+def add_runs_at_once(parser: argparse.ArgumentParser) -> None:
+    """Adds both to a command that runs a recipe several times; they may be given together."""
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
+    parser.add_argument(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="fit the members of all runs on a Ray cluster, as --ray of a recipe does; with --jobs "
+        "those of several runs at once",
     )

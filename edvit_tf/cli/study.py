@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from edvit_tf.cli.engine_options import add_runs_at_once
 from edvit_tf.cli.output import add_json, show
 from edvit_tf.cli.study_bundles import add_bundle_studies
 from edvit_tf.cli.study_tables import add_tables
@@ -301,13 +302,7 @@ def add_sweep(commands) -> None:
         help="training budgets, a run of each: epochs of the one model, as in 8e,16e, or minutes, "
         "as in 30m,90m (default: the recipe's own)",
     )
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at once (default 1)")
-    parser.add_argument(
-        "--ray",
-        metavar="auto|ADDRESS",
-        help="fit the members of all runs on a Ray cluster, as --ray of a recipe does; with --jobs "
-        "those of several runs at once",
-    )
+    add_runs_at_once(parser)
     parser.add_argument(
         "--out",
         type=user_path,

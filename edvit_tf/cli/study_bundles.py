@@ -4,6 +4,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from edvit_tf.cli.engine_options import add_runs_at_once
 from edvit_tf.cli.output import show
 from edvit_tf.cli.study_page import add_page, check_page, write_page
 from edvit_tf.cli.values import natural, naturals, positive, user_path
@@ -94,6 +95,7 @@ def _add_retraining(studies) -> None:
         help="folder of bundles; the same command goes on after a stop "
         "(default exports/<recipe>-retraining)",
     )
+    add_runs_at_once(parser)
     add_page(parser)
     parser.set_defaults(run=_study_retraining)
 
@@ -106,7 +108,13 @@ def _study_retraining(args) -> int:
     # what is started is told beside the table, not in it
     with contextlib.redirect_stdout(sys.stderr):
         rows = retraining(
-            args.recipe, out, devices=args.devices, seeds=args.seeds, options=args.options
+            args.recipe,
+            out,
+            devices=args.devices,
+            seeds=args.seeds,
+            options=args.options,
+            jobs=args.jobs,
+            ray=args.ray,
         )
     title = f"{args.recipe.stem}: what retraining is worth"
     write_page(args, title, [("Accuracy", retraining_html(rows))])

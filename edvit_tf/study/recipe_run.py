@@ -5,7 +5,8 @@ as always.
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edvit_tf.errors import OutputError
@@ -50,3 +51,24 @@ def run_recipe(
             f"the run {name} ended with {done.returncode}: {last[-500:]} Its output is in "
             f"{log}. Mend the cause and start the same command again: finished runs are kept."
         )
+
+
+def at_once(runs: Sequence[Callable[[], None]], jobs: int) -> None:
+    """Makes runs that need nothing of each other, `jobs` of them at once. The first failure is
+    raised when all have ended.
+    """
+    # threads are enough: each waits for a process
+    with ThreadPoolExecutor(jobs) as pool:
+        started = [pool.submit(run) for run in runs]
+        for one in started:
+            one.result()
+
+
+def shared_out(jobs: int, ray: str | None) -> dict[str, str]:
+    """The environment of runs of which `jobs` go on at once: they share the cores, instead of each
+    taking all. On a cluster the nodes have the fits.
+    """
+    if jobs == 1 or ray is not None:
+        return {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    return {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}

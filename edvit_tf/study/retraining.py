@@ -8,6 +8,7 @@ run takes from the one before it what comes out the same. Accuracies are the .tf
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from edvit_tf.checked import digest
@@ -15,13 +16,14 @@ from edvit_tf.device.model.bundle import open_bundle
 from edvit_tf.errors import ConfigError, OutputError
 from edvit_tf.evaluation.paired import paired
 from edvit_tf.evaluation.predictions import stored_top1
+from edvit_tf.pipeline.elsewhere import check_engine
 from edvit_tf.report.curves import mean_and_deviation
 from edvit_tf.report.figures import Bar, bars, note, panels, table, wilson
 from edvit_tf.report.results import Results, read_results
 from edvit_tf.report.said import p_said
 from edvit_tf.report.tables import LINE
 from edvit_tf.study.page import text_table
-from edvit_tf.study.recipe_run import run_recipe
+from edvit_tf.study.recipe_run import at_once, run_recipe, shared_out
 
 # what a run is called -> its options; the last has none of its own
 PAPERS = ("--fleet", "classes", "--views", "none")
@@ -30,6 +32,7 @@ RUNS = {
     "joint": (*PAPERS, "--fusion", "joint"),
     "own": (),
 }
+FIRST = "frozen"  # the others take from it what comes out the same
 WAYS = ("average", "frozen", "joint", "own")
 TITLES = {
     "average": "softmax average, no retraining",
@@ -48,26 +51,44 @@ def retraining(
     devices: int | None = None,
     seeds: Sequence[int] = (0,),
     options: Sequence[str] = (),
+    jobs: int = 1,
+    ray: str | None = None,
 ) -> list[dict]:
     """Runs `recipe` three times a seed in `out` (finished runs are kept) and returns `rows_of` all.
 
     `options` are the rest of its command line; they may not say what the runs differ in
-    (ConfigError). Raises OutputError when a run fails: its output is in `out`/<run>.log.
+    (ConfigError). The second and the third run of a seed need nothing of each other: `jobs` go on
+    at once, and with `ray` the members of all are fitted on the cluster at that address. Raises
+    OutputError when a run fails: its output is in `out`/<run>.log; ClusterError where there is no
+    cluster.
     """
+    if ray is not None:
+        check_engine(1, ray)
     if not recipe.is_file():
         raise OutputError(f"{recipe} is not a file; give a recipe, such as recipes/mnist.py.")
     _check_options(options)
     out.mkdir(parents=True, exist_ok=True)
 
+    shared = [] if devices is None else ["--devices", str(devices)]
+    if ray is not None:
+        shared += ["--ray", ray]
+
     rows = []
     for seed in seeds:
-        before = None
-        for name, own in RUNS.items():
-            words = ["--seed", str(seed), *own]
-            if devices is not None:
-                words += ["--devices", str(devices)]
-            run_recipe(recipe, out, f"seed-{seed}-{name}", [*words, *options], before)
-            before = f"seed-{seed}-frozen"
+        runs = {
+            name: partial(
+                run_recipe,
+                recipe,
+                out,
+                f"seed-{seed}-{name}",
+                ["--seed", str(seed), *own, *shared, *options],
+                None if name == FIRST else f"seed-{seed}-{FIRST}",
+                shared_out(jobs, ray),
+            )
+            for name, own in RUNS.items()
+        }
+        runs.pop(FIRST)()
+        at_once(list(runs.values()), jobs)
         rows += rows_of({name: out / f"seed-{seed}-{name}" for name in RUNS})
     return rows
 

@@ -6,11 +6,10 @@ refused as always: the same sweep, started again, goes on where it was stopped.
 """
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edvit_tf.device.strict_json import finite_json
@@ -19,7 +18,7 @@ from edvit_tf.pipeline.elsewhere import check_engine
 from edvit_tf.report.sweep import sweep_page, sweep_row
 from edvit_tf.report.sweep_csv import FILE as SWEEP_CSV
 from edvit_tf.report.sweep_csv import sweep_csv
-from edvit_tf.study.recipe_run import run_recipe
+from edvit_tf.study.recipe_run import at_once, run_recipe, shared_out
 
 
 def sweep(
@@ -59,14 +58,9 @@ def sweep(
         first, *others = runs
         _start(recipe, out, first, options, jobs, ray)
 
-        # Threads are enough: each waits for a process.
-        with ThreadPoolExecutor(jobs) as pool:
-            started = [
-                pool.submit(_start, recipe, out, run, options, jobs, ray, first) for run in others
-            ]
-            # The first failure is raised here, once all have ended.
-            for one in started:
-                one.result()
+        at_once(
+            [partial(_start, recipe, out, run, options, jobs, ray, first) for run in others], jobs
+        )
 
     # In the order of the table: seeds of one fleet side by side.
     rows = []
@@ -121,13 +115,8 @@ def _start(
         words += ["--ray", ray]
     words += options
 
-    environment = {}
-    if jobs > 1 and ray is None:
-        # Runs that go on at once share the cores, instead of each taking all.
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
     reuse = None if first is None else first.name
-    run_recipe(recipe, out, run.name, words, reuse, environment)
+    run_recipe(recipe, out, run.name, words, reuse, shared_out(jobs, ray))
 
 
 def _command(

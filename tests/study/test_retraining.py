@@ -5,6 +5,7 @@ table over them.
 import json
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from edvit_tf.errors import ConfigError, OutputError
 from edvit_tf.pipeline.description import READ_BY_MEMBERS, differing
 from edvit_tf.pipeline.work_folder import stored_record
 from edvit_tf.study import recipe_run
+from edvit_tf.study import retraining as making
 from edvit_tf.study.retraining import (
     WAYS,
     retraining,
@@ -128,6 +130,31 @@ def test_three_runs_a_seed_each_from_the_first(tmp_path, monkeypatch, smoke_bund
     ]
     assert started[2][2:6] == ["--seed", "0", "--devices", "2"] and "--fleet" not in started[2]
     assert started[3][1].endswith("seed-3-frozen") and "--reuse" not in started[3]
+
+
+def test_two_runs_go_on_at_once_and_hand_their_members_to_one_cluster(
+    tmp_path, monkeypatch, smoke_bundle
+):
+    started, looked = [], []
+    both = threading.Barrier(2)
+
+    def start(command, env, **settings):
+        started.append((command, env.get("TF_NUM_INTRAOP_THREADS")))
+        out = command[command.index("--out") + 1]
+        if not out.endswith("frozen"):
+            both.wait(60)  # neither would end without the other
+        shutil.copytree(smoke_bundle, out)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    monkeypatch.setattr(recipe_run.subprocess, "run", start)
+    monkeypatch.setattr(making, "check_engine", lambda jobs, ray: looked.append((jobs, ray)))
+    recipe = tmp_path / "r.py"
+    recipe.touch()
+    assert len(retraining(recipe, tmp_path / "out", jobs=2, ray="192.0.2.1:6379")) == 4
+    assert looked == [(1, "192.0.2.1:6379")] and len(started) == 3
+    for command, threads in started:
+        assert command[command.index("--ray") + 1] == "192.0.2.1:6379" and threads == "7"
 
 
 def test_what_the_runs_differ_in_is_not_for_the_recipe(tmp_path, capsys):
