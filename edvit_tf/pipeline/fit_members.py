@@ -18,16 +18,16 @@ def fit_members(run: Run, jobs: int = 1, ray: str | None = None) -> None:
     Shared models come first, as members need what these end with, and nothing of each other. They
     are fitted by this process too where there are `jobs`: with all cores.
     """
-    # a process without a member would only take cores from the others
-    opened = None if jobs == 1 and ray is None else engine_of(min(jobs, len(run.members)), ray)
-    if ray is None:
-        run.make(*_in_turn(run.shared))
+    if ray is not None:
+        make_elsewhere(run, (*run.shared, *run.members), engine_of(1, ray))
+        return
 
-    if opened is None:
+    run.make(*_in_turn(run.shared))
+    if jobs == 1:
         run.make(*_in_turn(run.members))
     else:
-        shared = run.shared if ray is not None else ()
-        make_elsewhere(run, (*shared, *run.members), opened)
+        # a process without a member would only take cores from the others
+        make_elsewhere(run, run.members, engine_of(min(jobs, len(run.members)), None))
 
 
 def _in_turn(members: Sequence[Member]) -> list[Stage]:
