@@ -65,6 +65,9 @@ HOST = [
     *AGGREGATOR,
     "ai-edge-litert>=2.1,<3",  # the other runtime, so that int8 files are run where they are made
 ]
+JAX = [
+    "jax>=0.6,<1",  # `--backend jax`: fits by Keras's JAX backend; jax[cuda12] for a GPU
+]
 TUNE = [
     "optuna>=4,<6",  # `edvit train --tune`: proposes settings, ends bad trials early
 ]
@@ -164,6 +167,7 @@ setup(
         "discover": DISCOVER,
         "aggregator": AGGREGATOR,
         "watch": WATCH,
+        "jax": JAX,
         "tune": TUNE,
         "ray": RAY,
         "traces": TRACES,

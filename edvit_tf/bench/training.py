@@ -118,34 +118,6 @@ def bench_optimizers(
     }
 
 
-def stock_optimizer(name: str, weight_decay: float, ema: float = 0.0):
-    """What `training.optimizers.optimizer` computes, as Keras writes it."""
-    import keras
-
-    averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
-    if name == "adam":
-        return keras.optimizers.Adam(1e-4, **averaged)
-
-    if name == "muon":
-        chosen = keras.optimizers.Muon(
-            1e-4,
-            weight_decay=weight_decay,
-            adam_weight_decay=weight_decay,
-            exclude_layers=["^head/", "^feature_map/"],
-            **averaged,
-        )
-        # Muon's decay goes by a variable's own name.
-        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
-        return chosen
-
-    # AdamW's goes by the path, in which "embedding" would name the kernel of the patches too.
-    chosen = keras.optimizers.AdamW(1e-4, weight_decay=weight_decay, clipnorm=1.0, **averaged)
-    chosen.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "token", "position_embedding"]
-    )
-    return chosen
-
-
 def _set_threads(threads: int) -> None:
     import tensorflow as tf
 
@@ -170,6 +142,7 @@ def _step(
     stock: bool = False,
 ):
     """A function that does one step of a trainer of its own and waits for it."""
+    from edvit_tf.training.optimizers import stock_optimizer
     from edvit_tf.training.train import trainer_of
 
     _, trainer = trainer_of(config, optimizer, DECAY, 0.0, precision, kept, 0, 0.0, fused=fused)

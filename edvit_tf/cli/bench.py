@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from edvit_tf.cli.bench_backends import add_backends
 from edvit_tf.cli.bench_calibrate import add_calibrate
 from edvit_tf.cli.bench_engines import add_engines
 from edvit_tf.cli.bench_heads import add_heads
@@ -18,8 +19,9 @@ from edvit_tf.device.strict_json import finite_json
 
 def add_bench(commands) -> None:
     """Adds `bench plan`, `bench availability`, `bench many`, `bench scores`, `bench training`,
-    `bench scaling`, `bench latency`, `bench engines`, `bench heads`, `bench calibrate`,
-    `bench fleet`, `bench load`, `bench views`, `bench nets` and `bench paper` to those of `edvit`.
+    `bench scaling`, `bench backends`, `bench latency`, `bench engines`, `bench heads`,
+    `bench calibrate`, `bench fleet`, `bench load`, `bench views`, `bench nets` and `bench paper` to
+    those of `edvit`.
     """
     parser = commands.add_parser("bench", help="benchmarks of this machine")
     benches = parser.add_subparsers(required=True, metavar="WHAT")
@@ -29,6 +31,7 @@ def add_bench(commands) -> None:
     _add_scores(benches)
     _add_training(benches)
     add_scaling(benches)
+    add_backends(benches)
     _add_latency(benches)
     add_engines(benches)
     add_heads(benches)

@@ -9,6 +9,7 @@ from edvit_tf.cli.planning_options import FLEET
 from edvit_tf.cli.values import names, positive
 from edvit_tf.config import (
     ATTENTION,
+    BACKENDS,
     BASELINES,
     EPOCHS,
     FLAVOURS,
@@ -100,6 +101,13 @@ METHOD = (
         field="training_budget",
         metavar="BUDGET",
         if_none="the fits as configured",
+    ),
+    Option(
+        "--backend",
+        "of Keras, for the fits of single models: jax computes in a process of its own, on a GPU "
+        "where JAX has one (extra [jax])",
+        field="backend",
+        choices=BACKENDS,
     ),
     Option(
         "--max-per-class",

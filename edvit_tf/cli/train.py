@@ -14,7 +14,7 @@ from edvit_tf.device.errors import DeviceExit
 from edvit_tf.progress.events import tell
 
 # What of the recipes' options somebody with data of his own asks for; a recipe has them all.
-OFFERED = ("--devices", "--budget", "--replicas", "--fleet", "--fusion", "--flavours")
+OFFERED = ("--devices", "--budget", "--replicas", "--fleet", "--fusion", "--flavours", "--backend")
 OPTIONS = tuple(option for option in (*PLANNING, *METHOD) if option.name in OFFERED)
 NUM_DEVICES = 3
 

@@ -11,6 +11,7 @@ from typing import Any
 from edvit_tf.config.fits import (
     ATTENTION,
     AUGMENTS,
+    BACKENDS,
     EPOCHS,
     HEADS,
     MIXES,
@@ -45,6 +46,7 @@ __all__ = [
     "ASSIGNMENTS",
     "ATTENTION",
     "AUGMENTS",
+    "BACKENDS",
     "BASELINES",
     "EPOCHS",
     "FLAVOURS",

@@ -12,6 +12,7 @@ OPTIMIZERS = ("adamw", "muon", "adam")
 MIXES = ("none", "mixup", "cutmix")
 # auto: bfloat16 where the machine multiplies it faster
 PRECISIONS = ("float32", "bfloat16", "auto")
+BACKENDS = ("tensorflow", "jax")  # of Keras, for fits and answers
 EPOCHS = ("group", "all", "fixed")  # of a class group's own fit
 # apoz: values that are not zero after ReLU, or spikes (of architectures that have them)
 SCORES = ("linearised", "fisher", "exact", "magnitude", "random", "apoz")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edvit_tf.checked import Checked
-from edvit_tf.config.fits import PRECISIONS, TrainConfig
+from edvit_tf.config.fits import BACKENDS, PRECISIONS, TrainConfig
 from edvit_tf.config.plans import PlanConfig
 
 FUSIONS = ("tower", "joint", "average", "linear", "low_rank", "deep_linear", "auto")
@@ -69,6 +69,9 @@ class RunConfig(PlanConfig):
     repair_samples: int | None = None
     # of the base's answers that are distilled, one of PRECISIONS
     teacher_precision: str = "float32"
+    # of Keras, one of BACKENDS, for the fits of single models and for answers of models; what is
+    # fused or trained together is fitted by TensorFlow, which scores, cuts and exports as well
+    backend: str = "tensorflow"
 
     # of the exported files; fusion and plans count float32
     flavours: tuple[str, ...] = ("float32",)
@@ -107,6 +110,7 @@ class RunConfig(PlanConfig):
             "it must be at least 1",
         )
         self._one_of("teacher_precision", PRECISIONS)
+        self._one_of("backend", BACKENDS)
 
         self._check_fleet()
         self._one_of("fusion", FUSIONS)

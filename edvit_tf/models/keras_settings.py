@@ -14,6 +14,10 @@ import keras
 
 from edvit_tf.errors import ConfigError
 
+# What Keras runs on in this process. TensorFlow's functions score, cut and export; a process that
+# only fits and answers (`training.backend_process`) sets another.
+expected_backend = "tensorflow"
+
 # A setting, how it is read and set, and ours. The policy comes last: to set floatx sets it too.
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None], Any], ...] = (
     (keras.config.floatx, keras.config.set_floatx, "float32"),
@@ -45,10 +49,15 @@ def pinned() -> Iterator[None]:
             write(value)
 
 
+def on_tensorflow() -> bool:
+    """Whether Keras runs on TensorFlow in this process."""
+    return keras.config.backend() == "tensorflow"
+
+
 def check_backend() -> None:
-    """Raises ConfigError unless Keras runs on TensorFlow in this process."""
+    """Raises ConfigError unless Keras runs on what it is to in this process."""
     backend = keras.config.backend()
-    if backend != "tensorflow":
+    if backend != expected_backend:
         raise ConfigError(
             f"Keras runs on {backend} in this process; edvit_tf builds and exports models with "
             "TensorFlow. Import edvit_tf before keras, or set KERAS_BACKEND=tensorflow."

@@ -25,7 +25,9 @@ from edvit_tf.planning.plan import Plan
 
 # What does not depend on the fleet, and the fields of a configuration that it does depend on.
 BEGINNING = ("data", "base", "teacher")
-READ_BY_BEGINNING = ("data", "model", "patch_size", "base_training", "teacher_precision", "seed")
+READ_BY_BEGINNING = (
+    *("data", "model", "patch_size", "base_training", "teacher_precision", "backend", "seed"),
+)
 # What shared models depend on besides: not on how classes are grouped, nor on the fits after them.
 READ_BY_SHARED = (
     *READ_BY_BEGINNING,
@@ -69,7 +71,7 @@ def describe(
         "version": __version__,
         "base": origin,
         "threads": os.cpu_count(),
-        **arithmetic(),
+        **arithmetic(config.backend),
     }
 
     description |= engine
@@ -78,13 +80,12 @@ def describe(
     return description | _precision(config)
 
 
-def arithmetic() -> dict:
+def arithmetic(backend: str = "tensorflow") -> dict:
     """What computes: the versions of the libraries, and the processor, by whose instructions the
     same graph is summed in another order. Weights made by another of them differ in rounding.
     """
-    libraries = {
-        name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")
-    }
+    named = dict.fromkeys(("tensorflow", "keras", "numpy", backend))
+    libraries = {name: importlib.metadata.version(name) for name in named}
     return {"libraries": libraries, "processor": machine()["cpu"] or platform.machine()}
 
 

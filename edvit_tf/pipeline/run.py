@@ -88,6 +88,7 @@ def run(
     import tensorflow as tf
 
     from edvit_tf.models.keras_settings import check_backend, pinned
+    from edvit_tf.training.backend import computing_on
 
     started = time.perf_counter()
     # Raised here if there is none, before hours of training.
@@ -98,34 +99,35 @@ def run(
     work = work_of(out)
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
-    description = _description(config, dataset, base, engine_facts(jobs, ray), shared_weights)
-    key = digest(description)
+    with computing_on(config.backend):
+        description = _description(config, dataset, base, engine_facts(jobs, ray), shared_weights)
+        key = digest(description)
 
-    # An earlier start of this very run was told to replace what stands there: it goes on.
-    if is_taken(out) and not overwrite and not may_replace(work, key):
-        results = finished(out, work, key, description)
-        kind = results.get("fleet", {}).get("kind", "classes")  # of older versions alone
-        validated = results["fusion"]["validation"], results["base"]["validation"]
-        check_accuracy(config, *validated, kind)
-        return results
+        # An earlier start of this very run was told to replace what stands there: it goes on.
+        if is_taken(out) and not overwrite and not may_replace(work, key):
+            results = finished(out, work, key, description)
+            kind = results.get("fleet", {}).get("kind", "classes")  # of older versions alone
+            validated = results["fusion"]["validation"], results["base"]["validation"]
+            check_accuracy(config, *validated, kind)
+            return results
 
-    # What would fail at the end is found before the beginning.
-    check_engine(jobs, ray)
-    _check(config, dataset, base, out, work, shared_weights)
-    if reuse is not None:
-        _check_reuse(reuse, work, overwrite, description)
+        # What would fail at the end is found before the beginning.
+        check_engine(jobs, ray)
+        _check(config, dataset, base, out, work, shared_weights)
+        if reuse is not None:
+            _check_reuse(reuse, work, overwrite, description)
 
-    with lock(work), pinned():
-        stages = open_stages(work, key, description, overwrite, replaces=is_taken(out))
-        # The same seed is to give the same files.
-        tf.config.experimental.enable_op_determinism()
-        begun = Run(stages, config)
-        fit = partial(fit_members, jobs=jobs, ray=ray)
-        now = _make_stages(begun, dataset, base, fit, reuse, description, shared_weights)
+        with lock(work), pinned():
+            stages = open_stages(work, key, description, overwrite, replaces=is_taken(out))
+            # The same seed is to give the same files.
+            tf.config.experimental.enable_op_determinism()
+            begun = Run(stages, config)
+            fit = partial(fit_members, jobs=jobs, ray=ray)
+            now = _make_stages(begun, dataset, base, fit, reuse, description, shared_weights)
 
-        seconds = round(time.perf_counter() - started, 1)
-        results = {**results_of(now, description["base"], seconds), "tuning": tuned}
-        publish(stages, out, results)
+            seconds = round(time.perf_counter() - started, 1)
+            results = {**results_of(now, description["base"], seconds), "tuning": tuned}
+            publish(stages, out, results)
     return results
 
 

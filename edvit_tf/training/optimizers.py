@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from edvit_tf.config import TrainConfig
+from edvit_tf.models.keras_settings import on_tensorflow
 
 UNDECAYED = re.compile("bias|gamma|beta|token|embedding|moving_")  # in a variable's own name
 # Paths that Muon leaves to AdamW; "3:head.kernel" is one of a joint training.
@@ -67,13 +68,42 @@ def optimizer(
     "muon" (Jordan et al. 2024, scaled to AdamW's step as Liu et al. 2025 do): the matrices of the
     blocks take orthogonalised momentum; all else (patches, head, map of features, vectors) AdamW's
     step, unclipped. With `ema` the weights become, when Keras's fit ends, their average of that
-    momentum over the steps. `precision` is that of Muon's products.
+    momentum over the steps. `precision` is that of Muon's products. Of other backends than
+    TensorFlow it is Keras's own (`stock_optimizer`).
     """
+    if not on_tensorflow():
+        return stock_optimizer(name, weight_decay, ema)
     if name == "adam":
         return FusedAdam(ema=ema)
     if name == "muon":
         return StackedMuon(weight_decay=weight_decay, ema=ema, precision=precision)
     return FusedAdam(weight_decay=weight_decay, clipnorm=1.0, ema=ema)
+
+
+def stock_optimizer(name: str, weight_decay: float, ema: float = 0.0) -> keras.optimizers.Optimizer:
+    """The same arithmetic as Keras writes it, on any backend; Muon's products in float32."""
+    averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
+    if name == "adam":
+        return keras.optimizers.Adam(START_RATE, **averaged)
+
+    if name == "muon":
+        chosen = keras.optimizers.Muon(
+            START_RATE,
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay,
+            exclude_layers=["^head/", "^feature_map/"],
+            **averaged,
+        )
+        # Muon's decay goes by a variable's own name.
+        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "token", "embedding"])
+        return chosen
+
+    # AdamW's goes by the path, in which "embedding" would name the kernel of the patches too.
+    chosen = keras.optimizers.AdamW(START_RATE, weight_decay=weight_decay, clipnorm=1.0, **averaged)
+    chosen.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "token", "position_embedding"]
+    )
+    return chosen
 
 
 class FusedAdam(keras.optimizers.Optimizer):

@@ -9,7 +9,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from edvit_tf.models.keras_settings import pinned
+from edvit_tf.models.keras_settings import on_tensorflow, pinned
+from edvit_tf.training.backend import other_process
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -24,6 +25,9 @@ def has_fast_bfloat16() -> bool:
     for it: with the fused layers a step took 0.60 to 0.79 and 0.76 to 0.96 of the time in float32
     (docs/lab_book/training.md). Where there is no /proc/cpuinfo the answer is False.
     """
+    if not on_tensorflow():
+        return _has_ampere()
+
     # Training runs on the first GPU where there is one, and the processor no longer counts.
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -37,12 +41,32 @@ def has_fast_bfloat16() -> bool:
         return False
 
 
+def _has_ampere() -> bool:
+    """The same of JAX's first device. Processors were not measured to be faster by it."""
+    import jax
+
+    first = jax.devices()[0]
+    capability = str(first.compute_capability) if first.platform == "gpu" else ""
+    major, _, minor = capability.partition(".")
+    return major.isdecimal() and (int(major), int(minor or 0)) >= AMPERE
+
+
+def device_name() -> str:
+    """What JAX computes on, in its process: "cpu", or a GPU by its maker's name."""
+    import jax
+
+    return jax.devices()[0].device_kind
+
+
 def resolved(precision: str) -> str:
     """ "float32" or "bfloat16": the precision as given, or for "auto" the one that this machine is
-    faster with.
+    faster with, by the backend that computes.
     """
     if precision != "auto":
         return precision
+    process = other_process()
+    if process is not None:
+        return process.call("resolved", precision=precision)
     return "bfloat16" if has_fast_bfloat16() else "float32"
 
 

@@ -1,5 +1,7 @@
 """Fit a ViT's weights to target distributions with Keras, and predict; weights in, weights out.
 
+Where another backend computes (`backend.py`), the process of that backend runs this very code.
+
 Tracing a ViT's training step takes Keras longer than a short fit, so one compiled model a
 configuration is kept and gets each fit's weights; its optimizer starts from zero every time.
 Deterministic for a seed and a thread count.
@@ -9,17 +11,20 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from edvit_tf.config import TrainConfig
+from edvit_tf.config import BACKENDS, TrainConfig
+from edvit_tf.errors import ConfigError
 from edvit_tf.models import ModelConfig, architecture
-from edvit_tf.models.keras_settings import pinned
+from edvit_tf.models.keras_settings import on_tensorflow, pinned
 from edvit_tf.models.weights import get_weights, set_weights
 from edvit_tf.training.augment import check_pictures
+from edvit_tf.training.backend import other_process
 from edvit_tf.training.batches import batches, steps_an_epoch
 from edvit_tf.training.callbacks import callbacks_of
 from edvit_tf.training.finite import EndsAtNonFinite, check_answers, check_weights
@@ -46,11 +51,11 @@ def trainer_of(
 ) -> tuple[keras.Model, keras.Model]:
     """The model of a configuration, and a compiled one of its logits that shares the weights; with
     `mapped_features` it also maps the features to those of the teacher, by a Dense layer that the
-    model itself does not have.
+    model itself does not have. Of other backends than TensorFlow the layers and the optimizer are
+    Keras's own.
     """
-    losses: dict = {"logits": keras.losses.CategoricalCrossentropy(from_logits=True)}
-    loss_weights = None
     outputs = {}
+    fused = fused and on_tensorflow()
     with precision_policy(precision):
         model = architecture(config).build(config, kept_patches=kept_patches, fused=fused)
         whole = keras.layers.Activation("linear", dtype="float32", name="logits")
@@ -58,17 +63,14 @@ def trainer_of(
         if mapped_features:
             to_teacher = keras.layers.Dense(mapped_features, name="feature_map", dtype="float32")
             outputs["features"] = to_teacher(model.output["features"])
-            losses["features"] = "mse"
-            loss_weights = {"logits": 1.0, "features": feature_weight}
 
         # a net of several steps learns at each of them; their mean answers
         if STEPS in model.output:
             outputs[STEPS] = keras.layers.Activation("linear", dtype="float32", name=STEPS)(
                 model.output[STEPS]
             )
-            losses[STEPS] = step_entropy
-            loss_weights = {**(loss_weights or {}), "logits": 0.0, STEPS: 1.0}
 
+        losses, loss_weights = losses_of(tuple(outputs), feature_weight)
         trainer = keras.Model(model.input, outputs, name="trainer")
         # of the target's largest entry
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
@@ -77,13 +79,26 @@ def trainer_of(
             losses,
             loss_weights=loss_weights,
             metrics={"logits": accuracy},
-            # XLA on a CPU: slower steps (194 against 403 samples/s), a longer start
-            jit_compile=False,
+            # XLA by TensorFlow on a CPU: slower steps (194 against 403 samples/s), a longer start
+            jit_compile=keras.config.backend() == "jax",
             # Its scale would be forgotten with the moments of the optimizer, and be zero.
             auto_scale_loss=False,
         )
         trainer.optimizer.build(trainer.trainable_variables)
     return model, trainer
+
+
+def losses_of(outputs: Sequence[str], feature_weight: float) -> tuple[dict, dict | None]:
+    """The loss of each output of a trainer, and their weights in the sum; None: all weigh 1."""
+    losses: dict = {"logits": keras.losses.CategoricalCrossentropy(from_logits=True)}
+    loss_weights = None
+    if "features" in outputs:
+        losses["features"] = "mse"
+        loss_weights = {"logits": 1.0, "features": feature_weight}
+    if STEPS in outputs:
+        losses[STEPS] = step_entropy
+        loss_weights = {**(loss_weights or {}), "logits": 0.0, STEPS: 1.0}
+    return losses, loss_weights
 
 
 def step_entropy(targets, logits):
@@ -117,14 +132,100 @@ def fit(
     what train.feature_distillation asks for: each is standardised, and the mean square distance of
     a linear map of the model's features, which starts as the least-squares map on 2,048 of the
     rows, joins the loss. The history is that of `history_of`. Raises TrainingError as soon as a
-    loss is no number.
+    loss is no number; ConfigError where another backend computes (`computing_on`) and cannot: with
+    callbacks, which are of this process, or an architecture that is TensorFlow's alone.
     """
+    process = other_process()
+    if process is not None:
+        check_fit_elsewhere(config, process.backend, (*callbacks, *callbacks_of(title)))
+        return process.call(
+            "fit",
+            config=config,
+            weights=dict(weights),
+            inputs=inputs,
+            targets=targets,
+            train=train,
+            epoch_indices=Listed(epoch_indices, train.epochs),
+            seed=seed,
+            features=features,
+            title=title,
+        )
+
     precision = resolved(train.precision)
     if train.epochs == 0:
         return dict(weights), history_of([], [], samples=0, seconds=0.0, precision=precision)
+    started = time.perf_counter()
+    ready = prepared(
+        config, weights, inputs, targets, train, epoch_indices, seed, features, precision
+    )
+    trainer, steps = ready.trainer, ready.steps
+    total = train.epochs * steps
+
+    as_trained = functools.partial(_as_trained, tuple(ready.goals), STEPS in trainer.output)
+    signature = _signature(inputs, ready.goals, train, ready.kept)
+    with released_dataset(ready.batches, signature) as data:
+        fitted = trainer.fit(
+            data.map(as_trained).prefetch(2),
+            epochs=train.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            callbacks=[
+                Schedule(train, total),
+                EndsAtNonFinite(title, train, precision),
+                Watched(title, train.epochs, steps, train.batch_size),
+                *callbacks,
+                *callbacks_of(title),
+            ],
+            verbose=0,
+        )
+
+    fitted_weights = ready.back(get_weights(ready.model))
+    check_weights(fitted_weights, title, train, precision)
+
+    # Keras puts the output's name first where there are several.
+    accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
+    history = history_of(
+        fitted.history["loss"],
+        fitted.history[accuracy],
+        samples=total * train.batch_size,
+        seconds=time.perf_counter() - started,
+        precision=precision,
+    )
+    return fitted_weights, history
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A fit before its first step: the model with the weights that it starts from, and what it
+    learns by.
+    """
+
+    config: ModelConfig  # of what is fitted, which may be another form of what is kept
+    model: keras.Model
+    trainer: keras.Model
+    back: Callable[[Weights], Weights]  # weights of what is kept
+    goals: dict[str, np.ndarray]  # by output, a row a sample
+    kept: int | None  # patches that a step sees, where it leaves some out
+    steps: int  # an epoch
+    batches: Callable[[], Iterator]  # of all epochs
+
+
+def prepared(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    train: TrainConfig,
+    epoch_indices: Callable[[int], np.ndarray],
+    seed: int,
+    features: np.ndarray | None,
+    precision: str,
+) -> Prepared:
+    """The compiled model of a configuration, made ready for one fit (arguments as `fit` has
+    them).
+    """
     config, weights, back = _form_of_fit(config, weights, seed)
     check_pictures(train.augment, inputs.dtype)
-    started = time.perf_counter()
 
     # TensorFlow's own seed is left alone: the graph draws nothing by it, and setting it would drop
     # every compiled function. Dropout has a seed of its own.
@@ -154,10 +255,8 @@ def fit(
         trainer.get_layer("feature_map").set_weights([kernel, bias])
 
     steps = steps_an_epoch(len(epoch_indices(0)), train.batch_size)
-    total = train.epochs * steps
-    samples = total * train.batch_size
 
-    def source():
+    def drawn():
         stream = batches(
             inputs,
             tuple(goals.values()),
@@ -168,38 +267,34 @@ def fit(
             patches,
             train.mix,
         )
-        return itertools.islice(stream, total)
+        return itertools.islice(stream, train.epochs * steps)
 
-    as_trained = functools.partial(_as_trained, tuple(goals), STEPS in trainer.output)
-    with released_dataset(source, _signature(inputs, goals, train, kept)) as data:
-        fitted = trainer.fit(
-            data.map(as_trained).prefetch(2),
-            epochs=train.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            callbacks=[
-                Schedule(train, total),
-                EndsAtNonFinite(title, train, precision),
-                Watched(title, train.epochs, steps, train.batch_size),
-                *callbacks,
-                *callbacks_of(title),
-            ],
-            verbose=0,
+    return Prepared(config, model, trainer, back, goals, kept, steps, drawn)
+
+
+class Listed:
+    """The rows of each epoch, as a function that can be sent to another process."""
+
+    def __init__(self, epoch_indices: Callable[[int], np.ndarray], epochs: int) -> None:
+        self.rows = [epoch_indices(epoch) for epoch in range(max(1, epochs))]
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        return self.rows[epoch]
+
+
+def check_fit_elsewhere(config: ModelConfig, backend: str, callbacks: Sequence) -> None:
+    """Raises ConfigError unless a fit can be made by another backend."""
+    able = getattr(architecture(config), "BACKENDS", BACKENDS)
+    if backend not in able:
+        raise ConfigError(
+            f"backend is {backend!r}; a model of {config.architecture} is fitted by "
+            f"{' or '.join(able)} alone. Leave backend out."
         )
-
-    fitted_weights = back(get_weights(model))
-    check_weights(fitted_weights, title, train, precision)
-
-    # Keras puts the output's name first where there are several.
-    accuracy = "accuracy" if "accuracy" in fitted.history else "logits_accuracy"
-    history = history_of(
-        fitted.history["loss"],
-        fitted.history[accuracy],
-        samples=samples,
-        seconds=time.perf_counter() - started,
-        precision=precision,
-    )
-    return fitted_weights, history
+    if callbacks:
+        raise ConfigError(
+            f"backend is {backend!r} and {len(callbacks)} Keras callbacks were given, which reach "
+            "fits of this process alone. Leave one of the two out."
+        )
 
 
 def _form_of_fit(
@@ -306,7 +401,11 @@ def _caller(config: ModelConfig, batch_size: int, precision: str):
     """A model, and the graph of its answers (float32) to a batch."""
     with precision_policy(precision):
         # figures are of the stock layers
-        model = architecture(config).build(config, fused=precision != "float32")
+        fused = precision != "float32" and on_tensorflow()
+        model = architecture(config).build(config, fused=fused)
+
+    if not on_tensorflow():
+        return model, _caller_elsewhere(model)
 
     x_spec = tf.TensorSpec((batch_size, *config.input_shape), tf.float32)
 
@@ -315,7 +414,15 @@ def _caller(config: ModelConfig, batch_size: int, precision: str):
         answers = model(x, training=False)
         return {name: tf.cast(value, tf.float32) for name, value in answers.items()}
 
-    return model, call
+    return model, lambda x: {name: found.numpy() for name, found in call(tf.constant(x)).items()}
+
+
+def _caller_elsewhere(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The answers of a model of another backend to a batch."""
+    model.compile(jit_compile=keras.config.backend() == "jax")
+    return lambda x: {
+        name: np.asarray(value, np.float32) for name, value in model.predict_on_batch(x).items()
+    }
 
 
 @pinned()
@@ -332,6 +439,17 @@ def predict(
     `precision` "bfloat16" (or "auto", where that stands for it) computes in it: for a teacher's
     answers, never for figures. Raises TrainingError if an answer is no number.
     """
+    process = other_process()
+    if process is not None:
+        return process.call(
+            "predict",
+            config=config,
+            weights=dict(weights),
+            inputs=inputs,
+            batch_size=batch_size,
+            precision=precision,
+        )
+
     model, call = _caller(config, batch_size, resolved(precision))
     set_weights(model, weights)
 
@@ -340,9 +458,9 @@ def predict(
         x = np.asarray(inputs[start : start + batch_size], np.float32)
         # The last batch has the shape of the others.
         whole = np.resize(x, (batch_size, *x.shape[1:]))
-        out = call(tf.constant(whole))
-        features.append(out["features"].numpy()[: len(x)])
-        logits.append(out["logits"].numpy()[: len(x)])
+        out = call(whole)
+        features.append(out["features"][: len(x)])
+        logits.append(out["logits"][: len(x)])
 
     answers = {"features": np.concatenate(features), "logits": np.concatenate(logits)}
     check_answers("a model", answers)

@@ -103,9 +103,8 @@ def test_optimizers_take_turns():
 
 def test_a_trainer_takes_the_optimizer_of_its_row():
     """What is fitted with is ours; Keras's own stands in for it in the comparison alone."""
-    from edvit_tf.bench.training import stock_optimizer
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training.optimizers import FusedAdam, StackedMuon
+    from edvit_tf.training.optimizers import FusedAdam, StackedMuon, stock_optimizer
     from edvit_tf.training.train import trainer_of
 
     config = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)

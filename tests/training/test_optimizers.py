@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edvit_tf.bench.training import stock_optimizer
-from edvit_tf.training.optimizers import forget, optimizer, orthogonalised
+from edvit_tf.training.optimizers import forget, optimizer, orthogonalised, stock_optimizer
 
 SHAPES = {
     "block_00.mlp.expand/kernel": (6, 10),

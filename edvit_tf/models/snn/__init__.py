@@ -50,6 +50,7 @@ _NAMES = {
     "repair_stage": ("vgg.cuts", "repair_stage"),
     "by_threshold": ("vgg.zeta", "by_threshold"),
     "JUMPS": ("snn.config", "JUMPS"),
+    "BACKENDS": ("snn.config", "BACKENDS"),
     "spike_graph": ("snn.deployed", "spike_graph"),
     "spike_maps": ("snn.deployed", "spike_maps"),
     "graph": ("snn.deployed", "graph"),

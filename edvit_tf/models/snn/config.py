@@ -11,6 +11,7 @@ COLUMNS = {"filt": "num_filters", "F": "feature_dim", "T": "steps"}
 
 # Two runtimes may disagree on single spikes: a potential lies within rounding of the threshold.
 JUMPS = True
+BACKENDS = ("tensorflow",)  # its surrogate gradient is written for it
 
 
 @dataclass(frozen=True)
