@@ -159,11 +159,10 @@ def backends_text(result: dict) -> str:
         first += f"  ({rate['least']:.0f}-{rate['largest']:.0f})"
         second = f"{ratio['median']:6.2f} ({ratio['least']:.2f}-{ratio['largest']:.2f})"
         lines.append(first.ljust(55) + second)
-    size, patch = result["image_size"], result["patch_size"]
     lines.append(
-        f"ViTs of {result['layers']} layers and {HEADS} heads on {size} x {size} pixels, patches of {patch}; "
-        f"float32, AdamW, batch {result['batch']}; {result['turns']} alternating turns of fits of "
-        f"{result['steps']} steps, with all that feeds them, after one that compiled. Computed by "
-        f"{result['device']}."
+        f"ViTs of {result['layers']} layers and {HEADS} heads on {result['image_size']} pixels a "
+        f"side, patches of {result['patch_size']}; float32, AdamW, batch {result['batch']}. "
+        f"{result['turns']} alternating turns of fits of {result['steps']} steps, with all that "
+        f"feeds them, after one that compiled; by {result['device']}."
     )
     return "\n".join(lines)

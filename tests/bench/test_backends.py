@@ -43,4 +43,4 @@ def test_the_table_says_what_computed_and_how():
     }
     text = backends_text(result)
     assert "   64  jax              10        100  (90-110)" in text
-    assert "2.00 (1.80-2.20)" in text and text.endswith("Computed by cpu.")
+    assert "2.00 (1.80-2.20)" in text and text.endswith("after one that compiled; by cpu.")
