@@ -4,6 +4,8 @@ With a shared model (RunConfig.shared_training) that way is gone once for all cl
 after the last cut; every member then takes its group's head on it and one fit of its own.
 """
 
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,8 @@ _READ = ("data", "base", "teacher", "plan")
 
 def stages_of(member: Member) -> list[Stage]:
     """The stages of a member, in order."""
-    builds = {HEAD: take_head, GROUP: specialise}
+    # those that fit a model do it in parts
+    parts = {GROUP: specialise}
 
     found = []
     before: tuple[str, ...] = ()
@@ -32,19 +35,34 @@ def stages_of(member: Member) -> list[Stage]:
         if step == GROUP:
             # Its weights come from the member that it starts from, which may be another one.
             before = (_start(member),)
-        build = builds.get(step) or partial(cut_and_fit, cut=step)
-        if member.is_given:
-            build, before = take_given, (OUTSIDE,)
         name = member.stage(step)
-        found.append(Stage(name, (*_READ, *before), partial(build, member=member)))
+        if member.is_given or step == HEAD:
+            build = take_given if member.is_given else take_head
+            before = (OUTSIDE,) if member.is_given else before
+            found.append(Stage(name, (*_READ, *before), partial(build, member=member)))
+        else:
+            made = partial(parts.get(step) or partial(cut_and_fit, cut=step), member=member)
+            found.append(Stage(name, (*_READ, *before), partial(_alone, made), made))
         before = (name,)
     return found
+
+
+def _alone(parts: Callable[..., Generator], run: Run, folder: Path) -> dict:
+    """A stage that is made in parts, with each of its fits as soon as it is wanted."""
+    made = parts(run, folder)
+    answer = None
+    while True:
+        try:
+            wanted = made.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer = wanted.fit()
 
 
 def take_head(run: Run, folder: Path, member: Member) -> dict:
     """The base with a head of the member's classes, and "other" where there are more."""
     validation = Split(run.stages, "validation")
-    fitting = _Fitting(run, member, HEAD, _training(run, member, HEAD))
+    fitting = Fitting(run, member, HEAD, _training(run, member, HEAD))
 
     group_head = architecture(run.base).group_head
     widths, weights = group_head(run.base, run.stages.arrays("base"), member.classes)
@@ -67,15 +85,15 @@ def take_head(run: Run, folder: Path, member: Member) -> dict:
     return _stored(folder, widths, weights, {}, accuracy)
 
 
-def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
-    """One cut by fresh scores, its repair, and the fit that mends the rest."""
+def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> Generator:
+    """One cut by fresh scores, its repair, and the fit that mends the rest, which is asked for."""
     from edvit_tf.pruning.stage import prune_stage
 
     name = member.stage(cut)
     before = member.stage(member.way[member.way.index(cut) - 1])
     previous = run.stages.result(before)
     validation = Split(run.stages, "validation")
-    fitting = _Fitting(run, member, cut, _training(run, member, cut))
+    fitting = Fitting(run, member, cut, _training(run, member, cut))
 
     # Scores are taken on fewer samples than repairs are fitted on: each costs more.
     config = run.config
@@ -102,7 +120,7 @@ def cut_and_fit(run: Run, folder: Path, member: Member, cut: str) -> dict:
     if pruned.repaired is not None:
         accuracy["repair"] = _accuracy(widths, pruned.repaired, validation, member)
 
-    weights, history = fitting.fit(widths, pruned.weights)
+    weights, history = yield Wanted(fitting, widths, pruned.weights)
     if fitting.training.epochs:
         accuracy["fit"] = _accuracy(widths, weights, validation, member)
         tell_a_loss(name, accuracy, fitting.training)
@@ -132,9 +150,9 @@ def take_given(run: Run, folder: Path, member: Member) -> dict:
     return _stored(folder, member.widths, weights, {}, accuracy)
 
 
-def specialise(run: Run, folder: Path, member: Member) -> dict:
+def specialise(run: Run, folder: Path, member: Member) -> Generator:
     """A member made from the model of all classes where it starts: its group's head, fitted on the
-    features as they are, then a fit.
+    features as they are, then a fit, which is asked for.
     """
     from edvit_tf.training.precision import resolved
     from edvit_tf.training.train import predict, softmax
@@ -144,7 +162,7 @@ def specialise(run: Run, folder: Path, member: Member) -> dict:
     weights = run.stages.arrays(start)
 
     validation = Split(run.stages, "validation")
-    fitting = _Fitting(run, member, GROUP, run.config.stage_training)
+    fitting = Fitting(run, member, GROUP, run.config.stage_training)
 
     # The features stay what they are until the fit: a head is measured on them alone.
     said = predict(shared, weights, validation.x)
@@ -161,7 +179,7 @@ def specialise(run: Run, folder: Path, member: Member) -> dict:
         fitting.fit_head(weights, rows, seen)
         accuracy["repair"] = head_accuracy(weights, said["features"], *truth)
 
-    weights, history = fitting.fit(widths, weights)
+    weights, history = yield Wanted(fitting, widths, weights)
     accuracy["fit"] = _accuracy(widths, weights, validation, member)
     tell_a_loss(fitting.name, accuracy, fitting.training)
 
@@ -183,7 +201,7 @@ def _training(run: Run, member: Member, step: str) -> TrainConfig:
     return shared if step == member.way[-1] else shared.replace(epochs=0)
 
 
-class _Fitting:
+class Fitting:
     """What a fit of one member reads: training inputs, targets, the base's features, and which rows
     an epoch has.
     """
@@ -270,25 +288,37 @@ class _Fitting:
         seen = self.stored["validation_features"][:, : widths.feature_dim]
         return head_accuracy(weights, seen, validation.labels, self.member.classes)
 
-    def fit(self, widths: ModelConfig, weights: dict) -> tuple[dict, dict]:
+
+@dataclass(frozen=True)
+class Wanted:
+    """A fit that a stage waits for."""
+
+    fitting: Fitting
+    widths: ModelConfig
+    weights: dict
+
+    def fit(self) -> tuple[dict, dict]:
         """Weights after the fit, and its history."""
         from edvit_tf.training.train import fit
 
+        given = self.fitting
         weights, history = fit(
-            widths,
-            weights,
-            self.train.x,
-            self.targets,
-            self.training,
-            epoch_indices=self.rows,
-            seed=self.seed,
-            features=self.stored["train_features"],
-            title=self.name,
+            self.widths,
+            self.weights,
+            given.train.x,
+            given.targets,
+            given.training,
+            epoch_indices=given.rows,
+            seed=given.seed,
+            features=given.stored["train_features"],
+            title=given.name,
         )
+        return weights, self.with_macs(history)
 
-        # What was spent, at the widths that were trained.
-        history["macs"] = training_macs(widths, self.training, history["samples"])
-        return weights, history
+    def with_macs(self, history: dict) -> dict:
+        """And what was spent, at the widths that were trained."""
+        macs = training_macs(self.widths, self.fitting.training, history["samples"])
+        return history | {"macs": macs}
 
 
 def head_accuracy(

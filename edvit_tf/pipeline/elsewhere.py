@@ -175,6 +175,7 @@ def make(
     import tensorflow as tf
 
     from edvit_tf.models.keras_settings import pinned
+    from edvit_tf.training.backend import keep_computing_on
 
     tf.config.experimental.enable_op_determinism()
     tell(kind="stage", name=stage, title=title(stage), number=number, total=total)
@@ -185,6 +186,7 @@ def make(
         members = (*run.shared, *run.members)
     found = {one.name: one for member in members for one in stages_of(member)}
     try:
+        keep_computing_on(run.config.backend)
         with pinned():
             result = found[stage].build(run, write)
     except OSError as error:

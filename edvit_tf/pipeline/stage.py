@@ -1,6 +1,6 @@
 """What a stage of a run is, and what it reads: the run, as far as it has come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -42,6 +42,9 @@ class Stage:
     name: str
     needs: tuple[str, ...]
     build: Callable[["Run", Path], dict]
+    # `build` in parts, where it fits a model: it yields what it wants fitted, is sent (weights,
+    # history), and returns the result (`side_by_side`)
+    parts: Callable[["Run", Path], Generator] | None = None
 
 
 @dataclass(frozen=True)

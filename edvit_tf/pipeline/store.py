@@ -84,26 +84,32 @@ class Stages:
         "peak_rss_bytes". Raises OutputError if a stage that it `needs` is not there, or if this one
         is there in part.
         """
-        end_if_asked()
-        number = self.course.number(name)
-        if self.has(name):
-            return self._stored(name, number)
+        stored = self.begin(name, needs)
+        if stored is not None:
+            return stored
 
-        self._check_start(name, needs)
-        self._tell_begin(name)
         started = time.perf_counter()
-        with self._failing(name):
-            partial = self._emptied(name)
-            result = build(partial)
-            result |= cost(started)
-            self._place(name, result)
+        folder = self.opened(name)
+        with self.failing(name):
+            result = build(folder)
+        return self.closed(name, result | cost(started))
 
-        self._tell_end(name, number, result, "made")
+    def opened(self, name: str) -> Path:
+        """The empty folder that a stage which was begun writes into, until it is `closed`."""
+        self._tell_begin(name)
+        with self.failing(name):
+            return self._emptied(name)
+
+    def closed(self, name: str, result: dict) -> dict:
+        """Makes a stage of what was written into its folder, with all that is told of it."""
+        with self.failing(name):
+            self._place(name, result)
+        self._tell_end(name, self.course.number(name), result, "made")
         return result
 
     def begin(self, name: str, needs: Sequence[str] = ()) -> dict | None:
-        """A stage that is to be made elsewhere, begun as `run` begins one: the stored result, or
-        None where it is to be made, and `put`.
+        """A stage before it is made: the stored result, or None where there is none yet. Then it is
+        `opened` and `closed`, or made elsewhere and `put`. Raises as `run` does.
         """
         end_if_asked()
         if self.has(name):
@@ -117,7 +123,7 @@ class Stages:
         """
         if self.has(name):
             raise self.damaged(name, "it was made a second time, by somebody else")
-        with self._failing(name):
+        with self.failing(name):
             partial = self._emptied(name)
             for file, content in files.items():
                 (partial / file).write_bytes(content)
@@ -141,7 +147,7 @@ class Stages:
             self.result(needed)
 
     @contextlib.contextmanager
-    def _failing(self, name: str) -> Iterator[None]:
+    def failing(self, name: str) -> Iterator[None]:
         """A disk that fails ends in an OutputError that says what to do."""
         try:
             yield

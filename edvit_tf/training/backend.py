@@ -39,6 +39,23 @@ def computing_on(backend: str) -> Iterator[None]:
             _process.reset(token)
 
 
+def keep_computing_on(backend: str) -> None:
+    """The same for the rest of this process, for a worker that makes one stage after another: the
+    process of another backend is kept between them.
+    """
+    global _kept
+    if _kept is not None and _kept[0] == backend:
+        return
+    if _kept is not None:
+        _kept[1].close()
+    stack = contextlib.ExitStack()
+    stack.enter_context(computing_on(backend))
+    _kept = backend, stack
+
+
+_kept: tuple[str, contextlib.ExitStack] | None = None
+
+
 def other_process() -> BackendProcess | None:
     """Who computes in the place of this process; None: nobody does."""
     return _process.get()
