@@ -163,7 +163,7 @@ def test_a_run_by_jax_is_the_run_by_tensorflow_up_to_rounding(smoke_bundle, tmp_
     from tests.support.commands import SMOKE, run_host
 
     out = tmp_path / "jax"
-    done = run_host([*SMOKE, "--backend", "jax", "--out", str(out)])
+    done = run_host(*SMOKE, "--backend", "jax", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "2 members side by side: submodel-00" in done.stdout
 
