@@ -9,8 +9,8 @@ Fleet:      one class group a device; one model of all classes is cut and fitted
             starts from it. 33 MiB of files together, as the paper has a budget for all of them
 Time:       an epoch in seconds of one core of an AMD EPYC (AVX-512, bfloat16): base 333, the model
             of a device's size 41 to 63, a group's own fit 19 to 23; some 40 minutes in all
-Accuracy:   seed 0, 3,100 test posts, .tflite: base 82.5 %, five files fused 79.7, averaged 80.1, one
-            model of a device's size 80.4, floor of words 81.4; three devices 80.6, ten 74.6
+Accuracy:   seed 0, 3,100 test posts, .tflite: base 82.5 %, five files fused 79.7, averaged 80.1,
+            one model of a device's size 80.4, floor of words 81.4; three devices 80.6, ten 74.6
 Data:       to hand: ten groups; 5,204 posts to train on, 578 for validation, 3,100 for the test, by
             date; headers, footers and quotes are taken away, and 256 posts that are empty then are
             left out

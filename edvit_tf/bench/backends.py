@@ -36,6 +36,12 @@ def bench_backends(
     The models are ViTs of 6 heads with random weights, on random pictures
     (image_size, image_size, 3). Raises ConfigError where JAX is not installed.
     """
+    import tensorflow as tf
+
+    # on a GPU that both have, the memory is shared
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
     rows = []
     for width in widths:
         config = ViTConfig(

@@ -55,6 +55,18 @@ def check_engine(jobs: int, ray: str | None) -> None:
     check_address(ray)
 
 
+def check_backend_alone(backend: str, jobs: int, ray: str | None) -> None:
+    """Raises ConfigError where fits by another backend than TensorFlow were to be made elsewhere:
+    what a task takes of cores, memory and GPUs is known of TensorFlow's alone.
+    """
+    if backend != "tensorflow" and (jobs != 1 or ray is not None):
+        given = f"jobs={jobs}" if ray is None else f"ray={ray!r}"
+        raise ConfigError(
+            f"backend={backend!r} and {given} were given: members are fitted side by side by one "
+            "process of that backend. Leave one of them out."
+        )
+
+
 def engine_facts(jobs: int, ray: str | None) -> dict:
     """What of an engine the weights depend on, for a run's description: fits of fewer threads may
     differ in rounding. On which nodes a cluster makes them does not matter.
@@ -175,7 +187,6 @@ def make(
     import tensorflow as tf
 
     from edvit_tf.models.keras_settings import pinned
-    from edvit_tf.training.backend import keep_computing_on
 
     tf.config.experimental.enable_op_determinism()
     tell(kind="stage", name=stage, title=title(stage), number=number, total=total)
@@ -186,7 +197,6 @@ def make(
         members = (*run.shared, *run.members)
     found = {one.name: one for member in members for one in stages_of(member)}
     try:
-        keep_computing_on(run.config.backend)
         with pinned():
             result = found[stage].build(run, write)
     except OSError as error:

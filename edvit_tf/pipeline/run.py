@@ -35,7 +35,7 @@ from edvit_tf.pipeline.description import (
     take_shared,
 )
 from edvit_tf.pipeline.divide import with_budget
-from edvit_tf.pipeline.elsewhere import check_engine, engine_facts
+from edvit_tf.pipeline.elsewhere import check_backend_alone, check_engine, engine_facts
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.fleets import make_fleet
 from edvit_tf.pipeline.floor import floor
@@ -88,7 +88,7 @@ def run(
     import tensorflow as tf
 
     from edvit_tf.models.keras_settings import check_backend, pinned
-    from edvit_tf.training.backend import computing_on
+    from edvit_tf.training.backend import computing_on, leave_gpus
 
     started = time.perf_counter()
     # Raised here if there is none, before hours of training.
@@ -99,6 +99,7 @@ def run(
     work = work_of(out)
     base = None if base is None else find_base(base)  # a name on the hub is fetched once
 
+    leave_gpus(config.backend)
     with computing_on(config.backend):
         description = _description(config, dataset, base, engine_facts(jobs, ray), shared_weights)
         key = digest(description)
@@ -113,6 +114,7 @@ def run(
 
         # What would fail at the end is found before the beginning.
         check_engine(jobs, ray)
+        check_backend_alone(config.backend, jobs, ray)
         _check(config, dataset, base, out, work, shared_weights)
         if reuse is not None:
             _check_reuse(reuse, work, overwrite, description)
@@ -258,6 +260,10 @@ def _check(
         files = dataset.input_files
         expected = load_base(base, expected, dataset.labels, False, files).config
 
+    if config.backend != "tensorflow":
+        from edvit_tf.training.train import check_fit_elsewhere
+
+        check_fit_elsewhere(expected, config.backend, ())
     split = check_plan(config, dataset, expected)
     if shared_weights is not None:
         fitting_share(read_weights(shared_weights), config, split, expected)

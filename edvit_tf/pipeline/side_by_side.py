@@ -16,6 +16,7 @@ from edvit_tf.device.terminal import counted
 from edvit_tf.pipeline.cutting import Wanted
 from edvit_tf.pipeline.stage import Run, Stage
 from edvit_tf.progress import tell
+from edvit_tf.training.backend_process import BackendEnded
 
 NO_ROOM = "RESOURCE_EXHAUSTED"  # what JAX says where the accelerator's memory does not do
 
@@ -55,14 +56,18 @@ def make_side_by_side(run: Run, stages: Sequence[Stage]) -> None:
             one.go_on(None)
         making.append(one)
 
-    while making:
+    _close(run, [one for one in making if one.wanted is None])
+    while making := [one for one in making if one.wanted is not None]:
         for alike in _alike(making):
             _fit(run, alike)
-        ended = [one for one in making if one.wanted is None]
-        for one in ended:
-            figures = {"seconds": round(one.seconds, 2), "peak_rss_bytes": peak_rss()}
-            run.stages.closed(one.name, one.result | figures)
-        making = [one for one in making if one.wanted is not None]
+            # what is finished is kept, whatever becomes of the others
+            _close(run, [one for one in alike if one.wanted is None])
+
+
+def _close(run: Run, ended: Sequence[_Making]) -> None:
+    for one in ended:
+        figures = {"seconds": round(one.seconds, 2), "peak_rss_bytes": peak_rss()}
+        run.stages.closed(one.name, one.result | figures)
 
 
 def _alike(making: Sequence[_Making]) -> list[list[_Making]]:
@@ -84,8 +89,8 @@ def _fit(run: Run, making: Sequence[_Making]) -> None:
     else:
         try:
             answers = _together(wanted)
-        except RuntimeError as error:
-            if NO_ROOM not in str(error):
+        except (RuntimeError, BackendEnded) as error:
+            if not (NO_ROOM in str(error) or getattr(error, "is_killed", False)):
                 raise
             half = len(making) // 2
             tell(f"{len(making)} members have no room side by side; in two halves, then", "warning")

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 
 from edvit_tf.config import BACKENDS
 from edvit_tf.errors import ConfigError
+from edvit_tf.progress.events import warn
 from edvit_tf.training.backend_process import BackendProcess
 
 OURS = "tensorflow"
@@ -39,21 +40,22 @@ def computing_on(backend: str) -> Iterator[None]:
             _process.reset(token)
 
 
-def keep_computing_on(backend: str) -> None:
-    """The same for the rest of this process, for a worker that makes one stage after another: the
-    process of another backend is kept between them.
+def leave_gpus(backend: str) -> None:
+    """Leaves the GPUs to the process of another backend, for the rest of this one: TensorFlow takes
+    all memory of those that it sees with its first operation.
     """
-    global _kept
-    if _kept is not None and _kept[0] == backend:
+    if backend == OURS:
         return
-    if _kept is not None:
-        _kept[1].close()
-    stack = contextlib.ExitStack()
-    stack.enter_context(computing_on(backend))
-    _kept = backend, stack
+    import tensorflow as tf
 
-
-_kept: tuple[str, contextlib.ExitStack] | None = None
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:  # it has computed already, and keeps what it has
+        if tf.config.get_visible_devices("GPU"):
+            warn(
+                "TensorFlow has the GPU of this process already, and may have left no memory for "
+                "another backend. Start the fit in a new process."
+            )
 
 
 def other_process() -> BackendProcess | None:

@@ -35,10 +35,8 @@ CALLED = {
     "device": "edvit_tf.training.precision:device_name",
 }
 # on a GPU: memory as it is needed, as several processes may share it; the same sums for a seed
-_ENVIRONMENT = {
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
-}
+_AS_NEEDED = "XLA_PYTHON_CLIENT_PREALLOCATE"
+_SAME_SUMS = "--xla_gpu_deterministic_ops"
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,12 @@ class Mapped:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+
+
+class BackendEnded(OutputError):
+    """The process ended in a call; `is_killed` where another has killed it."""
+
+    is_killed = False
 
 
 class BackendProcess:
@@ -72,7 +76,7 @@ class BackendProcess:
     def call(self, name: str, **arguments: Any) -> Any:
         """What CALLED[name] returns there for these arguments. What it tells is told here.
 
-        Raises what it raises of ours; OutputError where the process ends before its time; and
+        Raises what it raises of ours; BackendEnded where the process ends before its time; and
         RuntimeError, with its traceback, for any other error.
         """
         process = self._started()
@@ -89,12 +93,7 @@ class BackendProcess:
                 else:
                     break
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            code = self._end()
-            raise OutputError(
-                f"the process that computes on {self.backend} ended with {code} in {name!r} (-9: "
-                "killed, as for want of memory). Start the same command again: finished stages "
-                "are kept."
-            ) from error
+            raise _ended(self.backend, self._end(), name) from error
         except BaseException:
             # what it still has to say would be taken for the answer to the next call
             self._end()
@@ -110,7 +109,7 @@ class BackendProcess:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, self.backend],
-                env=_ENVIRONMENT | dict(os.environ),
+                env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -132,9 +131,33 @@ class BackendProcess:
         return code
 
 
+def _ended(backend: str, code: int | None, name: str) -> BackendEnded:
+    what = f"the process that computes on {backend} ended with {code} in {name!r}"
+    if code == -signal.SIGKILL:
+        error = BackendEnded(
+            f"{what}: it was killed, most often for want of memory. Give it more, or smaller "
+            "batches; start the same command again: finished stages are kept."
+        )
+        error.is_killed = True
+        return error
+    return BackendEnded(
+        f"{what}. What it said stands on standard error, or in the run's log; where {backend} does "
+        f"not start at all, look at python -c 'import {backend}; {backend}.devices()'."
+    )
+
+
+def _environment() -> dict[str, str]:
+    """That of the process: what a user has set stands, and ours is added."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _SAME_SUMS not in flags:
+        flags = f"{flags} {_SAME_SUMS}=true".strip()
+    return {_AS_NEEDED: "false", **os.environ, "XLA_FLAGS": flags}
+
+
 def _as_sent(value: Any) -> Any:
     """A memory map of a whole file as its place; all else as it is."""
-    if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.filename:
+    is_map = isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
+    if is_map and value.filename and value.flags.c_contiguous:
         return Mapped(str(value.filename), value.dtype.str, value.shape, value.offset)
     return value
 

@@ -129,6 +129,7 @@ def _fitted(
         x, goals = _stacked(batch)
         state, losses, shares = step(state, x, goals, np.array(rates, np.float32), at_work)
 
+        losses, shares = np.asarray(losses), np.asarray(shares)  # all at once, from a GPU
         for j in np.flatnonzero(at_work):
             epoch, place = divmod(number, readies[j].steps)
             loss, share = float(losses[j]), float(shares[j])

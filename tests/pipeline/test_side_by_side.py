@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from edvit_tf.config import RunConfig
-from edvit_tf.errors import TrainingError
+from edvit_tf.errors import ConfigError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
+from edvit_tf.pipeline.elsewhere import check_backend_alone
 from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.side_by_side import make_side_by_side
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
 from edvit_tf.pipeline.work_folder import stored_record
 from edvit_tf.progress.events import listening
+from edvit_tf.training.backend_process import BackendEnded
 
 ROOM = "RuntimeError: fit_side_by_side on jax failed there: RESOURCE_EXHAUSTED: out of memory"
 
@@ -112,7 +114,14 @@ def test_a_stage_that_fails_keeps_what_was_finished_and_nothing_else(begun, monk
         assert not any(begun.stages.has(member.stage(step)) for step in member.steps[1:])
 
 
-def test_members_without_room_together_are_fitted_in_halves(begun, together, monkeypatch):
+def _killed():
+    error = BackendEnded("the process that computes on jax ended with -9 in 'fit_side_by_side'")
+    error.is_killed = True
+    return error
+
+
+@pytest.mark.parametrize("error", [RuntimeError(ROOM), _killed()], ids=["accelerator", "machine"])
+def test_members_without_room_together_are_fitted_in_halves(begun, together, monkeypatch, error):
     from edvit_tf.training import side_by_side
 
     fits_each, tried = side_by_side.fit_side_by_side, []
@@ -120,7 +129,7 @@ def test_members_without_room_together_are_fitted_in_halves(begun, together, mon
     def one_at_most(config, weights, *given, **options):
         tried.append(len(weights))
         if len(weights) > 1:
-            raise RuntimeError(ROOM)
+            raise error
         return fits_each(config, weights, *given, **options)
 
     monkeypatch.setattr(side_by_side, "fit_side_by_side", one_at_most)
@@ -144,15 +153,24 @@ class _Heard:
         self.events.append(event)
 
 
-def test_another_error_is_not_taken_for_want_of_room(begun, monkeypatch):
+@pytest.mark.parametrize("words", ["a fault of ours", "ended with 1 in 'fit_side_by_side'"])
+def test_another_error_is_not_taken_for_want_of_room(begun, monkeypatch, words):
     from edvit_tf.training import side_by_side
 
     def fault(*given, **options):
-        raise RuntimeError("a fault of ours")
+        raise BackendEnded(words) if words.startswith("ended") else RuntimeError(words)
 
     monkeypatch.setattr(side_by_side, "fit_side_by_side", fault)
-    with pytest.raises(RuntimeError, match="a fault of ours"):
+    with pytest.raises((RuntimeError, BackendEnded), match=words):
         fit_members(begun)
+
+
+@pytest.mark.parametrize(("jobs", "ray"), [(2, None), (1, "auto")])
+def test_another_backend_fits_here_alone(jobs, ray):
+    with pytest.raises(ConfigError, match="backend='jax' and .* were given"):
+        check_backend_alone("jax", jobs, ray)
+    check_backend_alone("tensorflow", jobs, ray)
+    check_backend_alone("jax", 1, None)
 
 
 def test_a_run_by_jax_is_the_run_by_tensorflow_up_to_rounding(smoke_bundle, tmp_path):

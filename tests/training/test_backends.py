@@ -9,7 +9,7 @@ import pytest
 from edvit_tf.config import DataConfig, RunConfig, TrainConfig
 from edvit_tf.errors import ConfigError, OutputError, TrainingError
 from edvit_tf.progress.events import listening
-from edvit_tf.training.backend import computing_on, other_process
+from edvit_tf.training.backend import computing_on, leave_gpus, other_process
 from edvit_tf.training.backend_process import BackendProcess, _as_given, _as_sent
 from tests.support.tiny_vit import toy
 
@@ -240,10 +240,33 @@ def test_an_array_that_lies_in_a_file_is_mapped_and_not_sent(tmp_path):
     assert sent.path == str(file) and sent.shape == (6, 4)
     np.testing.assert_array_equal(_as_given(sent), whole)
 
-    # a part of one has the offset of the whole: it is sent as it is
+    # one that is stored column by column, and a part of one, are sent as they are
+    columns = tmp_path / "columns.npy"
+    np.save(columns, np.asfortranarray(whole))
+    assert isinstance(_as_sent(np.load(columns, mmap_mode="r")), np.ndarray)
     part = _as_sent(whole[2:])
     assert isinstance(part, np.ndarray)
     np.testing.assert_array_equal(part, np.arange(8, 24).reshape(4, 4))
+
+
+def test_a_users_own_flags_of_xla_stand_beside_ours(monkeypatch):
+    from edvit_tf.training.backend_process import _environment
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    assert _environment()["XLA_FLAGS"] == "--xla_dump_to=/tmp/x --xla_gpu_deterministic_ops=true"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
+    assert _environment()["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=false"
+
+
+def test_the_gpus_are_left_to_the_other_backend(monkeypatch):
+    import tensorflow as tf
+
+    seen = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: seen.append(given))
+    leave_gpus("tensorflow")
+    assert seen == []
+    leave_gpus("jax")
+    assert seen == [([], "GPU")]
 
 
 def test_a_process_that_was_never_asked_never_starts():
