@@ -102,6 +102,8 @@ class Losses:
 def raised(kind: str, words: str) -> Exception:
     """The error of ours of this class name that a worker met."""
     found = getattr(errors, kind, None) or getattr(device_errors, kind, None)
+    if found is None:  # of a room of its own
+        return OutputError(words)
     try:
         return found(words)
     except TypeError:  # one that is made of more than its words

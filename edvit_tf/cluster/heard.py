@@ -28,6 +28,7 @@ from edvit_tf.progress.events import Event, listening, tell
 PATIENCE_SECONDS = 5.0  # for the connection, and at the end for words that are on their way
 WELCOME = b"+"
 LONGEST_LINE = 1 << 20
+LONGEST_SECRET = 200
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class Ear:
 
     def __init__(self, host: str) -> None:
         self._secret = secrets.token_hex(32)
-        self._lock = threading.Lock()  # listeners hear one event at a time
         self._speaking: set[socket.socket] = set()
         self._quiet = threading.Condition()
         self._server = (_Server6 if ":" in host else _Server)((host, 0), _Speaker)
@@ -77,7 +77,13 @@ class Ear:
 
     def hear(self, connection: socket.socket, lines: io.BufferedIOBase) -> None:
         """Tells what comes through a connection until it ends."""
-        said = lines.readline(LONGEST_LINE).strip()
+        # a stranger has no time: each that says nothing would keep a thread
+        connection.settimeout(PATIENCE_SECONDS)
+        try:
+            said = lines.readline(LONGEST_SECRET).strip()
+        except OSError:
+            return
+        connection.settimeout(None)
         if not hmac.compare_digest(said, self._secret.encode()):
             return
         with self._quiet:
@@ -85,10 +91,13 @@ class Ear:
         try:
             connection.sendall(WELCOME)
             while line := lines.readline(LONGEST_LINE):
-                told = json.loads(line)
-                with self._lock:
-                    tell(told["text"], told["kind"], **told["facts"])
-        except (OSError, ValueError, TypeError, KeyError):
+                try:
+                    told = json.loads(line)
+                    text, kind, facts = told["text"], told["kind"], dict(told["facts"])
+                except (ValueError, TypeError, KeyError):
+                    return  # cut off in the middle of a line
+                tell(text, kind, **facts)
+        except OSError:
             pass  # cut off, or nobody can be told any more (`| head`)
         finally:
             with self._quiet:

@@ -40,8 +40,10 @@ class Local:
         self._idle: list[Any] = []
 
     def __enter__(self) -> "Local":
-        self._word = self._stack.enter_context(marked(self.folder))
-        self._ear = self._stack.enter_context(Ear("127.0.0.1"))
+        with contextlib.ExitStack() as stack:  # where one fails, the one before is undone
+            self._word = stack.enter_context(marked(self.folder))
+            self._ear = stack.enter_context(Ear("127.0.0.1"))
+            self._stack = stack.pop_all()
         self._idle = [self._pool() for _ in range(self.jobs)]
         return self
 

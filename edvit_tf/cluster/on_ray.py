@@ -25,6 +25,7 @@ from edvit_tf.progress import tell, warn
 AUTO = "auto"
 CLIENT = "ray://"  # of a machine that is no node itself
 CLIENT_PORT = 10001
+LOOK_SECONDS = 30.0  # between two looks at the nodes, while nothing ends
 ANSWER_SECONDS = 5.0  # in which a cluster answers, or is not there
 _INSTALL = "pip install 'edvit-tf[ray]'"
 
@@ -43,6 +44,7 @@ class OnRay:
         self._sent: dict[str, Any] = {}  # file of the folder -> where it lies in the cluster
         self._is_blind = False  # whether some node was found that does not see the folder
         self._told_limits = False
+        self._told_of_wait = False
 
     def __enter__(self) -> "OnRay":
         found, own = reached(self.address)
@@ -87,12 +89,18 @@ class OnRay:
 
     def ended(self) -> Done:
         while True:
-            (one,), _ = self._ray.wait(list(self._running), num_returns=1)
+            ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=LOOK_SECONDS)
+            if not ended:
+                self._look()
+                continue
+            one = ended[0]
             task = self._running.pop(one)
             try:
                 found = self._ray.get(one)
             except self._lost as error:
                 why = type(error).__name__
+                if isinstance(error, self._ray.exceptions.ObjectLostError):
+                    self._sent.clear()  # what the cluster has lost is put there once more
                 tell(self._losses.another(task.name, f"a node or its process: {why}"), "warning")
                 self.start(task)
                 continue
@@ -108,6 +116,19 @@ class OnRay:
             if isinstance(found, Failed):
                 raise raised(found.kind, f"on node {found.node}: {found.words}")
             return Done(task.name, found.files, found.result, found.node)
+
+    def _look(self) -> None:
+        """Warns, once, where no node that is left has the CPUs of a task: it would be waited for
+        without a word.
+        """
+        asked = max(task.resources.cpus for task in self._running.values())
+        most = int(max((node.get("CPU", 0) for node in self._nodes()), default=0))
+        if asked > most and not self._told_of_wait:
+            self._told_of_wait = True
+            warn(
+                f"a fit takes {asked} CPUs, and no node of the cluster has more than {most} any "
+                "more: it is waited for one. Add a node, or end the run: finished stages are kept"
+            )
 
     @property
     def _lost(self) -> tuple[type[Exception], ...]:

@@ -22,6 +22,7 @@ process, its number there.
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Lines:
 
 
 _listeners: list[Listener] = [Lines()]
+_one_at_a_time = threading.RLock()  # a listener may tell something itself
 
 
 @contextlib.contextmanager
@@ -73,8 +75,10 @@ def listening(*listeners: Listener) -> Iterator[None]:
 def tell(text: str = "", kind: str = "note", **facts: Any) -> None:
     """Tells every listener of an event."""
     event = Event(kind, text, facts)
-    for listener in _listeners:
-        listener.hear(event)
+    # workers are heard in threads of their own: two events on one line are none
+    with _one_at_a_time:
+        for listener in _listeners:
+            listener.hear(event)
 
 
 def warn(text: str, **facts: Any) -> None:
