@@ -62,7 +62,7 @@ def bench_scaling(
             with Nodes(count, _free_port()) as nodes:
                 victims = nodes.nodes[1:] if is_killed else ()
                 asked = [*own, "--ray", nodes.address]
-                found, killed = _run(asked, {"TF_NUM_INTRAOP_THREADS": ""}, victims)
+                found, killed = _run(asked, ONE_THREAD, victims)
             if is_killed and killed is None:
                 raise OutputError(
                     f"{recipe}: no node but the first one had a fit, so none was killed. Give the "
