@@ -11,7 +11,7 @@ from edvit_tf.errors import AccuracyError, ExportError, FlavourError
 from edvit_tf.export.fusion import Average
 from edvit_tf.pipeline import description, flavours
 from edvit_tf.pipeline.checks import check_accuracy
-from edvit_tf.pipeline.cutting import _Fitting
+from edvit_tf.pipeline.cutting import Fitting
 
 FIT = TrainConfig(epochs=1)
 CONFIG = RunConfig(
@@ -205,7 +205,7 @@ def test_the_prior_of_other_follows_epochs_of_all_samples():
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
 def test_scores_are_taken_on_the_mixture_that_is_fitted(weight):
-    fitting = object.__new__(_Fitting)
+    fitting = object.__new__(Fitting)
     fitting.member = SimpleNamespace(is_sub_model=True, classes=(0,))
     fitting.training = FIT.replace(other_weight=weight)
     fitting.train = SimpleNamespace(labels=np.repeat(np.arange(5), 60))
