@@ -54,6 +54,8 @@ HOST = [
     "scikit-learn>=1.1",  # floor of texts, digits of recipes/digits.py; librosa brings it
     "soundfile>=0.12",  # decodes WAV and FLAC
     "pillow>=10",  # decodes JPEG and PNG
+    # gives a worker's linear algebra the threads of the run's own; scikit-learn brings it anyway
+    "threadpoolctl>=3.1",
     "scipy>=1.12",  # the MILP of the optimal assignment
     "safetensors>=0.8,<1",  # reads pretrained weights (Hugging Face) without running code
     "h5py>=3.10",  # reads KerasHub presets; Keras brings it anyway

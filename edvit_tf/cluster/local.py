@@ -17,7 +17,7 @@ from typing import Any
 
 from edvit_tf.cluster.engine import Done, Losses, Task, raised
 from edvit_tf.cluster.heard import Ear
-from edvit_tf.cluster.piece import Failed, Piece, do, marked
+from edvit_tf.cluster.piece import Failed, Piece, blas_threads, do, marked
 from edvit_tf.device.terminal import counted
 from edvit_tf.progress import tell
 
@@ -94,7 +94,7 @@ class Local:
 
         while self._waiting and self._idle:
             task, pool = self._waiting.popleft(), self._idle.pop()
-            piece = Piece(task, str(self.folder), self._word, self._ear.address)
+            piece = Piece(task, str(self.folder), self._word, self._ear.address, blas_threads())
             try:
                 one = pool.submit(do, piece)
             except BrokenProcessPool:  # killed while it had nothing to do: that costs nothing

@@ -17,7 +17,7 @@ from typing import Any
 from edvit_tf.cluster.engine import Done, Losses, Resources, Task, raised
 from edvit_tf.cluster.heard import Ear, prints_told
 from edvit_tf.cluster.local import threads_asked
-from edvit_tf.cluster.piece import Blind, Failed, Piece, do, marked
+from edvit_tf.cluster.piece import Blind, Failed, Piece, blas_threads, do, marked
 from edvit_tf.device.terminal import counted
 from edvit_tf.errors import ClusterError
 from edvit_tf.progress import tell, warn
@@ -83,7 +83,7 @@ class OnRay:
 
     def start(self, task: Task) -> None:
         sent = {name: self._file(name) for name in task.reads} if self._is_blind else None
-        piece = Piece(task, str(self.folder), self._word, self._ear.address)
+        piece = Piece(task, str(self.folder), self._word, self._ear.address, blas_threads())
         options = self._options(task.resources)
         self._running[self._ray.remote(**options)(_do).remote(piece, sent)] = task
 

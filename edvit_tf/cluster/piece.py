@@ -38,6 +38,7 @@ class Piece:
     folder: str
     word: str
     ear: Address | None
+    blas_threads: int = 0  # of the run's own linear algebra; 0: whatever the worker has
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,11 @@ def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
         read = _kept(piece, fetch)
 
     heard = contextlib.nullcontext() if piece.ear is None else telling(piece.ear, node)
-    with heard, tempfile.TemporaryDirectory(prefix="made-", dir=_own()) as made:
+    with (
+        heard,
+        blas_of(piece.blas_threads),
+        tempfile.TemporaryDirectory(prefix="made-", dir=_own()) as made,
+    ):
         try:
             result = _function(piece.task.function)(read, Path(made), **piece.task.spec)
             files = {one.name: one.read_bytes() for one in Path(made).iterdir()}
@@ -105,6 +110,30 @@ def do(piece: Piece, fetch: Fetch | None = None) -> Made | Blind | Failed:
             words = str(error).replace(str(read), piece.folder)
             return Failed(type(error).__name__, words, node)
         return Made(files, result, node)
+
+
+def blas_threads() -> int:
+    """Threads that numpy's and scipy's linear algebra takes in this process; 0: it does not say."""
+    import numpy as np  # noqa: F401, what is loaded is asked
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    found = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+    return max(found, default=0)
+
+
+def blas_of(threads: int) -> contextlib.AbstractContextManager:
+    """Within it linear algebra takes so many threads (0: as it is). They say in which order it
+    sums, and so what a repair's last digits are: an engine that gives its workers one thread, as
+    Ray does, would change the files.
+    """
+    if not threads:
+        return contextlib.nullcontext()
+    import numpy as np  # noqa: F401, what is not loaded has no threads to set
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(threads, user_api="blas")
 
 
 def _function(name: str) -> Callable[..., dict]:

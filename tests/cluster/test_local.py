@@ -12,7 +12,7 @@ import pytest
 
 from edvit_tf.cluster.engine import MOST_LOSSES, Resources, Task
 from edvit_tf.cluster.local import Local
-from edvit_tf.cluster.piece import MARK
+from edvit_tf.cluster.piece import MARK, blas_of, blas_threads
 from edvit_tf.errors import OutputError, TrainingError
 from edvit_tf.progress import Event, listening
 from tests.support import pieces
@@ -72,6 +72,22 @@ def test_all_words_of_a_worker_are_told_here(tmp_path):
     ]
     facts = kept.events[0].facts
     assert facts["title"] == "a" and facts["loss"] is None and facts["node"] and facts["process"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_linear_algebra_takes_as_many_threads_as_the_runs_own(tmp_path, threads):
+    """They decide in which order it sums; a worker may have been given others."""
+    with blas_of(threads):
+        given = blas_threads()
+        with Local(tmp_path, 1) as engine:
+            engine.start(task("t", pieces.count_threads))
+            assert engine.ended().result["blas"] == given == threads
+
+
+def test_a_run_that_does_not_say_leaves_them_as_they_are():
+    before = blas_threads()
+    with blas_of(0):
+        assert blas_threads() == before >= 1
 
 
 def test_an_error_of_ours_keeps_its_class_and_its_words(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from edvit_tf.cluster.piece import blas_threads
 from edvit_tf.errors import FlavourError, TrainingError
 from edvit_tf.progress import tell, warn
 
@@ -16,6 +17,11 @@ def join(read: Path, write: Path, *, names: list[str]) -> dict:
     """Joins files of the folder into one."""
     (write / "joined").write_bytes(b"".join((read / name).read_bytes() for name in names))
     return {"read": str(read), "threads": os.environ["TF_NUM_INTRAOP_THREADS"]}
+
+
+def count_threads(read: Path, write: Path) -> dict:
+    """Of linear algebra, while a piece is at work."""
+    return {"blas": blas_threads()}
 
 
 def speak(read: Path, write: Path) -> dict:
