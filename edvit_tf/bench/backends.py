@@ -4,12 +4,12 @@ backend where it has one, else on this machine's processor.
 Fits alternate, each of a few steps with all that feeds them, after one that compiled the step.
 """
 
-import statistics
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from edvit_tf.bench.training import spread
 from edvit_tf.config import TrainConfig
 from edvit_tf.models.vit.config import ViTConfig
 from edvit_tf.progress import listening
@@ -73,8 +73,8 @@ def bench_backends(
                     "width": width,
                     "backend": backend,
                     "members": count,
-                    "samples_per_second": _spread(own),
-                    "ratio": _spread(ratios),
+                    "samples_per_second": spread(own),
+                    "ratio": spread(ratios),
                 }
             )
     return {
@@ -147,10 +147,6 @@ class _Fits:
 
     def _rows(self, epoch: int) -> np.ndarray:
         return np.arange(self.count)
-
-
-def _spread(values: Sequence[float]) -> dict:
-    return {"median": statistics.median(values), "least": min(values), "largest": max(values)}
 
 
 def backends_text(result: dict) -> str:

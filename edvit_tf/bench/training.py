@@ -7,6 +7,7 @@ The steps take turns in one process, forward, backward and optimizer; what feeds
 
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,8 +56,8 @@ def bench_training(
             {
                 "precision": precision,
                 "layers": "fused" if fused else "Keras's",
-                "samples_per_second": _spread(rates),
-                "ratio": _spread(ratios),
+                "samples_per_second": spread(rates),
+                "ratio": spread(ratios),
             }
         )
     return {
@@ -103,8 +104,8 @@ def bench_optimizers(
             {
                 "optimizer": name,
                 "of": "Keras" if stock else "edvit",
-                "trace_seconds": _spread(trace[name, stock]),
-                "step_ms": _spread(step_ms[name, stock]),
+                "trace_seconds": spread(trace[name, stock]),
+                "step_ms": spread(step_ms[name, stock]),
             }
         )
     return {
@@ -143,7 +144,7 @@ def _step(
 ):
     """A function that does one step of a trainer of its own and waits for it."""
     from edvit_tf.training.optimizers import stock_optimizer
-    from edvit_tf.training.train import trainer_of
+    from edvit_tf.training.trainer import trainer_of
 
     _, trainer = trainer_of(config, optimizer, DECAY, 0.0, precision, kept, 0, 0.0, fused=fused)
     if stock:
@@ -160,7 +161,8 @@ def _step(
     return lambda: trainer.train_on_batch(x, goals)
 
 
-def _spread(values: list[float]) -> dict:
+def spread(values: Sequence[float]) -> dict:
+    """{"median", "least", "largest"}."""
     return {"median": statistics.median(values), "least": min(values), "largest": max(values)}
 
 

@@ -261,7 +261,7 @@ def _check(
         expected = load_base(base, expected, dataset.labels, False, files).config
 
     if config.backend != "tensorflow":
-        from edvit_tf.training.train import check_fit_elsewhere
+        from edvit_tf.training.backend import check_fit_elsewhere
 
         check_fit_elsewhere(expected, config.backend, ())
     split = check_plan(config, dataset, expected)

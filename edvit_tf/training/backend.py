@@ -10,11 +10,14 @@ Keras on torch is not among them: it takes no layer whose name has a dot, as our
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+
+import numpy as np
 
 from edvit_tf.config import BACKENDS
 from edvit_tf.errors import ConfigError
+from edvit_tf.models import ModelConfig, architecture
 from edvit_tf.progress.events import warn
 from edvit_tf.training.backend_process import BackendProcess
 
@@ -71,4 +74,29 @@ def check_backend_of_fits(backend: str) -> None:
         raise ConfigError(
             f"backend is {backend!r}, which is not installed: pip install "
             f"'edvit-tf[{backend}]', or its build for your GPU as its own pages say."
+        )
+
+
+class Listed:
+    """The rows of each epoch, as a function that can be sent to another process."""
+
+    def __init__(self, epoch_indices: Callable[[int], np.ndarray], epochs: int) -> None:
+        self.rows = [epoch_indices(epoch) for epoch in range(max(1, epochs))]
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        return self.rows[epoch]
+
+
+def check_fit_elsewhere(config: ModelConfig, backend: str, callbacks: Sequence) -> None:
+    """Raises ConfigError unless a fit can be made by another backend."""
+    able = getattr(architecture(config), "BACKENDS", BACKENDS)
+    if backend not in able:
+        raise ConfigError(
+            f"backend is {backend!r}; a model of {config.architecture} is fitted by "
+            f"{' or '.join(able)} alone. Leave backend out."
+        )
+    if callbacks:
+        raise ConfigError(
+            f"backend is {backend!r} and {len(callbacks)} Keras callbacks were given, which reach "
+            "fits of this process alone. Leave one of the two out."
         )

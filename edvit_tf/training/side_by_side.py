@@ -18,20 +18,12 @@ from edvit_tf.config import TrainConfig
 from edvit_tf.models import ModelConfig
 from edvit_tf.models.keras_settings import pinned
 from edvit_tf.models.weights import get_weights
-from edvit_tf.training.backend import other_process
+from edvit_tf.training.backend import Listed, check_fit_elsewhere, other_process
 from edvit_tf.training.finite import check_loss, check_weights
 from edvit_tf.training.optimizers import learning_rate
 from edvit_tf.training.precision import resolved
-from edvit_tf.training.train import (
-    STEPS,
-    Listed,
-    Prepared,
-    Weights,
-    check_fit_elsewhere,
-    history_of,
-    losses_of,
-    prepared,
-)
+from edvit_tf.training.train import Prepared, Weights, history_of, prepared
+from edvit_tf.training.trainer import STEPS, losses_of
 from edvit_tf.training.watched import tell_epoch
 
 # Variables of a fit: (trained, other, of the optimizer), each a list of arrays.

@@ -56,16 +56,16 @@ def test_the_steps_that_take_turns_differ(monkeypatch):
     from edvit_tf.bench import training
     from edvit_tf.models.vit.fused import FusedGelu
     from edvit_tf.models.vit.presets import vit_config
-    from edvit_tf.training import train
+    from edvit_tf.training import trainer as of_fits
 
-    made, real = [], train.trainer_of
+    made, real = [], of_fits.trainer_of
 
     def trainer_of(*given, **options):
         both = real(*given, **options)
         made.append(both[0])
         return both
 
-    monkeypatch.setattr(train, "trainer_of", trainer_of)
+    monkeypatch.setattr(of_fits, "trainer_of", trainer_of)
     config = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     for precision, fused in training.WAYS:
         training._step(config, precision, fused, 2, None)()
@@ -105,7 +105,7 @@ def test_a_trainer_takes_the_optimizer_of_its_row():
     """What is fitted with is ours; Keras's own stands in for it in the comparison alone."""
     from edvit_tf.models.vit.presets import vit_config
     from edvit_tf.training.optimizers import FusedAdam, StackedMuon, stock_optimizer
-    from edvit_tf.training.train import trainer_of
+    from edvit_tf.training.trainer import trainer_of
 
     config = vit_config("vit_smoke", (16, 16, 1), 2, patch_size=8)
     kinds = {"adamw": FusedAdam, "adam": FusedAdam, "muon": StackedMuon}

@@ -190,7 +190,8 @@ def test_the_file_has_builtins_alone_and_says_what_keras_says(weights, x, steps,
 def test_a_fit_learns_at_each_step(x):
     from edvit_tf.config import TrainConfig
     from edvit_tf.models.weights import initial_weights
-    from edvit_tf.training.train import fit, step_entropy, trainer_of
+    from edvit_tf.training.train import fit
+    from edvit_tf.training.trainer import step_entropy, trainer_of
 
     config = TINY.replace(dense=(), num_classes=2)
     start = initial_weights(config, 3)

@@ -13,15 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from edvit_tf.cluster.engine import Done, Task
-from edvit_tf.config import RunConfig
 from edvit_tf.device.model.bundle import sha256
 from edvit_tf.errors import ClusterError, ConfigError, OutputError, TrainingError
 from edvit_tf.pipeline import elsewhere
 from edvit_tf.pipeline import fit_members as fitting
 from edvit_tf.pipeline.elsewhere import check_engine, engine_facts, make_elsewhere
 from edvit_tf.pipeline.stage import Run
-from edvit_tf.pipeline.store import Stages
-from edvit_tf.pipeline.work_folder import stored_record
+from tests.support.begun_run import begun_run
 from tests.support.commands import SMOKE, run_host
 from tests.support.forked import HOST, ROOT, Forked
 
@@ -167,11 +165,7 @@ def planned(smoke_bundle):
 
 @pytest.fixture
 def begun(planned, tmp_path) -> Run:
-    record = stored_record(planned)
-    stages = Stages(tmp_path / "work", record["key"])
-    stages.folder.mkdir()
-    stages.take(planned, ("data", "base", "teacher", "plan"))
-    return Run(stages, RunConfig.from_dict(record["description"]["config"]))
+    return begun_run(planned, tmp_path)
 
 
 def _made(task: Task) -> Done:

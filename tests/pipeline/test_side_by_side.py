@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from edvit_tf.config import RunConfig
 from edvit_tf.errors import ConfigError, TrainingError
 from edvit_tf.pipeline.cutting import stages_of
 from edvit_tf.pipeline.elsewhere import check_backend_alone
@@ -11,9 +10,9 @@ from edvit_tf.pipeline.fit_members import fit_members
 from edvit_tf.pipeline.side_by_side import make_side_by_side
 from edvit_tf.pipeline.stage import Run
 from edvit_tf.pipeline.store import Stages
-from edvit_tf.pipeline.work_folder import stored_record
 from edvit_tf.progress.events import listening
 from edvit_tf.training.backend_process import BackendEnded
+from tests.support.begun_run import begun_run
 
 ROOM = "RuntimeError: fit_side_by_side on jax failed there: RESOURCE_EXHAUSTED: out of memory"
 
@@ -27,12 +26,8 @@ def planned(smoke_bundle):
 @pytest.fixture
 def begun(planned, tmp_path) -> Run:
     """The same run before any member is cut, as one that JAX would compute."""
-    record = stored_record(planned)
-    stages = Stages(tmp_path / "work", record["key"])
-    stages.folder.mkdir()
-    stages.take(planned, ("data", "base", "teacher", "plan"))
-    config = RunConfig.from_dict(record["description"]["config"])
-    return Run(stages, config.replace(backend="jax"))
+    run = begun_run(planned, tmp_path)
+    return Run(run.stages, run.config.replace(backend="jax"))
 
 
 @pytest.fixture
